@@ -1,0 +1,152 @@
+//! Ids of stored things: a type prefix and 100 random bits, so that an id in a log says what it
+//! names and cannot be guessed.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Crockford's base 32 in lower case: no `i l o u`.
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+/// Characters after the prefix: 20 × 5 bits = 100 bits.
+const BODY_CHARS: usize = 20;
+
+/// Text that is not an id of the wanted kind.
+#[derive(Debug, thiserror::Error, Eq, PartialEq)]
+#[error("not {article} id: expected `{prefix}` and letters or digits")]
+pub struct IdError {
+    prefix: &'static str,
+    article: &'static str,
+}
+
+fn random_body() -> String {
+    let mut bytes = [0u8; BODY_CHARS];
+    getrandom::fill(&mut bytes).expect("the operating system has randomness");
+    bytes.iter().map(|b| char::from(ALPHABET[usize::from(b & 31)])).collect()
+}
+
+fn is_body(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 40 && text.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident = $prefix:literal, $article:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// A new id from the operating system's randomness.
+            pub fn random() -> Self {
+                Self(format!(concat!($prefix, "{}"), random_body()).into())
+            }
+
+            /// Reads an id back.
+            ///
+            /// # Errors
+            /// When the prefix or the alphabet is not this kind's.
+            pub fn parse(text: &str) -> Result<Self, IdError> {
+                match text.strip_prefix($prefix) {
+                    Some(body) if is_body(body) => Ok(Self(text.into())),
+                    _ => Err(IdError { prefix: $prefix, article: $article }),
+                }
+            }
+
+            /// The id as text, prefix included.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(d)?;
+                Self::parse(&text).map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// An organisation, the hard wall.
+    OrgId = "org_", "an organisation";
+    /// A program's identity.
+    AgentId = "agt_", "an agent";
+    /// One token of an agent.
+    TokenId = "tok_", "a token";
+    /// An authenticated account at a provider.
+    ConnectionId = "con_", "a connection";
+    /// One request and its answer.
+    ExchangeId = "exc_", "an exchange";
+}
+
+impl OrgId {
+    /// The organisation of a fresh install.
+    pub fn default_org() -> Self {
+        Self("org_default".into())
+    }
+}
+
+/// Names the rule that decided: `file:NAME` for a rule of the configuration, `rul_…` for a stored
+/// one, `binding:con_…` for a binding, `default` for the default action.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct RuleId(Arc<str>);
+
+impl RuleId {
+    /// Wraps a label made by `rulebook` or `policy`.
+    pub fn new(label: impl Into<Arc<str>>) -> Self {
+        Self(label.into())
+    }
+
+    /// The label.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RuleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_of_another_kind_is_refused() {
+        let agent = AgentId::random();
+        assert!(ConnectionId::parse(agent.as_str()).is_err());
+        for bad in ["", "con_", "con_a/b", "con_..", "CON_abc", "con_\u{e9}"] {
+            assert!(ConnectionId::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ids_round_trip_and_differ() {
+        let (a, b) = (ConnectionId::random(), ConnectionId::random());
+        assert_ne!(a, b);
+        assert_eq!(ConnectionId::parse(a.as_str()), Ok(a.clone()));
+        assert_eq!(a.as_str().len(), 4 + BODY_CHARS);
+    }
+}

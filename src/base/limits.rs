@@ -1,0 +1,109 @@
+//! Every bound of the data path in one table. All of them are settings (`limits:` in the
+//! configuration); the defaults stand here with their reasons.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::time::duration;
+
+/// The bounds. Sizes in bytes, counts in items, waits as durations.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Request or answer head: more is 431 (requests) or 502 (answers).
+    pub head_bytes_max: usize,
+    /// Fields in a head, of requests and answers.
+    pub head_fields_max: usize,
+    /// The request target: more is 414.
+    pub target_bytes_max: usize,
+    /// Interim (1xx) answers to one request; more is 502.
+    pub interim_answers_max: usize,
+    /// From accept to the whole head of a proxy request, and of each inner request once its first
+    /// byte has come. Absolute: slow bytes do not extend it.
+    #[serde(with = "duration")]
+    pub head_timeout: Duration,
+    /// A kept-alive stream of an agent without a request.
+    #[serde(with = "duration")]
+    pub idle_timeout: Duration,
+    /// A TLS handshake, of either leg.
+    #[serde(with = "duration")]
+    pub handshake_timeout: Duration,
+    /// Resolving, connecting and TLS towards an upstream, all addresses together.
+    #[serde(with = "duration")]
+    pub connect_timeout: Duration,
+    /// From the whole request sent to the head of the answer (`timeout` of a connection's settings).
+    #[serde(with = "duration")]
+    pub answer_timeout: Duration,
+    /// An exchange during which no byte moves on the agent's stream, in either direction.
+    #[serde(with = "duration")]
+    pub body_idle_timeout: Duration,
+    /// A tunnel or WebSocket on which no byte moves in either direction.
+    #[serde(with = "duration")]
+    pub tunnel_idle_timeout: Duration,
+    /// How long a body waits for the upstream's `100 Continue` (RFC 9110 §10.1.1) before it goes.
+    #[serde(with = "duration")]
+    pub continue_timeout: Duration,
+    /// Streams of agents, in total and for one agent.
+    pub streams_max: usize,
+    /// Streams of one agent.
+    pub streams_per_agent_max: usize,
+    /// Handshakes towards agents under way at once, per core.
+    pub handshakes_max: usize,
+    /// Leaf certificates kept.
+    pub leaves_max: usize,
+    /// Idle upstream streams kept per pool key and core.
+    pub idle_upstreams_per_key_max: usize,
+    /// Idle upstream streams kept per core.
+    pub idle_upstreams_max: usize,
+    /// How long an idle upstream stream is kept.
+    #[serde(with = "duration")]
+    pub idle_upstream_timeout: Duration,
+    /// Addresses of one name that are considered; the rest are ignored.
+    pub addresses_max: usize,
+    /// Failed authentications from one address within a minute before it gets 429.
+    pub auth_failures_per_minute_max: u32,
+    /// Audit events that may wait for the writer; exchanges wait for a slot beyond it.
+    pub audit_queue_max: usize,
+    /// Rules whose hosts cannot be found by hash (none given): they are tried for every host.
+    pub hostless_rules_max: usize,
+    /// A body of an admin request.
+    pub admin_body_bytes_max: usize,
+    /// How long SIGTERM waits for exchanges under way.
+    #[serde(with = "duration")]
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            head_bytes_max: 64 * 1024,
+            head_fields_max: 200,
+            target_bytes_max: 16 * 1024,
+            interim_answers_max: 16,
+            head_timeout: seconds(30),
+            idle_timeout: seconds(300),
+            handshake_timeout: seconds(15),
+            connect_timeout: seconds(15),
+            // LLM answers without streaming take minutes to their first byte.
+            answer_timeout: seconds(600),
+            body_idle_timeout: seconds(900),
+            tunnel_idle_timeout: seconds(4 * 3600),
+            continue_timeout: seconds(1),
+            streams_max: 16_384,
+            streams_per_agent_max: 8_192,
+            handshakes_max: 256,
+            leaves_max: 4_096,
+            idle_upstreams_per_key_max: 64,
+            idle_upstreams_max: 1_024,
+            idle_upstream_timeout: seconds(60),
+            addresses_max: 16,
+            auth_failures_per_minute_max: 30,
+            audit_queue_max: 8_192,
+            hostless_rules_max: 100,
+            admin_body_bytes_max: 1024 * 1024,
+            drain_timeout: seconds(30),
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The words everything else is written in: secrets, ids, hosts, patterns, time, limits.
+//!
+//! Pure values without I/O. May import nothing else of the crate.
+
+pub mod agent;
+pub mod host;
+pub mod id;
+pub mod limits;
+pub mod pattern;
+pub mod secret;
+pub mod time;

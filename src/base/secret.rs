@@ -1,0 +1,64 @@
+//! [`Secret`]: bytes that must never be shown. Where `.expose()` may be called is listed in
+//! `tests/tidy.rs`; everything else can only move a secret along.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+/// Secret bytes: an API key, a token, a password, a private key.
+///
+/// Has no `Display`, `Serialize` or `==`; `Debug` prints `Secret(…)`. Wiped when dropped.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// Takes ownership of `bytes`; the caller's buffer becomes ours and is wiped on drop.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(Zeroizing::new(bytes.into()))
+    }
+
+    /// The bytes themselves. Allowed only where `tests/tidy.rs` lists it.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes as text, or `None` when they are not UTF-8. Allowed where `expose` is.
+    pub fn expose_text(&self) -> Option<&str> {
+        std::str::from_utf8(&self.0).ok()
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True when there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self::new(text.into_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_never_shows_the_bytes() {
+        let secret = Secret::from("hunter2".to_owned());
+        assert_eq!(format!("{secret:?}"), "Secret(…)");
+        assert_eq!(format!("{:?}", Some(&secret)), "Some(Secret(…))");
+        assert_eq!(secret.expose_text(), Some("hunter2"));
+    }
+}

@@ -1,0 +1,73 @@
+//! # Keyward
+//!
+//! A forward proxy for programs that call APIs. The program holds placeholders; Keyward terminates
+//! its TLS with a local CA, decides, removes the placeholders, injects the live credential from an
+//! encrypted store, and forwards.
+//!
+//! ## The nouns
+//!
+//! | word | meaning | home |
+//! |---|---|---|
+//! | Org | the hard wall; part of every key and look-up | `base::id` |
+//! | Agent | a program's identity; its token alone decides who it is | `base::agent`, `directory` |
+//! | Provider | what a service is: hosts, ways to authenticate, placements. Data, not code | `provider` |
+//! | Connection | an authenticated account at a provider. A socket is a *stream* | `directory`, `vault` |
+//! | Binding | agent → connection: this agent may use it; carries its placeholders | `directory` |
+//! | Rule, Policy | host, method, path, agent → inject, deny, pass or tunnel; compiled | `policy`, `rulebook` |
+//! | Target | scheme, host and port, parsed once | `base::host` |
+//! | Grant | what the owner handed over; sealed at rest | `grant`, `vault` |
+//! | Credential, Placement | what is injected now, and where | `inject` |
+//! | Permit | proof that policy allowed a request; only `policy` makes one | `policy::permit` |
+//! | Leaf | a certificate of ours for an upstream's name | `ca` |
+//! | Exchange, Record | one request and its answer; the audit event it leaves | `proxy`, `observe` |
+//!
+//! ## The floors
+//!
+//! A folder imports only lower ones; `tests/tidy.rs` holds the table and reads the sources.
+//!
+//! ```text
+//! 8  cli                     the command line
+//! 7  app  config             config → running gateway
+//! 6  admin                   the control plane
+//! 5  proxy                   the data path
+//! 4  rulebook  vault         rules in force; grants sealed, credentials fresh
+//! 3  directory  grant        who exists; what owners hand over
+//! 2  observe  ca  store      audit, metrics; the CA; bytes by (table, key)
+//! 1  provider policy net crypto inject
+//! 0  base                    words
+//! ```
+//!
+//! ## The life of a request
+//!
+//! ```text
+//! accept ─► request line ─┬─ CONNECT ─► authenticate ─► Target ─► Policy::route ─┬─ Deny ──► 403
+//!                         │                                                     ├─ Tunnel ─► dial, splice
+//!                         │                                                     └─ Intercept ─► TLS with a leaf
+//!                         └─ absolute-form ─► authenticate ──► exchange ◄── inner requests ┘
+//! exchange:  Inbound ─► Permit ─► Credential ─► Outbound ─► upstream ─► Sent ─► Record
+//! ```
+//!
+//! Every exchange goes through `proxy/exchange.rs::run`, one stage a line. Each stage needs what the
+//! one before it answers, so that skipping one does not compile.
+//!
+//! ## Invariants, each with its enforcer
+//!
+//! 1. No byte reaches an upstream without a permit: `upstream::send` takes only an `Outbound`, which
+//!    takes a `Permit`; the dialler of a tunnel is reached only with a `TunnelPermit`.
+//! 2. The default is deny: `policy::DefaultAction`.
+//! 3. A secret is in no log, audit event, error, admin answer, panic or core dump: `base::secret`,
+//!    `tests/tidy.rs` (where it may be exposed), a canary in every integration test,
+//!    `cli::harden`.
+//! 4. Policy, leaf, dialler, SNI and upstream agree on the host: one `base::host::Target`.
+//! 5. The connected address is the checked address: `net::guard::Checked`.
+//! 6. What is acknowledged is durable: `store` flushes before a `put` answers.
+//! 7. A leaf is minted, and a credential made, once however many ask: `ca::cache`, `vault`.
+//! 8. Everything is bounded: `base::limits`.
+//! 9. Every exchange leaves exactly one audit event, also when aborted: `proxy/record.rs` is a guard
+//!    that reserved its place in the log before the exchange began.
+//! 10. The warm data path never waits for the store: `directory::View`, `vault`, `rulebook` hold what
+//!     it needs in memory.
+//! 11. Revoking a token or removing an agent ends its open streams: `proxy/session.rs`.
+//! 12. One org's data never answers another's question: the org is part of every key and look-up.
+
+pub mod base;
