@@ -71,3 +71,7 @@
 //! 12. One org's data never answers another's question: the org is part of every key and look-up.
 
 pub mod base;
+pub mod crypto;
+pub mod inject;
+pub mod net;
+pub mod store;

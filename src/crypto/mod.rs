@@ -1,0 +1,8 @@
+//! Sealing records and making tokens: envelopes, master keys and where they come from.
+//!
+//! Knows no storage; `directory/` and `vault/` decide what is sealed under which place.
+
+pub mod envelope;
+pub mod keyring;
+pub mod source;
+pub mod token;

@@ -1,0 +1,411 @@
+//! Where a master key comes from: a private file, an environment variable, or a command. Also
+//! makes the file of a fresh install. What the key is used for is `keyring.rs`'s.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use super::envelope::{self, KEY_LEN};
+use super::keyring::Keyring;
+
+/// Text of a key is 64 bytes and perhaps a line end; whatever is longer is something else.
+const TEXT_LEN_MAX: u64 = 256;
+
+/// A command may ask a person or a key service; a start must not hang on it for ever.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where a master key is read from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum KeySource {
+    /// A file of mode 0600 (or 0400) holding 64 hex digits or 44 base64 characters.
+    File(PathBuf),
+    /// An environment variable of the same forms.
+    Env(String),
+    /// A command whose standard output has one of the same forms.
+    Command(Vec<String>),
+}
+
+/// Why there is no master key. Names where it was looked for, never what was found.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// An empty list.
+    #[error("no master key is named: set `master_key: {{ file: master.key }}`")]
+    NoSource,
+    /// No such file.
+    #[error(
+        "master key file {0} does not exist: restore it from your backup of keys, or check `master_key`"
+    )]
+    Missing(PathBuf),
+    /// The file cannot be opened or read.
+    #[error("master key file {path} cannot be read: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A directory, a pipe, a device.
+    #[error("master key file {0} is not a regular file")]
+    NotAFile(PathBuf),
+    /// Others can read it.
+    #[error(
+        "master key file {path} has mode {mode:04o}, so others can read it: run `chmod 600` on it and consider the key known"
+    )]
+    Loose {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Neither this user's nor root's.
+    #[error(
+        "master key file {path} belongs to user {owner}: it must belong to the user that runs keyward, or to root"
+    )]
+    ForeignOwner {
+        /// The file.
+        path: PathBuf,
+        /// The user id of its owner.
+        owner: u32,
+    },
+    /// Not a key, whatever it is.
+    #[error("{0} holds no master key: expected 64 hex digits or 44 base64 characters")]
+    Malformed(String),
+    /// One byte repeated: a filler, not a key.
+    #[error(
+        "{0} holds a master key that is one byte repeated: make a random one, such as by `openssl rand -hex 32`"
+    )]
+    Weak(String),
+    /// The variable is not set.
+    #[error("environment variable {0} is not set: it should hold the master key")]
+    EnvMissing(String),
+    /// An empty command.
+    #[error("`master_key: {{ command }}` is empty: give the program and its arguments")]
+    CommandEmpty,
+    /// The program cannot be started or its output not read.
+    #[error("master key command `{program}` cannot be run: {source}")]
+    CommandBroken {
+        /// The program, without its arguments.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It ended with an error.
+    #[error("master key command `{program}` failed: {status}")]
+    CommandFailed {
+        /// The program, without its arguments.
+        program: String,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// It did not end.
+    #[error("master key command `{0}` gave no key within {timeout} s", timeout = COMMAND_TIMEOUT.as_secs())]
+    CommandTimeout(String),
+    /// Creating would overwrite.
+    #[error(
+        "master key file {0} exists already and is not overwritten: what it sealed would be lost"
+    )]
+    Exists(PathBuf),
+    /// The new file cannot be written.
+    #[error("master key file {path} cannot be made: {source}")]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl KeySource {
+    /// Reads all sources: the first is current, the others are kept for reading. Blocks, up to a
+    /// minute for a command.
+    ///
+    /// # Errors
+    /// When one of them gives no key: an old key that is missing would be noticed too late.
+    pub fn load(sources: &[KeySource]) -> Result<Keyring, KeyError> {
+        let mut keys = sources.iter().map(Self::read);
+        let current = keys.next().ok_or(KeyError::NoSource)??;
+        Ok(Keyring::new(current, keys.collect::<Result<Vec<_>, _>>()?))
+    }
+
+    /// Makes a new random key file (0600, write + fsync + link + fsync of the directory).
+    ///
+    /// # Errors
+    /// [`KeyError::Exists`] rather than overwriting; [`KeyError::Unwritable`].
+    pub fn create_file(path: &Path) -> Result<(), KeyError> {
+        place_new_file(path, &hex_line(&envelope::random())).map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => KeyError::Exists(path.into()),
+            _ => KeyError::Unwritable { path: path.into(), source },
+        })
+    }
+
+    fn read(&self) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
+        match self {
+            Self::File(path) => parse(&read_private(path)?, || path.display().to_string()),
+            Self::Env(name) => {
+                let text =
+                    std::env::var_os(name).ok_or_else(|| KeyError::EnvMissing(name.clone()))?;
+                let text = Zeroizing::new(text.into_encoded_bytes());
+                parse(&text, || format!("environment variable {name}"))
+            }
+            Self::Command(words) => {
+                let (program, arguments) = words.split_first().ok_or(KeyError::CommandEmpty)?;
+                let text = run(program, arguments, COMMAND_TIMEOUT)?;
+                parse(&text, || format!("the output of `{program}`"))
+            }
+        }
+    }
+}
+
+/// Checks are made on the open file, not on its name: nobody can swap it in between.
+fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let unreadable = |source| KeyError::Unreadable { path: path.into(), source };
+    // Without O_NONBLOCK, opening a pipe would wait for a writer.
+    let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file =
+        OpenOptions::new().read(true).custom_flags(nonblock).open(path).map_err(|source| {
+            match source.kind() {
+                io::ErrorKind::NotFound => KeyError::Missing(path.into()),
+                _ => unreadable(source),
+            }
+        })?;
+    let about = file.metadata().map_err(unreadable)?;
+    if !about.is_file() {
+        return Err(KeyError::NotAFile(path.into()));
+    }
+    let owner = about.uid();
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        return Err(KeyError::ForeignOwner { path: path.into(), owner });
+    }
+    let mode = about.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyError::Loose { path: path.into(), mode });
+    }
+    read_bounded(file).map_err(unreadable)
+}
+
+/// Into a buffer that never grows: growing would leave copies behind.
+fn read_bounded(from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut text = Zeroizing::new(Vec::with_capacity(TEXT_LEN_MAX as usize + 64));
+    from.take(TEXT_LEN_MAX).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// Standard error is the user's terminal: a command may ask there. Standard input is not.
+fn run(
+    program: &str,
+    arguments: &[String],
+    timeout: Duration,
+) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let broken = |source| KeyError::CommandBroken { program: program.to_owned(), source };
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(broken)?;
+    let stdout = child.stdout.take().expect("stdout is piped");
+    let (done, output) = mpsc::channel();
+    std::thread::spawn(move || {
+        // The receiver is gone after a timeout: then nobody wants the output.
+        let _gone = done.send(read_bounded(stdout));
+    });
+    let Ok(text) = output.recv_timeout(timeout) else {
+        // Killing what has just ended by itself fails, which is as good.
+        let _ended = child.kill();
+        let _status = child.wait();
+        return Err(KeyError::CommandTimeout(program.to_owned()));
+    };
+    let status = child.wait().map_err(broken)?;
+    if !status.success() {
+        return Err(KeyError::CommandFailed { program: program.to_owned(), status });
+    }
+    text.map_err(broken)
+}
+
+fn parse(text: &[u8], place: impl Fn() -> String) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
+    let text = text.trim_ascii();
+    let key =
+        hex32(text).or_else(|| base64_32(text)).ok_or_else(|| KeyError::Malformed(place()))?;
+    match key.iter().all(|byte| *byte == key[0]) {
+        true => Err(KeyError::Weak(place())),
+        false => Ok(key),
+    }
+}
+
+/// 64 hex digits, either case.
+pub(crate) fn hex32(text: &[u8]) -> Option<Zeroizing<[u8; KEY_LEN]>> {
+    let mut key: Zeroizing<[u8; KEY_LEN]> = Zeroizing::new([0; KEY_LEN]);
+    if text.len() != 2 * KEY_LEN {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    for (byte, pair) in key.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(key)
+}
+
+/// 44 characters of base64 (RFC 4648 §4) with padding.
+fn base64_32(text: &[u8]) -> Option<Zeroizing<[u8; KEY_LEN]>> {
+    // The decoder wants room for the padding too.
+    let mut decoded = Zeroizing::new([0; KEY_LEN + 1]);
+    if text.len() != 44 {
+        return None;
+    }
+    let length = STANDARD.decode_slice(text, decoded.as_mut_slice()).ok()?;
+    let mut key: Zeroizing<[u8; KEY_LEN]> = Zeroizing::new([0; KEY_LEN]);
+    (length == KEY_LEN).then(|| key.copy_from_slice(&decoded[..KEY_LEN]))?;
+    Some(key)
+}
+
+fn hex_line(key: &Zeroizing<[u8; KEY_LEN]>) -> Zeroizing<Vec<u8>> {
+    let mut text = Zeroizing::new(Vec::with_capacity(2 * KEY_LEN + 1));
+    for byte in key.iter() {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(b"0123456789abcdef"[usize::from(digit)]);
+        }
+    }
+    text.push(b'\n');
+    text
+}
+
+/// A crash leaves either no file of that name or a whole one. `link` takes the place of the usual
+/// `rename`, because a rename would overwrite a key that another process has just made.
+fn place_new_file(path: &Path, text: &[u8]) -> io::Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let suffix = u64::from_be_bytes(*envelope::random());
+    let draft = parent.join(format!(".master-key-{suffix:016x}"));
+    let written = write_draft(&draft, text).and_then(|()| fs::hard_link(&draft, path));
+    // The draft goes in any case; if that fails, a second copy of a key nobody uses stays, and
+    // the first error is the one to tell.
+    let removed = fs::remove_file(&draft);
+    written.and(removed)?;
+    File::open(parent)?.sync_all()
+}
+
+fn write_draft(draft: &Path, text: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
+    file.write_all(text)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    const HEX: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+    fn file(text: &str, mode: u32) -> (tempfile::TempDir, KeySource) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("master.key");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        (dir, KeySource::File(path))
+    }
+
+    fn shell(script: &str) -> KeySource {
+        KeySource::Command(["sh", "-c", script].map(str::to_owned).into())
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_refused() {
+        for mode in [0o640, 0o604, 0o660, 0o601, 0o666, 0o620] {
+            let (_dir, source) = file(HEX, mode);
+            let refused = KeySource::load(&[source]).unwrap_err();
+            assert!(matches!(refused, KeyError::Loose { mode: m, .. } if m == mode), "{refused}");
+            assert!(refused.to_string().contains("chmod 600"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_holds_no_key_is_refused_without_showing_it() {
+        let nearly = "g".repeat(64);
+        for bad in ["", "\n", "hunter2", &HEX[1..], &format!("{HEX}0"), &nearly, &"A".repeat(44)] {
+            let (_dir, source) = file(bad, 0o600);
+            let refused = KeySource::load(&[source]).unwrap_err();
+            assert!(matches!(refused, KeyError::Malformed(_)), "{bad}: {refused}");
+            assert!(bad.trim().is_empty() || !refused.to_string().contains(bad), "{refused}");
+        }
+        let (_dir, source) = file(&"7a".repeat(32), 0o600);
+        assert!(matches!(KeySource::load(&[source]), Err(KeyError::Weak(_))));
+    }
+
+    #[test]
+    fn a_missing_file_a_directory_and_no_source_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = KeySource::File(dir.path().join("nothing"));
+        assert!(matches!(KeySource::load(&[missing]), Err(KeyError::Missing(_))));
+        let directory = KeySource::File(dir.path().into());
+        assert!(matches!(KeySource::load(&[directory]), Err(KeyError::NotAFile(_))));
+        assert!(matches!(KeySource::load(&[]), Err(KeyError::NoSource)));
+    }
+
+    #[test]
+    fn an_old_key_that_is_missing_stops_the_start() {
+        let (dir, current) = file(HEX, 0o600);
+        let old = KeySource::File(dir.path().join("old.key"));
+        assert!(matches!(KeySource::load(&[current, old]), Err(KeyError::Missing(_))));
+    }
+
+    #[test]
+    fn an_unset_variable_is_named() {
+        let source = KeySource::Env("KEYWARD_TEST_UNSET".into());
+        let refused = KeySource::load(&[source]).unwrap_err();
+        assert!(refused.to_string().contains("KEYWARD_TEST_UNSET"), "{refused}");
+    }
+
+    #[test]
+    fn a_failing_endless_or_absent_command_is_told() {
+        let failed = KeySource::load(&[shell(&format!("echo {HEX}; exit 3"))]).unwrap_err();
+        assert!(matches!(failed, KeyError::CommandFailed { .. }), "{failed}");
+        assert!(!failed.to_string().contains(HEX), "{failed}");
+        let endless = run("sh", &["-c".into(), "exec sleep 60".into()], Duration::from_millis(20));
+        assert!(matches!(endless, Err(KeyError::CommandTimeout(_))));
+        let absent = KeySource::Command(vec!["keyward-no-such-program".into()]);
+        assert!(matches!(KeySource::load(&[absent]), Err(KeyError::CommandBroken { .. })));
+        assert!(matches!(
+            KeySource::load(&[KeySource::Command(vec![])]),
+            Err(KeyError::CommandEmpty)
+        ));
+        let flood = shell("yes | head -c 100000");
+        assert!(KeySource::load(&[flood]).is_err());
+    }
+
+    #[test]
+    fn hex_base64_and_commands_give_the_same_key() {
+        let (_a, hex) = file(&format!("{}\n", HEX.to_uppercase()), 0o600);
+        let (_b, base64) = file("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", 0o400);
+        let ids = [hex, base64, shell(&format!("echo {HEX}"))]
+            .map(|source| KeySource::load(&[source]).unwrap().current());
+        assert_eq!((ids[0], ids[1]), (ids[1], ids[2]));
+    }
+
+    #[test]
+    fn a_new_file_is_private_random_and_never_overwrites() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("master.key");
+        KeySource::create_file(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode, 0o600);
+        let made = KeySource::load(&[KeySource::File(path.clone())]).unwrap().current();
+        assert!(matches!(KeySource::create_file(&path), Err(KeyError::Exists(_))));
+        assert_eq!(KeySource::load(&[KeySource::File(path)]).unwrap().current(), made);
+        let names: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["master.key"], "no draft stays behind");
+        let nowhere = dir.path().join("absent/master.key");
+        assert!(matches!(KeySource::create_file(&nowhere), Err(KeyError::Unwritable { .. })));
+    }
+}

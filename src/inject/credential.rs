@@ -1,0 +1,90 @@
+//! [`Credential`]: what may be injected now. Made by `grant/`, kept by `vault/`, used by `proxy/`.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+use jiff::Timestamp;
+
+use super::placement::{At, Place};
+use crate::base::host::Target;
+use crate::base::id::ConnectionId;
+use crate::base::pattern::{DecodedPath, HostPattern, PathPattern};
+use crate::base::secret::Secret;
+
+/// The connection whose credential a permit asks for: made by `policy/`, answered by `vault/`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Wanted {
+    /// Its id.
+    pub connection: ConnectionId,
+    /// Its name, for messages.
+    pub name: Arc<str>,
+}
+
+/// The writes for some hosts and paths; empty lists mean all.
+#[derive(Clone, Debug)]
+pub struct Scoped<T> {
+    /// Hosts, of those of the provider.
+    pub hosts: Vec<HostPattern>,
+    /// Decoded paths.
+    pub paths: Vec<PathPattern>,
+    /// What applies there.
+    pub what: T,
+}
+
+/// A rendered write.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// Where it goes.
+    pub at: At,
+    /// The whole value of that place.
+    pub value: Secret,
+}
+
+/// Fields that any way of authenticating at the provider uses: all of them are removed from what
+/// the agent sent before a credential is written.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Clears {
+    /// Header fields.
+    pub headers: Vec<HeaderName>,
+    /// Query parameters.
+    pub queries: Vec<Box<str>>,
+    /// Cookies.
+    pub cookies: Vec<Box<str>>,
+}
+
+/// Live authentication material with its placements.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// Whose it is.
+    pub connection: ConnectionId,
+    /// One more at every change of the grant or the token.
+    pub generation: u64,
+    /// When it stops working, if known.
+    pub expires: Option<Timestamp>,
+    /// First match by host and path decides.
+    pub writes: Vec<Scoped<Vec<Write>>>,
+    /// What is removed first.
+    pub clears: Clears,
+}
+
+impl<T> Scoped<T> {
+    /// Whether this entry is meant for the target and path.
+    pub fn matches(&self, target: &Target, path: &DecodedPath) -> bool {
+        (self.hosts.is_empty() || self.hosts.iter().any(|host| host.matches(target)))
+            && (self.paths.is_empty() || self.paths.iter().any(|pattern| pattern.matches(path)))
+    }
+}
+
+impl Clears {
+    /// Adds the fields that `places` write.
+    pub fn add(&mut self, places: &[Place]) {
+        for place in places {
+            match &place.at {
+                At::Header(name) if !self.headers.contains(name) => self.headers.push(name.clone()),
+                At::Query(name) if !self.queries.contains(name) => self.queries.push(name.clone()),
+                At::Cookie(name) if !self.cookies.contains(name) => self.cookies.push(name.clone()),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Placeholders: what an agent holds instead of a secret.
+//!
+//! `PREFIX kwph RANDOM CHECKSUM FILLER`: the provider's key prefix, the mark, 18 random base-62
+//! characters (107 bits), 4 of checksum, then filler up to the provider's key length. Mark, random
+//! and checksum are the *core*: what the scan finds and the hash look-up is made by. Whose a core
+//! is, `policy/` knows.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// The mark.
+pub const MARK: &str = "kwph";
+
+/// Random characters of a core.
+const RANDOM_CHARS: usize = 18;
+
+/// Checksum characters of a core: 62⁴ values, so a text that only looks like a core passes once in
+/// 14.8 million.
+const CHECKSUM_CHARS: usize = 4;
+
+/// Mark, random and checksum.
+const CORE_BYTES: usize = MARK.len() + RANDOM_CHARS + CHECKSUM_CHARS;
+
+/// No placeholder is longer: the longest opaque keys are shorter, and it must fit a field.
+const LENGTH_MAX: usize = 4096;
+
+const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Fills up to the wanted length. Cannot begin or end a mark.
+const FILLER: char = '0';
+
+/// A placeholder, whole. Not a secret: it opens nothing without its agent's token.
+#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(transparent)]
+pub struct Placeholder {
+    text: Box<str>,
+    #[serde(skip)]
+    core: Core,
+}
+
+/// `kwph`, random and checksum: 26 ASCII bytes.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Core(pub [u8; CORE_BYTES]);
+
+/// Text that holds no placeholder, or several.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("not a placeholder: it needs exactly one `{MARK}` with 22 characters and a right checksum")]
+pub struct PlaceholderError;
+
+impl Placeholder {
+    /// A new one in the shape of the provider's keys; at least as long as prefix and core, and
+    /// filled up to `length` bytes (at most 4096) when that is more.
+    pub fn issue(prefix: &str, length: Option<usize>) -> Self {
+        let core = Core::random();
+        let mut text = format!("{prefix}{core}");
+        let wanted = length.unwrap_or(0).min(LENGTH_MAX);
+        text.extend(std::iter::repeat_n(FILLER, wanted.saturating_sub(text.len())));
+        Self { text: text.into(), core }
+    }
+
+    /// Reads a stored one back.
+    ///
+    /// # Errors
+    /// When the text holds no core, or several.
+    pub fn parse(text: &str) -> Result<Self, PlaceholderError> {
+        match scan(text.as_bytes())[..] {
+            [(_, core)] => Ok(Self { text: text.into(), core }),
+            _ => Err(PlaceholderError),
+        }
+    }
+
+    /// The text that agents hold.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The core: 26 characters.
+    pub fn core(&self) -> Core {
+        self.core
+    }
+}
+
+impl fmt::Debug for Placeholder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Placeholder {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(d)?).map_err(serde::de::Error::custom)
+    }
+}
+
+impl Core {
+    /// A new core from the operating system's randomness.
+    fn random() -> Self {
+        loop {
+            let mut bytes = [0; CORE_BYTES];
+            let (mark, tail) = bytes.split_at_mut(MARK.len());
+            mark.copy_from_slice(MARK.as_bytes());
+            tail[..RANDOM_CHARS].copy_from_slice(&random_base62());
+            let checksum = checksum(&bytes[..MARK.len() + RANDOM_CHARS]);
+            bytes[MARK.len() + RANDOM_CHARS..].copy_from_slice(&checksum);
+            // A second mark inside would make the scan look twice; it comes once in 800,000.
+            if !bytes[1..].windows(MARK.len()).any(|window| window == MARK.as_bytes()) {
+                return Self(bytes);
+            }
+        }
+    }
+
+    /// The core that `text` begins with, if its checksum is right.
+    fn at_start(text: &[u8]) -> Option<Self> {
+        let bytes: [u8; CORE_BYTES] = *text.first_chunk()?;
+        let (summed, sum) = bytes.split_at(MARK.len() + RANDOM_CHARS);
+        let is_core = summed.starts_with(MARK.as_bytes())
+            && bytes.iter().all(u8::is_ascii_alphanumeric)
+            && checksum(summed) == *sum;
+        is_core.then_some(Self(bytes))
+    }
+
+    /// The core as text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or(MARK)
+    }
+}
+
+impl fmt::Display for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The cores in `text` with a right checksum, with their byte offsets, in order and not
+/// overlapping. Linear in the length of `text`.
+pub fn scan(text: &[u8]) -> Vec<(usize, Core)> {
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some(at) = next_mark(text, from) {
+        from = match Core::at_start(&text[at..]) {
+            Some(core) => {
+                found.push((at, core));
+                at + CORE_BYTES
+            }
+            None => at + 1,
+        };
+    }
+    found
+}
+
+/// The next mark at or after `from`. Of the mark's neighbours `w` and `p`, one stands at every
+/// second byte: looking at those alone halves the work of a plain search.
+fn next_mark(text: &[u8], from: usize) -> Option<usize> {
+    let mark = MARK.as_bytes();
+    let mut probe = from + 1;
+    while probe < text.len() {
+        let start = match text[probe] {
+            b'w' => Some(probe - 1),
+            b'p' => probe.checked_sub(2).filter(|start| *start >= from),
+            _ => None,
+        };
+        if let Some(start) = start.filter(|start| text[*start..].starts_with(mark)) {
+            return Some(start);
+        }
+        probe += 2;
+    }
+    None
+}
+
+/// CRC-32 (ISO-HDLC) in base 62, its lowest digits, the highest of them first.
+fn checksum(text: &[u8]) -> [u8; CHECKSUM_CHARS] {
+    let mut rest = crc32fast::hash(text);
+    let mut digits = [0; CHECKSUM_CHARS];
+    for digit in digits.iter_mut().rev() {
+        *digit = BASE62[(rest % 62) as usize];
+        rest /= 62;
+    }
+    digits
+}
+
+/// Uniform characters: bytes at or above 4 × 62 are thrown away.
+fn random_base62() -> [u8; RANDOM_CHARS] {
+    let mut characters = [0; RANDOM_CHARS];
+    let mut filled = 0;
+    while filled < RANDOM_CHARS {
+        let mut bytes = [0u8; 32];
+        getrandom::fill(&mut bytes).expect("the operating system has randomness");
+        for byte in bytes.into_iter().filter(|byte| *byte < 248).take(RANDOM_CHARS - filled) {
+            characters[filled] = BASE62[usize::from(byte % 62)];
+            filled += 1;
+        }
+    }
+    characters
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_only_looks_like_a_core_is_not_found() {
+        let core = Core::random();
+        let mut wrong = core.0;
+        wrong[10] = if wrong[10] == b'a' { b'b' } else { b'a' };
+        for text in [
+            b"".to_vec(),
+            b"kwph".to_vec(),
+            b"kwphkwphkwphkwphkwphkwphkwph".to_vec(),
+            core.0[..CORE_BYTES - 1].to_vec(),
+            core.0[1..].to_vec(),
+            wrong.to_vec(),
+            core.to_string().to_uppercase().into_bytes(),
+        ] {
+            assert_eq!(scan(&text), [], "{}", String::from_utf8_lossy(&text));
+        }
+    }
+
+    #[test]
+    fn a_placeholder_has_the_shape_of_its_provider() {
+        for (prefix, length, bytes) in [
+            ("sk-proj-", Some(164), 164),
+            ("AKIA", Some(20), 30),
+            ("ghp_", Some(40), 40),
+            ("", None, CORE_BYTES),
+            ("sk_live_", None, 8 + CORE_BYTES),
+            ("x", Some(usize::MAX), LENGTH_MAX),
+        ] {
+            let placeholder = Placeholder::issue(prefix, length);
+            assert_eq!(placeholder.as_str().len(), bytes);
+            assert!(placeholder.as_str().starts_with(prefix));
+            let found = scan(placeholder.as_str().as_bytes());
+            assert_eq!(found, [(prefix.len(), placeholder.core())]);
+        }
+    }
+
+    #[test]
+    fn a_mark_before_the_mark_does_not_hide_a_core() {
+        let core = Core::random();
+        for before in ["kwph", "kwp", "kwphkw", "kkwph0123456789012345678", "kw", "k", "kwphk"] {
+            let text = format!("{before}{core}");
+            assert_eq!(scan(text.as_bytes()), [(before.len(), core)], "{text}");
+        }
+    }
+
+    #[test]
+    fn stored_placeholders_read_back_and_others_are_refused() {
+        let placeholder = Placeholder::issue("sk-", Some(64));
+        let json = serde_json::to_string(&placeholder).expect("a string");
+        assert_eq!(json, format!("{:?}", placeholder.as_str()));
+        let back: Placeholder = serde_json::from_str(&json).expect("a placeholder");
+        assert_eq!((&back, back.core()), (&placeholder, placeholder.core()));
+        for bad in ["\"\"", "\"sk-kwph\"", "7", "\"kwph000000000000000000zzzz\""] {
+            assert!(serde_json::from_str::<Placeholder>(bad).is_err(), "{bad}");
+        }
+        let twice = format!("{}{}", Core::random(), Core::random());
+        assert_eq!(Placeholder::parse(&twice), Err(PlaceholderError));
+    }
+
+    #[test]
+    fn two_placeholders_differ() {
+        assert_ne!(Placeholder::issue("", None), Placeholder::issue("", None));
+    }
+
+    proptest! {
+        #[test]
+        fn every_core_is_found_where_it_stands(
+            pieces in proptest::collection::vec("[kwph0-9 :;/%-]{0,12}", 1..6)
+        ) {
+            let mut text = String::new();
+            let mut wanted = Vec::new();
+            for piece in &pieces {
+                text.push_str(piece);
+                let core = Core::random();
+                wanted.push((text.len(), core));
+                text.push_str(core.as_str());
+            }
+            prop_assert_eq!(scan(text.as_bytes()), wanted);
+        }
+
+        #[test]
+        fn marks_are_found_as_a_plain_search_finds_them(text in "[kwph]{0,64}", from in 0usize..8) {
+            let from = from.min(text.len());
+            let plain = text[from..].find(MARK).map(|at| at + from);
+            prop_assert_eq!(next_mark(text.as_bytes(), from), plain);
+        }
+    }
+}

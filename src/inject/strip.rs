@@ -1,0 +1,305 @@
+//! What is taken out of a message before anything is put in: hop-by-hop fields, fields that will be
+//! written, placeholders (SECURITY §3).
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use percent_encoding::percent_decode_str;
+
+use super::credential::Clears;
+use super::placeholder::{Core, MARK, scan};
+
+/// Fields that never pass a proxy, RFC 9110 §7.6.1 and §11.7, and our own.
+static HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHORIZATION,
+    header::PROXY_AUTHENTICATE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("http2-settings"),
+];
+
+/// Removes hop-by-hop fields, everything that `Connection` names, every `Proxy-…` field except
+/// `Proxy-Status` (RFC 9209 lets it pass), and every `Keyward-…` field. `Host` and framing stay,
+/// whatever `Connection` names: they are the proxy's to write, not the agent's to remove.
+pub fn hop_by_hop(fields: &mut HeaderMap) {
+    if fields.contains_key(header::CONNECTION) {
+        for name in named_by_connection(fields) {
+            fields.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        fields.remove(name);
+    }
+    let ours: Vec<HeaderName> = fields.keys().filter(|name| is_proxys(name)).cloned().collect();
+    for name in ours {
+        fields.remove(name);
+    }
+}
+
+fn named_by_connection(fields: &HeaderMap) -> Vec<HeaderName> {
+    let tokens = fields.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    tokens
+        .flat_map(|value| value.split(','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
+        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
+        .collect()
+}
+
+fn is_proxys(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    (name.starts_with("proxy-") && name != "proxy-status") || name.starts_with("keyward-")
+}
+
+/// Fields that an answer never carries on to an agent, beside hop-by-hop ones: what would move it past
+/// the proxy (`Alt-Svc`, RFC 7838), and fields only Keyward itself may say.
+pub fn answer(fields: &mut HeaderMap) {
+    hop_by_hop(fields);
+    fields.remove(header::ALT_SVC);
+    let ours = |value: &HeaderValue| {
+        value.to_str().is_ok_and(|text| text.trim_start().starts_with("keyward"))
+    };
+    if fields.get_all("proxy-status").iter().any(ours) {
+        fields.remove("proxy-status");
+    }
+}
+
+/// Trailer fields that could change how the message is framed, routed or authenticated
+/// (RFC 9110 §6.5.1), removed.
+pub fn trailers(fields: &mut HeaderMap) {
+    answer(fields);
+    for name in [header::CONTENT_LENGTH, header::HOST, header::TRAILER, header::AUTHORIZATION] {
+        fields.remove(name);
+    }
+    for name in [header::SET_COOKIE, header::CONTENT_ENCODING, header::CONTENT_TYPE] {
+        fields.remove(name);
+    }
+}
+
+/// Whether two field names are one to an origin that maps `-` and `_` to the same (CGI, WSGI).
+fn is_alias(name: &HeaderName, of: &HeaderName) -> bool {
+    let (name, of) = (name.as_str().as_bytes(), of.as_str().as_bytes());
+    let fold = |b: u8| if b == b'_' { b'-' } else { b };
+    name.len() == of.len() && name.iter().zip(of).all(|(a, b)| fold(*a) == fold(*b))
+}
+
+/// Removes every instance and `_`-alias of the cleared fields, and the cleared cookies.
+pub fn cleared(fields: &mut HeaderMap, clears: &Clears) {
+    for name in &clears.headers {
+        fields.remove(name);
+    }
+    let aliases: Vec<HeaderName> = fields
+        .keys()
+        .filter(|name| name.as_str().contains('_'))
+        .filter(|name| clears.headers.iter().any(|cleared| is_alias(name, cleared)))
+        .cloned()
+        .collect();
+    for name in aliases {
+        fields.remove(name);
+    }
+    if !clears.cookies.is_empty() {
+        retain_cookies(fields, |name, _| !clears.cookies.iter().any(|gone| **gone == *name));
+    }
+}
+
+/// Keeps the cookie pairs that `keep(name, pair)` wants; drops fields that become empty.
+pub fn retain_cookies(fields: &mut HeaderMap, keep: impl Fn(&str, &str) -> bool) {
+    if !fields.contains_key(header::COOKIE) {
+        return;
+    }
+    let before: Vec<HeaderValue> = fields.get_all(header::COOKIE).iter().cloned().collect();
+    fields.remove(header::COOKIE);
+    for value in before {
+        // A field that is no text holds no pair we could judge: RFC 6265 §4.1.1 allows ASCII only.
+        let Ok(text) = value.to_str() else { continue };
+        let kept: Vec<&str> = text
+            .split(';')
+            .map(str::trim)
+            .filter(|pair| !pair.is_empty() && keep(pair.split('=').next().unwrap_or(pair), pair))
+            .collect();
+        if let (false, Ok(value)) = (kept.is_empty(), HeaderValue::try_from(kept.join("; "))) {
+            fields.append(header::COOKIE, value);
+        }
+    }
+}
+
+/// The cores of all placeholders in fields and URL. Bodies never select.
+pub fn placeholders(fields: &HeaderMap, path_and_query: &str) -> Vec<Core> {
+    let mut found: Vec<Core> = Vec::new();
+    let mut add = |text: &[u8]| {
+        for (_, core) in scan(text) {
+            if !found.contains(&core) {
+                found.push(core);
+            }
+        }
+    };
+    for value in fields.values() {
+        add(value.as_bytes());
+        if let Some(pair) = basic_pair(value) {
+            add(&pair);
+        }
+    }
+    add(path_and_query.as_bytes());
+    if path_and_query.contains('%') {
+        add(&percent_decode_str(path_and_query).collect::<Vec<u8>>());
+    }
+    found
+}
+
+/// The `user:password` of a Basic value (RFC 7617), in whichever field it stands.
+fn basic_pair(value: &HeaderValue) -> Option<Vec<u8>> {
+    let bytes = value.as_bytes();
+    let (scheme, rest) = (bytes.get(..6)?, bytes.get(6..)?);
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return None;
+    }
+    STANDARD.decode(rest.trim_ascii()).ok()
+}
+
+/// Whether the value holds a placeholder, also inside a Basic pair.
+fn holds_placeholder(value: &HeaderValue) -> bool {
+    !scan(value.as_bytes()).is_empty() || basic_pair(value).is_some_and(|pair| !scan(&pair).is_empty())
+}
+
+/// Removes every field that holds a placeholder; of cookies only the pair.
+pub fn placeholder_fields(fields: &mut HeaderMap) {
+    retain_cookies(fields, |_, pair| scan(pair.as_bytes()).is_empty());
+    let holders: Vec<HeaderName> = fields
+        .iter()
+        .filter(|(_, value)| holds_placeholder(value))
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in holders {
+        fields.remove(name);
+    }
+}
+
+/// Removes query parameters whose decoded name is in `names` or that hold a placeholder. `None` when
+/// nothing changes, so that the bytes on the wire stay as they were sent.
+pub fn query(raw: &str, names: &[Box<str>]) -> Option<String> {
+    let dropped = |pair: &str| {
+        let (name, _) = pair.split_once('=').unwrap_or((pair, ""));
+        names.iter().any(|gone| decoded(name) == **gone) || holds_mark(pair)
+    };
+    if !raw.split('&').any(dropped) {
+        return None;
+    }
+    Some(raw.split('&').filter(|pair| !dropped(pair)).collect::<Vec<_>>().join("&"))
+}
+
+/// Whether a piece of a URL holds a placeholder, plain or percent-encoded.
+pub fn holds_mark(piece: &str) -> bool {
+    let plain = piece.contains(MARK) && !scan(piece.as_bytes()).is_empty();
+    plain || (piece.contains('%') && !scan(decoded(piece).as_bytes()).is_empty())
+}
+
+/// Form decoding of a name or value: `+` is a blank, `%XX` a byte.
+fn decoded(piece: &str) -> String {
+    percent_decode_str(&piece.replace('+', " ")).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::placeholder::Placeholder;
+    use super::*;
+
+    fn fields(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        for (name, value) in pairs {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            fields.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        fields
+    }
+
+    fn names(fields: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<&str> = fields.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn connection_cannot_remove_host_or_framing_but_removes_what_else_it_names() {
+        let mut head = fields(&[
+            ("connection", "keep-alive, Host, content-length, x-secret-hop"),
+            ("connection", "close"),
+            ("host", "a.test"),
+            ("content-length", "3"),
+            ("x-secret-hop", "1"),
+            ("close", "not a real field, but named"),
+            ("accept", "*/*"),
+        ]);
+        hop_by_hop(&mut head);
+        assert_eq!(names(&head), ["accept", "content-length", "host"]);
+    }
+
+    #[test]
+    fn proxy_fields_and_our_own_never_pass() {
+        let mut head = fields(&[
+            ("proxy-authorization", "Basic eDp5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-anything", "1"),
+            ("proxy-status", "cdn; error=dns_timeout"),
+            ("keyward-connection", "x"),
+            ("te", "trailers"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAM"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("x-proxy", "stays"),
+        ]);
+        hop_by_hop(&mut head);
+        assert_eq!(names(&head), ["proxy-status", "x-proxy"]);
+    }
+
+    #[test]
+    fn all_duplicates_and_underscore_aliases_of_a_cleared_field_go() {
+        let mut head = fields(&[
+            ("x-api-key", "one"),
+            ("X-Api-Key", "two"),
+            ("x_api_key", "three"),
+            ("x-api_key", "four"),
+            ("x-api-key2", "stays"),
+        ]);
+        let headers = vec![HeaderName::from_static("x-api-key")];
+        cleared(&mut head, &Clears { headers, ..Clears::default() });
+        assert_eq!(names(&head), ["x-api-key2"]);
+    }
+
+    #[test]
+    fn only_the_named_cookie_goes() {
+        let mut head = fields(&[("cookie", "a=1; sid=x; b=2"), ("cookie", "sid=y")]);
+        cleared(&mut head, &Clears { cookies: vec!["sid".into()], ..Clears::default() });
+        let left: Vec<_> = head.get_all("cookie").iter().collect();
+        assert_eq!(left, ["a=1; b=2"]);
+    }
+
+    #[test]
+    fn placeholders_are_found_and_removed_wherever_they_stand() {
+        let placeholder = Placeholder::issue("sk-", None);
+        let text = placeholder.as_str();
+        let basic = format!("bAsIc {}", STANDARD.encode(format!("user:{text}")));
+        let encoded: String = text.bytes().map(|b| format!("%{b:02X}")).collect();
+        let mut head = fields(&[
+            ("authorization", &format!("Bearer {text}")),
+            ("x-basic", &basic),
+            ("cookie", &format!("a=1; sid={text}")),
+            ("x-other", "stays"),
+        ]);
+        assert_eq!(placeholders(&head, "/"), [placeholder.core()]);
+        assert_eq!(placeholders(&HeaderMap::new(), &format!("/x?k={encoded}")), [placeholder.core()]);
+        placeholder_fields(&mut head);
+        assert_eq!(names(&head), ["cookie", "x-other"]);
+        assert_eq!(head["cookie"], "a=1");
+        assert_eq!(query(&format!("a=1&k={encoded}&b=%20"), &[]).unwrap(), "a=1&b=%20");
+        assert_eq!(query(&format!("k={text}"), &[]).unwrap(), "");
+    }
+
+    #[test]
+    fn a_query_without_anything_to_remove_keeps_its_bytes() {
+        assert_eq!(query("a=%2f&&b=+x", &["key".into()]), None);
+        assert_eq!(query("a=%2f&&k%65y=1&b=+x", &["key".into()]).unwrap(), "a=%2f&&b=+x");
+    }
+}

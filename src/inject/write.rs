@@ -1,0 +1,176 @@
+//! Writing a credential into a request head: fields, query, cookies, path.
+
+use http::header::{self, HeaderMap, HeaderValue};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::credential::Write;
+use super::placement::At;
+use super::strip;
+
+/// What stays as it is in a query value: RFC 3986 unreserved.
+const QUERY: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Why a credential cannot be written. Says where, never what.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum WriteError {
+    /// A value with bytes that a field cannot hold (SECURITY ST6).
+    #[error("the credential holds a byte that cannot be sent in a field")]
+    Unsendable,
+    /// A placeholder in a path segment that is not the credential's.
+    #[error("a placeholder stands in the path, where this connection's credential does not go")]
+    PlaceholderInPath,
+}
+
+/// The parts of a request head that a credential may change.
+#[derive(Debug)]
+pub struct Head<'a> {
+    /// Fields.
+    pub fields: &'a mut HeaderMap,
+    /// Origin-form path, as on the wire.
+    pub path: String,
+    /// Query without `?`, as on the wire.
+    pub query: Option<String>,
+}
+
+/// Writes each of `writes` in its place. What stood there was cleared before.
+///
+/// # Errors
+/// When a value cannot be sent, or a placeholder would stay in the path.
+pub fn credential(head: &mut Head<'_>, writes: &[Write]) -> Result<(), WriteError> {
+    for write in writes {
+        let value = write.value.expose_text().ok_or(WriteError::Unsendable)?;
+        match &write.at {
+            At::Header(name) => {
+                head.fields.insert(name.clone(), sensitive(value)?);
+            }
+            At::Query(name) => append_query(&mut head.query, name, value),
+            At::Cookie(name) => append_cookie(head.fields, name, value)?,
+            At::Path => head.path = replace_prefix(&head.path, value),
+        }
+    }
+    match strip::holds_mark(&head.path) {
+        true => Err(WriteError::PlaceholderInPath),
+        false => Ok(()),
+    }
+}
+
+fn sensitive(value: &str) -> Result<HeaderValue, WriteError> {
+    let mut value = HeaderValue::from_str(value).map_err(|_| WriteError::Unsendable)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn append_query(query: &mut Option<String>, name: &str, value: &str) {
+    let query = query.get_or_insert_default();
+    if !query.is_empty() {
+        query.push('&');
+    }
+    query.extend(utf8_percent_encode(name, QUERY));
+    query.push('=');
+    query.extend(utf8_percent_encode(value, QUERY));
+}
+
+fn append_cookie(fields: &mut HeaderMap, name: &str, value: &str) -> Result<(), WriteError> {
+    // RFC 6265 §5.4: one `Cookie` field. What the agent sent comes first, the credential last.
+    let mut pairs: Vec<String> = Vec::new();
+    for sent in fields.get_all(header::COOKIE) {
+        pairs.push(sent.to_str().map_err(|_| WriteError::Unsendable)?.to_owned());
+    }
+    if value.contains([';', ',', ' ', '"', '\\']) {
+        return Err(WriteError::Unsendable);
+    }
+    pairs.push(format!("{name}={value}"));
+    fields.insert(header::COOKIE, sensitive(&pairs.join("; "))?);
+    Ok(())
+}
+
+/// Puts `prefix` (such as `/bot123:abc/`) before the path. Leading segments of the path that are
+/// the prefix's own, or that hold a placeholder in its place, are replaced, not doubled.
+fn replace_prefix(path: &str, prefix: &str) -> String {
+    let prefix = prefix.trim_matches('/');
+    let mut rest = path.strip_prefix('/').unwrap_or(path);
+    for segment in prefix.split('/') {
+        let (first, after) = rest.split_once('/').unwrap_or((rest, ""));
+        if first != segment && !strip::holds_mark(first) {
+            break;
+        }
+        rest = after;
+    }
+    format!("/{prefix}/{rest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::super::placeholder::Placeholder;
+    use super::*;
+    use crate::base::secret::Secret;
+
+    fn write(at: At, value: &str) -> Vec<Write> {
+        vec![Write { at, value: Secret::from(value.to_owned()) }]
+    }
+
+    fn head<'a>(fields: &'a mut HeaderMap, path: &str, query: Option<&str>) -> Head<'a> {
+        Head { fields, path: path.into(), query: query.map(Into::into) }
+    }
+
+    #[test]
+    fn a_value_with_control_bytes_is_refused_not_cut() {
+        let mut fields = HeaderMap::new();
+        for bad in ["a\r\nb", "a\0b", "\u{e9}\n"] {
+            let at = At::Header(HeaderName::from_static("x-key"));
+            let result = credential(&mut head(&mut fields, "/", None), &write(at, bad));
+            assert_eq!(result, Err(WriteError::Unsendable), "{bad:?}");
+            let at = At::Cookie("sid".into());
+            let result = credential(&mut head(&mut fields, "/", None), &write(at, bad));
+            assert_eq!(result, Err(WriteError::Unsendable), "{bad:?}");
+        }
+        assert!(fields.is_empty());
+    }
+
+    #[test]
+    fn a_placeholder_left_in_the_path_is_refused() {
+        let placeholder = Placeholder::issue("", None);
+        let mut fields = HeaderMap::new();
+        let path = format!("/v1/{}", placeholder.as_str());
+        let at = At::Header(HeaderName::from_static("x-key"));
+        let result = credential(&mut head(&mut fields, &path, None), &write(at, "k"));
+        assert_eq!(result, Err(WriteError::PlaceholderInPath));
+    }
+
+    #[test]
+    fn the_path_prefix_replaces_what_stands_for_it() {
+        let placeholder = Placeholder::issue("1234567890:", None);
+        let held = placeholder.as_str();
+        let cases = [
+            (format!("/bot{held}/getMe"), "/bot1:k/", "/bot1:k/getMe"),
+            ("/getMe".into(), "/bot1:k/", "/bot1:k/getMe"),
+            ("/bot1:k/getMe".into(), "/bot1:k/", "/bot1:k/getMe"),
+            ("/bot2:other/getMe".into(), "/bot1:k/", "/bot1:k/bot2:other/getMe"),
+            (format!("/file/bot{held}/a/b"), "/file/bot1:k/", "/file/bot1:k/a/b"),
+            ("/".into(), "/bot1:k/", "/bot1:k/"),
+        ];
+        for (path, prefix, expected) in cases {
+            let mut fields = HeaderMap::new();
+            let mut head = head(&mut fields, &path, None);
+            credential(&mut head, &write(At::Path, prefix)).unwrap();
+            assert_eq!(head.path, expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn query_and_cookie_values_are_encoded_for_their_place() {
+        let mut fields = HeaderMap::new();
+        fields.append("cookie", HeaderValue::from_static("a=1"));
+        fields.append("cookie", HeaderValue::from_static("b=2"));
+        let mut head = head(&mut fields, "/x", Some("q=1"));
+        credential(&mut head, &write(At::Query("key".into()), "a&b=c d")).unwrap();
+        credential(&mut head, &write(At::Cookie("sid".into()), "xyz")).unwrap();
+        assert_eq!(head.query.as_deref(), Some("q=1&key=a%26b%3Dc%20d"));
+        let cookies: Vec<_> = fields.get_all("cookie").iter().collect();
+        assert_eq!(cookies, ["a=1; b=2; sid=xyz"]);
+        assert!(fields["cookie"].is_sensitive());
+    }
+}

@@ -1,0 +1,116 @@
+//! The store's directory: private, and owned by one process at a time, whose number stands in the
+//! file `pid`. The lock is on that file and ends with the process, however it ends, so that a
+//! stale number locks nobody out.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::store::StoreError;
+
+/// A process that is just ending holds its locks a moment longer. A real conflict is told soon.
+const LOCK_PATIENCE: Duration = Duration::from_millis(400);
+/// sled's own lock: its threads outlive the last handle, by a flush at most.
+const SLED_PATIENCE: Duration = Duration::from_millis(1_200);
+const RETRY_EVERY: Duration = Duration::from_millis(10);
+
+/// A directory that is ours until this is dropped.
+#[derive(Debug)]
+pub(super) struct Site {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Site {
+    /// Makes the directory when absent, checks that it is private, and locks it.
+    pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
+        let action = "make its directory";
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(|source| StoreError::Io { action, source })?;
+        let about = fs::metadata(path).map_err(|source| StoreError::Io { action, source })?;
+        let mode = about.mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            return Err(StoreError::Exposed { path: path.into(), mode });
+        }
+        Ok(Self { path: path.into(), _lock: lock(&path.join("pid"))? })
+    }
+
+    /// The directory.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// sled's directory inside it.
+    pub(super) fn database(&self) -> PathBuf {
+        self.path.join("sled")
+    }
+
+    /// Opens sled, waiting for the threads of an earlier handle in this process.
+    pub(super) fn open(&self, config: &sled::Config) -> Result<sled::Db, StoreError> {
+        let deadline = Instant::now() + SLED_PATIENCE;
+        loop {
+            match config.open() {
+                Ok(db) => return Ok(db),
+                Err(error) if !is_lock(&error) => return Err(self.refuse("open its files", error)),
+                Err(_) if Instant::now() > deadline => {
+                    return Err(StoreError::Locked { pid: None });
+                }
+                Err(_) => std::thread::sleep(RETRY_EVERY),
+            }
+        }
+    }
+
+    /// sled's error as ours.
+    pub(super) fn refuse(&self, action: &'static str, error: sled::Error) -> StoreError {
+        match error {
+            sled::Error::Io(source) => StoreError::Io { action, source },
+            other => StoreError::Damaged { path: self.path.clone(), what: other.to_string() },
+        }
+    }
+
+    /// Damage that we found ourselves.
+    pub(super) fn damaged(&self, what: &str) -> StoreError {
+        StoreError::Damaged { path: self.path.clone(), what: what.to_owned() }
+    }
+}
+
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let failed = |source| StoreError::Io { action: "lock its directory", source };
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let mut file = options.open(path).map_err(failed)?;
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+            Err(TryLockError::WouldBlock) if Instant::now() > deadline => {
+                return Err(StoreError::Locked { pid: read_pid(&mut file) });
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(RETRY_EVERY),
+        }
+    }
+    write_pid(&mut file).map_err(failed)?;
+    Ok(file)
+}
+
+/// For people only, so it need not be durable.
+fn write_pid(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
+}
+
+fn read_pid(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.take(16).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+/// sled has no kind of its own for this.
+fn is_lock(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(source) if source.to_string().contains("acquire lock"))
+}

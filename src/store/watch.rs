@@ -1,0 +1,32 @@
+//! Change counters, one per table, for backends that see every write themselves.
+
+use tokio::sync::watch;
+
+use super::{Table, Version};
+
+/// The counters. They begin at 1, so that whoever has seen nothing (0) is answered at once.
+#[derive(Debug)]
+pub(super) struct Changes(Vec<(Table, watch::Sender<u64>)>);
+
+impl Changes {
+    pub(super) fn new() -> Self {
+        Self(Table::ALL.map(|table| (table, watch::Sender::new(1))).into())
+    }
+
+    /// Counts a change and wakes who waits for one.
+    pub(super) fn count(&self, table: Table) {
+        self.of(table).send_modify(|count| *count += 1);
+    }
+
+    /// Waits until the counter passes `seen`.
+    pub(super) async fn after(&self, table: Table, seen: Version) -> Version {
+        let mut counter = self.of(table).subscribe();
+        let passed = counter.wait_for(|count| *count > seen.0).await;
+        Version(*passed.expect("the sender lives in self, which is borrowed"))
+    }
+
+    fn of(&self, table: Table) -> &watch::Sender<u64> {
+        let entry = self.0.iter().find(|(of, _)| *of == table);
+        &entry.expect("new() made one for each table").1
+    }
+}
