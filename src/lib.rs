@@ -71,7 +71,11 @@
 //! 12. One org's data never answers another's question: the org is part of every key and look-up.
 
 pub mod base;
+pub mod ca;
 pub mod crypto;
 pub mod inject;
 pub mod net;
+pub mod observe;
+pub mod policy;
+pub mod provider;
 pub mod store;

@@ -1,0 +1,181 @@
+//! The CA's two files: written so that a crash at any moment leaves a state that the next start
+//! completes by itself (SECURITY PR3, PR6), read only when nobody else may read the key.
+
+use std::ffi::OsString;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::CaError;
+
+/// Which of the two files exist.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Presence {
+    /// The certificate and the key.
+    Both,
+    /// Only the certificate.
+    CertOnly,
+    /// Only the key.
+    KeyOnly,
+    /// Only the key, and the certificate that a crash kept from taking its place.
+    Interrupted,
+    /// None.
+    Neither,
+}
+
+/// Looks what is there.
+pub(super) fn presence(cert: &Path, key: &Path) -> Result<Presence, CaError> {
+    let exists = |path: &Path| path.try_exists().map_err(|source| read_error(path, source));
+    Ok(match (exists(cert)?, exists(key)?) {
+        (true, true) => Presence::Both,
+        (true, false) => Presence::CertOnly,
+        (false, true) if exists(&staged(cert))? => Presence::Interrupted,
+        (false, true) => Presence::KeyOnly,
+        (false, false) => Presence::Neither,
+    })
+}
+
+/// Reads a certificate file.
+pub(super) fn read_cert(path: &Path) -> Result<Vec<u8>, CaError> {
+    std::fs::read(path).map_err(|source| read_error(path, source))
+}
+
+/// Reads the key file; its text is wiped when dropped.
+pub(super) fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, CaError> {
+    let mut file = File::open(path).map_err(|source| read_error(path, source))?;
+    // Of the open file, so that nobody can swap it in between.
+    let meta = file.metadata().map_err(|source| read_error(path, source))?;
+    let mode = meta.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(CaError::LooseKey { path: path.to_owned(), mode });
+    }
+    // With the room for all of it, so that growing leaves no copies behind.
+    let room = usize::try_from(meta.len()).unwrap_or(0).saturating_add(1);
+    let mut text = Zeroizing::new(Vec::with_capacity(room));
+    file.read_to_end(&mut text).map_err(|source| read_error(path, source))?;
+    Ok(text)
+}
+
+/// Writes both files. The key takes its place first: with a key and a staged certificate the next
+/// start can go on, see [`Presence::Interrupted`].
+pub(super) fn write_pair(
+    (cert, cert_pem): (&Path, &str),
+    (key, key_pem): (&Path, &str),
+) -> Result<(), CaError> {
+    for path in [cert, key] {
+        let dir = directory(path);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(|source| write_error(dir, source))?;
+    }
+    // The certificate is public; whether others can reach it is the directory's matter.
+    stage(cert, cert_pem, 0o644)?;
+    stage(key, key_pem, 0o600)?;
+    publish(key)?;
+    publish(cert)
+}
+
+/// Moves a staged file to its place, durably.
+pub(super) fn publish(path: &Path) -> Result<(), CaError> {
+    std::fs::rename(staged(path), path)
+        .and_then(|()| File::open(directory(path))?.sync_all())
+        .map_err(|source| write_error(path, source))
+}
+
+/// Where a file waits before it takes its place.
+pub(super) fn staged(path: &Path) -> PathBuf {
+    let mut name = path.file_name().map(OsString::from).unwrap_or_default();
+    name.push(".new");
+    path.with_file_name(name)
+}
+
+fn stage(path: &Path, text: &str, mode: u32) -> Result<(), CaError> {
+    let path = staged(path);
+    let write = || {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(|source| write_error(&path, source))
+}
+
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
+}
+
+fn read_error(path: &Path, source: io::Error) -> CaError {
+    CaError::Read { path: path.to_owned(), source }
+}
+
+fn write_error(path: &Path, source: io::Error) -> CaError {
+    CaError::Write { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("metadata").mode() & 0o7777
+    }
+
+    #[test]
+    fn a_key_that_others_may_read_is_refused_with_the_remedy() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("ca.key");
+        fs::write(&path, "key").expect("write");
+        for loose in [0o640, 0o604, 0o660, 0o601, 0o777] {
+            fs::set_permissions(&path, Permissions::from_mode(loose)).expect("chmod");
+            let error = read_key(&path).expect_err("loose");
+            assert!(error.to_string().contains("chmod 600"), "{error}");
+        }
+        for tight in [0o600, 0o400] {
+            fs::set_permissions(&path, Permissions::from_mode(tight)).expect("chmod");
+            assert_eq!(read_key(&path).expect("read").as_slice(), b"key", "{tight:o}");
+        }
+    }
+
+    #[test]
+    fn files_and_directories_are_closed_from_the_beginning() {
+        let dir = tempfile::tempdir().expect("directory");
+        let (cert, key) = (dir.path().join("made/ca/ca.pem"), dir.path().join("made/ca/ca.key"));
+        write_pair((&cert, "cert"), (&key, "key")).expect("written");
+        assert_eq!(mode(&key), 0o600);
+        assert_eq!(mode(&dir.path().join("made")), 0o700);
+        assert_eq!(mode(&dir.path().join("made/ca")), 0o700);
+        assert_eq!(presence(&cert, &key).expect("looked"), Presence::Both);
+        assert_eq!(fs::read_dir(dir.path().join("made/ca")).expect("list").count(), 2);
+    }
+
+    #[test]
+    fn what_a_crash_left_staged_is_replaced() {
+        let dir = tempfile::tempdir().expect("directory");
+        let (cert, key) = (dir.path().join("ca.pem"), dir.path().join("ca.key"));
+        fs::write(staged(&key), "half").expect("write");
+        assert_eq!(presence(&cert, &key).expect("looked"), Presence::Neither);
+        write_pair((&cert, "cert"), (&key, "key")).expect("written");
+        assert_eq!(read_key(&key).expect("read").as_slice(), b"key");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_named() {
+        let dir = tempfile::tempdir().expect("directory");
+        let file = dir.path().join("file");
+        fs::write(&file, "").expect("write");
+        let (cert, key) = (file.join("ca.pem"), file.join("ca.key"));
+        let error = write_pair((&cert, "cert"), (&key, "key")).expect_err("no directory");
+        assert!(error.to_string().contains(&file.display().to_string()), "{error}");
+    }
+}

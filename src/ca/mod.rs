@@ -1,0 +1,13 @@
+//! The local certificate authority and the leaves it mints: what Keyward answers agents with when
+//! it looks into their TLS (SECURITY DI15, CLIENTS "Certificates").
+//!
+//! Who gets a leaf is decided before: only authenticated agents, for allowed targets.
+
+pub mod authority;
+pub mod cache;
+mod error;
+mod files;
+pub mod leaf;
+mod pair;
+
+pub use error::CaError;

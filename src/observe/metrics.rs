@@ -1,0 +1,95 @@
+//! Counters and gauges, as Prometheus text. Labels are closed sets: nothing an agent chooses
+//! becomes a label.
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::event::{Event, Outcome};
+
+/// All metrics of a gateway.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    exchanges: Family<[(&'static str, &'static str); 1], Counter>,
+    refusals: Family<[(&'static str, String); 1], Counter>,
+    bytes_in: Counter,
+    bytes_out: Counter,
+    /// Streams of agents that are open now.
+    pub streams: Gauge,
+    /// Streams dialled to upstreams.
+    pub dialled: Counter,
+    /// Requests that found an idle upstream stream.
+    pub reused: Counter,
+    /// TLS handshakes with agents that failed.
+    pub handshakes_failed: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("keyward");
+        let exchanges = Family::default();
+        registry.register("exchanges", "exchanges by how they ended", exchanges.clone());
+        let refusals = Family::default();
+        registry.register("refusals", "exchanges that Keyward answered itself", refusals.clone());
+        let mut counter = |name, help| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let dialled = counter("upstreams_dialled", "streams dialled to upstreams");
+        let reused = counter("upstreams_reused", "requests sent on an idle upstream stream");
+        let handshakes_failed =
+            counter("agent_handshakes_failed", "TLS handshakes with agents that failed");
+        let mut bytes = |name, help| {
+            let counter = Counter::default();
+            registry.register_with_unit(name, help, Unit::Bytes, counter.clone());
+            counter
+        };
+        let bytes_in = bytes("received", "body bytes from agents");
+        let bytes_out = bytes("sent", "body bytes to agents");
+        let streams = Gauge::default();
+        registry.register("agent_streams", "open streams of agents", streams.clone());
+        Self {
+            registry,
+            exchanges,
+            refusals,
+            bytes_in,
+            bytes_out,
+            streams,
+            dialled,
+            reused,
+            handshakes_failed,
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts a finished exchange.
+    pub fn count(&self, event: &Event) {
+        let outcome = match event.outcome {
+            Outcome::Completed => "completed",
+            Outcome::Refused => "refused",
+            Outcome::ClientAborted => "client_aborted",
+            Outcome::UpstreamAborted => "upstream_aborted",
+            Outcome::Ended => "ended",
+        };
+        self.exchanges.get_or_create(&[("outcome", outcome)]).inc();
+        if let Some(code) = &event.code {
+            self.refusals.get_or_create(&[("code", code.clone())]).inc();
+        }
+        self.bytes_in.inc_by(event.bytes_in);
+        self.bytes_out.inc_by(event.bytes_out);
+    }
+
+    /// The OpenMetrics text.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        if let Err(error) = encode(&mut text, &self.registry) {
+            tracing::error!(%error, "metrics could not be written");
+        }
+        text
+    }
+}

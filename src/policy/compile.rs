@@ -1,0 +1,288 @@
+//! From a [`Spec`] to a [`Policy`]: what is wrong with the rules, then the indexes.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::index::HostIndex;
+use super::rule::{Account, Bound, CompileError, Rule, RuleAction, Spec};
+use super::{Binding, Bindings, Carved, Compiled, OrgRules, Policy};
+use crate::base::id::{AgentId, ConnectionId, OrgId, RuleId};
+use crate::base::pattern::HostPattern;
+use crate::inject::credential::Wanted;
+
+/// Everything that is wrong, in the order of the rules.
+pub(super) fn check(spec: &Spec) -> Vec<CompileError> {
+    let mut errors = Vec::new();
+    let mut seen: HashSet<(&OrgId, &RuleId)> = HashSet::new();
+    let mut hostless: HashMap<&OrgId, usize> = HashMap::new();
+    for (at, rule) in spec.rules.iter().enumerate() {
+        if !seen.insert((&rule.org, &rule.id)) {
+            errors.push(CompileError::Twice { rule: rule.id.clone() });
+        }
+        if rule.hosts.is_empty() {
+            let count = hostless.entry(&rule.org).or_default();
+            *count += 1;
+            if *count == spec.hostless_rules_max + 1 {
+                let max = spec.hostless_rules_max;
+                errors.push(CompileError::TooManyHostless { rule: rule.id.clone(), max });
+            }
+        }
+        check_rule(rule, &mut errors);
+        errors.extend(blinded(&spec.rules, at));
+    }
+    errors
+}
+
+/// What is wrong with a rule by itself.
+fn check_rule(rule: &Rule, errors: &mut Vec<CompileError>) {
+    let id = || rule.id.clone();
+    if rule.agents.as_ref().is_some_and(Vec::is_empty) {
+        errors.push(CompileError::NoAgents { rule: id() });
+    }
+    match &rule.action {
+        RuleAction::Tunnel if rule.is_conditional() => {
+            errors.push(CompileError::TunnelLooksInside { rule: id() });
+        }
+        RuleAction::Use(account) => {
+            let foreign = rule.hosts.iter().filter(|host| !account.owns_all(host));
+            errors.extend(foreign.map(|host| CompileError::HostNotOwned {
+                rule: id(),
+                connection: account.name.clone(),
+                host: host.clone(),
+                provider: account.provider.clone(),
+            }));
+        }
+        _ => {}
+    }
+    let injects =
+        matches!(rule.action, RuleAction::Use(_) | RuleAction::UseMissing(_) | RuleAction::Inject);
+    if rule.allow_plaintext && !injects {
+        errors.push(CompileError::PlaintextWithoutInjection { rule: id() });
+    }
+}
+
+/// The first rule that could not do its work because the rule at `at` tunnels.
+fn blinded(rules: &[Rule], at: usize) -> Option<CompileError> {
+    let tunnel = &rules[at];
+    if !matches!(tunnel.action, RuleAction::Tunnel) {
+        return None;
+    }
+    let mut others = rules.iter().enumerate().filter(|(_, other)| other.org == tunnel.org);
+    let (_, other) = others.find(|(place, other)| {
+        // A rule for all hosts that comes later is one for the rest: the tunnel goes before it.
+        let meets = tunnel.hosts.is_empty()
+            || (other.hosts.is_empty() && *place < at)
+            || other.hosts.iter().any(|host| tunnel.hosts.iter().any(|mine| mine.overlaps(host)));
+        meets && *place != at && other.looks_inside()
+    })?;
+    Some(CompileError::TunnelBlinds { rule: tunnel.id.clone(), other: other.id.clone() })
+}
+
+/// Builds the indexes.
+pub(super) fn assemble(spec: Spec) -> Policy {
+    let mut orgs: HashMap<OrgId, OrgRules> = HashMap::new();
+    for rule in spec.rules {
+        orgs.entry(rule.org.clone()).or_default().add_rule(rule);
+    }
+    for bound in spec.bindings {
+        orgs.entry(bound.org.clone()).or_default().add_binding(bound);
+    }
+    for org in orgs.values_mut() {
+        org.narrow();
+    }
+    let (mut known, mut carved) = (HostIndex::default(), HostIndex::default());
+    spec.known.iter().for_each(|pattern| note(&mut known, pattern));
+    for (provider, host, path) in spec.carved {
+        carved.insert(host, Carved { provider, path });
+    }
+    Policy {
+        default: spec.default,
+        default_rule: RuleId::new("default"),
+        orgs,
+        nothing: OrgRules::default(),
+        known,
+        carved,
+    }
+}
+
+impl OrgRules {
+    fn add_rule(&mut self, rule: Rule) {
+        let at = self.rules.len();
+        if rule.hosts.is_empty() {
+            self.hostless.push(at);
+        }
+        for pattern in &rule.hosts {
+            self.by_host.insert(pattern.clone(), at);
+            note(&mut self.known, pattern);
+        }
+        let wanted = match &rule.action {
+            RuleAction::Use(account) => Some(wanted(account)),
+            _ => None,
+        };
+        let agents = rule.agents.as_ref().map(|agents| agents.iter().cloned().collect());
+        self.rules.push(Compiled { rule, agents, wanted });
+    }
+
+    fn add_binding(&mut self, bound: Bound) {
+        for pattern in &bound.account.hosts {
+            note(&mut self.known, pattern);
+        }
+        self.agents.entry(bound.agent.clone()).or_default().add(bound);
+    }
+
+    /// Notes at each binding whether a rule uses its connection for its agent.
+    fn narrow(&mut self) {
+        let mut uses: HashMap<&ConnectionId, Vec<&Compiled>> = HashMap::new();
+        for compiled in &self.rules {
+            if let Some(wanted) = &compiled.wanted {
+                uses.entry(&wanted.connection).or_default().push(compiled);
+            }
+        }
+        for (agent, bindings) in &mut self.agents {
+            for binding in &mut bindings.all {
+                let rules = uses.get(&binding.account.id);
+                binding.narrowed = rules.and_then(|rules| first_for(rules, agent));
+            }
+        }
+    }
+}
+
+impl Bindings {
+    fn add(&mut self, bound: Bound) {
+        let account = bound.account;
+        let at = match self.by_name.get(account.id.as_str()) {
+            Some(at) => *at,
+            None => self.push(account),
+        };
+        self.by_core.extend(bound.placeholders.iter().map(|placeholder| (placeholder.core(), at)));
+    }
+
+    fn push(&mut self, account: Arc<Account>) -> usize {
+        let at = self.all.len();
+        for pattern in &account.hosts {
+            self.by_host.insert(pattern.clone(), at);
+        }
+        // A name that spells another connection's id does not take its place.
+        self.by_name.entry(account.name.clone()).or_insert(at);
+        self.by_name.insert(account.id.as_str().into(), at);
+        let (id, wanted) = (RuleId::new(format!("binding:{}", account.id)), wanted(&account));
+        self.all.push(Binding { id, account, wanted, narrowed: None });
+        at
+    }
+}
+
+fn first_for(rules: &[&Compiled], agent: &AgentId) -> Option<RuleId> {
+    rules.iter().find(|compiled| compiled.is_for(agent)).map(|compiled| compiled.rule.id.clone())
+}
+
+fn wanted(account: &Account) -> Wanted {
+    Wanted { connection: account.id.clone(), name: account.name.clone() }
+}
+
+/// Notes a literal host once, however many bindings have it.
+fn note(known: &mut HostIndex<()>, pattern: &HostPattern) {
+    if pattern.literal().is_some() && !known.has(pattern) {
+        known.insert(pattern.clone(), ());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+    use crate::base::pattern::PathPattern;
+    use crate::policy::tests::samples::Sample;
+
+    fn rule(name: &str, hosts: &[&str], action: RuleAction) -> Rule {
+        Sample::rule(name, hosts, action)
+    }
+
+    fn errors(rules: Vec<Rule>) -> Vec<CompileError> {
+        check(&Spec { rules, hostless_rules_max: 2, ..Spec::default() })
+    }
+
+    #[test]
+    fn a_tunnel_with_method_or_path_is_refused() {
+        let by_method =
+            Rule { methods: vec![Method::GET], ..rule("m", &["a.test"], RuleAction::Tunnel) };
+        let path = PathPattern::parse("/a").expect("a pattern");
+        let by_path = Rule { paths: vec![path], ..rule("p", &["b.test"], RuleAction::Tunnel) };
+        let looks = |name: &str| CompileError::TunnelLooksInside { rule: RuleId::new(name) };
+        assert_eq!(errors(vec![by_method, by_path]), [looks("m"), looks("p")]);
+    }
+
+    #[test]
+    fn a_tunnel_never_blinds_a_rule_that_looks_inside() {
+        let tunnel = || rule("t", &["*.a.test"], RuleAction::Tunnel);
+        let blinds = CompileError::TunnelBlinds { rule: tunnel().id, other: RuleId::new("o") };
+        let only_get = |rule: Rule| Rule { methods: vec![Method::GET], ..rule };
+        for (other, meets) in [
+            (rule("o", &["x.a.test"], RuleAction::Pass), true),
+            (rule("o", &["*.x.a.test"], RuleAction::Inject), true),
+            (only_get(rule("o", &["x.a.test"], RuleAction::Deny)), true),
+            (rule("o", &["x.a.test"], RuleAction::Deny), false),
+            (rule("o", &["x.a.test"], RuleAction::Tunnel), false),
+            (rule("o", &["a.test"], RuleAction::Pass), false),
+            (rule("o", &["x.a.test:8443"], RuleAction::Pass), false),
+            (Rule { org: OrgId::random(), ..rule("o", &["x.a.test"], RuleAction::Pass) }, false),
+        ] {
+            let wanted: &[CompileError] = if meets { std::slice::from_ref(&blinds) } else { &[] };
+            assert_eq!(errors(vec![other.clone(), tunnel()]), wanted, "{other:?}");
+            assert_eq!(errors(vec![tunnel(), other.clone()]), wanted, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_for_all_other_hosts_may_follow_a_tunnel_but_not_precede_it() {
+        let tunnel = || rule("t", &["a.test"], RuleAction::Tunnel);
+        let rest = || rule("rest", &[], RuleAction::Pass);
+        assert_eq!(errors(vec![tunnel(), rest()]), []);
+        let blinds = CompileError::TunnelBlinds { rule: tunnel().id, other: rest().id };
+        assert_eq!(errors(vec![rest(), tunnel()]), [blinds]);
+    }
+
+    #[test]
+    fn a_connection_is_never_used_on_a_host_its_provider_does_not_own() {
+        let account = Sample::account("work", &["api.a.test", "*.b.test", "api.a.test:8443"]);
+        for (host, owned) in [
+            ("api.a.test", true),
+            ("api.a.test:443", true),
+            ("api.a.test:8443", true),
+            ("x.b.test", true),
+            ("*.x.b.test", true),
+            ("*.b.test", true),
+            ("b.test", false),
+            ("*.a.test", false),
+            ("api.a.test:9443", false),
+            ("x.b.test:8443", false),
+            ("api.a.test.evil.test", false),
+        ] {
+            let action = RuleAction::Use(account.clone());
+            let found = errors(vec![rule("u", &[host], action)]);
+            assert_eq!(found.is_empty(), owned, "{host}");
+            assert!(found.iter().all(|e| matches!(e, CompileError::HostNotOwned { .. })));
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once_and_names_its_rule() {
+        let nobody = Rule { agents: Some(vec![]), ..rule("nobody", &["a.test"], RuleAction::Pass) };
+        let plain = Rule { allow_plaintext: true, ..rule("plain", &["b.test"], RuleAction::Deny) };
+        let found = errors(vec![
+            nobody,
+            plain,
+            rule("twice", &["c.test"], RuleAction::Deny),
+            rule("twice", &["d.test"], RuleAction::Deny),
+            rule("one", &[], RuleAction::Deny),
+            rule("two", &[], RuleAction::Deny),
+            rule("three", &[], RuleAction::Deny),
+            rule("four", &[], RuleAction::Deny),
+        ]);
+        let messages: Vec<_> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(messages.len(), 4, "{messages:?}");
+        for (message, name) in messages.iter().zip(["nobody", "plain", "twice", "three"]) {
+            assert!(message.starts_with(&format!("rule `{name}` ")), "{message}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Pure decisions: which route a target takes, and what a request is permitted.
+//!
+//! No async, no clock, no I/O; `explain` calls the same two functions as the data path. Who exists
+//! and what rules are called is resolved by `rulebook/`.
+
+mod compile;
+mod decide;
+pub mod explain;
+mod index;
+pub mod permit;
+mod reason;
+mod route;
+pub mod rule;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use http::Method;
+
+use crate::base::host::Target;
+use crate::base::id::{AgentId, OrgId, RuleId};
+use crate::base::pattern::{DecodedPath, HostPattern, PathPattern};
+use crate::inject::credential::Wanted;
+use crate::inject::placeholder::Core;
+
+use index::HostIndex;
+
+pub use explain::Explanation;
+pub use permit::{Action, InterceptPermit, Permit, Route, TunnelPermit};
+pub use reason::Reason;
+pub use rule::{Account, AccountState, Bound, CompileError, DefaultAction, Rule, RuleAction, Spec};
+
+/// Compiled rules: host → rules by hash. The cost of a decision grows with the rules and the
+/// agent's bindings for that host, and with nothing else.
+#[derive(Debug)]
+pub struct Policy {
+    default: DefaultAction,
+    /// What decisions by `default` are called.
+    default_rule: RuleId,
+    orgs: HashMap<OrgId, OrgRules>,
+    /// Orgs without a rule or binding.
+    nothing: OrgRules,
+    known: HostIndex<()>,
+    carved: HostIndex<Carved>,
+}
+
+/// What a decision needs to know of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Where it goes.
+    pub target: &'a Target,
+    /// Its method.
+    pub method: &'a Method,
+    /// Its path, decoded.
+    pub path: &'a DecodedPath,
+    /// Cores of placeholders found in fields and URL (bodies never select).
+    pub placeholders: &'a [Core],
+    /// The `Keyward-Connection` field: a connection's name or id.
+    pub named: Option<&'a str>,
+}
+
+/// Rules and bindings of one org.
+#[derive(Debug, Default)]
+struct OrgRules {
+    /// In order.
+    rules: Vec<Compiled>,
+    /// Places in `rules`.
+    by_host: HostIndex<usize>,
+    /// Places in `rules` of those for every host, ascending.
+    hostless: Vec<usize>,
+    agents: HashMap<AgentId, Bindings>,
+    /// Literal hosts of rules and bindings.
+    known: HostIndex<()>,
+}
+
+/// A rule, ready to be asked.
+#[derive(Debug)]
+struct Compiled {
+    rule: Rule,
+    agents: Option<HashSet<AgentId>>,
+    /// What its connection is asked for, when it names one.
+    wanted: Option<Wanted>,
+}
+
+/// One agent's bindings.
+#[derive(Debug, Default)]
+struct Bindings {
+    all: Vec<Binding>,
+    /// Places in `all`, here and below.
+    by_host: HostIndex<usize>,
+    by_core: HashMap<Core, usize>,
+    /// By name and by id.
+    by_name: HashMap<Arc<str>, usize>,
+}
+
+/// A binding, ready to be asked.
+#[derive(Debug)]
+struct Binding {
+    id: RuleId,
+    account: Arc<Account>,
+    wanted: Wanted,
+    /// The first rule that uses the account for this agent: the binding alone injects nothing.
+    narrowed: Option<RuleId>,
+}
+
+/// An OAuth endpoint, where nothing is injected.
+#[derive(Debug)]
+struct Carved {
+    provider: Arc<str>,
+    path: PathPattern,
+}
+
+/// A rule that is for the agent and means the target; methods and paths are still to be asked.
+#[derive(Clone, Copy, Debug)]
+struct Candidate<'a> {
+    compiled: &'a Compiled,
+    /// The pattern that means the target; `None` when the rule is for every host.
+    pattern: Option<&'a HostPattern>,
+}
+
+impl Policy {
+    /// A policy that denies everything.
+    pub fn empty() -> Arc<Self> {
+        Arc::new(compile::assemble(Spec::default()))
+    }
+
+    /// Compiles; all errors at once.
+    ///
+    /// # Errors
+    /// When rules contradict themselves or each other.
+    pub fn compile(spec: Spec) -> Result<Self, Vec<CompileError>> {
+        let errors = compile::check(&spec);
+        match errors.is_empty() {
+            true => Ok(compile::assemble(spec)),
+            false => Err(errors),
+        }
+    }
+
+    fn org(&self, org: &OrgId) -> &OrgRules {
+        self.orgs.get(org).unwrap_or(&self.nothing)
+    }
+
+    /// Whether a refusal for the target may be answered inside TLS: names written literally are a
+    /// bounded set, those that wildcards take are not.
+    fn is_known(&self, org: &OrgRules, target: &Target) -> bool {
+        org.known.has_literal(target) || self.known.has_literal(target)
+    }
+}
+
+impl OrgRules {
+    /// The rules that may decide, in order.
+    fn candidates<'a>(&'a self, agent: &AgentId, target: &'a Target) -> Vec<Candidate<'a>> {
+        let by_host =
+            self.by_host.matching(target).map(|entry| (entry.value, Some(&entry.pattern)));
+        let mut places: Vec<_> =
+            by_host.chain(self.hostless.iter().map(|at| (*at, None))).collect();
+        places.sort_by_key(|(at, _)| *at);
+        // A rule may mean the target by two patterns; the sort is stable, so the closest stays.
+        places.dedup_by_key(|(at, _)| *at);
+        places
+            .into_iter()
+            .map(|(at, pattern)| Candidate { compiled: &self.rules[at], pattern })
+            .filter(|candidate| candidate.compiled.is_for(agent))
+            .collect()
+    }
+}
+
+impl Compiled {
+    fn is_for(&self, agent: &AgentId) -> bool {
+        self.agents.as_ref().is_none_or(|agents| agents.contains(agent))
+    }
+}
+
+impl Bindings {
+    fn by_core(&self, core: &Core) -> Option<&Binding> {
+        self.by_core.get(core).map(|at| &self.all[*at])
+    }
+
+    /// By the connection's name or id.
+    fn by_name(&self, name: &str) -> Option<&Binding> {
+        self.by_name.get(name).map(|at| &self.all[*at])
+    }
+}
+
+/// The ports that may be dialled without being named (SECURITY SS7).
+fn is_web_port(port: u16) -> bool {
+    matches!(port, 80 | 443)
+}

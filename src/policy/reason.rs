@@ -1,0 +1,219 @@
+//! [`Reason`]: why policy refuses, as a stable code, a status, and words for people.
+
+use std::sync::Arc;
+
+use crate::base::id::RuleId;
+
+/// Why policy refuses. [`code`](Self::code) and [`status`](Self::status) are the contract with
+/// agents; the words may change.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Reason {
+    /// `denied`: a rule says so.
+    Denied {
+        /// The rule.
+        rule: RuleId,
+    },
+    /// `denied`: a rule uses the connection for this agent, but not for such requests.
+    Narrowed {
+        /// The rule that uses it.
+        rule: RuleId,
+        /// The connection's name.
+        connection: Arc<str>,
+    },
+    /// `default_deny`.
+    DefaultDeny,
+    /// `port_refused`: neither 80, 443 nor named by a rule or provider.
+    PortRefused {
+        /// The port.
+        port: u16,
+    },
+    /// `placeholder_foreign`: unknown, another agent's, not bound, or sent to a host that its
+    /// provider does not own.
+    PlaceholderForeign {
+        /// What is wrong, for people.
+        detail: &'static str,
+    },
+    /// `plaintext_refused`: a credential would go over cleartext.
+    PlaintextRefused {
+        /// The connection's name.
+        connection: Arc<str>,
+    },
+    /// `token_endpoint_refused`.
+    TokenEndpoint {
+        /// The provider's id.
+        provider: Arc<str>,
+    },
+    /// `method_refused`: TRACE, TRACK, inner CONNECT.
+    Method,
+    /// `bad_target`: the path has two readings, and what is decided depends on it.
+    PathAmbiguous {
+        /// The rule or binding that depends on it.
+        rule: RuleId,
+    },
+    /// `connection_missing`: the rule or field names none that exists for this agent.
+    ConnectionMissing {
+        /// As named.
+        name: Arc<str>,
+    },
+    /// `connection_missing`: a rule injects, but the agent has no connection for the host.
+    Unbound {
+        /// The rule.
+        rule: RuleId,
+    },
+    /// `connection_paused`.
+    ConnectionPaused {
+        /// The connection's name.
+        name: Arc<str>,
+    },
+    /// `connection_broken`.
+    ConnectionBroken {
+        /// The connection's name.
+        name: Arc<str>,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// `connection_ambiguous`: lists the names.
+    ConnectionAmbiguous {
+        /// The connections' names, sorted.
+        names: Vec<Arc<str>>,
+    },
+    /// `denied`: rule, field and placeholders contradict each other.
+    Contradiction {
+        /// How, for people.
+        detail: &'static str,
+    },
+}
+
+impl Reason {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Denied { .. } | Self::Narrowed { .. } | Self::Contradiction { .. } => "denied",
+            Self::DefaultDeny => "default_deny",
+            Self::PortRefused { .. } => "port_refused",
+            Self::PlaceholderForeign { .. } => "placeholder_foreign",
+            Self::PlaintextRefused { .. } => "plaintext_refused",
+            Self::TokenEndpoint { .. } => "token_endpoint_refused",
+            Self::Method => "method_refused",
+            Self::PathAmbiguous { .. } => "bad_target",
+            Self::ConnectionMissing { .. } | Self::Unbound { .. } => "connection_missing",
+            Self::ConnectionPaused { .. } => "connection_paused",
+            Self::ConnectionBroken { .. } => "connection_broken",
+            Self::ConnectionAmbiguous { .. } => "connection_ambiguous",
+        }
+    }
+
+    /// The HTTP status that goes with the code.
+    pub fn status(&self) -> u16 {
+        match self.code() {
+            "bad_target" => 400,
+            "method_refused" => 405,
+            code if code.starts_with("connection_") => 424,
+            _ => 403,
+        }
+    }
+
+    /// The rule that refused, when one did.
+    pub fn rule(&self) -> Option<&RuleId> {
+        match self {
+            Self::Denied { rule }
+            | Self::Narrowed { rule, .. }
+            | Self::PathAmbiguous { rule }
+            | Self::Unbound { rule } => Some(rule),
+            _ => None,
+        }
+    }
+
+    /// The connection that is in the way, when one is.
+    pub fn connection(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Narrowed { connection, .. } | Self::PlaintextRefused { connection } => {
+                Some(connection)
+            }
+            Self::ConnectionMissing { name }
+            | Self::ConnectionPaused { name }
+            | Self::ConnectionBroken { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+
+    /// What is wrong, in a sentence without a full stop.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Denied { rule } => format!("rule `{rule}` denies this"),
+            Self::Narrowed { rule, connection } => {
+                format!("rule `{rule}` uses connection `{connection}` for other requests only")
+            }
+            Self::DefaultDeny => "no rule or binding allows this host".to_owned(),
+            Self::PortRefused { port } => format!("no rule or provider names port {port}"),
+            Self::PlaceholderForeign { detail } | Self::Contradiction { detail } => {
+                (*detail).to_owned()
+            }
+            Self::PlaintextRefused { connection } => {
+                format!("the credential of `{connection}` is not sent over cleartext HTTP")
+            }
+            Self::TokenEndpoint { provider } => {
+                format!("this is an OAuth endpoint of `{provider}`, where nothing is injected")
+            }
+            Self::Method => "TRACE, TRACK and CONNECT are not forwarded".to_owned(),
+            Self::PathAmbiguous { rule } => format!(
+                "servers read this path in two ways (an encoded or doubled slash, `;`, or a stray \
+                 percent sign), and `{rule}` depends on it"
+            ),
+            Self::ConnectionMissing { name } => {
+                format!("this agent has no connection `{name}` here")
+            }
+            Self::Unbound { rule } => {
+                format!("rule `{rule}` injects, but this agent has no connection for the host")
+            }
+            Self::ConnectionPaused { name } => format!("connection `{name}` is paused"),
+            Self::ConnectionBroken { name, reason } => {
+                format!("connection `{name}` is broken: {reason}")
+            }
+            Self::ConnectionAmbiguous { names } => {
+                format!("several connections fit: {}", names.join(", "))
+            }
+        }
+    }
+
+    /// What to do about it, when that is known.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::DefaultDeny | Self::Unbound { .. } => {
+                "bind a connection of the host's provider: `keyward agent bind NAME CONNECTION`, \
+                 or add a rule"
+                    .to_owned()
+            }
+            Self::PortRefused { port } => {
+                format!("write the port into a rule's host: `HOST:{port}`")
+            }
+            Self::PlaceholderForeign { .. } => {
+                "print this agent's own placeholders: `keyward env --agent NAME`".to_owned()
+            }
+            Self::PlaintextRefused { .. } => {
+                "use https, or a rule with `use` and `allow_plaintext: true`".to_owned()
+            }
+            Self::TokenEndpoint { .. } => {
+                "a rule with `action: pass` lets it through, without a credential".to_owned()
+            }
+            Self::ConnectionMissing { name } => {
+                format!("bind it: `keyward agent bind NAME {name}`")
+            }
+            Self::ConnectionPaused { name } => {
+                format!("resume it: `keyward connection resume {name}`")
+            }
+            Self::ConnectionBroken { name, .. } => {
+                format!("reconnect it: `keyward connection reconnect {name}`")
+            }
+            Self::ConnectionAmbiguous { .. } => {
+                "send one connection's placeholder, or its name in `Keyward-Connection`".to_owned()
+            }
+            Self::Denied { .. }
+            | Self::Narrowed { .. }
+            | Self::Method
+            | Self::PathAmbiguous { .. }
+            | Self::Contradiction { .. } => return None,
+        };
+        Some(hint)
+    }
+}

@@ -1,0 +1,223 @@
+//! What policies are compiled from: rules, accounts, bindings. Names are already ids here;
+//! `rulebook/` resolves them.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use crate::base::host::Target;
+use crate::base::id::{AgentId, ConnectionId, OrgId, RuleId};
+use crate::base::pattern::{HostPattern, PathPattern};
+use crate::inject::placeholder::Placeholder;
+
+/// Everything a policy is compiled from, of all orgs.
+#[derive(Clone, Debug, Default)]
+pub struct Spec {
+    /// What hosts get that nothing names.
+    pub default: DefaultAction,
+    /// Explicit rules, in order.
+    pub rules: Vec<Rule>,
+    /// Agents' bindings.
+    pub bindings: Vec<Bound>,
+    /// Catalogue hosts without variables: refusals for them are answered inside TLS.
+    pub known: Vec<HostPattern>,
+    /// Token endpoints of providers: (provider, host, path).
+    pub carved: Vec<(Arc<str>, HostPattern, PathPattern)>,
+    /// Bound on rules without hosts, in each org.
+    pub hostless_rules_max: usize,
+}
+
+/// `default:`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DefaultAction {
+    /// Refuse.
+    #[default]
+    Deny,
+    /// Splice, without looking.
+    Tunnel,
+    /// Forward without a credential.
+    Pass,
+}
+
+/// An explicit rule.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Its id, shown in audit and explain.
+    pub id: RuleId,
+    /// Its org.
+    pub org: OrgId,
+    /// Agents it is for; `None`: all of the org.
+    pub agents: Option<Vec<AgentId>>,
+    /// Hosts; empty: all.
+    pub hosts: Vec<HostPattern>,
+    /// Methods; empty: all. Compared without regard to case, as lenient servers do.
+    pub methods: Vec<Method>,
+    /// Paths; empty: all.
+    pub paths: Vec<PathPattern>,
+    /// What it says.
+    pub action: RuleAction,
+    /// Injection over cleartext to addresses on the private list.
+    pub allow_plaintext: bool,
+}
+
+/// What a rule says.
+#[derive(Clone, Debug)]
+pub enum RuleAction {
+    /// `use: NAME`: inject that connection's credential. The grant itself when the rule names
+    /// agents; otherwise it only narrows bindings, and agents without the binding pass it by.
+    Use(Arc<Account>),
+    /// `use: NAME` of a connection that is gone: refuse, rather than let a later rule decide.
+    UseMissing(Arc<str>),
+    /// `action: inject` without `use`: as bindings would.
+    Inject,
+    /// Refuse.
+    Deny,
+    /// Intercept, forward without a credential.
+    Pass,
+    /// Do not look inside.
+    Tunnel,
+}
+
+/// A connection as policy sees it.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Its id.
+    pub id: ConnectionId,
+    /// Its name, unique in the org.
+    pub name: Arc<str>,
+    /// Its provider's id.
+    pub provider: Arc<str>,
+    /// Hosts it owns.
+    pub hosts: Vec<HostPattern>,
+    /// Paths it owns there; empty: all.
+    pub paths: Vec<PathPattern>,
+    /// Whether it can be used.
+    pub state: AccountState,
+}
+
+/// Whether a connection can be used.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum AccountState {
+    /// Yes.
+    Active,
+    /// Paused by a person.
+    Paused,
+    /// Broken, with the reason.
+    Broken(Arc<str>),
+}
+
+/// A binding: this agent may use that connection.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// Org of both.
+    pub org: OrgId,
+    /// The agent.
+    pub agent: AgentId,
+    /// The connection.
+    pub account: Arc<Account>,
+    /// Its placeholders, one per secret field.
+    pub placeholders: Vec<Placeholder>,
+}
+
+/// What is wrong with a rule. Names the rule and the remedy.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum CompileError {
+    /// Two rules of an org have one id.
+    #[error("rule `{rule}` is there twice: give each its own name")]
+    Twice {
+        /// The rule.
+        rule: RuleId,
+    },
+    /// `agents: []`.
+    #[error("rule `{rule}` names no agent: name one, or leave `agents` out for all")]
+    NoAgents {
+        /// The rule.
+        rule: RuleId,
+    },
+    /// A tunnel cannot see methods or paths.
+    #[error(
+        "rule `{rule}` tunnels but has methods or paths, which nobody sees in a tunnel: leave them \
+         out, or use `action: pass`"
+    )]
+    TunnelLooksInside {
+        /// The rule.
+        rule: RuleId,
+    },
+    /// A tunnel would blind another rule.
+    #[error(
+        "rule `{rule}` tunnels hosts that rule `{other}` looks into: use `action: pass`, or name \
+         hosts that no other rule names (`default: tunnel` is for the rest)"
+    )]
+    TunnelBlinds {
+        /// The rule that tunnels.
+        rule: RuleId,
+        /// The rule that looks inside.
+        other: RuleId,
+    },
+    /// A credential would go where its provider does not live.
+    #[error(
+        "rule `{rule}` uses connection `{connection}` on `{host}`, which provider `{provider}` \
+         does not own: name hosts of the provider"
+    )]
+    HostNotOwned {
+        /// The rule.
+        rule: RuleId,
+        /// The connection's name.
+        connection: Arc<str>,
+        /// The host pattern.
+        host: HostPattern,
+        /// The provider's id.
+        provider: Arc<str>,
+    },
+    /// `allow_plaintext` where nothing is injected.
+    #[error(
+        "rule `{rule}` allows plaintext but injects nothing: leave `allow_plaintext` out, or name \
+         a connection with `use`"
+    )]
+    PlaintextWithoutInjection {
+        /// The rule.
+        rule: RuleId,
+    },
+    /// Too many rules that are tried for every host.
+    #[error(
+        "rule `{rule}` is one too many without hosts, at most {max} may be: give it hosts, or \
+         raise `limits.hostless_rules_max`"
+    )]
+    TooManyHostless {
+        /// The first one over the bound.
+        rule: RuleId,
+        /// The bound.
+        max: usize,
+    },
+}
+
+impl Rule {
+    /// Whether what it says depends on more than agent and host.
+    pub(super) fn is_conditional(&self) -> bool {
+        !self.methods.is_empty() || !self.paths.is_empty()
+    }
+
+    /// Whether it can only be applied by looking into the stream.
+    pub(super) fn looks_inside(&self) -> bool {
+        self.is_conditional() || !matches!(self.action, RuleAction::Deny | RuleAction::Tunnel)
+    }
+
+    /// Whether the method is meant.
+    pub(super) fn takes(&self, method: &Method) -> bool {
+        let same = |m: &Method| m.as_str().eq_ignore_ascii_case(method.as_str());
+        self.methods.is_empty() || self.methods.iter().any(same)
+    }
+}
+
+impl Account {
+    /// The host pattern by which the account owns the target.
+    pub fn owning(&self, target: &Target) -> Option<&HostPattern> {
+        self.hosts.iter().find(|host| host.matches(target))
+    }
+
+    /// Whether it owns every target that `pattern` means.
+    pub fn owns_all(&self, pattern: &HostPattern) -> bool {
+        self.hosts.iter().any(|host| host.contains(pattern))
+    }
+}

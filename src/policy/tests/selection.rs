@@ -1,0 +1,126 @@
+//! Claims about which connection is used: placeholders, `Keyward-Connection`, the closest one.
+
+use super::samples::Sample;
+use super::world::{World, in_state, under, uses, work};
+use crate::inject::placeholder::Placeholder;
+use crate::policy::{AccountState, DefaultAction, Reason, RuleAction};
+
+#[test]
+fn the_placeholder_selects_then_the_field_then_the_only_one() {
+    let (one, two) =
+        (Sample::account("one", &["api.a.test"]), Sample::account("two", &["api.a.test"]));
+    let world = World::new().bind(&one).bind(&two);
+    let (first, second) = (world.core(&one), world.core(&two));
+    let id = two.id.to_string();
+    for (cores, named, says) in [
+        (&[][..], None, "connection_ambiguous"),
+        (&[second], None, "inject two by binding"),
+        (&[second, second], None, "inject two by binding"),
+        (&[], Some("one"), "inject one by binding"),
+        (&[], Some(&*id), "inject two by binding"),
+        (&[second], Some("two"), "inject two by binding"),
+        (&[first], Some("two"), "denied"),
+        (&[first, second], None, "denied"),
+        (&[], Some("three"), "connection_missing"),
+        (&[], Some("ONE"), "connection_missing"),
+        (&[], Some(""), "connection_missing"),
+        (&[first], Some("three"), "connection_missing"),
+    ] {
+        let said = world.says(&world.ci, "GET https://api.a.test/", cores, named);
+        assert_eq!(said, says, "{cores:?} {named:?}");
+    }
+    let names = Sample::ask("GET https://api.a.test/", &[], None, |asked| {
+        world.policy().decide(&world.ci, asked).map(|_| ())
+    });
+    assert_eq!(names, Err(Reason::ConnectionAmbiguous { names: vec!["one".into(), "two".into()] }));
+}
+
+#[test]
+fn foreign_placeholders_are_refused_everywhere() {
+    let (work, elsewhere) = (work(), Sample::account("elsewhere", &["b.test"]));
+    let pass = Sample::rule("pass", &["pass.test"], RuleAction::Pass);
+    let world = World::new().bind(&work).bind(&elsewhere).rule(pass).deny("no", &["no.test"]);
+    let unknown = Placeholder::issue("", None).core();
+    let (mine, other) = (world.core(&work), world.core(&elsewhere));
+    for (agent, core, line, says) in [
+        (&world.ci, unknown, "GET https://api.a.test/", "placeholder_foreign"),
+        (&world.ci, other, "GET https://api.a.test/", "placeholder_foreign"),
+        (&world.ci, mine, "GET https://b.test/", "placeholder_foreign"),
+        (&world.ci, mine, "GET https://evil.test/", "placeholder_foreign"),
+        (&world.ci, mine, "GET https://api.a.test:8443/", "placeholder_foreign"),
+        (&world.ci, mine, "GET https://pass.test/", "placeholder_foreign"),
+        (&world.ci, unknown, "GET https://pass.test/", "placeholder_foreign"),
+        (&world.ci, mine, "GET https://no.test/", "denied"),
+        (&world.dev, mine, "GET https://api.a.test/", "placeholder_foreign"),
+        (&world.ci, mine, "GET https://api.a.test/", "inject work by binding"),
+    ] {
+        assert_eq!(world.says(agent, line, &[core], None), says, "{line}");
+    }
+    let open = World { spec: world.spec.clone(), ..World::new() };
+    let open = World { ci: world.ci.clone(), ..open }.default(DefaultAction::Pass);
+    assert_eq!(open.says(&open.ci, "GET https://x.test/", &[mine], None), "placeholder_foreign");
+}
+
+#[test]
+fn rule_field_and_placeholder_must_agree() {
+    let (one, two) =
+        (Sample::account("one", &["api.a.test"]), Sample::account("two", &["api.a.test"]));
+    let pass = Sample::rule("p", &["p.test"], RuleAction::Pass);
+    let world = World::new().bind(&one).bind(&two).rule(uses("r", &one)).rule(pass);
+    let line = "GET https://api.a.test/";
+    for (cores, named, says) in [
+        (&[][..], None, "inject one by r"),
+        (&[world.core(&one)], Some("one"), "inject one by r"),
+        (&[world.core(&two)], None, "denied"),
+        (&[], Some("two"), "denied"),
+        (&[], Some("nobody"), "denied"),
+    ] {
+        assert_eq!(world.says(&world.ci, line, cores, named), says, "{cores:?} {named:?}");
+    }
+    assert_eq!(world.says(&world.ci, "GET https://p.test/", &[], Some("one")), "denied");
+    let elsewhere = Sample::account("elsewhere", &["b.test"]);
+    let world = world.bind(&elsewhere);
+    assert_eq!(world.says(&world.ci, "GET https://b.test/", &[], Some("one")), "denied");
+}
+
+#[test]
+fn the_most_specific_host_and_prefix_wins() {
+    let world = World::new()
+        .bind(&Sample::account("wide", &["*.a.test"]))
+        .bind(&Sample::account("closer", &["*.x.a.test"]))
+        .bind(&Sample::account("exact", &["y.x.a.test"]))
+        .bind(&under("deep", "y.x.a.test", "/v1/admin/**"));
+    for (line, says) in [
+        ("GET https://b.a.test/", "inject wide by binding"),
+        ("GET https://b.x.a.test/", "inject closer by binding"),
+        ("GET https://y.x.a.test/v1", "inject exact by binding"),
+        ("GET https://y.x.a.test/v1/admin/1", "inject deep by binding"),
+        ("GET https://y.x.a.test/v1/administrator", "inject exact by binding"),
+    ] {
+        assert_eq!(world.ci(line), says, "{line}");
+    }
+    let alone = World::new().bind(&under("deep", "api.a.test", "/v1/**"));
+    assert_eq!(alone.ci("GET https://api.a.test/v2"), "default_deny");
+    let core = alone.core(&alone.spec.bindings[0].account);
+    let said = alone.says(&alone.ci, "GET https://api.a.test/v2", &[core], None);
+    assert_eq!(said, "placeholder_foreign");
+}
+
+#[test]
+fn connections_that_cannot_be_used_are_named_however_selected() {
+    for (state, code) in [
+        (AccountState::Paused, "connection_paused"),
+        (AccountState::Broken("revoked".into()), "connection_broken"),
+    ] {
+        let down = in_state("down", state);
+        let world = World::new().bind(&down);
+        let (line, core) = ("GET https://api.a.test/", world.core(&down));
+        assert_eq!(world.ci(line), code);
+        assert_eq!(world.says(&world.ci, line, &[core], None), code);
+        assert_eq!(world.says(&world.ci, line, &[], Some("down")), code);
+        // Another account never takes the place of one that a person put to rest.
+        let world = world.bind(&work());
+        assert_eq!(world.ci(line), "connection_ambiguous");
+        assert_eq!(world.rule(uses("r", &down)).ci(line), code);
+    }
+}

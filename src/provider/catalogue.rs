@@ -1,0 +1,209 @@
+//! All providers: the built-in ones, compiled in from `catalogue/*.yaml`, and the user's own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{HostTemplate, Provider, check};
+use crate::base::pattern::HostPattern;
+
+/// The built-in provider files, one provider each.
+const FILES: &[(&str, &str)] = &[
+    ("anthropic.yaml", include_str!("catalogue/anthropic.yaml")),
+    ("github.yaml", include_str!("catalogue/github.yaml")),
+    ("openai.yaml", include_str!("catalogue/openai.yaml")),
+    ("shopify.yaml", include_str!("catalogue/shopify.yaml")),
+    ("stripe.yaml", include_str!("catalogue/stripe.yaml")),
+    ("telegram-bot.yaml", include_str!("catalogue/telegram-bot.yaml")),
+];
+
+/// All providers: built in and the user's own (which may not take a built-in id).
+#[derive(Clone, Debug, Default)]
+pub struct Catalogue {
+    providers: BTreeMap<Arc<str>, Arc<Provider>>,
+}
+
+impl Catalogue {
+    /// The built-in ones.
+    pub fn built_in() -> Self {
+        let none = Self::default();
+        let read = |(name, text): &(&str, &str)| {
+            check::file(name, text, &none).expect("built-in files are sound: a test reads them all")
+        };
+        none.with(FILES.iter().flat_map(read))
+    }
+
+    /// These and `own`, whose ids `check` has compared with ours.
+    #[must_use]
+    pub fn with(&self, own: impl IntoIterator<Item = Provider>) -> Self {
+        let mut providers = self.providers.clone();
+        for provider in own {
+            providers.entry(provider.id.clone()).or_insert_with(|| Arc::new(provider));
+        }
+        Self { providers }
+    }
+
+    /// By id.
+    pub fn get(&self, id: &str) -> Option<&Arc<Provider>> {
+        self.providers.get(id)
+    }
+
+    /// All, by id.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Provider>> {
+        self.providers.values()
+    }
+
+    /// Hosts without variables: names that a refusal may be answered for inside TLS.
+    pub fn known_hosts(&self) -> impl Iterator<Item = HostPattern> {
+        let hosts = self.all().flat_map(|provider| &provider.hosts);
+        hosts.filter_map(HostTemplate::literal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::base::host::{Scheme, Target};
+    use crate::base::pattern::DecodedPath;
+    use crate::inject::placement::{At, Encoding, Place, Template};
+    use crate::provider::{FormError, Instance};
+
+    fn instance(provider: &str, auth: &str, variables: &[(&str, &str)]) -> Instance {
+        let catalogue = Catalogue::built_in();
+        let provider = catalogue.get(provider).unwrap();
+        let variables: BTreeMap<String, String> =
+            variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        provider.instantiate(provider.auth(Some(auth)).unwrap(), &variables).unwrap()
+    }
+
+    fn places<'i>(instance: &'i Instance, host: &str, path: &str) -> Option<&'i [Place]> {
+        let target = Target::parse(Scheme::Https, host).unwrap();
+        let path = DecodedPath::parse(path).unwrap();
+        assert!(instance.hosts.iter().any(|own| own.matches(&target)), "{host} is not owned");
+        let scope = instance.placements.iter().find(|scope| scope.matches(&target, &path));
+        scope.map(|scope| &*scope.what)
+    }
+
+    fn header(name: &'static str, template: &str) -> Place {
+        let at = At::Header(http::HeaderName::from_static(name));
+        Place { at, value: Template::parse(template, Encoding::Plain).unwrap() }
+    }
+
+    #[test]
+    fn every_built_in_file_is_sound_and_named_after_its_id() {
+        let catalogue = Catalogue::built_in();
+        assert_eq!(catalogue.all().count(), FILES.len());
+        for (name, _) in FILES {
+            let id = name.strip_suffix(".yaml").unwrap();
+            let provider = catalogue.get(id).unwrap();
+            assert!(provider.about.key_url.is_some() && provider.about.docs_url.is_some(), "{id}");
+            assert!(!provider.about.sources.is_empty() && provider.about.test.is_some(), "{id}");
+            assert!(provider.auth[0].later.is_none(), "{id}: the default method works now");
+            let secrets = provider.auth[0].fields.iter().filter(|field| field.secret);
+            for field in secrets {
+                assert!(
+                    !field.prefixes.is_empty() && field.length.is_some(),
+                    "{id}.{}",
+                    field.name
+                );
+                assert!(!field.env.is_empty(), "{id}.{}", field.name);
+            }
+        }
+    }
+
+    #[test]
+    fn own_providers_never_replace_built_in_ones() {
+        let built_in = Catalogue::built_in();
+        let mut other = (**built_in.get("openai").unwrap()).clone();
+        other.name = "Not OpenAI".into();
+        assert_eq!(built_in.with([other]).get("openai").unwrap().name, "OpenAI");
+    }
+
+    #[test]
+    fn anthropic_empties_both_fields_whichever_is_used() {
+        for auth in ["api_key", "oauth_token"] {
+            let clears = instance("anthropic", auth, &[]).clears;
+            let names: Vec<&str> = clears.headers.iter().map(|name| name.as_str()).collect();
+            assert_eq!(names, ["x-api-key", "authorization"]);
+        }
+        let key = instance("anthropic", "api_key", &[]);
+        let written = places(&key, "api.anthropic.com", "/v1/messages");
+        assert_eq!(written, Some(&[header("x-api-key", "{api_key}")][..]));
+    }
+
+    #[test]
+    fn github_sends_bearer_to_the_api_and_basic_to_git_and_nothing_to_the_website() {
+        let github = instance("github", "pat", &[]);
+        let bearer = [header("authorization", "Bearer {token}")];
+        assert_eq!(places(&github, "api.github.com", "/user"), Some(&bearer[..]));
+        assert_eq!(places(&github, "uploads.github.com", "/repos/a/b"), Some(&bearer[..]));
+        let value = Template::parse("x-access-token:{token}", Encoding::Basic).unwrap();
+        let basic = [Place { at: At::Header(http::header::AUTHORIZATION), value }];
+        for path in
+            ["/o/r.git/info/refs", "/o/r/git-upload-pack", "/o/r.git/info/lfs/objects/batch"]
+        {
+            assert_eq!(places(&github, "github.com", path), Some(&basic[..]), "{path}");
+        }
+        for path in ["/", "/login", "/o/r/settings", "/settings/tokens"] {
+            assert_eq!(places(&github, "github.com", path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn github_token_endpoints_are_carved_out() {
+        let github = instance("github", "pat", &[]);
+        let carved = |host: &str, path: &str| {
+            let target = Target::parse(Scheme::Https, host).unwrap();
+            let path = DecodedPath::parse(path).unwrap();
+            github.carved.iter().any(|(h, p)| h.matches(&target) && p.matches(&path))
+        };
+        assert!(carved("github.com", "/login/oauth/access_token"));
+        assert!(carved("api.github.com", "/applications/abc/token"));
+        assert!(carved("api.github.com", "/app/installations/1/access_tokens"));
+        assert!(!carved("api.github.com", "/user"));
+    }
+
+    #[test]
+    fn telegram_writes_the_path_of_calls_and_of_files() {
+        let telegram = instance("telegram-bot", "token", &[]);
+        let path =
+            |text| [Place { at: At::Path, value: Template::parse(text, Encoding::Plain).unwrap() }];
+        let written = places(&telegram, "api.telegram.org", "/botX/getMe");
+        assert_eq!(written, Some(&path("/bot{api_key}/")[..]));
+        let written = places(&telegram, "api.telegram.org", "/file/botX/a.jpg");
+        assert_eq!(written, Some(&path("/file/bot{api_key}/")[..]));
+    }
+
+    #[test]
+    fn a_shop_is_one_label_of_myshopify() {
+        let catalogue = Catalogue::built_in();
+        let shopify = catalogue.get("shopify").unwrap();
+        let auth = shopify.auth(None).unwrap();
+        let fill = |shop: &str| {
+            shopify.instantiate(auth, &BTreeMap::from([("shop".to_owned(), shop.to_owned())]))
+        };
+        for bad in ["", "a.b", "evil.test/", "a:1", "*", "-a", "a-", "a b", "é", "{shop}"] {
+            assert!(matches!(fill(bad), Err(FormError::Label { .. })), "{bad}");
+        }
+        let found = fill("My-Shop").unwrap();
+        assert_eq!(found.hosts[0].to_string(), "my-shop.myshopify.com");
+        assert_eq!(found.carved.len(), 1);
+        assert!(shopify.carved.is_empty(), "a host with a variable is carved per connection");
+        let missing = shopify.instantiate(auth, &BTreeMap::new());
+        assert!(matches!(missing, Err(FormError::Missing { .. })));
+        let unknown = BTreeMap::from([("shopp".to_owned(), "a".to_owned())]);
+        assert!(matches!(shopify.instantiate(auth, &unknown), Err(FormError::Unknown { .. })));
+    }
+
+    #[test]
+    fn a_kind_that_comes_later_is_not_supported_yet() {
+        let catalogue = Catalogue::built_in();
+        let github = catalogue.get("github").unwrap();
+        for id in ["oauth_app", "app_user", "app"] {
+            let error = github.instantiate(github.auth(Some(id)).unwrap(), &BTreeMap::new());
+            let said = error.map(|_| ()).unwrap_err().to_string();
+            assert!(said.ends_with("is not supported yet"), "{said}");
+        }
+    }
+}

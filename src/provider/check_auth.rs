@@ -1,0 +1,167 @@
+//! The auth methods of a provider file: keys that fit the kind, and the fields of the form.
+//! `placing.rs` does the placements.
+
+use serde_yaml::Value;
+
+use super::document::{Problems, item_of, key_of};
+use super::kinds::{COMMON, OTHER, keys, usual_fields, usual_label};
+use super::own::{Own, is_word};
+use super::placing::Placing;
+use super::schema::{AuthText, FieldText, KeyText};
+use super::{AuthKind, AuthMethod, Field, Later, Shape};
+
+/// Checks one auth method. `raw` is the same as YAML, for the keys that were written.
+pub(super) fn method(
+    text: &AuthText,
+    raw: Option<&Value>,
+    path: &str,
+    own: &Own<'_>,
+    problems: &mut Problems<'_>,
+) -> AuthMethod {
+    if !is_id(&text.id) {
+        let remedy = "write letters, digits, `-` and `_`";
+        problems.add(&key_of(path, "id"), "this is not an id", remedy);
+    }
+    keys_fit(text.kind, raw, path, problems);
+    let fields = fields(text, path, problems);
+    let mut placing = Placing { text, fields: &fields, own, later: None };
+    let placements = placing.placements(path, problems);
+    let later = match text.kind.is_supported() {
+        true => placing.later,
+        false => Some(Later::Kind(text.kind)),
+    };
+    AuthMethod {
+        id: text.id.clone(),
+        kind: text.kind,
+        label: text.label.clone().unwrap_or_else(|| usual_label(text.kind).to_owned()),
+        note: text.note.clone(),
+        fields,
+        placements,
+        later,
+    }
+}
+
+fn keys_fit(kind: AuthKind, raw: Option<&Value>, path: &str, problems: &mut Problems<'_>) {
+    let written = raw.and_then(Value::as_mapping).into_iter().flat_map(|map| map.keys());
+    for key in written.filter_map(Value::as_str) {
+        let known = COMMON.contains(&key) || keys(kind).iter().any(|keys| keys.contains(&key));
+        if !known && OTHER.iter().any(|keys| keys.contains(&key)) {
+            let message = format!("`{key}` does not go with kind `{}`", kind.as_str());
+            problems.add(&key_of(path, key), message, "remove it, or change the kind");
+        }
+    }
+}
+
+fn is_id(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
+/// The declared fields, or the kind's usual ones with the shape given by `key` and `env`.
+fn fields(text: &AuthText, path: &str, problems: &mut Problems<'_>) -> Vec<Field> {
+    let mut fields = match &text.fields {
+        Some(declared) => declared_fields(declared, &key_of(path, "fields"), problems),
+        None => usual_fields(text.kind)
+            .iter()
+            .map(|(name, label, secret, optional)| bare(name, label, *secret, *optional))
+            .collect(),
+    };
+    if text.kind == AuthKind::Custom && fields.is_empty() {
+        problems.add(path, "kind `custom` declares no fields", "list them under `fields`");
+    }
+    if text.key.is_none() && text.env.is_empty() {
+        return fields;
+    }
+    let at = key_of(path, if text.key.is_some() { "key" } else { "env" });
+    let mut secrets = fields.iter_mut().filter(|field| field.secret && !field.optional);
+    match (secrets.next(), secrets.next()) {
+        (Some(only), None) => {
+            let key = text.key.clone().unwrap_or_default();
+            let KeyText { prefixes, length, pattern } = key;
+            only.pattern = shape(pattern.as_deref(), &key_of(&at, "pattern"), problems);
+            only.prefixes = prefixes;
+            only.length = length;
+            only.env = text.env.clone();
+            check_shape(only, &at, &key_of(path, "env"), problems);
+        }
+        _ => problems.add(
+            &at,
+            "there is not exactly one required secret field that this could describe",
+            "write it in `fields`, at the field",
+        ),
+    }
+    fields
+}
+
+fn bare(name: &str, label: &str, secret: bool, optional: bool) -> Field {
+    Field {
+        name: name.to_owned(),
+        label: label.to_owned(),
+        help: None,
+        secret,
+        optional,
+        prefixes: Vec::new(),
+        length: None,
+        pattern: None,
+        env: Vec::new(),
+    }
+}
+
+fn declared_fields(declared: &[FieldText], path: &str, problems: &mut Problems<'_>) -> Vec<Field> {
+    let mut found: Vec<Field> = Vec::new();
+    for (index, text) in declared.iter().enumerate() {
+        let at = item_of(path, index);
+        let name = key_of(&at, "name");
+        if !is_word(&text.name) {
+            let remedy = "write lower-case letters, digits and `_`";
+            problems.add(&name, "this is not a field's name", remedy);
+        }
+        if found.iter().any(|other| other.name == text.name) {
+            problems.add(&name, format_args!("`{}` is declared twice", text.name), "keep one");
+        }
+        let label = text.label.clone().unwrap_or_else(|| text.name.replace('_', " "));
+        let field = Field {
+            help: text.help.clone(),
+            prefixes: text.prefixes.clone(),
+            length: text.length,
+            pattern: shape(text.pattern.as_deref(), &key_of(&at, "pattern"), problems),
+            env: text.env.clone(),
+            ..bare(&text.name, &label, text.secret, text.optional)
+        };
+        check_shape(&field, &at, &key_of(&at, "env"), problems);
+        found.push(field);
+    }
+    found
+}
+
+fn shape(pattern: Option<&str>, at: &str, problems: &mut Problems<'_>) -> Option<Shape> {
+    match Shape::parse(pattern?) {
+        Ok(shape) => Some(shape),
+        Err(error) => {
+            problems.add(at, format_args!("not a regular expression: {error}"), "correct it");
+            None
+        }
+    }
+}
+
+fn check_shape(field: &Field, path: &str, env: &str, problems: &mut Problems<'_>) {
+    // A blank inside is real: `FlyV1 fm2_…`.
+    let plain =
+        |text: &String| !text.is_empty() && text.bytes().all(|b| (b' '..=b'~').contains(&b));
+    if !field.prefixes.iter().all(plain) {
+        let remedy = "write visible ASCII characters";
+        problems.add(&key_of(path, "prefixes"), "a prefix cannot begin a key", remedy);
+    }
+    if field.length.is_some_and(|length| !(1..=16_384).contains(&length)) {
+        problems.add(&key_of(path, "length"), "no key has this length", "write 1 to 16384");
+    }
+    let variable = |name: &String| {
+        !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+    };
+    if !field.env.iter().all(variable) {
+        let remedy = "write upper-case letters, digits and `_`";
+        problems.add(env, "this is not an environment variable's name", remedy);
+    }
+}

@@ -1,0 +1,321 @@
+//! Decoding a part of a [`Document`] into a serde type, reporting everything that is wrong with it
+//! and not only the first thing: after each error the offending key is taken out and decoding tried
+//! again.
+
+use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
+use serde_yaml::{Mapping, Value};
+
+use super::document::{Problems, key_of};
+
+/// Decodes `value`, which stands at `path`. Unknown keys are reported, and `None` is only answered
+/// when something else is wrong as well.
+pub fn decode<T: DeserializeOwned>(
+    value: &Value,
+    path: &str,
+    problems: &mut Problems<'_>,
+) -> Option<T> {
+    let mut value = value.clone();
+    let mut removed = Vec::new();
+    let mut sound = true;
+    loop {
+        let error = match serde_path_to_error::deserialize::<_, T>(&value) {
+            Ok(decoded) => return sound.then_some(decoded),
+            Err(error) => error,
+        };
+        let steps = steps(error.path());
+        match Fault::read(&error.inner().to_string()) {
+            Fault::Unknown { key, expected } => {
+                let steps = without_last(steps, &key);
+                problems.add(
+                    &key_of(&joined(path, &steps), &key),
+                    format_args!("unknown key `{key}`"),
+                    unknown_remedy(&key, &expected),
+                );
+                if !remove(&mut value, &steps, &key) {
+                    return None;
+                }
+            }
+            Fault::Missing { key } => {
+                sound = false;
+                let at = joined(path, &steps);
+                if !removed.contains(&key_of(&at, &key)) {
+                    let remedy = format_args!("add `{key}:`");
+                    problems.add(&at, format_args!("`{key}` is missing"), remedy);
+                }
+                if !fill::<T>(&mut value, &steps, &key) {
+                    return None;
+                }
+            }
+            Fault::Other { message, remedy, .. } => {
+                sound = false;
+                problems.add(&joined(path, &steps), message, remedy);
+                match take_out(&mut value, path, steps) {
+                    Some(key) => removed.push(key),
+                    None => return None,
+                }
+            }
+        }
+    }
+}
+
+/// Puts some value of the right type where `key` is missing, so that what else is wrong can be
+/// found. The decoded result is not used then.
+fn fill<T: DeserializeOwned>(value: &mut Value, steps: &[Step], key: &str) -> bool {
+    let mut candidates = vec![
+        Value::Mapping(Mapping::new()),
+        Value::Sequence(Vec::new()),
+        Value::from(1),
+        Value::from(true),
+        Value::from(""),
+    ];
+    while let Some(candidate) = candidates.pop() {
+        let Some(Value::Mapping(map)) = walk(value, steps) else { return false };
+        map.insert(Value::from(key), candidate);
+        let Err(error) = serde_path_to_error::deserialize::<_, T>(&*value) else { return true };
+        let here = joined("", &self::steps(error.path())) == key_of(&joined("", steps), key);
+        match Fault::read(&error.inner().to_string()) {
+            Fault::Other { choice: Some(choice), .. } if here => {
+                candidates.push(Value::from(choice))
+            }
+            Fault::Other { .. } if here => {}
+            _ => return true,
+        }
+    }
+    false
+}
+
+/// The nearest of `known` to a mistyped `word`, if any is near.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = 1 + word.len() / 4;
+    known
+        .into_iter()
+        .map(|candidate| (distance(word, candidate), candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// What a message of serde says, in our words. The text of values is left out: it may be a secret.
+enum Fault {
+    Unknown { key: String, expected: Vec<String> },
+    Missing { key: String },
+    Other { message: String, remedy: String, choice: Option<String> },
+}
+
+impl Fault {
+    fn read(message: &str) -> Self {
+        let quoted = |text: &str| -> Vec<String> {
+            text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+        };
+        if message.starts_with("unknown field") {
+            let mut words = quoted(message);
+            let key = if words.is_empty() { String::new() } else { words.remove(0) };
+            return Self::Unknown { key, expected: words };
+        }
+        if message.starts_with("missing field") {
+            return Self::Missing { key: quoted(message).concat() };
+        }
+        if message.starts_with("unknown variant") {
+            let mut words = quoted(message);
+            let given = if words.is_empty() { String::new() } else { words.remove(0) };
+            let message = format!("`{given}` is not one of the choices");
+            let remedy = format!("write {}", words.join(", "));
+            return Self::Other { message, remedy, choice: words.into_iter().next() };
+        }
+        let kind =
+            message.strip_prefix("invalid type: ").or(message.strip_prefix("invalid value: "));
+        match kind.and_then(|rest| rest.rsplit_once(", expected ")) {
+            Some((found, expected)) => {
+                let found = found.split(['"', '`']).next().unwrap_or_default().trim();
+                let message = format!("this is {}", thing(found));
+                Self::Other { message, remedy: format!("write {}", wanted(expected)), choice: None }
+            }
+            None => {
+                Self::Other { message: message.to_owned(), remedy: String::new(), choice: None }
+            }
+        }
+    }
+}
+
+/// serde's word for what was found, in YAML's words.
+fn thing(found: &str) -> &str {
+    match found {
+        "string" => "text",
+        "map" => "a map",
+        "sequence" => "a list",
+        "boolean" => "true or false",
+        "integer" | "floating point" => "a number",
+        "unit value" | "null" => "empty",
+        other => other,
+    }
+}
+
+fn wanted(expected: &str) -> String {
+    match expected {
+        "a string" => "text".into(),
+        "a boolean" => "true or false".into(),
+        "a sequence" => "a list".into(),
+        "usize" | "u32" | "u16" | "u64" => "a whole number".into(),
+        other if other.starts_with("struct ") || other == "a map" => "a map".into(),
+        other => other.to_owned(),
+    }
+}
+
+fn unknown_remedy(key: &str, expected: &[String]) -> String {
+    let known = expected.iter().map(String::as_str);
+    match nearest(key, known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("known here: {}", expected.join(", ")),
+    }
+}
+
+#[derive(Debug)]
+enum Step {
+    Key(String),
+    Item(usize),
+}
+
+fn steps(path: &serde_path_to_error::Path) -> Vec<Step> {
+    path.iter()
+        .filter_map(|segment| match segment {
+            Segment::Seq { index } => Some(Step::Item(*index)),
+            Segment::Map { key } => Some(Step::Key(key.clone())),
+            Segment::Enum { .. } | Segment::Unknown => None,
+        })
+        .collect()
+}
+
+/// serde names the unknown key in the message and sometimes in the path as well.
+fn without_last(mut steps: Vec<Step>, key: &str) -> Vec<Step> {
+    if matches!(steps.last(), Some(Step::Key(last)) if last == key) {
+        steps.pop();
+    }
+    steps
+}
+
+fn joined(path: &str, steps: &[Step]) -> String {
+    steps.iter().fold(path.to_owned(), |at, step| match step {
+        Step::Key(key) => key_of(&at, key),
+        Step::Item(index) => super::document::item_of(&at, *index),
+    })
+}
+
+/// The value that the steps lead to.
+fn walk<'v>(value: &'v mut Value, steps: &[Step]) -> Option<&'v mut Value> {
+    steps.iter().try_fold(value, |value, step| match step {
+        Step::Key(key) => value.get_mut(key.as_str()),
+        Step::Item(index) => value.get_mut(*index),
+    })
+}
+
+fn remove(value: &mut Value, steps: &[Step], key: &str) -> bool {
+    let map = walk(value, steps).and_then(Value::as_mapping_mut);
+    map.is_some_and(|map| map.remove(key).is_some())
+}
+
+/// Takes the innermost key of the path out; answers the path of what is gone.
+fn take_out(value: &mut Value, path: &str, mut steps: Vec<Step>) -> Option<String> {
+    while let Some(step) = steps.pop() {
+        if let Step::Key(key) = step {
+            let gone = key_of(&joined(path, &steps), &key);
+            return remove(value, &steps, &key).then_some(gone);
+        }
+    }
+    None
+}
+
+/// Levenshtein's distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::document::Document;
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Outer {
+        name: String,
+        count: Option<u32>,
+        kind: Option<Kind>,
+        #[serde(default)]
+        inner: Vec<Inner>,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Inner {
+        size: u32,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Kind {
+        Big,
+        Small,
+    }
+
+    fn report(text: &str) -> (bool, Vec<String>) {
+        let document = Document::parse("f", text).unwrap();
+        let mut problems = document.problems();
+        let decoded: Option<Outer> = decode(document.root(), "", &mut problems);
+        let lines = problems.into_vec().iter().map(ToString::to_string).collect();
+        (decoded.is_some(), lines)
+    }
+
+    #[test]
+    fn every_error_of_an_item_is_reported() {
+        let text = "nam: a\ncount: no\nkind: huge\ninner: [{size: 1}, {sise: 2, size: x}]\n";
+        assert_eq!(
+            report(text),
+            (
+                false,
+                vec![
+                    "f: `name` is missing; add `name:`".into(),
+                    "f:1: nam: unknown key `nam`; did you mean `name`?".into(),
+                    "f:2: count: this is text; write a whole number".into(),
+                    "f:3: kind: `huge` is not one of the choices; write big, small".into(),
+                    "f:4: inner[1].sise: unknown key `sise`; did you mean `size`?".into(),
+                    "f:4: inner[1].size: this is text; write a whole number".into(),
+                ]
+            )
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_alone_does_not_hide_the_item() {
+        let (decoded, lines) = report("name: a\nzzz: 1\n");
+        assert!(decoded);
+        assert_eq!(lines, ["f:2: zzz: unknown key `zzz`; known here: name, count, kind, inner"]);
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_never_quoted() {
+        let (_, lines) = report("name: a\ninner: sk-live-canary\n");
+        assert_eq!(lines, ["f:2: inner: this is text; write a list"]);
+        let (_, lines) = report("name: {sk-live-canary: 1}\n");
+        assert_eq!(lines, ["f:1: name: this is a map; write text"]);
+    }
+
+    #[test]
+    fn only_near_words_are_suggested() {
+        assert_eq!(nearest("opnai", ["openai", "github"]), Some("openai"));
+        assert_eq!(nearest("acme", ["openai", "github"]), None);
+    }
+}

@@ -1,0 +1,409 @@
+//! [`Document`]: a YAML text as a tree whose every key knows its line, and [`Problems`], the list
+//! of everything wrong with it. Shared by provider files and the configuration.
+//!
+//! The tree is built from parser events, because serde_yaml keeps no positions and stops at the
+//! first error. Values are never quoted in messages: a misplaced one may be a secret.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
+use serde_yaml::{Mapping, Value};
+
+/// More nesting than any real file has; bounds the recursion.
+const DEPTH_MAX: usize = 32;
+
+/// 4 MiB: thousands of connections.
+const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A parsed file, with overrides laid over it.
+#[derive(Clone, Debug)]
+pub struct Document {
+    name: Arc<str>,
+    root: Value,
+    origins: BTreeMap<String, Origin>,
+}
+
+/// Where a value was written.
+#[derive(Clone, Debug)]
+enum Origin {
+    Line(usize),
+    Variable(String),
+}
+
+/// One thing wrong: where, what, and what to do about it.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub struct Problem {
+    /// `keyward.yaml:12`, or the environment variable.
+    pub origin: String,
+    /// The line, where there is one.
+    pub line: Option<usize>,
+    /// The YAML path, such as `rules[3].action`; empty for the whole file.
+    pub path: String,
+    /// What is wrong. Quotes no value that could be a secret.
+    pub message: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// Collects problems of one document.
+#[derive(Debug)]
+pub struct Problems<'a> {
+    document: &'a Document,
+    found: Vec<Problem>,
+}
+
+impl Document {
+    /// Parses `text`; `name` is how messages call the file. An empty text is an empty map.
+    ///
+    /// # Errors
+    /// Syntax errors, duplicate keys, aliases, tags, several documents, excessive size or depth.
+    pub fn parse(name: &str, text: &str) -> Result<Self, Vec<Problem>> {
+        let mut reader = Reader::new(name, text);
+        let root = match text.len() > TEXT_BYTES_MAX {
+            true => Err(Stop::at(1, "the file is larger than 4 MiB", "split or shorten it")),
+            false => reader.document(),
+        };
+        match root {
+            Ok(root) if reader.problems.is_empty() => {
+                Ok(Self { name: name.into(), root, origins: reader.origins })
+            }
+            Ok(_) => Err(reader.problems),
+            Err(stop) => {
+                reader.report(stop.line, "", stop.message, stop.remedy);
+                Err(reader.problems)
+            }
+        }
+    }
+
+    /// The whole tree.
+    pub fn root(&self) -> &Value {
+        &self.root
+    }
+
+    /// Lays a value over `path` (map keys only), as an environment variable asks. An empty root is
+    /// made a map. Answers whether the path led through maps only.
+    pub fn lay_over(&mut self, variable: &str, path: &[String], value: &Value) -> bool {
+        if self.root.is_null() {
+            self.root = Value::Mapping(Mapping::new());
+        }
+        let mut at = String::new();
+        let mut slot = &mut self.root;
+        for key in path {
+            at = key_of(&at, key);
+            let Value::Mapping(map) = slot else { return false };
+            slot = map
+                .entry(Value::String(key.clone()))
+                .or_insert_with(|| Value::Mapping(Mapping::new()));
+            self.origins.entry(at.clone()).or_insert_with(|| Origin::Variable(variable.into()));
+        }
+        *slot = value.clone();
+        self.origins.insert(at, Origin::Variable(variable.into()));
+        true
+    }
+
+    /// `file:line` of the path, or of the nearest thing around it.
+    pub fn origin(&self, path: &str) -> String {
+        match self.nearest(path) {
+            Some(Origin::Line(line)) => format!("{}:{line}", self.name),
+            Some(Origin::Variable(name)) => format!("environment variable {name}"),
+            None => self.name.to_string(),
+        }
+    }
+
+    fn line(&self, path: &str) -> Option<usize> {
+        match self.nearest(path) {
+            Some(Origin::Line(line)) => Some(*line),
+            Some(Origin::Variable(_)) | None => None,
+        }
+    }
+
+    fn nearest(&self, path: &str) -> Option<&Origin> {
+        let mut at = path;
+        loop {
+            if let Some(origin) = self.origins.get(at) {
+                return Some(origin);
+            }
+            at = &at[..at.rfind(['.', '['])?];
+        }
+    }
+
+    /// A new, empty list of problems.
+    pub fn problems(&self) -> Problems<'_> {
+        Problems { document: self, found: Vec::new() }
+    }
+}
+
+impl Problems<'_> {
+    /// Adds one.
+    pub fn add(&mut self, path: &str, message: impl fmt::Display, remedy: impl fmt::Display) {
+        self.found.push(Problem {
+            origin: self.document.origin(path),
+            line: self.document.line(path),
+            path: path.to_owned(),
+            message: message.to_string(),
+            remedy: remedy.to_string(),
+        });
+    }
+
+    /// `file:line` of the path.
+    pub fn origin(&self, path: &str) -> String {
+        self.document.origin(path)
+    }
+
+    /// How many so far.
+    pub fn count(&self) -> usize {
+        self.found.len()
+    }
+
+    /// All of them, in the order of the file.
+    pub fn into_vec(mut self) -> Vec<Problem> {
+        self.found.sort_by_key(|problem| problem.line);
+        self.found
+    }
+}
+
+impl fmt::Display for Problem {
+    /// `keyward.yaml:12: rules[3].action: what is wrong; what to do`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.origin)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)?;
+        match self.remedy.is_empty() {
+            true => Ok(()),
+            false => write!(f, "; {}", self.remedy),
+        }
+    }
+}
+
+/// The path of `key` in the map at `path`.
+pub fn key_of(path: &str, key: &str) -> String {
+    match path.is_empty() {
+        true => key.to_owned(),
+        false => format!("{path}.{key}"),
+    }
+}
+
+/// The path of the item `index` of the list at `path`.
+pub fn item_of(path: &str, index: usize) -> String {
+    format!("{path}[{index}]")
+}
+
+/// A plain scalar as serde_yaml reads it: null, boolean, number or text.
+pub fn scalar(text: &str) -> Value {
+    match serde_yaml::from_str(text) {
+        Ok(value @ (Value::Null | Value::Bool(_) | Value::Number(_))) => value,
+        _ => Value::String(text.to_owned()),
+    }
+}
+
+/// What ends the reading.
+struct Stop {
+    line: usize,
+    message: String,
+    remedy: &'static str,
+}
+
+impl Stop {
+    fn at(line: usize, message: impl Into<String>, remedy: &'static str) -> Self {
+        Self { line, message: message.into(), remedy }
+    }
+}
+
+/// Builds the tree from events.
+struct Reader<'a> {
+    name: &'a str,
+    parser: Parser<'a, saphyr_parser::StrInput<'a>>,
+    origins: BTreeMap<String, Origin>,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(name: &'a str, text: &'a str) -> Self {
+        let parser = Parser::new_from_str(text);
+        Self { name, parser, origins: BTreeMap::new(), problems: Vec::new() }
+    }
+
+    fn report(&mut self, line: usize, path: &str, message: String, remedy: &str) {
+        self.problems.push(Problem {
+            origin: format!("{}:{line}", self.name),
+            line: Some(line),
+            path: path.into(),
+            message,
+            remedy: remedy.into(),
+        });
+    }
+
+    fn next(&mut self) -> Result<(Event<'a>, usize), Stop> {
+        match self.parser.next_event() {
+            Some(Ok((event, Span { start, .. }))) => Ok((event, start.line())),
+            Some(Err(error)) => {
+                let line = error.marker().line();
+                Err(Stop::at(line, format!("not YAML: {}", error.info()), "correct the syntax"))
+            }
+            None => Ok((Event::StreamEnd, 0)),
+        }
+    }
+
+    fn document(&mut self) -> Result<Value, Stop> {
+        loop {
+            match self.next()? {
+                (Event::DocumentStart(_), _) => break,
+                (Event::StreamEnd, _) => return Ok(Value::Null),
+                _ => {}
+            }
+        }
+        let (event, line) = self.next()?;
+        let root = self.value("", 0, event, line)?;
+        loop {
+            match self.next()? {
+                (Event::DocumentStart(_), line) => {
+                    return Err(Stop::at(line, "a second document begins", "keep one per file"));
+                }
+                (Event::StreamEnd, _) => return Ok(root),
+                _ => {}
+            }
+        }
+    }
+
+    fn value(
+        &mut self,
+        path: &str,
+        depth: usize,
+        event: Event<'a>,
+        line: usize,
+    ) -> Result<Value, Stop> {
+        if depth > DEPTH_MAX {
+            return Err(Stop::at(line, "nested too deeply", "flatten the file"));
+        }
+        match event {
+            Event::Scalar(text, style, _, tag) => typed(&text, style, tag.as_deref(), line),
+            Event::SequenceStart(_, None) => self.sequence(path, depth),
+            Event::MappingStart(_, None) => self.mapping(path, depth),
+            Event::SequenceStart(..) | Event::MappingStart(..) => {
+                Err(Stop::at(line, "YAML tags are not supported", "remove the tag"))
+            }
+            Event::Alias(_) => {
+                Err(Stop::at(line, "YAML aliases are not supported", "write the value out"))
+            }
+            _ => Ok(Value::Null),
+        }
+    }
+
+    fn sequence(&mut self, path: &str, depth: usize) -> Result<Value, Stop> {
+        let mut items = Vec::new();
+        loop {
+            let (event, line) = self.next()?;
+            if event == Event::SequenceEnd {
+                return Ok(Value::Sequence(items));
+            }
+            let at = item_of(path, items.len());
+            self.origins.insert(at.clone(), Origin::Line(line));
+            items.push(self.value(&at, depth + 1, event, line)?);
+        }
+    }
+
+    fn mapping(&mut self, path: &str, depth: usize) -> Result<Value, Stop> {
+        let mut map = Mapping::new();
+        loop {
+            let (event, line) = self.next()?;
+            let key = match event {
+                Event::MappingEnd => return Ok(Value::Mapping(map)),
+                Event::Scalar(key, ..) => key.into_owned(),
+                _ => return Err(Stop::at(line, "a key must be text", "write a plain word")),
+            };
+            let at = key_of(path, &key);
+            let (event, value_line) = self.next()?;
+            let twice = map.contains_key(key.as_str());
+            match twice {
+                true => self.report(line, &at, format!("key `{key}` is given twice"), "keep one"),
+                false => drop(self.origins.insert(at.clone(), Origin::Line(line))),
+            }
+            let value = self.value(&at, depth + 1, event, value_line)?;
+            if !twice {
+                map.insert(Value::String(key), value);
+            }
+        }
+    }
+}
+
+/// A scalar by style and tag: quoted ones are always text.
+fn typed(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Result<Value, Stop> {
+    match (tag, style) {
+        (None, ScalarStyle::Plain) => Ok(scalar(text)),
+        (None, _) => Ok(Value::String(text.to_owned())),
+        (Some(tag), _) if tag.is_yaml_core_schema() && tag.suffix == "str" => {
+            Ok(Value::String(text.to_owned()))
+        }
+        _ => Err(Stop::at(line, "YAML tags are not supported", "remove the tag")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        let found = Document::parse("f.yaml", text).err().unwrap_or_default();
+        found.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_is_not_one_plain_document_is_refused_with_its_line() {
+        let deep = format!("a: {}{}", "[".repeat(40), "]".repeat(40));
+        let table: &[(&str, &[&str])] = &[
+            (
+                "a: 1\na: 2\nb: {c: 1, c: 2}\n",
+                &[
+                    "f.yaml:2: a: key `a` is given twice; keep one",
+                    "f.yaml:3: b.c: key `c` is given twice; keep one",
+                ],
+            ),
+            (
+                "a: &x 1\nb: *x\n",
+                &["f.yaml:2: YAML aliases are not supported; write the value out"],
+            ),
+            ("a: !secret 1\n", &["f.yaml:1: YAML tags are not supported; remove the tag"]),
+            ("a: 1\n---\nb: 2\n", &["f.yaml:2: a second document begins; keep one per file"]),
+            (&deep, &["f.yaml:1: nested too deeply; flatten the file"]),
+            ("[a]: 1\n", &["f.yaml:1: a key must be text; write a plain word"]),
+        ];
+        for (text, expected) in table {
+            assert_eq!(problems(text), *expected, "{text}");
+        }
+        assert!(problems("a: [1\nb: 2").first().is_some_and(|p| p.contains("not YAML")));
+    }
+
+    #[test]
+    fn every_key_and_item_knows_its_line() {
+        let document = Document::parse("f.yaml", "a:\n  b:\n    - x\n    - c: 1\n").unwrap();
+        assert_eq!(document.origin("a.b"), "f.yaml:2");
+        assert_eq!(document.origin("a.b[1].c"), "f.yaml:4");
+        assert_eq!(document.origin("a.b[1].missing"), "f.yaml:4");
+        assert_eq!(document.origin("elsewhere"), "f.yaml");
+    }
+
+    #[test]
+    fn scalars_read_as_serde_yaml_reads_them() {
+        let document =
+            Document::parse("f", "[1, 0.5, true, ~, '1', 127.0.0.1:80, '', yes]").unwrap();
+        let expected: Value =
+            serde_yaml::from_str("[1, 0.5, true, ~, '1', '127.0.0.1:80', '', yes]").unwrap();
+        assert_eq!(document.root(), &expected);
+        assert!(Document::parse("f", "").unwrap().root().is_null());
+    }
+
+    #[test]
+    fn an_override_is_named_in_messages() {
+        let mut document = Document::parse("f", "log: {level: info}\n").unwrap();
+        let path = ["log".to_owned(), "format".to_owned()];
+        assert!(document.lay_over("KEYWARD__LOG__FORMAT", &path, &scalar("json")));
+        assert_eq!(document.origin("log.format"), "environment variable KEYWARD__LOG__FORMAT");
+        assert_eq!(document.origin("log.level"), "f:1");
+        let through_text = ["log".to_owned(), "level".to_owned(), "x".to_owned()];
+        assert!(!document.lay_over("KEYWARD__LOG__LEVEL__X", &through_text, &Value::Null));
+    }
+}

@@ -1,0 +1,300 @@
+//! What services are: hosts, ways to authenticate, where credentials go, what to ask their owner.
+//! Data, not code: the YAML of `catalogue/` and of users, in one schema.
+//!
+//! `schema.rs` (with `words.rs`) is the YAML shape; `check.rs`, with `check_auth.rs`, `placing.rs`, `own.rs` and
+//! `kinds.rs`, makes the checked form below of it; `form.rs` fills variables in, `catalogue.rs`
+//! holds all providers. `document.rs` and `decode.rs`
+//! read YAML with positions, also for the configuration.
+
+pub mod catalogue;
+pub mod check;
+mod check_auth;
+pub mod decode;
+pub mod document;
+pub mod form;
+mod kinds;
+mod own;
+mod placing;
+pub mod schema;
+pub mod words;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::pattern::{HostPattern, PathPattern};
+use crate::inject::credential::{Clears, Scoped};
+use crate::inject::placement::Place;
+
+pub use catalogue::Catalogue;
+pub use form::{FormError, HostTemplate, HostTemplateError};
+
+/// A service, checked.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    /// Id, such as `github`.
+    pub id: Arc<str>,
+    /// Name for people.
+    pub name: String,
+    /// Category, such as `llm`.
+    pub category: Option<String>,
+    /// Hosts, with variables (`{shop}.myshopify.com`), before they are filled in.
+    pub hosts: Vec<HostTemplate>,
+    /// Paths that are the service's on these hosts; empty: all.
+    pub paths: Vec<PathPattern>,
+    /// Variables of hosts and URLs.
+    pub variables: Vec<Variable>,
+    /// Ways to authenticate, never empty; the first is the default.
+    pub auth: Vec<AuthMethod>,
+    /// OAuth endpoints that lie on the provider's own hosts: never injected. Those on hosts with
+    /// variables are found in [`Instance::carved`].
+    pub carved: Vec<(HostPattern, PathPattern)>,
+    /// All of these endpoints, before variables are filled in.
+    pub endpoints: Vec<(HostTemplate, PathPattern)>,
+    /// Emptied before a credential is written: the fields of all auth methods and more.
+    pub clears: Clears,
+    /// What is only shown, or used outside the request path.
+    pub about: About,
+}
+
+/// What is only shown, or used outside the request path.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// Documentation of authentication.
+    pub docs_url: Option<String>,
+    /// Where the owner gets a key.
+    pub key_url: Option<String>,
+    /// A harmless request that tells a good credential from a bad one.
+    pub test: Option<schema::TestText>,
+    /// Fields added when the client sent none; templates over fields and variables.
+    pub default_headers: BTreeMap<String, String>,
+    /// Fields that say when to come again.
+    pub retry_headers: schema::RetryText,
+    /// How inbound webhooks are signed.
+    pub webhook_scheme: Option<String>,
+    /// What surprises.
+    pub quirks: Vec<String>,
+    /// Where these facts are from.
+    pub sources: Vec<String>,
+    /// How sure they are.
+    pub confidence: Option<Confidence>,
+}
+
+/// How sure the facts of a provider are.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confidence {
+    /// Documentation read, or two sources agree.
+    High,
+    /// One source.
+    Medium,
+    /// The writer's knowledge only.
+    Unverified,
+}
+
+/// A variable of hosts and URLs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Variable {
+    /// As in `{name}`.
+    pub name: String,
+    /// What it may hold.
+    pub kind: VariableKind,
+    /// For people.
+    pub label: String,
+    /// For people.
+    pub help: Option<String>,
+    /// A value as it looks.
+    pub example: Option<String>,
+    /// Used when the owner gives none.
+    pub default: Option<String>,
+    /// The only values there are; empty: any of the kind.
+    pub choices: Vec<String>,
+    /// Comes from the service's answers (OAuth), not from the owner.
+    pub captured: bool,
+}
+
+/// What a variable may hold.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VariableKind {
+    /// One DNS label, or a part of one.
+    #[default]
+    Label,
+    /// A whole host, optionally with port. Can't change without giving the secret again.
+    Host,
+    /// Unreserved URL characters; never in hosts.
+    Text,
+}
+
+/// A kind of credential.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthKind {
+    /// One key in any place.
+    ApiKey,
+    /// `Authorization: Bearer`.
+    Bearer,
+    /// `Authorization: Basic`.
+    Basic,
+    /// Several fields in several places.
+    Custom,
+    /// OAuth 2.0.
+    Oauth2,
+    /// OAuth 1.0a signatures.
+    Oauth1,
+    /// AWS Signature Version 4.
+    AwsSigv4,
+    /// A service account's key.
+    ServiceAccount,
+    /// A GitHub App's installation token.
+    GithubApp,
+    /// A token that the owner's key signs, without a token endpoint.
+    SignedJwt,
+    /// A session that a login request opens.
+    Session,
+    /// Digest access authentication, RFC 7616.
+    Digest,
+    /// Signed requests of other schemes.
+    Hmac,
+    /// A client certificate.
+    Mtls,
+}
+
+/// A way to authenticate.
+#[derive(Clone, Debug)]
+pub struct AuthMethod {
+    /// Unique in the provider.
+    pub id: String,
+    /// Its kind.
+    pub kind: AuthKind,
+    /// For people.
+    pub label: String,
+    /// For people.
+    pub note: Option<String>,
+    /// Fields the owner gives.
+    pub fields: Vec<Field>,
+    /// Where the credential goes; first match by host and path.
+    pub placements: Vec<ScopedPlaces>,
+    /// What of it cannot be used yet.
+    pub later: Option<Later>,
+}
+
+/// A feature that provider files may name before it exists.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Later {
+    /// The kind.
+    Kind(AuthKind),
+    /// A placement in the body.
+    Body,
+    /// A placement of whole query parameters.
+    QueryString,
+}
+
+/// Placements of one scope before variables are filled in.
+#[derive(Clone, Debug)]
+pub struct ScopedPlaces {
+    /// Hosts; empty: all of the provider's.
+    pub hosts: Vec<HostTemplate>,
+    /// Paths; empty: all.
+    pub paths: Vec<PathPattern>,
+    /// Writes.
+    pub places: Vec<Place>,
+}
+
+/// A field of the form.
+#[derive(Clone, Debug)]
+pub struct Field {
+    /// Name, as in `--field NAME=…`.
+    pub name: String,
+    /// For people.
+    pub label: String,
+    /// Help text.
+    pub help: Option<String>,
+    /// Sealed and never shown when true; also gets a placeholder.
+    pub secret: bool,
+    /// May be left out.
+    pub optional: bool,
+    /// Known beginnings of values; the first is that of placeholders. Not enforced: services add
+    /// new ones.
+    pub prefixes: Vec<String>,
+    /// Length of values in characters, when all have the same; that of placeholders. Not enforced.
+    pub length: Option<usize>,
+    /// What whole values match; enforced.
+    pub pattern: Option<Shape>,
+    /// Variables the SDKs read this field from.
+    pub env: Vec<String>,
+}
+
+/// A regular expression that a whole value matches.
+#[derive(Clone, Debug)]
+pub struct Shape(regex_lite::Regex);
+
+/// A provider with its variables filled in: what a connection uses.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// Hosts the connection owns.
+    pub hosts: Vec<HostPattern>,
+    /// Paths it owns there; empty: all.
+    pub paths: Vec<PathPattern>,
+    /// Placements.
+    pub placements: Vec<Scoped<Vec<Place>>>,
+    /// What is cleared before writing: the fields of all auth methods.
+    pub clears: Clears,
+    /// OAuth endpoints on these hosts: never injected.
+    pub carved: Vec<(HostPattern, PathPattern)>,
+}
+
+impl Provider {
+    /// The auth method by id, or the first.
+    pub fn auth(&self, id: Option<&str>) -> Option<&AuthMethod> {
+        match id {
+            Some(id) => self.auth.iter().find(|auth| auth.id == id),
+            None => self.auth.first(),
+        }
+    }
+
+    /// The variable by name.
+    pub fn variable(&self, name: &str) -> Option<&Variable> {
+        self.variables.iter().find(|variable| variable.name == name)
+    }
+}
+
+impl AuthMethod {
+    /// The field by name.
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+}
+
+impl std::fmt::Display for Later {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Kind(kind) => write!(f, "auth kind `{}`", kind.as_str()),
+            Self::Body => f.write_str("placement in the body"),
+            Self::QueryString => f.write_str("placement of whole query parameters"),
+        }
+    }
+}
+
+impl Shape {
+    /// Compiles `pattern`, anchored at both ends.
+    ///
+    /// # Errors
+    /// When it is not a regular expression, with the reason.
+    pub fn parse(pattern: &str) -> Result<Self, String> {
+        regex_lite::RegexBuilder::new(&format!("^(?:{pattern})$"))
+            .size_limit(SHAPE_BYTES_MAX)
+            .build()
+            .map(Self)
+            .map_err(|error| error.to_string())
+    }
+
+    /// Whether the whole text matches.
+    pub fn matches(&self, text: &str) -> bool {
+        self.0.is_match(text)
+    }
+}
+
+/// 64 KiB compiled: ample for the shape of a key.
+const SHAPE_BYTES_MAX: usize = 64 * 1024;
