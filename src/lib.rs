@@ -73,9 +73,13 @@
 pub mod base;
 pub mod ca;
 pub mod crypto;
+pub mod directory;
+pub mod grant;
 pub mod inject;
 pub mod net;
 pub mod observe;
 pub mod policy;
 pub mod provider;
+pub mod rulebook;
 pub mod store;
+pub mod vault;

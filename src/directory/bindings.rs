@@ -1,0 +1,108 @@
+//! Bindings: which connections an agent may use. They stand in the agent's row.
+
+use std::collections::BTreeMap;
+
+use super::error::DirectoryError;
+use super::records::{AgentRecord, BindingRecord, ManagedBy};
+use super::rows::At;
+use super::{Directory, Writer, check};
+use crate::base::id::{AgentId, ConnectionId, OrgId};
+use crate::inject::placeholder::Placeholder;
+use crate::store::Table;
+
+/// Bindings of one agent: its row has to stay under the store's limit.
+const BINDINGS_MAX: usize = 5_000;
+
+impl Directory {
+    /// Binds; `placeholders` were issued by the caller from the provider's key shapes. What is
+    /// bound already stays as it is, placeholders included: programs hold them.
+    ///
+    /// # Errors
+    /// When agent and connection are in two different environments, one of them does not exist in
+    /// the org, or the file manages the agent (and `managed_by` is not the file).
+    #[expect(clippy::too_many_arguments, reason = "the receiver and five")]
+    pub async fn bind(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        connection: &ConnectionId,
+        placeholders: BTreeMap<String, Placeholder>,
+        managed_by: ManagedBy,
+    ) -> Result<BindingRecord, DirectoryError> {
+        let new = BindingRecord {
+            connection: connection.clone(),
+            created: self.shared.clock.now(),
+            managed_by,
+            placeholders,
+        };
+        let (org, agent) = (org.clone(), agent.clone());
+        self.write(|writer| async move { writer.bind(&org, &agent, new).await }).await
+    }
+
+    /// Takes a binding away; open streams that used it end.
+    ///
+    /// # Errors
+    /// When there is none, or the file manages it.
+    pub async fn unbind(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        connection: &ConnectionId,
+    ) -> Result<(), DirectoryError> {
+        self.unbind_by(org, agent, connection, ManagedBy::Store).await
+    }
+
+    /// [`Directory::unbind`] by either side.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn unbind_by(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        connection: &ConnectionId,
+        by: ManagedBy,
+    ) -> Result<(), DirectoryError> {
+        let connection = connection.clone();
+        let unbind = move |agent: &mut AgentRecord| {
+            let at = agent.bindings.iter().position(|binding| binding.connection == connection);
+            let at = at.ok_or_else(|| DirectoryError::not_found("binding", &connection))?;
+            let what = ("binding", connection.as_str());
+            check::editor(agent.bindings[at].managed_by, by, what)?;
+            agent.bindings.remove(at);
+            Ok(())
+        };
+        self.edit_agent(org, agent, unbind).await.map(drop)
+    }
+}
+
+impl Writer {
+    async fn bind(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        new: BindingRecord,
+    ) -> Result<BindingRecord, DirectoryError> {
+        let at = At::new(Table::Connections, org, &new.connection);
+        let connection = self.read_connection(&at, &new.connection).await?.record;
+        let change = |agent: &mut AgentRecord| {
+            check::agent_editor(agent, new.managed_by)?;
+            check::same_environment(agent, &connection)?;
+            let known = agent.bindings.iter().position(|bound| bound.connection == new.connection);
+            match known {
+                Some(at) if new.managed_by == ManagedBy::File => {
+                    agent.bindings[at].managed_by = ManagedBy::File;
+                }
+                Some(_) => {}
+                None if agent.bindings.len() >= BINDINGS_MAX => {
+                    return Err(DirectoryError::TooMany { what: "bindings", max: BINDINGS_MAX });
+                }
+                None => agent.bindings.push(new.clone()),
+            }
+            Ok(())
+        };
+        let edited = self.edit_agent(org, agent, &change).await?;
+        let bound = edited.after.binding(&new.connection).cloned();
+        bound.ok_or_else(|| DirectoryError::not_found("binding", &new.connection))
+    }
+}

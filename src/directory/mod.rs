@@ -1,0 +1,143 @@
+//! Who exists and who may use what: agents and their tokens, connections' metadata, bindings.
+//!
+//! Rows are sealed; a read view of everything stands in memory, replaced at each change, so that
+//! the data path never waits for the store. Grants are `vault/`'s.
+//!
+//! Things that the configuration file manages are edited with [`ManagedBy::File`], which only
+//! `config/`'s reconciliation passes; for everyone else they are read-only.
+
+mod agents;
+mod bindings;
+mod check;
+mod connections;
+mod error;
+mod index;
+mod open;
+mod records;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod view;
+
+use std::future::Future;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{OwnedMutexGuard, watch};
+
+use crate::base::time::Clock;
+use crate::crypto::keyring::Keyring;
+use crate::store::Store;
+use index::Index;
+use rows::Rows;
+
+pub use error::DirectoryError;
+pub use records::{
+    AgentRecord, BindingRecord, BrokenReason, ConnectionRecord, ConnectionState, IssuedToken,
+    ManagedBy, NewAgent, TokenRecord,
+};
+pub use view::View;
+
+/// The directory.
+#[derive(Debug)]
+pub struct Directory {
+    shared: Arc<Shared>,
+    /// Writes take turns: a check and the write that relies on it see the same world.
+    turns: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    rows: Rows,
+    index: Index,
+    view: ArcSwap<View>,
+    changes: watch::Sender<u64>,
+    clock: Clock,
+}
+
+/// Whoever has the turn to write. Moved into the task that writes.
+struct Writer {
+    shared: Arc<Shared>,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl Directory {
+    /// Loads everything; repairs index rows (intent first). A row that does not open is an error
+    /// naming it.
+    ///
+    /// # Errors
+    /// [`DirectoryError::WrongKey`] when the store was sealed with another master key, and an
+    /// error naming the row when one does not open. Nothing is changed or defaulted then.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        keyring: Arc<Keyring>,
+        clock: Clock,
+    ) -> Result<Self, DirectoryError> {
+        let rows = Rows::new(store, keyring);
+        let loaded = open::load(&rows, &clock).await?;
+        let shared = Shared {
+            rows,
+            index: loaded.index,
+            view: ArcSwap::from_pointee(loaded.view),
+            changes: watch::Sender::new(0),
+            clock,
+        };
+        Ok(Self { shared: shared.into(), turns: Arc::default() })
+    }
+
+    /// Everything, as of now.
+    pub fn view(&self) -> Arc<View> {
+        self.shared.view.load_full()
+    }
+
+    /// Counts changes; open streams and the rulebook watch it. When it moves, [`Directory::view`]
+    /// already shows the change.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    /// Waits for the turn to write.
+    async fn turn(&self) -> Writer {
+        let turn = Arc::clone(&self.turns).lock_owned().await;
+        Writer { shared: Arc::clone(&self.shared), _turn: turn }
+    }
+
+    /// Runs `work` when its turn comes, to its end.
+    async fn write<T, F, W>(&self, work: F) -> Result<T, DirectoryError>
+    where
+        T: Send + 'static,
+        F: FnOnce(Writer) -> W,
+        W: Future<Output = Result<T, DirectoryError>> + Send + 'static,
+    {
+        let writer = self.turn().await;
+        to_the_end(work(writer)).await
+    }
+}
+
+impl Writer {
+    /// Swaps a changed view in, then tells. In this order: who is told must find the change.
+    fn publish(&self, change: impl FnOnce(&mut View)) {
+        let mut view = View::clone(&self.view.load());
+        change(&mut view);
+        self.view.store(Arc::new(view));
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+impl Deref for Writer {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+/// In a task of its own: a caller that goes away between the store and the view would leave a
+/// revoked token working.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, DirectoryError>> + Send + 'static,
+) -> Result<T, DirectoryError> {
+    tokio::spawn(work).await.unwrap_or(Err(DirectoryError::Interrupted))
+}

@@ -1,0 +1,152 @@
+//! Opening: the sentinel that tells a wrong key at once, all records, and the repair of index
+//! rows. An index row is written before its record and deleted after it, so after a crash it may
+//! stand alone: then it goes. A record without its index row gets it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::error::DirectoryError;
+use super::index::{Claim, Index, Named, everyone};
+use super::records::{AgentRecord, ConnectionRecord};
+use super::rows::{At, Read, Rows};
+use super::view::View;
+use crate::base::time::Clock;
+use crate::crypto::envelope::EnvelopeError;
+use crate::crypto::source;
+use crate::crypto::token::TokenHash;
+use crate::store::{Table, Version};
+
+/// What opening finds.
+pub(super) struct Loaded {
+    pub index: Index,
+    pub view: View,
+}
+
+/// The row that every store begins with.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Sentinel {
+    /// The format of the directory's records.
+    format: u32,
+    created: Timestamp,
+    /// Hex; see `index.rs`.
+    index_key: String,
+}
+
+/// Of the directory's records.
+const FORMAT: u32 = 1;
+
+pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, DirectoryError> {
+    let index = sentinel(rows, clock).await?;
+    let agents = rows.all::<AgentRecord>(Table::Agents).await?;
+    let connections = rows.all::<ConnectionRecord>(Table::Connections).await?;
+    let mut wanted = HashMap::new();
+    let mut view = View::default();
+    for (at, Read { record, .. }) in agents {
+        if at != At::new(Table::Agents, &record.org, &record.id) {
+            return Err(at.malformed());
+        }
+        claim(
+            &mut wanted,
+            index.name(&record.org, Named::Agent, &record.name),
+            &record.id,
+            "name",
+        )?;
+        for token in &record.tokens {
+            let hash = TokenHash::from_hex(&token.hash).ok_or_else(|| at.malformed())?;
+            claim(&mut wanted, index.token(&hash), &record.id, "token")?;
+        }
+        view.put_agent(Arc::new(record));
+    }
+    for (at, Read { record, .. }) in connections {
+        if at != At::new(Table::Connections, &record.org, &record.id) {
+            return Err(at.malformed());
+        }
+        let name = index.name(&record.org, Named::Connection, &record.name);
+        claim(&mut wanted, name, &record.id, "name")?;
+        view.put_connection(Arc::new(record));
+    }
+    repair(rows, wanted).await?;
+    Ok(Loaded { index, view })
+}
+
+/// The sentinel's index key; makes the sentinel in a store that is empty.
+async fn sentinel(rows: &Rows, clock: &Clock) -> Result<Index, DirectoryError> {
+    let at = At::new(Table::Meta, &everyone(), "sentinel");
+    match read_sentinel(rows, &at).await? {
+        Some(index) => return Ok(index),
+        None => refuse_unless_empty(rows).await?,
+    }
+    let key = Index::random_key();
+    let index_key = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let new = Sentinel { format: FORMAT, created: clock.now(), index_key };
+    match rows.write(&at, &new, None).await {
+        Ok(_) => Ok(Index::new(key)),
+        // Another replica was faster: its key counts.
+        Err(error) if error.is_conflict() => {
+            read_sentinel(rows, &at).await?.ok_or(DirectoryError::SentinelMissing)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn read_sentinel(rows: &Rows, at: &At) -> Result<Option<Index>, DirectoryError> {
+    let read = rows.read::<Sentinel>(at).await.map_err(|error| match error {
+        DirectoryError::Unreadable { source: EnvelopeError::UnknownKey(sealed_by), .. } => {
+            DirectoryError::WrongKey { sealed_by }
+        }
+        other => other,
+    })?;
+    let Some(Read { record, .. }) = read else { return Ok(None) };
+    let key = source::hex32(record.index_key.as_bytes()).filter(|_| record.format == FORMAT);
+    key.map(|key| Some(Index::new(key))).ok_or_else(|| at.malformed())
+}
+
+/// A store that lost its sentinel must not pass for a new one.
+async fn refuse_unless_empty(rows: &Rows) -> Result<(), DirectoryError> {
+    for table in Table::ALL {
+        if !rows.is_empty(table).await? {
+            return Err(DirectoryError::SentinelMissing);
+        }
+    }
+    Ok(())
+}
+
+fn claim(
+    wanted: &mut HashMap<At, Claim>,
+    at: At,
+    owner: impl ToString,
+    what: &'static str,
+) -> Result<(), DirectoryError> {
+    let claim = Claim::of(owner);
+    match wanted.insert(at, claim.clone()) {
+        None => Ok(()),
+        Some(other) => Err(DirectoryError::Twice { what, first: other.owner, second: claim.owner }),
+    }
+}
+
+/// Makes the index rows what the records say.
+async fn repair(rows: &Rows, mut wanted: HashMap<At, Claim>) -> Result<(), DirectoryError> {
+    let mut stale: Vec<(At, Version)> = Vec::new();
+    for table in [Table::Names, Table::Tokens] {
+        for (at, read) in rows.all::<Claim>(table).await? {
+            if wanted.get(&at) == Some(&read.record) {
+                wanted.remove(&at);
+            } else {
+                stale.push((at, read.version));
+            }
+        }
+    }
+    for (at, version) in stale {
+        tracing::warn!(row = at.key(), "dropping an index row that no record asks for");
+        rows.delete(&at, Some(version)).await?;
+    }
+    for (at, claim) in wanted {
+        tracing::warn!(row = at.key(), owner = claim.owner, "making a missing index row");
+        rows.write(&at, &claim, None).await?;
+    }
+    Ok(())
+}

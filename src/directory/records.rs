@@ -1,0 +1,178 @@
+//! What the directory keeps, as it is sealed: agents with their tokens and bindings, connections'
+//! metadata. No secret is here; placeholders and hashes are.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::base::id::{AgentId, ConnectionId, OrgId, TokenId};
+use crate::base::secret::Secret;
+use crate::inject::placeholder::Placeholder;
+
+/// Who may edit a thing.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ManagedBy {
+    /// CLI and API.
+    #[default]
+    Store,
+    /// The configuration file.
+    File,
+}
+
+/// An agent and its tokens: one row.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct AgentRecord {
+    /// Its id.
+    pub id: AgentId,
+    /// Its org.
+    pub org: OrgId,
+    /// Unique among the org's agents.
+    pub name: String,
+    /// For people and rules.
+    pub labels: BTreeMap<String, String>,
+    /// Never bound to connections of another one.
+    pub environment: Option<String>,
+    /// Who may edit it.
+    pub managed_by: ManagedBy,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Taken out of the file.
+    pub paused: bool,
+    /// Its tokens.
+    pub tokens: Vec<TokenRecord>,
+    /// What it may use.
+    pub bindings: Vec<BindingRecord>,
+}
+
+/// A token: its hash, never its text.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct TokenRecord {
+    /// Its id.
+    pub id: TokenId,
+    /// SHA-256, hex.
+    pub hash: String,
+    /// For people.
+    pub label: Option<String>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it stops working.
+    pub expires: Option<Timestamp>,
+    /// `File` for a token that stands in the configuration.
+    #[serde(default)]
+    pub managed_by: ManagedBy,
+}
+
+/// A binding lives in its agent's row: one aggregate.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct BindingRecord {
+    /// What may be used.
+    pub connection: ConnectionId,
+    /// When it was bound.
+    pub created: Timestamp,
+    /// Who may edit it.
+    pub managed_by: ManagedBy,
+    /// By secret field.
+    pub placeholders: BTreeMap<String, Placeholder>,
+}
+
+/// A connection's metadata: safe to show.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ConnectionRecord {
+    /// Its id.
+    pub id: ConnectionId,
+    /// Its org.
+    pub org: OrgId,
+    /// Unique among the org's connections.
+    pub name: String,
+    /// Its provider's id.
+    pub provider: String,
+    /// The id of the provider's way to authenticate.
+    pub auth: String,
+    /// Host variables.
+    pub variables: BTreeMap<String, String>,
+    /// Never bound to agents of another one.
+    pub environment: Option<String>,
+    /// Whether it can be used.
+    pub state: ConnectionState,
+    /// Who may edit it.
+    pub managed_by: ManagedBy,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it was last changed.
+    pub updated: Timestamp,
+}
+
+/// DESIGN §2's states, those that exist now.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum ConnectionState {
+    /// It can be used.
+    Active,
+    /// By a person, or taken out of the file.
+    Paused,
+    /// It cannot be used until someone acts.
+    Broken {
+        /// Why.
+        reason: BrokenReason,
+        /// The provider's own code, cut and cleaned.
+        detail: Option<String>,
+    },
+}
+
+/// Why a connection is broken; DESIGN §2.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BrokenReason {
+    /// The owner or the provider took the grant back.
+    Revoked,
+    /// The grant's time is over.
+    Expired,
+    /// There is nothing to renew with.
+    NoRefreshToken,
+    /// The provider does not know the app any more.
+    ClientRejected,
+    /// The test request failed.
+    TestFailed,
+    /// The grant does not open with the keys there are.
+    StoreKeyMissing,
+}
+
+/// A new agent.
+#[derive(Clone, Debug, Default)]
+pub struct NewAgent {
+    /// Its name: 1 to 64 unreserved characters.
+    pub name: String,
+    /// For people and rules.
+    pub labels: BTreeMap<String, String>,
+    /// Never bound to connections of another one.
+    pub environment: Option<String>,
+    /// Who may edit it.
+    pub managed_by: ManagedBy,
+}
+
+/// A token, shown once.
+#[derive(Debug)]
+pub struct IssuedToken {
+    /// Its id.
+    pub id: TokenId,
+    /// Its text, kept nowhere else. Wiped on drop.
+    pub text: Secret,
+    /// When it stops working.
+    pub expires: Option<Timestamp>,
+}
+
+impl TokenRecord {
+    /// Whether it still works.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+    }
+}
+
+impl AgentRecord {
+    /// Its binding to a connection.
+    pub fn binding(&self, connection: &ConnectionId) -> Option<&BindingRecord> {
+        self.bindings.iter().find(|binding| binding.connection == *connection)
+    }
+}

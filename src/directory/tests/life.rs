@@ -1,0 +1,301 @@
+//! Agents, tokens, connections and bindings as their owners use them.
+
+use super::*;
+use crate::crypto::token::TokenHash;
+
+fn chosen(text: &str) -> Option<Secret> {
+    Some(Secret::from(text.to_owned()))
+}
+
+#[tokio::test]
+async fn an_unknown_expired_or_revoked_token_opens_nothing() {
+    let world = World::new().await;
+    let agent = world.agent("ci").await;
+    let (id, token) = world.token(&agent.id).await;
+    let view = world.directory.view();
+    assert!(view.authenticate("", world.now()).is_none());
+    assert!(view.authenticate("kwa_unknown", world.now()).is_none());
+    assert!(view.authenticate(&token.to_lowercase(), world.now()).is_none());
+    let held = view.authenticate(&token, world.now()).unwrap();
+    assert_eq!((&held.id, &*held.name, &held.token), (&agent.id, "ci", &id));
+    world.directory.revoke_token(&world.org, &agent.id, &id).await.unwrap();
+    let view = world.directory.view();
+    assert!(view.authenticate(&token, world.now()).is_none());
+    assert!(!view.still_holds(&held, world.now()));
+}
+
+#[tokio::test]
+async fn a_token_expires_at_its_time_and_is_then_forgotten() {
+    let world = World::new().await;
+    let agent = world.agent("ci").await;
+    let expires = Some(world.now() + jiff::SignedDuration::from_secs(60));
+    let add = |expires| world.directory.add_token(&world.org, &agent.id, None, expires, None);
+    let (_, token) = world.token_until(&agent.id, expires).await;
+    world.pass(59);
+    let view = world.directory.view();
+    let held = view.authenticate(&token, world.now()).unwrap();
+    assert!(view.still_holds(&held, world.now()));
+    world.pass(1);
+    assert!(view.authenticate(&token, world.now()).is_none());
+    assert!(!view.still_holds(&held, world.now()));
+    assert!(matches!(add(expires).await, Err(DirectoryError::TokenExpired)));
+    add(None).await.unwrap();
+    let kept = world.directory.view().agent(&world.org, &agent.id).unwrap().tokens.len();
+    assert_eq!((kept, world.rows(Table::Tokens).await.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn an_issued_token_is_kept_as_its_hash() {
+    let world = World::new().await;
+    let agent = world.agent("ci").await;
+    let label = Some("laptop".to_owned());
+    let add = world.directory.add_token(&world.org, &agent.id, label, None, None);
+    let issued = add.await.unwrap();
+    let view = world.directory.view();
+    let kept = &view.agent(&world.org, &agent.id).unwrap().tokens[0];
+    assert_eq!(kept.hash, TokenHash::of_secret(&issued.text).to_hex());
+    assert_eq!((&kept.id, kept.label.as_deref()), (&issued.id, Some("laptop")));
+    assert_eq!(format!("{:?}", issued.text), "Secret(…)");
+}
+
+#[tokio::test]
+async fn weak_and_taken_tokens_are_refused() {
+    let world = World::new().await;
+    let (one, two) = (world.agent("one").await, world.agent("two").await);
+    let add = |agent: &AgentId, token| {
+        let agent = agent.clone();
+        let (directory, org) = (&world.directory, &world.org);
+        async move { directory.add_token(org, &agent, None, None, chosen(token)).await }
+    };
+    assert!(matches!(add(&one.id, "too-short").await, Err(DirectoryError::TokenRefused)));
+    assert!(matches!(
+        add(&one.id, "has blanks in the middle").await,
+        Err(DirectoryError::TokenRefused)
+    ));
+    add(&one.id, "twenty-characters-ok").await.unwrap();
+    for agent in [&one.id, &two.id] {
+        assert!(matches!(
+            add(agent, "twenty-characters-ok").await,
+            Err(DirectoryError::TokenTaken)
+        ));
+    }
+    let view = world.directory.view();
+    assert_eq!(view.authenticate("twenty-characters-ok", world.now()).unwrap().id, one.id);
+    world.directory.remove_agent(&world.org, &one.id).await.unwrap();
+    add(&two.id, "twenty-characters-ok").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_taken_in_one_org_is_taken_in_all() {
+    let world = World::new().await;
+    let other = OrgId::random();
+    let ours = world.agent("ci").await;
+    let new = NewAgent { name: "ci".into(), ..NewAgent::default() };
+    let theirs = world.directory.add_agent(&other, new).await.unwrap();
+    let token = || chosen("twenty-characters-ok");
+    world.directory.add_token(&world.org, &ours.id, None, None, token()).await.unwrap();
+    let refused = world.directory.add_token(&other, &theirs.id, None, None, token()).await;
+    assert!(matches!(refused, Err(DirectoryError::TokenTaken)));
+}
+
+#[tokio::test]
+async fn names_are_unique_in_their_org_and_kind_only() {
+    let world = World::new().await;
+    world.agent("ci").await;
+    let again = NewAgent { name: "ci".into(), ..NewAgent::default() };
+    let refused = world.directory.add_agent(&world.org, again.clone()).await.unwrap_err();
+    assert_eq!(refused.to_string(), "agent `ci` exists already: choose another name");
+    world.directory.add_agent(&OrgId::random(), again).await.unwrap();
+    world.connection("ci").await;
+    let taken = connection(&world.org, "ci", world.now());
+    assert!(matches!(
+        world.directory.add_connection(taken).await,
+        Err(DirectoryError::NameTaken { what: "connection", .. })
+    ));
+    let bad = NewAgent { name: "agt_1".into(), ..NewAgent::default() };
+    assert!(world.directory.add_agent(&world.org, bad).await.is_err());
+}
+
+#[tokio::test]
+async fn a_removed_agents_name_is_free_again_and_nothing_of_it_stays() {
+    let world = World::new().await;
+    let agent = world.agent("ci").await;
+    world.token(&agent.id).await;
+    world.directory.remove_agent(&world.org, &agent.id).await.unwrap();
+    let again = world.directory.remove_agent(&world.org, &agent.id).await;
+    assert!(matches!(again, Err(DirectoryError::NotFound { .. })));
+    assert_eq!(world.all_rows().await.len(), 1, "the sentinel");
+    world.agent("ci").await;
+}
+
+#[tokio::test]
+async fn another_orgs_things_do_not_exist() {
+    let world = World::new().await;
+    let other = OrgId::random();
+    let (agent, connection) = (world.agent("ci").await, world.connection("gh").await);
+    let view = world.directory.view();
+    assert!(view.agent(&other, &agent.id).is_none());
+    assert!(view.find_agent(&other, "ci").is_none());
+    assert!(view.find_connection(&other, connection.id.as_str()).is_none());
+    let not_found = |result: Result<(), DirectoryError>| {
+        assert!(matches!(result, Err(DirectoryError::NotFound { .. })));
+    };
+    let directory = &world.directory;
+    not_found(directory.remove_agent(&other, &agent.id).await);
+    not_found(directory.remove_connection(&other, &connection.id).await);
+    not_found(directory.add_token(&other, &agent.id, None, None, None).await.map(drop));
+    let none = BTreeMap::new();
+    let by = ManagedBy::Store;
+    not_found(directory.bind(&other, &agent.id, &connection.id, none, by).await.map(drop));
+    not_found(directory.update_connection(&other, &connection.id, &|_| {}).await.map(drop));
+}
+
+#[tokio::test]
+async fn two_environments_are_not_bound_in_either_order() {
+    let world = World::new().await;
+    let new =
+        NewAgent { name: "dev".into(), environment: Some("dev".into()), ..NewAgent::default() };
+    let agent = world.directory.add_agent(&world.org, new).await.unwrap();
+    let mut record = connection(&world.org, "prod", world.now());
+    record.environment = Some("production".into());
+    let prod = world.directory.add_connection(record).await.unwrap();
+    let bind =
+        world.directory.bind(&world.org, &agent.id, &prod.id, BTreeMap::new(), ManagedBy::Store);
+    assert!(matches!(bind.await, Err(DirectoryError::EnvironmentMismatch { .. })));
+    let anywhere = world.connection("anywhere").await;
+    world.bind(&agent.id, &anywhere.id).await;
+    let moved = world
+        .directory
+        .update_connection(&world.org, &anywhere.id, &|it| it.environment = Some("staging".into()))
+        .await;
+    assert!(matches!(moved, Err(DirectoryError::EnvironmentMismatch { .. })));
+    world
+        .directory
+        .update_connection(&world.org, &anywhere.id, &|it| it.environment = Some("dev".into()))
+        .await
+        .unwrap();
+    let relabel = |environment: &str| {
+        let labels = (BTreeMap::new(), Some(environment.to_owned()));
+        world.directory.set_agent_labels(&world.org, &agent.id, labels, ManagedBy::Store)
+    };
+    assert!(matches!(relabel("staging").await, Err(DirectoryError::EnvironmentMismatch { .. })));
+    relabel("dev").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_binding_is_stable_and_goes_with_its_connection() {
+    let world = World::new().await;
+    let (agent, connection) = (world.agent("ci").await, world.connection("gh").await);
+    let first = world.bind(&agent.id, &connection.id).await;
+    let bind = world.directory.bind(
+        &world.org,
+        &agent.id,
+        &connection.id,
+        placeholders("two"),
+        ManagedBy::Store,
+    );
+    assert_eq!(bind.await.unwrap(), first, "programs hold its placeholders");
+    let bound = |directory: &Directory| {
+        directory.view().agent(&world.org, &agent.id).unwrap().bindings.clone()
+    };
+    assert_eq!(bound(&world.reopen().await.unwrap()), [first]);
+    world.directory.remove_connection(&world.org, &connection.id).await.unwrap();
+    assert!(bound(&world.directory).is_empty());
+    let unbind = world.directory.unbind(&world.org, &agent.id, &connection.id).await;
+    assert!(matches!(unbind, Err(DirectoryError::NotFound { what: "binding", .. })));
+    let bind = world.directory.bind(
+        &world.org,
+        &agent.id,
+        &connection.id,
+        BTreeMap::new(),
+        ManagedBy::Store,
+    );
+    assert!(matches!(bind.await, Err(DirectoryError::NotFound { what: "connection", .. })));
+}
+
+#[tokio::test]
+async fn what_a_connection_is_known_by_cannot_be_changed() {
+    let world = World::new().await;
+    let connection = world.connection("gh").await;
+    let changes: [fn(&mut ConnectionRecord); 4] = [
+        |it| it.name = "other".into(),
+        |it| it.id = ConnectionId::random(),
+        |it| it.org = OrgId::random(),
+        |it| it.provider = "stripe".into(),
+    ];
+    for change in changes {
+        let refused = world.directory.update_connection(&world.org, &connection.id, &change).await;
+        assert!(matches!(refused, Err(DirectoryError::Fixed(_))));
+    }
+    world.pass(1);
+    let reason = BrokenReason::Revoked;
+    let broken = ConnectionState::Broken { reason, detail: None };
+    let updated = world
+        .directory
+        .update_connection(&world.org, &connection.id, &|it| it.state = broken.clone())
+        .await
+        .unwrap();
+    assert_eq!((&updated.state, updated.updated), (&broken, world.now()));
+    let unpaused =
+        world.directory.set_connection_paused(&world.org, &connection.id, false, ManagedBy::Store);
+    assert_eq!(unpaused.await.unwrap().state, broken, "ending a pause mends nothing");
+    assert_eq!(world.reopen().await.unwrap().view().connections().count(), 1);
+}
+
+#[tokio::test]
+async fn who_is_told_of_a_change_finds_it() {
+    let world = World::new().await;
+    let agent = world.agent("ci").await;
+    let mut changes = world.directory.changes();
+    changes.mark_unchanged();
+    let (id, token) = world.token(&agent.id).await;
+    assert!(changes.has_changed().unwrap());
+    let before = *changes.borrow_and_update();
+    let revoke = world.directory.revoke_token(&world.org, &agent.id, &id);
+    let watch = async {
+        changes.changed().await.unwrap();
+        world.directory.view().authenticate(&token, world.now())
+    };
+    let (revoked, found) = tokio::join!(revoke, watch);
+    revoked.unwrap();
+    assert!(found.is_none());
+    assert_eq!(*world.directory.changes().borrow(), before + 1);
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_leaves_store_and_view_agreeing() {
+    for polls in 0..12 {
+        let world = World::new().await;
+        let agent = world.agent("ci").await;
+        let (id, token) = world.token(&agent.id).await;
+        let mut revoke = Box::pin(world.directory.revoke_token(&world.org, &agent.id, &id));
+        for _ in 0..polls {
+            if futures_util::poll!(revoke.as_mut()).is_ready() {
+                break;
+            }
+        }
+        drop(revoke);
+        // Whoever writes next waits for the turn, so the abandoned write has ended.
+        world.agent("next").await;
+        let stored = world.reopen().await.unwrap().view().authenticate(&token, world.now());
+        assert_eq!(world.directory.view().authenticate(&token, world.now()), stored);
+    }
+}
+
+#[tokio::test]
+async fn concurrent_writers_lose_nothing() {
+    let world = World::new().await;
+    let agent = world.agent("ci").await;
+    let names: Vec<_> = (0..50).map(|n| format!("c{n}")).collect();
+    let added = names.iter().map(|name| async {
+        let connection = world.connection(name).await;
+        world.bind(&agent.id, &connection.id).await;
+        world.token(&agent.id).await;
+    });
+    futures_util::future::join_all(added).await;
+    for view in [world.directory.view(), world.reopen().await.unwrap().view()] {
+        let agent = view.find_agent(&world.org, "ci").unwrap();
+        assert_eq!((agent.bindings.len(), agent.tokens.len()), (50, 50));
+        assert_eq!(view.connections().count(), 50);
+    }
+}

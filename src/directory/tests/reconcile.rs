@@ -1,0 +1,116 @@
+//! What the configuration file manages: nobody else edits it, and a restart changes nothing.
+
+use super::*;
+use crate::crypto::token::TokenHash;
+
+const TOKEN: &str = "a-token-of-the-file-1";
+
+async fn filed(world: &World) -> (Arc<AgentRecord>, Arc<ConnectionRecord>) {
+    let new = NewAgent { name: "ci".into(), managed_by: ManagedBy::File, ..NewAgent::default() };
+    let agent = world.directory.add_agent(&world.org, new).await.unwrap();
+    let mut record = connection(&world.org, "gh", world.now());
+    record.managed_by = ManagedBy::File;
+    let connection = world.directory.add_connection(record).await.unwrap();
+    let by = ManagedBy::File;
+    let bind = world.directory.bind(&world.org, &agent.id, &connection.id, placeholders("one"), by);
+    bind.await.unwrap();
+    (agent, connection)
+}
+
+async fn choose(world: &World, agent: &AgentId, token: &str) -> Result<TokenId, DirectoryError> {
+    world.directory.set_chosen_token(&world.org, agent, None, TokenHash::of(token)).await
+}
+
+#[tokio::test]
+async fn what_the_file_manages_is_refused_to_others() {
+    let world = World::new().await;
+    let (agent, connection) = filed(&world).await;
+    let token = choose(&world, &agent.id, TOKEN).await.unwrap();
+    let (directory, org) = (&world.directory, &world.org);
+    let other = world.connection("other").await;
+    let (by, none) = (ManagedBy::Store, BTreeMap::new());
+    let labels = (BTreeMap::new(), None);
+    for refused in [
+        directory.remove_agent(org, &agent.id).await,
+        directory.remove_connection(org, &connection.id).await,
+        directory.unbind(org, &agent.id, &connection.id).await,
+        directory.bind(org, &agent.id, &other.id, none, by).await.map(drop),
+        directory.revoke_token(org, &agent.id, &token).await,
+        directory.set_agent_labels(org, &agent.id, labels, by).await.map(drop),
+        directory.set_connection_paused(org, &connection.id, true, by).await.map(drop),
+    ] {
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused, DirectoryError::ManagedByFile { .. }), "{refused}");
+    }
+    let view = directory.view();
+    assert_eq!(view.agent(org, &agent.id).unwrap().bindings.len(), 1);
+    assert!(view.authenticate(TOKEN, world.now()).is_some());
+}
+
+#[tokio::test]
+async fn the_file_itself_may_edit_all_of_it() {
+    let world = World::new().await;
+    let (agent, connection) = filed(&world).await;
+    let token = choose(&world, &agent.id, TOKEN).await.unwrap();
+    let (directory, org, by) = (&world.directory, &world.org, ManagedBy::File);
+    directory.revoke_token_by(org, &agent.id, &token, by).await.unwrap();
+    directory.unbind_by(org, &agent.id, &connection.id, by).await.unwrap();
+    directory.remove_connection_by(org, &connection.id, by).await.unwrap();
+    directory.remove_agent_by(org, &agent.id, by).await.unwrap();
+    assert_eq!(world.all_rows().await.len(), 1, "the sentinel");
+}
+
+#[tokio::test]
+async fn the_same_file_again_writes_nothing() {
+    let world = World::new().await;
+    let (agent, connection) = filed(&world).await;
+    let first = choose(&world, &agent.id, TOKEN).await.unwrap();
+    let before = world.all_rows().await;
+    let count = *world.directory.changes().borrow();
+    let (directory, org, by) = (&world.directory, &world.org, ManagedBy::File);
+    assert_eq!(choose(&world, &agent.id, TOKEN).await.unwrap(), first);
+    directory.set_agent_paused(org, &agent.id, false).await.unwrap();
+    directory.set_agent_labels(org, &agent.id, (BTreeMap::new(), None), by).await.unwrap();
+    directory.set_connection_paused(org, &connection.id, false, by).await.unwrap();
+    directory.update_connection(org, &connection.id, &|_| {}).await.unwrap();
+    directory.bind(org, &agent.id, &connection.id, placeholders("two"), by).await.unwrap();
+    assert!(world.all_rows().await == before);
+    assert_eq!(*directory.changes().borrow(), count);
+}
+
+#[tokio::test]
+async fn another_chosen_token_takes_the_place_of_the_first() {
+    let world = World::new().await;
+    let (agent, _) = filed(&world).await;
+    let (_, issued) = world.token(&agent.id).await;
+    choose(&world, &agent.id, TOKEN).await.unwrap();
+    choose(&world, &agent.id, "a-token-of-the-file-2").await.unwrap();
+    let view = world.directory.view();
+    assert!(view.authenticate(TOKEN, world.now()).is_none());
+    assert!(view.authenticate("a-token-of-the-file-2", world.now()).is_some());
+    assert!(view.authenticate(&issued, world.now()).is_some(), "issued ones stay");
+    assert_eq!(world.rows(Table::Tokens).await.len(), 2);
+    let other = world.agent("other").await;
+    let taken = choose(&world, &other.id, "a-token-of-the-file-2").await;
+    assert!(matches!(taken, Err(DirectoryError::TokenTaken)));
+    choose(&world, &other.id, TOKEN).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_taken_out_of_the_file_opens_nothing_and_may_be_removed() {
+    let world = World::new().await;
+    let (agent, connection) = filed(&world).await;
+    choose(&world, &agent.id, TOKEN).await.unwrap();
+    let (directory, org, by) = (&world.directory, &world.org, ManagedBy::File);
+    let held = directory.view().authenticate(TOKEN, world.now()).unwrap();
+    directory.set_agent_paused(org, &agent.id, true).await.unwrap();
+    directory.set_connection_paused(org, &connection.id, true, by).await.unwrap();
+    let view = directory.view();
+    assert!(view.authenticate(TOKEN, world.now()).is_none());
+    assert!(!view.still_holds(&held, world.now()));
+    directory.set_agent_paused(org, &agent.id, false).await.unwrap();
+    assert!(directory.view().authenticate(TOKEN, world.now()).is_some(), "back in the file");
+    directory.set_agent_paused(org, &agent.id, true).await.unwrap();
+    directory.remove_connection(org, &connection.id).await.unwrap();
+    directory.remove_agent(org, &agent.id).await.unwrap();
+}

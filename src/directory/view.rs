@@ -1,0 +1,139 @@
+//! [`View`]: everything, in memory, as of one moment. What the data path and the rulebook read.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::records::{AgentRecord, ConnectionRecord};
+use crate::base::agent::Agent;
+use crate::base::id::{AgentId, ConnectionId, OrgId};
+use crate::crypto::token::TokenHash;
+
+/// Everything, in memory. Immutable; replaced whole. Lookups by hash map, O(1). Iteration is in no
+/// particular order.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    orgs: HashMap<OrgId, OrgView>,
+    tokens: HashMap<TokenHash, Holder>,
+}
+
+/// What one org has: nothing here can answer for another one.
+#[derive(Clone, Debug, Default)]
+struct OrgView {
+    agents: HashMap<AgentId, Arc<AgentRecord>>,
+    agent_names: HashMap<Arc<str>, AgentId>,
+    connections: HashMap<ConnectionId, Arc<ConnectionRecord>>,
+    connection_names: HashMap<Arc<str>, ConnectionId>,
+}
+
+/// Who holds a token.
+#[derive(Clone, Debug)]
+struct Holder {
+    hash: TokenHash,
+    agent: Agent,
+    expires: Option<Timestamp>,
+}
+
+impl View {
+    /// Who holds this token: hash look-up, then constant-time comparison; `None` when unknown,
+    /// expired, or the agent is paused.
+    pub fn authenticate(&self, token: &str, now: Timestamp) -> Option<Agent> {
+        let hash = TokenHash::of(token);
+        // The map compares hashes of secrets, whose bits tell nothing about their tokens; the
+        // comparison below is what counts.
+        let holder = self.tokens.get(&hash).filter(|holder| holder.hash.matches(&hash))?;
+        let live = holder.expires.is_none_or(|expires| now < expires);
+        live.then(|| holder.agent.clone())
+    }
+
+    /// Whether the token still opens anything (asked of open streams after a change).
+    pub fn still_holds(&self, agent: &Agent, now: Timestamp) -> bool {
+        self.agent(&agent.org, &agent.id).is_some_and(|record| {
+            let token = record.tokens.iter().find(|token| token.id == agent.token);
+            !record.paused && token.is_some_and(|token| token.is_live(now))
+        })
+    }
+
+    /// All agents of all orgs.
+    pub fn agents(&self) -> impl Iterator<Item = &Arc<AgentRecord>> {
+        self.orgs.values().flat_map(|org| org.agents.values())
+    }
+
+    /// All connections of all orgs.
+    pub fn connections(&self) -> impl Iterator<Item = &Arc<ConnectionRecord>> {
+        self.orgs.values().flat_map(|org| org.connections.values())
+    }
+
+    /// An agent by id.
+    pub fn agent(&self, org: &OrgId, id: &AgentId) -> Option<&Arc<AgentRecord>> {
+        self.orgs.get(org)?.agents.get(id)
+    }
+
+    /// A connection by id.
+    pub fn connection(&self, org: &OrgId, id: &ConnectionId) -> Option<&Arc<ConnectionRecord>> {
+        self.orgs.get(org)?.connections.get(id)
+    }
+
+    /// By name or id. No name looks like an id.
+    pub fn find_agent(&self, org: &OrgId, name_or_id: &str) -> Option<&Arc<AgentRecord>> {
+        let org = self.orgs.get(org)?;
+        match AgentId::parse(name_or_id) {
+            Ok(id) => org.agents.get(&id),
+            Err(_) => org.agents.get(org.agent_names.get(name_or_id)?),
+        }
+    }
+
+    /// By name or id. No name looks like an id.
+    pub fn find_connection(&self, org: &OrgId, name_or_id: &str) -> Option<&Arc<ConnectionRecord>> {
+        let org = self.orgs.get(org)?;
+        match ConnectionId::parse(name_or_id) {
+            Ok(id) => org.connections.get(&id),
+            Err(_) => org.connections.get(org.connection_names.get(name_or_id)?),
+        }
+    }
+
+    pub(super) fn put_agent(&mut self, agent: Arc<AgentRecord>) {
+        self.remove_agent(&agent.org, &agent.id);
+        let name: Arc<str> = agent.name.as_str().into();
+        let org = self.orgs.entry(agent.org.clone()).or_default();
+        org.agent_names.insert(Arc::clone(&name), agent.id.clone());
+        org.agents.insert(agent.id.clone(), Arc::clone(&agent));
+        if agent.paused {
+            return;
+        }
+        for token in &agent.tokens {
+            // What is no hash was refused at open, and opens nothing here.
+            let Some(hash) = TokenHash::from_hex(&token.hash) else { continue };
+            let holder = Agent {
+                id: agent.id.clone(),
+                org: agent.org.clone(),
+                name: Arc::clone(&name),
+                token: token.id.clone(),
+            };
+            self.tokens.insert(hash, Holder { hash, agent: holder, expires: token.expires });
+        }
+    }
+
+    pub(super) fn remove_agent(&mut self, org: &OrgId, id: &AgentId) {
+        let Some(org) = self.orgs.get_mut(org) else { return };
+        let Some(agent) = org.agents.remove(id) else { return };
+        org.agent_names.remove(agent.name.as_str());
+        for hash in agent.tokens.iter().filter_map(|token| TokenHash::from_hex(&token.hash)) {
+            self.tokens.remove(&hash);
+        }
+    }
+
+    pub(super) fn put_connection(&mut self, connection: Arc<ConnectionRecord>) {
+        self.remove_connection(&connection.org, &connection.id);
+        let org = self.orgs.entry(connection.org.clone()).or_default();
+        org.connection_names.insert(connection.name.as_str().into(), connection.id.clone());
+        org.connections.insert(connection.id.clone(), connection);
+    }
+
+    pub(super) fn remove_connection(&mut self, org: &OrgId, id: &ConnectionId) {
+        let Some(org) = self.orgs.get_mut(org) else { return };
+        let Some(connection) = org.connections.remove(id) else { return };
+        org.connection_names.remove(connection.name.as_str());
+    }
+}

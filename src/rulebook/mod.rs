@@ -1,0 +1,209 @@
+//! The policy in force: configuration's rules, the directory's bindings and the catalogue's hosts,
+//! compiled together and replaced whole when the directory changes.
+//!
+//! `resolve.rs` turns names into ids, `facts.rs` says what the names can mean; both are pure.
+
+mod error;
+mod facts;
+mod resolve;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::base::agent::Agent;
+use crate::base::id::OrgId;
+use crate::directory::Directory;
+use crate::policy::{Asked, DefaultAction, Explanation, Policy};
+use crate::provider::Catalogue;
+
+use facts::Facts;
+use resolve::{Resolved, resolve};
+
+pub use error::RulebookError;
+
+/// A rule as configuration writes it: names, not ids. `config/` makes these.
+#[derive(Clone, Debug)]
+pub struct RuleText {
+    /// What audit and refusals call it; its place, when it has no name.
+    pub name: Option<String>,
+    /// Its org.
+    pub org: OrgId,
+    /// Names or ids of agents; `None`: all of the org.
+    pub agents: Option<Vec<String>>,
+    /// Host patterns; empty: all.
+    pub hosts: Vec<String>,
+    /// Methods; empty: all.
+    pub methods: Vec<String>,
+    /// Path patterns; empty: all.
+    pub paths: Vec<String>,
+    /// `inject`, `deny`, `pass` or `tunnel`; `inject` is implied by `use`.
+    pub action: Option<String>,
+    /// `use`: a connection's name or id.
+    pub use_connection: Option<String>,
+    /// Injection over cleartext to addresses on the private list.
+    pub allow_plaintext: bool,
+    /// Where it stands, for errors: `rules[3]`, line.
+    pub place: String,
+}
+
+/// What policies are made from besides the directory.
+#[derive(Debug)]
+struct Sources {
+    catalogue: Arc<Catalogue>,
+    default: DefaultAction,
+    rules: Vec<RuleText>,
+    hostless_rules_max: usize,
+}
+
+/// Up to which change of the directory a policy was made.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// Tried; on an error the old policy stayed.
+    tried: u64,
+    /// In force.
+    in_force: u64,
+}
+
+/// The policy in force and what it is made from.
+#[derive(Debug)]
+pub struct Rulebook {
+    sources: Sources,
+    directory: Arc<Directory>,
+    policy: ArcSwap<Policy>,
+    progress: watch::Sender<Progress>,
+    /// One at a time, so that a policy of an older view never replaces that of a newer one.
+    turn: Mutex<()>,
+}
+
+impl Rulebook {
+    /// Compiles at once. Spawns nothing: [`follow`](Self::follow) is the caller's to run.
+    ///
+    /// # Errors
+    /// All that is wrong with the rules, names that nothing has included.
+    pub fn new(
+        catalogue: Arc<Catalogue>,
+        directory: Arc<Directory>,
+        default: DefaultAction,
+        rules: Vec<RuleText>,
+        hostless_rules_max: usize,
+    ) -> Result<Self, Vec<RulebookError>> {
+        let sources = Sources { catalogue, default, rules, hostless_rules_max };
+        let seen = *directory.changes().borrow();
+        let policy = sources.compile_strictly(&sources.facts(&directory))?;
+        Ok(Self {
+            sources,
+            directory,
+            policy: ArcSwap::from_pointee(policy),
+            progress: watch::Sender::new(Progress { tried: seen, in_force: seen }),
+            turn: Mutex::new(()),
+        })
+    }
+
+    /// The policy now.
+    pub fn current(&self) -> arc_swap::Guard<Arc<Policy>> {
+        self.policy.load()
+    }
+
+    /// The rules of the configuration, in order.
+    pub fn rules(&self) -> &[RuleText] {
+        &self.sources.rules
+    }
+
+    /// What hosts get that nothing names.
+    pub fn default_action(&self) -> DefaultAction {
+        self.sources.default
+    }
+
+    /// What would become of a request now.
+    pub fn explain(&self, agent: &Agent, asked: &Asked<'_>) -> Explanation {
+        self.current().explain(agent, asked)
+    }
+
+    /// Compiles anew from the directory's present view. A rule whose agent or connection is gone
+    /// since refuses what it meant, with a warning: else the removal itself would not take effect.
+    ///
+    /// # Errors
+    /// When the rules no longer compile; the old policy stays.
+    pub fn rebuild(&self) -> Result<(), Vec<RulebookError>> {
+        let _turn = self.turn.lock();
+        // Counted before the view is read: the policy may be newer than it claims, never older.
+        let seen = *self.directory.changes().borrow();
+        let result = self.sources.compile_leniently(&self.sources.facts(&self.directory));
+        let in_force = match &result {
+            Ok(_) => seen,
+            Err(_) => self.progress.borrow().in_force,
+        };
+        let policy = result.map(|policy| self.policy.store(Arc::new(policy)));
+        self.progress.send_replace(Progress { tried: seen, in_force });
+        policy
+    }
+
+    /// Rebuilds at every change of the directory. Runs until it is dropped, or the directory ends.
+    pub async fn follow(self: Arc<Self>) {
+        let mut changes = self.directory.changes();
+        loop {
+            let count = *changes.borrow_and_update();
+            // Whoever made the change may have rebuilt already.
+            if count > self.progress.borrow().tried {
+                self.rebuild_or_warn();
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until the policy reflects the directory's change number `change`, so that an answer
+    /// about a change is given when it is in force. Somebody has to run [`follow`](Self::follow).
+    ///
+    /// # Errors
+    /// When the rules did not compile with it, and an older policy is in force.
+    pub async fn reflects(&self, change: u64) -> Result<(), RulebookError> {
+        let mut progress = self.progress.subscribe();
+        let reached = progress.wait_for(|progress| progress.tried >= change).await;
+        match reached {
+            Ok(progress) if progress.in_force >= change => Ok(()),
+            // The sender lives in `self`, so an error cannot come; it would mean the same.
+            Ok(_) | Err(_) => Err(RulebookError::NotInForce { change }),
+        }
+    }
+
+    fn rebuild_or_warn(&self) {
+        for error in self.rebuild().err().into_iter().flatten() {
+            tracing::warn!(%error, "the rules do not compile any more; the old policy stays");
+        }
+    }
+}
+
+impl Sources {
+    fn facts(&self, directory: &Directory) -> Facts {
+        let view = directory.view();
+        Facts::gather(view.agents().cloned(), view.connections().cloned(), &self.catalogue)
+    }
+
+    fn compile_strictly(&self, facts: &Facts) -> Result<Policy, Vec<RulebookError>> {
+        let Resolved { rules, problems } = resolve(&self.rules, facts);
+        let compiled = Policy::compile(facts.spec(rules, self.default, self.hostless_rules_max));
+        match compiled {
+            Ok(policy) if problems.is_empty() => Ok(policy),
+            Ok(_) => Err(problems),
+            Err(errors) => {
+                Err(problems.into_iter().chain(errors.into_iter().map(Into::into)).collect())
+            }
+        }
+    }
+
+    fn compile_leniently(&self, facts: &Facts) -> Result<Policy, Vec<RulebookError>> {
+        let Resolved { rules, problems } = resolve(&self.rules, facts);
+        for problem in problems {
+            tracing::warn!(%problem, "a rule lost what it names, and refuses what it meant");
+        }
+        Policy::compile(facts.spec(rules, self.default, self.hostless_rules_max))
+            .map_err(|errors| errors.into_iter().map(Into::into).collect())
+    }
+}

@@ -1,0 +1,67 @@
+//! Why the vault refuses. Names connections, fields and remedies; never a value.
+
+use crate::crypto::envelope::EnvelopeError;
+use crate::directory::DirectoryError;
+use crate::grant::{GrantError, MintError};
+use crate::provider::FormError;
+use crate::store::StoreError;
+
+use super::record::RecordError;
+
+/// Why there is no credential, or why a connection was not added or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The caller named a provider that does not exist.
+    #[error("there is no provider `{0}`; `keyward provider list` shows them all")]
+    UnknownProvider(String),
+    /// The caller named an auth method that the provider does not have.
+    #[error("provider `{provider}` has no auth method `{auth}`; it has: {known}")]
+    UnknownAuth {
+        /// The provider.
+        provider: String,
+        /// As named.
+        auth: String,
+        /// What there is.
+        known: String,
+    },
+    /// The caller's variables do not fit the provider.
+    #[error(transparent)]
+    Form(#[from] FormError),
+    /// The caller's fields do not fit the auth method.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+    /// The directory refused.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The operator must look: the grant cannot be sealed.
+    #[error("the grant cannot be sealed")]
+    Seal(#[from] EnvelopeError),
+    /// The operator must look: the store failed.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+    /// The operator must look: the grant is not there, though its connection is.
+    #[error("connection `{connection}` has no stored grant; remove it and add it again")]
+    GrantMissing {
+        /// The connection's name.
+        connection: String,
+    },
+    /// The operator must look: the grant does not open.
+    #[error("the grant of connection `{connection}` cannot be opened")]
+    Sealed {
+        /// The connection's name.
+        connection: String,
+        /// Why.
+        source: RecordError,
+    },
+    /// The grant opens but gives no credential.
+    #[error("connection `{connection}` gives no credential")]
+    Mint {
+        /// The connection's name.
+        connection: String,
+        /// Why.
+        source: MintError,
+    },
+    /// The connection was removed, or belongs to another org.
+    #[error("there is no such connection")]
+    ConnectionMissing,
+}

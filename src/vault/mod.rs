@@ -1,0 +1,304 @@
+//! Grants sealed; credentials fresh. Owns the `grants` table; who may use a connection is
+//! `policy/`'s to decide before it asks here.
+
+mod error;
+mod fresh;
+mod record;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use subtle::ConstantTimeEq;
+
+pub use error::VaultError;
+use fresh::Fresh;
+use record::Purpose;
+
+use crate::base::agent::Agent;
+use crate::base::id::{AgentId, ConnectionId, OrgId};
+use crate::base::secret::Secret;
+use crate::base::time::Clock;
+use crate::crypto::keyring::Keyring;
+use crate::directory::{
+    BindingRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy,
+};
+use crate::grant::{Grant, MintContext};
+use crate::inject::credential::{Credential, Wanted};
+use crate::inject::placeholder::Placeholder;
+use crate::provider::{AuthMethod, Catalogue, Provider};
+use crate::store::{Expect, Row, Store, StoreError, Table};
+
+/// Rows read at once when the table is swept.
+const PAGE: usize = 500;
+
+/// Sealed grants and the credentials minted from them.
+pub struct Vault {
+    store: Arc<dyn Store>,
+    keyring: Arc<Keyring>,
+    directory: Arc<Directory>,
+    catalogue: Arc<Catalogue>,
+    clock: Clock,
+    fresh: Fresh,
+}
+
+/// A connection to be added.
+#[derive(Clone, Debug)]
+pub struct NewConnection {
+    /// Its org.
+    pub org: OrgId,
+    /// Unique in the org.
+    pub name: String,
+    /// Id of the provider.
+    pub provider: String,
+    /// Id of the auth method; the provider's first when absent.
+    pub auth: Option<String>,
+    /// Variables of the provider's hosts.
+    pub variables: BTreeMap<String, String>,
+    /// Environment label.
+    pub environment: Option<String>,
+    /// Who may edit it.
+    pub managed_by: ManagedBy,
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vault").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Vault {
+    /// A vault over the same store and keys as `directory`. Grants without a connection, left by a
+    /// crash between the two writes of [`Vault::add`], are removed.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        keyring: Arc<Keyring>,
+        directory: Arc<Directory>,
+        catalogue: Arc<Catalogue>,
+        clock: Clock,
+    ) -> Result<Self, VaultError> {
+        let vault = Self { store, keyring, directory, catalogue, clock, fresh: Fresh::default() };
+        vault.sweep().await?;
+        Ok(vault)
+    }
+
+    /// All providers.
+    pub fn catalogue(&self) -> &Arc<Catalogue> {
+        &self.catalogue
+    }
+
+    /// The connections' metadata.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// Validates, seals the grant, then puts the metadata. When this returns, both are durable.
+    ///
+    /// # Errors
+    /// When provider, variables or fields do not fit, the name is taken, or the store fails.
+    pub async fn add(
+        &self,
+        new: NewConnection,
+        fields: BTreeMap<String, Secret>,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        let (provider, auth) = self.method(&new.provider, new.auth.as_deref())?;
+        provider.instantiate(auth, &new.variables)?;
+        let grant = Grant::from_fields(auth, fields)?;
+        let record = self.new_record(new, auth);
+        let purpose = Purpose::of(&record);
+        let key = record::key(&record.org, &record.id);
+        let sealed =
+            record::seal(&self.keyring, &record.org, &record.id, (&purpose, &grant.encode()))?;
+        self.store.put(Table::Grants, &key, &sealed, Expect::Absent).await?;
+        match self.directory.add_connection(record).await {
+            Ok(record) => Ok(record),
+            Err(refused) => {
+                self.store.delete(Table::Grants, &key, Expect::Any).await?;
+                Err(refused.into())
+            }
+        }
+    }
+
+    fn new_record(&self, new: NewConnection, auth: &AuthMethod) -> ConnectionRecord {
+        let now = self.clock.now();
+        ConnectionRecord {
+            id: ConnectionId::random(),
+            org: new.org,
+            name: new.name,
+            provider: new.provider,
+            auth: auth.id.clone(),
+            variables: new.variables,
+            environment: new.environment,
+            state: ConnectionState::Active,
+            managed_by: new.managed_by,
+            created: now,
+            updated: now,
+        }
+    }
+
+    /// Replaces the grant when `fields` differ from what is stored. Answers whether they did.
+    ///
+    /// # Errors
+    /// As [`Vault::add`].
+    pub async fn replace(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+        fields: BTreeMap<String, Secret>,
+    ) -> Result<bool, VaultError> {
+        let connection = self.connection(org, id)?;
+        let (_, auth) = self.method(&connection.provider, Some(&connection.auth))?;
+        let grant = Grant::from_fields(auth, fields)?.encode();
+        let row = self.row(&connection).await?;
+        let old = self.opened(&connection, &row)?;
+        if bool::from(old.as_slice().ct_eq(grant.as_slice())) {
+            return Ok(false);
+        }
+        let sealed = record::seal(&self.keyring, org, id, (&Purpose::of(&connection), &grant))?;
+        let expect = Expect::Version(row.version);
+        self.store.put(Table::Grants, &row.key, &sealed, expect).await?;
+        self.fresh.forget(id);
+        Ok(true)
+    }
+
+    /// Removes bindings, metadata and grant, in that order: what is left after a crash opens nothing.
+    ///
+    /// # Errors
+    /// When there is no such connection, the file manages it, or the store fails.
+    pub async fn remove(&self, org: &OrgId, id: &ConnectionId) -> Result<(), VaultError> {
+        self.remove_by(org, id, ManagedBy::Store).await
+    }
+
+    /// [`Vault::remove`] by either side.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn remove_by(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+        by: ManagedBy,
+    ) -> Result<(), VaultError> {
+        self.directory.remove_connection_by(org, id, by).await?;
+        self.fresh.forget(id);
+        self.store.delete(Table::Grants, &record::key(org, id), Expect::Any).await?;
+        Ok(())
+    }
+
+    /// Lets the agent use the connection, and issues the placeholders that it will hold instead of
+    /// the secrets, in the shape of the provider's keys.
+    ///
+    /// # Errors
+    /// When either does not exist, the environments differ, or the store fails.
+    pub async fn bind(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        connection: &ConnectionId,
+        managed_by: ManagedBy,
+    ) -> Result<BindingRecord, VaultError> {
+        let record = self.connection(org, connection)?;
+        let (_, auth) = self.method(&record.provider, Some(&record.auth))?;
+        let placeholders = auth
+            .fields
+            .iter()
+            .filter(|field| field.secret)
+            .map(|field| {
+                let prefix = field.prefixes.first().map_or("", String::as_str);
+                (field.name.clone(), Placeholder::issue(prefix, field.length))
+            })
+            .collect();
+        Ok(self.directory.bind(org, agent, connection, placeholders, managed_by).await?)
+    }
+
+    /// The live credential of the connection that the permit wants; `None` when it wants none.
+    /// Warm, this touches neither store nor keys.
+    ///
+    /// # Errors
+    /// When the connection is not the agent's org's, or its grant cannot be opened or minted from.
+    pub async fn credential(
+        &self,
+        agent: &Agent,
+        wanted: Option<&Wanted>,
+    ) -> Result<Option<Arc<Credential>>, VaultError> {
+        let Some(wanted) = wanted else { return Ok(None) };
+        // The org is part of every look-up: one org's data never answers another's question.
+        let connection = self.connection(&agent.org, &wanted.connection)?;
+        if let Some(ready) = self.fresh.ready(&connection.id) {
+            return Ok(Some(ready));
+        }
+        Ok(Some(self.fresh.fill(&connection.id, self.mint(&connection)).await?))
+    }
+
+    async fn mint(&self, connection: &ConnectionRecord) -> Result<Arc<Credential>, VaultError> {
+        let (provider, auth) = self.method(&connection.provider, Some(&connection.auth))?;
+        let instance = provider.instantiate(auth, &connection.variables)?;
+        let row = self.row(connection).await?;
+        let opened = self.opened(connection, &row)?;
+        let generation = row.version.0;
+        let context = MintContext { connection: &connection.id, generation, instance: &instance };
+        let malformed = |source| VaultError::Mint { connection: connection.name.clone(), source };
+        let grant = Grant::decode(&opened).map_err(malformed)?;
+        let minted = grant.mint(&context).await.map_err(malformed)?;
+        Ok(Arc::new(minted.credential))
+    }
+
+    fn connection(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        let view = self.directory.view();
+        view.connection(org, id).cloned().ok_or(VaultError::ConnectionMissing)
+    }
+
+    async fn row(&self, connection: &ConnectionRecord) -> Result<Row, VaultError> {
+        let key = record::key(&connection.org, &connection.id);
+        let missing = || VaultError::GrantMissing { connection: connection.name.clone() };
+        self.store.get(Table::Grants, &key).await?.ok_or_else(missing)
+    }
+
+    fn opened(
+        &self,
+        connection: &ConnectionRecord,
+        row: &Row,
+    ) -> Result<zeroize::Zeroizing<Vec<u8>>, VaultError> {
+        let purpose = Purpose::of(connection);
+        record::open(&self.keyring, connection, &purpose, &row.value)
+            .map_err(|source| VaultError::Sealed { connection: connection.name.clone(), source })
+    }
+
+    fn method(
+        &self,
+        provider: &str,
+        auth: Option<&str>,
+    ) -> Result<(&Arc<Provider>, &AuthMethod), VaultError> {
+        let found = self.catalogue.get(provider);
+        let found = found.ok_or_else(|| VaultError::UnknownProvider(provider.to_owned()))?;
+        let method = found.auth(auth).ok_or_else(|| VaultError::UnknownAuth {
+            provider: provider.to_owned(),
+            auth: auth.unwrap_or_default().to_owned(),
+            known: found.auth.iter().map(|a| a.id.as_str()).collect::<Vec<_>>().join(", "),
+        })?;
+        Ok((found, method))
+    }
+
+    async fn sweep(&self) -> Result<(), StoreError> {
+        let view = self.directory.view();
+        let known: std::collections::HashSet<String> =
+            view.connections().map(|c| record::key(&c.org, &c.id)).collect();
+        let mut after: Option<String> = None;
+        loop {
+            let rows = self.store.list(Table::Grants, "", after.as_deref(), PAGE).await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = Some(last.key.clone());
+            for row in rows.iter().filter(|row| !known.contains(&row.key)) {
+                tracing::warn!(key = %row.key, "removed a grant that no connection names");
+                self.store.delete(Table::Grants, &row.key, Expect::Version(row.version)).await?;
+            }
+        }
+    }
+}
