@@ -80,6 +80,7 @@ pub mod net;
 pub mod observe;
 pub mod policy;
 pub mod provider;
+pub mod proxy;
 pub mod rulebook;
 pub mod store;
 pub mod vault;

@@ -1,0 +1,178 @@
+//! Requests on the proxy port: CONNECT opens a tunnel, absolute-form is an exchange by itself.
+//! Each authenticates by itself.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+
+use super::authenticate::authenticate;
+use super::body::AnswerBody;
+use super::drive::{self, Whose};
+use super::error::Refusal;
+use super::pulse::Pulse;
+use super::record::Record;
+use super::session::{Accepted, Entry, Held, Session};
+use super::stream::Agents;
+use super::{Core, exchange, intercept, respond, tunnel};
+use crate::base::agent::Agent;
+use crate::base::host::{Scheme, Target};
+use crate::net::dial::Dialled;
+use crate::policy::{InterceptPermit, Route, TunnelPermit};
+
+/// What a CONNECT may become.
+enum Opening {
+    Intercept(InterceptPermit),
+    Tunnel(TunnelPermit, Dialled),
+}
+
+/// Serves one accepted stream until it ends.
+pub async fn serve(core: Arc<Core>, stream: Agents, accepted: Accepted) {
+    let accepted = Arc::new(accepted);
+    let whose = Whose { pulse: &accepted.pulse.clone(), session: None };
+    let service = |request: Request<Incoming>| {
+        let (core, accepted) = (core.clone(), accepted.clone());
+        async move {
+            match *request.method() {
+                Method::CONNECT => connect(&core, &accepted, request).await,
+                _ => absolute(&core, &accepted, request).await,
+            }
+        }
+    };
+    drive::serve(&core, stream, whose, service).await;
+}
+
+/// `GET http://host/path`: authenticate, then the spine. Anything without a scheme is refused: an
+/// origin-form request is never forwarded by its `Host` (SECURITY PS11).
+async fn absolute(
+    core: &Arc<Core>,
+    accepted: &Arc<Accepted>,
+    request: Request<Incoming>,
+) -> Response<AnswerBody> {
+    let refuse = async |refusal| {
+        accepted.pulse.begin();
+        let mut record = match Record::begin(&core.gateway).await {
+            Ok(record) => record,
+            Err(refusal) => return respond::unrecorded(&refusal),
+        };
+        record.ends(&accepted.pulse);
+        record.asked_for(request.method(), None, Some(request.uri().path()));
+        respond::refusal(&refusal, record)
+    };
+    if request.uri().scheme().is_none() {
+        return refuse(Refusal::BadRequest(
+            "this is a proxy: send CONNECT or an absolute http:// or https:// URI",
+        ))
+        .await;
+    }
+    let agent = match authenticate(&core.gateway, accepted.peer, request.headers()) {
+        Ok(agent) => agent,
+        Err(refusal) => return refuse(refusal).await,
+    };
+    let held = Held { accepted: accepted.clone(), seat: None };
+    let session = Session::new(agent, Entry::Absolute, accepted.pulse.clone(), held);
+    exchange::answer(core, &session, request).await
+}
+
+/// CONNECT: authenticate, parse, route; then 200 and the tunnel in a task of its own.
+async fn connect(
+    core: &Arc<Core>,
+    accepted: &Arc<Accepted>,
+    mut request: Request<Incoming>,
+) -> Response<AnswerBody> {
+    accepted.pulse.begin();
+    let mut record = match Record::begin(&core.gateway).await {
+        Ok(record) => record,
+        Err(refusal) => return respond::unrecorded(&refusal),
+    };
+    record.ends(&accepted.pulse);
+    record.asked_for(&Method::CONNECT, None, None);
+    let target = target(&request);
+    record.at(target.as_ref().ok());
+    let named = target.as_ref().ok().cloned();
+    match open(core, accepted, (&request, target), &mut record).await {
+        Ok((agent, held, opening)) => {
+            let upgrade = hyper::upgrade::on(&mut request);
+            record.opened();
+            tokio::spawn(tunnelled(core.clone(), upgrade, (agent, held), (opening, record)));
+            Response::new(AnswerBody::elsewhere())
+        }
+        Err(refusal) => respond::connect_refusal(&refusal, named.as_ref(), record),
+    }
+}
+
+async fn open(
+    core: &Arc<Core>,
+    accepted: &Arc<Accepted>,
+    (request, target): (&Request<Incoming>, Result<Target, Refusal>),
+    record: &mut Record,
+) -> Result<(Agent, Held, Opening), Refusal> {
+    let gateway = &core.gateway;
+    let agent = authenticate(gateway, accepted.peer, request.headers())?;
+    record.asked_by(&agent);
+    let target = target?;
+    without_body(request)?;
+    let opening = match gateway.rulebook.current().route(&agent, &target) {
+        Route::Deny(reason) => return Err(Refusal::Policy(reason)),
+        Route::Intercept(permit) => Opening::Intercept(permit),
+        Route::Tunnel(permit) => {
+            record.tunnelled(permit.rule());
+            let limit = gateway.limits.connect_timeout;
+            let dialled = gateway.dialler.dial(permit.target(), limit).await?;
+            Opening::Tunnel(permit, dialled)
+        }
+    };
+    let seat = gateway.census.admit(&agent.id).ok_or(Refusal::Overloaded)?;
+    Ok((agent, Held { accepted: accepted.clone(), seat: Some(seat) }, opening))
+}
+
+/// The authority; without a port it means 443 (RFC 9110 §9.3.6 demands one, gRPC leaves it out).
+fn target(request: &Request<Incoming>) -> Result<Target, Refusal> {
+    let uri = request.uri();
+    match (uri.authority(), uri.scheme(), uri.path()) {
+        (Some(authority), None, "" | "/") => Ok(Target::parse(Scheme::Https, authority.as_str())?),
+        _ => Err(Refusal::BadRequest("CONNECT names a host and a port, nothing else")),
+    }
+}
+
+/// SECURITY PS10.
+fn without_body(request: &Request<Incoming>) -> Result<(), Refusal> {
+    let fields = request.headers();
+    let length = fields.get_all(CONTENT_LENGTH).iter().all(|length| length == "0");
+    match length && !fields.contains_key(TRANSFER_ENCODING) {
+        true => Ok(()),
+        false => Err(Refusal::BadRequest("CONNECT has no body")),
+    }
+}
+
+/// The tunnel, from the moment that hyper has written the 200.
+async fn tunnelled(
+    core: Arc<Core>,
+    upgrade: OnUpgrade,
+    (agent, held): (Agent, Held),
+    (opening, mut record): (Opening, Record),
+) {
+    let Ok(upgraded) = upgrade.await else { return };
+    let Ok(parts) = upgraded.downcast::<TokioIo<Agents>>() else {
+        return tracing::error!("a CONNECT was upgraded to a stream of another kind");
+    };
+    let pulse = Arc::new(Pulse::idle());
+    let stream = parts.io.into_inner().into_tunnel(Bytes::from(parts.read_buf), pulse.clone());
+    match opening {
+        Opening::Intercept(permit) => {
+            // Each request inside is an exchange of its own; the CONNECT is none.
+            record.discard();
+            intercept::intercept(core, stream, permit, (agent, held)).await;
+        }
+        Opening::Tunnel(permit, dialled) => {
+            let entry = Entry::Tunnel { target: permit.target().clone(), sni_agrees: true };
+            let session = Session::new(agent, entry, pulse, held);
+            let upstream = dialled.stream;
+            tunnel::splice(stream, upstream, &mut record, &session, &core.gateway).await;
+        }
+    }
+}

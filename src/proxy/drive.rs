@@ -1,0 +1,110 @@
+//! hyper's HTTP/1.1 server on one stream, with everything that may end it: the limits, a drain, a
+//! revoked token. Used for the proxy port and inside tunnels alike.
+
+use std::convert::Infallible;
+use std::pin::pin;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use super::Core;
+use super::body::AnswerBody;
+use super::record::Record;
+use super::session::Session;
+use crate::base::agent::Agent;
+use crate::base::host::Target;
+
+/// Whose stream it is, as far as that is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Whose<'a> {
+    /// The stream's pulse.
+    pub pulse: &'a super::pulse::Pulse,
+    /// The session of a tunnel.
+    pub session: Option<&'a Session>,
+}
+
+/// Serves requests until the stream ends or must end.
+pub async fn serve<IO, S, F>(core: &std::sync::Arc<Core>, io: IO, whose: Whose<'_>, service: S)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<AnswerBody>>,
+{
+    let limits = &core.gateway.limits;
+    let service = service_fn(|request| {
+        let answer = service(request);
+        async { Ok::<_, Infallible>(answer.await) }
+    });
+    let connection = http1::Builder::new()
+        .auto_date_header(false)
+        .preserve_header_case(true)
+        .title_case_headers(true)
+        // One more than the limit, so that ours is the answer that says which limit it was.
+        .max_headers(limits.head_fields_max + 1)
+        .max_header_size(limits.head_bytes_max * 2)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let mut drain = core.gateway.draining.clone();
+    let mut must_end = pin!(must_end(core, whose));
+    let mut drained = false;
+    loop {
+        tokio::select! {
+            biased;
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    unparsed(core, whose, &error).await;
+                }
+                return;
+            }
+            () = must_end.as_mut() => return,
+            () = draining(&mut drain), if !drained => {
+                connection.as_mut().graceful_shutdown();
+                drained = true;
+            }
+        }
+    }
+}
+
+/// Resolves when the gateway drains; never when it is gone.
+pub async fn draining(drain: &mut watch::Receiver<bool>) {
+    if drain.wait_for(|draining| *draining).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn must_end(core: &Core, whose: Whose<'_>) {
+    let overdue = whose.pulse.overdue(&core.gateway.limits);
+    match whose.session {
+        None => drop(overdue.await),
+        Some(session) => tokio::select! {
+            _ = overdue => {}
+            () = session.revoked(&core.gateway) => {}
+        },
+    }
+}
+
+/// Leaves a record for a head that hyper refused by itself with a bare 400, 414 or 431.
+async fn unparsed(core: &std::sync::Arc<Core>, whose: Whose<'_>, error: &hyper::Error) {
+    if !error.is_parse() {
+        return;
+    }
+    let Ok(mut record) = Record::begin(&core.gateway).await else { return };
+    if let Some(Session { agent, entry, .. }) = whose.session {
+        note(&mut record, agent, entry.target());
+    }
+    match () {
+        () if error.is_parse_too_large() => record.refused(431, "headers_too_large"),
+        () => record.refused(400, "bad_request"),
+    }
+}
+
+fn note(record: &mut Record, agent: &Agent, target: Option<&Target>) {
+    record.asked_by(agent);
+    record.at(target);
+}

@@ -1,0 +1,56 @@
+//! THE SPINE: every exchange, whatever stream it came on, goes through [`run`], one stage a line.
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use super::answer::Sent;
+use super::body::AnswerBody;
+use super::error::Refusal;
+use super::inbound::Inbound;
+use super::outbound::Outbound;
+use super::record::Record;
+use super::session::Session;
+use super::{Core, respond, upstream};
+
+/// One exchange, from a request to its answer. `record` is complete when the answer's body ends.
+async fn run(
+    core: &Arc<Core>,
+    session: &Arc<Session>,
+    request: Request<Incoming>,
+    record: &mut Record,
+) -> Result<Sent, Refusal> {
+    let gw = &core.gateway;
+    session.still_holds(gw)?;
+    let inbound = Inbound::parse(request, session, &gw.limits)?;
+    record.parsed(&inbound);
+    let permit = gw.rulebook.current().decide(&session.agent, &inbound.asked())?;
+    record.permitted(&permit);
+    let credential = gw.vault.credential(&session.agent, permit.wanted()).await?;
+    record.injected(credential.as_deref());
+    let outbound = Outbound::prepare(inbound, permit, credential.as_deref())?;
+    let sent = upstream::send(core, outbound).await?;
+    record.answered(&sent);
+    Ok(sent)
+}
+
+/// Runs an exchange and turns whatever comes of it into an answer.
+pub async fn answer(
+    core: &Arc<Core>,
+    session: &Arc<Session>,
+    request: Request<Incoming>,
+) -> Response<AnswerBody> {
+    session.pulse.begin();
+    let mut record = match Record::begin(&core.gateway).await {
+        Ok(record) => record,
+        Err(refusal) => return respond::unrecorded(&refusal),
+    };
+    record.ends(&session.pulse);
+    record.asked_by(&session.agent);
+    record.asked_for(request.method(), session.entry.target(), Some(request.uri().path()));
+    match run(core, session, request, &mut record).await {
+        Ok(sent) => sent.forward(record),
+        Err(refusal) => respond::refusal(&refusal, record),
+    }
+}

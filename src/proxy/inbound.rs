@@ -1,0 +1,246 @@
+//! [`Inbound`]: a request parsed once. What hyper lets through is checked here for what it leaves
+//! to us (DESIGN §13); after this, nobody re-checks.
+
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Uri, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use super::body::RequestBody;
+use super::error::Refusal;
+use super::session::{Entry, Session};
+use crate::base::host::{Scheme, Target};
+use crate::base::limits::Limits;
+use crate::base::pattern::DecodedPath;
+use crate::inject::placeholder::Core;
+use crate::inject::strip;
+use crate::policy::Asked;
+
+/// The request field by which an agent names the connection it wants. Always stripped.
+static KEYWARD_CONNECTION: HeaderName = HeaderName::from_static("keyward-connection");
+
+/// A checked request.
+#[derive(Debug)]
+pub struct Inbound {
+    target: Target,
+    decoded: DecodedPath,
+    placeholders: Vec<Core>,
+    named: Option<String>,
+    upgrade: Option<OnUpgrade>,
+    session: Arc<Session>,
+    /// The head as hyper read it.
+    pub head: Parts,
+    /// The body, held back until the upstream wants it where the agent waits for that.
+    pub body: RequestBody,
+}
+
+impl Inbound {
+    /// Checks the request against its session and the limits.
+    ///
+    /// # Errors
+    /// When it is malformed, ambiguous, too large, or not for the session's target.
+    pub fn parse(
+        mut request: Request<Incoming>,
+        session: &Arc<Session>,
+        limits: &Limits,
+    ) -> Result<Self, Refusal> {
+        within_limits(&request, limits)?;
+        framing(request.headers())?;
+        let target = target(&request, session)?;
+        let path = path(request.method(), request.uri())?;
+        let decoded = DecodedPath::parse(path)?;
+        let expects_continue = expects_continue(request.headers())?;
+        let named = named(request.headers())?;
+        let path_and_query = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        let placeholders = strip::placeholders(request.headers(), path_and_query);
+        let upgrade = wants_websocket(&request).then(|| hyper::upgrade::on(&mut request));
+        let (head, body) = request.into_parts();
+        let mut body = RequestBody::new(body);
+        if expects_continue {
+            body.wait_for_continue(limits.continue_timeout);
+        }
+        Ok(Self {
+            target,
+            decoded,
+            placeholders,
+            named,
+            upgrade,
+            session: session.clone(),
+            head,
+            body,
+        })
+    }
+
+    /// What policy needs to know.
+    pub fn asked(&self) -> Asked<'_> {
+        Asked {
+            target: &self.target,
+            method: &self.head.method,
+            path: &self.decoded,
+            placeholders: &self.placeholders,
+            named: self.named.as_deref(),
+        }
+    }
+
+    /// Where it goes.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The path as the agent sent it, without query.
+    pub fn path(&self) -> &str {
+        self.head.uri.path()
+    }
+
+    /// The path that decisions use.
+    pub fn decoded(&self) -> &DecodedPath {
+        &self.decoded
+    }
+
+    /// Its session.
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// The agent's side of a WebSocket handshake, once.
+    pub fn take_upgrade(&mut self) -> Option<OnUpgrade> {
+        self.upgrade.take()
+    }
+}
+
+fn within_limits(request: &Request<Incoming>, limits: &Limits) -> Result<(), Refusal> {
+    let target = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    if target > limits.target_bytes_max {
+        return Err(Refusal::TargetTooLong { bytes: limits.target_bytes_max });
+    }
+    let fields = request.headers();
+    if fields.len() > limits.head_fields_max {
+        let limit = format!("{} fields", limits.head_fields_max);
+        return Err(Refusal::HeadersTooLarge { limit });
+    }
+    // `name: value\r\n`
+    let bytes: usize = fields.iter().map(|(n, v)| n.as_str().len() + v.len() + 4).sum();
+    if bytes + target > limits.head_bytes_max {
+        let limit = format!("{} bytes", limits.head_bytes_max);
+        return Err(Refusal::HeadersTooLarge { limit });
+    }
+    Ok(())
+}
+
+/// SECURITY PS2 to PS4. hyper has refused conflicting lengths and a final coding other than
+/// `chunked`, and dropped a length beside a coding; codings before `chunked` are left to us.
+fn framing(fields: &HeaderMap) -> Result<(), Refusal> {
+    let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        if !chunked || codings.next().is_some() {
+            return Err(Refusal::Coding);
+        }
+        if fields.contains_key(header::CONTENT_LENGTH) {
+            return Err(Refusal::BadRequest("a message has a length or a coding, not both"));
+        }
+    }
+    match fields.get_all(header::CONTENT_LENGTH).iter().count() {
+        0 | 1 => Ok(()),
+        _ => Err(Refusal::BadRequest("a message has one Content-Length")),
+    }
+}
+
+/// The target: the tunnel's, with which everything else must agree, or the absolute URI's.
+fn target(request: &Request<Incoming>, session: &Session) -> Result<Target, Refusal> {
+    let host = host_field(request)?;
+    match &session.entry {
+        Entry::Absolute => absolute_target(request.uri()),
+        Entry::Tunnel { target, sni_agrees } => {
+            if !sni_agrees {
+                return Err(Refusal::HostMismatch("the name in the TLS handshake"));
+            }
+            if request.uri().authority().is_some() && absolute_target(request.uri())? != *target {
+                return Err(Refusal::HostMismatch("the request's URI"));
+            }
+            match host {
+                Some(host) if agrees(host, target) => Ok(target.clone()),
+                Some(_) => Err(Refusal::HostMismatch("`Host`")),
+                None => Ok(target.clone()),
+            }
+        }
+    }
+}
+
+/// The one `Host` field, which HTTP/1.1 demands (RFC 9112 §3.2).
+fn host_field(request: &Request<Incoming>) -> Result<Option<&HeaderValue>, Refusal> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => Ok(Some(host)),
+        (Some(_), Some(_)) => Err(Refusal::BadRequest("a request has one Host")),
+        (None, _) if request.version() == Version::HTTP_11 => {
+            Err(Refusal::BadRequest("an HTTP/1.1 request has a Host"))
+        }
+        (None, _) => Ok(None),
+    }
+}
+
+fn agrees(host: &HeaderValue, target: &Target) -> bool {
+    let parsed = host.to_str().ok().and_then(|text| Target::parse(target.scheme(), text).ok());
+    parsed.is_some_and(|parsed| parsed == *target)
+}
+
+/// The target of an absolute URI: `http` and `https` only (SECURITY PS11).
+pub fn absolute_target(uri: &Uri) -> Result<Target, Refusal> {
+    let scheme = match uri.scheme_str() {
+        Some("http") => Scheme::Http,
+        Some("https") => Scheme::Https,
+        _ => return Err(Refusal::BadRequest("only http and https URIs are forwarded")),
+    };
+    let authority = uri.authority().ok_or(Refusal::BadRequest("the URI has no authority"))?;
+    Ok(Target::parse(scheme, authority.as_str())?)
+}
+
+/// The path: absolute, or `*` for OPTIONS (RFC 9112 §3.2.4).
+fn path<'a>(method: &Method, uri: &'a Uri) -> Result<&'a str, Refusal> {
+    match uri.path() {
+        "*" if method == Method::OPTIONS => Ok("*"),
+        "" if uri.scheme().is_some() => Ok("/"),
+        path if path.starts_with('/') => Ok(path),
+        _ => Err(Refusal::BadRequest("the request target is neither a path nor a URI")),
+    }
+}
+
+fn expects_continue(fields: &HeaderMap) -> Result<bool, Refusal> {
+    let mut expectations = fields.get_all(header::EXPECT).iter();
+    match (expectations.next(), expectations.next()) {
+        (None, _) => Ok(false),
+        (Some(value), None) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Ok(true),
+        _ => Err(Refusal::Expectation),
+    }
+}
+
+fn named(fields: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let mut values = fields.get_all(&KEYWARD_CONNECTION).iter();
+    match (values.next().map(HeaderValue::to_str), values.next()) {
+        (None, _) => Ok(None),
+        (Some(Ok(name)), None) => Ok(Some(name.trim().to_owned())),
+        _ => Err(Refusal::BadRequest("Keyward-Connection names one connection")),
+    }
+}
+
+/// Whether this is a WebSocket handshake (RFC 6455 §4.1). Any other upgrade is dropped with the
+/// hop-by-hop fields, so the request goes on without it.
+fn wants_websocket(request: &Request<Incoming>) -> bool {
+    let fields = request.headers();
+    let mut upgrades = fields.get_all(header::UPGRADE).iter();
+    let (upgrade, more) = (upgrades.next(), upgrades.next());
+    let connection = fields.get_all(header::CONNECTION).iter();
+    let asked = connection
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
+    request.method() == Method::GET
+        && request.version() == Version::HTTP_11
+        && asked
+        && more.is_none()
+        && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}

@@ -1,0 +1,77 @@
+//! TLS with a leaf of ours inside a CONNECT, then the requests of the tunnel, each an exchange.
+
+use std::sync::Arc;
+
+use hyper::Method;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::drive::{self, Whose};
+use super::record::Record;
+use super::session::{Entry, Held, Session};
+use super::stream::Agents;
+use super::{Core, exchange};
+use crate::base::agent::Agent;
+use crate::base::host::{Host, Target};
+use crate::observe::event::Outcome;
+use crate::policy::InterceptPermit;
+
+/// Terminates TLS and serves the tunnel until it ends.
+pub async fn intercept(
+    core: Arc<Core>,
+    stream: Agents,
+    permit: InterceptPermit,
+    (agent, held): (Agent, Held),
+) {
+    let pulse = stream.pulse().clone();
+    let tls = match handshake(&core, stream, &permit).await {
+        Ok(tls) => tls,
+        Err(cause) => return failed(&core, &agent, permit.target(), cause).await,
+    };
+    let target = permit.target().clone();
+    let sni_agrees = sni_agrees(tls.get_ref().1.server_name(), &target);
+    let entry = Entry::Tunnel { target, sni_agrees };
+    let session = Session::new(agent, entry, pulse.clone(), held);
+    let whose = Whose { pulse: &pulse, session: Some(&session) };
+    let service = |request| {
+        let (core, session) = (core.clone(), session.clone());
+        async move { exchange::answer(&core, &session, request).await }
+    };
+    drive::serve(&core, tls, whose, service).await;
+}
+
+/// What arrives and is not TLS fails here; it is never treated as a request (SECURITY DI16).
+async fn handshake(
+    core: &Core,
+    stream: Agents,
+    permit: &InterceptPermit,
+) -> Result<TlsStream<Agents>, String> {
+    let gateway = &core.gateway;
+    let _one_of = core.handshakes.acquire().await.map_err(|closed| closed.to_string())?;
+    let config = gateway.leaves.server_config(permit.target().host());
+    let acceptor = TlsAcceptor::from(config.map_err(|error| error.to_string())?);
+    match tokio::time::timeout(gateway.limits.handshake_timeout, acceptor.accept(stream)).await {
+        Ok(Ok(tls)) => Ok(tls),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("it took too long".to_owned()),
+    }
+}
+
+async fn failed(core: &Arc<Core>, agent: &Agent, target: &Target, cause: String) {
+    core.gateway.metrics.handshakes_failed.inc();
+    let cause = cause.escape_debug().to_string();
+    tracing::info!(agent = %agent.name, %target, cause, "no TLS with the agent: does it trust our CA?");
+    if let Ok(mut record) = Record::begin(&core.gateway).await {
+        record.asked_by(agent);
+        record.asked_for(&Method::CONNECT, Some(target), None);
+        record.ended(Outcome::ClientAborted);
+    }
+}
+
+/// Without SNI the CONNECT host alone decides; a name must be it (SECURITY DI3, DI16).
+fn sni_agrees(sni: Option<&str>, target: &Target) -> bool {
+    match (sni, target.host()) {
+        (None, _) | (_, Host::V4(_) | Host::V6(_)) => true,
+        (Some(sni), host) => Host::parse(sni).is_ok_and(|named| named == *host),
+    }
+}

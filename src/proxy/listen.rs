@@ -1,0 +1,237 @@
+//! Listeners and cores: sockets are accepted on the background runtime and handed to the core with
+//! the fewest open streams, each a thread with a runtime of its own (DESIGN §9).
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::drive::draining;
+use super::pulse::Pulse;
+use super::session::Accepted;
+use super::stream::{Agents, Socket};
+use super::{Core, Gateway, connect};
+
+/// How long accepting pauses when the process is out of descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What a stream gets when there are as many as there may be.
+const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nKeyward-Error: overloaded\r\n\
+    Retry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// A bound listener.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket; its file is removed when the listener ends.
+    Unix(UnixListener, PathBuf),
+}
+
+/// A socket on its way to a core: without a runtime.
+enum Handed {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// The threads that serve agents' streams.
+#[derive(Debug)]
+pub struct Cores {
+    gateway: Arc<Gateway>,
+    cores: Vec<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    sockets: UnboundedSender<(Handed, Accepted)>,
+    open: Arc<AtomicUsize>,
+    thread: JoinHandle<()>,
+}
+
+/// Counts a stream of a core while it is open.
+struct Open(Arc<AtomicUsize>);
+
+impl Listener {
+    /// Binds TCP.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn tcp(addr: SocketAddr) -> io::Result<Self> {
+        Ok(Self::Tcp(TcpListener::bind(addr).await?))
+    }
+
+    /// Binds a Unix socket. A file that nobody listens on is replaced.
+    ///
+    /// # Errors
+    /// When somebody listens on it, or it cannot be made.
+    pub async fn unix(path: PathBuf) -> io::Result<Self> {
+        if UnixStream::connect(&path).await.is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => Ok(Self::Unix(UnixListener::bind(&path)?, path)),
+        }
+    }
+
+    /// The bound TCP address.
+    pub fn addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(..) => None,
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(Handed, Option<std::net::IpAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (tcp, peer) = listener.accept().await?;
+                tcp.set_nodelay(true)?;
+                Ok((Handed::Tcp(tcp.into_std()?), Some(peer.ip().to_canonical())))
+            }
+            Self::Unix(listener, _) => {
+                let (unix, _) = listener.accept().await?;
+                Ok((Handed::Unix(unix.into_std()?), None))
+            }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Self::Unix(_, path) = self
+            && let Err(error) = std::fs::remove_file(&path)
+        {
+            tracing::debug!(%error, "a socket file was gone before its listener");
+        }
+    }
+}
+
+impl Cores {
+    /// Starts `count` threads.
+    ///
+    /// # Errors
+    /// When a thread or runtime cannot be made.
+    pub fn start(gateway: Arc<Gateway>, count: usize) -> io::Result<Self> {
+        let cores = (0..count.max(1))
+            .map(|index| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                let (sockets, handed) = unbounded_channel();
+                let (open, shared) = (Arc::new(AtomicUsize::new(0)), gateway.clone());
+                let count = open.clone();
+                let thread = std::thread::Builder::new()
+                    .name(format!("keyward-core-{index}"))
+                    .spawn(move || runtime.block_on(run(shared, handed, count)))?;
+                Ok(Handle { sockets, open, thread })
+            })
+            .collect::<io::Result<_>>()?;
+        Ok(Self { gateway, cores })
+    }
+
+    /// Accepts until the gateway drains. A failed accept is one socket's loss, not an exit.
+    pub async fn accept(self: Arc<Self>, listener: Listener) {
+        let mut drain = self.gateway.draining.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = draining(&mut drain) => return,
+            };
+            match accepted {
+                Ok((socket, peer)) => self.hand_over(socket, peer),
+                Err(error) if is_of_one_socket(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "accepting pauses");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn hand_over(&self, socket: Handed, peer: Option<std::net::IpAddr>) {
+        let Ok(permit) = self.gateway.streams.clone().try_acquire_owned() else {
+            return turn_away(socket);
+        };
+        let pulse = Arc::new(Pulse::awaiting_head());
+        let accepted = Accepted { peer, pulse, permit };
+        let least = self.cores.iter().min_by_key(|core| core.open.load(Relaxed));
+        let core = least.expect("there is at least one core: see `start`");
+        core.open.fetch_add(1, Relaxed);
+        if core.sockets.send((socket, accepted)).is_err() {
+            tracing::error!("a core has stopped");
+        }
+    }
+
+    /// Waits until every stream has ended, at most for `within`; then ends the threads and what is
+    /// left. Answers whether all had ended by themselves.
+    pub async fn finish(self, within: Duration) -> bool {
+        let all = u32::try_from(self.gateway.limits.streams_max).unwrap_or(u32::MAX);
+        let ended = self.gateway.streams.acquire_many(all);
+        let clean = tokio::time::timeout(within, ended).await.is_ok();
+        let threads: Vec<_> = self
+            .cores
+            .into_iter()
+            .map(|Handle { sockets, thread, .. }| {
+                drop(sockets);
+                thread
+            })
+            .collect();
+        let joined = tokio::task::spawn_blocking(|| threads.into_iter().all(|t| t.join().is_ok()));
+        joined.await.unwrap_or(false) && clean
+    }
+}
+
+/// One core's life: dress each socket, serve it in a task. Ends when no more can come; what still
+/// runs then is dropped with the runtime.
+async fn run(
+    gateway: Arc<Gateway>,
+    mut sockets: UnboundedReceiver<(Handed, Accepted)>,
+    open: Arc<AtomicUsize>,
+) {
+    let core = Core::new(gateway);
+    while let Some((handed, accepted)) = sockets.recv().await {
+        let counted = Open(open.clone());
+        let socket = match handed {
+            Handed::Tcp(tcp) => TcpStream::from_std(tcp).map(Socket::Tcp),
+            Handed::Unix(unix) => UnixStream::from_std(unix).map(Socket::Unix),
+        };
+        match socket {
+            Ok(socket) => {
+                let stream = Agents::new(socket, accepted.pulse.clone());
+                let core = core.clone();
+                tokio::spawn(async move {
+                    let _counted = counted;
+                    connect::serve(core, stream, accepted).await;
+                });
+            }
+            Err(error) => tracing::warn!(%error, "a stream was lost on its way to a core"),
+        }
+    }
+}
+
+/// Errors that say something of the accepted socket only (accept(2)).
+fn is_of_one_socket(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+fn turn_away(socket: Handed) {
+    use std::io::Write;
+    // The socket's buffer is empty and non-blocking: this never waits.
+    let written = match socket {
+        Handed::Tcp(mut tcp) => tcp.write(OVERLOADED),
+        Handed::Unix(mut unix) => unix.write(OVERLOADED),
+    };
+    tracing::warn!(told = written.is_ok(), "turned a stream away: too many are open");
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,125 @@
+//! The data path: from an agent's stream to an upstream's and back.
+//!
+//! `listen` hands streams to cores; `session` and `connect` find out who asks for what; every
+//! request ends in `exchange::run`. Decisions are `policy/`'s, credentials `vault/`'s.
+
+mod answer;
+mod authenticate;
+mod body;
+mod connect;
+mod drive;
+mod error;
+mod exchange;
+mod inbound;
+mod intercept;
+pub mod listen;
+mod outbound;
+mod pool;
+mod pulse;
+mod record;
+mod respond;
+mod session;
+mod stream;
+mod tunnel;
+mod upgrade;
+mod upstream;
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use tokio::sync::{Semaphore, watch};
+
+use crate::base::limits::Limits;
+use crate::base::time::Clock;
+use crate::ca::cache::Leaves;
+use crate::directory::Directory;
+use crate::net::dial::Dialler;
+use crate::observe::audit::Audit;
+use crate::observe::metrics::Metrics;
+use crate::rulebook::Rulebook;
+use crate::vault::Vault;
+
+use authenticate::Guesses;
+use pool::Pool;
+use session::Census;
+
+/// What the data path stands on, shared by all cores.
+pub struct Parts {
+    /// Who exists.
+    pub directory: Arc<Directory>,
+    /// What is allowed.
+    pub rulebook: Arc<Rulebook>,
+    /// Credentials.
+    pub vault: Arc<Vault>,
+    /// Certificates shown to agents.
+    pub leaves: Arc<Leaves>,
+    /// The way out.
+    pub dialler: Arc<Dialler>,
+    /// TLS towards upstreams.
+    pub client_tls: Arc<ClientConfig>,
+    /// The audit log.
+    pub audit: Audit,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Bounds.
+    pub limits: Limits,
+    /// The time of day.
+    pub clock: Clock,
+    /// Becomes true when the gateway drains.
+    pub draining: watch::Receiver<bool>,
+}
+
+/// The shared state of the data path.
+pub struct Gateway {
+    parts: Parts,
+    guesses: Guesses,
+    census: Census,
+    streams: Arc<Semaphore>,
+}
+
+/// One core's state: its own runtime, its own idle upstream streams.
+pub struct Core {
+    gateway: Arc<Gateway>,
+    pool: Pool,
+    handshakes: Semaphore,
+}
+
+impl Gateway {
+    /// The state that all cores share.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let guesses = Guesses::new(parts.limits.auth_failures_per_minute_max);
+        let census = Census::new(parts.limits.streams_per_agent_max);
+        let streams = Arc::new(Semaphore::new(parts.limits.streams_max));
+        Arc::new(Self { parts, guesses, census, streams })
+    }
+}
+
+impl std::ops::Deref for Gateway {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl Core {
+    /// A core of `gateway`. Call inside the runtime that will serve it.
+    pub fn new(gateway: Arc<Gateway>) -> Arc<Self> {
+        let pool = Pool::new(&gateway.limits);
+        let handshakes = Semaphore::new(gateway.limits.handshakes_max);
+        Arc::new(Self { gateway, pool, handshakes })
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,195 @@
+//! Idle upstream streams of one core, and the [`Lease`] of one that is in use. A stream is shared
+//! only between requests with an equal key (DESIGN §13, SECURITY DI13).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::client::conn::http1::SendRequest;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::body::{Gate, RequestBody};
+use super::{Core, Gateway};
+use crate::base::host::Target;
+use crate::base::id::OrgId;
+use crate::base::limits::Limits;
+
+/// What must be equal for a stream to be shared. HTTP/1.1 without client certificates, so ALPN and
+/// TLS identity are the target's.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Key {
+    /// The org: a hard wall here too.
+    pub org: OrgId,
+    /// Where the stream goes.
+    pub target: Target,
+    /// The session that alone may use it: set where no credential of ours is sent, because then
+    /// the agent may have bound the stream to an identity of its own.
+    pub session: Option<u64>,
+}
+
+/// A stream to an upstream, ready for a request.
+#[derive(Debug)]
+pub struct Stream {
+    sender: SendRequest<RequestBody>,
+    /// Whether the dialled address stands on the explicit private list.
+    private: bool,
+    idle_since: Instant,
+}
+
+/// Idle streams by key, last in first out.
+pub struct Pool {
+    idle: Mutex<Idle>,
+    per_key_max: usize,
+    total_max: usize,
+    timeout: Duration,
+}
+
+#[derive(Default)]
+struct Idle {
+    streams: HashMap<Key, Vec<Stream>>,
+    count: usize,
+    swept: Option<Instant>,
+}
+
+/// A stream in use. Goes back to its pool with [`Lease::finish`]; dropped, it is closed.
+pub struct Lease {
+    stream: Stream,
+    key: Key,
+    core: Arc<Core>,
+    /// Holds the request's body back; abandoned when the answer ends first.
+    pub gate: Option<Arc<Gate>>,
+    /// False when the answer binds identity to the stream, or the stream is to be closed.
+    pub reusable: bool,
+}
+
+impl Stream {
+    /// A new stream.
+    pub fn new(sender: SendRequest<RequestBody>, private: bool) -> Self {
+        Self { sender, private, idle_since: Instant::now() }
+    }
+
+    /// Whether the dialled address stands on the explicit private list.
+    pub fn is_private(&self) -> bool {
+        self.private
+    }
+
+    /// How long it has been idle.
+    pub fn idle_for(&self) -> Duration {
+        self.idle_since.elapsed()
+    }
+
+    /// hyper's handle.
+    pub fn sender(&mut self) -> &mut SendRequest<RequestBody> {
+        &mut self.sender
+    }
+}
+
+impl Pool {
+    /// A pool within the limits.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            idle: Mutex::default(),
+            per_key_max: limits.idle_upstreams_per_key_max,
+            total_max: limits.idle_upstreams_max,
+            timeout: limits.idle_upstream_timeout,
+        }
+    }
+
+    /// The stream for the key that was used last, unless all have closed or aged.
+    pub fn take(&self, key: &Key) -> Option<Stream> {
+        let mut idle = self.idle.lock();
+        let Idle { streams, count, .. } = &mut *idle;
+        let list = streams.get_mut(key)?;
+        let mut found = None;
+        while let Some(stream) = list.pop() {
+            *count -= 1;
+            if stream.sender.is_ready() && stream.idle_for() < self.timeout {
+                found = Some(stream);
+                break;
+            }
+        }
+        if list.is_empty() {
+            streams.remove(key);
+        }
+        found
+    }
+
+    /// Keeps a stream for the next request, within the limits.
+    fn put(&self, key: Key, mut stream: Stream) {
+        let now = Instant::now();
+        stream.idle_since = now;
+        let mut idle = self.idle.lock();
+        if idle.swept.is_none_or(|swept| now.duration_since(swept) >= self.timeout) {
+            idle.sweep(self.timeout, now);
+        }
+        let full = idle.count >= self.total_max;
+        let list = idle.streams.entry(key).or_default();
+        if !full && list.len() < self.per_key_max {
+            list.push(stream);
+            idle.count += 1;
+        }
+    }
+}
+
+impl Idle {
+    /// Drops what has closed or aged. Runs at most once per idle timeout, so a stream is kept at
+    /// most twice it while the core has traffic; the upstream's own timeout ends it otherwise.
+    fn sweep(&mut self, timeout: Duration, now: Instant) {
+        self.swept = Some(now);
+        for list in self.streams.values_mut() {
+            list.retain(|s| s.sender.is_ready() && now.duration_since(s.idle_since) < timeout);
+        }
+        self.streams.retain(|_, list| !list.is_empty());
+        self.count = self.streams.values().map(Vec::len).sum();
+    }
+}
+
+impl Lease {
+    /// Takes a stream into use.
+    pub fn new(stream: Stream, key: Key, core: Arc<Core>) -> Self {
+        Self { stream, key, core, gate: None, reusable: true }
+    }
+
+    /// The shared state.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.core.gateway
+    }
+
+    /// The answer has ended. The stream goes back to the pool once hyper has taken the request's
+    /// last byte too; an upload that goes on after the answer is drained meanwhile, because closing
+    /// on a client that still sends can cost it the answer (RFC 9112 §9.6).
+    pub fn finish(self) {
+        if let Some(gate) = &self.gate {
+            gate.abandon();
+        }
+        let Self { mut stream, key, core, reusable, .. } = self;
+        if stream.sender.is_ready() {
+            if reusable {
+                core.pool.put(key, stream);
+            }
+            return;
+        }
+        if stream.sender.is_closed() {
+            return;
+        }
+        tokio::spawn(async move {
+            if stream.sender.ready().await.is_ok() && reusable {
+                core.pool.put(key, stream);
+            }
+        });
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,159 @@
+//! [`Pulse`]: what an agent's stream is doing, written by its IO and its exchanges, read by a
+//! watchdog that wakes at most every `head_timeout`. No timer is armed per read or request.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::base::limits::Limits;
+
+/// Set in `phase` beside the time at which the phase began.
+const IDLE: u64 = 0;
+const HEAD: u64 = 1;
+const BUSY: u64 = 2;
+
+/// The state of one stream: a phase and when it began, and whether bytes moved lately.
+#[derive(Debug)]
+pub struct Pulse {
+    base: Instant,
+    /// Milliseconds since `base`, times four, plus the phase.
+    phase: AtomicU64,
+    moved: AtomicBool,
+}
+
+/// Why the watchdog ends a stream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Overdue {
+    /// A head took longer than `head_timeout`.
+    Head,
+    /// No request came within `idle_timeout`.
+    Idle,
+    /// No byte moved within `body_idle_timeout`.
+    Body,
+}
+
+impl Pulse {
+    /// A stream from which a head is awaited, from now on.
+    pub fn awaiting_head() -> Self {
+        Self::new(HEAD)
+    }
+
+    /// A stream that may stay silent for `idle_timeout`.
+    pub fn idle() -> Self {
+        Self::new(IDLE)
+    }
+
+    fn new(phase: u64) -> Self {
+        Self { base: Instant::now(), phase: AtomicU64::new(phase), moved: AtomicBool::new(false) }
+    }
+
+    fn enter(&self, phase: u64) {
+        let ms = u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
+        self.phase.store((ms << 2) | phase, Relaxed);
+    }
+
+    /// Bytes came from the agent.
+    pub fn read(&self) {
+        self.moved.store(true, Relaxed);
+        if self.phase.load(Relaxed) & 3 == IDLE {
+            self.enter(HEAD);
+        }
+    }
+
+    /// Bytes went to the agent.
+    pub fn wrote(&self) {
+        self.moved.store(true, Relaxed);
+    }
+
+    /// An exchange began.
+    pub fn begin(&self) {
+        self.enter(BUSY);
+    }
+
+    /// The exchange ended.
+    pub fn end(&self) {
+        self.enter(IDLE);
+    }
+
+    /// Resolves when a limit is exceeded: `head_timeout` absolutely, at most twice it.
+    pub async fn overdue(&self, limits: &Limits) -> Overdue {
+        let mut quiet_since = Instant::now();
+        let mut nap = Duration::ZERO;
+        loop {
+            tokio::time::sleep(nap).await;
+            let now = Instant::now();
+            if self.moved.swap(false, Relaxed) {
+                quiet_since = now;
+            }
+            let word = self.phase.load(Relaxed);
+            let since = self.base + Duration::from_millis(word >> 2);
+            let (since, limit, overdue) = match word & 3 {
+                HEAD => (since, limits.head_timeout, Overdue::Head),
+                BUSY => (quiet_since.max(since), limits.body_idle_timeout, Overdue::Body),
+                _ => (since, limits.idle_timeout, Overdue::Idle),
+            };
+            let left = (since + limit).saturating_duration_since(now);
+            if left.is_zero() {
+                return overdue;
+            }
+            nap = left.min(limits.head_timeout);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        let seconds = Duration::from_secs;
+        Limits {
+            head_timeout: seconds(30),
+            idle_timeout: seconds(300),
+            body_idle_timeout: seconds(900),
+            ..Limits::default()
+        }
+    }
+
+    async fn ends_after(pulse: &Pulse) -> (Overdue, u64) {
+        let begun = Instant::now();
+        let overdue = pulse.overdue(&limits()).await;
+        (overdue, begun.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_bytes_do_not_extend_a_head() {
+        let pulse = Pulse::awaiting_head();
+        let drip = async {
+            loop {
+                tokio::time::advance(Duration::from_secs(1)).await;
+                pulse.read();
+            }
+        };
+        tokio::select! {
+            ended = ends_after(&pulse) => assert_eq!(ended.0, Overdue::Head),
+            () = drip => {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_stream_ends_at_its_limit_and_not_before() {
+        assert_eq!(ends_after(&Pulse::idle()).await, (Overdue::Idle, 300));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_ends_only_when_nothing_moves() {
+        let pulse = Pulse::idle();
+        pulse.begin();
+        assert_eq!(ends_after(&pulse).await, (Overdue::Body, 900));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_ended_exchange_makes_the_stream_idle_again() {
+        let pulse = Pulse::awaiting_head();
+        pulse.begin();
+        pulse.end();
+        assert_eq!(ends_after(&pulse).await.0, Overdue::Idle);
+    }
+}

@@ -1,0 +1,261 @@
+//! Refusals as HTTP: INTERFACE §5, the one place where they get status, code and words. Nothing
+//! here quotes an address, a source error or a secret (SECURITY RS14).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use hyper::ext::ReasonPhrase;
+use serde::Serialize;
+
+use super::body::AnswerBody;
+use super::error::Refusal;
+use super::record::Record;
+use crate::base::host::Target;
+use crate::net::client::HandshakeError;
+use crate::net::dial::DialError;
+use crate::vault::VaultError;
+
+static KEYWARD_ERROR: HeaderName = HeaderName::from_static("keyward-error");
+static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// What an agent sees of a refusal.
+#[derive(Debug, Eq, PartialEq)]
+struct Face {
+    status: u16,
+    code: &'static str,
+    message: String,
+    hint: Option<String>,
+    connection: Option<Arc<str>>,
+    retry_after: Option<u64>,
+}
+
+/// Answers a request with the refusal, and notes it in the record.
+pub fn refusal(refusal: &Refusal, record: Record) -> Response<AnswerBody> {
+    answer(refusal, record, None)
+}
+
+/// Answers a CONNECT: code and host also stand in the reason phrase, the only part that most
+/// clients show.
+pub fn connect_refusal(
+    refusal: &Refusal,
+    target: Option<&Target>,
+    record: Record,
+) -> Response<AnswerBody> {
+    let host = target.map_or_else(String::new, |target| format!(" {}", target.host()));
+    let phrase = ReasonPhrase::try_from(format!("{}{host}", face(refusal).code).into_bytes());
+    answer(refusal, record, phrase.ok())
+}
+
+/// Answers where no record could be begun: without the audit log there are no exchanges.
+pub fn unrecorded(refusal: &Refusal) -> Response<AnswerBody> {
+    let face = face(refusal);
+    dressed(&face, AnswerBody::unrecorded(body(&face, "")))
+}
+
+fn answer(
+    refusal: &Refusal,
+    mut record: Record,
+    phrase: Option<ReasonPhrase>,
+) -> Response<AnswerBody> {
+    let face = face(refusal);
+    log(refusal, &face, &record);
+    record.refused(face.status, face.code);
+    let body = body(&face, record.exchange());
+    let mut response = dressed(&face, AnswerBody::own(body, record));
+    if let Some(phrase) = phrase {
+        response.extensions_mut().insert(phrase);
+    }
+    response
+}
+
+fn dressed(face: &Face, body: AnswerBody) -> Response<AnswerBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(face.status).expect("a constant status");
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields.insert(KEYWARD_ERROR.clone(), HeaderValue::from_static(face.code));
+    fields.insert(PROXY_STATUS.clone(), proxy_status(face));
+    if face.status == 407 {
+        let challenge = HeaderValue::from_static("Basic realm=\"keyward\", charset=\"UTF-8\"");
+        fields.insert(header::PROXY_AUTHENTICATE, challenge);
+    }
+    if let Some(seconds) = face.retry_after {
+        fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// RFC 9209: `keyward; error=…; details="code"`.
+fn proxy_status(face: &Face) -> HeaderValue {
+    let error = match face.code {
+        "upstream_unreachable" => "destination_unavailable",
+        "upstream_tls" => "tls_certificate_error",
+        "upstream_timeout" => "http_response_timeout",
+        "upstream_protocol" => "http_protocol_error",
+        "address_refused" => "destination_ip_prohibited",
+        "overloaded" => "connection_limit_reached",
+        _ if face.status == 500 => "proxy_internal_error",
+        _ if face.status == 400 => "http_request_error",
+        _ => "http_request_denied",
+    };
+    let text = format!("keyward; error={error}; details=\"{}\"", face.code);
+    HeaderValue::try_from(text).expect("constants of visible ASCII")
+}
+
+/// INTERFACE §5, in this order.
+#[derive(Serialize)]
+struct Wrapped<'a> {
+    error: Wire<'a>,
+}
+
+#[derive(Serialize)]
+struct Wire<'a> {
+    code: &'a str,
+    message: &'a str,
+    exchange: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connection: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+}
+
+fn body(face: &Face, exchange: &str) -> Bytes {
+    let error = Wire {
+        code: face.code,
+        message: &face.message,
+        exchange,
+        connection: face.connection.as_deref(),
+        hint: face.hint.as_deref(),
+    };
+    let mut text = serde_json::to_vec(&Wrapped { error }).expect("five texts serialise");
+    text.push(b'\n');
+    text.into()
+}
+
+fn log(refusal: &Refusal, face: &Face, record: &Record) {
+    let cause = causes(refusal);
+    match face.status {
+        500 => tracing::error!(exchange = record.exchange(), code = face.code, cause, "refused"),
+        502..=504 => tracing::info!(exchange = record.exchange(), code = face.code, cause, "refused"),
+        _ => tracing::debug!(exchange = record.exchange(), code = face.code, cause, "refused"),
+    }
+}
+
+/// The chain of sources in one line; control bytes, which a peer may have chosen, are escaped.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text.escape_debug().to_string()
+}
+
+/// The table: status, code and words of each refusal.
+fn face(refusal: &Refusal) -> Face {
+    let (status, code) = status_and_code(refusal);
+    let mut face = Face {
+        status,
+        code,
+        message: message(refusal),
+        hint: None,
+        connection: None,
+        retry_after: None,
+    };
+    match refusal {
+        Refusal::Policy(reason) => {
+            face.hint = reason.hint();
+            face.connection = reason.connection().cloned();
+        }
+        Refusal::Vault(error) => {
+            face.hint = Some("the gateway's log names the cause and this exchange".into());
+            face.connection = connection_of(error);
+        }
+        Refusal::Unauthenticated => {
+            face.hint = Some("use a proxy URL of the form http://NAME:TOKEN@HOST:PORT".into());
+        }
+        Refusal::Dial(DialError::Refused { .. }) => {
+            face.hint = Some("`upstream.allow_private` opens named networks and ports".into());
+        }
+        Refusal::Guessing { retry_after } => face.retry_after = Some(retry_after.as_secs().max(1)),
+        Refusal::Overloaded | Refusal::AuditUnavailable => face.retry_after = Some(1),
+        _ => {}
+    }
+    face
+}
+
+fn connection_of(error: &VaultError) -> Option<Arc<str>> {
+    match error {
+        VaultError::GrantMissing { connection }
+        | VaultError::Sealed { connection, .. }
+        | VaultError::Mint { connection, .. } => Some(connection.as_str().into()),
+        _ => None,
+    }
+}
+
+fn status_and_code(refusal: &Refusal) -> (u16, &'static str) {
+    match refusal {
+        Refusal::Unauthenticated => (407, "agent_unauthenticated"),
+        Refusal::Guessing { .. } => (429, "agent_unauthenticated"),
+        Refusal::BadRequest(_) | Refusal::BadPath(_) => (400, "bad_request"),
+        Refusal::BadTarget(_) => (400, "bad_target"),
+        Refusal::HeadersTooLarge { .. } => (431, "headers_too_large"),
+        Refusal::TargetTooLong { .. } => (414, "target_too_long"),
+        Refusal::Expectation => (417, "expectation_failed"),
+        Refusal::Coding => (501, "coding_unsupported"),
+        Refusal::HostMismatch(_) => (421, "host_mismatch"),
+        Refusal::Policy(reason) => (reason.status(), reason.code()),
+        Refusal::Vault(VaultError::ConnectionMissing) => (424, "connection_missing"),
+        Refusal::Vault(VaultError::Store(_)) => (500, "internal"),
+        Refusal::Vault(_) => (424, "connection_broken"),
+        Refusal::Write(crate::inject::write::WriteError::PlaceholderInPath) => (400, "bad_request"),
+        Refusal::Write(_) => (424, "connection_broken"),
+        Refusal::Plaintext => (403, "plaintext_refused"),
+        Refusal::Dial(DialError::Refused { .. }) => (403, "address_refused"),
+        Refusal::Dial(DialError::Timeout { .. }) | Refusal::AnswerTimeout => {
+            (504, "upstream_timeout")
+        }
+        Refusal::Tls(HandshakeError::Timeout { .. }) => (504, "upstream_timeout"),
+        Refusal::Dial(_) => (502, "upstream_unreachable"),
+        Refusal::Tls(_) => (502, "upstream_tls"),
+        Refusal::Protocol { .. } => (502, "upstream_protocol"),
+        Refusal::Overloaded => (503, "overloaded"),
+        Refusal::AuditUnavailable => (503, "audit_unavailable"),
+        Refusal::Internal(_) => (500, "internal"),
+    }
+}
+
+/// Says what is wrong with a certificate; what else went wrong is for the log.
+fn tls_message(error: &HandshakeError) -> String {
+    match error {
+        HandshakeError::Certificate { fault, .. } => {
+            format!("no verified TLS with the upstream: its certificate {fault}")
+        }
+        _ => "no verified TLS with the upstream".into(),
+    }
+}
+
+fn message(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::Policy(reason) => reason.message(),
+        Refusal::Vault(VaultError::Store(_)) | Refusal::Internal(_) => {
+            "keyward failed; its log has this exchange's id".into()
+        }
+        Refusal::Vault(error) => error.to_string(),
+        Refusal::Dial(DialError::Refused { .. }) => {
+            "the host resolves to an address that may not be dialled".into()
+        }
+        Refusal::Dial(DialError::Resolve { .. }) => "the host cannot be resolved".into(),
+        Refusal::Dial(_) => "the upstream cannot be reached".into(),
+        Refusal::Tls(error) => tls_message(error),
+        Refusal::Write(_) if status_and_code(refusal).0 == 424 => {
+            "the stored credential cannot be sent; store it again".into()
+        }
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,171 @@
+//! [`Session`]: whose requests these are and how their target became known. [`Census`] bounds the
+//! streams of one agent.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::base::agent::Agent;
+use crate::base::host::Target;
+use crate::base::id::AgentId;
+
+use super::Gateway;
+use super::error::Refusal;
+use super::pulse::Pulse;
+
+/// Who speaks on a stream and about what. Every request of the stream is decided anew.
+#[derive(Debug)]
+pub struct Session {
+    /// The authenticated agent.
+    pub agent: Agent,
+    /// How targets become known.
+    pub entry: Entry,
+    /// Unique in the process: `pass` streams of a session are its own.
+    pub number: u64,
+    /// The stream's pulse.
+    pub pulse: Arc<Pulse>,
+    /// Its places among the open streams, given back when the last user of the session ends.
+    _held: Held,
+}
+
+/// The places that a stream holds.
+#[derive(Debug)]
+#[expect(dead_code, reason = "held for what dropping them gives back")]
+pub struct Held {
+    /// The accepted stream that it came on, and its place among all.
+    pub accepted: Arc<Accepted>,
+    /// Its place among the agent's; absolute-form requests have none of their own.
+    pub seat: Option<Seat>,
+}
+
+/// How the target of a request becomes known.
+#[derive(Debug)]
+pub enum Entry {
+    /// From the request itself, in absolute form.
+    Absolute,
+    /// From the CONNECT that opened the tunnel.
+    Tunnel {
+        /// Its target.
+        target: Target,
+        /// Whether the TLS client named the same host, or none.
+        sni_agrees: bool,
+    },
+}
+
+/// An accepted stream before anyone is authenticated on it.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The peer's address, for the limit on guesses.
+    pub peer: Option<IpAddr>,
+    /// Its pulse.
+    pub pulse: Arc<Pulse>,
+    /// Its share of `streams_max`.
+    #[expect(dead_code, reason = "held for what dropping it gives back")]
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// Counts the open streams of each agent.
+#[derive(Debug)]
+pub struct Census {
+    max: usize,
+    counts: Arc<Mutex<HashMap<AgentId, usize>>>,
+}
+
+/// One counted stream; uncounted when dropped.
+#[derive(Debug)]
+pub struct Seat {
+    agent: AgentId,
+    counts: Arc<Mutex<HashMap<AgentId, usize>>>,
+}
+
+impl Session {
+    /// A session with a number of its own.
+    pub fn new(agent: Agent, entry: Entry, pulse: Arc<Pulse>, held: Held) -> Arc<Self> {
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self { agent, entry, number, pulse, _held: held })
+    }
+
+    /// Asked anew by every request: a tunnel may be older than a change of the agent's tokens.
+    ///
+    /// # Errors
+    /// When the token that opened the stream was revoked or has expired.
+    pub fn still_holds(&self, gateway: &Gateway) -> Result<(), Refusal> {
+        self.holds(gateway).then_some(()).ok_or(Refusal::Unauthenticated)
+    }
+
+    fn holds(&self, gateway: &Gateway) -> bool {
+        gateway.directory.view().still_holds(&self.agent, gateway.clock.now())
+    }
+
+    /// Resolves when the agent's token was revoked, or the agent removed.
+    pub async fn revoked(&self, gateway: &Gateway) {
+        let mut changes = gateway.directory.changes();
+        while self.holds(gateway) {
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+impl Entry {
+    /// The tunnel's target.
+    pub fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Absolute => None,
+            Self::Tunnel { target, .. } => Some(target),
+        }
+    }
+}
+
+impl Census {
+    /// At most `max` streams for each agent.
+    pub fn new(max: usize) -> Self {
+        Self { max, counts: Arc::default() }
+    }
+
+    /// Counts one more stream of the agent, or `None` when it has as many as it may.
+    pub fn admit(&self, agent: &AgentId) -> Option<Seat> {
+        let mut counts = self.counts.lock();
+        let count = counts.entry(agent.clone()).or_default();
+        if *count >= self.max {
+            return None;
+        }
+        *count += 1;
+        Some(Seat { agent: agent.clone(), counts: self.counts.clone() })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut counts = self.counts.lock();
+        if let Some(count) = counts.get_mut(&self.agent) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.agent);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_agent_waits_for_one_of_its_own_streams_only() {
+        let census = Census::new(2);
+        let (busy, other) = (AgentId::random(), AgentId::random());
+        let seats: Vec<_> = (0..2).map(|_| census.admit(&busy).unwrap()).collect();
+        assert!(census.admit(&busy).is_none());
+        assert!(census.admit(&other).is_some());
+        drop(seats);
+        assert!(census.admit(&busy).is_some());
+        assert!(census.counts.lock().is_empty(), "agents without streams are forgotten");
+    }
+}
