@@ -70,8 +70,12 @@
 //! 11. Revoking a token or removing an agent ends its open streams: `proxy/session.rs`.
 //! 12. One org's data never answers another's question: the org is part of every key and look-up.
 
+pub mod admin;
+pub mod app;
 pub mod base;
 pub mod ca;
+pub mod cli;
+pub mod config;
 pub mod crypto;
 pub mod directory;
 pub mod grant;

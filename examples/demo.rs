@@ -1,0 +1,435 @@
+//! The main job, end to end, on loopback: `curl` (and Python, where there is one) calls three
+//! HTTPS APIs that accept only live credentials, while holding none.
+//!
+//! `cargo run --release --example demo` exits 0 when every claim held.
+//! `cargo run --release --example demo -- --stay` keeps all of it up and prints lines to paste.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, ExitCode, Output};
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result, anyhow};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use keyward::app::{self, Running};
+use keyward::base::id::OrgId;
+use keyward::base::secret::Secret;
+use keyward::config::Config;
+use keyward::directory::{ManagedBy, NewAgent};
+use keyward::vault::NewConnection;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+/// The services of the demo: id, how it authenticates, and its secret field.
+const SERVICES: [(&str, &str, &str); 3] = [
+    ("billing", "{ id: key, kind: api_key, placement: { header: X-Api-Key } }", "api_key"),
+    ("crm", "{ id: login, kind: basic }", "password"),
+    ("maps", "{ id: key, kind: api_key, placement: { query: key } }", "api_key"),
+];
+
+/// Belongs to no service: denied by default.
+const DENIED: &str = "elsewhere.demo.test";
+
+/// What the API received: one entry per request, as text.
+type Received = Arc<Mutex<Vec<String>>>;
+
+/// The TLS API on loopback.
+struct Api {
+    addr: SocketAddr,
+    received: Received,
+    root_pem: String,
+}
+
+/// Everything that runs, and what the agent is given.
+struct Stage {
+    running: Running,
+    folder: TempDir,
+    api: Api,
+    live: String,
+    token: String,
+    /// By service.
+    placeholders: BTreeMap<&'static str, String>,
+    proxy_url: String,
+}
+
+/// The claims and whether they held.
+#[derive(Default)]
+struct Claims {
+    broken: usize,
+    held: usize,
+}
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let stay = std::env::args().any(|argument| argument == "--stay");
+    let stage = Stage::set_up().await?;
+    let mut claims = Claims::default();
+    tokio::task::block_in_place(|| stage.play(&mut claims))?;
+    if stay {
+        stage.print_lines_to_paste()?;
+        tokio::signal::ctrl_c().await?;
+    }
+    let (data, live) = (stage.folder.path().join("data"), stage.live.clone());
+    stage.running.shutdown().await;
+    claims.state("no file of the gateway holds the live credential", !holds(&data, &live)?);
+    println!("\n{} claims held, {} did not", claims.held, claims.broken);
+    Ok(if claims.broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Stage {
+    async fn set_up() -> Result<Self> {
+        let folder = TempDir::new()?;
+        let live = format!("live_{}", random()?);
+        let api = Api::start(live.clone()).await?;
+        std::fs::write(folder.path().join("api-root.pem"), &api.root_pem)?;
+        let config = configuration(folder.path(), api.addr)?;
+        let running = app::start(config).await?;
+        let (token, placeholders) = fill(&running, &live).await?;
+        let proxy = running.proxy_addrs().first().context("a proxy listener")?;
+        let proxy_url = format!("http://agent:{token}@{proxy}");
+        let authority = &running.services().authority;
+        std::fs::write(folder.path().join("keyward-ca.pem"), authority.cert_pem())?;
+        Ok(Self { running, folder, api, live, token, placeholders, proxy_url })
+    }
+
+    fn play(&self, claims: &mut Claims) -> Result<()> {
+        println!("An agent that holds only placeholders calls three APIs with curl.");
+        for (service, _, _) in SERVICES {
+            self.call(service, claims)?;
+        }
+        self.be_denied(claims)?;
+        self.go_around(claims)?;
+        self.call_with_python(claims)
+    }
+
+    /// The arguments with which a program would call a service, placeholder included.
+    fn arguments(&self, service: &str) -> (Vec<String>, String) {
+        let placeholder = &self.placeholders[service];
+        let url = format!("https://{service}.demo.test/v1/items");
+        match service {
+            "billing" => (vec!["-H".into(), format!("X-Api-Key: {placeholder}")], url),
+            "crm" => (vec!["-u".into(), format!("demo:{placeholder}")], url),
+            _ => (vec![], format!("{url}?key={placeholder}")),
+        }
+    }
+
+    fn call(&self, service: &'static str, claims: &mut Claims) -> Result<()> {
+        let before = self.api.requests().len();
+        let (mut arguments, url) = self.arguments(service);
+        arguments.extend(["--verbose".into(), url]);
+        let output = self.curl(&arguments)?;
+        let trace = String::from_utf8_lossy(&output.stderr).into_owned();
+        let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+        let received = self.api.requests().split_off(before);
+
+        println!("\n== {service}\nthe agent sent");
+        sent_lines(&trace).for_each(|line| println!("    {line}"));
+        println!("the API received");
+        received.iter().flat_map(|request| request.lines()).for_each(|line| {
+            println!("    {}", self.redacted(line));
+        });
+        println!("the agent got\n    {answer}");
+
+        let [request] = &received[..] else {
+            claims.state("the API received exactly one request", false);
+            return Ok(());
+        };
+        claims.state("the API accepted the call", answer.contains("\"ok\":true"));
+        claims.state("the live credential arrived exactly once", self.count_live(request) == 1);
+        claims.state("no placeholder arrived", !request.contains("kwph"));
+        claims.state("no agent token arrived", !request.contains(&self.token));
+        let seen = format!("{trace}{answer}");
+        claims.state("the agent saw nothing of the credential", !seen.contains(&self.live));
+        Ok(())
+    }
+
+    fn be_denied(&self, claims: &mut Claims) -> Result<()> {
+        let before = self.api.requests().len();
+        let output = self.curl(&["--verbose".into(), format!("https://{DENIED}/")])?;
+        let trace = String::from_utf8_lossy(&output.stderr).into_owned();
+        println!("\n== a host that nothing names");
+        let refusal = trace.lines().find(|line| line.starts_with("< HTTP/1.1 403"));
+        println!("    {}", refusal.unwrap_or("no refusal").trim_start_matches("< ").trim_end());
+        let named = refusal.is_some_and(|line| line.contains("default_deny"));
+        claims.state("it is refused, and the reason says so", named && !output.status.success());
+        claims.state("nothing reached the API", self.api.requests().len() == before);
+        Ok(())
+    }
+
+    /// The same call past the gateway: a placeholder opens nothing.
+    fn go_around(&self, claims: &mut Claims) -> Result<()> {
+        let (mut arguments, url) = self.arguments("billing");
+        let port = self.api.addr.port();
+        arguments.extend([
+            "--noproxy".into(),
+            "*".into(),
+            "--cacert".into(),
+            self.path("api-root.pem"),
+            "--connect-to".into(),
+            format!("::127.0.0.1:{port}"),
+            url,
+        ]);
+        let output = self.curl(&arguments)?;
+        let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+        println!("\n== the same call without Keyward\n    {answer}");
+        claims.state("a placeholder is worth nothing by itself", answer.contains("401"));
+        Ok(())
+    }
+
+    fn call_with_python(&self, claims: &mut Claims) -> Result<()> {
+        const PROGRAM: &str = "import os, urllib.request as u\n\
+            r = u.Request('https://billing.demo.test/v1/items', headers={'X-Api-Key': os.environ['KEY']})\n\
+            print(u.urlopen(r, timeout=20).read().decode())";
+        println!("\n== Python");
+        let mut command = Command::new("python3");
+        command.args(["-c", PROGRAM]).env("KEY", &self.placeholders["billing"]);
+        let output = match self.as_agent(&mut command).output() {
+            Ok(output) => output,
+            Err(error) => {
+                println!("    not run: python3 cannot be started ({error})");
+                return Ok(());
+            }
+        };
+        let seen = [output.stdout, output.stderr].concat();
+        let seen = String::from_utf8_lossy(&seen);
+        println!("    {}", seen.trim());
+        claims.state("its urllib is served as well", seen.contains("\"ok\":true"));
+        claims.state("it saw nothing of the credential", !seen.contains(&self.live));
+        Ok(())
+    }
+
+    fn curl(&self, arguments: &[String]) -> Result<Output> {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", "--max-time", "20"]).args(arguments);
+        self.as_agent(&mut command).output().context("curl cannot be started: install it")
+    }
+
+    /// The environment that makes programs use the gateway.
+    fn as_agent<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        let ca = self.path("keyward-ca.pem");
+        for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"] {
+            command.env(name, &self.proxy_url);
+        }
+        for name in ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"] {
+            command.env(name, &ca);
+        }
+        command.env_remove("NO_PROXY").env_remove("no_proxy")
+    }
+
+    fn redacted(&self, line: &str) -> String {
+        line.replace(&self.live, "«the live credential»")
+            .replace(&self.live_pair(), "«demo and the live password»")
+    }
+
+    fn live_pair(&self) -> String {
+        BASE64_STANDARD.encode(format!("demo:{}", self.live))
+    }
+
+    /// How often the credential stands in a request, in clear or in a Basic pair.
+    fn count_live(&self, request: &str) -> usize {
+        request.matches(&self.live).count() + request.matches(&self.live_pair()).count()
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    fn print_lines_to_paste(&self) -> Result<()> {
+        println!("\nThe gateway stays. Paste into another terminal:\n");
+        println!("export HTTPS_PROXY={}", self.proxy_url);
+        println!("export CURL_CA_BUNDLE={0} SSL_CERT_FILE={0}", self.path("keyward-ca.pem"));
+        for (service, _, _) in SERVICES {
+            let (arguments, url) = self.arguments(service);
+            let quoted: Vec<String> = arguments.iter().map(|a| format!("'{a}'")).collect();
+            println!("curl {} '{url}'", quoted.join(" "));
+        }
+        println!("curl -v https://{DENIED}/");
+        println!("tail -f {}", self.path("data/audit/audit.jsonl"));
+        println!("\nCtrl-C ends it and removes everything.");
+        Ok(())
+    }
+}
+
+impl Claims {
+    fn state(&mut self, claim: &str, held: bool) {
+        let counter = if held { &mut self.held } else { &mut self.broken };
+        *counter += 1;
+        println!("  {} {claim}", if held { "✓" } else { "✗ NOT TRUE:" });
+    }
+}
+
+impl Api {
+    /// Accepts only requests that carry `live` as their service wants it.
+    async fn start(live: String) -> Result<Self> {
+        let (tls, root_pem) = certificates()?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let addr = listener.local_addr()?;
+        let received = Received::default();
+        let (acceptor, kept) = (TlsAcceptor::from(tls), Arc::clone(&received));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(acceptor.clone(), stream, live.clone(), Arc::clone(&kept)));
+            }
+        });
+        Ok(Self { addr, received, root_pem })
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.received.lock().map(|received| received.clone()).unwrap_or_default()
+    }
+}
+
+async fn serve(acceptor: TlsAcceptor, stream: TcpStream, live: String, kept: Received) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let answer = answer(&request, &live);
+        if let Ok(mut kept) = kept.lock() {
+            kept.push(as_text(&request));
+        }
+        async move { answer }
+    });
+    if let Ok(tls) = acceptor.accept(stream).await {
+        // A client that goes is none of the API's concern.
+        drop(
+            hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(tls), service)
+                .await,
+        );
+    }
+}
+
+fn answer(request: &Request<Incoming>, live: &str) -> http::Result<Response<Full<Bytes>>> {
+    let field = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let pair = BASE64_STANDARD.encode(format!("demo:{live}"));
+    let host = field(header::HOST).unwrap_or_default();
+    let may = match host.split('.').next() {
+        Some("billing") => field(header::HeaderName::from_static("x-api-key")) == Some(live),
+        Some("crm") => field(header::AUTHORIZATION) == Some(&format!("Basic {pair}")),
+        Some("maps") => request.uri().query() == Some(&format!("key={live}")),
+        _ => false,
+    };
+    let (status, body) = match may {
+        true => (StatusCode::OK, "{\"ok\":true,\"items\":[1,2,3]}"),
+        false => (StatusCode::UNAUTHORIZED, "{\"ok\":false,\"status\":401}"),
+    };
+    Response::builder().status(status).body(Full::from(body))
+}
+
+fn as_text(request: &Request<Incoming>) -> String {
+    let mut text = format!("{} {}\n", request.method(), request.uri());
+    for (name, value) in request.headers() {
+        text += &format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes()));
+    }
+    text
+}
+
+fn configuration(folder: &Path, api: SocketAddr) -> Result<Config> {
+    let mut yaml = format!(
+        "listen: {{ proxy: \"127.0.0.1:0\", admin: \"127.0.0.1:0\" }}\n\
+         upstream:\n  trust: [api-root.pem]\n  allow_private: [\"{api}\"]\n  resolve:\n"
+    );
+    let mut providers = String::from("providers:\n");
+    for (service, auth, _) in SERVICES {
+        let host = format!("{service}.demo.test");
+        yaml += &format!("    {host}: \"{api}\"\n");
+        providers +=
+            &format!("  - {{ id: {service}, name: {service}, hosts: [{host}], auth: [{auth}] }}\n");
+    }
+    yaml += &providers;
+    let file = folder.join("keyward.yaml");
+    std::fs::write(&file, &yaml)?;
+    let data = folder.join("data").display().to_string();
+    let parsed = Config::parse(&yaml, &file, &BTreeMap::from([("KEYWARD_DATA".to_owned(), data)]));
+    parsed.map_err(|errors| {
+        anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    })
+}
+
+/// Puts the credentials into the encrypted store and gives an agent its token and placeholders.
+async fn fill(running: &Running, live: &str) -> Result<(String, BTreeMap<&'static str, String>)> {
+    let (services, org) = (running.services(), OrgId::default_org());
+    let new = NewAgent { name: "agent".to_owned(), ..NewAgent::default() };
+    let agent = services.directory.add_agent(&org, new).await?;
+    let issued = services.directory.add_token(&org, &agent.id, None, None, None).await?;
+    let mut placeholders = BTreeMap::new();
+    for (service, _, secret_field) in SERVICES {
+        let new = NewConnection {
+            org: org.clone(),
+            name: format!("my-{service}"),
+            provider: service.to_owned(),
+            auth: None,
+            variables: BTreeMap::new(),
+            environment: None,
+            managed_by: ManagedBy::Store,
+        };
+        let mut fields = BTreeMap::from([(secret_field.to_owned(), Secret::from(live.to_owned()))]);
+        if service == "crm" {
+            fields.insert("username".to_owned(), Secret::from("demo".to_owned()));
+        }
+        let connection = services.vault.add(new, fields).await?;
+        let bound = services.vault.bind(&org, &agent.id, &connection.id, ManagedBy::Store).await?;
+        let placeholder = bound.placeholders.get(secret_field).context("a placeholder")?;
+        placeholders.insert(service, placeholder.as_str().to_owned());
+    }
+    let token = issued.text.expose_text().context("tokens are text")?.to_owned();
+    Ok((token, placeholders))
+}
+
+/// TLS for the API, from an authority of its own; and that authority's certificate.
+fn certificates() -> Result<(Arc<ServerConfig>, String)> {
+    let mut root = CertificateParams::new(vec![])?;
+    root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    root.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let root = CertifiedIssuer::self_signed(root, KeyPair::generate()?)?;
+    let key = KeyPair::generate()?;
+    let leaf = CertificateParams::new(vec!["*.demo.test".to_owned()])?.signed_by(&key, &root)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![leaf.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).map_err(|text| anyhow!(text))?,
+        )?;
+    Ok((Arc::new(config), root.pem()))
+}
+
+/// curl's request lines inside the tunnel, which come after those of CONNECT.
+fn sent_lines(trace: &str) -> impl Iterator<Item = &str> {
+    let inside = trace.rfind("> GET ").unwrap_or(trace.len());
+    trace[inside..].lines().filter_map(|line| line.strip_prefix("> ")).filter(|l| !l.is_empty())
+}
+
+/// Whether any file below `folder` holds `secret`.
+fn holds(folder: &Path, secret: &str) -> Result<bool> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let found = match path.is_dir() {
+            true => holds(&path, secret)?,
+            // Sockets cannot be read, and hold nothing.
+            false => std::fs::read(&path)
+                .is_ok_and(|bytes| bytes.windows(secret.len()).any(|w| w == secret.as_bytes())),
+        };
+        if found {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn random() -> Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+}

@@ -1,0 +1,95 @@
+//! `/agents/{id}/bindings`: which connections an agent may use, and the placeholders it holds for
+//! them.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::routing::{delete, get};
+use axum::{Json, Router};
+use http::StatusCode;
+
+use super::body::{Body, Params, Segments};
+use super::error::ApiError;
+use super::page::Page;
+use super::state::Admin;
+use super::wire::{BindingView, List, NewBinding};
+use crate::directory::{BindingRecord, ConnectionRecord, ManagedBy};
+use crate::provider::Catalogue;
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new()
+        .route("/agents/{agent}/bindings", get(list).post(bind))
+        .route("/agents/{agent}/bindings/{connection}", delete(unbind))
+}
+
+/// A binding as shown, or `None` while its connection is being removed.
+pub(super) fn view(admin: &Admin, binding: &BindingRecord) -> Option<BindingView> {
+    let directory = admin.deps().directory.view();
+    let connection = directory.connection(&admin.org(), &binding.connection)?;
+    let text = |(field, placeholder): (&String, &crate::inject::placeholder::Placeholder)| {
+        (field.clone(), placeholder.as_str().to_owned())
+    };
+    let placeholders: BTreeMap<_, _> = binding.placeholders.iter().map(text).collect();
+    Some(BindingView {
+        connection: connection.id.clone(),
+        name: connection.name.clone(),
+        provider: connection.provider.clone(),
+        managed_by: binding.managed_by,
+        created: binding.created,
+        env: variables(&admin.deps().catalogue, connection, &placeholders),
+        placeholders,
+    })
+}
+
+/// The variables that the provider's SDKs read, each with the placeholder of its field.
+fn variables(
+    catalogue: &Catalogue,
+    connection: &ConnectionRecord,
+    placeholders: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let provider = catalogue.get(&connection.provider);
+    let auth = provider.and_then(|provider| provider.auth(Some(&connection.auth)));
+    let fields = auth.into_iter().flat_map(|auth| &auth.fields);
+    let named = fields.filter_map(|field| Some((field, placeholders.get(&field.name)?)));
+    named.flat_map(|(field, text)| field.env.iter().map(|v| (v.clone(), text.clone()))).collect()
+}
+
+async fn list(
+    State(admin): State<Admin>,
+    Segments(agent): Segments<String>,
+    Params(page): Params<Page>,
+) -> Result<Json<List<BindingView>>, ApiError> {
+    let agent = admin.agent(&agent)?;
+    let shown = agent.bindings.iter().filter_map(|binding| view(&admin, binding));
+    let wanted = shown.filter(|b| page.wants(&[&b.name, &b.provider, b.connection.as_str()]));
+    page.cut(wanted.collect(), |binding: &BindingView| &binding.name).map(Json)
+}
+
+async fn bind(
+    State(admin): State<Admin>,
+    Segments(agent): Segments<String>,
+    Body(new): Body<NewBinding>,
+) -> Result<(StatusCode, Json<BindingView>), ApiError> {
+    let agent = admin.agent(&agent)?;
+    let connection = admin.connection(&new.connection)?;
+    let (org, vault) = (admin.org(), &admin.deps().vault);
+    let binding = vault.bind(&org, &agent.id, &connection.id, ManagedBy::Store).await?;
+    admin.enforce()?;
+    let shown = view(&admin, &binding);
+    let shown = shown.ok_or_else(|| ApiError::not_found("connection", &new.connection))?;
+    Ok((StatusCode::CREATED, Json(shown)))
+}
+
+async fn unbind(
+    State(admin): State<Admin>,
+    Segments((agent, connection)): Segments<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let agent = admin.agent(&agent)?;
+    let connection = admin.connection(&connection)?;
+    if agent.binding(&connection.id).is_none() {
+        return Err(ApiError::not_found("binding", &connection.name));
+    }
+    admin.deps().directory.unbind(&admin.org(), &agent.id, &connection.id).await?;
+    admin.enforce()?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,107 @@
+//! `/connections`: authenticated accounts at providers. Grants go in and never come out.
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::body::{Body, Params, Segments};
+use super::error::ApiError;
+use super::page::Page;
+use super::state::Admin;
+use super::wire::{ConnectionRemoved, ConnectionView, List, NewConnection};
+use crate::directory::{ConnectionRecord, ManagedBy};
+use crate::provider::Catalogue;
+use crate::vault;
+
+/// The query of a removal.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Removal {
+    /// Take the grant back at the provider as well.
+    #[serde(default)]
+    #[expect(dead_code, reason = "no kind of grant that exists yet can be taken back")]
+    revoke: bool,
+}
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new()
+        .route("/connections", get(list).post(add))
+        .route("/connections/{connection}", get(show).delete(remove))
+}
+
+async fn list(
+    State(admin): State<Admin>,
+    Params(page): Params<Page>,
+) -> Result<Json<List<ConnectionView>>, ApiError> {
+    let (directory, org) = (admin.deps().directory.view(), admin.org());
+    let wanted = directory
+        .connections()
+        .filter(|c| c.org == org && page.wants(&[&c.name, &c.provider, c.id.as_str()]))
+        .map(|connection| view(&admin.deps().catalogue, connection))
+        .collect();
+    page.cut(wanted, |connection: &ConnectionView| &connection.name).map(Json)
+}
+
+async fn show(
+    State(admin): State<Admin>,
+    Segments(name): Segments<String>,
+) -> Result<Json<ConnectionView>, ApiError> {
+    Ok(Json(view(&admin.deps().catalogue, &*admin.connection(&name)?)))
+}
+
+async fn add(
+    State(admin): State<Admin>,
+    Body(new): Body<NewConnection>,
+) -> Result<(StatusCode, Json<ConnectionView>), ApiError> {
+    let fields = new.fields.0;
+    let new = vault::NewConnection {
+        org: admin.org(),
+        name: new.name,
+        provider: new.provider,
+        auth: new.auth,
+        variables: new.variables,
+        environment: new.environment,
+        managed_by: ManagedBy::Store,
+    };
+    let connection = admin.deps().vault.add(new, fields).await?;
+    admin.enforce()?;
+    Ok((StatusCode::CREATED, Json(view(&admin.deps().catalogue, &connection))))
+}
+
+async fn remove(
+    State(admin): State<Admin>,
+    Segments(name): Segments<String>,
+    Params(_): Params<Removal>,
+) -> Result<Json<ConnectionRemoved>, ApiError> {
+    let connection = admin.connection(&name)?;
+    admin.deps().vault.remove(&admin.org(), &connection.id).await?;
+    admin.enforce()?;
+    Ok(Json(ConnectionRemoved { revoked_upstream: None }))
+}
+
+fn view(catalogue: &Catalogue, connection: &ConnectionRecord) -> ConnectionView {
+    ConnectionView {
+        id: connection.id.clone(),
+        name: connection.name.clone(),
+        provider: connection.provider.clone(),
+        auth: connection.auth.clone(),
+        environment: connection.environment.clone(),
+        variables: connection.variables.clone(),
+        hosts: hosts(catalogue, connection),
+        state: connection.state.clone(),
+        managed_by: connection.managed_by,
+        created: connection.created,
+        updated: connection.updated,
+    }
+}
+
+/// The hosts that the connection owns; none when its provider left the catalogue.
+pub(super) fn hosts(catalogue: &Catalogue, connection: &ConnectionRecord) -> Vec<String> {
+    let instance = catalogue.get(&connection.provider).and_then(|provider| {
+        let auth = provider.auth(Some(&connection.auth))?;
+        provider.instantiate(auth, &connection.variables).ok()
+    });
+    instance.into_iter().flat_map(|i| i.hosts).map(|host| host.to_string()).collect()
+}

@@ -1,0 +1,268 @@
+//! [`ApiError`]: every refusal of the control plane, its status, its stable code and its JSON.
+//! Messages are for people who call the API; causes inside the gateway go to the log only.
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+
+use super::wire::{ErrorBody, ErrorView};
+use crate::directory::DirectoryError;
+use crate::vault::VaultError;
+
+/// A refusal.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ApiError {
+    /// The body, query or path cannot be read at all.
+    #[error("{0}")]
+    Unreadable(String),
+    /// Nothing is served at that path.
+    #[error("there is nothing at this path")]
+    NoSuchPath,
+    /// A named thing that does not exist.
+    #[error("no {what} is named `{name}`")]
+    NotFound {
+        /// Its kind.
+        what: &'static str,
+        /// As asked for.
+        name: String,
+    },
+    /// The path exists, for other methods.
+    #[error("this path does not take that method")]
+    Method,
+    /// The name is in use.
+    #[error("{what} `{name}` exists already")]
+    Taken {
+        /// Its kind.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// The configuration file owns it.
+    #[error("{what} `{name}` is managed by the configuration file")]
+    ManagedByFile {
+        /// Its kind.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// Agent and connection belong to two environments.
+    #[error("agent `{agent}` is in {agent_in} and connection `{connection}` in {connection_in}")]
+    Environments {
+        /// The agent's name.
+        agent: String,
+        /// Its environment.
+        agent_in: String,
+        /// The connection's name.
+        connection: String,
+        /// Its environment.
+        connection_in: String,
+    },
+    /// A body over the limit.
+    #[error("the body is longer than {max_bytes} bytes")]
+    TooLarge {
+        /// The limit.
+        max_bytes: usize,
+    },
+    /// A body that does not say it is JSON.
+    #[error("the body must be sent as application/json")]
+    MediaType,
+    /// `Host` is none of our names.
+    #[error("this name is not served here")]
+    Misdirected,
+    /// A field of the request that cannot be accepted.
+    #[error("{message}")]
+    Field {
+        /// Path of the field, `fields.token`.
+        field: String,
+        /// What is wrong; never quotes a value.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// What the services behind refuse.
+    #[error("{0}")]
+    Refused(String),
+    /// Stored, but the rules no longer compile: the policy before the change still decides.
+    #[error("the change is stored but not in force: {causes}")]
+    NotInForce {
+        /// Why the rules do not compile.
+        causes: String,
+    },
+    /// A fault of ours. The cause is in the log.
+    #[error("something went wrong inside the gateway")]
+    Internal,
+}
+
+impl ApiError {
+    /// A thing that is not there.
+    pub(super) fn not_found(what: &'static str, name: &str) -> Self {
+        Self::NotFound { what, name: shown(name) }
+    }
+
+    /// A field that is wrong. `message` must not quote its value.
+    pub(super) fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Field { field: field.into(), message: message.into(), hint: None }
+    }
+
+    /// A fault of ours: the cause is logged, the caller learns nothing of it.
+    pub(super) fn internal(cause: impl std::error::Error) -> Self {
+        let mut chain = cause.to_string();
+        let mut next = cause.source();
+        while let Some(source) = next {
+            chain = format!("{chain}: {source}");
+            next = source.source();
+        }
+        tracing::error!(cause = %chain, "admin request failed");
+        Self::Internal
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Unreadable(_) => StatusCode::BAD_REQUEST,
+            Self::NoSuchPath | Self::NotFound { .. } => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Taken { .. } | Self::ManagedByFile { .. } | Self::Environments { .. } => {
+                StatusCode::CONFLICT
+            }
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Field { .. } | Self::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NotInForce { .. } | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The stable code that scripts compare.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "bad_request",
+            Self::NoSuchPath | Self::NotFound { .. } => "not_found",
+            Self::Method => "method_refused",
+            Self::Taken { .. } => "name_taken",
+            Self::ManagedByFile { .. } => "managed_by_file",
+            Self::Environments { .. } => "environment_mismatch",
+            Self::TooLarge { .. } => "too_large",
+            Self::MediaType => "media_type_refused",
+            Self::Misdirected => "host_mismatch",
+            Self::Field { .. } => "invalid_field",
+            Self::Refused(_) => "refused",
+            Self::NotInForce { .. } => "not_in_force",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// What the caller can do about it.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Field { hint, .. } => return hint.clone(),
+            Self::Taken { .. } => "choose another name, or remove that one first",
+            Self::ManagedByFile { .. } => "change it in the configuration file",
+            Self::Environments { .. } => "bind a connection of the agent's own environment",
+            Self::NotInForce { .. } => "mend the named rule, or take the change back",
+            Self::Internal => "the gateway's log names the cause",
+            Self::Misdirected => "use the listener's own address, or set `public_url`",
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+
+    fn body(&self) -> ErrorBody {
+        let field = match self {
+            Self::Field { field, .. } if !field.is_empty() => Some(field.clone()),
+            _ => None,
+        };
+        let (code, message) = (self.code().to_owned(), self.to_string());
+        ErrorBody { error: ErrorView { code, message, field, hint: self.hint() } }
+    }
+}
+
+impl From<DirectoryError> for ApiError {
+    fn from(error: DirectoryError) -> Self {
+        match error {
+            DirectoryError::NameTaken { what, name } => Self::Taken { what, name },
+            DirectoryError::NameRefused { rule, .. } => {
+                Self::field("name", format!("must be {rule}"))
+            }
+            DirectoryError::NotFound { what, name } => Self::NotFound { what, name },
+            DirectoryError::ManagedByFile { what, name } => Self::ManagedByFile { what, name },
+            DirectoryError::EnvironmentMismatch { agent, agent_in, connection, connection_in } => {
+                Self::Environments { agent, agent_in, connection, connection_in }
+            }
+            DirectoryError::TokenTaken | DirectoryError::TokenRefused => {
+                Self::field("token", error.to_string())
+            }
+            DirectoryError::LabelRefused(_)
+            | DirectoryError::TokenExpired
+            | DirectoryError::TooMany { .. }
+            | DirectoryError::Fixed(_) => Self::Refused(error.to_string()),
+            // Keys, rows and the store are the operator's affair.
+            broken => Self::internal(broken),
+        }
+    }
+}
+
+impl From<VaultError> for ApiError {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::Directory(error) => error.into(),
+            VaultError::UnknownProvider(_) => Self::field("provider", error.to_string()),
+            VaultError::UnknownAuth { .. } => Self::field("auth", error.to_string()),
+            VaultError::Form(error) => Self::field("variables", error.to_string()),
+            VaultError::Grant(error) => Self::field("fields", error.to_string()),
+            VaultError::ConnectionMissing => Self::Refused(error.to_string()),
+            broken => Self::internal(broken),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status(), axum::Json(self.body())).into_response()
+    }
+}
+
+/// A name as asked for, cut and without control characters, fit for a message.
+pub(super) fn shown(text: &str) -> String {
+    const NAME_CHARS_MAX: usize = 80;
+    clean(text, NAME_CHARS_MAX)
+}
+
+/// A sentence with names in it, likewise.
+pub(super) fn shown_long(text: &str) -> String {
+    const SENTENCE_CHARS_MAX: usize = 400;
+    clean(text, SENTENCE_CHARS_MAX)
+}
+
+fn clean(text: &str, chars_max: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(chars_max).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_internal_fault_tells_the_caller_no_cause() {
+        let error = ApiError::internal(std::io::Error::other("/var/lib/secret-place"));
+        let json = serde_json::to_string(&error.body()).unwrap();
+        assert!(!json.contains("secret-place"), "{json}");
+        assert_eq!(error.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    }
+
+    #[test]
+    fn names_are_cut_and_cleaned_before_they_are_quoted() {
+        let asked = format!("a\r\nb\u{1b}[31m{}", "x".repeat(500));
+        let message = ApiError::not_found("agent", &asked).to_string();
+        assert!(message.len() < 120 && !message.chars().any(char::is_control), "{message:?}");
+    }
+
+    #[test]
+    fn the_body_has_the_shape_of_the_interface() {
+        let error = ApiError::field("fields.token", "is missing");
+        let json = serde_json::to_value(error.body()).unwrap();
+        let expected = serde_json::json!({"error": {
+            "code": "invalid_field", "message": "is missing", "field": "fields.token",
+        }});
+        assert_eq!(json, expected);
+    }
+}

@@ -1,0 +1,154 @@
+//! `/rules/explain`: what would become of a request. `policy` explains its own decision and the
+//! dialler gives its own judgement, so that this cannot disagree with the data path.
+
+mod question;
+mod stop;
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+
+use self::question::Question;
+use super::body::Body;
+use super::error::ApiError;
+use super::state::Admin;
+use super::wire::{
+    AddressView, ConnectionUsed, ExplainAsk, ExplainedAction, Explanation, PlacementView,
+};
+use crate::base::agent::Agent;
+use crate::base::host::{Scheme, Target};
+use crate::base::id::{ConnectionId, TokenId};
+use crate::directory::AgentRecord;
+use crate::inject::placement::{At, Encoding, Part, Place, Template};
+use crate::net::guard::{IpClass, classify};
+use crate::policy::explain::{ActionKind, Explanation as Decision};
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new().route("/rules/explain", post(explain))
+}
+
+async fn explain(
+    State(admin): State<Admin>,
+    Body(ask): Body<ExplainAsk>,
+) -> Result<Json<Explanation>, ApiError> {
+    let record = admin.agent(&ask.agent)?;
+    let question = Question::parse(&ask)?;
+    let agent = as_agent(&record);
+    let decision = admin.deps().rulebook.current().explain(&agent, &question.asked());
+    let mut told = told(&admin, &record, &question, decision);
+    if told.stopped_by.is_empty() {
+        judge(&admin, &question.target, &mut told).await;
+    }
+    if record.paused {
+        told.stopped_by.push(stop::agent_paused(&record.name));
+    }
+    told.allowed = told.stopped_by.is_empty();
+    Ok(Json(told))
+}
+
+/// The agent as authentication would make it; no decision depends on which token it was.
+fn as_agent(record: &AgentRecord) -> Agent {
+    let token = record.tokens.first().map_or_else(TokenId::random, |token| token.id.clone());
+    let (id, org) = (record.id.clone(), record.org.clone());
+    Agent { id, org, name: record.name.as_str().into(), token }
+}
+
+/// The decision, with what only the services know of it.
+fn told(admin: &Admin, agent: &AgentRecord, asked: &Question, decision: Decision) -> Explanation {
+    let used = decision.connection_id.as_ref().and_then(|id| used(admin, asked, id));
+    let (connection, placements) = used.unzip();
+    let stopped_by = stop::policy(&decision).into_iter().collect();
+    Explanation {
+        agent: agent.name.clone(),
+        method: asked.method.to_string(),
+        target: asked.target.to_string(),
+        path: asked.path.as_str().to_owned(),
+        allowed: false,
+        action: decision.action.into(),
+        rule: decision.rule,
+        host: decision.host,
+        connection,
+        placements: placements.unwrap_or_default(),
+        addresses: Vec::new(),
+        stopped_by,
+    }
+}
+
+/// The connection of the decision, and where its credential would go for this host and path.
+fn used(
+    admin: &Admin,
+    asked: &Question,
+    id: &ConnectionId,
+) -> Option<(ConnectionUsed, Vec<PlacementView>)> {
+    let directory = admin.deps().directory.view();
+    let connection = directory.connection(&admin.org(), id)?;
+    let used = ConnectionUsed {
+        id: connection.id.clone(),
+        name: connection.name.clone(),
+        provider: connection.provider.clone(),
+    };
+    let provider = admin.deps().catalogue.get(&connection.provider);
+    let instance = provider.and_then(|provider| {
+        let auth = provider.auth(Some(&connection.auth))?;
+        provider.instantiate(auth, &connection.variables).ok()
+    });
+    let placements = instance.iter().flat_map(|instance| &instance.placements);
+    let mut fitting = placements.filter(|scoped| scoped.matches(&asked.target, &asked.path));
+    let places = fitting.next().map(|scoped| scoped.what.iter().map(placement).collect());
+    Some((used, places.unwrap_or_default()))
+}
+
+fn placement(place: &Place) -> PlacementView {
+    let at = match &place.at {
+        At::Header(name) => format!("header {name}"),
+        At::Query(name) => format!("query {name}"),
+        At::Cookie(name) => format!("cookie {name}"),
+        At::Path => "path".to_owned(),
+    };
+    PlacementView { at, value: template(&place.value) }
+}
+
+fn template(template: &Template) -> String {
+    let piece = |part: &Part| match part {
+        Part::Literal(text) => text.to_string(),
+        Part::Field(name) => format!("{{{name}}}"),
+    };
+    let text: String = template.parts().iter().map(piece).collect();
+    match template.encoding() {
+        Encoding::Plain => text,
+        Encoding::Basic => format!("Basic base64({text})"),
+    }
+}
+
+/// Resolves and judges the addresses as dialling would, without connecting. Done only for what
+/// policy allows: the lookup of a denied name would already tell something (SECURITY SS8).
+async fn judge(admin: &Admin, target: &Target, told: &mut Explanation) {
+    let judged = match admin.deps().dialler.judge(target).await {
+        Ok(judged) => judged,
+        Err(error) => return told.stopped_by.push(stop::unreachable(&error)),
+    };
+    let injects = told.action == ExplainedAction::Inject;
+    let cleartext = injects && target.scheme() == Scheme::Http;
+    for (address, verdict) in judged {
+        let class = classify(address.ip());
+        // A credential goes over cleartext only to what the private list names.
+        let exposed = cleartext && class == IpClass::Public;
+        told.addresses.push(AddressView {
+            address: address.to_string(),
+            allowed: verdict.is_ok() && !exposed,
+            class: verdict.err().unwrap_or(class).as_str().to_owned(),
+        });
+    }
+    told.stopped_by.extend(stop::addresses(&told.addresses, cleartext));
+}
+
+impl From<ActionKind> for ExplainedAction {
+    fn from(action: ActionKind) -> Self {
+        match action {
+            ActionKind::Inject => Self::Inject,
+            ActionKind::Pass => Self::Pass,
+            ActionKind::Tunnel => Self::Tunnel,
+            ActionKind::Deny => Self::Deny,
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What tells the outside how we are: liveness, readiness, metrics, and the certificates that
+//! agents must trust.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use http::{StatusCode, header};
+
+use super::error::ApiError;
+use super::state::Admin;
+use super::wire::Health;
+
+/// RFC 8555 §9.1 names it for chains of certificates in PEM.
+const PEM: &str = "application/pem-certificate-chain";
+/// What `prometheus-client` writes.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Open to everyone, on both doors.
+pub(super) fn open_routes() -> Router<Admin> {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/ca.pem", get(ca))
+        .route("/bundle.pem", get(bundle))
+}
+
+/// On the socket.
+pub(super) fn metrics_routes() -> Router<Admin> {
+    Router::new().route("/metrics", get(metrics))
+}
+
+async fn healthz() -> Json<Health> {
+    Json(Health { status: "ok".to_owned() })
+}
+
+async fn readyz(State(admin): State<Admin>) -> (StatusCode, Json<Health>) {
+    let (status, word) = match admin.is_ready() {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+    };
+    (status, Json(Health { status: word.to_owned() }))
+}
+
+async fn ca(State(admin): State<Admin>) -> Response {
+    ([(header::CONTENT_TYPE, PEM)], admin.deps().authority.cert_pem().to_owned()).into_response()
+}
+
+async fn bundle(State(admin): State<Admin>) -> Result<Response, ApiError> {
+    let pem = admin.bundle().await?;
+    Ok(([(header::CONTENT_TYPE, PEM)], pem.to_string()).into_response())
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    ([(header::CONTENT_TYPE, OPEN_METRICS)], admin.deps().metrics.render()).into_response()
+}

@@ -1,0 +1,32 @@
+//! The control plane: HTTP routers over the services, one file per resource.
+//!
+//! Two doors. The TCP listener opens only what needs no authentication; the unix socket, whose
+//! peers are the owner of the process or root, opens the whole API. `app` builds [`Deps`] and runs
+//! the doors; the command line calls the same router in process when no gateway runs.
+
+mod agents;
+mod bindings;
+mod body;
+mod connections;
+mod error;
+mod explain;
+mod health;
+mod host;
+mod page;
+mod providers;
+mod router;
+mod rules;
+mod serve;
+mod socket;
+mod state;
+#[cfg(test)]
+mod tests;
+mod tokens;
+pub mod wire;
+
+pub use error::ApiError;
+pub use host::OwnNames;
+pub use router::{open_router, socket_router};
+pub use serve::{serve_socket, serve_tcp};
+pub use socket::{AdminSocket, SOCKET_NAME, SocketError};
+pub use state::{Admin, Deps};

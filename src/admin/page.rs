@@ -1,0 +1,99 @@
+//! Lists: `?q=&limit=&after=`, in the order of a stable key that is also the cursor.
+
+use serde::Deserialize;
+
+use super::error::ApiError;
+use super::wire::List;
+
+/// Items of a page when `limit` is not given.
+const PAGE_ITEMS: usize = 100;
+/// Most items of a page.
+const PAGE_ITEMS_MAX: usize = 1_000;
+
+/// The query of a list.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    /// Part of a name or id, any case.
+    q: Option<String>,
+    /// Items wanted.
+    limit: Option<usize>,
+    /// `next` of the page before.
+    after: Option<String>,
+}
+
+impl Page {
+    /// Whether one of `texts` holds what was searched for.
+    pub(super) fn wants(&self, texts: &[&str]) -> bool {
+        let Some(q) = &self.q else { return true };
+        let q = q.to_lowercase();
+        texts.iter().any(|text| text.to_lowercase().contains(&q))
+    }
+
+    /// The page of `items`, whose keys are unique. The cursor is the last key, so that a page stays
+    /// right when items come or go between two requests.
+    ///
+    /// # Errors
+    /// When `limit` is zero or over the maximum.
+    pub(super) fn cut<T>(
+        &self,
+        mut items: Vec<T>,
+        key: impl Fn(&T) -> &str,
+    ) -> Result<List<T>, ApiError> {
+        let limit = self.limit.unwrap_or(PAGE_ITEMS);
+        if !(1..=PAGE_ITEMS_MAX).contains(&limit) {
+            return Err(ApiError::field("limit", format!("must be from 1 to {PAGE_ITEMS_MAX}")));
+        }
+        items.sort_by(|a, b| key(a).cmp(key(b)));
+        if let Some(after) = &self.after {
+            items.retain(|item| key(item) > after.as_str());
+        }
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(|item| key(item).to_owned());
+        Ok(List { items, next })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(limit: usize, after: Option<&str>) -> Page {
+        Page { q: None, limit: Some(limit), after: after.map(str::to_owned) }
+    }
+
+    #[test]
+    fn limits_out_of_range_are_refused() {
+        for limit in [0, PAGE_ITEMS_MAX + 1] {
+            assert!(page(limit, None).cut(vec!["a"], |s| s).is_err(), "{limit}");
+        }
+    }
+
+    #[test]
+    fn pages_visit_every_item_once() {
+        let all = vec!["d", "b", "a", "c", "e"];
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let list = page(2, after.as_deref()).cut(all.clone(), |s| s).unwrap();
+            seen.extend(list.items);
+            match list.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        assert_eq!(seen, ["a", "b", "c", "d", "e"]);
+    }
+
+    #[test]
+    fn a_full_last_page_has_no_next() {
+        assert_eq!(page(2, None).cut(vec!["a", "b"], |s| s).unwrap().next, None);
+    }
+
+    #[test]
+    fn search_ignores_case_and_looks_into_every_text() {
+        let page = Page { q: Some("HUB".to_owned()), ..Page::default() };
+        assert!(page.wants(&["x", "GitHub"]));
+        assert!(!page.wants(&["gitlab"]));
+    }
+}

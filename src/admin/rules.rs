@@ -1,0 +1,103 @@
+//! `/rules`: what decides, in the order in which it decides: the configuration's rules, then
+//! bindings, then the default.
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+
+use super::body::Params;
+use super::error::ApiError;
+use super::page::Page;
+use super::state::Admin;
+use super::wire::{List, RuleView};
+use crate::policy::DefaultAction;
+use crate::rulebook::RuleText;
+
+/// A rule and its place in the order, which is also its cursor.
+struct Placed {
+    cursor: String,
+    rule: RuleView,
+}
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new().route("/rules", get(list))
+}
+
+async fn list(
+    State(admin): State<Admin>,
+    Params(page): Params<Page>,
+) -> Result<Json<List<RuleView>>, ApiError> {
+    let placed = effective(&admin).into_iter().enumerate().map(|(place, rule)| {
+        // Fixed width, so that the order of the text is the order of the numbers.
+        Placed { cursor: format!("{place:08}"), rule }
+    });
+    let wanted = placed.filter(|Placed { rule, .. }| page.wants(&[&rule.id])).collect();
+    let List { items, next } = page.cut(wanted, |placed: &Placed| &placed.cursor)?;
+    Ok(Json(List { items: items.into_iter().map(|placed| placed.rule).collect(), next }))
+}
+
+fn effective(admin: &Admin) -> Vec<RuleView> {
+    let (org, rulebook) = (admin.org(), &admin.deps().rulebook);
+    let explicit = rulebook.rules().iter().filter(|rule| rule.org == org).map(explicit);
+    let mut all: Vec<_> = explicit.collect();
+    all.extend(bindings(admin));
+    all.push(default(rulebook.default_action()));
+    all
+}
+
+fn explicit(rule: &RuleText) -> RuleView {
+    let action = rule.action.as_deref().unwrap_or("inject");
+    RuleView {
+        id: format!("file:{}", rule.name.as_deref().unwrap_or(&rule.place)),
+        agents: rule.agents.clone(),
+        hosts: rule.hosts.clone(),
+        methods: rule.methods.clone(),
+        paths: rule.paths.clone(),
+        action: action.to_owned(),
+        connection: rule.use_connection.clone(),
+        allow_plaintext: rule.allow_plaintext,
+    }
+}
+
+fn bindings(admin: &Admin) -> Vec<RuleView> {
+    let (directory, org) = (admin.deps().directory.view(), admin.org());
+    let mut all = Vec::new();
+    for agent in directory.agents().filter(|agent| agent.org == org) {
+        for binding in &agent.bindings {
+            let Some(connection) = directory.connection(&org, &binding.connection) else {
+                continue;
+            };
+            all.push(RuleView {
+                id: format!("binding:{}", connection.id),
+                agents: Some(vec![agent.name.clone()]),
+                hosts: super::connections::hosts(&admin.deps().catalogue, connection),
+                connection: Some(connection.name.clone()),
+                ..blank("inject")
+            });
+        }
+    }
+    all.sort_by(|a, b| (&a.agents, &a.connection).cmp(&(&b.agents, &b.connection)));
+    all
+}
+
+fn default(action: DefaultAction) -> RuleView {
+    blank(match action {
+        DefaultAction::Deny => "deny",
+        DefaultAction::Tunnel => "tunnel",
+        DefaultAction::Pass => "pass",
+    })
+}
+
+/// The default rule with `action`, which is also what bindings start from.
+fn blank(action: &str) -> RuleView {
+    RuleView {
+        id: "default".to_owned(),
+        agents: None,
+        hosts: Vec::new(),
+        methods: Vec::new(),
+        paths: Vec::new(),
+        action: action.to_owned(),
+        connection: None,
+        allow_plaintext: false,
+    }
+}

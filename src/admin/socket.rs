@@ -1,0 +1,193 @@
+//! `admin.sock`: the door for the local command line. The file is 0600 in a 0700 directory, and
+//! the peer's user id is asked of the kernel as well (SECURITY AD8).
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use tokio::net::{UnixListener, UnixStream};
+
+/// The socket's name in the data directory.
+pub const SOCKET_NAME: &str = "admin.sock";
+
+/// The bound socket; its file goes when this is dropped.
+#[derive(Debug)]
+pub struct AdminSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+/// Why the socket cannot be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Another gateway answers on it.
+    #[error("another gateway answers on {0}: stop it, or choose another data directory")]
+    Live(PathBuf),
+    /// Something that we did not make stands in its place.
+    #[error("{0} is not a socket: move it away")]
+    Foreign(PathBuf),
+    /// `sun_path` holds 104 to 108 bytes.
+    #[error("the path {0} is too long for a socket: choose a shorter data directory")]
+    TooLong(PathBuf),
+    /// The system refuses.
+    #[error("cannot bind {path}")]
+    Io {
+        /// The socket's path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl AdminSocket {
+    /// Binds `admin.sock` in `data_dir`. A socket that nobody answers on was left by a process
+    /// that was killed, and is replaced; the store's lock, which the caller holds, keeps a second
+    /// gateway from doing so at the same time.
+    ///
+    /// # Errors
+    /// When a live gateway answers, something else stands there, or the system refuses.
+    pub async fn bind(data_dir: &Path) -> Result<Self, SocketError> {
+        let path = data_dir.join(SOCKET_NAME);
+        let failed = |source: io::Error| SocketError::Io { path: path.clone(), source };
+        clear(&path).await?;
+        let listener = UnixListener::bind(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput => SocketError::TooLong(path.clone()),
+            _ => failed(error),
+        })?;
+        // Until this line the directory's 0700 and the peer check keep others out.
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).map_err(failed)?;
+        Ok(Self { listener, path })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The next stream of a peer that may enter; others are closed.
+    pub(super) async fn accept(&self) -> io::Result<UnixStream> {
+        let own = rustix::process::geteuid().as_raw();
+        loop {
+            let (stream, _) = self.listener.accept().await?;
+            match stream.peer_cred() {
+                Ok(peer) if may_enter(peer.uid(), own) => return Ok(stream),
+                Ok(peer) => tracing::warn!(uid = peer.uid(), "refused a peer on the admin socket"),
+                Err(error) => tracing::warn!(%error, "a peer of the admin socket has no user id"),
+            }
+        }
+    }
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        // Left behind, it is found stale and replaced by the next start.
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(%error, "the admin socket was gone already");
+        }
+    }
+}
+
+/// Our own user, or root.
+fn may_enter(peer: u32, own: u32) -> bool {
+    peer == own || peer == 0
+}
+
+/// Removes a stale socket.
+async fn clear(path: &Path) -> Result<(), SocketError> {
+    let failed = |source: io::Error| SocketError::Io { path: path.to_owned(), source };
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(SocketError::Foreign(path.to_owned()));
+        }
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path).await {
+        Ok(_) => Err(SocketError::Live(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            tracing::info!(path = %path.display(), "replacing a stale socket");
+            std::fs::remove_file(path).map_err(failed)
+        }
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            Err(SocketError::TooLong(path.to_owned()))
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_runtime<F: Future>(work: F) -> F::Output {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(work)
+    }
+
+    #[test]
+    fn only_the_owner_and_root_may_enter() {
+        assert!(may_enter(1000, 1000) && may_enter(0, 1000));
+        assert!(!may_enter(1001, 1000) && !may_enter(1000, 0));
+    }
+
+    #[test]
+    fn a_live_socket_is_an_error_that_names_it() {
+        in_runtime(async {
+            let dir = tempfile::tempdir().unwrap();
+            let first = AdminSocket::bind(dir.path()).await.unwrap();
+            let error = AdminSocket::bind(dir.path()).await.unwrap_err();
+            assert!(matches!(&error, SocketError::Live(path) if path == first.path()), "{error}");
+            assert!(UnixStream::connect(first.path()).await.is_ok(), "the first one still answers");
+        });
+    }
+
+    #[test]
+    fn a_stale_socket_is_replaced() {
+        in_runtime(async {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(SOCKET_NAME);
+            // The file outlives its listener, as after kill -9.
+            drop(UnixListener::bind(&path).unwrap());
+            assert!(path.exists());
+            let socket = AdminSocket::bind(dir.path()).await.unwrap();
+            assert!(UnixStream::connect(socket.path()).await.is_ok());
+        });
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_left_alone() {
+        in_runtime(async {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(SOCKET_NAME);
+            std::fs::write(&path, "mine").unwrap();
+            let error = AdminSocket::bind(dir.path()).await.unwrap_err();
+            assert!(matches!(error, SocketError::Foreign(_)), "{error}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+        });
+    }
+
+    #[test]
+    fn the_socket_is_for_its_owner_alone_and_goes_with_the_process() {
+        in_runtime(async {
+            let dir = tempfile::tempdir().unwrap();
+            let socket = AdminSocket::bind(dir.path()).await.unwrap();
+            let path = socket.path().to_owned();
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+            drop(socket);
+            assert!(!path.exists());
+        });
+    }
+
+    #[test]
+    fn a_path_too_long_for_a_socket_is_said_to_be() {
+        in_runtime(async {
+            let dir = tempfile::tempdir().unwrap();
+            let deep = dir.path().join("d".repeat(120));
+            std::fs::create_dir(&deep).unwrap();
+            let error = AdminSocket::bind(&deep).await.unwrap_err();
+            assert!(matches!(error, SocketError::TooLong(_)), "{error}");
+        });
+    }
+}

@@ -1,0 +1,121 @@
+//! What handlers share: the services, the drain signal, and the bundle of roots once it is made.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::{OnceCell, watch};
+
+use super::error::ApiError;
+use crate::base::id::OrgId;
+use crate::base::limits::Limits;
+use crate::base::time::Clock;
+use crate::ca::authority::{self, Authority};
+use crate::directory::{AgentRecord, ConnectionRecord, Directory};
+use crate::net::dial::Dialler;
+use crate::observe::metrics::Metrics;
+use crate::provider::Catalogue;
+use crate::rulebook::Rulebook;
+use crate::vault::Vault;
+
+/// The services that the control plane answers from. `app` makes it.
+pub struct Deps {
+    /// Agents, connections' metadata, bindings.
+    pub directory: Arc<Directory>,
+    /// Sealed grants.
+    pub vault: Arc<Vault>,
+    /// The policy in force.
+    pub rulebook: Arc<Rulebook>,
+    /// Providers.
+    pub catalogue: Arc<Catalogue>,
+    /// The certificate authority.
+    pub authority: Arc<Authority>,
+    /// Judges addresses for `explain`.
+    pub dialler: Arc<Dialler>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The time of day.
+    pub clock: Clock,
+    /// Bounds of bodies, heads and waits.
+    pub limits: Limits,
+}
+
+/// State of both routers; cheap to clone.
+#[derive(Clone)]
+pub struct Admin(Arc<Inner>);
+
+struct Inner {
+    deps: Deps,
+    draining: watch::Receiver<bool>,
+    bundle: OnceCell<Arc<str>>,
+}
+
+impl Admin {
+    /// `draining` turns true when the gateway has begun to stop: it is not ready from then on.
+    pub fn new(deps: Deps, draining: watch::Receiver<bool>) -> Self {
+        Self(Arc::new(Inner { deps, draining, bundle: OnceCell::new() }))
+    }
+
+    /// State of a process that serves nobody: the command line's own.
+    pub fn in_process(deps: Deps) -> Self {
+        // A receiver keeps its last value after the sender is gone.
+        Self::new(deps, watch::channel(false).1)
+    }
+
+    /// The services.
+    pub(super) fn deps(&self) -> &Deps {
+        &self.0.deps
+    }
+
+    /// Whose data is answered. The socket's peer operates the whole install, which has one
+    /// organisation until users exist.
+    pub(super) fn org(&self) -> OrgId {
+        OrgId::default_org()
+    }
+
+    /// Whether new work is still taken.
+    pub(super) fn is_ready(&self) -> bool {
+        !*self.0.draining.borrow()
+    }
+
+    /// An agent by name or id.
+    pub(super) fn agent(&self, name: &str) -> Result<Arc<AgentRecord>, ApiError> {
+        let view = self.deps().directory.view();
+        let found = view.find_agent(&self.org(), name).cloned();
+        found.ok_or_else(|| ApiError::not_found("agent", name))
+    }
+
+    /// A connection by name or id.
+    pub(super) fn connection(&self, name: &str) -> Result<Arc<ConnectionRecord>, ApiError> {
+        let view = self.deps().directory.view();
+        let found = view.find_connection(&self.org(), name).cloned();
+        found.ok_or_else(|| ApiError::not_found("connection", name))
+    }
+
+    /// Puts what was just stored in force, so that an answer never runs ahead of the policy.
+    pub(super) fn enforce(&self) -> Result<(), ApiError> {
+        self.deps().rulebook.rebuild().map_err(|errors| ApiError::NotInForce {
+            causes: errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+        })
+    }
+
+    /// Platform roots and the CA. Reading the platform's store takes milliseconds of file work, so
+    /// it is done once and off the async threads.
+    pub(super) async fn bundle(&self) -> Result<Arc<str>, ApiError> {
+        let authority = Arc::clone(&self.deps().authority);
+        let make = || async move {
+            let made = tokio::task::spawn_blocking(move || authority::bundle_pem(&authority)).await;
+            match made {
+                Ok(Ok(pem)) => Ok(Arc::from(pem)),
+                Ok(Err(error)) => Err(ApiError::internal(error)),
+                Err(error) => Err(ApiError::internal(error)),
+            }
+        };
+        self.0.bundle.get_or_try_init(make).await.cloned()
+    }
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").field("ready", &self.is_ready()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,316 @@
+//! The routers as their clients meet them, over services in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+use axum::Router;
+use axum::body::Body;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+use super::*;
+use crate::base::id::OrgId;
+use crate::base::limits::Limits;
+use crate::base::time::Clock;
+use crate::ca::authority::Authority;
+use crate::crypto::keyring::Keyring;
+use crate::directory::{Directory, ManagedBy, NewAgent};
+use crate::net::dial::Dialler;
+use crate::net::guard::Guard;
+use crate::policy::DefaultAction;
+use crate::provider::Catalogue;
+use crate::rulebook::Rulebook;
+use crate::store::memory::MemoryStore;
+use crate::vault::Vault;
+
+const CANARY: &str = "ghp_canaryCANARYcanaryCANARYcanary123456";
+
+/// Services in memory, and the whole API over them. The clock stands at the epoch.
+struct Lab {
+    admin: Admin,
+    router: Router,
+    draining: watch::Sender<bool>,
+}
+
+impl Lab {
+    async fn new() -> Self {
+        let (draining, drained) = watch::channel(false);
+        let admin = Admin::new(services().await, drained);
+        Self { router: socket_router(admin.clone()), admin, draining }
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body)
+            .unwrap();
+        let answer = self.router.clone().oneshot(request).await.unwrap();
+        let status = answer.status();
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, Value) {
+        self.call(Method::GET, path, None).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
+        self.call(Method::POST, path, Some(body)).await
+    }
+
+    async fn delete(&self, path: &str) -> (StatusCode, Value) {
+        self.call(Method::DELETE, path, None).await
+    }
+
+    /// An agent `ci` and a connection `work` to GitHub.
+    async fn stocked() -> Self {
+        let lab = Self::new().await;
+        let (status, _) = lab.post("/api/v1/agents", json!({"name": "ci"})).await;
+        assert_eq!(status, StatusCode::CREATED);
+        let work = json!({"provider": "github", "name": "work", "fields": {"token": CANARY}});
+        let (status, _) = lab.post("/api/v1/connections", work).await;
+        assert_eq!(status, StatusCode::CREATED);
+        lab
+    }
+}
+
+async fn services() -> Deps {
+    let clock = Clock::Fixed(Arc::new(AtomicI64::new(0)));
+    let keyring = Arc::new(Keyring::ephemeral());
+    let store: Arc<dyn crate::store::Store> = Arc::new(MemoryStore::new());
+    let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
+    let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
+    let vault =
+        Vault::open(store, keyring, directory.clone(), catalogue.clone(), clock.clone()).await;
+    let (about, default) = ((catalogue.clone(), directory.clone()), DefaultAction::Deny);
+    let rulebook = Rulebook::new(about.0, about.1, default, Vec::new(), 100).unwrap();
+    Deps {
+        directory,
+        vault: Arc::new(vault.unwrap()),
+        rulebook: Arc::new(rulebook),
+        catalogue,
+        authority: Arc::new(Authority::ephemeral()),
+        dialler: Arc::new(Dialler::new(Guard::default(), Vec::new(), 4)),
+        metrics: Arc::default(),
+        clock,
+        limits: Limits::default(),
+    }
+}
+
+/// Status and the whole answer of one request, as written.
+async fn raw<S: AsyncReadExt + AsyncWriteExt + Unpin>(mut stream: S, head: &str) -> (u16, String) {
+    let request = format!("{head}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+    (status, answer)
+}
+
+#[tokio::test]
+async fn the_tcp_door_opens_nothing_but_health_and_certificates() {
+    let lab = Lab::stocked().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (stop, stopped) = watch::channel(false);
+    let names = OwnNames::new(addr.port(), Vec::new());
+    let serving = tokio::spawn(serve_tcp(listener, lab.admin.clone(), names, stopped));
+    let own = format!("HTTP/1.1\r\nhost: localhost:{}", addr.port());
+    let table = [
+        (format!("GET /healthz {own}"), 200),
+        (format!("HEAD /readyz {own}"), 200),
+        (format!("GET /ca.pem {own}"), 200),
+        (format!("GET /api/v1/agents {own}"), 404),
+        (format!("GET /metrics {own}"), 404),
+        (format!("GET //healthz {own}"), 404),
+        (format!("GET /healthz/ {own}"), 404),
+        (format!("POST /healthz {own}"), 405),
+        (format!("TRACE /healthz {own}"), 405),
+        (format!("POST /healthz {own}\r\nx-http-method-override: GET"), 405),
+        (format!("GET /healthz {own}\r\nhost: localhost:{}", addr.port()), 400),
+        ("GET /healthz HTTP/1.1\r\nhost: evil.example".to_owned(), 421),
+        (format!("GET /nope HTTP/1.1\r\nhost: evil.example:{}", addr.port()), 421),
+        (
+            format!(
+                "GET /healthz HTTP/1.1\r\nhost: e\r\nx-forwarded-host: localhost:{}",
+                addr.port()
+            ),
+            421,
+        ),
+        ("GET /healthz HTTP/1.0".to_owned(), 421),
+    ];
+    for (head, expected) in table {
+        let (status, answer) = raw(TcpStream::connect(addr).await.unwrap(), &head).await;
+        assert_eq!(status, expected, "{head}: {answer}");
+        for field in ["nosniff", "no-store", "no-referrer", "frame-ancestors 'none'"] {
+            assert!(answer.contains(field), "{head}: {answer}");
+        }
+        assert!(!answer.to_ascii_lowercase().contains("\r\nserver:"), "{answer}");
+        assert!(!answer.contains("access-control-"), "{answer}");
+    }
+    stop.send_replace(true);
+    serving.await.unwrap();
+    assert!(TcpStream::connect(addr).await.is_err(), "the listener is closed");
+}
+
+#[tokio::test]
+async fn an_idle_stream_does_not_hold_up_the_stop() {
+    let lab = Lab::new().await;
+    let dir = tempfile::tempdir().unwrap();
+    let socket = AdminSocket::bind(dir.path()).await.unwrap();
+    let path = socket.path().to_owned();
+    let (stop, stopped) = watch::channel(false);
+    let serving = tokio::spawn(serve_socket(socket, lab.admin.clone(), stopped));
+    let (status, _) =
+        raw(UnixStream::connect(&path).await.unwrap(), "GET /api/v1/agents HTTP/1.1\r\nhost: x")
+            .await;
+    assert_eq!(status, 200);
+    let idle = UnixStream::connect(&path).await.unwrap();
+    stop.send_replace(true);
+    serving.await.unwrap();
+    drop(idle);
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_draining_gateway_lives_but_is_not_ready() {
+    let lab = Lab::new().await;
+    assert_eq!(lab.get("/readyz").await.0, StatusCode::OK);
+    lab.draining.send_replace(true);
+    assert_eq!(lab.get("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(lab.get("/healthz").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_404_with_a_code() {
+    let lab = Lab::stocked().await;
+    for path in [
+        "/api/v1/agents/nobody",
+        "/api/v1/agents/nobody/tokens",
+        "/api/v1/agents/nobody/bindings",
+        "/api/v1/connections/none",
+        "/api/v1/providers/none",
+        "/api/v1/nothing",
+        "/api/v2/agents",
+        "/",
+    ] {
+        let (status, body) = lab.get(path).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(body["error"]["code"], "not_found", "{path}");
+    }
+    for path in ["/api/v1/agents/ci/tokens/tok_none", "/api/v1/agents/ci/bindings/work"] {
+        assert_eq!(lab.delete(path).await.0, StatusCode::NOT_FOUND, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_form_that_does_not_fit_is_422_and_names_the_field() {
+    let lab = Lab::new().await;
+    let table = [
+        (json!({"provider": "none", "name": "n", "fields": {"token": CANARY}}), "provider"),
+        (json!({"provider": "github", "auth": "none", "name": "n"}), "auth"),
+        (json!({"provider": "github", "name": "n", "fields": {}}), "fields"),
+        (json!({"provider": "github", "name": "n", "fields": {"tokn": CANARY}}), "fields"),
+        (json!({"provider": "github", "name": "n", "fields": {"token": "a\nb"}}), "fields"),
+        (json!({"provider": "github", "name": "a b", "fields": {"token": CANARY}}), "name"),
+        (json!({"provider": "shopify", "name": "n", "fields": {"api_key": "k"}}), "variables"),
+    ];
+    for (form, field) in table {
+        let (status, body) = lab.post("/api/v1/connections", form.clone()).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{form}: {body}");
+        assert_eq!(body["error"]["field"], field, "{form}: {body}");
+        assert!(!body.to_string().contains("canary"), "{body}");
+    }
+    assert_eq!(lab.get("/api/v1/connections").await.1["items"], json!([]));
+}
+
+#[tokio::test]
+async fn what_the_file_manages_is_not_edited_here() {
+    let lab = Lab::stocked().await;
+    let new = NewAgent {
+        name: "declared".to_owned(),
+        labels: BTreeMap::new(),
+        environment: None,
+        managed_by: ManagedBy::File,
+    };
+    lab.admin.deps().directory.add_agent(&OrgId::default_org(), new).await.unwrap();
+    let (status, body) = lab.delete("/api/v1/agents/declared").await;
+    assert_eq!(status, StatusCode::CONFLICT, "{body}");
+    assert_eq!(body["error"]["code"], "managed_by_file");
+}
+
+#[tokio::test]
+async fn nothing_answers_with_the_secret_of_a_connection() {
+    let lab = Lab::stocked().await;
+    let (status, _) = lab.post("/api/v1/agents/ci/bindings", json!({"connection": "work"})).await;
+    assert_eq!(status, StatusCode::CREATED);
+    let ask = json!({"agent": "ci", "url": "http://api.github.com/"});
+    let mut answers = vec![lab.post("/api/v1/rules/explain", ask).await.1];
+    for path in ["agents", "agents/ci", "agents/ci/bindings", "connections", "rules"] {
+        answers.push(lab.get(&format!("/api/v1/{path}")).await.1);
+    }
+    for answer in answers {
+        assert!(!answer.to_string().contains("canary"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_opens_as_soon_as_it_is_answered_and_no_longer_than_it_says() {
+    let lab = Lab::stocked().await;
+    let (status, made) = lab.post("/api/v1/agents/ci/tokens", json!({"ttl": "1h"})).await;
+    assert_eq!(status, StatusCode::CREATED);
+    assert_eq!(made["expires"], "1970-01-01T01:00:00Z");
+    let token = made["token"].as_str().unwrap();
+    let opens = |at: i64| {
+        let now = jiff::Timestamp::from_second(at).unwrap();
+        lab.admin.deps().directory.view().authenticate(token, now).is_some()
+    };
+    assert!(opens(3_599) && !opens(3_600));
+    let id = made["id"].as_str().unwrap();
+    let (status, _) = lab.delete(&format!("/api/v1/agents/ci/tokens/{id}")).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    assert!(!opens(0));
+    let shown = lab.get("/api/v1/agents/ci/tokens").await.1;
+    assert!(!shown.to_string().contains(token));
+}
+
+#[tokio::test]
+async fn a_binding_is_in_force_when_it_is_answered_and_so_is_its_end() {
+    let lab = Lab::stocked().await;
+    let ask = json!({"agent": "ci", "url": "https://api.github.com/user"});
+    let action = async || lab.post("/api/v1/rules/explain", ask.clone()).await.1["action"].clone();
+    assert_eq!(action().await, "deny");
+    lab.post("/api/v1/agents/ci/bindings", json!({"connection": "work"})).await;
+    assert_eq!(action().await, "inject");
+    let (status, _) = lab.delete("/api/v1/agents/ci/bindings/work").await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    assert_eq!(action().await, "deny");
+    lab.post("/api/v1/agents/ci/bindings", json!({"connection": "work"})).await;
+    let (_, removed) = lab.delete("/api/v1/connections/work").await;
+    assert_eq!(removed, json!({"revoked_upstream": null}));
+    assert_eq!(action().await, "deny");
+}
+
+#[tokio::test]
+async fn rules_are_listed_in_the_order_in_which_they_decide() {
+    let lab = Lab::stocked().await;
+    lab.post("/api/v1/agents/ci/bindings", json!({"connection": "work"})).await;
+    let rules = lab.get("/api/v1/rules").await.1;
+    let of = |place: usize, key: &str| rules["items"][place][key].clone();
+    assert_eq!((of(0, "use"), of(0, "agents")), (json!("work"), json!(["ci"])));
+    assert_eq!((of(1, "id"), of(1, "action")), (json!("default"), json!("deny")));
+    let first = lab.get("/api/v1/rules?limit=1").await.1;
+    let next = first["next"].as_str().unwrap();
+    let second = lab.get(&format!("/api/v1/rules?limit=1&after={next}")).await.1;
+    assert_eq!(second["items"][0]["id"], "default");
+    assert_eq!(second["next"], Value::Null);
+}

@@ -1,0 +1,496 @@
+//! The JSON of the API: field names that scripts rely on. What is answered can hold no secret;
+//! what is asked moves secrets into [`Secret`] while it is being read.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::base::id::{AgentId, ConnectionId, TokenId};
+use crate::base::secret::Secret;
+use crate::directory::{ConnectionState, ManagedBy};
+use crate::provider::{AuthKind, VariableKind};
+
+/// A page of a list.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct List<T> {
+    /// The items, ordered by their cursor.
+    pub items: Vec<T>,
+    /// `after` of the next page; absent on the last.
+    pub next: Option<String>,
+}
+
+/// The body of every refusal.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ErrorBody {
+    /// The refusal.
+    pub error: ErrorView,
+}
+
+/// A refusal.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ErrorView {
+    /// Stable, for programs.
+    pub code: String,
+    /// For people.
+    pub message: String,
+    /// Path of the field that is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// `/healthz` and `/readyz`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Health {
+    /// `ok`, `ready` or `draining`.
+    pub status: String,
+}
+
+/// A new agent.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewAgent {
+    /// Unreserved URL characters, unique.
+    pub name: String,
+    /// Free labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Connections of another environment cannot be bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+}
+
+/// An agent.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct AgentView {
+    /// `agt_…`
+    pub id: AgentId,
+    /// Its name.
+    pub name: String,
+    /// Its environment.
+    pub environment: Option<String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Who may edit it.
+    pub managed_by: ManagedBy,
+    /// It left the configuration file.
+    pub paused: bool,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Its tokens, without their text.
+    pub tokens: Vec<TokenView>,
+    /// What it may use.
+    pub bindings: Vec<BindingView>,
+}
+
+/// A token, without its text.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct TokenView {
+    /// `tok_…`
+    pub id: TokenId,
+    /// What it is for.
+    pub label: Option<String>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it ends; absent: never.
+    pub expires: Option<Timestamp>,
+}
+
+/// A new token.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    /// What it is for.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// How long it lives, `8h`.
+    #[serde(default)]
+    pub ttl: Option<String>,
+    /// The same in seconds.
+    #[serde(default)]
+    pub expires_in: Option<u64>,
+    /// A chosen one, instead of an issued one.
+    #[serde(default)]
+    pub token: Option<SecretText>,
+}
+
+/// A token just made: the only answer that holds a secret, given once.
+#[derive(Deserialize, Serialize)]
+pub struct TokenShown {
+    /// `tok_…`
+    pub id: TokenId,
+    /// What it is for.
+    pub label: Option<String>,
+    /// When it ends; absent: never.
+    pub expires: Option<Timestamp>,
+    /// The text.
+    pub token: String,
+}
+
+/// A new binding.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewBinding {
+    /// A connection's name or id.
+    pub connection: String,
+}
+
+/// A binding.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct BindingView {
+    /// The connection's id.
+    pub connection: ConnectionId,
+    /// Its name.
+    pub name: String,
+    /// Its provider.
+    pub provider: String,
+    /// Who may edit the binding.
+    pub managed_by: ManagedBy,
+    /// When it was made.
+    pub created: Timestamp,
+    /// What the agent holds instead of each secret field.
+    pub placeholders: BTreeMap<String, String>,
+    /// Variables that the provider's SDKs read, with the placeholders to put there.
+    pub env: BTreeMap<String, String>,
+}
+
+/// A new connection. `fields` are sealed at once and never shown.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewConnection {
+    /// A provider's id.
+    pub provider: String,
+    /// One of its ways to authenticate; the first when absent.
+    #[serde(default)]
+    pub auth: Option<String>,
+    /// Unique.
+    pub name: String,
+    /// Agents of another environment cannot bind it.
+    #[serde(default)]
+    pub environment: Option<String>,
+    /// Variables of the provider's hosts.
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
+    /// What the way to authenticate asks for.
+    #[serde(default)]
+    pub fields: SecretFields,
+}
+
+/// A connection.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ConnectionView {
+    /// `con_…`
+    pub id: ConnectionId,
+    /// Its name.
+    pub name: String,
+    /// Its provider.
+    pub provider: String,
+    /// Its way to authenticate.
+    pub auth: String,
+    /// Its environment.
+    pub environment: Option<String>,
+    /// Variables of the provider's hosts.
+    pub variables: BTreeMap<String, String>,
+    /// Hosts that its credential may go to.
+    pub hosts: Vec<String>,
+    /// `state`, and for `broken` a `reason` and a `detail`.
+    #[serde(flatten)]
+    pub state: ConnectionState,
+    /// Who may edit it.
+    pub managed_by: ManagedBy,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it was last changed.
+    pub updated: Timestamp,
+}
+
+/// What removing a connection did.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ConnectionRemoved {
+    /// Whether the provider took the grant back; `null`: these cannot be taken back by us.
+    pub revoked_upstream: Option<bool>,
+}
+
+/// A provider.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ProviderView {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its category.
+    pub category: Option<String>,
+    /// Hosts, with variables in braces.
+    pub hosts: Vec<String>,
+    /// The variables that the owner gives.
+    pub variables: Vec<VariableView>,
+    /// Ways to authenticate; the first is the default.
+    pub auth: Vec<AuthView>,
+    /// How authentication works there.
+    pub docs_url: Option<String>,
+    /// Where the owner gets a key.
+    pub key_url: Option<String>,
+}
+
+/// A variable of a provider's hosts.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct VariableView {
+    /// Its name.
+    pub name: String,
+    /// `label`, `host` or `text`.
+    pub kind: VariableKind,
+    /// For people.
+    pub label: String,
+    /// For people.
+    pub help: Option<String>,
+    /// For people.
+    pub example: Option<String>,
+    /// Used when none is given.
+    pub default: Option<String>,
+    /// The only values there are; empty: any of the kind.
+    pub choices: Vec<String>,
+}
+
+/// A way to authenticate.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct AuthView {
+    /// Its id.
+    pub id: String,
+    /// Its kind.
+    pub kind: AuthKind,
+    /// For people.
+    pub label: String,
+    /// For people.
+    pub note: Option<String>,
+    /// Whether it can be used yet.
+    pub supported: bool,
+    /// The form.
+    pub fields: Vec<FieldView>,
+}
+
+/// A field of the form.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FieldView {
+    /// Its name in `fields`.
+    pub name: String,
+    /// For people.
+    pub label: String,
+    /// For people.
+    pub help: Option<String>,
+    /// Never shown again.
+    pub secret: bool,
+    /// May be left out.
+    pub optional: bool,
+    /// Variables that SDKs read it from.
+    pub env: Vec<String>,
+}
+
+/// A rule, a binding or the default, in the order in which they decide.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RuleView {
+    /// As audit and explain name it.
+    pub id: String,
+    /// Agents it is for; absent: all.
+    pub agents: Option<Vec<String>>,
+    /// Hosts; empty: all.
+    pub hosts: Vec<String>,
+    /// Methods; empty: all.
+    pub methods: Vec<String>,
+    /// Paths; empty: all.
+    pub paths: Vec<String>,
+    /// `inject`, `deny`, `pass` or `tunnel`.
+    pub action: String,
+    /// The connection it uses.
+    #[serde(rename = "use")]
+    pub connection: Option<String>,
+    /// The credential may go over cleartext to allowed private addresses.
+    pub allow_plaintext: bool,
+}
+
+/// A request to explain.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainAsk {
+    /// Whose request; name or id.
+    pub agent: String,
+    /// Its method; GET when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Absolute, `http` or `https`.
+    pub url: String,
+    /// As `Keyward-Connection` would name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<String>,
+    /// Fields that would be sent.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+}
+
+/// What would become of a request.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Explanation {
+    /// The agent's name.
+    pub agent: String,
+    /// The method.
+    pub method: String,
+    /// `https://api.example.com:443`.
+    pub target: String,
+    /// The path as decisions read it.
+    pub path: String,
+    /// Whether it would be sent.
+    pub allowed: bool,
+    /// What would be done.
+    pub action: ExplainedAction,
+    /// What decided; absent when nothing did.
+    pub rule: Option<String>,
+    /// The pattern of it that means the host; absent where it is for every host.
+    pub host: Option<String>,
+    /// The connection whose credential would be used.
+    pub connection: Option<ConnectionUsed>,
+    /// Where the credential would go.
+    pub placements: Vec<PlacementView>,
+    /// Addresses of the host, judged; empty when refused before.
+    pub addresses: Vec<AddressView>,
+    /// What stands in the way; empty when nothing does.
+    pub stopped_by: Vec<ErrorView>,
+}
+
+/// What would be done with a request.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExplainedAction {
+    /// Forward with a credential.
+    Inject,
+    /// Forward without.
+    Pass,
+    /// Splice without looking inside.
+    Tunnel,
+    /// Refuse.
+    Deny,
+}
+
+/// The connection of an explanation.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ConnectionUsed {
+    /// `con_…`
+    pub id: ConnectionId,
+    /// Its name.
+    pub name: String,
+    /// Its provider.
+    pub provider: String,
+}
+
+/// Where a credential goes, and the shape of what is written.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PlacementView {
+    /// `header authorization`, `query key`, `cookie sid`, `path`.
+    pub at: String,
+    /// The template: `Bearer {token}`.
+    pub value: String,
+}
+
+/// An address and its judgement.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct AddressView {
+    /// With the port.
+    pub address: String,
+    /// Whether it would be dialled.
+    pub allowed: bool,
+    /// What kind of address it is.
+    pub class: String,
+}
+
+/// Text that becomes a [`Secret`] as it is read.
+#[derive(Debug)]
+pub struct SecretText(pub Secret);
+
+/// Fields by name, each a [`Secret`]; a name given twice is refused.
+#[derive(Debug, Default)]
+pub struct SecretFields(pub BTreeMap<String, Secret>);
+
+impl fmt::Debug for TokenShown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenShown").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretText {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Secret;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Secret, E> {
+                Ok(Secret::new(text))
+            }
+            fn visit_string<E>(self, text: String) -> Result<Secret, E> {
+                Ok(Secret::from(text))
+            }
+        }
+        d.deserialize_str(Text).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretFields {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = SecretFields;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of strings")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretFields, A::Error> {
+                let mut fields = BTreeMap::new();
+                while let Some((name, SecretText(value))) = map.next_entry::<String, _>()? {
+                    if fields.insert(name, value).is_some() {
+                        return Err(A::Error::custom("duplicate field"));
+                    }
+                }
+                Ok(SecretFields(fields))
+            }
+        }
+        d.deserialize_map(Fields)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_of_a_request_shows_no_secret() {
+        let json = r#"{"provider":"p","name":"n","fields":{"token":"canary"}}"#;
+        let new: NewConnection = serde_json::from_str(json).unwrap();
+        assert!(!format!("{new:?}").contains("canary"));
+        assert_eq!(new.fields.0["token"].len(), 6);
+        let token: NewToken = serde_json::from_str(r#"{"token":"can\u0061ry"}"#).unwrap();
+        assert!(!format!("{token:?}").contains("canary"));
+    }
+
+    #[test]
+    fn the_state_of_a_connection_stands_beside_its_fields() {
+        let view = ConnectionView {
+            id: ConnectionId::parse("con_1").unwrap(),
+            name: "n".to_owned(),
+            provider: "p".to_owned(),
+            auth: "a".to_owned(),
+            environment: None,
+            variables: BTreeMap::new(),
+            hosts: Vec::new(),
+            state: ConnectionState::Paused,
+            managed_by: ManagedBy::Store,
+            created: Timestamp::UNIX_EPOCH,
+            updated: Timestamp::UNIX_EPOCH,
+        };
+        let json = serde_json::to_value(&view).unwrap();
+        assert_eq!(json["state"], "paused");
+        assert_eq!(serde_json::from_value::<ConnectionView>(json).unwrap(), view);
+    }
+}

@@ -1,0 +1,194 @@
+//! What the configuration file declares, brought into the store: connections and agents that are
+//! `managed_by: file`. Idempotent: a restart with the same file and secrets writes nothing. What
+//! was taken out of the file is paused, not deleted.
+
+use std::collections::{BTreeMap, HashSet};
+
+use anyhow::{Context, bail};
+
+use crate::base::secret::Secret;
+use crate::config::{Config, DeclaredAgent, DeclaredConnection};
+use crate::crypto::token::{self, TokenHash};
+use crate::directory::{
+    AgentRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, NewAgent,
+};
+use crate::vault::{NewConnection, Vault};
+
+/// The label of the token that the file gives an agent.
+const TOKEN_LABEL: &str = "configuration";
+
+/// Brings the store in line with the configuration.
+///
+/// # Errors
+/// When a secret cannot be read, a name belongs to a stored thing, or the store fails; names the
+/// place in the file.
+pub async fn reconcile(config: &Config, vault: &Vault) -> anyhow::Result<()> {
+    for declared in &config.connections {
+        let result = connection(config, vault, declared).await;
+        result.with_context(|| format!("{}: connection `{}`", declared.place, declared.name))?;
+    }
+    for declared in &config.agents {
+        let result = agent(config, vault, declared).await;
+        result.with_context(|| format!("{}: agent `{}`", declared.place, declared.name))?;
+    }
+    pause_what_is_gone(config, vault.directory()).await
+}
+
+async fn connection(
+    config: &Config,
+    vault: &Vault,
+    declared: &DeclaredConnection,
+) -> anyhow::Result<()> {
+    let fields = secrets(config, declared)?;
+    let directory = vault.directory();
+    let found = directory.view().find_connection(&declared.org, &declared.name).cloned();
+    let Some(found) = found else {
+        vault.add(new_connection(declared), fields).await?;
+        return Ok(());
+    };
+    if found.managed_by == ManagedBy::Store {
+        bail!("a stored connection has this name: rename one of them");
+    }
+    if !same_account(&found, declared) {
+        // Another provider, method, host or environment is another connection: the old secret must
+        // not follow it.
+        vault.remove_by(&found.org, &found.id, ManagedBy::File).await?;
+        vault.add(new_connection(declared), fields).await?;
+        return Ok(());
+    }
+    vault.replace(&found.org, &found.id, fields).await?;
+    if found.state == ConnectionState::Paused {
+        let (org, id) = (&found.org, &found.id);
+        directory.set_connection_paused(org, id, false, ManagedBy::File).await?;
+    }
+    Ok(())
+}
+
+fn secrets(
+    config: &Config,
+    declared: &DeclaredConnection,
+) -> anyhow::Result<BTreeMap<String, Secret>> {
+    let load = |(name, source): (&String, &crate::config::SecretSource)| {
+        let secret = source.load(&config.environment);
+        Ok((name.clone(), secret.with_context(|| format!("field `{name}`"))?))
+    };
+    declared.fields.iter().map(load).collect()
+}
+
+fn new_connection(declared: &DeclaredConnection) -> NewConnection {
+    NewConnection {
+        org: declared.org.clone(),
+        name: declared.name.clone(),
+        provider: declared.provider.clone(),
+        auth: declared.auth.clone(),
+        variables: declared.variables.clone(),
+        environment: declared.environment.clone(),
+        managed_by: ManagedBy::File,
+    }
+}
+
+fn same_account(found: &ConnectionRecord, declared: &DeclaredConnection) -> bool {
+    found.provider == declared.provider
+        && declared.auth.as_ref().is_none_or(|auth| *auth == found.auth)
+        && found.variables == declared.variables
+        && found.environment == declared.environment
+}
+
+async fn agent(config: &Config, vault: &Vault, declared: &DeclaredAgent) -> anyhow::Result<()> {
+    let directory = vault.directory();
+    let found = directory.view().find_agent(&declared.org, &declared.name).cloned();
+    let record = match found {
+        Some(found) if found.managed_by == ManagedBy::Store => {
+            bail!("a stored agent has this name: rename one of them")
+        }
+        Some(found) => found,
+        None => {
+            let new = NewAgent {
+                name: declared.name.clone(),
+                labels: declared.labels.clone(),
+                environment: declared.environment.clone(),
+                managed_by: ManagedBy::File,
+            };
+            directory.add_agent(&declared.org, new).await?
+        }
+    };
+    describe(directory, &record, declared).await?;
+    if let Some(source) = &declared.token {
+        let token = source.load(&config.environment).context("its token")?;
+        if !token::is_acceptable_secret(&token) {
+            bail!("its token needs 20 to 512 letters, digits or `-._~`");
+        }
+        let label = Some(TOKEN_LABEL.to_owned());
+        let hash = TokenHash::of_secret(&token);
+        directory.set_chosen_token(&record.org, &record.id, label, hash).await?;
+    }
+    bindings(vault, &record, declared).await
+}
+
+async fn describe(
+    directory: &Directory,
+    record: &AgentRecord,
+    declared: &DeclaredAgent,
+) -> anyhow::Result<()> {
+    if record.labels != declared.labels || record.environment != declared.environment {
+        let described = (declared.labels.clone(), declared.environment.clone());
+        let (org, id) = (&record.org, &record.id);
+        directory.set_agent_labels(org, id, described, ManagedBy::File).await?;
+    }
+    if record.paused {
+        directory.set_agent_paused(&record.org, &record.id, false).await?;
+    }
+    Ok(())
+}
+
+async fn bindings(
+    vault: &Vault,
+    record: &AgentRecord,
+    declared: &DeclaredAgent,
+) -> anyhow::Result<()> {
+    let view = vault.directory().view();
+    let mut wanted = HashSet::new();
+    for name in &declared.uses {
+        let connection = view.find_connection(&record.org, name);
+        let connection = connection.with_context(|| {
+            format!("`use` names connection `{name}`, which does not exist: declare or add it")
+        })?;
+        wanted.insert(connection.id.clone());
+        if !record.bindings.iter().any(|bound| bound.connection == connection.id) {
+            vault.bind(&record.org, &record.id, &connection.id, ManagedBy::File).await?;
+        }
+    }
+    for bound in &record.bindings {
+        if bound.managed_by == ManagedBy::File && !wanted.contains(&bound.connection) {
+            let (org, id) = (&record.org, &record.id);
+            vault.directory().unbind_by(org, id, &bound.connection, ManagedBy::File).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn pause_what_is_gone(config: &Config, directory: &Directory) -> anyhow::Result<()> {
+    let view = directory.view();
+    let declared: HashSet<_> = config.connections.iter().map(|c| (&c.org, &c.name)).collect();
+    for connection in view.connections() {
+        let gone = connection.managed_by == ManagedBy::File
+            && connection.state != ConnectionState::Paused
+            && !declared.contains(&(&connection.org, &connection.name));
+        if gone {
+            let (org, id) = (&connection.org, &connection.id);
+            directory.set_connection_paused(org, id, true, ManagedBy::File).await?;
+            tracing::info!(name = connection.name, "paused: the configuration names it no more");
+        }
+    }
+    let declared: HashSet<_> = config.agents.iter().map(|a| (&a.org, &a.name)).collect();
+    for agent in view.agents() {
+        let gone = agent.managed_by == ManagedBy::File
+            && !agent.paused
+            && !declared.contains(&(&agent.org, &agent.name));
+        if gone {
+            directory.set_agent_paused(&agent.org, &agent.id, true).await?;
+            tracing::info!(name = agent.name, "paused: the configuration names it no more");
+        }
+    }
+    Ok(())
+}

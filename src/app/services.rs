@@ -1,0 +1,227 @@
+//! [`Services`]: everything behind the doors, opened in order. The command line opens them by
+//! itself when no gateway runs.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+
+use super::declared;
+use crate::admin::Deps;
+use crate::base::limits::Limits;
+use crate::base::time::Clock;
+use crate::ca::authority::Authority;
+use crate::ca::cache::Leaves;
+use crate::config::{Config, StoreChoice};
+use crate::crypto::keyring::Keyring;
+use crate::crypto::source::KeySource;
+use crate::directory::Directory;
+use crate::net::dial::Dialler;
+use crate::net::guard::Guard;
+use crate::observe::metrics::Metrics;
+use crate::provider::Catalogue;
+use crate::rulebook::Rulebook;
+use crate::store::Store;
+use crate::store::memory::MemoryStore;
+use crate::store::sled::SledStore;
+use crate::vault::Vault;
+
+/// The services of a gateway.
+pub struct Services {
+    /// Agents, connections' metadata, bindings.
+    pub directory: Arc<Directory>,
+    /// Sealed grants.
+    pub vault: Arc<Vault>,
+    /// The policy in force.
+    pub rulebook: Arc<Rulebook>,
+    /// Providers, built in and own.
+    pub catalogue: Arc<Catalogue>,
+    /// The certificate authority.
+    pub authority: Arc<Authority>,
+    /// Certificates shown to agents.
+    pub leaves: Arc<Leaves>,
+    /// The way out.
+    pub dialler: Arc<Dialler>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The time of day.
+    pub clock: Clock,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+impl Services {
+    /// Opens the services of a process that serves nobody. What the configuration declares is left
+    /// as the last gateway stored it, and rules that do not fit that are left out, with a warning:
+    /// a command that changes something else must not fail for them.
+    ///
+    /// # Errors
+    /// When the data directory, the key, the store or the CA cannot be used.
+    pub async fn open(config: &Config) -> anyhow::Result<Arc<Self>> {
+        let opened = Opened::open(config).await?;
+        let rulebook = opened.rulebook(config, config.rules.clone()).or_else(|errors| {
+            for error in errors {
+                tracing::warn!(%error, "a rule of the configuration is left out");
+            }
+            opened.rulebook(config, Vec::new())
+        });
+        opened.finish(config, Vec::new(), rulebook.map_err(all)?)
+    }
+
+    /// Opens them for a gateway with listeners on `own`, after bringing the store in line with
+    /// what the configuration declares.
+    ///
+    /// # Errors
+    /// As [`Services::open`]; also when a declared thing or a rule cannot be put in force.
+    pub async fn open_for_serving(
+        config: &Config,
+        own: Vec<SocketAddr>,
+    ) -> anyhow::Result<Arc<Self>> {
+        let opened = Opened::open(config).await?;
+        declared::reconcile(config, &opened.vault).await?;
+        let rulebook = opened.rulebook(config, config.rules.clone()).map_err(all)?;
+        opened.finish(config, own, rulebook)
+    }
+
+    /// The services, as the control plane takes them.
+    pub fn deps(&self) -> Deps {
+        Deps {
+            directory: self.directory.clone(),
+            vault: self.vault.clone(),
+            rulebook: self.rulebook.clone(),
+            catalogue: self.catalogue.clone(),
+            authority: self.authority.clone(),
+            dialler: self.dialler.clone(),
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+            limits: self.limits.clone(),
+        }
+    }
+}
+
+/// What needs no rules.
+struct Opened {
+    directory: Arc<Directory>,
+    vault: Arc<Vault>,
+    catalogue: Arc<Catalogue>,
+    authority: Arc<Authority>,
+    clock: Clock,
+}
+
+impl Opened {
+    async fn open(config: &Config) -> anyhow::Result<Self> {
+        private_dir(&config.data_dir)?;
+        let clock = Clock::System;
+        let keyring = Arc::new(master_key(config)?);
+        let store = open_store(config).await?;
+        let directory =
+            Directory::open(store.clone(), keyring.clone(), clock.clone()).await?;
+        let directory = Arc::new(directory);
+        let catalogue = Arc::new(Catalogue::built_in().with(config.providers.iter().cloned()));
+        let vault =
+            Vault::open(store, keyring, directory.clone(), catalogue.clone(), clock.clone());
+        let vault = Arc::new(vault.await?);
+        for path in [&config.ca.cert, &config.ca.key] {
+            if let Some(folder) = path.parent() {
+                private_dir(folder)?;
+            }
+        }
+        let authority = Authority::load_or_create(&config.ca.cert, &config.ca.key, &clock)?;
+        Ok(Self { directory, vault, catalogue, authority: Arc::new(authority), clock })
+    }
+
+    fn rulebook(
+        &self,
+        config: &Config,
+        rules: Vec<crate::rulebook::RuleText>,
+    ) -> Result<Rulebook, Vec<crate::rulebook::RulebookError>> {
+        let (catalogue, directory) = (self.catalogue.clone(), self.directory.clone());
+        let hostless = config.limits.hostless_rules_max;
+        Rulebook::new(catalogue, directory, config.default, rules, hostless)
+    }
+
+    fn finish(
+        self,
+        config: &Config,
+        own: Vec<SocketAddr>,
+        rulebook: Rulebook,
+    ) -> anyhow::Result<Arc<Services>> {
+        let guard = Guard::new(config.upstream.allow_private.clone(), own);
+        let resolve = config.upstream.resolve.clone();
+        let dialler = Dialler::new(guard, resolve, config.limits.addresses_max);
+        let leaves =
+            Leaves::new(self.authority.clone(), config.limits.leaves_max, self.clock.clone());
+        Ok(Arc::new(Services {
+            leaves: Arc::new(leaves),
+            directory: self.directory,
+            vault: self.vault,
+            rulebook: Arc::new(rulebook),
+            catalogue: self.catalogue,
+            authority: self.authority,
+            dialler: Arc::new(dialler),
+            metrics: Arc::default(),
+            clock: self.clock,
+            limits: config.limits.clone(),
+        }))
+    }
+}
+
+fn all(errors: Vec<crate::rulebook::RulebookError>) -> anyhow::Error {
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!("{}", lines.join("\n"))
+}
+
+/// The master keys. The default file is made when it is absent, unless there is a store already:
+/// then it was lost, and a new key would not open what is there.
+fn master_key(config: &Config) -> anyhow::Result<Keyring> {
+    if let StoreChoice::Memory = config.store
+        && config.default_master_key
+    {
+        return Ok(Keyring::ephemeral());
+    }
+    if let (true, Some(KeySource::File(path))) =
+        (config.default_master_key, config.master_keys.first())
+        && !path.exists()
+    {
+        if let StoreChoice::Sled { path: store } = &config.store
+            && store.exists()
+        {
+            bail!(
+                "there is a store but no master key at {}: put the key back, or give it in \
+                 `master_key`; without it the store cannot be opened",
+                path.display()
+            );
+        }
+        KeySource::create_file(path)?;
+        tracing::info!(path = %path.display(), "made a master key: back it up, apart from the store");
+    }
+    Ok(KeySource::load(&config.master_keys)?)
+}
+
+async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(match &config.store {
+        StoreChoice::Memory => Arc::new(MemoryStore::new()),
+        StoreChoice::Sled { path } => Arc::new(SledStore::open(path).await?),
+    })
+}
+
+/// Makes the directory with mode 0700, or checks that nobody else can enter it (SECURITY PR3).
+pub(super) fn private_dir(path: &Path) -> anyhow::Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("cannot make the directory {}", path.display()))?;
+    let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let own = rustix::process::geteuid().as_raw();
+    if metadata.uid() != own && own != 0 {
+        let error = io::Error::from(io::ErrorKind::PermissionDenied);
+        return Err(error).with_context(|| format!("{} belongs to another user", path.display()));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        let path = path.display();
+        bail!("others can enter {path}: run `chmod 700 {path}`, or choose another data directory");
+    }
+    Ok(())
+}

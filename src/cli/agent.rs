@@ -1,0 +1,265 @@
+//! `keyward agent`: programs that use the proxy, their tokens, and what they may use.
+
+mod paste;
+mod token;
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use self::paste::Paste;
+use super::client::{Client, segment};
+use super::failure::Failure;
+use super::output;
+use super::settings::Global;
+use super::table::{Table, fields, moment, pairs};
+use crate::admin::wire::{AgentView, BindingView, List, NewAgent, NewBinding, TokenShown};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// add one, and show its first token once
+    #[command(after_help = "examples:\n  keyward agent add claude\n  \
+                            keyward agent add ci --label team=build --env production")]
+    Add(Add),
+    /// list them
+    List {
+        /// part of a name or id
+        #[arg(long, value_name = "TEXT")]
+        q: Option<String>,
+    },
+    /// show one, with its tokens and bindings
+    Show {
+        /// name or id
+        name: String,
+    },
+    /// its tokens
+    #[command(subcommand)]
+    Token(token::Command),
+    /// let it use connections
+    #[command(after_help = "examples:\n  keyward agent bind claude work-github openai")]
+    Bind(Bind),
+    /// let it use connections no longer; open streams end
+    Unbind(Bind),
+    /// remove it with its tokens and bindings; open streams end
+    Remove {
+        /// name or id
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// letters, digits, - . _ ~
+    name: String,
+    /// a label; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
+    labels: Vec<(String, String)>,
+    /// environment: connections of another one cannot be bound
+    #[arg(long = "env", value_name = "ENV")]
+    environment: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bind {
+    /// the agent's name or id
+    name: String,
+    /// names or ids of connections
+    #[arg(required = true, value_name = "CONNECTION")]
+    connections: Vec<String>,
+}
+
+/// What `agent add` prints as JSON.
+#[derive(Debug, Serialize)]
+struct Added {
+    agent: AgentView,
+    token: TokenShown,
+}
+
+impl Command {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = Client::open(global).await?;
+        match self {
+            Self::Add(add) => add.run(global, &client).await,
+            Self::List { q } => {
+                let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
+                let all = client.list("/api/v1/agents", &query).await?;
+                output::show(global.json, &all, |all| list(&all.items))
+            }
+            Self::Show { name } => {
+                let agent = client.get(&path(&name)).await?;
+                output::show(global.json, &agent, show)
+            }
+            Self::Token(command) => command.run(global, &client).await,
+            Self::Bind(bind) => bind.run(global, &client).await,
+            Self::Unbind(bind) => bind.undo(&client).await,
+            Self::Remove { name } => {
+                client.delete(&path(&name)).await?;
+                output::print(&format!("agent {name} removed\n"))
+            }
+        }
+    }
+}
+
+impl Add {
+    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
+        let labels = unique(self.labels)?;
+        let new = NewAgent { name: self.name, labels, environment: self.environment };
+        let agent: AgentView = client.post("/api/v1/agents", &new).await?;
+        let first = serde_json::json!({});
+        let at = format!("{}/tokens", path(agent.id.as_str()));
+        let token: TokenShown = client.post(&at, &first).await?;
+        output::show(global.json, &Added { agent, token }, |Added { agent, token }| {
+            let proxy = global.proxy_addr();
+            let paste = Paste { agent: &agent.name, token: &token.token, proxy };
+            format!("agent {} added ({})\n\n{paste}", agent.name, agent.id)
+        })
+    }
+}
+
+impl Bind {
+    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
+        let at = format!("{}/bindings", path(&self.name));
+        let mut items: Vec<BindingView> = Vec::new();
+        for connection in self.connections {
+            items.push(client.post(&at, &NewBinding { connection }).await?);
+        }
+        output::show(global.json, &List { items, next: None }, |bound| {
+            bound.items.iter().map(|binding| told(&self.name, binding)).collect()
+        })
+    }
+
+    async fn undo(self, client: &Client) -> Result<(), Failure> {
+        for connection in &self.connections {
+            client
+                .delete(&format!("{}/bindings/{}", path(&self.name), segment(connection)))
+                .await?;
+            output::print(&format!("{connection} unbound from {}\n", self.name))?;
+        }
+        Ok(())
+    }
+}
+
+/// The path of an agent.
+fn path(name: &str) -> String {
+    format!("/api/v1/agents/{}", segment(name))
+}
+
+/// A binding just made, with the variables to set in the agent's environment.
+fn told(agent: &str, binding: &BindingView) -> String {
+    let mut text = format!("{} ({}) bound to {agent}\n", binding.name, binding.provider);
+    for (variable, placeholder) in &binding.env {
+        text.push_str(&format!("  export {variable}={placeholder}\n"));
+    }
+    if binding.env.is_empty() {
+        for (field, placeholder) in &binding.placeholders {
+            text.push_str(&format!("  instead of {field}: {placeholder}\n"));
+        }
+    }
+    text
+}
+
+fn list(agents: &[AgentView]) -> String {
+    let mut table = Table::new(["NAME", "ID", "ENV", "TOKENS", "CONNECTIONS", "LABELS"]);
+    for agent in agents {
+        let bound: Vec<_> = agent.bindings.iter().map(|b| b.name.as_str()).collect();
+        let paused = if agent.paused { " (paused)" } else { "" };
+        table.row([
+            format!("{}{paused}", agent.name),
+            agent.id.to_string(),
+            agent.environment.clone().unwrap_or_default(),
+            agent.tokens.len().to_string(),
+            bound.join(", "),
+            pairs(&agent.labels),
+        ]);
+    }
+    table.render("no agents: add one with `keyward agent add NAME`", output::colours())
+}
+
+fn show(agent: &AgentView) -> String {
+    let state = if agent.paused { "paused" } else { "" };
+    let mut text = fields(&[
+        ("name", agent.name.clone()),
+        ("id", agent.id.to_string()),
+        ("state", state.to_owned()),
+        ("environment", agent.environment.clone().unwrap_or_default()),
+        ("labels", pairs(&agent.labels)),
+        ("created", moment(agent.created)),
+    ]);
+    text.push_str("\ntokens\n");
+    text.push_str(&token::table(&agent.tokens));
+    text.push_str("\nconnections\n");
+    let mut bound = Table::new(["NAME", "PROVIDER", "VARIABLES"]);
+    for binding in &agent.bindings {
+        bound.row([binding.name.clone(), binding.provider.clone(), pairs(&binding.env)]);
+    }
+    let none = format!("none: bind one with `keyward agent bind {} CONNECTION`", agent.name);
+    text.push_str(&bound.render(&none, output::colours()));
+    text
+}
+
+/// `KEY=VALUE` of an argument.
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        // The text is not repeated: it may be a secret in the wrong place.
+        _ => Err("write KEY=VALUE".to_owned()),
+    }
+}
+
+/// A map of pairs; a key given twice is a mistake.
+pub(super) fn unique(pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Failure> {
+    let mut map = BTreeMap::new();
+    for (key, value) in pairs {
+        if map.contains_key(&key) {
+            return Err(Failure::usage(format!("`{key}` is given twice")));
+        }
+        map.insert(key, value);
+    }
+    Ok(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent() -> AgentView {
+        serde_json::from_value(serde_json::json!({
+            "id": "agt_1", "name": "claude", "environment": "dev", "labels": {"team": "a"},
+            "managed_by": "store", "paused": false, "created": "2025-01-02T03:04:05Z",
+            "tokens": [{"id": "tok_1", "label": "laptop", "created": "2025-01-02T03:04:05Z",
+                        "expires": null}],
+            "bindings": [{"connection": "con_1", "name": "work", "provider": "github",
+                          "managed_by": "store", "created": "2025-01-02T03:04:05Z",
+                          "placeholders": {"token": "ghp_kwph"},
+                          "env": {"GH_TOKEN": "ghp_kwph", "GITHUB_TOKEN": "ghp_kwph"}}],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn arguments_that_are_no_pairs_are_refused_without_being_repeated() {
+        for bad in ["canary", "=canary", ""] {
+            let error = pair(bad).unwrap_err();
+            assert!(!error.contains("canary"), "{error}");
+        }
+        assert_eq!(pair("k=a=b"), Ok(("k".to_owned(), "a=b".to_owned())));
+        let twice = vec![("k".to_owned(), String::new()), ("k".to_owned(), String::new())];
+        assert!(unique(twice).is_err());
+    }
+
+    #[test]
+    fn an_agent_is_shown_with_its_tokens_and_connections() {
+        insta::assert_snapshot!(show(&agent()));
+    }
+
+    #[test]
+    fn agents_are_listed_in_a_table() {
+        insta::assert_snapshot!(list(&[agent()]));
+    }
+
+    #[test]
+    fn a_binding_tells_the_variables_to_set() {
+        insta::assert_snapshot!(told("claude", &agent().bindings[0]));
+    }
+}

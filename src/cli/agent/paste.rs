@@ -1,0 +1,61 @@
+//! The lines to paste into an agent's shell. The only place that prints a token, when it is new.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+/// A new token and where it is used.
+pub(super) struct Paste<'a> {
+    /// The agent's name: the user of the proxy URL.
+    pub(super) agent: &'a str,
+    /// The token's text.
+    pub(super) token: &'a str,
+    /// Where the proxy listens.
+    pub(super) proxy: SocketAddr,
+}
+
+impl fmt::Display for Paste<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { agent, token, proxy } = self;
+        writeln!(f, "its token, shown only now:\n  {token}\n")?;
+        writeln!(f, "in the agent's shell:")?;
+        writeln!(f, "  export HTTPS_PROXY=http://{agent}:{token}@{proxy}")?;
+        // wget and gRPC read the lower-case names only.
+        writeln!(f, "  export HTTP_PROXY=$HTTPS_PROXY https_proxy=$HTTPS_PROXY \\")?;
+        writeln!(f, "    http_proxy=$HTTPS_PROXY NO_PROXY=localhost,127.0.0.1,::1")?;
+        writeln!(f, "  keyward ca bundle > keyward-bundle.pem")?;
+        writeln!(f, "  export SSL_CERT_FILE=\"$PWD/keyward-bundle.pem\"")?;
+        writeln!(f, "  export REQUESTS_CA_BUNDLE=$SSL_CERT_FILE CURL_CA_BUNDLE=$SSL_CERT_FILE \\")?;
+        writeln!(f, "    GIT_SSL_CAINFO=$SSL_CERT_FILE NODE_EXTRA_CA_CERTS=$SSL_CERT_FILE \\")?;
+        writeln!(f, "    NODE_USE_ENV_PROXY=1 GIT_HTTP_PROXY_AUTHMETHOD=basic")?;
+        writeln!(f, "\nlet it use a connection: keyward agent bind {agent} CONNECTION")
+    }
+}
+
+impl fmt::Debug for Paste<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Paste").field("agent", &self.agent).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+
+    const PASTE: Paste<'_> = Paste {
+        agent: "claude",
+        token: "kwa_canary",
+        proxy: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
+    };
+
+    #[test]
+    fn the_lines_set_proxy_and_roots_for_common_clients() {
+        insta::assert_snapshot!(PASTE);
+    }
+
+    #[test]
+    fn debug_hides_the_token() {
+        assert!(!format!("{PASTE:?}").contains("canary"));
+    }
+}

@@ -1,0 +1,103 @@
+//! `keyward agent token`: an agent may hold several; each is shown once and can be revoked alone.
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::path;
+use crate::admin::wire::{TokenShown, TokenView};
+use crate::cli::client::{Client, segment};
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::secret::Typed;
+use crate::cli::settings::Global;
+use crate::cli::table::{Table, moment};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// make one and show it once
+    #[command(after_help = "examples:\n  keyward agent token add ci --label nightly --ttl 8h\n  \
+                            keyward agent token add ci --token-stdin < token.txt")]
+    Add(Add),
+    /// list them, without their text
+    List {
+        /// the agent's name or id
+        name: String,
+    },
+    /// revoke one; open streams end
+    Revoke {
+        /// the agent's name or id
+        name: String,
+        /// the token's id
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// the agent's name or id
+    name: String,
+    /// what it is for
+    #[arg(long)]
+    label: Option<String>,
+    /// how long it lives, such as 8h; default: until it is revoked
+    #[arg(long, value_name = "DURATION")]
+    ttl: Option<String>,
+    /// take a chosen token from standard input: at least 20 letters, digits, - . _ ~
+    #[arg(long)]
+    token_stdin: bool,
+}
+
+/// The request.
+#[derive(Debug, Serialize)]
+struct New {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<Typed>,
+}
+
+impl Command {
+    pub(super) async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
+        match self {
+            Self::Add(add) => add.run(global, client).await,
+            Self::List { name } => {
+                let all = client.list(&format!("{}/tokens", path(&name)), &[]).await?;
+                output::show(global.json, &all, |all| table(&all.items))
+            }
+            Self::Revoke { name, id } => {
+                client.delete(&format!("{}/tokens/{}", path(&name), segment(&id))).await?;
+                output::print(&format!("token {id} of {name} revoked\n"))
+            }
+        }
+    }
+}
+
+impl Add {
+    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
+        let token = self.token_stdin.then(Typed::from_stdin).transpose()?;
+        let chosen = token.is_some();
+        let new = New { label: self.label, ttl: self.ttl, token };
+        let token: TokenShown = client.post(&format!("{}/tokens", path(&self.name)), &new).await?;
+        output::show(global.json, &token, |token| match chosen {
+            // Who chose it has it.
+            true => format!("token {} of {} added\n", token.id, self.name),
+            false => format!("token {}, shown only now:\n  {}\n", token.id, token.token),
+        })
+    }
+}
+
+/// Tokens for people.
+pub(super) fn table(tokens: &[TokenView]) -> String {
+    let mut table = Table::new(["ID", "LABEL", "CREATED", "EXPIRES"]);
+    for token in tokens {
+        table.row([
+            token.id.to_string(),
+            token.label.clone().unwrap_or_default(),
+            moment(token.created),
+            token.expires.map_or_else(|| "never".to_owned(), moment),
+        ]);
+    }
+    table.render("no tokens", output::colours())
+}

@@ -1,0 +1,307 @@
+//! [`Client`]: how commands speak the admin API. A running gateway answers over its socket;
+//! otherwise this process opens the services and calls the very same router.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
+use tower::ServiceExt;
+use zeroize::Zeroizing;
+
+use super::failure::{Exit, Failure};
+use super::settings::Global;
+use crate::admin::wire::{ErrorBody, List};
+use crate::admin::{Admin, SOCKET_NAME, socket_router};
+use crate::app::Services;
+use crate::store::StoreError;
+
+/// The longest answer that is read: a full page is far below it.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Room for a request with a secret of the greatest length; never grown, so never copied.
+const REQUEST_BYTES: usize = 2 * 1024 * 1024;
+/// A gateway that starts holds the store a moment before it answers on the socket, and another
+/// command does so for as long as it runs.
+const START_POLLS: u32 = 30;
+const START_POLL: Duration = Duration::from_millis(100);
+
+/// RFC 3986 §2.3: what a path segment keeps.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Someone who answers the admin API.
+pub(crate) struct Client {
+    via: Via,
+}
+
+enum Via {
+    /// A running gateway.
+    Socket(PathBuf),
+    /// This process.
+    InProcess(Router),
+}
+
+/// What `connect` to the socket finds.
+enum Found {
+    Gateway,
+    Nobody,
+}
+
+impl Client {
+    /// A running gateway, or else the services in this process.
+    ///
+    /// # Errors
+    /// When the socket is not for us, or the store cannot be opened.
+    pub(crate) async fn open(global: &Global) -> Result<Self, Failure> {
+        refuse_remote()?;
+        let path = global.data_dir()?.join(SOCKET_NAME);
+        if let Found::Gateway = look(&path).await? {
+            return Ok(Self { via: Via::Socket(path) });
+        }
+        for poll in 0.. {
+            match in_process(global).await {
+                Ok(router) => return Ok(Self { via: Via::InProcess(router) }),
+                Err(error) if !is_locked(&error) => return Err(error.into()),
+                Err(error) if poll == START_POLLS => return Err(locked(&error)),
+                Err(_) => tokio::time::sleep(START_POLL).await,
+            }
+            if let Found::Gateway = look(&path).await? {
+                break;
+            }
+        }
+        Ok(Self { via: Via::Socket(path) })
+    }
+
+    /// A running gateway, or nothing.
+    ///
+    /// # Errors
+    /// Exit code 3 when none runs.
+    pub(crate) async fn running(global: &Global) -> Result<Self, Failure> {
+        refuse_remote()?;
+        let path = global.data_dir()?.join(SOCKET_NAME);
+        match look(&path).await? {
+            Found::Gateway => Ok(Self { via: Via::Socket(path) }),
+            Found::Nobody => Err(unreachable(&path)),
+        }
+    }
+
+    /// Reads one thing.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        decode(&self.call(Method::GET, path, Body::empty()).await?)
+    }
+
+    /// Reads text.
+    pub(crate) async fn text(&self, path: &str) -> Result<String, Failure> {
+        let bytes = self.call(Method::GET, path, Body::empty()).await?;
+        String::from_utf8(bytes.to_vec())
+            .map_err(|error| Failure::failed("the gateway's answer is not text", &error))
+    }
+
+    /// Reads a whole list, page by page.
+    pub(crate) async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<List<T>, Failure> {
+        let mut all = List { items: Vec::new(), next: None };
+        loop {
+            let after = all.next.as_deref().map(|after| ("after", after));
+            let pairs = query.iter().copied().chain(after);
+            let pairs: Vec<_> = pairs.map(|(k, v)| format!("{k}={}", segment(v))).collect();
+            let page: List<T> = self.get(&format!("{path}?{}", pairs.join("&"))).await?;
+            all.items.extend(page.items);
+            all.next = page.next;
+            if all.next.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Makes something.
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let mut json = Zeroizing::new(Vec::with_capacity(REQUEST_BYTES));
+        serde_json::to_writer(&mut *json, body)
+            .map_err(|error| Failure::failed("cannot write the request", &error))?;
+        decode(&self.call(Method::POST, path, Body::from(Bytes::from_owner(json))).await?)
+    }
+
+    /// Removes something.
+    pub(crate) async fn delete(&self, path: &str) -> Result<(), Failure> {
+        self.call(Method::DELETE, path, Body::empty()).await.map(drop)
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Body) -> Result<Bytes, Failure> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "localhost")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body)
+            .map_err(|error| Failure::failed("cannot write the request", &error))?;
+        match &self.via {
+            Via::InProcess(router) => match router.clone().oneshot(request).await {
+                Ok(answer) => read(answer).await,
+                Err(never) => match never {},
+            },
+            Via::Socket(at) => match UnixStream::connect(at).await {
+                Ok(stream) => exchange(stream, request).await,
+                Err(_) => Err(unreachable(at)),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.via {
+            Via::Socket(path) => write!(f, "Client({})", path.display()),
+            Via::InProcess(_) => write!(f, "Client(in process)"),
+        }
+    }
+}
+
+/// Sends `request` over a stream of its own and reads the answer.
+pub(crate) async fn exchange<S>(stream: S, request: Request<Body>) -> Result<Bytes, Failure>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let broken = |error: hyper::Error| {
+        let message = "the gateway closed the connection";
+        Failure::new(Exit::Unreachable, format!("{message}: {error}"))
+    };
+    let (mut sender, stream) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    // Errors of the stream come out of the request as well.
+    let driver = tokio::spawn(stream);
+    let answer = sender.send_request(request).await.map_err(broken)?;
+    let bytes = read(answer.map(Body::new)).await;
+    driver.abort();
+    bytes
+}
+
+/// A value as a path segment or a query value.
+pub(crate) fn segment(text: &str) -> String {
+    utf8_percent_encode(text, SEGMENT).to_string()
+}
+
+async fn read(answer: Response<Body>) -> Result<Bytes, Failure> {
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+    let body = body.map_err(|error| {
+        let message = format!("the gateway's answer was cut short: {error}");
+        Failure::new(Exit::Unreachable, message)
+    })?;
+    let bytes = body.to_bytes();
+    match status.is_success() {
+        true => Ok(bytes),
+        false => Err(refusal(status, &bytes)),
+    }
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> Failure {
+    match serde_json::from_slice::<ErrorBody>(body) {
+        Ok(body) => Failure::refused(status, body.error),
+        Err(_) => Failure::new(Exit::Failed, format!("the gateway answered {status}")),
+    }
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(bytes).map_err(|_| {
+        Failure::new(Exit::Failed, "the gateway's answer cannot be read")
+            .hint("use the same version of the gateway and the command line")
+    })
+}
+
+/// Whether a gateway answers on the socket.
+async fn look(path: &Path) -> Result<Found, Failure> {
+    match UnixStream::connect(path).await {
+        Ok(_) => Ok(Found::Gateway),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let message = format!("not allowed to use {}", path.display());
+            Err(Failure::new(Exit::Forbidden, message)
+                .hint("run this as the gateway's user, or name another directory with --data"))
+        }
+        // No file, a stale one, or a path too long for a socket: nobody is there.
+        Err(_) => Ok(Found::Nobody),
+    }
+}
+
+async fn in_process(global: &Global) -> anyhow::Result<Router> {
+    let config = global.load()?;
+    let services = Services::open(&config).await?;
+    Ok(socket_router(Admin::in_process(services.deps())))
+}
+
+fn is_locked(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain();
+    causes.any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Locked { .. })))
+}
+
+/// Another process has the store, and answers on no socket.
+fn locked(error: &anyhow::Error) -> Failure {
+    let mut causes = error.chain();
+    let cause = causes.find(|cause| cause.downcast_ref::<StoreError>().is_some());
+    let message = cause.map_or_else(|| error.to_string(), ToString::to_string);
+    Failure::new(Exit::Unreachable, message).hint("stop the gateway, or let the CLI talk to it")
+}
+
+fn unreachable(path: &Path) -> Failure {
+    let message = format!("no gateway answers on {}", path.display());
+    Failure::new(Exit::Unreachable, message).hint("start one: keyward serve")
+}
+
+/// Remote gateways come later; going to the local one instead would change the wrong store.
+fn refuse_remote() -> Result<(), Failure> {
+    for name in ["KEYWARD_URL", "KEYWARD_TOKEN"] {
+        if std::env::var_os(name).is_some() {
+            return Err(Failure::new(Exit::Failed, format!("{name} is not supported yet"))
+                .hint("unset it: commands reach the gateway of this machine by its socket"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_cannot_leave_their_place() {
+        for (text, coded) in [("a/b", "a%2Fb"), ("a?b#c", "a%3Fb%23c"), ("é", "%C3%A9")] {
+            assert_eq!(segment(text), coded);
+        }
+        assert_eq!(segment("claude-code_1.2~x"), "claude-code_1.2~x");
+    }
+
+    #[test]
+    fn an_answer_without_our_error_shape_tells_its_status() {
+        let failure = refusal(StatusCode::BAD_GATEWAY, b"<html>");
+        assert_eq!(failure.to_string(), "error: the gateway answered 502 Bad Gateway\n");
+    }
+
+    #[test]
+    fn a_locked_store_is_recognised_below_any_context() {
+        let locked_by = || StoreError::Locked { pid: Some(4121) };
+        let error = anyhow::Error::new(locked_by()).context("cannot open the store");
+        assert!(is_locked(&error));
+        assert!(!is_locked(&anyhow::Error::msg("something else")));
+        insta::assert_snapshot!(locked(&error), @r"
+        error: store is locked by process 4121
+        hint: stop the gateway, or let the CLI talk to it
+        ");
+    }
+}

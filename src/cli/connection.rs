@@ -1,0 +1,231 @@
+//! `keyward connection`: accounts at providers. What the owner gives goes in and is never shown.
+
+mod form;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use self::form::Given;
+use super::agent::{pair, unique};
+use super::client::{Client, segment};
+use super::failure::Failure;
+use super::output;
+use super::provider;
+use super::secret::Typed;
+use super::settings::Global;
+use super::table::{Table, fields, moment, pairs};
+use crate::admin::wire::ConnectionView;
+use crate::directory::ConnectionState;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// add one; asks for what is missing, secrets without echo
+    #[command(after_help = "examples:\n  keyward connection add github --name work\n  \
+        keyward connection add openai --secret-stdin api_key < key.txt\n  \
+        keyward connection add shopify --var shop=acme --secret-file api_key=token.txt")]
+    Add(Box<Add>),
+    /// list them
+    List {
+        /// part of a name, an id or a provider
+        #[arg(long, value_name = "TEXT")]
+        q: Option<String>,
+    },
+    /// show one, without its secrets
+    Show {
+        /// name or id
+        name: String,
+    },
+    /// remove it with its secrets and bindings; open streams end
+    Remove {
+        /// name or id
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// a provider's id: see `keyward provider list`
+    provider: String,
+    /// way to authenticate; default: the provider's first
+    #[arg(long, value_name = "ID")]
+    auth: Option<String>,
+    /// its name; default: the provider's id
+    #[arg(long)]
+    name: Option<String>,
+    /// a field that is no secret; may be given several times
+    #[arg(long = "field", value_name = "KEY=VALUE", value_parser = pair)]
+    fields: Vec<(String, String)>,
+    /// read a secret field from standard input
+    #[arg(long, value_name = "FIELD")]
+    secret_stdin: Option<String>,
+    /// read a secret field from a file; may be given several times
+    #[arg(long = "secret-file", value_name = "FIELD=PATH", value_parser = file)]
+    secret_files: Vec<(String, PathBuf)>,
+    /// a variable of the provider's hosts; may be given several times
+    #[arg(long = "var", value_name = "KEY=VALUE", value_parser = pair)]
+    variables: Vec<(String, String)>,
+    /// environment: agents of another one cannot bind it
+    #[arg(long = "env", value_name = "ENV")]
+    environment: Option<String>,
+}
+
+/// The request.
+#[derive(Debug, Serialize)]
+struct New {
+    provider: String,
+    auth: String,
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment: Option<String>,
+    variables: BTreeMap<String, String>,
+    fields: BTreeMap<String, Typed>,
+}
+
+impl Command {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = Client::open(global).await?;
+        match self {
+            Self::Add(add) => add.run(global, &client).await,
+            Self::List { q } => {
+                let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
+                let all = client.list("/api/v1/connections", &query).await?;
+                output::show(global.json, &all, |all| list(&all.items))
+            }
+            Self::Show { name } => {
+                let connection = client.get(&path(&name)).await?;
+                output::show(global.json, &connection, show)
+            }
+            Self::Remove { name } => {
+                client.delete(&path(&name)).await?;
+                output::print(&format!("connection {name} removed\n"))
+            }
+        }
+    }
+}
+
+impl Add {
+    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
+        let provider = provider::of(client, &self.provider).await?;
+        let given = Given {
+            auth: self.auth,
+            fields: unique(self.fields)?,
+            secret_stdin: self.secret_stdin,
+            secret_files: self.secret_files,
+            variables: unique(self.variables)?,
+        };
+        let filled = given.complete(&provider)?;
+        let new = New {
+            name: self.name.unwrap_or_else(|| provider.id.clone()),
+            provider: provider.id,
+            auth: filled.auth,
+            environment: self.environment,
+            variables: filled.variables,
+            fields: filled.fields,
+        };
+        let made: ConnectionView = client.post("/api/v1/connections", &new).await?;
+        output::show(global.json, &made, |made| {
+            let next = format!("let an agent use it: keyward agent bind AGENT {}", made.name);
+            format!("connection {} added ({})\n{next}\n", made.name, made.id)
+        })
+    }
+}
+
+/// The path of a connection.
+fn path(name: &str) -> String {
+    format!("/api/v1/connections/{}", segment(name))
+}
+
+/// `FIELD=PATH` of an argument.
+fn file(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((field, path)) if !field.is_empty() && !path.is_empty() => {
+            Ok((field.to_owned(), path.into()))
+        }
+        _ => Err("write FIELD=PATH".to_owned()),
+    }
+}
+
+fn list(connections: &[ConnectionView]) -> String {
+    let mut table = Table::new(["NAME", "ID", "PROVIDER", "AUTH", "ENV", "STATE"]);
+    for connection in connections {
+        table.row([
+            connection.name.clone(),
+            connection.id.to_string(),
+            connection.provider.clone(),
+            connection.auth.clone(),
+            connection.environment.clone().unwrap_or_default(),
+            state(&connection.state),
+        ]);
+    }
+    table
+        .render("no connections: add one with `keyward connection add PROVIDER`", output::colours())
+}
+
+fn show(connection: &ConnectionView) -> String {
+    fields(&[
+        ("name", connection.name.clone()),
+        ("id", connection.id.to_string()),
+        ("provider", connection.provider.clone()),
+        ("auth", connection.auth.clone()),
+        ("state", state(&connection.state)),
+        ("environment", connection.environment.clone().unwrap_or_default()),
+        ("variables", pairs(&connection.variables)),
+        ("hosts", connection.hosts.join(", ")),
+        ("created", moment(connection.created)),
+        ("updated", moment(connection.updated)),
+    ])
+}
+
+/// `active`, `paused`, `broken: revoked (detail)`.
+fn state(state: &ConnectionState) -> String {
+    // The API's own words, whatever the states are.
+    let words = serde_json::to_value(state).unwrap_or_default();
+    let word = |key: &str| words.get(key).and_then(|word| word.as_str()).map(str::to_owned);
+    let reason = word("reason").map(|reason| format!(": {reason}")).unwrap_or_default();
+    let detail = word("detail").map(|detail| format!(" ({detail})")).unwrap_or_default();
+    format!("{}{reason}{detail}", word("state").unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory::BrokenReason;
+
+    fn connection() -> ConnectionView {
+        serde_json::from_value(serde_json::json!({
+            "id": "con_1", "name": "work", "provider": "github", "auth": "pat",
+            "environment": null, "variables": {}, "hosts": ["api.github.com", "github.com"],
+            "state": "broken", "reason": "revoked", "detail": "bad_token", "managed_by": "store",
+            "created": "2025-01-02T03:04:05Z", "updated": "2025-01-02T03:04:05Z",
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn states_are_told_in_the_words_of_the_api() {
+        let broken = ConnectionState::Broken { reason: BrokenReason::Expired, detail: None };
+        assert_eq!(state(&broken), "broken: expired");
+        assert_eq!(state(&ConnectionState::Active), "active");
+        assert_eq!(state(&connection().state), "broken: revoked (bad_token)");
+    }
+
+    #[test]
+    fn a_connection_is_shown_without_its_fields() {
+        insta::assert_snapshot!(show(&connection()));
+    }
+
+    #[test]
+    fn connections_are_listed_in_a_table() {
+        insta::assert_snapshot!(list(&[connection()]));
+    }
+
+    #[test]
+    fn a_secret_file_needs_a_field_and_a_path() {
+        for bad in ["token", "=path", "token="] {
+            assert!(file(bad).is_err(), "{bad}");
+        }
+    }
+}

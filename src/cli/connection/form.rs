@@ -1,0 +1,262 @@
+//! From what was given on the command line to a complete form: refuses secrets among the
+//! arguments, reads those from stdin and files, asks a person for the rest.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::admin::wire::{AuthView, FieldView, ProviderView, VariableView};
+use crate::cli::failure::Failure;
+use crate::cli::secret::{self, Typed};
+
+/// What the arguments say.
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    pub(super) auth: Option<String>,
+    pub(super) fields: BTreeMap<String, String>,
+    pub(super) secret_stdin: Option<String>,
+    pub(super) secret_files: Vec<(String, PathBuf)>,
+    pub(super) variables: BTreeMap<String, String>,
+}
+
+/// A complete form.
+#[derive(Debug)]
+pub(super) struct Filled {
+    pub(super) auth: String,
+    pub(super) fields: BTreeMap<String, Typed>,
+    pub(super) variables: BTreeMap<String, String>,
+}
+
+impl Given {
+    /// Checks everything before it reads or asks anything.
+    ///
+    /// # Errors
+    /// When a field is unknown, given twice, a secret among the arguments, or missing where nobody
+    /// can be asked.
+    pub(super) fn complete(self, provider: &ProviderView) -> Result<Filled, Failure> {
+        let auth = choose(provider, self.auth.as_deref())?;
+        self.check(auth)?;
+        let asking = secret::can_ask() && self.secret_stdin.is_none();
+        if !asking {
+            self.check_nothing_is_missing(provider, auth)?;
+        }
+        let mut fields = self.read()?;
+        for field in auth.fields.iter().filter(|field| !field.optional) {
+            if !fields.contains_key(&field.name) {
+                fields.insert(field.name.clone(), ask(field)?);
+            }
+        }
+        let mut variables = self.variables;
+        for variable in provider.variables.iter().filter(|variable| is_asked(variable)) {
+            if !variables.contains_key(&variable.name) {
+                variables.insert(variable.name.clone(), secret::ask(&variable.label)?);
+            }
+        }
+        Ok(Filled { auth: auth.id.clone(), fields, variables })
+    }
+
+    /// Fields that exist, each given once, and no secret in plain sight.
+    fn check(&self, auth: &AuthView) -> Result<(), Failure> {
+        let mut seen = Vec::new();
+        for name in self.names() {
+            let field = auth.fields.iter().find(|field| field.name == name);
+            let Some(field) = field else { return Err(unknown(name, auth)) };
+            if field.secret && self.fields.contains_key(name) {
+                return Err(exposed(name));
+            }
+            if seen.contains(&name) {
+                return Err(Failure::usage(format!("field `{name}` is given twice")));
+            }
+            seen.push(name);
+        }
+        Ok(())
+    }
+
+    fn check_nothing_is_missing(
+        &self,
+        provider: &ProviderView,
+        auth: &AuthView,
+    ) -> Result<(), Failure> {
+        let given = |name: &str| self.names().any(|given| given == name);
+        let missing = auth.fields.iter().find(|field| !field.optional && !given(&field.name));
+        if let Some(field) = missing {
+            return Err(lacking(field));
+        }
+        let mut variables = provider.variables.iter().filter(|variable| is_asked(variable));
+        match variables.find(|variable| !self.variables.contains_key(&variable.name)) {
+            Some(variable) => {
+                let (name, label) = (&variable.name, &variable.label);
+                let example = variable.example.as_deref().unwrap_or("VALUE");
+                Err(Failure::usage(format!("variable `{name}` ({label}) is missing"))
+                    .hint(format!("--var {name}={example}")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let files = self.secret_files.iter().map(|(field, _)| field.as_str());
+        self.fields.keys().map(String::as_str).chain(files).chain(self.secret_stdin.as_deref())
+    }
+
+    fn read(&self) -> Result<BTreeMap<String, Typed>, Failure> {
+        let plain = self.fields.iter().map(|(k, v)| (k.clone(), Typed::from(v.clone())));
+        let mut fields: BTreeMap<_, _> = plain.collect();
+        for (field, path) in &self.secret_files {
+            fields.insert(field.clone(), Typed::from_file(path)?);
+        }
+        if let Some(field) = &self.secret_stdin {
+            fields.insert(field.clone(), Typed::from_stdin()?);
+        }
+        Ok(fields)
+    }
+}
+
+fn choose<'a>(provider: &'a ProviderView, id: Option<&str>) -> Result<&'a AuthView, Failure> {
+    let found = match id {
+        Some(id) => provider.auth.iter().find(|auth| auth.id == id),
+        None => provider.auth.iter().find(|auth| auth.supported).or(provider.auth.first()),
+    };
+    let known: Vec<_> = provider.auth.iter().map(|auth| auth.id.as_str()).collect();
+    let hint = format!("choose one of: {}", known.join(", "));
+    match found {
+        Some(auth) if auth.supported => Ok(auth),
+        Some(auth) => {
+            let message = format!("`{}` of {} is not supported yet", auth.id, provider.id);
+            Err(Failure::usage(message).hint(hint))
+        }
+        None => {
+            let id = id.unwrap_or_default();
+            let message = format!("{} has no way to authenticate named `{id}`", provider.id);
+            Err(Failure::usage(message).hint(hint))
+        }
+    }
+}
+
+fn is_asked(variable: &VariableView) -> bool {
+    variable.default.is_none()
+}
+
+fn ask(field: &FieldView) -> Result<Typed, Failure> {
+    match field.secret {
+        true => Typed::from_prompt(&field.label),
+        false => secret::ask(&field.label).map(Typed::from),
+    }
+}
+
+fn unknown(name: &str, auth: &AuthView) -> Failure {
+    let known: Vec<_> = auth.fields.iter().map(|field| field.name.as_str()).collect();
+    Failure::usage(format!("`{}` has no field `{name}`", auth.id))
+        .hint(format!("its fields are: {}", known.join(", ")))
+}
+
+fn exposed(name: &str) -> Failure {
+    Failure::usage(format!("`{name}` is a secret: arguments can be read by other processes"))
+        .hint(format!("--secret-stdin {name}, --secret-file {name}=PATH, or type it when asked"))
+}
+
+fn lacking(field: &FieldView) -> Failure {
+    let (name, label) = (&field.name, &field.label);
+    Failure::usage(format!("field `{name}` ({label}) is missing")).hint(match field.secret {
+        true => format!("--secret-stdin {name}, or --secret-file {name}=PATH"),
+        false => format!("--field {name}=VALUE"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn provider() -> ProviderView {
+        let field = |name: &str, secret: bool, optional: bool| {
+            serde_json::json!({"name": name, "label": name, "help": null, "secret": secret,
+                               "optional": optional, "env": []})
+        };
+        serde_json::from_value(serde_json::json!({
+            "id": "acme", "name": "Acme", "category": null, "hosts": ["{site}.example.com"],
+            "variables": [{"name": "site", "kind": "label", "label": "Site", "help": null,
+                           "example": "acme", "default": null, "choices": []}],
+            "auth": [
+                {"id": "oauth", "kind": "oauth2", "label": "OAuth", "note": null,
+                 "supported": false, "fields": []},
+                {"id": "basic", "kind": "basic", "label": "Basic", "note": null,
+                 "supported": true, "fields": [
+                    field("username", false, false), field("password", true, false),
+                    field("note", false, true)]},
+            ],
+            "docs_url": null, "key_url": null,
+        }))
+        .unwrap()
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    fn refused(given: Given) -> String {
+        given.complete(&provider()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_secret_among_the_arguments_is_refused_without_being_repeated() {
+        let message = refused(Given {
+            fields: pairs(&[("username", "u"), ("password", "canary")]),
+            variables: pairs(&[("site", "s")]),
+            ..Given::default()
+        });
+        assert!(message.contains("`password` is a secret"), "{message}");
+        assert!(message.contains("--secret-stdin password"), "{message}");
+        assert!(!message.contains("canary"), "{message}");
+    }
+
+    #[test]
+    fn unknown_and_doubled_fields_are_refused() {
+        let unknown = Given { fields: pairs(&[("user", "u")]), ..Given::default() };
+        assert!(refused(unknown).contains("its fields are: username, password, note"));
+        let twice = Given {
+            secret_files: vec![("password".to_owned(), "f".into())],
+            secret_stdin: Some("password".to_owned()),
+            ..Given::default()
+        };
+        assert!(refused(twice).contains("given twice"));
+    }
+
+    #[test]
+    fn a_way_to_authenticate_that_cannot_be_used_is_refused() {
+        for (auth, says) in [("oauth", "not supported yet"), ("nope", "no way to authenticate")] {
+            let message = refused(Given { auth: Some(auth.to_owned()), ..Given::default() });
+            assert!(message.contains(says), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_the_option_that_gives_it() {
+        let field = Given { fields: pairs(&[("username", "u")]), ..Given::default() };
+        let auth = provider().auth[1].clone();
+        let message = field.check_nothing_is_missing(&provider(), &auth).unwrap_err().to_string();
+        assert!(message.contains("hint: --secret-stdin password"), "{message}");
+        let variable = Given {
+            fields: pairs(&[("username", "u")]),
+            secret_stdin: Some("password".to_owned()),
+            ..Given::default()
+        };
+        let message = variable.check_nothing_is_missing(&provider(), &auth).unwrap_err();
+        assert!(message.to_string().contains("hint: --var site=acme"), "{message}");
+    }
+
+    #[test]
+    fn a_complete_form_asks_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("password");
+        std::fs::write(&path, "p\n").unwrap();
+        let given = Given {
+            fields: pairs(&[("username", "u")]),
+            secret_files: vec![("password".to_owned(), path)],
+            variables: pairs(&[("site", "s")]),
+            ..Given::default()
+        };
+        let filled = given.complete(&provider()).unwrap();
+        assert_eq!(filled.auth, "basic", "the first that can be used");
+        let fields = serde_json::to_value(&filled.fields).unwrap();
+        assert_eq!(fields, serde_json::json!({"username": "u", "password": "p"}));
+    }
+}

@@ -1,0 +1,161 @@
+//! `keyward explain`: what would become of a request, and what would stop it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::client::Client;
+use super::failure::Failure;
+use super::output;
+use super::settings::Global;
+use super::table::fields;
+use crate::admin::wire::{AddressView, ExplainAsk, ExplainedAction, Explanation};
+
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "keyward explain [OPTIONS] --agent <NAME> [METHOD] <URL>",
+    after_help = "examples:\n  keyward explain https://api.github.com/user --agent claude\n  \
+                  keyward explain DELETE https://api.github.com/repos/a/b --agent ci --json"
+)]
+pub(crate) struct Args {
+    /// absolute URL, after a method when it is not GET
+    #[arg(value_name = "REQUEST", num_args = 1..=2, required = true)]
+    request: Vec<String>,
+    /// whose request: an agent's name or id
+    #[arg(long, value_name = "NAME")]
+    agent: String,
+    /// the connection that `Keyward-Connection` would name
+    #[arg(long, value_name = "CONNECTION")]
+    connection: Option<String>,
+    /// a field that would be sent; may be given several times
+    #[arg(long = "header", short = 'H', value_name = "NAME: VALUE", value_parser = header)]
+    headers: Vec<(String, String)>,
+}
+
+impl Args {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let ask = self.ask()?;
+        let client = Client::open(global).await?;
+        let told: Explanation = client.post("/api/v1/rules/explain", &ask).await?;
+        output::show(global.json, &told, show)
+    }
+
+    fn ask(self) -> Result<ExplainAsk, Failure> {
+        let mut words = self.request.into_iter();
+        let (method, url) = match (words.next(), words.next()) {
+            (Some(method), Some(url)) => (Some(method), url),
+            (Some(url), None) => (None, url),
+            (None, _) => return Err(Failure::usage("name a URL")),
+        };
+        let mut headers = BTreeMap::new();
+        for (name, value) in self.headers {
+            if headers.insert(name.to_ascii_lowercase(), value).is_some() {
+                return Err(Failure::usage(format!("header `{name}` is given twice")));
+            }
+        }
+        Ok(ExplainAsk { agent: self.agent, method, url, connection: self.connection, headers })
+    }
+}
+
+/// `NAME: VALUE` of an argument.
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err("write `NAME: VALUE`".to_owned()),
+    }
+}
+
+fn show(told: &Explanation) -> String {
+    let mut text = format!("{} {}{} as {}\n\n", told.method, told.target, told.path, told.agent);
+    let verdict = if told.allowed { "would be sent" } else { "would be refused" };
+    let connection = told.connection.as_ref();
+    let connection = connection.map(|c| format!("{} ({}, {})", c.name, c.provider, c.id));
+    text.push_str(&fields(&[
+        ("verdict", verdict.to_owned()),
+        ("action", action(told.action).to_owned()),
+        ("rule", told.rule.clone().unwrap_or_default()),
+        ("for hosts", told.host.clone().unwrap_or_default()),
+        ("connection", connection.unwrap_or_default()),
+    ]));
+    for placement in &told.placements {
+        let _ = writeln!(text, "placement    {}: {}", placement.at, placement.value);
+    }
+    for address in &told.addresses {
+        let _ = writeln!(text, "address      {}", judged(address));
+    }
+    for stop in &told.stopped_by {
+        let _ = writeln!(text, "\nstopped by {}: {}", stop.code, stop.message);
+        if let Some(hint) = &stop.hint {
+            let _ = writeln!(text, "hint: {hint}");
+        }
+    }
+    text
+}
+
+fn action(action: ExplainedAction) -> &'static str {
+    match action {
+        ExplainedAction::Inject => "inject the connection's credential",
+        ExplainedAction::Pass => "forward without a credential",
+        ExplainedAction::Tunnel => "tunnel, without looking inside",
+        ExplainedAction::Deny => "refuse",
+    }
+}
+
+fn judged(address: &AddressView) -> String {
+    let verdict = if address.allowed { "allowed" } else { "refused" };
+    format!("{} ({}): {verdict}", address.address, address.class)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(request: &[&str]) -> Args {
+        let request = request.iter().map(|word| (*word).to_owned()).collect();
+        Args { request, agent: "ci".to_owned(), connection: None, headers: Vec::new() }
+    }
+
+    fn told(json: serde_json::Value) -> String {
+        show(&serde_json::from_value(json).unwrap())
+    }
+
+    #[test]
+    fn headers_that_are_none_are_refused() {
+        for bad in ["", "canary", ": canary"] {
+            let error = header(bad).unwrap_err();
+            assert!(!error.contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_method_may_be_left_out() {
+        assert_eq!(args(&["https://a.example/"]).ask().unwrap().method, None);
+        let ask = args(&["DELETE", "https://a.example/"]).ask().unwrap();
+        assert_eq!((ask.method.as_deref(), &*ask.url), (Some("DELETE"), "https://a.example/"));
+    }
+
+    #[test]
+    fn a_request_that_would_be_sent_is_told_with_rule_and_placement() {
+        insta::assert_snapshot!(told(serde_json::json!({
+            "agent": "ci", "method": "GET", "target": "https://api.github.com", "path": "/user",
+            "allowed": true, "action": "inject", "rule": "binding:con_1", "host": "api.github.com",
+            "connection": {"id": "con_1", "name": "work", "provider": "github"},
+            "placements": [{"at": "header authorization", "value": "Bearer {token}"}],
+            "addresses": [{"address": "203.0.113.5:443", "allowed": true, "class": "public"}],
+            "stopped_by": [],
+        })));
+    }
+
+    #[test]
+    fn a_refusal_is_told_with_what_to_do() {
+        insta::assert_snapshot!(told(serde_json::json!({
+            "agent": "ci", "method": "GET", "target": "https://example.com", "path": "/",
+            "allowed": false, "action": "deny", "rule": "default", "host": null,
+            "connection": null,
+            "placements": [], "addresses": [],
+            "stopped_by": [{"code": "default_deny", "message": "no rule names this host",
+                            "hint": "bind a connection: keyward agent bind ci CONNECTION"}],
+        })));
+    }
+}

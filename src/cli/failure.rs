@@ -1,0 +1,178 @@
+//! [`Failure`]: why a command did not do what was asked, as `error:` and `hint:` lines and the
+//! exit code.
+
+use std::error::Error;
+use std::fmt;
+use std::process::ExitCode;
+
+use http::StatusCode;
+
+use crate::admin::wire::ErrorView;
+use crate::config::ConfigError;
+
+/// Exit codes of the interface. 0 is success, 2 (usage) is clap's as well.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Exit {
+    /// Anything else.
+    Failed = 1,
+    /// The arguments do not make sense.
+    Usage = 2,
+    /// No gateway answers.
+    Unreachable = 3,
+    /// Not allowed.
+    Forbidden = 4,
+    /// What was named does not exist.
+    NotFound = 5,
+}
+
+/// A failure of a command.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) struct Failure {
+    exit: Exit,
+    errors: Vec<String>,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure with one message.
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, errors: vec![message.into()], hint: None }
+    }
+
+    /// Several at once, such as those of a configuration.
+    pub(crate) fn several(errors: Vec<String>) -> Self {
+        Self { exit: Exit::Failed, errors, hint: None }
+    }
+
+    /// Arguments that do not make sense.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// `what`, and the causes of it.
+    pub(crate) fn failed(what: &str, cause: &dyn Error) -> Self {
+        Self::new(Exit::Failed, format!("{what}: {}", causes(cause)))
+    }
+
+    /// Adds what to do about it.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// A refusal of the API.
+    pub(crate) fn refused(status: StatusCode, error: ErrorView) -> Self {
+        let exit = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::Forbidden,
+            StatusCode::NOT_FOUND => Exit::NotFound,
+            _ => Exit::Failed,
+        };
+        let message = match error.field {
+            Some(field) if lacks_subject(&error.message) => format!("`{field}` {}", error.message),
+            _ => error.message,
+        };
+        Self { exit, errors: vec![message], hint: error.hint }
+    }
+
+    /// Tells the person, and the shell.
+    pub(crate) fn report(&self) -> ExitCode {
+        use std::io::Write;
+        // Nobody is left to tell when stderr is closed.
+        let _ = write!(std::io::stderr().lock(), "{self}");
+        ExitCode::from(self.exit as u8)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        // A failure that went through `anyhow` keeps its exit code and hint.
+        match error.downcast() {
+            Ok(failure) => failure,
+            Err(error) => Self::new(Exit::Failed, causes(error.as_ref())),
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        match error.problems() {
+            [] => Self::new(Exit::Failed, error.to_string()),
+            problems => Self::several(problems.iter().map(ToString::to_string).collect()),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for error in &self.errors {
+            writeln!(f, "error: {error}")?;
+        }
+        match &self.hint {
+            Some(hint) => writeln!(f, "hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether a message only says what its field is or must be.
+fn lacks_subject(message: &str) -> bool {
+    ["must ", "is ", "has ", "holds "].iter().any(|verb| message.starts_with(verb))
+}
+
+/// The messages of an error and its sources; one that repeats its source is told once.
+fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let cause = source.to_string();
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        next = source.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(message: &str, field: Option<&str>) -> ErrorView {
+        let (code, field) = ("c".to_owned(), field.map(str::to_owned));
+        ErrorView { code, message: message.to_owned(), field, hint: None }
+    }
+
+    #[test]
+    fn statuses_become_the_exit_codes_of_the_interface() {
+        let table = [(401, 4), (403, 4), (404, 5), (409, 1), (422, 1), (500, 1)];
+        for (status, exit) in table {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(Failure::refused(status, view("m", None)).exit as u8, exit, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_failure_is_told_as_error_and_hint() {
+        let failure = Failure::new(Exit::Unreachable, "store is locked by process 4121")
+            .hint("stop the gateway, or let the CLI talk to it");
+        insta::assert_snapshot!(failure, @r"
+        error: store is locked by process 4121
+        hint: stop the gateway, or let the CLI talk to it
+        ");
+    }
+
+    #[test]
+    fn a_message_without_its_subject_gets_the_field() {
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        let failure = Failure::refused(status, view("must be a string", Some("fields.token")));
+        assert_eq!(failure.to_string(), "error: `fields.token` must be a string\n");
+        let failure = Failure::refused(status, view("no provider `x`", Some("provider")));
+        assert_eq!(failure.to_string(), "error: no provider `x`\n");
+    }
+
+    #[test]
+    fn causes_are_told_once_each() {
+        let error = anyhow::Error::msg("inner").context("middle").context("outer");
+        assert_eq!(Failure::from(error).to_string(), "error: outer: middle: inner\n");
+    }
+}

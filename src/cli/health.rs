@@ -1,0 +1,74 @@
+//! `keyward health`: exit 0 when the gateway is ready; what a container's HEALTHCHECK runs. Asks
+//! over the socket, or over the admin listener where the socket is not at hand.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use axum::body::Body;
+use http::{Request, header};
+use tokio::net::TcpStream;
+
+use super::client::{self, Client};
+use super::failure::{Exit, Failure};
+use super::output;
+use super::settings::Global;
+use crate::admin::wire::Health;
+use crate::base::host::{Host, Scheme, Target};
+use crate::net::dial::Dialler;
+use crate::net::guard::{AllowPrivate, Guard};
+
+/// A gateway on this machine that takes longer than this is not ready.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+
+/// Asks.
+pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
+    let health = match Client::running(global).await {
+        Ok(client) => client.get("/readyz").await?,
+        Err(no_socket) => over_tcp(global, no_socket).await?,
+    };
+    output::show(global.json, &health, |health: &Health| format!("{}\n", health.status))
+}
+
+async fn over_tcp(global: &Global, no_socket: Failure) -> Result<Health, Failure> {
+    // Without a readable configuration there is no listener to try.
+    let Ok(addr) = global.admin_addr() else { return Err(no_socket) };
+    let Some(stream) = connect(addr).await else { return Err(no_socket) };
+    let request = Request::get("/readyz")
+        .header(header::HOST, addr.to_string())
+        .body(Body::empty())
+        .map_err(|error| Failure::failed("cannot write the request", &error))?;
+    let bytes = client::exchange(stream, request).await?;
+    serde_json::from_slice(&bytes).map_err(|_| {
+        let message = format!("what answers on {addr} is no gateway");
+        Failure::new(Exit::Unreachable, message)
+    })
+}
+
+/// Connects by the one way out there is, which is told to allow this address.
+async fn connect(addr: SocketAddr) -> Option<TcpStream> {
+    let host = match addr.ip() {
+        IpAddr::V4(v4) => Host::V4(v4),
+        IpAddr::V6(v6) => Host::V6(v6),
+    };
+    let own = AllowPrivate::parse(&addr.to_string()).ok()?;
+    let dialler = Dialler::new(Guard::new(vec![own], Vec::new()), Vec::new(), 1);
+    let target = Target::new(Scheme::Http, host, addr.port());
+    dialler.dial(&target, CONNECT_WITHIN).await.ok().map(|dialled| dialled.stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_listener_can_be_dialled_on_loopback() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            for at in ["127.0.0.1:0", "[::1]:0"] {
+                // A machine without IPv6 has nothing to dial there.
+                let Ok(listener) = tokio::net::TcpListener::bind(at).await else { continue };
+                assert!(connect(listener.local_addr().unwrap()).await.is_some(), "{at}");
+            }
+        });
+    }
+}

@@ -1,0 +1,189 @@
+//! The command line: parse, run one command, turn its failure into words and an exit code.
+//!
+//! One file per command, with its arguments beside what it does. Commands speak the admin API and
+//! nothing else; `client` decides whether a gateway answers it or this process does.
+
+mod agent;
+mod ca;
+mod client;
+mod connection;
+mod explain;
+mod failure;
+mod harden;
+mod health;
+mod init;
+mod output;
+mod provider;
+mod secret;
+mod serve;
+mod settings;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{ArgAction, Parser, Subcommand};
+
+use self::failure::Failure;
+use self::settings::Global;
+
+/// A forward proxy that gives agents API access without giving them credentials.
+#[derive(Debug, Parser)]
+#[command(
+    name = "keyward",
+    version,
+    about = "gives agents API access without giving them credentials",
+    disable_help_flag = true,
+    disable_version_flag = true,
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    max_term_width = 100,
+    after_help = FIRST_STEPS
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    global: Global,
+    /// print help
+    #[arg(short, long, global = true, action = ArgAction::Help, help_heading = "Global options")]
+    help: Option<bool>,
+    /// print the version
+    #[arg(short = 'V', long, action = ArgAction::Version)]
+    version: Option<bool>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const FIRST_STEPS: &str = "\
+examples:
+  keyward serve
+  keyward connection add github --name work
+  keyward agent add claude
+  keyward agent bind claude work
+  keyward explain https://api.github.com/user --agent claude";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// run the gateway; makes the data directory when there is none
+    Serve,
+    /// write a commented configuration and make the data directory
+    Init,
+    /// programs that use the proxy: their tokens, and what they may use
+    #[command(subcommand)]
+    Agent(agent::Command),
+    /// accounts at providers
+    #[command(subcommand)]
+    Connection(connection::Command),
+    /// services that are known
+    #[command(subcommand)]
+    Provider(provider::Command),
+    /// show what would become of a request, and what would stop it
+    Explain(explain::Args),
+    /// the certificate authority that agents must trust
+    #[command(subcommand)]
+    Ca(ca::Command),
+    /// exit 0 when the gateway is ready
+    Health,
+}
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help is an "error" of clap's with code 0; a closed pipe is no reason to fail.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match harden::process().and_then(|()| cli.run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+impl Cli {
+    fn run(self) -> Result<(), Failure> {
+        if let Command::Serve = self.command {
+            return serve::run(&self.global);
+        }
+        output::log_warnings();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::failed("cannot start", &error))?;
+        runtime.block_on(Box::pin(self.command.run(&self.global)))
+    }
+}
+
+impl Command {
+    async fn run(self, global: &Global) -> Result<(), Failure> {
+        match self {
+            Self::Serve => Ok(()),
+            Self::Init => init::run(global).await,
+            Self::Agent(command) => command.run(global).await,
+            Self::Connection(command) => command.run(global).await,
+            Self::Provider(command) => command.run(global).await,
+            Self::Explain(args) => args.run(global).await,
+            Self::Ca(command) => command.run(global).await,
+            Self::Health => health::run(global).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn secrets_have_no_place_among_the_arguments() {
+        let lines = [
+            "keyward connection add github --secret token=abc",
+            "keyward connection add github --token abc",
+            "keyward agent token add ci --token abc",
+            "keyward agent add ci --token abc",
+            "keyward agent token add ci --token-stdin abc",
+        ];
+        for line in lines {
+            assert_eq!(parse(line).unwrap_err().kind(), ErrorKind::UnknownArgument, "{line}");
+        }
+    }
+
+    #[test]
+    fn usage_errors_have_exit_code_2() {
+        for line in ["keyward frobnicate", "keyward agent add", "keyward explain", "keyward --nope"]
+        {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn global_options_are_taken_before_and_after_the_command() {
+        for line in ["keyward --json agent list", "keyward agent list --json --data d"] {
+            assert!(parse(line).unwrap().global.json, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_help_text_is_short_and_in_lower_case() {
+        fn check(command: &clap::Command) {
+            let texts = command.get_arguments().filter_map(|argument| argument.get_help());
+            for text in texts.chain(command.get_about()).map(ToString::to_string) {
+                let first = text.chars().next().unwrap();
+                assert!(!first.is_uppercase() && !text.ends_with('.'), "{text}");
+                assert!(text.len() <= 80, "{text}");
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

@@ -1,0 +1,161 @@
+//! `keyward provider`: the services that are known, what their forms ask for, and whether a file
+//! of one's own is right.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use super::client::{Client, segment};
+use super::failure::{Exit, Failure};
+use super::output;
+use super::settings::Global;
+use super::table::{Table, fields};
+use crate::admin::wire::{AuthView, FieldView, ProviderView};
+use crate::provider::{Catalogue, check};
+
+/// No provider file is as long as this.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// list them
+    List {
+        /// part of an id, a name or a category
+        #[arg(long, value_name = "TEXT")]
+        q: Option<String>,
+    },
+    /// show hosts, ways to authenticate and the fields they ask for
+    Show {
+        /// its id
+        provider: String,
+    },
+    /// read a provider file and tell what is wrong with it
+    Check {
+        /// one provider, a list of them, or a map with `providers:`
+        file: PathBuf,
+    },
+}
+
+impl Command {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        match self {
+            Self::List { q } => {
+                let client = Client::open(global).await?;
+                let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
+                let all = client.list("/api/v1/providers", &query).await?;
+                output::show(global.json, &all, |all| list(&all.items))
+            }
+            Self::Show { provider } => {
+                let client = Client::open(global).await?;
+                let provider = of(&client, &provider).await?;
+                output::show(global.json, &provider, show)
+            }
+            Self::Check { file } => check_file(global, &file),
+        }
+    }
+}
+
+/// A provider by id.
+pub(crate) async fn of(client: &Client, id: &str) -> Result<ProviderView, Failure> {
+    client.get(&format!("/api/v1/providers/{}", segment(id))).await
+}
+
+/// Reads the file as the gateway would. Needs no gateway and no store.
+fn check_file(global: &Global, path: &std::path::Path) -> Result<(), Failure> {
+    let name = path.display().to_string();
+    let failed = |error: std::io::Error| Failure::failed(&name, &error);
+    let bytes = std::fs::metadata(path).map_err(failed)?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(Failure::new(Exit::Failed, format!("{name} is longer than 1 MiB")));
+    }
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let found = check::file(&name, &text, &Catalogue::built_in());
+    let found = found
+        .map_err(|problems| Failure::several(problems.iter().map(ToString::to_string).collect()))?;
+    let found: Vec<_> = found.iter().map(ProviderView::from).collect();
+    output::show(global.json, &found, |found| {
+        found.iter().map(|provider| format!("{} is right\n", provider.id)).collect()
+    })
+}
+
+fn list(providers: &[ProviderView]) -> String {
+    let mut table = Table::new(["ID", "NAME", "CATEGORY", "AUTH", "HOSTS"]);
+    for provider in providers {
+        let auth: Vec<_> = provider.auth.iter().map(|auth| auth.id.as_str()).collect();
+        table.row([
+            provider.id.clone(),
+            provider.name.clone(),
+            provider.category.clone().unwrap_or_default(),
+            auth.join(", "),
+            provider.hosts.join(", "),
+        ]);
+    }
+    table.render("no providers", output::colours())
+}
+
+fn show(provider: &ProviderView) -> String {
+    let mut text = fields(&[
+        ("id", provider.id.clone()),
+        ("name", provider.name.clone()),
+        ("category", provider.category.clone().unwrap_or_default()),
+        ("hosts", provider.hosts.join(", ")),
+        ("get a key", provider.key_url.clone().unwrap_or_default()),
+        ("docs", provider.docs_url.clone().unwrap_or_default()),
+    ]);
+    for variable in &provider.variables {
+        let about = variable.help.as_ref().unwrap_or(&variable.label);
+        let example = variable.example.as_ref().map(|example| format!(" (such as {example})"));
+        let (name, example) = (&variable.name, example.unwrap_or_default());
+        text.push_str(&format!("\n--var {name}=…\n  {about}{example}\n"));
+    }
+    for auth in &provider.auth {
+        text.push_str(&form(auth));
+    }
+    text
+}
+
+fn form(auth: &AuthView) -> String {
+    let later = if auth.supported { "" } else { " (not supported yet)" };
+    let mut text = format!("\n--auth {}\n  {}{later}\n", auth.id, auth.label);
+    let asked = |field: &FieldView| {
+        let kind = if field.secret { "secret" } else { "text" };
+        let optional = if field.optional { ", optional" } else { "" };
+        format!("  {} ({kind}{optional}): {}\n", field.name, field.label)
+    };
+    text.extend(auth.fields.iter().map(asked));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn provider() -> ProviderView {
+        serde_json::from_value(serde_json::json!({
+            "id": "shop", "name": "Shop", "category": null, "hosts": ["{shop}.example.com"],
+            "variables": [{
+                "name": "shop", "kind": "label", "label": "Shop", "help": null,
+                "example": "acme", "default": null, "choices": [],
+            }],
+            "auth": [
+                {"id": "key", "kind": "api_key", "label": "Key", "note": null, "supported": true,
+                 "fields": [{"name": "api_key", "label": "API key", "help": null, "secret": true,
+                             "optional": false, "env": []}]},
+                {"id": "oauth", "kind": "oauth2", "label": "OAuth", "note": null,
+                 "supported": false, "fields": []},
+            ],
+            "docs_url": null, "key_url": "https://example.com/keys",
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_provider_is_shown_with_its_forms() {
+        insta::assert_snapshot!(show(&provider()));
+    }
+
+    #[test]
+    fn providers_are_listed_in_a_table() {
+        insta::assert_snapshot!(list(&[provider()]));
+    }
+}

@@ -1,0 +1,132 @@
+//! Reading secrets from people: a prompt without echo, standard input, a file. Never an argument,
+//! which every process of the machine can read (SECURITY PR1).
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::path::Path;
+
+use serde::{Serialize, Serializer};
+use zeroize::Zeroizing;
+
+use super::failure::Failure;
+
+/// Longest secret that is read: the API takes bodies of this size.
+const SECRET_BYTES_MAX: usize = 1024 * 1024;
+
+/// A secret on its way into a request. Wiped when dropped; `Debug` shows nothing.
+#[derive(Clone)]
+pub(crate) struct Typed(Zeroizing<String>);
+
+impl Typed {
+    /// All of standard input, without one line end.
+    pub(crate) fn from_stdin() -> Result<Self, Failure> {
+        Self::read(io::stdin().lock(), "standard input")
+    }
+
+    /// All of a file, without one line end.
+    pub(crate) fn from_file(path: &Path) -> Result<Self, Failure> {
+        let name = path.display().to_string();
+        let file = File::open(path).map_err(|error| Failure::failed(&name, &error))?;
+        Self::read(file, &name)
+    }
+
+    /// From the terminal, without echo.
+    pub(crate) fn from_prompt(label: &str) -> Result<Self, Failure> {
+        let typed = rpassword::prompt_password(format!("{label}: "));
+        let typed = typed.map_err(|error| Failure::failed("cannot read from the terminal", &error));
+        Self::filled(Zeroizing::new(typed?), label)
+    }
+
+    fn read(from: impl Read, name: &str) -> Result<Self, Failure> {
+        // One byte more than allowed tells a secret that is too long from one that just fits; the
+        // buffer never grows, so that no copy is left behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX + 2));
+        let limit = SECRET_BYTES_MAX as u64 + 1;
+        from.take(limit).read_to_end(&mut bytes).map_err(|error| Failure::failed(name, &error))?;
+        if bytes.len() > SECRET_BYTES_MAX {
+            return Err(Failure::usage(format!("{name} is longer than 1 MiB")));
+        }
+        let text = std::str::from_utf8(&bytes);
+        let text = text.map_err(|_| Failure::usage(format!("{name} is not UTF-8")))?;
+        let text = text.strip_suffix('\n').unwrap_or(text);
+        let text = text.strip_suffix('\r').unwrap_or(text);
+        Self::filled(Zeroizing::new(text.to_owned()), name)
+    }
+
+    fn filled(text: Zeroizing<String>, name: &str) -> Result<Self, Failure> {
+        match text.is_empty() {
+            true => Err(Failure::usage(format!("{name} is empty"))),
+            false => Ok(Self(text)),
+        }
+    }
+}
+
+impl From<String> for Typed {
+    /// A value that is no secret, but travels beside some.
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+}
+
+impl Serialize for Typed {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Typed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Typed(…)")
+    }
+}
+
+/// Whether someone can be asked: both ends of the dialogue are a terminal.
+pub(crate) fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks for what is no secret, with echo.
+pub(crate) fn ask(label: &str) -> Result<String, Failure> {
+    use std::io::Write;
+    let failed = |error: io::Error| Failure::failed("cannot read from the terminal", &error);
+    let mut prompt = io::stderr().lock();
+    write!(prompt, "{label}: ").and_then(|()| prompt.flush()).map_err(failed)?;
+    let mut line = String::new();
+    io::stdin().read_line(&mut line).map_err(failed)?;
+    match line.trim() {
+        "" => Err(Failure::usage(format!("{label} is empty"))),
+        text => Ok(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Result<String, Failure> {
+        Typed::read(bytes, "input").map(|typed| typed.0.to_string())
+    }
+
+    #[test]
+    fn what_cannot_be_a_secret_is_refused() {
+        for bad in [b"".as_slice(), b"\n", b"\r\n", b"\xff\xfe"] {
+            assert!(read(bad).is_err(), "{bad:?}");
+        }
+        assert!(read(&vec![b'x'; SECRET_BYTES_MAX + 1]).is_err());
+        assert!(read(&vec![b'x'; SECRET_BYTES_MAX]).is_ok());
+    }
+
+    #[test]
+    fn one_line_end_is_taken_off_and_nothing_else() {
+        let table = [("s", "s"), ("s\n", "s"), ("s\r\n", "s"), ("s\n\n", "s\n"), (" s ", " s ")];
+        for (given, kept) in table {
+            assert_eq!(read(given.as_bytes()).unwrap(), kept, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_nothing() {
+        assert_eq!(format!("{:?}", Typed::from("canary".to_owned())), "Typed(…)");
+    }
+}

@@ -1,0 +1,277 @@
+//! `connections:`: declared ones. Each is checked against its provider: the auth method, the fields
+//! it wants, which of them are secret, and the variables of its hosts.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_yaml::Value;
+
+use super::names;
+use super::reading::Reading;
+use super::secret::SecretSource;
+use super::source;
+use crate::base::id::OrgId;
+use crate::base::secret::Secret;
+use crate::provider::decode::nearest;
+use crate::provider::document::{item_of, key_of};
+use crate::provider::{AuthMethod, Catalogue, Field, FormError, Provider};
+
+/// A connection of the configuration.
+#[derive(Clone, Debug)]
+pub struct DeclaredConnection {
+    /// Its name, unique in its org.
+    pub name: String,
+    /// Its org.
+    pub org: OrgId,
+    /// Its provider's id, which the catalogue has.
+    pub provider: String,
+    /// The auth method's id, which the provider has; `None`: its first.
+    pub auth: Option<String>,
+    /// Fields by name, all that the auth method requires.
+    pub fields: BTreeMap<String, SecretSource>,
+    /// Variables of the provider's hosts.
+    pub variables: BTreeMap<String, String>,
+    /// Such as `production`.
+    pub environment: Option<String>,
+    /// Where it stands, for errors: `keyward.yaml:12: connections[0]`.
+    pub place: String,
+}
+
+/// What connections are checked against.
+pub(super) struct Providers<'a> {
+    /// All that are sound.
+    pub(super) catalogue: &'a Catalogue,
+    /// Ids that `providers:` defines, sound or not.
+    pub(super) declared: Vec<&'a str>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConnectionText {
+    #[serde(default)]
+    name: String,
+    org: Option<String>,
+    provider: Option<String>,
+    auth: Option<String>,
+    #[serde(default)]
+    fields: BTreeMap<String, Value>,
+    #[serde(default)]
+    variables: BTreeMap<String, String>,
+    environment: Option<String>,
+    app: Option<Value>,
+    settings: Option<Value>,
+}
+
+/// A connection under check.
+struct Check<'a> {
+    path: &'a str,
+    provider: &'a Provider,
+    auth: &'a AuthMethod,
+}
+
+/// Reads `connections:`.
+pub(super) fn connections(
+    value: Option<&Value>,
+    providers: &Providers<'_>,
+    reading: &mut Reading<'_>,
+) -> Vec<DeclaredConnection> {
+    let mut found: Vec<DeclaredConnection> = Vec::new();
+    for (index, item) in reading.items(value, "connections").iter().enumerate() {
+        let path = item_of("connections", index);
+        let Some(text) = reading.section::<ConnectionText>(Some(item), &path) else { continue };
+        let earlier = found.iter().map(|connection| connection.name.as_str());
+        names::unique(&text.name, earlier, &path, reading);
+        found.push(connection(text, &path, providers, reading));
+    }
+    found
+}
+
+fn connection(
+    text: ConnectionText,
+    path: &str,
+    providers: &Providers<'_>,
+    reading: &mut Reading<'_>,
+) -> DeclaredConnection {
+    names::plain(&text.name, path, reading);
+    names::environment(text.environment.as_deref(), path, reading);
+    reading.later(text.app.as_ref(), &key_of(path, "app"));
+    reading.later(text.settings.as_ref(), &key_of(path, "settings"));
+    let org = reading.org(text.org.as_deref(), &key_of(path, "org"));
+    let id = reading.required(text.provider, "provider", path);
+    let mut fields = BTreeMap::new();
+    if let Some(provider) = provider(&id, path, providers, reading)
+        && let Some(auth) = auth(text.auth.as_deref(), path, provider, reading)
+    {
+        let check = Check { path, provider, auth };
+        check.variables(&text.variables, reading);
+        fields = check.fields(&text.fields, reading);
+    }
+    DeclaredConnection {
+        name: text.name,
+        org,
+        provider: id,
+        auth: text.auth,
+        fields,
+        variables: text.variables,
+        environment: text.environment,
+        place: reading.place(path),
+    }
+}
+
+fn provider<'a>(
+    id: &str,
+    path: &str,
+    providers: &Providers<'a>,
+    reading: &mut Reading<'_>,
+) -> Option<&'a Provider> {
+    let known = providers.catalogue.get(id);
+    // One that is defined and wrong has its own problems reported.
+    if known.is_none() && !id.is_empty() && !providers.declared.contains(&id) {
+        let ids = providers.catalogue.all().map(|provider| &*provider.id);
+        let remedy = match nearest(id, ids.chain(providers.declared.iter().copied())) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "define it under `providers:`, or see `keyward provider list`".into(),
+        };
+        let message = format!("there is no provider `{id}`");
+        reading.problems.add(&key_of(path, "provider"), message, remedy);
+    }
+    known.map(|provider| &**provider)
+}
+
+fn auth<'a>(
+    id: Option<&str>,
+    path: &str,
+    provider: &'a Provider,
+    reading: &mut Reading<'_>,
+) -> Option<&'a AuthMethod> {
+    let at = key_of(path, "auth");
+    let Some(auth) = provider.auth(id) else {
+        let ids: Vec<&str> = provider.auth.iter().map(|auth| auth.id.as_str()).collect();
+        let id = id.unwrap_or_default();
+        let remedy = match nearest(id, ids.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("write {}", ids.join(" or ")),
+        };
+        let message = format!("provider `{}` has no auth method `{id}`", provider.id);
+        reading.problems.add(&at, message, remedy);
+        return None;
+    };
+    if let Some(later) = auth.later {
+        let message =
+            format!("auth method `{}` needs {later}, which is not supported yet", auth.id);
+        reading.problems.add(&at, message, "choose another auth method");
+        return None;
+    }
+    Some(auth)
+}
+
+impl Check<'_> {
+    fn at(&self, section: &str, key: &str) -> String {
+        key_of(&key_of(self.path, section), key)
+    }
+
+    fn variables(&self, given: &BTreeMap<String, String>, reading: &mut Reading<'_>) {
+        let before = reading.problems.count();
+        for (name, value) in given {
+            let at = self.at("variables", name);
+            match self.provider.variable(name).map(|variable| variable.accept(value)) {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => reading.problems.add(&at, error, ""),
+                None => {
+                    let known = self.provider.variables.iter().map(|known| known.name.as_str());
+                    let message =
+                        format!("provider `{}` has no variable `{name}`", self.provider.id);
+                    reading.problems.add(&at, message, suggestion(name, known));
+                }
+            }
+        }
+        if reading.problems.count() > before {
+            return;
+        }
+        match self.provider.instantiate(self.auth, given) {
+            Ok(_) => {}
+            Err(FormError::Missing { name, .. }) => {
+                let message = format!("variable `{name}` is missing");
+                let remedy = format!("add `variables: {{ {name}: … }}`");
+                reading.problems.add(&key_of(self.path, "variables"), message, remedy);
+            }
+            Err(error) => reading.problems.add(&key_of(self.path, "variables"), error, ""),
+        }
+    }
+
+    fn fields(
+        &self,
+        given: &BTreeMap<String, Value>,
+        reading: &mut Reading<'_>,
+    ) -> BTreeMap<String, SecretSource> {
+        let mut found = BTreeMap::new();
+        for (name, value) in given {
+            let at = self.at("fields", name);
+            match self.auth.field(name) {
+                Some(field) => {
+                    let source = self.field(field, value, &at, reading);
+                    found.extend(source.map(|source| (name.clone(), source)));
+                }
+                // `fields: { SECRET }` reads as a key without a value.
+                None if value.is_null() => {
+                    let remedy = "write `fields: { NAME: { env: VARIABLE } }`";
+                    let path = key_of(self.path, "fields");
+                    reading.problems.add(&path, "a field has no value", remedy);
+                }
+                None => {
+                    let known = self.auth.fields.iter().map(|known| known.name.as_str());
+                    let message = format!("auth method `{}` has no such field", self.auth.id);
+                    reading.problems.add(&at, message, suggestion(name, known));
+                }
+            }
+        }
+        for field in &self.auth.fields {
+            if !field.optional && !given.contains_key(&field.name) {
+                let message = format!("field `{}` is missing", field.name);
+                let remedy = match field.secret {
+                    true => format!("add `fields: {{ {}: {{ env: NAME }} }}`", field.name),
+                    false => format!("add `fields: {{ {}: … }}`", field.name),
+                };
+                reading.problems.add(&key_of(self.path, "fields"), message, remedy);
+            }
+        }
+        found
+    }
+
+    fn field(
+        &self,
+        field: &Field,
+        value: &Value,
+        path: &str,
+        reading: &mut Reading<'_>,
+    ) -> Option<SecretSource> {
+        let source = match value {
+            Value::String(text) if !field.secret && !text.is_empty() => {
+                SecretSource::Inline(Secret::from(text.clone()))
+            }
+            Value::Number(_) | Value::Bool(_) if !field.secret => {
+                reading.problems.add(path, "this is not text", "put it in quotes");
+                return None;
+            }
+            _ => source::secret(value, path, reading)?,
+        };
+        if let (Some(text), Some(shape)) = (value.as_str(), &field.pattern)
+            && !shape.matches(text)
+        {
+            let message = format!("this does not look like a `{}`", field.name);
+            reading.problems.add(path, message, "copy it again, whole");
+        }
+        Some(source)
+    }
+}
+
+/// What to write instead of an unknown `word`.
+fn suggestion<'a>(word: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    match nearest(word, known.clone()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => match known.collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => "remove it: there is none".into(),
+            known => format!("known here: {known}"),
+        },
+    }
+}

@@ -1,0 +1,127 @@
+//! Where the configuration is: the data directory, the file, and the variables laid over it. Never
+//! the current directory: a cloned repository must not configure us.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_yaml::Value;
+
+use super::environment::{Environment, Variable};
+use super::reading::Folders;
+use super::{Config, ConfigError, parse};
+use crate::provider::document::{Document, Problem, scalar};
+
+/// Begins every variable that is laid over the file.
+const PREFIX: &str = "KEYWARD__";
+
+/// In the data directory.
+const FILE: &str = "keyward.yaml";
+
+/// `--data`, `$KEYWARD_DATA`, `/var/lib/keyward` as root, else `$XDG_DATA_HOME/keyward` or
+/// `~/.local/share/keyward`; absolute.
+pub(super) fn data_dir(
+    data: Option<&Path>,
+    environment: &Environment,
+) -> Result<PathBuf, ConfigError> {
+    if let Some(given) = data.map(Path::to_owned).or_else(|| environment.path("KEYWARD_DATA")) {
+        return absolute(&given);
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/keyward"));
+    }
+    // A relative one is to be ignored: XDG Base Directory Specification, "Basics".
+    let xdg = environment.path("XDG_DATA_HOME").filter(|path| path.is_absolute());
+    let home = || environment.path("HOME").map(|home| home.join(".local/share"));
+    let share = xdg.or_else(home).ok_or(ConfigError::NoHome)?;
+    absolute(&share.join("keyward"))
+}
+
+/// Finds and reads everything.
+pub(super) fn load(
+    config: Option<&Path>,
+    data: Option<&Path>,
+    environment: &Environment,
+) -> Result<Config, ConfigError> {
+    let data = data_dir(data, environment)?;
+    let named = config.map(Path::to_owned).or_else(|| environment.path("KEYWARD_CONFIG"));
+    let path = absolute(named.as_deref().unwrap_or(&data.join(FILE)))?;
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(source) => return Err(ConfigError::Unreadable { path, source }),
+    };
+    let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+    let folders = Folders { config: folder, data };
+    read(&text, &path, folders, environment).map_err(ConfigError::Problems)
+}
+
+/// Reads a text that stands in `file`, and the variables.
+pub(super) fn read(
+    text: &str,
+    file: &Path,
+    folders: Folders,
+    environment: &Environment,
+) -> Result<Config, Vec<Problem>> {
+    let name = file.display().to_string();
+    let (mut document, mut problems) = match Document::parse(&name, text) {
+        Ok(document) => (document, Vec::new()),
+        Err(problems) => (Document::parse(&name, "")?, problems),
+    };
+    for variable in environment.beginning_with(PREFIX) {
+        problems.extend(lay_over(&mut document, variable).err().into_iter().flatten());
+    }
+    match problems.is_empty() {
+        true => parse::config(&document, folders, environment.clone()),
+        // Half a document would only yield problems that are none.
+        false => Err(problems),
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
+    std::path::absolute(path)
+        .map_err(|source| ConfigError::Unreadable { path: path.into(), source })
+}
+
+/// Lays `KEYWARD__LOG__LEVEL` over `log.level`. Lists and maps are given as YAML flow text.
+fn lay_over(document: &mut Document, variable: Variable) -> Result<(), Vec<Problem>> {
+    let name = &variable.name;
+    let keys: Vec<String> = name[PREFIX.len()..].split("__").map(str::to_ascii_lowercase).collect();
+    if keys.iter().any(String::is_empty) {
+        let remedy = "write `KEYWARD__SECTION__KEY`";
+        return Err(problem(name, "", "the name does not name a key", remedy));
+    }
+    let path = keys.join(".");
+    let Some(text) = variable.value else {
+        return Err(problem(name, &path, "the value is not UTF-8", "correct it"));
+    };
+    let value = value(name, &path, &text)?;
+    match document.lay_over(name, &keys, &value) {
+        true => Ok(()),
+        false => {
+            let remedy = "set the key above it, whole, as `[…]` or `{…}`";
+            Err(problem(name, &path, "the name does not lead through maps", remedy))
+        }
+    }
+}
+
+fn value(variable: &str, path: &str, text: &str) -> Result<Value, Vec<Problem>> {
+    if !text.trim_start().starts_with(['[', '{']) {
+        return Ok(scalar(text));
+    }
+    let parsed = Document::parse(variable, text).map_err(|problems| {
+        let found = |it: Problem| problem(variable, path, &it.message, &it.remedy);
+        problems.into_iter().flat_map(found).collect::<Vec<_>>()
+    })?;
+    Ok(parsed.root().clone())
+}
+
+fn problem(variable: &str, path: &str, message: &str, remedy: &str) -> Vec<Problem> {
+    vec![Problem {
+        origin: format!("environment variable {variable}"),
+        line: None,
+        path: path.into(),
+        message: message.into(),
+        remedy: remedy.into(),
+    }]
+}

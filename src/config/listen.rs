@@ -1,0 +1,172 @@
+//! `listen:` and `public_url:`: where Keyward is reached.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde_yaml::Value;
+
+use super::reading::Reading;
+use crate::base::host::{Scheme, Target};
+use crate::provider::document::item_of;
+
+/// The ports of a fresh install.
+const PROXY_PORT: u16 = 8080;
+const ADMIN_PORT: u16 = 8081;
+
+/// `sun_path` is 108 bytes with its NUL on Linux, 104 elsewhere.
+const SOCKET_PATH_BYTES_MAX: usize = 103;
+
+/// The listeners.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Listen {
+    /// For agents; never empty.
+    pub proxy: Vec<ListenAt>,
+    /// For the admin API.
+    pub admin: SocketAddr,
+}
+
+/// An address to listen at.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ListenAt {
+    /// TCP; port 0 is any free one.
+    Tcp(SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListenText {
+    proxy: Option<Value>,
+    admin: Option<String>,
+    agents: Option<Value>,
+    admin_tls: Option<Value>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Self {
+            proxy: vec![ListenAt::Tcp(SocketAddr::new(loopback, PROXY_PORT))],
+            admin: SocketAddr::new(loopback, ADMIN_PORT),
+        }
+    }
+}
+
+impl fmt::Display for ListenAt {
+    /// `127.0.0.1:8080` or `unix:/run/keyward.sock`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(addr) => addr.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Reads `listen:`.
+pub(super) fn listen(value: Option<&Value>, reading: &mut Reading<'_>) -> Listen {
+    let mut listen = Listen::default();
+    let Some(text) = reading.section::<ListenText>(value, "listen") else { return listen };
+    reading.later(text.agents.as_ref(), "listen.agents");
+    reading.later(text.admin_tls.as_ref(), "listen.admin_tls");
+    if let Some(admin) = &text.admin {
+        listen.admin = tcp(admin, "listen.admin", reading).unwrap_or(listen.admin);
+    }
+    if let Some(proxy) = &text.proxy {
+        listen.proxy = proxies(proxy, reading);
+    }
+    clashes(&listen, reading);
+    listen
+}
+
+fn proxies(value: &Value, reading: &mut Reading<'_>) -> Vec<ListenAt> {
+    let path = "listen.proxy";
+    let Value::Sequence(items) = value else {
+        return proxy(value, path, reading).into_iter().collect();
+    };
+    if items.is_empty() {
+        reading.problems.add(path, "there is no listener for agents", "name at least one");
+    }
+    let read = |(index, item)| proxy(item, &item_of(path, index), reading);
+    items.iter().enumerate().filter_map(read).collect()
+}
+
+fn proxy(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<ListenAt> {
+    let Some(text) = value.as_str() else {
+        let remedy = "write `127.0.0.1:8080` or `unix:/run/keyward.sock`";
+        reading.problems.add(path, "this is not an address", remedy);
+        return None;
+    };
+    let Some(socket) = text.strip_prefix("unix:") else {
+        return tcp(text, path, reading).map(ListenAt::Tcp);
+    };
+    let socket = reading.state(socket, path)?;
+    if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+        let message = format!("a socket's path has at most {SOCKET_PATH_BYTES_MAX} bytes");
+        reading.problems.add(
+            path,
+            message,
+            "choose a shorter one, such as `unix:/run/keyward.sock`",
+        );
+        return None;
+    }
+    Some(ListenAt::Unix(socket))
+}
+
+fn tcp(text: &str, path: &str, reading: &mut Reading<'_>) -> Option<SocketAddr> {
+    let addr = text.parse().ok();
+    if addr.is_none() {
+        let message = format!("`{text}` is not an address with a port");
+        reading.problems.add(path, message, "write numbers, such as `127.0.0.1:8080`");
+    }
+    addr
+}
+
+/// Two listeners at one place: the second could not be opened.
+fn clashes(listen: &Listen, reading: &mut Reading<'_>) {
+    for (index, at) in listen.proxy.iter().enumerate() {
+        if listen.proxy[..index].iter().any(|other| at.clashes(other)) {
+            let message = format!("two listeners are at {at}");
+            reading.problems.add("listen.proxy", message, "remove one");
+        }
+    }
+    let admin = ListenAt::Tcp(listen.admin);
+    if let Some(at) = listen.proxy.iter().find(|at| at.clashes(&admin)) {
+        let message = format!("the admin listener is at {at} as well");
+        reading.problems.add("listen.proxy", message, "choose another port for one of them");
+    }
+}
+
+impl ListenAt {
+    fn clashes(&self, other: &Self) -> bool {
+        let (Self::Tcp(a), Self::Tcp(b)) = (self, other) else { return self == other };
+        let any = a.ip().is_unspecified() || b.ip().is_unspecified();
+        a.port() != 0 && a.port() == b.port() && (any || a.ip() == b.ip())
+    }
+}
+
+/// Reads `public_url:`, without a slash at its end.
+pub(super) fn public_url(
+    value: Option<&Value>,
+    admin: SocketAddr,
+    reading: &mut Reading<'_>,
+) -> String {
+    let default = || format!("http://localhost:{}", admin.port());
+    let Some(url) = reading.section::<String>(value, "public_url") else { return default() };
+    if !is_base_url(&url) {
+        let remedy = "write `https://keyward.example.com`, without user, query and fragment";
+        reading.problems.add("public_url", "this is not the URL of a server", remedy);
+    }
+    url.trim_end_matches('/').to_owned()
+}
+
+fn is_base_url(url: &str) -> bool {
+    let http = url.strip_prefix("http://").map(|rest| (Scheme::Http, rest));
+    let https = || url.strip_prefix("https://").map(|rest| (Scheme::Https, rest));
+    let Some((scheme, rest)) = http.or_else(https) else { return false };
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    Target::parse(scheme, authority).is_ok()
+        && path.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#'))
+}

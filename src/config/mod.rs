@@ -1,0 +1,156 @@
+//! [`Config`]: everything that a user configures, checked. The only reader of the configuration
+//! file and of environment variables, besides the command line's own.
+//!
+//! `file.rs` finds the file and lays variables over it, `parse.rs` reads the sections, one file per
+//! group of them. Secrets are named here and read by `secret.rs` when they are needed. What names
+//! mean that only the store knows is left to `rulebook/` and `directory/`.
+
+mod agent;
+mod connection;
+mod environment;
+mod file;
+mod limits;
+mod listen;
+mod names;
+mod parse;
+mod reading;
+mod rule;
+mod secret;
+mod source;
+mod state;
+#[cfg(test)]
+mod tests;
+mod upstream;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::base::limits::Limits;
+use crate::crypto::source::KeySource;
+use crate::policy::DefaultAction;
+use crate::provider::document::Problem;
+use crate::provider::{Catalogue, Provider};
+use crate::rulebook::RuleText;
+
+pub use agent::DeclaredAgent;
+pub use connection::DeclaredConnection;
+pub use environment::Environment;
+pub use listen::{Listen, ListenAt};
+pub use secret::{SecretSource, SecretSourceError};
+pub use state::{AuditTo, CaPaths, Log, StoreChoice};
+pub use upstream::Upstream;
+
+/// The whole configuration. Every key has a default.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data directory, absolute.
+    pub data_dir: PathBuf,
+    /// The listeners.
+    pub listen: Listen,
+    /// Base of redirect URIs, without a slash at its end.
+    pub public_url: String,
+    /// Which store.
+    pub store: StoreChoice,
+    /// Master keys: the first is current, the others are for reading.
+    pub master_keys: Vec<KeySource>,
+    /// The configuration names no master key: a missing file may be created.
+    pub default_master_key: bool,
+    /// The CA's files.
+    pub ca: CaPaths,
+    /// What hosts get that nothing names.
+    pub default: DefaultAction,
+    /// How upstreams are reached.
+    pub upstream: Upstream,
+    /// Own providers, none of which has a built-in one's id.
+    pub providers: Vec<Provider>,
+    /// Declared connections.
+    pub connections: Vec<DeclaredConnection>,
+    /// Declared agents.
+    pub agents: Vec<DeclaredAgent>,
+    /// Rules, in order.
+    pub rules: Vec<RuleText>,
+    /// The bounds of the data path.
+    pub limits: Limits,
+    /// How to log.
+    pub log: Log,
+    /// Where audit records go.
+    pub audit: AuditTo,
+    /// Where [`SecretSource::Env`] looks.
+    pub environment: Environment,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Neither a home nor a choice.
+    #[error("there is no data directory: set KEYWARD_DATA or HOME, or give --data")]
+    NoHome,
+    /// The file cannot be read, or its place not be made out.
+    #[error("configuration file {path} cannot be read: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What stands in it, one problem a line: `file:line: path: message; remedy`.
+    #[error("{}", lines(.0))]
+    Problems(Vec<Problem>),
+}
+
+impl Config {
+    /// Finds and reads the configuration: `config`, else `$KEYWARD_CONFIG`, else `keyward.yaml` in
+    /// the data directory, which alone may be absent. `KEYWARD__SECTION__KEY` variables are laid
+    /// over it.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn load(config: Option<&Path>, data: Option<&Path>) -> Result<Self, ConfigError> {
+        file::load(config, data, &Environment::Process)
+    }
+
+    /// Reads a text as if it stood in `file`, with these environment variables and no others. The
+    /// data directory is `$KEYWARD_DATA` of them, else the file's folder.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn parse(
+        yaml: &str,
+        file: &Path,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<Self, Vec<Problem>> {
+        let environment = Environment::fixed(variables);
+        let config = file.parent().unwrap_or(Path::new("")).to_owned();
+        let data = environment.path("KEYWARD_DATA").unwrap_or_else(|| config.clone());
+        file::read(yaml, file, reading::Folders { config, data }, &environment)
+    }
+
+    /// The built-in providers and the configured ones.
+    pub fn catalogue(&self) -> Catalogue {
+        Catalogue::built_in().with(self.providers.iter().cloned())
+    }
+}
+
+impl ConfigError {
+    /// What is wrong in the file, when it could be read.
+    pub fn problems(&self) -> &[Problem] {
+        match self {
+            Self::Problems(problems) => problems,
+            Self::NoHome | Self::Unreadable { .. } => &[],
+        }
+    }
+}
+
+/// The data directory: `data`, `$KEYWARD_DATA`, `/var/lib/keyward` as root, else
+/// `$XDG_DATA_HOME/keyward` or `~/.local/share/keyward`; absolute.
+///
+/// # Errors
+/// When there is no home to put it in.
+pub fn data_dir(data: Option<&Path>) -> Result<PathBuf, ConfigError> {
+    file::data_dir(data, &Environment::Process)
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}

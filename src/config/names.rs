@@ -1,0 +1,82 @@
+//! Names, labels and environments of what the configuration declares. `directory/` has the last
+//! word on them; checked here as well, where the line is known.
+
+use std::collections::BTreeMap;
+
+use super::reading::Reading;
+use crate::base::agent::is_unreserved;
+use crate::provider::document::key_of;
+
+const LEN_MAX: usize = 64;
+const LABELS_MAX: usize = 64;
+
+/// Of ids and tokens: things are found by name or id, and agents by name or token, so no name may
+/// look like either.
+const TAKEN_PREFIXES: [&str; 4] = ["agt_", "con_", "kwa_", "kwp_"];
+
+/// Checks an agent's name, which is empty when it is missing: it stands in a proxy URL.
+pub(super) fn agent(name: &str, path: &str, reading: &mut Reading<'_>) {
+    named(name, is_unreserved(name), path, reading);
+}
+
+/// Checks a connection's or a rule's name: it stands in a header field, in audit and in paths.
+pub(super) fn plain(name: &str, path: &str, reading: &mut Reading<'_>) {
+    named(name, is_unreserved(name) && !name.contains('~'), path, reading);
+}
+
+fn named(name: &str, is_plain: bool, path: &str, reading: &mut Reading<'_>) {
+    let at = key_of(path, "name");
+    if name.is_empty() {
+        reading.problems.add(path, "`name` is missing", "add `name:`");
+    } else if !is_plain || name.len() > LEN_MAX || name.bytes().all(|b| b == b'.') {
+        let remedy = "write 1 to 64 letters, digits or `-_.`";
+        reading.problems.add(&at, "this is not a name", remedy);
+    } else if TAKEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+        reading.problems.add(
+            &at,
+            "the name looks like an id or a token",
+            "choose another beginning",
+        );
+    }
+}
+
+/// Checks that no earlier one has the name.
+pub(super) fn unique<'a>(
+    name: &str,
+    mut earlier: impl Iterator<Item = &'a str>,
+    path: &str,
+    reading: &mut Reading<'_>,
+) {
+    if !name.is_empty() && earlier.any(|other| other == name) {
+        let message = format!("the name `{name}` is used twice");
+        reading.problems.add(&key_of(path, "name"), message, "rename or remove one");
+    }
+}
+
+/// Checks an environment.
+pub(super) fn environment(environment: Option<&str>, path: &str, reading: &mut Reading<'_>) {
+    if environment.is_some_and(|text| !is_label(text)) {
+        let remedy = "write 1 to 64 bytes, such as `production`";
+        reading.problems.add(&key_of(path, "environment"), "this is not an environment", remedy);
+    }
+}
+
+/// Checks labels.
+pub(super) fn labels(labels: &BTreeMap<String, String>, path: &str, reading: &mut Reading<'_>) {
+    if labels.len() > LABELS_MAX {
+        let message = format!("there are more than {LABELS_MAX} labels");
+        reading.problems.add(&key_of(path, "labels"), message, "keep the useful ones");
+    }
+    for (key, value) in labels {
+        if !is_label(key) || !is_label(value) {
+            let at = key_of(&key_of(path, "labels"), key);
+            let remedy = "write 1 to 64 bytes on each side";
+            reading.problems.add(&at, "this is not a label", remedy);
+        }
+    }
+}
+
+/// Printable: they are shown in tables and logs.
+fn is_label(text: &str) -> bool {
+    (1..=LEN_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
+}

@@ -1,0 +1,117 @@
+//! [`Reading`]: what the readers of all sections share: the document, the problems so far, and the
+//! folders that relative paths begin at.
+
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+use serde_yaml::Value;
+
+use crate::base::id::OrgId;
+use crate::provider::decode::decode;
+use crate::provider::document::{Document, Problems};
+
+/// Where relative paths begin.
+#[derive(Clone, Debug)]
+pub(super) struct Folders {
+    /// The configuration file's folder: for what is read.
+    pub(super) config: PathBuf,
+    /// The data directory: for what is written.
+    pub(super) data: PathBuf,
+}
+
+/// A configuration being read.
+#[derive(Debug)]
+pub(super) struct Reading<'d> {
+    pub(super) folders: Folders,
+    /// `insecure_inline: true`.
+    pub(super) inline: bool,
+    pub(super) problems: Problems<'d>,
+    document: &'d Document,
+}
+
+impl<'d> Reading<'d> {
+    pub(super) fn new(document: &'d Document, folders: Folders) -> Self {
+        Self { folders, inline: false, problems: document.problems(), document }
+    }
+
+    /// Decodes a section; nothing when it is absent or wrong.
+    pub(super) fn section<T: DeserializeOwned>(
+        &mut self,
+        value: Option<&Value>,
+        path: &str,
+    ) -> Option<T> {
+        decode(value?, path, &mut self.problems)
+    }
+
+    /// A list section, item by item; items with problems are left out, and each keeps its index.
+    pub(super) fn items<'v>(&mut self, value: Option<&'v Value>, path: &str) -> &'v [Value] {
+        match value {
+            None => &[],
+            Some(Value::Sequence(items)) => items,
+            Some(_) => {
+                self.problems.add(path, "this is not a list", "write `- …` items");
+                &[]
+            }
+        }
+    }
+
+    /// Refuses a key whose feature comes later.
+    pub(super) fn later(&mut self, value: Option<&Value>, path: &str) {
+        if value.is_some() {
+            let key = path.rsplit('.').next().unwrap_or(path);
+            let message = format!("`{key}` is not supported yet");
+            self.problems.add(path, message, "remove it");
+        }
+    }
+
+    /// A key that must be there; empty when it is not.
+    pub(super) fn required(&mut self, text: Option<String>, key: &str, path: &str) -> String {
+        if text.is_none() {
+            let remedy = format!("add `{key}:`");
+            self.problems.add(path, format!("`{key}` is missing"), remedy);
+        }
+        text.unwrap_or_default()
+    }
+
+    /// The organisation; only the default one exists yet.
+    pub(super) fn org(&mut self, org: Option<&str>, path: &str) -> OrgId {
+        if org.is_some_and(|org| org != "default") {
+            let remedy = "leave `org` out, or write `default`";
+            self.problems.add(path, "other organisations are not supported yet", remedy);
+        }
+        OrgId::default_org()
+    }
+
+    /// A path that is read, relative to the configuration file's folder.
+    pub(super) fn input(&mut self, text: &str, path: &str) -> Option<PathBuf> {
+        self.is_path(text, path).then(|| self.folders.config.join(text))
+    }
+
+    /// A path that is written, relative to the data directory.
+    pub(super) fn state(&mut self, text: &str, path: &str) -> Option<PathBuf> {
+        self.is_path(text, path).then(|| self.folders.data.join(text))
+    }
+
+    fn is_path(&mut self, text: &str, path: &str) -> bool {
+        if text.is_empty() {
+            self.problems.add(path, "the path is empty", "name a file");
+        } else if text == "~" || text.starts_with("~/") {
+            self.problems.add(path, "`~` is not expanded", "write the whole path");
+        } else if text.contains('\0') {
+            self.problems.add(path, "the path holds a NUL", "name a file");
+        } else {
+            return true;
+        }
+        false
+    }
+
+    /// Where something stands, for later errors: `keyward.yaml:12: rules[0]`.
+    pub(super) fn place(&self, path: &str) -> String {
+        format!("{}: {path}", self.document.origin(path))
+    }
+
+    /// A default below the data directory.
+    pub(super) fn default_state(&self, path: &str) -> PathBuf {
+        self.folders.data.join(path)
+    }
+}

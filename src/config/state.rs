@@ -1,0 +1,149 @@
+//! `store:`, `ca:`, `audit:` and `log:`: what Keyward writes, and where.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde_yaml::Value;
+
+use super::reading::Reading;
+use crate::observe::log::{Format, Level};
+
+/// Which store.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum StoreChoice {
+    /// The embedded one.
+    Sled {
+        /// Its directory.
+        path: PathBuf,
+    },
+    /// Gone with the process; for tests.
+    Memory,
+}
+
+/// The files of the CA; made when both are absent.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CaPaths {
+    /// The certificate.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// Where audit records go.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AuditTo {
+    /// The file.
+    pub file: PathBuf,
+    /// Repeated on standard output.
+    pub stdout: bool,
+}
+
+/// How Keyward logs.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// How lines look.
+    pub format: Format,
+    /// The lowest level shown.
+    pub level: Level,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoreText {
+    sled: Option<SledText>,
+    memory: Option<MemoryText>,
+    postgres: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SledText {
+    path: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MemoryText {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CaText {
+    cert: Option<String>,
+    key: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuditText {
+    file: Option<String>,
+    #[serde(default)]
+    stdout: bool,
+}
+
+/// Reads `store:`.
+pub(super) fn store(value: Option<&Value>, reading: &mut Reading<'_>) -> StoreChoice {
+    let default = StoreChoice::Sled { path: reading.default_state("store") };
+    let Some(text) = reading.section::<StoreText>(value, "store") else { return default };
+    let choice = match text {
+        StoreText { postgres: postgres @ Some(_), .. } => {
+            reading.later(postgres.as_ref(), "store.postgres");
+            None
+        }
+        StoreText { sled: Some(sled), memory: None, .. } => {
+            sled_path(sled, reading).map(|path| StoreChoice::Sled { path })
+        }
+        StoreText { sled: None, memory: Some(MemoryText {}), .. } => Some(StoreChoice::Memory),
+        _ => {
+            let remedy = "write `{ sled: { path: store } }` or `{ memory: {} }`";
+            reading.problems.add("store", "this does not name one store", remedy);
+            None
+        }
+    };
+    choice.unwrap_or(default)
+}
+
+fn sled_path(text: SledText, reading: &mut Reading<'_>) -> Option<PathBuf> {
+    reading.state(text.path.as_deref().unwrap_or("store"), "store.sled.path")
+}
+
+/// Reads `ca:`.
+pub(super) fn ca(value: Option<&Value>, reading: &mut Reading<'_>) -> CaPaths {
+    let mut paths = CaPaths {
+        cert: reading.default_state("ca/ca.pem"),
+        key: reading.default_state("ca/ca.key"),
+    };
+    let Some(text) = reading.section::<CaText>(value, "ca") else { return paths };
+    if text.cert.is_some() != text.key.is_some() {
+        let remedy = "name `cert` and `key`, or leave both out";
+        reading.problems.add("ca", "a certificate and its key belong together", remedy);
+    }
+    for (text, path, slot) in
+        [(text.cert, "ca.cert", &mut paths.cert), (text.key, "ca.key", &mut paths.key)]
+    {
+        if let Some(file) = text.and_then(|text| reading.state(&text, path)) {
+            *slot = file;
+        }
+    }
+    if paths.cert == paths.key {
+        let remedy = "give the key a file of its own";
+        reading.problems.add("ca", "certificate and key are one file", remedy);
+    }
+    paths
+}
+
+/// Reads `audit:`.
+pub(super) fn audit(value: Option<&Value>, reading: &mut Reading<'_>) -> AuditTo {
+    let mut to = AuditTo { file: reading.default_state("audit/audit.jsonl"), stdout: false };
+    let Some(text) = reading.section::<AuditText>(value, "audit") else { return to };
+    to.stdout = text.stdout;
+    if let Some(file) = text.file.and_then(|file| reading.state(&file, "audit.file")) {
+        to.file = file;
+    }
+    to
+}
+
+/// Reads `log:`.
+pub(super) fn log(value: Option<&Value>, reading: &mut Reading<'_>) -> Log {
+    reading.section(value, "log").unwrap_or_default()
+}

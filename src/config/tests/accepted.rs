@@ -1,0 +1,231 @@
+//! What a sound configuration means.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{is, read};
+use crate::base::limits::Limits;
+use crate::config::{
+    AuditTo, CaPaths, Environment, Listen, ListenAt, Log, SecretSource, StoreChoice,
+};
+use crate::crypto::source::KeySource;
+use crate::observe::log::{Format, Level};
+use crate::policy::DefaultAction;
+
+const EXAMPLE: &str = include_str!("../../../config.example.yaml");
+
+fn holds(source: &SecretSource, text: &str) -> bool {
+    is(&source.load(&Environment::default()).unwrap(), text)
+}
+
+#[test]
+fn an_empty_configuration_is_all_defaults() {
+    for yaml in ["", "# nothing\n", "rules:\nlisten:\nlog: {}\n"] {
+        let config = read(yaml, &[]);
+        assert_eq!(config.listen, Listen::default());
+        assert_eq!(config.listen.proxy[0].to_string(), "127.0.0.1:8080");
+        assert_eq!(config.public_url, "http://localhost:8081");
+        assert_eq!(config.store, StoreChoice::Sled { path: "/data/store".into() });
+        assert_eq!(config.master_keys, [KeySource::File("/data/master.key".into())]);
+        assert!(config.default_master_key);
+        let ca = CaPaths { cert: "/data/ca/ca.pem".into(), key: "/data/ca/ca.key".into() };
+        assert_eq!(config.ca, ca);
+        assert_eq!(config.default, DefaultAction::Deny);
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.log, Log::default());
+        let audit = AuditTo { file: "/data/audit/audit.jsonl".into(), stdout: false };
+        assert_eq!(config.audit, audit);
+        assert!(config.rules.is_empty() && config.agents.is_empty());
+    }
+}
+
+#[test]
+fn the_example_is_read_as_it_stands_and_shows_the_defaults() {
+    let config = read(EXAMPLE, &[]);
+    let none = read("", &[]);
+    assert_eq!(config.listen, none.listen);
+    assert_eq!(config.public_url, none.public_url);
+    assert_eq!(config.store, none.store);
+    assert_eq!(config.master_keys, none.master_keys);
+    assert_eq!(config.ca, none.ca);
+    assert_eq!(config.default, none.default);
+    assert_eq!(config.limits, none.limits);
+    assert_eq!(config.log, none.log);
+    assert_eq!(config.audit, none.audit);
+    let counts =
+        [config.providers.len(), config.connections.len(), config.agents.len(), config.rules.len()];
+    assert_eq!(counts, [1, 3, 2, 4]);
+    assert_eq!(config.upstream.trust, [Path::new("/etc/keyward/extra-roots.pem")]);
+}
+
+#[test]
+fn the_example_names_every_key() {
+    let unknown = super::said("zzz: 1", &[]);
+    let (_, known) = unknown.split_once("known here: ").unwrap();
+    for key in known.split(", ") {
+        let named = EXAMPLE
+            .lines()
+            .any(|line| line.trim_start_matches("# ").starts_with(&format!("{key}:")));
+        assert!(named, "{key}");
+    }
+    let limits = serde_json::to_value(Limits::default()).unwrap();
+    for key in limits.as_object().unwrap().keys() {
+        assert!(EXAMPLE.contains(&format!("\n  {key}: ")), "{key}");
+    }
+}
+
+#[test]
+fn what_the_example_shows_as_a_comment_is_refused_by_name() {
+    for (comment, key) in [
+        ("  # agents: [", "listen.agents"),
+        ("  # admin_tls:", "listen.admin_tls"),
+        ("  # postgres:", "store.postgres"),
+        ("  # proxy: {", "upstream.proxy"),
+        ("# telemetry:", "telemetry"),
+    ] {
+        assert!(EXAMPLE.contains(comment), "{comment}");
+        let live = EXAMPLE.replace(comment, &comment.replace("# ", ""));
+        let said = super::said(&live, &[]);
+        let name = key.rsplit('.').next().unwrap();
+        assert!(said.contains(&format!("{key}: `{name}` is not supported yet")), "{said}");
+    }
+}
+
+#[test]
+fn inputs_are_relative_to_the_file_and_state_to_the_data_directory() {
+    let config = read(
+        "
+listen: { proxy: [0.0.0.0:0, 'unix:agents.sock', 'unix:/run/k.sock'] }
+store: { sled: { path: db } }
+master_key: [{ file: new.key }, { file: /old.key }, { env: OLDER }, { command: [./unseal, x] }]
+ca: { cert: c.pem, key: k.pem }
+audit: { file: a.jsonl, stdout: true }
+upstream: { trust: [roots.pem, /abs.pem] }
+agents: [{ name: a, token: { file: secrets/a } }, { name: b, token: { command: [pass, b] } }]
+",
+        &[],
+    );
+    let proxy: Vec<String> = config.listen.proxy.iter().map(ToString::to_string).collect();
+    assert_eq!(proxy, ["0.0.0.0:0", "unix:/data/agents.sock", "unix:/run/k.sock"]);
+    assert_eq!(config.listen.proxy[2], ListenAt::Unix("/run/k.sock".into()));
+    assert_eq!(config.store, StoreChoice::Sled { path: "/data/db".into() });
+    let keys = [
+        KeySource::File("/data/new.key".into()),
+        KeySource::File("/old.key".into()),
+        KeySource::Env("OLDER".into()),
+        KeySource::Command(vec!["/etc/keyward/./unseal".into(), "x".into()]),
+    ];
+    assert_eq!(config.master_keys, keys);
+    assert!(!config.default_master_key);
+    assert_eq!(config.ca, CaPaths { cert: "/data/c.pem".into(), key: "/data/k.pem".into() });
+    assert_eq!(config.audit, AuditTo { file: "/data/a.jsonl".into(), stdout: true });
+    assert_eq!(config.upstream.trust, ["/etc/keyward/roots.pem", "/abs.pem"].map(PathBuf::from));
+    let token = |index: usize| config.agents[index].token.as_ref();
+    assert!(
+        matches!(token(0), Some(SecretSource::File(path)) if *path == Path::new("/etc/keyward/secrets/a"))
+    );
+    assert!(matches!(token(1), Some(SecretSource::Command(words)) if *words == ["pass", "b"]));
+}
+
+#[test]
+fn the_public_url_follows_the_admin_port_and_loses_its_last_slash() {
+    assert_eq!(read("listen: { admin: 127.0.0.1:9 }", &[]).public_url, "http://localhost:9");
+    let config = read("public_url: https://k.example.com/keyward/", &[]);
+    assert_eq!(config.public_url, "https://k.example.com/keyward");
+}
+
+#[test]
+fn sections_are_read_as_written() {
+    let config = read(
+        "
+store: { memory: {} }
+default: tunnel
+upstream:
+  allow_private: ['127.0.0.0/8:8000-9000']
+  resolve: { API.acme.test: 127.0.0.1:9443, 'api.acme.test:8443': '[::1]:1' }
+limits: { head_timeout: 0.5s, streams_max: 3, drain_timeout: 0s }
+log: { format: json, level: debug }
+",
+        &[],
+    );
+    assert_eq!(config.store, StoreChoice::Memory);
+    assert_eq!(config.default, DefaultAction::Tunnel);
+    assert_eq!(config.upstream.allow_private.len(), 1);
+    let resolve: Vec<String> = config
+        .upstream
+        .resolve
+        .iter()
+        .map(|(host, port, addr)| format!("{host} {port:?} {addr}"))
+        .collect();
+    assert_eq!(resolve, ["api.acme.test None 127.0.0.1:9443", "api.acme.test Some(8443) [::1]:1"]);
+    assert_eq!(config.limits.head_timeout, Duration::from_millis(500));
+    assert_eq!((config.limits.streams_max, config.limits.drain_timeout), (3, Duration::ZERO));
+    assert_eq!(config.log, Log { format: Format::Json, level: Level::Debug });
+}
+
+#[test]
+fn fields_that_are_not_secret_may_be_text() {
+    let config = read(
+        "
+providers:
+  - id: acme
+    name: Acme
+    hosts: [api.acme.test]
+    auth: [{ id: login, kind: basic }]
+connections:
+  - name: acme
+    provider: acme
+    fields: { username: bot, password: { env: PASSWORD } }
+",
+        &[("PASSWORD", "hunter2")],
+    );
+    let fields = &config.connections[0].fields;
+    assert!(holds(&fields["username"], "bot"));
+    let password = fields["password"].load(&config.environment).unwrap();
+    assert!(is(&password, "hunter2"));
+    assert_eq!(fields["password"].variable(), Some("PASSWORD"));
+    assert!(config.catalogue().get("acme").is_some() && config.catalogue().get("github").is_some());
+}
+
+#[test]
+fn insecure_inline_permits_secrets_as_text() {
+    let config = read(
+        "
+insecure_inline: true
+agents: [{ name: a, token: kwa-for-tests-0123456789 }]
+connections: [{ name: gh, provider: github, fields: { token: ghp_test } }]
+",
+        &[],
+    );
+    assert!(holds(config.agents[0].token.as_ref().unwrap(), "kwa-for-tests-0123456789"));
+    assert!(holds(&config.connections[0].fields["token"], "ghp_test"));
+    assert!(!format!("{config:?}").contains("ghp_test"));
+}
+
+#[test]
+fn declared_things_and_rules_know_their_place() {
+    let config = read(
+        "
+agents:
+  - { name: ci, labels: { team: build }, use: [in-the-store], org: default }
+rules:
+  - { name: r, agents: [ci], hosts: [a.test], methods: [get], paths: [/x/**], use: in-the-store }
+  - action: deny
+    allow_plaintext: true
+",
+        &[],
+    );
+    assert_eq!(config.agents[0].place, "/etc/keyward/keyward.yaml:3: agents[0]");
+    assert_eq!(config.agents[0].uses, ["in-the-store"]);
+    let rule = &config.rules[0];
+    assert_eq!(rule.place, "/etc/keyward/keyward.yaml:5: rules[0]");
+    assert_eq!(
+        (rule.agents.as_deref(), rule.action.as_deref()),
+        (Some(&["ci".to_owned()][..]), None)
+    );
+    assert_eq!(
+        (rule.paths[0].as_str(), rule.use_connection.as_deref()),
+        ("/x/**", Some("in-the-store"))
+    );
+    assert!(config.rules[1].allow_plaintext && config.rules[1].agents.is_none());
+}

@@ -1,0 +1,250 @@
+//! Sections that are refused, and the exact lines that say so.
+
+use super::said;
+
+/// YAML and what is said of it.
+const SECTIONS: &[(&str, &[&str])] = &[
+    (
+        "lisen: { proxy: 127.0.0.1:1 }",
+        &["keyward.yaml:1: lisen: unknown key `lisen`; did you mean `listen`?"],
+    ),
+    (
+        "zzz: 1",
+        &[
+            "keyward.yaml:1: zzz: unknown key `zzz`; known here: listen, public_url, store, master_key, ca, default, upstream, providers, apps, connections, agents, rules, limits, log, audit, telemetry, insecure_inline",
+        ],
+    ),
+    ("- a", &["keyward.yaml: this is a list; write a map"]),
+    ("just text", &["keyward.yaml: this is text; write a map"]),
+    (
+        "default: deny\ndefault: pass",
+        &["keyward.yaml:2: default: key `default` is given twice; keep one"],
+    ),
+    (
+        "default: allow",
+        &["keyward.yaml:1: default: `allow` is not one of the choices; write deny, tunnel, pass"],
+    ),
+    ("apps: []", &["keyward.yaml:1: apps: `apps` is not supported yet; remove it"]),
+    (
+        "telemetry: { otlp: x }",
+        &["keyward.yaml:1: telemetry: `telemetry` is not supported yet; remove it"],
+    ),
+    (
+        r#"listen: { agents: [{ agent: a, at: "127.0.0.1:8090" }], admin_tls: { cert: a } }"#,
+        &[
+            "keyward.yaml:1: listen.agents: `agents` is not supported yet; remove it",
+            "keyward.yaml:1: listen.admin_tls: `admin_tls` is not supported yet; remove it",
+        ],
+    ),
+    (
+        r#"listen: { proxy: localhost:8080, admin: "unix:/x" }"#,
+        &[
+            "keyward.yaml:1: listen.admin: `unix:/x` is not an address with a port; write numbers, such as `127.0.0.1:8080`",
+            "keyward.yaml:1: listen.proxy: `localhost:8080` is not an address with a port; write numbers, such as `127.0.0.1:8080`",
+        ],
+    ),
+    (
+        "listen: { proxy: [] }",
+        &["keyward.yaml:1: listen.proxy: there is no listener for agents; name at least one"],
+    ),
+    (
+        "listen: { proxy: 8080 }",
+        &[
+            "keyward.yaml:1: listen.proxy: this is not an address; write `127.0.0.1:8080` or `unix:/run/keyward.sock`",
+        ],
+    ),
+    (
+        "listen: { proxy: [127.0.0.1:8080, 127.0.0.1:8080], admin: 0.0.0.0:8080 }",
+        &[
+            "keyward.yaml:1: listen.proxy: two listeners are at 127.0.0.1:8080; remove one",
+            "keyward.yaml:1: listen.proxy: the admin listener is at 127.0.0.1:8080 as well; choose another port for one of them",
+        ],
+    ),
+    (
+        r#"listen: { proxy: "unix:/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" }"#,
+        &[
+            "keyward.yaml:1: listen.proxy: a socket's path has at most 103 bytes; choose a shorter one, such as `unix:/run/keyward.sock`",
+        ],
+    ),
+    (
+        "listen: { proxy: 127.0.0.1:80800 }",
+        &[
+            "keyward.yaml:1: listen.proxy: `127.0.0.1:80800` is not an address with a port; write numbers, such as `127.0.0.1:8080`",
+        ],
+    ),
+    (
+        "public_url: https://user:pw@keyward.example.com",
+        &[
+            "keyward.yaml:1: public_url: this is not the URL of a server; write `https://keyward.example.com`, without user, query and fragment",
+        ],
+    ),
+    (
+        "public_url: keyward.example.com",
+        &[
+            "keyward.yaml:1: public_url: this is not the URL of a server; write `https://keyward.example.com`, without user, query and fragment",
+        ],
+    ),
+    (
+        r#"store: { postgres: { url: "postgres://u:canary@h/db" } }"#,
+        &["keyward.yaml:1: store.postgres: `postgres` is not supported yet; remove it"],
+    ),
+    (
+        "store: { sled: {}, memory: {} }",
+        &[
+            "keyward.yaml:1: store: this does not name one store; write `{ sled: { path: store } }` or `{ memory: {} }`",
+        ],
+    ),
+    ("store: sled", &["keyward.yaml:1: store: this is text; write a map"]),
+    (
+        "store: { sledd: { path: x } }",
+        &[
+            "keyward.yaml:1: store.sledd: unknown key `sledd`; did you mean `sled`?",
+            "keyward.yaml:1: store: this does not name one store; write `{ sled: { path: store } }` or `{ memory: {} }`",
+        ],
+    ),
+    (
+        r#"store: { sled: { path: "" } }"#,
+        &["keyward.yaml:1: store.sled.path: the path is empty; name a file"],
+    ),
+    (
+        "master_key: 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+        &[
+            "keyward.yaml:1: master_key: a secret stands here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
+        ],
+    ),
+    (
+        "master_key: []",
+        &["keyward.yaml:1: master_key: the list is empty; name one, or leave the key out"],
+    ),
+    (
+        "master_key: [{ file: a }, canary]",
+        &[
+            "keyward.yaml:1: master_key[1]: a secret stands here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
+        ],
+    ),
+    (
+        "master_key: { file: ~/master.key }",
+        &["keyward.yaml:1: master_key.file: `~` is not expanded; write the whole path"],
+    ),
+    (
+        r#"master_key: { env: "sk-live-canary" }"#,
+        &[
+            "keyward.yaml:1: master_key.env: this is not the name of an environment variable; write letters, digits and `_`, as in `{ env: NAME }`",
+        ],
+    ),
+    (
+        "master_key: { env: A, file: b }",
+        &[
+            "keyward.yaml:1: master_key: this names more than one source of the secret; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
+        ],
+    ),
+    (
+        r#"master_key: { command: "pass show x" }"#,
+        &[
+            "keyward.yaml:1: master_key.command: this is not a program with arguments; write `{ command: [PROGRAM, ARGUMENT] }`, each in quotes where needed",
+        ],
+    ),
+    (
+        "master_key: { canary }",
+        &[
+            "keyward.yaml:1: master_key: this is not the source of a secret; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
+        ],
+    ),
+    (
+        "ca: { cert: a.pem }",
+        &[
+            "keyward.yaml:1: ca: a certificate and its key belong together; name `cert` and `key`, or leave both out",
+        ],
+    ),
+    (
+        "ca: { cert: a.pem, key: a.pem }",
+        &["keyward.yaml:1: ca: certificate and key are one file; give the key a file of its own"],
+    ),
+    (
+        r#"upstream: { proxy: { url: "http://corp:3128" } }"#,
+        &["keyward.yaml:1: upstream.proxy: `proxy` is not supported yet; remove it"],
+    ),
+    (
+        r#"upstream: { allow_private: ["10.1.2.0/24", "10.1.2.3/24:443"] }"#,
+        &[
+            "keyward.yaml:1: upstream.allow_private[0]: `10.1.2.0/24` is not a network with ports: write 10.1.2.0/24:443 or 127.0.0.1:8000-9000",
+            "keyward.yaml:1: upstream.allow_private[1]: `10.1.2.3/24:443` is not a network with ports: write 10.1.2.0/24:443 or 127.0.0.1:8000-9000",
+        ],
+    ),
+    (
+        r#"upstream: { resolve: { "a b": "127.0.0.1:9", api.test: 127.0.0.1, "x.test:99999": "1.1.1.1:0" } }"#,
+        &[
+            "keyward.yaml:1: upstream.resolve.a b: this is not a host; write `api.example.com` or `api.example.com:8443`",
+            "keyward.yaml:1: upstream.resolve.api.test: the value is not an address with a port; write numbers, such as `127.0.0.1:9443`",
+            "keyward.yaml:1: upstream.resolve.x.test:99999: this is not a host; write `api.example.com` or `api.example.com:8443`",
+            "keyward.yaml:1: upstream.resolve.x.test:99999: the value is not an address with a port; write numbers, such as `127.0.0.1:9443`",
+        ],
+    ),
+    (
+        r#"upstream: { resolve: { A.test: "127.0.0.1:9", a.test: "127.0.0.1:8" } }"#,
+        &["keyward.yaml:1: upstream.resolve.a.test: the host is given twice; keep one"],
+    ),
+    (
+        "upstream: { trust: roots.pem }",
+        &["keyward.yaml:1: upstream.trust: this is text; write a list"],
+    ),
+    (
+        "limits: { head_timeout: 30, idle_timeout: 5 parsecs, streams_max: 0, head_bytes_max: 4096 }",
+        &[
+            "keyward.yaml:1: limits.head_timeout: the time has no unit; write number and unit, such as 500ms, 30s or 2m",
+            "keyward.yaml:1: limits.idle_timeout: `5 parsecs` is not a duration: write a number and a unit, such as 500ms, 0.5s, 2m, 8h or 30d",
+            "keyward.yaml:1: limits.head_bytes_max: 4096 leaves no room for any exchange; write 8192 or more",
+            "keyward.yaml:1: limits.streams_max: 0 leaves no room for any exchange; write 1 or more",
+        ],
+    ),
+    (
+        "limits: { head_timeout: 0s, heads_max: 3, leaves_max: many }",
+        &[
+            "keyward.yaml:1: limits.heads_max: unknown key `heads_max`; did you mean `leaves_max`?",
+            "keyward.yaml:1: limits.leaves_max: this is text; write a whole number",
+            "keyward.yaml:1: limits.head_timeout: no exchange ends in no time; write a longer time, such as 30s",
+        ],
+    ),
+    (
+        "log: { level: verbose, format: xml, colour: true }",
+        &[
+            "keyward.yaml:1: log.level: `verbose` is not one of the choices; write error, warn, info, debug, trace",
+            "keyward.yaml:1: log.colour: unknown key `colour`; known here: format, level",
+            "keyward.yaml:1: log.format: `xml` is not one of the choices; write text, json",
+        ],
+    ),
+    (
+        "audit: { file: ~, stdout: 1 }",
+        &["keyward.yaml:1: audit.stdout: this is a number; write true or false"],
+    ),
+    ("audit: { file: [a] }", &["keyward.yaml:1: audit.file: this is a list; write text"]),
+    (
+        "insecure_inline: yes please",
+        &["keyward.yaml:1: insecure_inline: this is text; write true or false"],
+    ),
+    (
+        "a: [1",
+        &[
+            "keyward.yaml:2: not YAML: while parsing a flow sequence, expected ',' or ']'; correct the syntax",
+        ],
+    ),
+    ("a: &x 1", &["keyward.yaml:1: a: unknown key `a`; did you mean `ca`?"]),
+    ("log: !!str x", &["keyward.yaml:1: log: this is text; write a map"]),
+    (
+        "limits: { head_timeout: 0s, heads_max: 3, leaves_max: many, streams_max: 0 }",
+        &[
+            "keyward.yaml:1: limits.heads_max: unknown key `heads_max`; did you mean `leaves_max`?",
+            "keyward.yaml:1: limits.leaves_max: this is text; write a whole number",
+            "keyward.yaml:1: limits.streams_max: 0 leaves no room for any exchange; write 1 or more",
+            "keyward.yaml:1: limits.head_timeout: no exchange ends in no time; write a longer time, such as 30s",
+        ],
+    ),
+    ("limits: 5", &["keyward.yaml:1: limits: this is a number; write a map"]),
+];
+
+#[test]
+fn a_wrong_section_is_refused_in_these_words() {
+    for (yaml, expected) in SECTIONS {
+        assert_eq!(said(yaml, &[]).lines().collect::<Vec<_>>(), *expected, "{yaml}");
+    }
+}

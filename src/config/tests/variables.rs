@@ -1,0 +1,143 @@
+//! Variables laid over the file, the search for the file, and the data directory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{map, read, said};
+use crate::config::environment::Environment;
+use crate::config::{ConfigError, ListenAt, StoreChoice, file};
+use crate::observe::log::Level;
+
+#[test]
+fn a_variable_that_leads_nowhere_is_refused_by_its_name() {
+    for (name, value, expected) in [
+        (
+            "KEYWARD__LOGG__LEVEL",
+            "debug",
+            "environment variable KEYWARD__LOGG__LEVEL: logg: unknown key `logg`; did you mean `log`?",
+        ),
+        (
+            "KEYWARD__LOG__LEVEL",
+            "loud",
+            "environment variable KEYWARD__LOG__LEVEL: log.level: `loud` is not one of the choices; write error, warn, info, debug, trace",
+        ),
+        (
+            "KEYWARD__LOG__",
+            "debug",
+            "environment variable KEYWARD__LOG__: the name does not name a key; write `KEYWARD__SECTION__KEY`",
+        ),
+        (
+            "KEYWARD__LOG__LEVEL__X",
+            "1",
+            "environment variable KEYWARD__LOG__LEVEL__X: log.level.x: the name does not lead through maps; set the key above it, whole, as `[…]` or `{…}`",
+        ),
+        (
+            "KEYWARD__RULES__0__ACTION",
+            "deny",
+            "environment variable KEYWARD__RULES__0__ACTION: rules.0.action: the name does not lead through maps; set the key above it, whole, as `[…]` or `{…}`",
+        ),
+        (
+            "KEYWARD__UPSTREAM__TRUST",
+            "[a",
+            "environment variable KEYWARD__UPSTREAM__TRUST: upstream.trust: not YAML: while parsing a flow sequence, expected ',' or ']'; correct the syntax",
+        ),
+        (
+            "KEYWARD__APPS",
+            "[]",
+            "environment variable KEYWARD__APPS: apps: `apps` is not supported yet; remove it",
+        ),
+        (
+            "KEYWARD__AGENTS",
+            "[{ name: a, token: kwa_canary }]",
+            "environment variable KEYWARD__AGENTS: agents[0].token: a secret stands here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
+        ),
+    ] {
+        let yaml = "log: { level: info }\nrules: [{ action: deny }]\n";
+        assert_eq!(said(yaml, &[(name, value)]), expected);
+    }
+}
+
+#[test]
+fn problems_of_file_and_variables_are_told_together() {
+    let said = said("log: { level: a, level: b }", &[("KEYWARD__", "x")]);
+    assert_eq!(said.lines().count(), 2, "{said}");
+}
+
+#[test]
+fn variables_win_over_the_file_and_make_sections_that_it_lacks() {
+    let variables = [
+        ("KEYWARD__LOG__LEVEL", "debug"),
+        ("KEYWARD__LISTEN__PROXY", "127.0.0.1:0"),
+        ("KEYWARD__STORE", "{ memory: {} }"),
+        ("KEYWARD__LIMITS__STREAMS_MAX", "7"),
+        ("KEYWARD__UPSTREAM__ALLOW_PRIVATE", "['127.0.0.1:9443']"),
+        ("KEYWARD__DEFAULT", ""),
+        ("KEYWARD_URL", "not ours"),
+    ];
+    let config = read("log: { level: info }\nstore: { sled: { path: x } }\n", &variables);
+    assert_eq!(config.log.level, Level::Debug);
+    assert_eq!(config.listen.proxy, [ListenAt::Tcp("127.0.0.1:0".parse().unwrap())]);
+    assert_eq!(config.store, StoreChoice::Memory);
+    assert_eq!(config.limits.streams_max, 7);
+    assert_eq!(config.upstream.allow_private.len(), 1);
+    assert_eq!(read("", &variables).log.level, Level::Debug);
+}
+
+#[test]
+fn the_file_is_searched_in_order_and_may_be_absent_only_by_default() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    for (name, streams) in [("flag.yaml", 1), ("variable.yaml", 2), ("keyward.yaml", 3)] {
+        fs::write(path(name), format!("limits: {{ streams_max: {streams} }}")).unwrap();
+    }
+    let variables =
+        [("KEYWARD_CONFIG", path("variable.yaml")), ("KEYWARD_DATA", dir.path().to_owned())];
+    let variables = variables.each_ref().map(|(name, value)| (*name, value.to_str().unwrap()));
+    let load = |config: Option<&Path>, variables: &[(&str, &str)]| {
+        file::load(config, None, &Environment::fixed(&map(variables)))
+    };
+    let streams = |config: Option<&Path>, variables: &[(&str, &str)]| {
+        load(config, variables).unwrap().limits.streams_max
+    };
+    assert_eq!(streams(Some(&path("flag.yaml")), &variables), 1);
+    assert_eq!(streams(None, &variables), 2);
+    assert_eq!(streams(None, &variables[1..]), 3);
+    let missing = load(Some(&path("missing.yaml")), &variables);
+    assert!(matches!(missing, Err(ConfigError::Unreadable { .. })));
+    fs::remove_file(path("keyward.yaml")).unwrap();
+    assert_eq!(load(None, &variables[1..]).unwrap().data_dir, dir.path());
+    fs::remove_file(path("variable.yaml")).unwrap();
+    assert!(load(None, &variables).is_err());
+}
+
+#[test]
+fn every_problem_is_a_line_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("k.yaml");
+    fs::write(&path, "zzz: 1\nyyy: 2\n").unwrap();
+    let error = file::load(Some(&path), Some(dir.path()), &Environment::fixed(&map(&[])));
+    let error = error.map(|_| ()).unwrap_err();
+    assert_eq!(error.problems().len(), 2);
+    let said = error.to_string();
+    let (first, second) = said.split_once('\n').unwrap();
+    assert!(first.starts_with(&format!("{}:1: zzz: unknown key", path.display())), "{first}");
+    assert!(second.starts_with(&format!("{}:2: yyy: unknown key", path.display())), "{second}");
+}
+
+#[test]
+fn the_data_directory_is_the_flag_then_the_variable_then_a_home() {
+    let dir = |data: Option<&str>, variables: &[(&str, &str)]| {
+        file::data_dir(data.map(Path::new), &Environment::fixed(&map(variables)))
+    };
+    let set = [("KEYWARD_DATA", "/d"), ("XDG_DATA_HOME", "/x"), ("HOME", "/h")];
+    assert_eq!(dir(Some("/f"), &set).unwrap(), Path::new("/f"));
+    assert_eq!(dir(None, &set).unwrap(), Path::new("/d"));
+    assert!(dir(Some("relative"), &set).unwrap().is_absolute());
+    let root = rustix::process::geteuid().is_root();
+    let home = |path: &str| PathBuf::from(if root { "/var/lib/keyward" } else { path });
+    assert_eq!(dir(None, &set[1..]).unwrap(), home("/x/keyward"));
+    assert_eq!(dir(None, &set[2..]).unwrap(), home("/h/.local/share/keyward"));
+    let relative = [("XDG_DATA_HOME", "x"), ("HOME", "/h")];
+    assert_eq!(dir(None, &relative).unwrap(), home("/h/.local/share/keyward"));
+    assert!(root || matches!(dir(None, &[]), Err(ConfigError::NoHome)));
+}

@@ -1,0 +1,90 @@
+//! `upstream:`: whom Keyward trusts, what it may dial, and where.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde_yaml::Value;
+
+use super::reading::Reading;
+use crate::base::host::{Host, Scheme, Target};
+use crate::net::guard::AllowPrivate;
+use crate::provider::document::{item_of, key_of};
+
+/// How upstreams are reached.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Upstream {
+    /// PEM files of roots beside the platform's.
+    pub trust: Vec<PathBuf>,
+    /// Networks that may be dialled although they are not public.
+    pub allow_private: Vec<AllowPrivate>,
+    /// Host, and port where one was given, to the address dialled instead.
+    pub resolve: Vec<(Host, Option<u16>, SocketAddr)>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UpstreamText {
+    #[serde(default)]
+    trust: Vec<String>,
+    #[serde(default)]
+    allow_private: Vec<String>,
+    proxy: Option<Value>,
+    #[serde(default)]
+    resolve: BTreeMap<String, String>,
+}
+
+/// Reads `upstream:`.
+pub(super) fn upstream(value: Option<&Value>, reading: &mut Reading<'_>) -> Upstream {
+    let mut upstream = Upstream::default();
+    let Some(text) = reading.section::<UpstreamText>(value, "upstream") else { return upstream };
+    reading.later(text.proxy.as_ref(), "upstream.proxy");
+    for (index, file) in text.trust.iter().enumerate() {
+        upstream.trust.extend(reading.input(file, &item_of("upstream.trust", index)));
+    }
+    for (index, network) in text.allow_private.iter().enumerate() {
+        match AllowPrivate::parse(network) {
+            Ok(allow) => upstream.allow_private.push(allow),
+            Err(error) => {
+                reading.problems.add(&item_of("upstream.allow_private", index), error, "")
+            }
+        }
+    }
+    for (host, addr) in &text.resolve {
+        let path = key_of("upstream.resolve", host);
+        let Some(((host, port), addr)) = resolve(host, addr, &path, reading) else { continue };
+        if upstream.resolve.iter().any(|(other, at, _)| *other == host && *at == port) {
+            reading.problems.add(&path, "the host is given twice", "keep one");
+        }
+        upstream.resolve.push((host, port, addr));
+    }
+    upstream
+}
+
+fn resolve(
+    host: &str,
+    addr: &str,
+    path: &str,
+    reading: &mut Reading<'_>,
+) -> Option<((Host, Option<u16>), SocketAddr)> {
+    let host = named(host);
+    if host.is_none() {
+        let remedy = "write `api.example.com` or `api.example.com:8443`";
+        reading.problems.add(path, "this is not a host", remedy);
+    }
+    let addr = addr.parse().ok().filter(|addr: &SocketAddr| addr.port() != 0);
+    if addr.is_none() {
+        let remedy = "write numbers, such as `127.0.0.1:9443`";
+        reading.problems.add(path, "the value is not an address with a port", remedy);
+    }
+    Some((host?, addr?))
+}
+
+fn named(text: &str) -> Option<(Host, Option<u16>)> {
+    if let Ok(host) = Host::parse(text) {
+        return Some((host, None));
+    }
+    let target = Target::parse(Scheme::Https, text).ok()?;
+    Some((target.host().clone(), Some(target.port())))
+}

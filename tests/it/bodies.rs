@@ -1,0 +1,396 @@
+//! Bodies pass as they come, whatever their size, and a body that was cut stays visibly cut.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::support::process::Served;
+use crate::support::*;
+
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+#[tokio::test]
+async fn an_answer_arrives_chunk_by_chunk() {
+    let seen = Arc::new(Notify::new());
+    let told = Arc::clone(&seen);
+    let origin = Origin::scripted(move |mut stream: Stream| {
+        let told = Arc::clone(&told);
+        async move {
+            stream.request().await;
+            stream.send(CHUNKED).await;
+            for number in 0..5 {
+                stream.send(format!("7\r\nevent {number}\r\n")).await;
+                // The next one only when the client has this one: nobody may wait for more.
+                patiently("the client", told.notified()).await;
+            }
+            stream.send("0\r\n\r\n").await;
+        }
+    });
+    let lab = Plan::api_key().start(origin.await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("GET /a\r\nAccept: text/event-stream", HOST)).await;
+    assert_eq!(wire.head().await.expect("a head").status(), 200);
+    for number in 0..5 {
+        assert_eq!(wire.chunk().await, Some(format!("event {number}").into_bytes()));
+        seen.notify_one();
+    }
+    assert_eq!(wire.chunk().await, Some(vec![]));
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn an_upload_arrives_chunk_by_chunk() {
+    let seen = Arc::new(Notify::new());
+    let tell = Arc::clone(&seen);
+    let origin = Origin::scripted(move |mut stream: Stream| {
+        let tell = Arc::clone(&tell);
+        async move {
+            let head = stream.head().await.expect("a head");
+            assert_eq!(head.one("transfer-encoding"), Some("chunked"));
+            while stream.chunk().await.is_some_and(|chunk| !chunk.is_empty()) {
+                tell.notify_one();
+            }
+            stream.exactly(2).await;
+            stream.send(ok("got it")).await;
+        }
+    });
+    let lab = Plan::api_key().start(origin.await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("POST /a\r\nTransfer-Encoding: chunked", HOST)).await;
+    for _ in 0..5 {
+        wire.send("5\r\nhello\r\n").await;
+        patiently("the origin has the chunk", seen.notified()).await;
+    }
+    wire.send("0\r\n\r\n").await;
+    assert_eq!(wire.answer("POST").await.text(), "got it");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_gibibyte_passes_both_ways_in_constant_memory() {
+    const SIZE: usize = 1 << 30;
+    const MEMORY_MAX: usize = 160 << 20;
+    let origin = Origin::scripted(|mut stream: Stream| async move {
+        stream.stop_recording();
+        let head = stream.head().await.expect("a head");
+        if head.method() == "POST" {
+            let got = stream.skip(SIZE).await;
+            stream.send(ok(&got.to_string())).await;
+        } else {
+            stream.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n")).await;
+            write_zeros(&mut stream, SIZE).await;
+        }
+        stream.finish().await;
+    });
+    let origin = origin.await;
+    let plan = Plan::api_key();
+    let token = "kwa_gibibyte-0123456789";
+    let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", token)];
+    let served = Served::start(&plan, &origin, &variables);
+    let ca = std::fs::read_to_string(served.data().join("ca/ca.pem")).expect("the CA");
+
+    let mut up = tunnel(&served, &ca, token).await;
+    up.send(format!("POST /a HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {SIZE}\r\n\r\n")).await;
+    write_zeros(&mut up, SIZE).await;
+    assert_eq!(up.answer("POST").await.text(), SIZE.to_string());
+
+    let mut down = tunnel(&served, &ca, token).await;
+    down.stop_recording();
+    down.send(request_text("GET /a", HOST)).await;
+    assert_eq!(down.head().await.expect("a head").status(), 200);
+    assert_eq!(down.skip(SIZE).await, SIZE);
+
+    let peak = served.memory_peak();
+    assert!(peak < MEMORY_MAX, "{} MiB", peak >> 20);
+}
+
+async fn write_zeros(wire: &mut Wire, mut left: usize) {
+    let piece = vec![0; 256 * 1024];
+    while left > 0 {
+        let now = left.min(piece.len());
+        wire.send(&piece[..now]).await;
+        left -= now;
+    }
+}
+
+async fn tunnel(served: &Served, ca: &str, token: &str) -> Wire {
+    let stream = tokio::net::TcpStream::connect(served.proxy).await.expect("it listens");
+    let mut wire = Wire::plain(stream);
+    wire.send(format!(
+        "CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {token}\r\n\r\n"
+    ))
+    .await;
+    assert_eq!(wire.answer("CONNECT").await.head.status(), 200);
+    let (io, socket, seen) = wire.into_parts();
+    let connector = tokio_rustls::TlsConnector::from(pki::trusting(ca));
+    let name = rustls::pki_types::ServerName::try_from(HOST).expect("a name");
+    Wire::over(connector.connect(name, io).await.expect("the handshake"), socket, seen)
+}
+
+#[tokio::test]
+async fn answers_without_a_body_have_none_whatever_they_say() {
+    let origin = Origin::answering(|request: &Message| match request.head.target() {
+        "/204" => "HTTP/1.1 204 No Content\r\n\r\n",
+        "/304" => "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nETag: \"x\"\r\n\r\n",
+        _ => "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+    });
+    let lab = Plan::api_key().start(origin.await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    for (method, target, status) in
+        [("HEAD", "/a", 200), ("GET", "/204", 204), ("GET", "/304", 304), ("HEAD", "/b", 200)]
+    {
+        wire.send(request_text(&format!("{method} {target}"), HOST)).await;
+        let answer = wire.answer(method).await;
+        assert_eq!(answer.head.status(), status, "{target}");
+        if method == "HEAD" {
+            assert_eq!(answer.head.one("content-length"), Some("5"), "as GET would have it");
+        }
+    }
+    assert_eq!(lab.origin.received().len(), 4, "the stream stayed in step");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn trailers_reach_a_client_that_wants_them() {
+    let origin = Origin::answering(|_: &Message| {
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+         2\r\nhi\r\n0\r\nX-Sum: 42\r\n\r\n"
+    });
+    let lab = Plan::api_key().start(origin.await).await;
+    let answer = lab.ask("GET /a\r\nTE: trailers\r\nConnection: TE").await;
+    assert_eq!(answer.text(), "hi");
+    assert!(answer.whole);
+    assert_eq!(answer.trailers, [("X-Sum".to_owned(), "42".to_owned())]);
+    let answer = lab.ask("GET /a").await;
+    assert_eq!(answer.text(), "hi");
+    assert!(answer.whole);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn request_trailers_cannot_carry_what_decides() {
+    let mut lab = Lab::simple().await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("POST /a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum", HOST)).await;
+    wire.send(
+        "2\r\nhi\r\n0\r\nX-Sum: 42\r\nX-Api-Key: mine\r\nAuthorization: Bearer x\r\n\
+         Host: evil.test\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+    )
+    .await;
+    // Refusing such trailers is as good as dropping them.
+    drop(wire.try_answer("POST").await);
+    if !lab.origin.received().is_empty() {
+        let request = lab.origin.arrival().await;
+        for (name, _) in &request.trailers {
+            assert!(name.eq_ignore_ascii_case("x-sum"), "{:?}", request.trailers);
+        }
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_client_that_expects_100_gets_it_and_then_the_answer() {
+    let origin = Origin::scripted(|mut stream: Stream| async move {
+        let head = stream.head().await.expect("a head");
+        if head.has("expect") {
+            stream.send("HTTP/1.1 100 Continue\r\n\r\n").await;
+        }
+        assert_eq!(stream.exactly(5).await, b"hello");
+        stream.send(ok("thanks")).await;
+    });
+    let lab = Plan::api_key().start(origin.await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("PUT /a\r\nContent-Length: 5\r\nExpect: 100-continue", HOST)).await;
+    let interim = wire.head().await.expect("an interim answer");
+    assert_eq!(interim.status(), 100);
+    wire.send("hello").await;
+    assert_eq!(wire.answer("PUT").await.text(), "thanks");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn an_origin_that_knows_no_100_gets_the_body_all_the_same() {
+    let mut lab =
+        Plan::api_key().limit("continue_timeout: 200ms").start(Origin::saying("ok").await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("PUT /a\r\nContent-Length: 5\r\nExpect: 100-continue", HOST)).await;
+    wire.send("hello").await;
+    assert_eq!(wire.answer("PUT").await.text(), "ok");
+    assert_eq!(lab.origin.arrival().await.text(), "hello");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_final_answer_instead_of_100_comes_without_the_body() {
+    let origin = Origin::scripted(|mut stream: Stream| async move {
+        stream.head().await;
+        stream.send("HTTP/1.1 403 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno").await;
+        stream.finish().await;
+    });
+    let lab = Plan::api_key().limit("continue_timeout: 20s").start(origin.await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("PUT /a\r\nContent-Length: 5\r\nExpect: 100-continue", HOST)).await;
+    let answer = wire.answer("PUT").await;
+    assert_eq!((answer.head.status(), &*answer.text()), (403, "no"));
+    assert!(answer.interim.is_empty(), "nobody asked for the body: {answer:?}");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn an_unknown_expectation_is_417() {
+    let lab = Lab::simple().await;
+    for expectation in ["200-ok", "100-continue, other", "x"] {
+        let request = format!("POST /a\r\nContent-Length: 0\r\nExpect: {expectation}");
+        let answer = lab.ask(&request).await;
+        assert_eq!(answer.head.status(), 417, "{expectation}");
+        assert_eq!(answer.head.one("keyward-error"), Some("expectation_failed"));
+    }
+    assert_eq!(lab.origin.received().len(), 0);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn an_answer_to_an_unfinished_upload_arrives() {
+    let origin = Origin::scripted(|mut stream: Stream| async move {
+        stream.head().await;
+        stream
+            .send("HTTP/1.1 413 Too Much\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
+            .await;
+        // Reading on: a close with unread bytes would be a reset, and take the answer with it.
+        stream.skip(usize::MAX).await;
+    });
+    let lab = Plan::api_key().start(origin.await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("POST /a\r\nContent-Length: 1000000", HOST)).await;
+    wire.send("only the beginning").await;
+    let answer = wire.answer("POST").await;
+    assert_eq!((answer.head.status(), &*answer.text()), (413, "big"));
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn an_upload_that_its_client_breaks_off_is_not_whole_at_the_origin() {
+    for head in ["POST /a\r\nContent-Length: 1000", "POST /a\r\nTransfer-Encoding: chunked"] {
+        let mut lab = Lab::simple().await;
+        let mut wire = lab.tunnel(HOST).await;
+        wire.send(request_text(head, HOST)).await;
+        wire.send("5\r\nhello\r\n").await;
+        wire.abort();
+        let request = lab.origin.arrival().await;
+        assert!(!request.whole, "{head}: {request:?}");
+        let records = lab.finish().await;
+        assert_eq!(records.len(), 1, "{records:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_its_client_breaks_off_ends_at_the_origin() {
+    let gone = Arc::new(Notify::new());
+    let tell = Arc::clone(&gone);
+    let origin = Origin::scripted(move |mut stream: Stream| {
+        let tell = Arc::clone(&tell);
+        async move {
+            stream.request().await;
+            stream.send(CHUNKED).await;
+            let chunk = format!("{:x}\r\n{}\r\n", 65536, "x".repeat(65536));
+            while stream.try_send(&chunk).await.is_ok() {}
+            tell.notify_one();
+        }
+    });
+    let lab = Plan::api_key().start(origin.await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("GET /a", HOST)).await;
+    assert_eq!(wire.head().await.expect("a head").status(), 200);
+    wire.abort();
+    patiently("the origin notices", gone.notified()).await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_the_origin_breaks_off_stays_broken_off() {
+    for beginning in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nonly\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nonly\r\n0\r\nX-Half: trai",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nonly this",
+    ] {
+        let origin = Origin::scripted(move |mut stream: Stream| async move {
+            stream.request().await;
+            stream.send(beginning).await;
+            stream.into_wire().abort();
+        });
+        let lab = Plan::api_key().start(origin.await).await;
+        let mut wire = lab.tunnel(HOST).await;
+        wire.send(request_text("GET /a", HOST)).await;
+        match wire.try_answer("GET").await {
+            None => {}
+            // What the abort overtook is a plain failure.
+            Some(answer) if answer.head.status() == 502 => {}
+            Some(answer) => assert!(!answer.whole, "{beginning:?}: {answer:?}"),
+        }
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn an_idle_stream_to_the_origin_is_used_again() {
+    let lab = Lab::simple().await;
+    let mut wire = lab.tunnel(HOST).await;
+    for _ in 0..10 {
+        wire.send(request_text("GET /a", HOST)).await;
+        assert_eq!(wire.answer("GET").await.text(), "fine");
+    }
+    assert_eq!(lab.origin.streams(), 1);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_the_origin_has_closed_is_not_used_again() {
+    let origin = Origin::scripted(|mut stream: Stream| async move {
+        if stream.request().await.is_some() {
+            stream.send(ok("fine")).await;
+            stream.finish().await;
+        }
+    });
+    let lab = Plan::api_key().start(origin.await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    for _ in 0..5 {
+        wire.send(request_text("GET /a", HOST)).await;
+        assert_eq!(wire.answer("GET").await.text(), "fine");
+    }
+    assert_eq!(lab.origin.received().len(), 5, "each request was sent once");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn bytes_after_an_answer_are_nobody_s_answer() {
+    let origin = Origin::scripted(|mut stream: Stream| async move {
+        while stream.request().await.is_some() {
+            let stray = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray";
+            if stream.try_send(format!("{}{stray}", ok("mine"))).await.is_err() {
+                return;
+            }
+        }
+    });
+    let lab = Plan::api_key().start(origin.await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    for _ in 0..3 {
+        wire.send(request_text("GET /a", HOST)).await;
+        assert_eq!(wire.answer("GET").await.text(), "mine");
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_get_with_a_body_is_framed_as_any_other() {
+    let mut lab = Lab::simple().await;
+    let mut wire = lab.tunnel(HOST).await;
+    for method in ["GET", "DELETE", "OPTIONS"] {
+        wire.send(request_text(&format!("{method} /a\r\nContent-Length: 5"), HOST)).await;
+        wire.send("hello").await;
+        assert_eq!(wire.answer(method).await.text(), "fine");
+        let request = lab.origin.arrival().await;
+        assert_eq!((request.head.method(), &*request.text()), (method, "hello"));
+    }
+    lab.finish().await;
+}

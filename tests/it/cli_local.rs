@@ -1,0 +1,217 @@
+//! Without a gateway the command line works on the store by itself.
+
+use crate::cli_runner::Cli;
+
+/// No answer, message or file may hold it.
+const CANARY: &str = "ghp_canaryCANARYcanaryCANARYcanary123456";
+
+fn with_github(cli: &Cli) {
+    let add = ["connection", "add", "github", "--name", "work", "--secret-stdin", "token"];
+    cli.run_with(&add, CANARY).ok();
+}
+
+#[test]
+fn init_writes_once_and_never_over() {
+    let cli = Cli::new();
+    let made = cli.run(&["init", "--json"]).json();
+    let config = made["config"].as_str().unwrap();
+    std::fs::write(config, "# mine\n").unwrap();
+    let err = cli.run(&["init"]).failed(1);
+    assert!(err.contains("exists already") && err.contains("hint: "), "{err}");
+    assert_eq!(std::fs::read_to_string(config).unwrap(), "# mine\n");
+}
+
+#[test]
+fn the_configuration_that_init_writes_is_accepted() {
+    let cli = Cli::new();
+    cli.run(&["init"]).ok();
+    assert_eq!(cli.run(&["agent", "list"]).ok().lines().count(), 1);
+}
+
+#[test]
+fn what_does_not_exist_is_exit_code_5() {
+    let cli = Cli::new();
+    for words in [
+        vec!["agent", "show", "nobody"],
+        vec!["agent", "remove", "nobody"],
+        vec!["agent", "token", "add", "nobody"],
+        vec!["agent", "bind", "nobody", "work"],
+        vec!["connection", "show", "work"],
+        vec!["connection", "add", "nowhere", "--secret-stdin", "token"],
+        vec!["provider", "show", "nowhere"],
+        vec!["explain", "https://api.example.com/", "--agent", "nobody"],
+    ] {
+        let err = cli.run(&words).failed(5);
+        assert!(err.starts_with("error: no "), "{words:?}: {err}");
+    }
+}
+
+#[test]
+fn without_a_gateway_health_is_exit_code_3() {
+    let err = Cli::new().run(&["health"]).failed(3);
+    assert!(err.contains("hint: start one: keyward serve"), "{err}");
+}
+
+#[test]
+fn a_remote_gateway_is_refused_instead_of_changing_the_local_store() {
+    let cli = Cli::new();
+    for name in ["KEYWARD_URL", "KEYWARD_TOKEN"] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_keyward"))
+            .env(name, "x")
+            .arg("--data")
+            .arg(cli.data())
+            .args(["agent", "add", "ci"])
+            .output()
+            .unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert!(err.contains("not supported yet"), "{err}");
+        assert_ne!(output.status.code(), Some(0));
+    }
+    assert!(!cli.data().exists());
+}
+
+#[test]
+fn a_secret_in_an_argument_is_refused() {
+    let cli = Cli::new();
+    let field = format!("token={CANARY}");
+    let err = cli.run(&["connection", "add", "github", "--field", &field]).failed(2);
+    assert!(err.contains("--secret-stdin token") && !err.contains(CANARY), "{err}");
+    assert_eq!(cli.run(&["connection", "list", "--json"]).json()["items"], serde_json::json!([]));
+}
+
+#[test]
+fn a_missing_secret_is_named_where_nobody_can_be_asked() {
+    let err = Cli::new().run(&["connection", "add", "github"]).failed(2);
+    assert!(err.contains("`token`") && err.contains("--secret-stdin token"), "{err}");
+}
+
+#[test]
+fn names_are_unique_and_fit_a_proxy_url() {
+    let cli = Cli::new();
+    cli.run(&["agent", "add", "ci"]).ok();
+    let err = cli.run(&["agent", "add", "ci"]).failed(1);
+    assert!(err.contains("exists already"), "{err}");
+    for bad in ["a b", "a:b", "a@b", "agt_abc"] {
+        let err = cli.run(&["agent", "add", bad]).failed(1);
+        assert!(err.starts_with("error: `name` must be"), "{err}");
+    }
+}
+
+#[test]
+fn a_token_is_shown_once_and_never_again() {
+    let cli = Cli::new();
+    let added = cli.run(&["agent", "add", "ci", "--json"]).json();
+    let token = added["token"]["token"].as_str().unwrap().to_owned();
+    assert!(token.starts_with("kwa_"));
+    for words in [
+        vec!["agent", "show", "ci", "--json"],
+        vec!["agent", "list", "--json"],
+        vec!["agent", "token", "list", "ci", "--json"],
+    ] {
+        assert!(!cli.run(&words).ok().contains(&token), "{words:?}");
+    }
+}
+
+#[test]
+fn a_chosen_token_is_not_repeated_to_people() {
+    let cli = Cli::new();
+    cli.run(&["agent", "add", "ci"]).ok();
+    let add = ["agent", "token", "add", "ci", "--token-stdin"];
+    let chosen = "a-chosen-token-of-good-length";
+    assert!(!cli.run_with(&add, chosen).ok().contains(chosen));
+    let err = cli.run_with(&add, "short").failed(1);
+    assert!(!err.contains("short"), "{err}");
+}
+
+#[test]
+fn no_answer_holds_the_secret_of_a_connection() {
+    let cli = Cli::new();
+    with_github(&cli);
+    cli.run(&["agent", "add", "ci"]).ok();
+    for words in [
+        vec!["agent", "bind", "ci", "work", "--json"],
+        vec!["agent", "show", "ci", "--json"],
+        vec!["connection", "list", "--json"],
+        vec!["connection", "show", "work", "--json"],
+        vec!["connection", "show", "work"],
+    ] {
+        let out = cli.run(&words).ok();
+        assert!(!out.contains("canary") && !out.contains("CANARY"), "{words:?}: {out}");
+    }
+}
+
+#[test]
+fn a_binding_gives_a_placeholder_for_the_variables_of_the_sdks() {
+    let cli = Cli::new();
+    with_github(&cli);
+    cli.run(&["agent", "add", "ci"]).ok();
+    let bound = cli.run(&["agent", "bind", "ci", "work", "--json"]).json();
+    let placeholder = &bound["items"][0]["placeholders"]["token"];
+    assert!(placeholder.as_str().unwrap().contains("kwph"));
+    assert_eq!(&bound["items"][0]["env"]["GITHUB_TOKEN"], placeholder);
+}
+
+#[test]
+fn environments_do_not_mix() {
+    let cli = Cli::new();
+    cli.run(&["agent", "add", "ci", "--env", "dev"]).ok();
+    let add = ["connection", "add", "github", "--env", "production", "--secret-stdin", "token"];
+    cli.run_with(&add, CANARY).ok();
+    let err = cli.run(&["agent", "bind", "ci", "github"]).failed(1);
+    assert!(err.contains("dev") && err.contains("production"), "{err}");
+}
+
+#[test]
+fn removing_a_connection_takes_its_bindings_with_it() {
+    let cli = Cli::new();
+    with_github(&cli);
+    cli.run(&["agent", "add", "ci"]).ok();
+    cli.run(&["agent", "bind", "ci", "work"]).ok();
+    cli.run(&["connection", "remove", "work"]).ok();
+    let agent = cli.run(&["agent", "show", "ci", "--json"]).json();
+    assert_eq!(agent["bindings"], serde_json::json!([]));
+    cli.run(&["agent", "unbind", "ci", "work"]).failed(5);
+}
+
+#[test]
+fn explain_tells_what_stops_a_request_and_what_lets_it_pass() {
+    let cli = Cli::new();
+    with_github(&cli);
+    cli.run(&["agent", "add", "ci"]).ok();
+    let explain = ["explain", "https://api.github.com/user", "--agent", "ci", "--json"];
+    let before = cli.run(&explain).json();
+    assert_eq!(before["allowed"], false);
+    assert_eq!(before["stopped_by"][0]["code"], "default_deny");
+    assert_eq!(before["addresses"], serde_json::json!([]), "a denied name is not looked up");
+    cli.run(&["agent", "bind", "ci", "work"]).ok();
+    let after = cli.run(&explain).json();
+    assert_eq!(after["action"], "inject");
+    assert_eq!(after["connection"]["name"], "work");
+    assert_eq!(after["placements"][0]["at"], "header authorization");
+    for url in ["ftp://api.github.com/", "api.github.com", "https://a@api.github.com/"] {
+        let err = cli.run(&["explain", url, "--agent", "ci"]).failed(1);
+        assert!(err.starts_with("error: "), "{err}");
+    }
+}
+
+#[test]
+fn a_provider_file_is_checked_without_a_store() {
+    let cli = Cli::new();
+    let good =
+        "id: acme\nname: Acme\nhosts: [api.acme.test]\nauth:\n  - { id: key, kind: bearer }\n";
+    let good = cli.file("good.yaml", good);
+    let out = cli.run(&["provider", "check", good.to_str().unwrap()]).ok();
+    assert_eq!(out, "acme is right\n");
+    let bad = cli.file("bad.yaml", "id: acme\nnmae: Acme\n");
+    let err = cli.run(&["provider", "check", bad.to_str().unwrap()]).failed(1);
+    assert!(err.contains("bad.yaml:2"), "{err}");
+    assert!(!cli.data().exists());
+}
+
+#[test]
+fn the_ca_is_printed_as_pem_and_fits_its_fingerprint() {
+    let cli = Cli::new();
+    let shown = cli.run(&["ca", "show", "--json"]).json();
+    assert_eq!(cli.run(&["ca", "show"]).ok(), shown["pem"].as_str().unwrap());
+    assert_eq!(shown["fingerprint"].as_str().unwrap().len(), 95);
+}

@@ -1,0 +1,142 @@
+//! Runs the `keyward` program on a data directory of its own, without a terminal.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A data directory, and the program to use it with.
+pub struct Cli {
+    home: tempfile::TempDir,
+}
+
+/// What the program did.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code.
+    pub code: i32,
+    /// Its standard output.
+    pub out: String,
+    /// Its standard error.
+    pub err: String,
+}
+
+/// A gateway in a process of its own; killed when dropped.
+pub struct Serving {
+    child: Child,
+}
+
+impl Cli {
+    /// On an empty data directory.
+    pub fn new() -> Self {
+        Self { home: tempfile::tempdir().expect("a directory") }
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.home.path().join("data")
+    }
+
+    /// A file beside the data directory.
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.home.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path
+    }
+
+    /// Runs `keyward` with these arguments.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        self.run_with(arguments, "")
+    }
+
+    /// The same, with `input` on standard input.
+    pub fn run_with(&self, arguments: &[&str], input: &str) -> Ran {
+        let mut child =
+            self.command(arguments).stdin(Stdio::piped()).spawn().expect("keyward starts");
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        // The program may refuse before it reads.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        let output = child.wait_with_output().expect("keyward ends");
+        Ran {
+            code: output.status.code().expect("an exit code"),
+            out: String::from_utf8(output.stdout).expect("text"),
+            err: String::from_utf8(output.stderr).expect("text"),
+        }
+    }
+
+    /// Starts a gateway on free ports; returns when it is ready.
+    pub fn serve(&self) -> Serving {
+        let listen = "listen: { proxy: 127.0.0.1:0, admin: 127.0.0.1:0 }\n";
+        let config = self.file("keyward.yaml", listen);
+        let config = config.to_str().expect("a path in UTF-8");
+        let mut child =
+            self.command(&["serve", "--config", config]).spawn().expect("keyward starts");
+        let mut lines = BufReader::new(child.stderr.as_mut().expect("stderr is piped"));
+        let mut said = String::new();
+        while !said.contains("ready") {
+            assert_ne!(lines.read_line(&mut said).expect("text"), 0, "it ended: {said}");
+        }
+        Serving { child }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+        for name in ["KEYWARD_DATA", "KEYWARD_CONFIG", "KEYWARD_URL", "KEYWARD_TOKEN", "NO_COLOR"] {
+            command.env_remove(name);
+        }
+        command.arg("--data").arg(self.data()).args(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+}
+
+impl Ran {
+    /// Its standard output, when it succeeded.
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{self:?}");
+        self.out
+    }
+
+    /// Its standard error, when it failed with this code.
+    pub fn failed(self, code: i32) -> String {
+        assert_eq!(self.code, code, "{self:?}");
+        self.err
+    }
+
+    /// Its standard output as JSON, when it succeeded.
+    pub fn json(self) -> serde_json::Value {
+        serde_json::from_str(&self.ok()).expect("JSON")
+    }
+}
+
+impl Serving {
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it as a crash would; nothing is cleaned up.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One request over a unix socket: status and everything after the head.
+pub fn over_socket(socket: &Path, request: &str) -> (u16, String) {
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).expect("a gateway");
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.expect("a status");
+    (status, body.to_owned())
+}

@@ -1,0 +1,102 @@
+//! Slow and idle peers are given up on, and hold up nobody else meanwhile.
+
+use crate::support::*;
+
+#[tokio::test]
+async fn a_head_that_does_not_end_is_given_up_on() {
+    let plan = Plan::api_key().limit("head_timeout: 300ms");
+    let lab = plan.start(Origin::saying("fine").await).await;
+    let mut half = lab.client().await;
+    half.send("CONNECT api.acme.test:443 HTTP/1.1\r\nHost: api").await;
+    let mut inner = lab.tunnel(HOST).await;
+    inner.send("GET /a HTTP/1.1\r\nHost: api").await;
+    for mut wire in [half, inner] {
+        let rest = wire.rest().await;
+        assert!(!rest.starts_with(b"HTTP/1.1 200"), "{rest:?}");
+    }
+    assert_eq!(lab.origin.received().len(), 0);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_tunnel_without_a_handshake_is_given_up_on() {
+    let plan = Plan::api_key().limit("handshake_timeout: 300ms");
+    let lab = plan.start(Origin::saying("fine").await).await;
+    let (answer, mut silent) = lab.connect(&format!("{HOST}:443")).await;
+    assert_eq!(answer.head.status(), 200);
+    let (_, mut slow) = lab.connect(&format!("{HOST}:443")).await;
+    slow.send(b"\x16\x03\x01").await;
+    silent.rest().await;
+    slow.rest().await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn an_idle_stream_is_given_up_on() {
+    let plan = Plan::api_key().limit("idle_timeout: 300ms");
+    let lab = plan.start(Origin::saying("fine").await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("GET /a", HOST)).await;
+    assert_eq!(wire.answer("GET").await.text(), "fine");
+    assert!(wire.is_closed().await);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_never_shakes_hands_is_given_up_on() {
+    let origin = Origin::with_tls(None, |mut stream: Stream| async move {
+        stream.rest().await;
+    });
+    let plan = Plan::api_key().limit("connect_timeout: 300ms").limit("handshake_timeout: 300ms");
+    let lab = plan.start(origin.await).await;
+    let answer = lab.ask("GET /a").await;
+    assert!(matches!(answer.head.status(), 502 | 504), "{answer:?}");
+    assert!(answer.head.has("keyward-error"), "{answer:?}");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_stops_flowing_is_cut() {
+    let origin = Origin::scripted(|mut stream: Stream| async move {
+        stream.request().await;
+        stream.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello").await;
+        stream.rest().await;
+    });
+    let plan = Plan::api_key().limit("body_idle_timeout: 300ms");
+    let lab = plan.start(origin.await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("GET /a", HOST)).await;
+    let answer = wire.answer("GET").await;
+    assert!(!answer.whole && answer.text() == "hello", "{answer:?}");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn hundreds_of_idle_streams_delay_nobody() {
+    let lab = Lab::simple().await;
+    let mut idle = vec![];
+    for _ in 0..300 {
+        idle.push(lab.client().await);
+    }
+    assert_eq!(lab.ask("GET /a").await.text(), "fine");
+    for wire in &mut idle {
+        wire.finish().await;
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn shutting_down_finishes_the_exchange_under_way() {
+    let origin = Origin::saying("fine").await;
+    let mut lab = Plan::api_key().start(origin).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("POST /a\r\nContent-Length: 5", HOST)).await;
+    wire.send("he").await;
+    let (records, answer) = tokio::join!(lab.gateway.stop(), async {
+        wire.send("llo").await;
+        wire.answer("POST").await
+    });
+    assert_eq!(answer.text(), "fine");
+    assert_eq!(records.len(), 1, "{records:?}");
+    lab.finish().await;
+}

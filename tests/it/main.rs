@@ -1,0 +1,28 @@
+//! The gateway as its users meet it: real sockets, a real TLS origin, one process. Modules are
+//! named after what they claim.
+
+mod support;
+
+mod absolute_form;
+mod audit;
+mod bodies;
+mod connect;
+mod crash;
+mod deadlines;
+mod guard;
+mod host_mismatch;
+mod injection;
+mod leaves;
+mod malformed_answers;
+mod malformed_requests;
+mod means;
+mod placeholders;
+mod proxy_auth;
+mod selection;
+mod shell;
+mod targets;
+mod websocket;
+mod cli_help;
+mod cli_local;
+mod cli_runner;
+mod cli_socket;

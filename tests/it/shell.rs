@@ -1,0 +1,161 @@
+//! The README's way to work, by the built binary: add a credential and an agent, use it, take it
+//! away; what the commands print never holds the secret.
+
+use std::io::Write;
+use std::process::{Output, Stdio};
+
+use crate::support::canary::Canary;
+use crate::support::process::Served;
+use crate::support::*;
+
+struct Shell {
+    served: Served,
+    origin: Origin,
+    secret: Canary,
+    said: Vec<u8>,
+}
+
+impl Shell {
+    async fn new() -> Self {
+        let origin = Origin::saying("fine").await;
+        let plan = Plan::api_key();
+        let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", "kwa_shell-0123456789ab")];
+        let served = Served::start(&plan, &origin, &variables);
+        Self { served, origin, secret: Canary::new("scrt"), said: vec![] }
+    }
+
+    /// Runs a command; `input` is what it reads.
+    fn run(&mut self, arguments: &[&str], input: &str) -> Output {
+        let mut child = self
+            .served
+            .keyward(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary was built");
+        let mut stdin = child.stdin.take().expect("piped");
+        // A command that reads nothing may already have ended.
+        drop(stdin.write_all(input.as_bytes()));
+        drop(stdin);
+        let output = child.wait_with_output().expect("our child");
+        self.said.extend(&output.stdout);
+        self.said.extend(&output.stderr);
+        output
+    }
+
+    /// As [`Shell::run`]; its JSON.
+    fn json(&mut self, arguments: &[&str], input: &str) -> serde_json::Value {
+        let arguments = [arguments, &["--json"]].concat();
+        let output = self.run(&arguments, input);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {errors}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    async fn get(&self, token: &str) -> Message {
+        let stream = tokio::net::TcpStream::connect(self.served.proxy).await;
+        let mut wire = Wire::plain(stream.expect("it listens"));
+        wire.send(format!(
+            "GET https://{HOST}/a HTTP/1.1\r\nHost: {HOST}\r\n\
+             Proxy-Authorization: Bearer {token}\r\n\r\n"
+        ))
+        .await;
+        wire.answer("GET").await
+    }
+
+    /// What the commands said and every file of the gateway are free of the secret.
+    fn assert_kept(&self) {
+        self.secret.assert_absent("what the commands said", &self.said);
+        self.secret.assert_absent("the gateway's output", self.served.output().as_bytes());
+        self.secret.assert_absent_below(&self.served.data());
+    }
+}
+
+#[tokio::test]
+async fn a_key_from_stdin_serves_an_agent_until_it_is_taken_away() {
+    let mut shell = Shell::new().await;
+    let secret = shell.secret.text.clone();
+    let add = ["connection", "add", "acme", "--name", "work", "--secret-stdin", "api_key"];
+    shell.json(&add, &format!("{secret}\n"));
+    let added = shell.json(&["agent", "add", "bob"], "");
+    let token = added["token"]["token"].as_str().expect("shown once").to_owned();
+    assert_eq!(shell.get(&token).await.head.status(), 403, "not bound yet");
+    assert!(shell.run(&["agent", "bind", "bob", "work"], "").status.success());
+    assert_eq!(shell.get(&token).await.text(), "fine");
+    assert_eq!(shell.origin.only().head.all("x-api-key"), [&*secret]);
+
+    for listing in [
+        &["connection", "list"][..],
+        &["connection", "show", "work"],
+        &["agent", "list"],
+        &["agent", "show", "bob"],
+        &["provider", "show", "acme"],
+        &["explain", "GET", "https://api.acme.test/a", "--agent", "bob"],
+    ] {
+        shell.json(listing, "");
+        assert!(shell.run(listing, "").status.success(), "{listing:?}");
+    }
+    assert!(shell.run(&["agent", "unbind", "bob", "work"], "").status.success());
+    assert_eq!(shell.get(&token).await.head.status(), 403, "no longer bound");
+    assert!(shell.run(&["agent", "remove", "bob"], "").status.success());
+    assert_eq!(shell.get(&token).await.head.status(), 407, "no longer anyone");
+    shell.assert_kept();
+}
+
+#[tokio::test]
+async fn a_secret_in_an_argument_is_refused() {
+    let mut shell = Shell::new().await;
+    let field = format!("api_key={}", shell.secret.text);
+    let add = ["connection", "add", "acme", "--name", "work", "--field", &field];
+    let refused = shell.run(&add, "");
+    assert!(!refused.status.success());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.starts_with("error: ") && said.contains("hint: "), "{said}");
+    shell.assert_kept();
+}
+
+#[tokio::test]
+async fn exit_codes_tell_what_kind_of_failure_it_is() {
+    let mut shell = Shell::new().await;
+    for (arguments, code) in [
+        (&["health"][..], 0),
+        (&["agent", "list"], 0),
+        (&["no-such-command"], 2),
+        (&["agent", "list", "--no-such-flag"], 2),
+        (&["agent", "show", "nobody"], 5),
+        (&["connection", "show", "nothing"], 5),
+    ] {
+        assert_eq!(shell.run(arguments, "").status.code(), Some(code), "{arguments:?}");
+    }
+    shell.served.kill();
+    assert_eq!(shell.run(&["health"], "").status.code(), Some(3), "not reachable");
+}
+
+#[tokio::test]
+async fn without_a_gateway_the_commands_open_the_store_themselves() {
+    let mut shell = Shell::new().await;
+    let secret = format!("{}\n", shell.secret.text);
+    let add = ["connection", "add", "acme", "--name", "work", "--secret-stdin", "api_key"];
+    shell.json(&add, &secret);
+    assert_eq!(shell.served.terminate(), Some(0));
+    let listed = shell.json(&["connection", "list"], "");
+    assert!(listed["items"].to_string().contains("\"work\""), "{listed}");
+    shell.json(&["agent", "add", "bob"], "");
+    assert!(shell.run(&["agent", "bind", "bob", "work"], "").status.success());
+    shell.served.restart();
+    let shown = shell.json(&["agent", "show", "bob"], "");
+    assert!(shown.to_string().contains("work"), "{shown}");
+    shell.assert_kept();
+}
+
+#[tokio::test]
+async fn the_bundle_holds_the_platform_s_roots_and_the_ca() {
+    let mut shell = Shell::new().await;
+    let ca = shell.run(&["ca", "show"], "").stdout;
+    let bundle = shell.run(&["ca", "bundle"], "").stdout;
+    let (ca, bundle) = (String::from_utf8_lossy(&ca), String::from_utf8_lossy(&bundle));
+    assert_eq!(ca.matches("BEGIN CERTIFICATE").count(), 1);
+    assert!(bundle.contains(ca.trim()), "the CA is in the bundle");
+    assert!(!ca.contains("PRIVATE") && !bundle.contains("PRIVATE"));
+}

@@ -1,0 +1,102 @@
+//! A secret that is in no other place than where it belongs: planted in every test, looked for at
+//! its end in everything that anyone but the origin could read.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Mutex, OnceLock};
+
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
+
+use super::wire::find;
+
+/// A random secret and the forms it could leak in.
+#[derive(Clone, Debug)]
+pub(crate) struct Canary {
+    /// As it is stored and sent.
+    pub(crate) text: String,
+    needles: Vec<Vec<u8>>,
+}
+
+impl Canary {
+    /// A fresh one: `prefix` and 128 random bits.
+    pub(crate) fn new(prefix: &str) -> Self {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).expect("randomness");
+        let text = format!("{prefix}{}", hex(&random));
+        Self { needles: needles(&text), text }
+    }
+
+    /// # Panics
+    /// When the secret stands in `bytes` in any of its forms. Says where, never the bytes.
+    pub(crate) fn assert_absent(&self, place: &str, bytes: &[u8]) {
+        for (form, needle) in self.needles.iter().enumerate() {
+            if let Some(at) = find(bytes, needle) {
+                panic!(
+                    "the secret {}… leaked into {place} at byte {at}, form {form}",
+                    &self.text[..6]
+                );
+            }
+        }
+    }
+
+    /// # Panics
+    /// When the secret stands in any file below `folder`.
+    pub(crate) fn assert_absent_below(&self, folder: &Path) {
+        for entry in fs::read_dir(folder).expect("the folder can be read") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                self.assert_absent_below(&path);
+            } else if let Ok(bytes) = fs::read(&path) {
+                // Sockets cannot be read, and hold nothing.
+                self.assert_absent(&path.display().to_string(), &bytes);
+            }
+        }
+    }
+}
+
+/// Raw, hex, and what base64 leaves of it at each of the three alignments.
+fn needles(text: &str) -> Vec<Vec<u8>> {
+    let mut needles = vec![text.as_bytes().to_vec(), hex(text.as_bytes()).into_bytes()];
+    for engine in [&BASE64_STANDARD, &BASE64_URL_SAFE] {
+        for shift in 0..3 {
+            let shifted = format!("{}{text}", "~".repeat(shift));
+            let encoded = engine.encode(shifted);
+            // The first and last quartets depend on the neighbours.
+            let inner = &encoded[4..encoded.len() - 4];
+            needles.push(inner.as_bytes().to_vec());
+        }
+    }
+    needles
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Everything that was logged by this process, of all tests in it.
+pub(crate) fn log() -> &'static Mutex<Vec<u8>> {
+    static LOG: OnceLock<Mutex<Vec<u8>>> = OnceLock::new();
+    LOG.get_or_init(|| {
+        let capture = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_ansi(false)
+            .with_writer(|| Capture)
+            .try_init();
+        capture.expect("no other subscriber in this process");
+        Mutex::default()
+    })
+}
+
+struct Capture;
+
+impl std::io::Write for Capture {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        log().lock().expect("not poisoned").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

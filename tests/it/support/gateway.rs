@@ -1,0 +1,119 @@
+//! A gateway in this process, on ports of the system's choosing. The only file that knows how one
+//! is configured and started from Rust.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use keyward::app::{self, Running};
+use keyward::base::id::OrgId;
+use keyward::config::Config;
+use tempfile::TempDir;
+
+use super::canary;
+
+/// A running gateway and its files.
+pub(crate) struct Gateway {
+    running: Option<Running>,
+    folder: TempDir,
+    /// The first proxy listener.
+    pub(crate) proxy: SocketAddr,
+    /// The admin listener.
+    pub(crate) admin: SocketAddr,
+    /// The CA's certificate.
+    pub(crate) ca_pem: String,
+}
+
+impl Gateway {
+    /// Starts one from a configuration text. `files` are put beside it first.
+    ///
+    /// # Panics
+    /// With the errors, when it does not start.
+    pub(crate) async fn start(
+        yaml: &str,
+        variables: &BTreeMap<String, String>,
+        files: &[(&str, &str)],
+    ) -> Self {
+        match Self::try_start(yaml, variables, files).await {
+            Ok(gateway) => gateway,
+            Err(error) => panic!("the gateway did not start: {error}\n{yaml}"),
+        }
+    }
+
+    /// As [`Gateway::start`]; the error is what a user would read.
+    pub(crate) async fn try_start(
+        yaml: &str,
+        variables: &BTreeMap<String, String>,
+        files: &[(&str, &str)],
+    ) -> Result<Self, String> {
+        canary::log();
+        let folder = TempDir::new().expect("a temporary directory");
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).expect("a file");
+        }
+        let file = folder.path().join("keyward.yaml");
+        std::fs::write(&file, yaml).expect("the configuration");
+        let config = config(yaml, &file, &folder.path().join("data"), variables)?;
+        let running = app::start(config).await.map_err(|error| format!("{error:#}"))?;
+        let proxy = *running.proxy_addrs().first().expect("a proxy listener");
+        let admin = running.admin_addr();
+        let ca_pem = running.services().authority.cert_pem().to_owned();
+        Ok(Self { running: Some(running), folder, proxy, admin, ca_pem })
+    }
+
+    /// The data directory.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Its directory, where `data()` and files of the test are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The gateway's inside.
+    pub(crate) fn running(&self) -> &Running {
+        self.running.as_ref().expect("it runs until `stop`")
+    }
+
+    /// What agent `agent` holds instead of `field` of `connection`.
+    ///
+    /// # Panics
+    /// When there is no such binding.
+    pub(crate) fn placeholder(&self, agent: &str, connection: &str, field: &str) -> String {
+        let view = self.running().services().directory.view();
+        let org = OrgId::default_org();
+        let agent = view.find_agent(&org, agent).expect("the agent");
+        let connection = view.find_connection(&org, connection).expect("the connection");
+        let bound = agent.bindings.iter().find(|bound| bound.connection == connection.id);
+        let placeholder = bound.and_then(|bound| bound.placeholders.get(field));
+        placeholder.expect("a placeholder").as_str().to_owned()
+    }
+
+    /// Stops it and gives its audit records, in order.
+    pub(crate) async fn stop(&mut self) -> Vec<serde_json::Value> {
+        if let Some(running) = self.running.take() {
+            super::wire::patiently("shutting down", running.shutdown()).await;
+        }
+        audit(&self.data().join("audit/audit.jsonl"))
+    }
+}
+
+/// The records of an audit file; none when nothing was written.
+pub(crate) fn audit(file: &Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).expect("a record is JSON")).collect()
+}
+
+/// The gateway sees no variable but these.
+fn config(
+    yaml: &str,
+    file: &Path,
+    data: &Path,
+    variables: &BTreeMap<String, String>,
+) -> Result<Config, String> {
+    let mut variables = variables.clone();
+    variables.insert("KEYWARD_DATA".to_owned(), data.display().to_string());
+    Config::parse(yaml, file, &variables)
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+}

@@ -1,0 +1,367 @@
+//! Origin, gateway, agent and canary together: what most tests begin with. A lab must be finished:
+//! that is where the canary is looked for.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use rustls::pki_types::ServerName;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::canary::{self, Canary};
+use super::gateway::Gateway;
+use super::origin::Origin;
+use super::pki::{pki, trusting};
+use super::wire::{Head, Message, Seen, Wire, patiently};
+
+/// The host that the lab's provider owns.
+pub(crate) const HOST: &str = "api.acme.test";
+
+/// Another name of the same origin, that nothing names: denied by default.
+pub(crate) const STRANGER: &str = "other.acme.test";
+
+/// What the gateway is to be configured with; YAML in flow style, one line each.
+pub(crate) struct Plan {
+    auth: String,
+    fields: String,
+    hosts: String,
+    provider_more: String,
+    agents: Vec<(String, String)>,
+    providers: Vec<String>,
+    connections: Vec<String>,
+    rules: Vec<String>,
+    limits: Vec<String>,
+    resolve: Vec<String>,
+    allow: Vec<String>,
+    admin: String,
+    top: String,
+    canary: Canary,
+    variables: BTreeMap<String, String>,
+    trusted: bool,
+}
+
+/// A running experiment.
+pub(crate) struct Lab {
+    /// The API.
+    pub(crate) origin: Origin,
+    /// The gateway before it.
+    pub(crate) gateway: Gateway,
+    /// The credential, which only the origin may see.
+    pub(crate) canary: Canary,
+    tokens: BTreeMap<String, Canary>,
+    clients: Mutex<Vec<Seen>>,
+    finished: bool,
+}
+
+impl Plan {
+    /// A provider `acme` that owns [`HOST`], a connection `acme` with the canary in every secret
+    /// field, and an agent `ci` that may use it.
+    pub(crate) fn new(auth: &str, fields: &str) -> Self {
+        Self {
+            auth: auth.to_owned(),
+            fields: fields.to_owned(),
+            hosts: HOST.to_owned(),
+            provider_more: String::new(),
+            agents: vec![("ci".to_owned(), "acme".to_owned())],
+            providers: vec![],
+            connections: vec![],
+            rules: vec![],
+            limits: vec!["drain_timeout: 2s".to_owned()],
+            resolve: vec![],
+            allow: vec![],
+            admin: "127.0.0.1:0".to_owned(),
+            top: String::new(),
+            canary: Canary::new("cnry"),
+            variables: BTreeMap::new(),
+            trusted: true,
+        }
+    }
+
+    /// An API key in `X-Api-Key`.
+    pub(crate) fn api_key() -> Self {
+        Self::new(
+            "{ id: key, kind: api_key, placement: { header: X-Api-Key } }",
+            "{ api_key: { env: CANARY } }",
+        )
+    }
+
+    /// A bearer token.
+    pub(crate) fn bearer() -> Self {
+        Self::new("{ id: token, kind: bearer }", "{ token: { env: CANARY } }")
+    }
+
+    /// The provider's hosts, comma-separated.
+    pub(crate) fn hosts(mut self, hosts: &str) -> Self {
+        self.hosts = hosts.to_owned();
+        self
+    }
+
+    /// Another agent and the connections that it may use, comma-separated.
+    pub(crate) fn agent(mut self, name: &str, uses: &str) -> Self {
+        self.agents.push((name.to_owned(), uses.to_owned()));
+        self
+    }
+
+    /// Only the agents that are added after this.
+    pub(crate) fn no_agents(mut self) -> Self {
+        self.agents.clear();
+        self
+    }
+
+    /// Another provider.
+    pub(crate) fn provider(mut self, yaml: &str) -> Self {
+        self.providers.push(yaml.to_owned());
+        self
+    }
+
+    /// Another connection.
+    pub(crate) fn connection(mut self, yaml: &str) -> Self {
+        self.connections.push(yaml.to_owned());
+        self
+    }
+
+    /// A rule, after those before it.
+    pub(crate) fn rule(mut self, yaml: &str) -> Self {
+        self.rules.push(yaml.to_owned());
+        self
+    }
+
+    /// `name: value` of `limits:`.
+    pub(crate) fn limit(mut self, yaml: &str) -> Self {
+        self.limits.push(yaml.to_owned());
+        self
+    }
+
+    /// `host: address` of `upstream.resolve`.
+    pub(crate) fn resolve(mut self, yaml: &str) -> Self {
+        self.resolve.push(yaml.to_owned());
+        self
+    }
+
+    /// A network of `upstream.allow_private`.
+    pub(crate) fn allow(mut self, network: &str) -> Self {
+        self.allow.push(network.to_owned());
+        self
+    }
+
+    /// The admin listener, where its port must be known beforehand.
+    pub(crate) fn admin(mut self, addr: &str) -> Self {
+        self.admin = addr.to_owned();
+        self
+    }
+
+    /// Lines at the top level of the configuration.
+    pub(crate) fn top(mut self, yaml: &str) -> Self {
+        self.top.push_str(yaml);
+        self.top.push('\n');
+        self
+    }
+
+    /// A variable that the configuration may name.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The origins' authority is not trusted.
+    pub(crate) fn untrusted(mut self) -> Self {
+        self.trusted = false;
+        self
+    }
+
+    /// The secret that will be planted.
+    pub(crate) fn canary(&self) -> &Canary {
+        &self.canary
+    }
+
+    /// Starts the gateway before `origin`.
+    pub(crate) async fn start(self, origin: Origin) -> Lab {
+        let tokens: BTreeMap<String, Canary> =
+            self.agents.iter().map(|(name, _)| (name.clone(), Canary::new("kwa_"))).collect();
+        let mut variables = self.variables.clone();
+        variables.insert("CANARY".to_owned(), self.canary.text.clone());
+        for (name, token) in &tokens {
+            variables.insert(token_variable(name), token.text.clone());
+        }
+        let yaml = self.yaml(&origin);
+        let gateway = Gateway::start(&yaml, &variables, &[("origin-ca.pem", &pki().pem)]).await;
+        let clients = Mutex::default();
+        Lab { origin, gateway, canary: self.canary, tokens, clients, finished: false }
+    }
+
+    /// The configuration, for an origin.
+    pub(crate) fn yaml(&self, origin: &Origin) -> String {
+        let addr = origin.addr;
+        let mut resolve: Vec<String> =
+            super::origin::NAMES.iter().map(|name| format!("{name}: \"{addr}\"")).collect();
+        resolve.extend(self.resolve.clone());
+        let mut allow = vec![addr.to_string()];
+        allow.extend(self.allow.clone());
+        let allow: Vec<String> = allow.iter().map(|network| format!("\"{network}\"")).collect();
+        let trust = if self.trusted { "origin-ca.pem" } else { "" };
+        let acme = format!(
+            "{{ id: acme, name: Acme, hosts: [{}], auth: [{}]{} }}",
+            self.hosts, self.auth, self.provider_more
+        );
+        let first = format!("{{ name: acme, provider: acme, fields: {} }}", self.fields);
+        let agents = self.agents.iter().map(|(name, uses)| {
+            let variable = token_variable(name);
+            format!("{{ name: {name}, token: {{ env: {variable} }}, use: [{uses}] }}")
+        });
+        let admin = &self.admin;
+        let mut yaml = format!("listen: {{ proxy: \"127.0.0.1:0\", admin: \"{admin}\" }}\n");
+        yaml += &format!(
+            "upstream:\n  trust: [{trust}]\n  allow_private: [{}]\n  resolve: {{ {} }}\n",
+            allow.join(", "),
+            resolve.join(", ")
+        );
+        yaml += &list("providers", std::iter::once(acme).chain(self.providers.clone()));
+        yaml += &list("connections", std::iter::once(first).chain(self.connections.clone()));
+        yaml += &list("agents", agents);
+        yaml += &list("rules", self.rules.clone());
+        yaml += &format!("limits: {{ {} }}\n", self.limits.join(", "));
+        yaml + &self.top
+    }
+}
+
+impl Lab {
+    /// An API key before an origin that says `fine`.
+    pub(crate) async fn simple() -> Self {
+        Plan::api_key().start(Origin::saying("fine").await).await
+    }
+
+    /// The token of an agent.
+    pub(crate) fn token(&self, agent: &str) -> &str {
+        &self.tokens[agent].text
+    }
+
+    /// The `Proxy-Authorization` line of an agent, with its line end.
+    pub(crate) fn authorization(&self, agent: &str) -> String {
+        let pair = BASE64_STANDARD.encode(format!("{agent}:{}", self.token(agent)));
+        format!("Proxy-Authorization: Basic {pair}\r\n")
+    }
+
+    /// A stream to the proxy.
+    pub(crate) async fn client(&self) -> Wire {
+        self.client_at(self.gateway.proxy).await
+    }
+
+    /// A stream to some listener, recorded for the canary.
+    pub(crate) async fn client_at(&self, addr: std::net::SocketAddr) -> Wire {
+        let seen = Seen::default();
+        self.clients.lock().expect("not poisoned").push(Arc::clone(&seen));
+        let stream = patiently("connecting", TcpStream::connect(addr)).await.expect("it listens");
+        Wire::plain(stream).recorded(seen)
+    }
+
+    /// Sends a CONNECT as `ci` and gives the answer with the stream.
+    pub(crate) async fn connect(&self, target: &str) -> (Message, Wire) {
+        let mut wire = self.client().await;
+        let authorization = self.authorization("ci");
+        wire.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{authorization}\r\n"))
+            .await;
+        (wire.answer("CONNECT").await, wire)
+    }
+
+    /// An intercepted tunnel of `ci` to port 443 of `host`, TLS done.
+    pub(crate) async fn tunnel(&self, host: &str) -> Wire {
+        self.tunnel_as("ci", &format!("{host}:443"), host).await
+    }
+
+    /// An intercepted tunnel of `agent` to `target`, asking for `sni`.
+    pub(crate) async fn tunnel_as(&self, agent: &str, target: &str, sni: &str) -> Wire {
+        let mut wire = self.client().await;
+        let authorization = self.authorization(agent);
+        wire.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{authorization}\r\n"))
+            .await;
+        let answer = wire.answer("CONNECT").await;
+        assert_eq!(answer.head.status(), 200, "{answer:?}");
+        self.secure(wire, sni).await
+    }
+
+    /// TLS over an open tunnel, trusting Keyward's CA only.
+    ///
+    /// # Panics
+    /// When the handshake fails.
+    pub(crate) async fn secure(&self, wire: Wire, sni: &str) -> Wire {
+        self.try_secure(wire, sni).await.expect("the handshake")
+    }
+
+    /// As [`Lab::secure`].
+    pub(crate) async fn try_secure(&self, wire: Wire, sni: &str) -> std::io::Result<Wire> {
+        let (io, socket, seen) = wire.into_parts();
+        let connector = TlsConnector::from(trusting(&self.gateway.ca_pem));
+        let name = ServerName::try_from(sni.to_owned()).expect("a server name");
+        let tls = patiently("the handshake", connector.connect(name, io)).await?;
+        Ok(Wire::over(tls, socket, seen))
+    }
+
+    /// One request in a tunnel of its own: `head` without `Host` and without the empty line.
+    pub(crate) async fn ask(&self, request: &str) -> Message {
+        let mut wire = self.tunnel(HOST).await;
+        wire.send(request_text(request, HOST)).await;
+        wire.answer(request.split(' ').next().unwrap_or_default()).await
+    }
+
+    /// As [`Lab::ask`], with the head that the origin received.
+    pub(crate) async fn delivered(&mut self, request: &str) -> Head {
+        let answer = self.ask(request).await;
+        assert_eq!(answer.head.status(), 200, "{answer:?} {}", answer.text());
+        self.origin.arrival().await.head
+    }
+
+    /// The placeholder that `ci` holds for a field of `acme`.
+    pub(crate) fn placeholder(&self, field: &str) -> String {
+        self.gateway.placeholder("ci", "acme", field)
+    }
+
+    /// Stops the gateway, looks for the canary and the tokens, and gives the audit records.
+    ///
+    /// # Panics
+    /// When a secret is where it should not be.
+    pub(crate) async fn finish(mut self) -> Vec<Value> {
+        self.finished = true;
+        let records = self.gateway.stop().await;
+        let log = canary::log().lock().expect("not poisoned").clone();
+        for secret in self.tokens.values().chain([&self.canary]) {
+            secret.assert_absent("the log", &log);
+            secret.assert_absent_below(&self.gateway.data());
+            for seen in self.clients.lock().expect("not poisoned").iter() {
+                secret.assert_absent("what a client saw", &seen.lock().expect("not poisoned"));
+            }
+        }
+        for token in self.tokens.values() {
+            token.assert_absent("what the origin received", &self.origin.bytes());
+        }
+        records
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let excused = self.finished || std::thread::panicking();
+        assert!(excused, "a lab must be finished: that is where secrets are looked for");
+    }
+}
+
+/// A request head with `Host` second: `request` holds the request line and further lines.
+pub(crate) fn request_text(request: &str, host: &str) -> String {
+    let (first, rest) = request.split_once("\r\n").unwrap_or((request, ""));
+    let rest = if rest.is_empty() { String::new() } else { format!("{rest}\r\n") };
+    format!("{first} HTTP/1.1\r\nHost: {host}\r\n{rest}\r\n")
+}
+
+fn token_variable(agent: &str) -> String {
+    format!("TOKEN_{}", agent.to_ascii_uppercase().replace('-', "_"))
+}
+
+fn list(key: &str, items: impl IntoIterator<Item = String>) -> String {
+    let lines: String = items.into_iter().map(|item| format!("  - {item}\n")).collect();
+    match lines.is_empty() {
+        true => String::new(),
+        false => format!("{key}:\n{lines}"),
+    }
+}

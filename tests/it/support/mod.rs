@@ -1,0 +1,19 @@
+//! What tests are written with: an origin that does what it is told, a gateway in this process,
+//! raw clients, a canary that must not be seen, and the built binary as a child.
+
+#![allow(dead_code, reason = "two test binaries share this, each uses a part")]
+
+pub(crate) mod canary;
+pub(crate) mod gateway;
+pub(crate) mod lab;
+pub(crate) mod origin;
+pub(crate) mod pki;
+pub(crate) mod process;
+pub(crate) mod wire;
+
+#[allow(unused_imports, reason = "two test binaries share this, each uses a part")]
+pub(crate) use lab::{HOST, Lab, Plan, STRANGER, request_text};
+#[allow(unused_imports, reason = "two test binaries share this, each uses a part")]
+pub(crate) use origin::{Origin, Stream, ok};
+#[allow(unused_imports, reason = "two test binaries share this, each uses a part")]
+pub(crate) use wire::{Head, Message, Wire, patiently};

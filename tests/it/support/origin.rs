@@ -1,0 +1,224 @@
+//! A TLS API on loopback that does what its script says, byte for byte, and keeps what it received.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+use super::pki::pki;
+use super::wire::{Message, Seen, Wire, duplicate, patiently};
+
+/// Names that an origin answers to unless it says otherwise.
+pub(crate) const NAMES: &[&str] = &["api.acme.test", "other.acme.test", "third.acme.test"];
+
+type Script = Arc<dyn Fn(Stream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// A running origin. Dropping it stops it.
+pub(crate) struct Origin {
+    /// Where it listens.
+    pub(crate) addr: SocketAddr,
+    received: Arc<Mutex<Vec<Message>>>,
+    arrivals: mpsc::UnboundedReceiver<Message>,
+    streams: Arc<AtomicUsize>,
+    bytes: Seen,
+    task: JoinHandle<()>,
+}
+
+/// One accepted stream.
+pub(crate) struct Stream {
+    wire: Wire,
+    /// The server name that the client asked for.
+    pub(crate) sni: Option<String>,
+    /// Which accepted stream this is, from 0.
+    pub(crate) number: usize,
+    received: Arc<Mutex<Vec<Message>>>,
+    arrived: mpsc::UnboundedSender<Message>,
+}
+
+impl Origin {
+    /// Each stream runs `script`.
+    pub(crate) async fn scripted<F, Fut>(script: F) -> Self
+    where
+        F: Fn(Stream) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        Self::with_tls(Some(pki().server(NAMES)), script).await
+    }
+
+    /// As [`Origin::scripted`], with the names of its certificate.
+    pub(crate) async fn named<F, Fut>(names: &[&str], script: F) -> Self
+    where
+        F: Fn(Stream) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        Self::with_tls(Some(pki().server(names)), script).await
+    }
+
+    /// Each request is answered with what `answer` makes of it, until the client goes.
+    pub(crate) async fn answering<F, A>(answer: F) -> Self
+    where
+        F: Fn(&Message) -> A + Send + Sync + 'static,
+        A: AsRef<[u8]> + Send + 'static,
+    {
+        let answer = Arc::new(answer);
+        Self::scripted(move |stream| serve(stream, Arc::clone(&answer))).await
+    }
+
+    /// Answers every request with `200` and `body`.
+    pub(crate) async fn saying(body: &'static str) -> Self {
+        Self::answering(move |_| ok(body)).await
+    }
+
+    /// With `tls`, or in cleartext.
+    pub(crate) async fn with_tls<F, Fut>(tls: Option<Arc<ServerConfig>>, script: F) -> Self
+    where
+        F: Fn(Stream) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let addr = listener.local_addr().expect("an address");
+        let received = Arc::new(Mutex::new(vec![]));
+        let (arrived, arrivals) = mpsc::unbounded_channel();
+        let (streams, bytes) = (Arc::new(AtomicUsize::new(0)), Seen::default());
+        let acceptor = Acceptor {
+            tls,
+            script: Arc::new(move |stream| Box::pin(script(stream))),
+            received: Arc::clone(&received),
+            arrived,
+            streams: Arc::clone(&streams),
+            bytes: Arc::clone(&bytes),
+        };
+        let task = tokio::spawn(acceptor.run(listener));
+        Self { addr, received, arrivals, streams, bytes, task }
+    }
+
+    /// What it has received so far.
+    pub(crate) fn received(&self) -> Vec<Message> {
+        self.received.lock().expect("not poisoned").clone()
+    }
+
+    /// The one request that it has received.
+    ///
+    /// # Panics
+    /// When it has received none or several.
+    pub(crate) fn only(&self) -> Message {
+        let mut received = self.received();
+        assert_eq!(received.len(), 1, "requests at the origin: {received:#?}");
+        received.remove(0)
+    }
+
+    /// Waits for the next request.
+    pub(crate) async fn arrival(&mut self) -> Message {
+        patiently("a request at the origin", self.arrivals.recv()).await.expect("it runs")
+    }
+
+    /// How many streams were accepted.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.load(Ordering::SeqCst)
+    }
+
+    /// Every decrypted byte it has received.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.bytes.lock().expect("not poisoned").clone()
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Stream {
+    /// The next request, kept in the origin's list; `None` when the client goes.
+    pub(crate) async fn request(&mut self) -> Option<Message> {
+        let request = self.wire.request().await?;
+        self.note(request.clone());
+        Some(request)
+    }
+
+    /// Adds a request that the script has read by itself.
+    pub(crate) fn note(&self, request: Message) {
+        self.received.lock().expect("not poisoned").push(request.clone());
+        // The test may have stopped listening for arrivals.
+        drop(self.arrived.send(request));
+    }
+
+    /// The wire alone, to be aborted or handed on.
+    pub(crate) fn into_wire(self) -> Wire {
+        self.wire
+    }
+}
+
+impl Deref for Stream {
+    type Target = Wire;
+
+    fn deref(&self) -> &Wire {
+        &self.wire
+    }
+}
+
+impl DerefMut for Stream {
+    fn deref_mut(&mut self) -> &mut Wire {
+        &mut self.wire
+    }
+}
+
+/// A `200` with a body of declared length.
+pub(crate) fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+async fn serve<F, A>(mut stream: Stream, answer: Arc<F>)
+where
+    F: Fn(&Message) -> A,
+    A: AsRef<[u8]>,
+{
+    while let Some(request) = stream.request().await {
+        if stream.try_send(answer(&request).as_ref()).await.is_err() {
+            return;
+        }
+    }
+}
+
+struct Acceptor {
+    tls: Option<Arc<ServerConfig>>,
+    script: Script,
+    received: Arc<Mutex<Vec<Message>>>,
+    arrived: mpsc::UnboundedSender<Message>,
+    streams: Arc<AtomicUsize>,
+    bytes: Seen,
+}
+
+impl Acceptor {
+    async fn run(self, listener: TcpListener) {
+        let this = Arc::new(self);
+        while let Ok((tcp, _)) = listener.accept().await {
+            let number = this.streams.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(Arc::clone(&this).stream(tcp, number));
+        }
+    }
+
+    async fn stream(self: Arc<Self>, tcp: TcpStream, number: usize) {
+        let socket = Some(duplicate(&tcp));
+        let (wire, sni) = match &self.tls {
+            None => (Wire::over(tcp, socket, Arc::clone(&self.bytes)), None),
+            Some(tls) => {
+                // A refused handshake is the client's finding, not ours.
+                let Ok(tls) = TlsAcceptor::from(Arc::clone(tls)).accept(tcp).await else { return };
+                let sni = tls.get_ref().1.server_name().map(str::to_owned);
+                (Wire::over(tls, socket, Arc::clone(&self.bytes)), sni)
+            }
+        };
+        let (received, arrived) = (Arc::clone(&self.received), self.arrived.clone());
+        (self.script)(Stream { wire, sni, number, received, arrived }).await;
+    }
+}

@@ -1,0 +1,173 @@
+//! The built binary as a child: for what cannot be seen from inside a process, such as its memory
+//! and its sudden death.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use tempfile::TempDir;
+use tokio::net::UnixStream;
+
+use super::gateway;
+use super::lab::Plan;
+use super::origin::Origin;
+use super::pki::pki;
+use super::wire::{Message, PATIENCE, Seen, Wire};
+
+/// A gateway in a process of its own. Killed when dropped.
+pub(crate) struct Served {
+    child: Child,
+    folder: TempDir,
+    variables: BTreeMap<String, String>,
+    /// The proxy listener.
+    pub(crate) proxy: SocketAddr,
+}
+
+impl Served {
+    /// Serves a plan before `origin`; the tokens are those of `variables`.
+    ///
+    /// # Panics
+    /// With its output, when it does not become ready.
+    pub(crate) fn start(plan: &Plan, origin: &Origin, variables: &[(&str, &str)]) -> Self {
+        let folder = TempDir::new().expect("a temporary directory");
+        let (proxy, admin) = (free_address(), free_address());
+        let yaml = plan.yaml(origin);
+        let listen = format!("listen: {{ proxy: \"{proxy}\", admin: \"{admin}\" }}\n");
+        let (_, rest) = yaml.split_once('\n').expect("`listen` is the first line");
+        fs::write(folder.path().join("keyward.yaml"), listen + rest).expect("the configuration");
+        fs::write(folder.path().join("origin-ca.pem"), &pki().pem).expect("the roots");
+        let variables = variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let child = spawn(&folder, &variables);
+        let mut served = Self { child, folder, variables, proxy };
+        served.wait_until_ready();
+        served
+    }
+
+    /// The command line, as a user of this installation would call it.
+    pub(crate) fn keyward(&self, arguments: &[&str]) -> Command {
+        let mut command = keyward(&self.folder, &self.variables);
+        command.args(arguments);
+        command
+    }
+
+    fn wait_until_ready(&mut self) {
+        let began = Instant::now();
+        // Each question takes a process: no need to wait in between.
+        while !self.keyward(&["health"]).output().expect("it runs").status.success() {
+            let ended = self.child.try_wait().expect("our child");
+            let late = began.elapsed() > PATIENCE;
+            assert!(ended.is_none() && !late, "not ready ({ended:?}):\n{}", self.output());
+        }
+    }
+
+    /// What it wrote to its standard streams.
+    pub(crate) fn output(&self) -> String {
+        fs::read_to_string(self.folder.path().join("output")).unwrap_or_default()
+    }
+
+    /// The data directory.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Audit records written so far.
+    pub(crate) fn audit(&self) -> Vec<serde_json::Value> {
+        gateway::audit(&self.data().join("audit/audit.jsonl"))
+    }
+
+    /// The most memory that it ever had resident, in bytes.
+    pub(crate) fn memory_peak(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("Linux says so");
+        let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<usize>().ok());
+        kib.expect("a number") * 1024
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("our child");
+        self.child.wait().expect("our child");
+    }
+
+    /// SIGTERM, and the exit code.
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let pid = pid.expect("a process id");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("our child");
+        self.child.wait().expect("our child").code()
+    }
+
+    /// Starts it again on the same files.
+    pub(crate) fn restart(&mut self) {
+        self.child = spawn(&self.folder, &self.variables);
+        self.wait_until_ready();
+    }
+
+    /// A stream to the admin socket.
+    pub(crate) async fn admin(&self) -> Wire {
+        let socket = self.data().join("admin.sock");
+        let stream = UnixStream::connect(socket).await.expect("the socket listens");
+        Wire::over(stream, None, Seen::default())
+    }
+
+    /// One call of the admin API, over its socket.
+    pub(crate) async fn api(&self, method: &str, path: &str, body: &str) -> Message {
+        let mut wire = self.admin().await;
+        wire.send(api_request(method, path, body)).await;
+        wire.answer(method).await
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // It may have been killed already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A request to the admin API with a JSON body.
+pub(crate) fn api_request(method: &str, path: &str, body: &str) -> String {
+    format!(
+        "{method} /api/v1{path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Whether long runs were asked for: `tests/run --soak`.
+pub(crate) fn soak() -> bool {
+    std::env::var("KEYWARD_TEST_SOAK").is_ok_and(|value| !value.is_empty())
+}
+
+fn spawn(folder: &TempDir, variables: &BTreeMap<String, String>) -> Child {
+    let output = File::options().create(true).append(true).open(folder.path().join("output"));
+    let output = output.expect("a file");
+    keyward(folder, variables)
+        .arg("serve")
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().expect("a descriptor"))
+        .stderr(output)
+        .spawn()
+        .expect("the binary was built")
+}
+
+fn keyward(folder: &TempDir, variables: &BTreeMap<String, String>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+    command
+        .env_clear()
+        .envs(variables)
+        .env("KEYWARD_DATA", folder.path().join("data"))
+        .env("KEYWARD_CONFIG", folder.path().join("keyward.yaml"));
+    command
+}
+
+/// An address that was free a moment ago.
+fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+    listener.local_addr().expect("an address")
+}

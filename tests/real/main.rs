@@ -1,0 +1,12 @@
+//! Real programs, as their users start them, behind the gateway: the origin accepts only the live
+//! credential, and the program sees none of it. `tests/run` installs what is driven here; a program
+//! that is missing is a failure.
+
+#[path = "../it/support/mod.rs"]
+mod support;
+
+mod command_line;
+mod git;
+mod node;
+mod python;
+mod stage;

@@ -1,0 +1,93 @@
+//! A lab with a program in it: its environment after what wrappers set, its output, and what both
+//! ends must have seen.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::support::*;
+
+/// A lab whose origin answers `fine` to the live credential in `X-Api-Key`, and 401 to all else.
+pub(crate) async fn lab() -> Lab {
+    let plan = Plan::api_key();
+    let live = plan.canary().text.clone();
+    let origin = Origin::answering(move |request: &Message| {
+        match request.head.all("x-api-key")[..] == [&*live] {
+            true => ok("fine"),
+            false => "HTTP/1.1 401 No\r\nContent-Length: 4\r\n\r\nno! ".to_owned(),
+        }
+    });
+    plan.start(origin.await).await
+}
+
+/// Where `tests/run` puts what it installs.
+pub(crate) fn installed(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(path)
+}
+
+/// `program` in the environment that makes it use the gateway as `ci`. `KEY` holds the placeholder.
+pub(crate) fn program(lab: &Lab, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let folder = lab.gateway.folder();
+    let ca = folder.join("keyward-ca.pem");
+    std::fs::write(&ca, &lab.gateway.ca_pem).expect("a file");
+    let wgetrc = folder.join("wgetrc");
+    std::fs::write(&wgetrc, format!("ca_certificate = {}\n", ca.display())).expect("a file");
+    let proxy = format!("http://ci:{}@{}", lab.token("ci"), lab.gateway.proxy);
+    let mut command = Command::new(program);
+    for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
+    {
+        command.env(name, &proxy);
+    }
+    for name in [
+        "SSL_CERT_FILE",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "GIT_SSL_CAINFO",
+        "NODE_EXTRA_CA_CERTS",
+    ] {
+        command.env(name, &ca);
+    }
+    command
+        .env("NO_PROXY", "localhost")
+        .env("no_proxy", "localhost")
+        .env("WGETRC", wgetrc)
+        .env("NODE_USE_ENV_PROXY", "1")
+        .env("GIT_HTTP_PROXY_AUTHMETHOD", "basic")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("HOME", folder)
+        .current_dir(folder);
+    command
+}
+
+/// With the placeholder in `KEY`.
+pub(crate) fn keyed(lab: &Lab, name: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = program(lab, name);
+    command.env("KEY", lab.placeholder("api_key"));
+    command
+}
+
+/// Runs it without blocking the origin.
+pub(crate) async fn run(mut command: Command) -> Output {
+    let name = format!("{command:?}");
+    let child = tokio::task::spawn_blocking(move || command.output());
+    let output = patiently("the program", child).await.expect("no panic");
+    output.unwrap_or_else(|error| panic!("{name}: {error}; `tests/run` installs it"))
+}
+
+/// Both streams, as text.
+pub(crate) fn said(output: &Output) -> String {
+    let both = [&*output.stdout, b"\n", &*output.stderr].concat();
+    String::from_utf8_lossy(&both).into_owned()
+}
+
+/// The program got its answer; the origin got the credential once; the program saw none of it.
+pub(crate) async fn assert_served(lab: Lab, output: Output) {
+    let said = said(&output);
+    assert!(output.status.success() && said.contains("fine"), "{}: {said}", output.status);
+    lab.canary.assert_absent("what the program said", said.as_bytes());
+    let request = lab.origin.only();
+    let raw = String::from_utf8_lossy(&request.head.raw);
+    assert_eq!(raw.matches(&lab.canary.text).count(), 1, "{raw}");
+    assert!(!raw.contains("kwph"), "a placeholder arrived: {raw}");
+    lab.finish().await;
+}

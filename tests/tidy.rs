@@ -1,0 +1,304 @@
+//! Reads the sources and refuses what the compiler cannot: imports against the floors, secrets
+//! exposed where they may not be, files without a heading, functions that outgrew a screen.
+//! Every check is a function from one source to its violations and has a test that it can fail.
+
+#[path = "tidy/can_fail.rs"]
+mod can_fail;
+#[path = "tidy/rust.rs"]
+mod rust;
+
+use std::fs;
+use std::path::Path;
+
+use rust::{blank_comments_and_literals, blank_test_items, functions, imports};
+
+/// Which top-level module may import which (DESIGN, "Floors"). `*` is everything.
+const FLOORS: &[(&str, &str)] = &[
+    ("base", ""),
+    ("crypto", "base"),
+    ("inject", "base"),
+    ("net", "base"),
+    ("store", "base"),
+    ("ca", "base"),
+    ("provider", "base inject"),
+    ("policy", "base inject"),
+    ("observe", "base policy"),
+    ("grant", "base inject net provider"),
+    ("directory", "base crypto inject observe provider store"),
+    ("vault", "base crypto directory grant inject net observe provider store"),
+    ("rulebook", "base directory observe policy provider store"),
+    ("oauth", "base crypto directory grant net observe provider store vault"),
+    ("proxy", "base ca directory inject net observe policy provider rulebook vault"),
+    (
+        "admin",
+        "base ca crypto directory inject net oauth observe policy provider proxy rulebook store vault",
+    ),
+    ("config", "*"),
+    ("cli", "*"),
+    ("app", "*"),
+    ("lib", "*"),
+    ("main", "*"),
+];
+
+/// Where a secret may be read: where it is sealed, written into a request, given to TLS or a
+/// database, and where a new token is shown once.
+const MAY_EXPOSE: &[&str] = &[
+    "src/base/secret.rs",
+    "src/crypto/",
+    "src/inject/",
+    "src/grant/",
+    "src/oauth/",
+    "src/net/tls.rs",
+    "src/net/dial.rs",
+    "src/store/postgres.rs",
+    "src/admin/tokens.rs",
+];
+
+/// Where the environment may be read: configuration, and a master key that lies in a variable.
+const MAY_READ_ENVIRONMENT: &[&str] = &["src/config/", "src/cli/", "src/crypto/source.rs"];
+
+/// Where a socket may be opened outwards.
+const MAY_DIAL: &[&str] = &["src/net/"];
+
+/// Longer files are usually two stories.
+const FILE_LINES_MAX: usize = 500;
+
+/// In `src/proxy/`, where every peer has its longest function: a screen.
+const PROXY_FUNCTION_LINES_MAX: usize = 59;
+
+struct Source {
+    /// Relative to the package, with `/`.
+    path: String,
+    text: String,
+    /// The text with comments and literals blanked: offsets and lines are those of the text.
+    code: String,
+    /// The code with `#[cfg(test)]` items blanked too.
+    shipped: String,
+}
+
+impl Source {
+    fn new(path: &str, text: &str) -> Self {
+        let code = blank_comments_and_literals(text);
+        let shipped = blank_test_items(&code);
+        Self { path: path.to_owned(), text: text.to_owned(), code, shipped }
+    }
+
+    fn line_of(&self, offset: usize) -> usize {
+        self.text[..offset].lines().count().max(1)
+    }
+
+    fn within(&self, places: &[&str]) -> bool {
+        places.iter().any(|place| self.path.starts_with(place))
+    }
+
+    /// Where `needle` stands in `code`, as `path:line: what`.
+    fn hits(&self, code: &str, needle: &str, what: &str) -> Vec<String> {
+        let at = |(offset, _)| format!("{}:{}: {what}", self.path, self.line_of(offset));
+        code.match_indices(needle).map(at).collect()
+    }
+}
+
+// === the checks ===
+
+fn begins_with_its_purpose(source: &Source) -> Vec<String> {
+    match source.text.starts_with("//! ") {
+        true => vec![],
+        false => vec![format!("{}:1: begin with `//!`: what the file is for", source.path)],
+    }
+}
+
+fn imports_only_lower_floors(source: &Source) -> Vec<String> {
+    let Some(relative) = source.path.strip_prefix("src/") else { return vec![] };
+    let module: Vec<&str> =
+        relative.trim_end_matches(".rs").trim_end_matches("/mod").split('/').collect();
+    let Some((_, allowed)) = FLOORS.iter().find(|(name, _)| *name == module[0]) else {
+        return vec![format!("{}:1: `{}` has no floor", source.path, module[0])];
+    };
+    let allows = |name: &str| {
+        name == module[0]
+            || *allowed == "*"
+            || allowed.split(' ').any(|floor| floor == name)
+            // Macros at the root (`crate::ids!`) and types of lib.rs are not folders.
+            || !FLOORS.iter().any(|(floor, _)| *floor == name)
+    };
+    imports(&source.shipped, module.len())
+        .into_iter()
+        .filter(|(_, name)| !allows(name))
+        .map(|(offset, name)| {
+            let line = source.line_of(offset);
+            format!("{}:{line}: `{}` may not import `{name}`", source.path, module[0])
+        })
+        .collect()
+}
+
+fn exposes_secrets_only_where_listed(source: &Source) -> Vec<String> {
+    if source.within(MAY_EXPOSE) {
+        return vec![];
+    }
+    let mut found = source.hits(&source.shipped, ".expose()", "a secret is exposed here");
+    found.extend(source.hits(&source.shipped, ".expose_text()", "a secret is exposed here"));
+    found.extend(source.hits(&source.shipped, "Secret::expose", "a secret is exposed here"));
+    found
+}
+
+fn does_not_unwrap(source: &Source) -> Vec<String> {
+    source.hits(&source.shipped, ".unwrap()", "unwrap: return an error, or state the proof")
+}
+
+fn is_finished(source: &Source) -> Vec<String> {
+    let mut found = vec![];
+    for word in ["todo!", "unimplemented!", "dbg!("] {
+        found.extend(source.hits(&source.code, word, "unfinished"));
+    }
+    found
+}
+
+fn is_one_story(source: &Source) -> Vec<String> {
+    let lines = source.text.lines().count();
+    match lines <= FILE_LINES_MAX {
+        true => vec![],
+        false => vec![format!("{}: {lines} lines: look for the seam", source.path)],
+    }
+}
+
+fn proxy_functions_fit_a_screen(source: &Source) -> Vec<String> {
+    if !source.within(&["src/proxy/"]) {
+        return vec![];
+    }
+    let too_long = |(offset, lines): (usize, usize)| {
+        (lines > PROXY_FUNCTION_LINES_MAX)
+            .then(|| format!("{}:{}: {lines} lines", source.path, source.line_of(offset)))
+    };
+    functions(&source.shipped).into_iter().filter_map(too_long).collect()
+}
+
+fn reads_the_environment_only_in_config(source: &Source) -> Vec<String> {
+    match source.within(MAY_READ_ENVIRONMENT) {
+        true => vec![],
+        false => source.hits(&source.shipped, "env::var", "only config/ and cli/ read variables"),
+    }
+}
+
+fn dials_only_in_net(source: &Source) -> Vec<String> {
+    if source.within(MAY_DIAL) {
+        return vec![];
+    }
+    let mut found = vec![];
+    for word in ["TcpStream::connect", "lookup_host", "TcpSocket::", "to_socket_addrs"] {
+        found.extend(source.hits(&source.shipped, word, "only net/ opens sockets outwards"));
+    }
+    found
+}
+
+fn test_waits_for_events_only(source: &Source) -> Vec<String> {
+    let mut found = vec![];
+    for word in ["#[ignore", "#[should_panic", "sleep(", "sleep_until("] {
+        found.extend(source.hits(&source.code, word, "tests neither sleep nor hide"));
+    }
+    found
+}
+
+fn test_names_no_absolute_path(source: &Source) -> Vec<String> {
+    let mut found = vec![];
+    for directory in ["tmp/", "home/", "root/", "var/", "usr/", "opt/", "work/"] {
+        let needle = format!("\"/{directory}");
+        found.extend(source.hits(&source.text, &needle, "an absolute path of some machine"));
+    }
+    found
+}
+
+/// `names`: what tells this machine from others, such as the path of the checkout.
+fn names_no_machine(source: &Source, names: &[String]) -> Vec<String> {
+    names.iter().flat_map(|name| source.hits(&source.text, name, "names this machine")).collect()
+}
+
+// === reading the package ===
+
+fn package() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(folder: &str, extensions: &[&str]) -> Vec<Source> {
+    let mut found = vec![];
+    collect(&package().join(folder), extensions, &mut found);
+    assert!(!found.is_empty(), "{folder} holds no sources");
+    found
+}
+
+fn collect(folder: &Path, extensions: &[&str], found: &mut Vec<Source>) {
+    for entry in fs::read_dir(folder).expect("the package can be read") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if path.is_dir() {
+            if !matches!(name, "target" | "node_modules" | ".git" | ".venv") {
+                collect(&path, extensions, found);
+            }
+        } else if extensions.iter().any(|extension| name.ends_with(extension)) {
+            let relative = path.strip_prefix(package()).expect("below the package");
+            let relative = relative.to_string_lossy().replace('\\', "/");
+            // Binary files have no lines to judge.
+            if let Ok(text) = fs::read_to_string(&path) {
+                found.push(Source::new(&relative, &text));
+            }
+        }
+    }
+}
+
+fn machine_names() -> Vec<String> {
+    let home = std::env::var("HOME").map(|home| format!("{home}/")).unwrap_or_default();
+    let mut names = vec![env!("CARGO_MANIFEST_DIR").to_owned(), home];
+    names.extend(std::env::var("HOSTNAME"));
+    names.extend(mirror_hosts());
+    // Short and generic names would be found in innocent words.
+    names.retain(|name| name.len() > 7 && name != "localhost");
+    names
+}
+
+/// Hosts of package mirrors that this machine is configured with; the public ones may be named.
+fn mirror_hosts() -> Vec<String> {
+    let public = ["crates.io", "pypi.org", "npmjs.org", "golang.org", "github.com"];
+    ["PIP_INDEX_URL", "npm_config_registry", "NPM_CONFIG_REGISTRY", "GOPROXY", "CARGO_REGISTRY"]
+        .iter()
+        .filter_map(|name| std::env::var(name).ok())
+        .filter_map(|url| Some(url.split("://").nth(1)?.split(['/', ':', ',']).next()?.to_owned()))
+        .filter(|host| !public.iter().any(|name| host.ends_with(name)))
+        .collect()
+}
+
+fn assert_none(found: Vec<String>) {
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+// === the checks, run ===
+
+macro_rules! holds {
+    ($($test:ident: $folders:expr, $check:expr;)*) => {$(
+        #[test]
+        fn $test() {
+            let sources = $folders.into_iter().flat_map(|folder| sources(folder, &[".rs"]));
+            assert_none(sources.flat_map(|source| $check(&source)).collect());
+        }
+    )*};
+}
+
+holds! {
+    every_file_says_what_it_is_for: ["src", "tests", "examples"], begins_with_its_purpose;
+    modules_import_only_lower_floors: ["src"], imports_only_lower_floors;
+    secrets_are_exposed_only_where_listed: ["src"], exposes_secrets_only_where_listed;
+    nothing_shipped_unwraps: ["src"], does_not_unwrap;
+    nothing_is_left_unfinished: ["src", "tests", "examples"], is_finished;
+    no_file_is_two_stories: ["src", "tests", "examples"], is_one_story;
+    functions_of_the_data_path_fit_a_screen: ["src"], proxy_functions_fit_a_screen;
+    only_config_and_cli_read_the_environment: ["src"], reads_the_environment_only_in_config;
+    only_net_opens_sockets_outwards: ["src"], dials_only_in_net;
+    tests_wait_for_events_and_hide_nothing: ["src", "tests"], test_waits_for_events_only;
+    tests_name_no_absolute_path: ["tests", "examples"], test_names_no_absolute_path;
+}
+
+#[test]
+fn no_file_names_this_machine() {
+    let kinds = [".rs", ".md", ".yaml", ".toml", ".sh", ".js", ".mjs", ".py", "run"];
+    let names = machine_names();
+    let found = sources(".", &kinds).iter().flat_map(|s| names_no_machine(s, &names)).collect();
+    assert_none(found);
+}

@@ -1,0 +1,138 @@
+//! Proof that each check of `tidy.rs` finds what it looks for, and lets innocent text pass.
+
+use super::*;
+
+fn finds(check: fn(&Source) -> Vec<String>, path: &str, text: &str) -> bool {
+    !check(&Source::new(path, text)).is_empty()
+}
+
+#[test]
+fn a_file_without_heading_is_found() {
+    assert!(finds(begins_with_its_purpose, "src/a.rs", "// not a module comment\n"));
+    assert!(!finds(begins_with_its_purpose, "src/a.rs", "//! What it is for.\n"));
+}
+
+#[test]
+fn an_upward_import_is_found_in_every_spelling() {
+    for text in [
+        "use crate::proxy::exchange;",
+        "use crate::{base::host, proxy};",
+        "use crate::{ base::{a, b}, proxy::{c} };",
+        "fn f() { crate::proxy::run() }",
+        "pub(in crate::proxy) fn f() {}",
+        "use super::super::proxy::run;",
+    ] {
+        assert!(finds(imports_only_lower_floors, "src/vault/fresh.rs", text), "{text}");
+    }
+    assert!(finds(imports_only_lower_floors, "src/vault/mod.rs", "use super::proxy::run;"));
+    assert!(finds(imports_only_lower_floors, "src/proxy/a.rs", "use crate::grant::Grant;"));
+    assert!(finds(imports_only_lower_floors, "src/admin/a.rs", "use crate::grant::Grant;"));
+    assert!(finds(imports_only_lower_floors, "src/stray/a.rs", ""));
+}
+
+#[test]
+fn downward_imports_comments_and_tests_are_let_pass() {
+    for text in [
+        "use crate::base::host::Host;",
+        "use crate::{base::{host, id}, store::Store};",
+        "use super::record;",
+        "// crate::proxy is above\n",
+        "/// See [`crate::proxy`].\nfn f() {}",
+        "const X: &str = \"crate::proxy\";",
+        "#[cfg(test)]\nmod tests { use crate::proxy::run; }",
+    ] {
+        assert!(!finds(imports_only_lower_floors, "src/vault/fresh.rs", text), "{text}");
+    }
+    assert!(!finds(imports_only_lower_floors, "src/cli/a.rs", "use crate::proxy::run;"));
+}
+
+#[test]
+fn a_secret_exposed_elsewhere_is_found() {
+    for text in ["f(secret.expose())", "secret.expose_text()", "map(Secret::expose)"] {
+        assert!(finds(exposes_secrets_only_where_listed, "src/proxy/a.rs", text), "{text}");
+        assert!(!finds(exposes_secrets_only_where_listed, "src/inject/a.rs", text), "{text}");
+    }
+    let in_test = "#[cfg(test)]\nmod tests { fn f() { s.expose(); } }";
+    assert!(!finds(exposes_secrets_only_where_listed, "src/proxy/a.rs", in_test));
+}
+
+#[test]
+fn an_unwrap_is_found_outside_tests_only() {
+    assert!(finds(does_not_unwrap, "src/a.rs", "fn f() { x.unwrap() }"));
+    assert!(finds(does_not_unwrap, "src/a.rs", "#[cfg(test)]\nmod t { }\nfn f() { x.unwrap() }"));
+    assert!(!finds(does_not_unwrap, "src/a.rs", "#[cfg(test)]\nmod t { fn f() { x.unwrap() } }"));
+    assert!(!finds(does_not_unwrap, "src/a.rs", "fn f() { x.unwrap_or(1) } // .unwrap()"));
+}
+
+#[test]
+fn unfinished_code_is_found() {
+    assert!(finds(is_finished, "src/a.rs", "fn f() { todo!() }"));
+    assert!(finds(is_finished, "src/a.rs", "fn f() { unimplemented!(\"later\") }"));
+    assert!(!finds(is_finished, "src/a.rs", "// todo! is refused\nfn f() { \"todo!\" }"));
+}
+
+#[test]
+fn an_overlong_file_is_found() {
+    assert!(finds(is_one_story, "src/a.rs", &"\n".repeat(FILE_LINES_MAX + 1)));
+    assert!(!finds(is_one_story, "src/a.rs", &"\n".repeat(FILE_LINES_MAX)));
+}
+
+#[test]
+fn an_overlong_function_of_the_data_path_is_found() {
+    let long = format!("pub async fn run() {{{}}}", "\n".repeat(PROXY_FUNCTION_LINES_MAX));
+    let short = format!("pub async fn run() {{{}}}", "\n".repeat(PROXY_FUNCTION_LINES_MAX - 1));
+    assert!(finds(proxy_functions_fit_a_screen, "src/proxy/a.rs", &long));
+    assert!(!finds(proxy_functions_fit_a_screen, "src/proxy/a.rs", &short));
+    let strings = "fn f() { let brace = '{'; let quote = \"}\"; }\n\n\n";
+    assert!(!finds(proxy_functions_fit_a_screen, "src/proxy/a.rs", &strings.repeat(30)));
+}
+
+#[test]
+fn reading_the_environment_elsewhere_is_found() {
+    for text in ["std::env::var(\"A\")", "env::vars()", "env::var_os(\"A\")"] {
+        assert!(finds(reads_the_environment_only_in_config, "src/proxy/a.rs", text), "{text}");
+        assert!(!finds(reads_the_environment_only_in_config, "src/config/a.rs", text), "{text}");
+    }
+}
+
+#[test]
+fn dialling_elsewhere_is_found() {
+    for text in ["TcpStream::connect(a)", "tokio::net::lookup_host(a)", "a.to_socket_addrs()"] {
+        assert!(finds(dials_only_in_net, "src/proxy/a.rs", text), "{text}");
+        assert!(!finds(dials_only_in_net, "src/net/a.rs", text), "{text}");
+    }
+}
+
+#[test]
+fn a_hidden_or_sleeping_test_is_found() {
+    for text in ["#[ignore]", "#[ignore = \"slow\"]", "thread::sleep(d)", "sleep(d).await"] {
+        assert!(finds(test_waits_for_events_only, "tests/a.rs", text), "{text}");
+    }
+    assert!(!finds(test_waits_for_events_only, "tests/a.rs", "// no sleep() here"));
+}
+
+#[test]
+fn an_absolute_path_in_a_test_is_found() {
+    let temporary = format!("open(\"/{}/x\")", "tmp");
+    assert!(finds(test_names_no_absolute_path, "tests/a.rs", &temporary));
+    assert!(!finds(test_names_no_absolute_path, "tests/a.rs", "get(\"/v1/items\")"));
+}
+
+#[test]
+fn this_machine_s_name_is_found() {
+    let names = ["build-host-17".to_owned()];
+    let named = Source::new("docs/a.md", "measured on build-host-17");
+    assert!(!names_no_machine(&named, &names).is_empty());
+    let silent = Source::new("docs/a.md", "measured on two cores");
+    assert!(names_no_machine(&silent, &names).is_empty());
+}
+
+#[test]
+fn literals_and_comments_are_blanked_without_moving_lines() {
+    let text = "a /* {\n */ b \"}\\\"{\" c r#\"x\"y\"# d '\\'' e 'x 'l' f // g\nh";
+    let blanked = rust::blank_comments_and_literals(text);
+    assert_eq!(blanked.len(), text.len());
+    assert_eq!(blanked.lines().count(), text.lines().count());
+    let left: String = blanked.split_whitespace().collect();
+    assert_eq!(left, "abcdexfh");
+}

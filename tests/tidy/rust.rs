@@ -1,0 +1,146 @@
+//! As much of Rust's grammar as the checks of `tidy.rs` need: comments, literals, test items,
+//! paths from the root, functions. Offsets and lines of blanked text are those of the source.
+
+/// Replaces comments and the insides of string and character literals by blanks.
+pub(crate) fn blank_comments_and_literals(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = bytes.to_vec();
+    let mut at = 0;
+    while at < bytes.len() {
+        let rest = &text[at..];
+        let skipped = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("/*") {
+            rest.find("*/").map_or(rest.len(), |end| end + 2)
+        } else if let Some(length) = raw_string(rest) {
+            length
+        } else if rest.starts_with('"') {
+            quoted(rest, b'"')
+        } else if rest.starts_with('\'') {
+            character(rest)
+        } else {
+            at += rest.chars().next().map_or(1, char::len_utf8);
+            continue;
+        };
+        for byte in &mut out[at..at + skipped] {
+            if *byte != b'\n' {
+                *byte = b' ';
+            }
+        }
+        at += skipped;
+    }
+    String::from_utf8(out).expect("only whole characters were blanked")
+}
+
+fn raw_string(rest: &str) -> Option<usize> {
+    let after_r = rest.strip_prefix("br").or_else(|| rest.strip_prefix('r'))?;
+    let hashes = after_r.bytes().take_while(|b| *b == b'#').count();
+    let inside = after_r[hashes..].strip_prefix('"')?;
+    let end = format!("\"{}", "#".repeat(hashes));
+    let opening = rest.len() - inside.len();
+    Some(inside.find(&end).map_or(rest.len(), |at| opening + at + end.len()))
+}
+
+fn quoted(rest: &str, quote: u8) -> usize {
+    let bytes = rest.as_bytes();
+    let mut at = 1;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'\\' => at += 2,
+            byte if byte == quote => return at + 1,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+/// Length of a character literal; 1 when the quote begins a lifetime.
+fn character(rest: &str) -> usize {
+    let mut chars = rest[1..].chars();
+    match (chars.next(), chars.next()) {
+        (Some('\\'), _) => quoted(rest, b'\''),
+        (Some(one), Some('\'')) => one.len_utf8() + 2,
+        _ => 1,
+    }
+}
+
+/// Blanks each item that follows `#[cfg(test)]`.
+pub(crate) fn blank_test_items(code: &str) -> String {
+    let mut out = code.to_owned();
+    for (at, attribute) in code.match_indices("#[cfg(test)]") {
+        let from = at + attribute.len();
+        let end = block_end(code, from);
+        let blank: String =
+            code[at..end].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
+        // The same bytes' worth of blanks: code is ASCII outside literals and comments.
+        if blank.len() == end - at {
+            out.replace_range(at..end, &blank);
+        }
+    }
+    out
+}
+
+/// Where the item that begins at `from` ends: after its braces, or at `;` when that comes first.
+fn block_end(code: &str, from: usize) -> usize {
+    let mut depth = 0;
+    for (at, byte) in code.bytes().enumerate().skip(from) {
+        match byte {
+            b';' if depth == 0 => return at + 1,
+            b'{' => depth += 1,
+            b'}' if depth == 1 => return at + 1,
+            b'}' => depth -= 1,
+            _ => {}
+        }
+    }
+    code.len()
+}
+
+/// Top-level modules named by `crate::…` or by enough `super::`, with their offsets. `depth` is
+/// how many `super` lead from this file's module to the root.
+pub(crate) fn imports(code: &str, depth: usize) -> Vec<(usize, String)> {
+    let mut found = vec![];
+    let to_root = "super::".repeat(depth);
+    for prefix in ["crate::", to_root.as_str()] {
+        for (at, _) in code.match_indices(prefix) {
+            let rest = code[at + prefix.len()..].trim_start();
+            match rest.strip_prefix('{') {
+                Some(group) => found.extend(group_heads(group).into_iter().map(|name| (at, name))),
+                None => found.push((at, identifier(rest))),
+            }
+        }
+    }
+    found
+}
+
+/// `base::x, net::{y, z}}` → `base`, `net`.
+fn group_heads(group: &str) -> Vec<String> {
+    let mut heads = vec![];
+    let (mut depth, mut at_head) = (0, true);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => at_head = true,
+            c if at_head && !c.is_whitespace() => {
+                heads.push(identifier(&group[at..]));
+                at_head = false;
+            }
+            _ => {}
+        }
+    }
+    heads
+}
+
+fn identifier(text: &str) -> String {
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+/// Offsets and lengths in lines of all functions with a body.
+pub(crate) fn functions(code: &str) -> Vec<(usize, usize)> {
+    let starts_a_word = |at: usize| at == 0 || !code.as_bytes()[at - 1].is_ascii_alphanumeric();
+    code.match_indices("fn ")
+        .filter(|(at, _)| starts_a_word(*at))
+        .map(|(at, _)| (at, code[at..block_end(code, at)].lines().count()))
+        .collect()
+}
