@@ -139,7 +139,9 @@ fn log(refusal: &Refusal, face: &Face, record: &Record) {
     let cause = causes(refusal);
     match face.status {
         500 => tracing::error!(exchange = record.exchange(), code = face.code, cause, "refused"),
-        502..=504 => tracing::info!(exchange = record.exchange(), code = face.code, cause, "refused"),
+        502..=504 => {
+            tracing::info!(exchange = record.exchange(), code = face.code, cause, "refused")
+        }
         _ => tracing::debug!(exchange = record.exchange(), code = face.code, cause, "refused"),
     }
 }
@@ -202,8 +204,8 @@ fn status_and_code(refusal: &Refusal) -> (u16, &'static str) {
     match refusal {
         Refusal::Unauthenticated => (407, "agent_unauthenticated"),
         Refusal::Guessing { .. } => (429, "agent_unauthenticated"),
-        Refusal::BadRequest(_) | Refusal::BadPath(_) => (400, "bad_request"),
-        Refusal::BadTarget(_) => (400, "bad_target"),
+        Refusal::BadRequest(_) => (400, "bad_request"),
+        Refusal::BadTarget(_) | Refusal::BadPath(_) => (400, "bad_target"),
         Refusal::HeadersTooLarge { .. } => (431, "headers_too_large"),
         Refusal::TargetTooLong { .. } => (414, "target_too_long"),
         Refusal::Expectation => (417, "expectation_failed"),

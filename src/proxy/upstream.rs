@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -42,16 +42,27 @@ pub async fn send(core: &Arc<Core>, outbound: Outbound) -> Result<Sent, Refusal>
     let uploads = [&*uploaded];
     let (mut lease, response) = tokio::select! {
         biased;
-        result = with_stream(core, request, (&key, plaintext, repeatable)) => result?,
         () = flood.notified() => return Err(protocol("it sends interim answers without end")),
+        result = with_stream(core, request, (&key, plaintext, repeatable)) => result?,
         () = silence(&uploads, limit) => return Err(Refusal::AnswerTimeout),
     };
     lease.gate = gate;
     lease.reusable = !binds_identity(&response);
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS && upgrade.is_none() {
-        return Err(protocol("it switches protocols unasked"));
-    }
+    check_status(&response, upgrade.is_some())?;
     Ok(Sent::new(response, lease, upgrade))
+}
+
+/// SECURITY RS7 and RS8: 100 to 599, and 101 only to the WebSocket that was asked for.
+fn check_status(response: &Response<Incoming>, upgrading: bool) -> Result<(), Refusal> {
+    let is_websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
+    match response.status().as_u16() {
+        101 if !upgrading => Err(protocol("it switches protocols unasked")),
+        101 if !response.headers().get(header::UPGRADE).is_some_and(is_websocket) => {
+            Err(protocol("it switches to another protocol than was asked for"))
+        }
+        600.. => Err(protocol("its status is none of HTTP")),
+        _ => Ok(()),
+    }
 }
 
 fn protocol(what: &'static str) -> Refusal {
@@ -136,7 +147,8 @@ async fn dial(core: &Arc<Core>, target: &Target, plaintext: Plaintext) -> Result
     let sender = match target.scheme() {
         Scheme::Http => handshake(core, socket).await?,
         Scheme::Https => {
-            let tls = client::connect_tls(socket, target, gateway.client_tls.clone(), limit).await?;
+            let tls =
+                client::connect_tls(socket, target, gateway.client_tls.clone(), limit).await?;
             handshake(core, tls).await?
         }
     };
@@ -191,7 +203,7 @@ fn watch_interim(
 
 /// NTLM and Negotiate authenticate the stream, not the request (RFC 4559): never shared.
 fn binds_identity(response: &Response<Incoming>) -> bool {
-    let challenges = response.headers().get_all(http::header::WWW_AUTHENTICATE).iter();
+    let challenges = response.headers().get_all(header::WWW_AUTHENTICATE).iter();
     challenges.filter_map(|value| value.to_str().ok()).any(|value| {
         let scheme = value.split([' ', ',']).next().unwrap_or_default();
         scheme.eq_ignore_ascii_case("negotiate") || scheme.eq_ignore_ascii_case("ntlm")

@@ -22,7 +22,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("NUL in the target", "GET /a\0b HTTP/1.1\r\nHost: api.acme.test\r\n\r\n"),
     ("control byte in the target", "GET /a\x01b HTTP/1.1\r\nHost: api.acme.test\r\n\r\n"),
     ("DEL in the target", "GET /a\x7fb HTTP/1.1\r\nHost: api.acme.test\r\n\r\n"),
-    ("fragment", "GET /a#b HTTP/1.1\r\nHost: api.acme.test\r\n\r\n"),
     ("asterisk for GET", "GET * HTTP/1.1\r\nHost: api.acme.test\r\n\r\n"),
     ("relative target", "GET a HTTP/1.1\r\nHost: api.acme.test\r\n\r\n"),
     ("authority-form for GET", "GET api.acme.test:443 HTTP/1.1\r\nHost: api.acme.test\r\n\r\n"),
