@@ -182,7 +182,8 @@ pub fn query(raw: &str, names: &[Box<str>]) -> Option<String> {
         // To some servers `;` parts parameters as well (HTML 4.01, appendix B.2.2), and some take
         // names in any case: whatever could be read as the credential's parameter goes, whole.
         let mut parts = pair.split(';').map(|part| part.split('=').next().unwrap_or(part));
-        let is_gone = |name: &str| names.iter().any(|gone| decoded(name).eq_ignore_ascii_case(gone));
+        let is_gone =
+            |name: &str| names.iter().any(|gone| decoded(name).eq_ignore_ascii_case(gone));
         parts.any(is_gone) || holds_mark(pair)
     };
     if !raw.split('&').any(dropped) {
@@ -289,7 +290,11 @@ mod tests {
     fn a_parameter_that_some_server_would_read_as_the_credential_s_goes() {
         let names = ["api_key".into()];
         for odd in ["API_KEY=1", "x;api_key=1", "x=1;%61pi_key=1", "api_key", "x=;API%5fKEY=1"] {
-            assert_eq!(query(&format!("{odd}&b=2;c=3"), &names).as_deref(), Some("b=2;c=3"), "{odd}");
+            assert_eq!(
+                query(&format!("{odd}&b=2;c=3"), &names).as_deref(),
+                Some("b=2;c=3"),
+                "{odd}"
+            );
         }
         assert_eq!(query("my_api_key=1&api_key2=2&b=api_key", &names), None);
     }
