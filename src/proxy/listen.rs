@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -15,6 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::drive::draining;
 use super::pulse::Pulse;
 use super::session::Accepted;
+use super::standing::Standing;
 use super::stream::{Agents, Socket};
 use super::{Core, Gateway, connect};
 
@@ -66,18 +68,21 @@ impl Listener {
         Ok(Self::Tcp(TcpListener::bind(addr).await?))
     }
 
-    /// Binds a Unix socket. A file that nobody listens on is replaced.
+    /// Binds a Unix socket. A socket that nobody listens on is replaced; any other file stays.
     ///
     /// # Errors
-    /// When somebody listens on it, or it cannot be made.
+    /// When somebody listens on it, something else stands there, or it cannot be made.
     pub async fn unix(path: PathBuf) -> io::Result<Self> {
         if UnixStream::connect(&path).await.is_ok() {
             return Err(io::ErrorKind::AddrInUse.into());
         }
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => Ok(Self::Unix(UnixListener::bind(&path)?, path)),
+        match std::fs::symlink_metadata(&path) {
+            Ok(found) if found.file_type().is_socket() => std::fs::remove_file(&path)?,
+            Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
+        Ok(Self::Unix(UnixListener::bind(&path)?, path))
     }
 
     /// The bound TCP address.
@@ -158,7 +163,7 @@ impl Cores {
             return turn_away(socket);
         };
         let pulse = Arc::new(Pulse::awaiting_head());
-        let accepted = Accepted { peer, pulse, permit };
+        let accepted = Accepted { peer, pulse, standing: Standing::default(), permit };
         let least = self.cores.iter().min_by_key(|core| core.open.load(Relaxed));
         let core = least.expect("there is at least one core: see `start`");
         core.open.fetch_add(1, Relaxed);
@@ -233,5 +238,27 @@ fn turn_away(socket: Handed) {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_not_replaced_by_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.txt");
+        std::fs::write(&path, "mine").unwrap();
+        assert!(Listener::unix(path.clone()).await.is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_listens_on_is_replaced() {
+        let path = tempfile::tempdir().unwrap().keep().join("proxy.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(Listener::unix(path.clone()).await.is_ok());
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 }
