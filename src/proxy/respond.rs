@@ -79,6 +79,10 @@ fn dressed(face: &Face, body: AnswerBody) -> Response<AnswerBody> {
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     fields.insert(KEYWARD_ERROR.clone(), HeaderValue::from_static(face.code));
     fields.insert(PROXY_STATUS.clone(), proxy_status(face));
+    if matches!(face.status, 400 | 414 | 417 | 431 | 501) {
+        // SECURITY PS8: what follows a request that has no sound reading is no request.
+        fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if face.status == 407 {
         let challenge = HeaderValue::from_static("Basic realm=\"keyward\", charset=\"UTF-8\"");
         fields.insert(header::PROXY_AUTHENTICATE, challenge);

@@ -48,12 +48,13 @@ pub async fn send(core: &Arc<Core>, outbound: Outbound) -> Result<Sent, Refusal>
     };
     lease.gate = gate;
     lease.reusable = !binds_identity(&response);
-    check_status(&response, upgrade.is_some())?;
+    check_head(&response, upgrade.is_some())?;
     Ok(Sent::new(response, lease, upgrade))
 }
 
-/// SECURITY RS7 and RS8: 100 to 599, and 101 only to the WebSocket that was asked for.
-fn check_status(response: &Response<Incoming>, upgrading: bool) -> Result<(), Refusal> {
+/// SECURITY RS7 and RS8, what hyper leaves of them: statuses are 100 to 599, 101 comes only for the
+/// WebSocket that was asked for, and the coding is `chunked` alone.
+fn check_head(response: &Response<Incoming>, upgrading: bool) -> Result<(), Refusal> {
     let is_websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
     match response.status().as_u16() {
         101 if !upgrading => Err(protocol("it switches protocols unasked")),
@@ -61,7 +62,16 @@ fn check_status(response: &Response<Incoming>, upgrading: bool) -> Result<(), Re
             Err(protocol("it switches to another protocol than was asked for"))
         }
         600.. => Err(protocol("its status is none of HTTP")),
-        _ => Ok(()),
+        _ => check_coding(response),
+    }
+}
+
+fn check_coding(response: &Response<Incoming>) -> Result<(), Refusal> {
+    let mut codings = response.headers().get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(protocol("its transfer coding is not `chunked`")),
     }
 }
 
