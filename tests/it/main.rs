@@ -24,6 +24,7 @@ mod placeholders;
 mod proxy_auth;
 mod security_fuzz;
 mod security_injection;
+mod security_process;
 mod security_streams;
 mod selection;
 mod shell;

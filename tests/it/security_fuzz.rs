@@ -146,7 +146,16 @@ async fn whatever_is_sent_the_origin_gets_strict_messages_with_one_credential() 
             let text: String = (0..1 + dice.below(3)).map(|_| dice.request()).collect();
             let lab = &lab;
             async move {
-                let mut wire = lab.tunnel(HOST).await;
+                // Every other one to the plain port, in absolute form.
+                let mut wire = match text.len() % 2 {
+                    0 => lab.tunnel(HOST).await,
+                    _ => lab.client().await,
+                };
+                let line = lab.authorization("ci");
+                let absolute = text
+                    .replace(" /a HTTP", &format!(" https://{HOST}/a HTTP"))
+                    .replace("\r\nHost: api.acme.test\r\n", &format!("\r\nHost: {HOST}\r\n{line}"));
+                let text = if text.len() % 2 == 0 { text } else { absolute };
                 drop(wire.try_send(text).await);
                 wire.rest().await;
             }
