@@ -174,7 +174,8 @@ async fn a_stream_that_binds_identity_is_shared_with_nobody() {
 async fn a_stream_of_passed_requests_is_shared_with_nobody() {
     let origin = Origin::scripted(|mut stream: Stream| async move {
         while stream.request().await.is_some() {
-            stream.send(ok(&stream.number.to_string())).await;
+            let number = stream.number.to_string();
+            stream.send(ok(&number)).await;
         }
     });
     let pass = format!("{{ name: open, hosts: [{HOST}], paths: [/open], action: pass }}");
