@@ -68,8 +68,9 @@ fn secrets(
     config: &Config,
     declared: &DeclaredConnection,
 ) -> anyhow::Result<BTreeMap<String, Secret>> {
+    let hidden = config.secret_variables();
     let load = |(name, source): (&String, &crate::config::SecretSource)| {
-        let secret = source.load(&config.environment);
+        let secret = source.load(&config.environment, &hidden);
         Ok((name.clone(), secret.with_context(|| format!("field `{name}`"))?))
     };
     declared.fields.iter().map(load).collect()
@@ -114,7 +115,8 @@ async fn agent(config: &Config, vault: &Vault, declared: &DeclaredAgent) -> anyh
     };
     describe(directory, &record, declared).await?;
     if let Some(source) = &declared.token {
-        let token = source.load(&config.environment).context("its token")?;
+        let token =
+            source.load(&config.environment, &config.secret_variables()).context("its token")?;
         if !token::is_acceptable_secret(&token) {
             bail!("its token needs 20 to 512 letters, digits or `-._~`");
         }

@@ -196,7 +196,7 @@ fn master_key(config: &Config) -> anyhow::Result<Keyring> {
         KeySource::create_file(path)?;
         tracing::info!(path = %path.display(), "made a master key: back it up, apart from the store");
     }
-    Ok(KeySource::load(&config.master_keys)?)
+    Ok(KeySource::load(&config.master_keys, &config.secret_variables())?)
 }
 
 async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {

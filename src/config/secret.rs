@@ -93,11 +93,16 @@ pub enum SecretSourceError {
 
 impl SecretSource {
     /// Reads the secret. Of files and commands, one line end is cut off. Blocks, up to 10 s for a
-    /// command, whose standard error is dropped: it may repeat the secret.
+    /// command, whose standard error is dropped: it may repeat the secret. It does not see the `hidden`
+    /// variables (SECURITY PR1).
     ///
     /// # Errors
     /// When there is none, it is empty or over 64 KiB, or others can read its file.
-    pub fn load(&self, environment: &Environment) -> Result<Secret, SecretSourceError> {
+    pub fn load(
+        &self,
+        environment: &Environment,
+        hidden: &[&str],
+    ) -> Result<Secret, SecretSourceError> {
         let (place, secret) = match self {
             Self::Inline(secret) => ("the value".to_owned(), secret.clone()),
             Self::Env(name) => {
@@ -111,7 +116,7 @@ impl SecretSource {
             Self::Command(words) => {
                 let (program, arguments) =
                     words.split_first().ok_or(SecretSourceError::CommandEmpty)?;
-                let output = run(program, arguments, COMMAND_TIMEOUT)?;
+                let output = run((program, arguments), hidden, COMMAND_TIMEOUT)?;
                 (format!("the output of command `{program}`"), trimmed(&output))
             }
         };
@@ -165,13 +170,17 @@ fn read_bounded(from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
 }
 
 fn run(
-    program: &str,
-    arguments: &[String],
+    (program, arguments): (&str, &[String]),
+    hidden: &[&str],
     timeout: Duration,
 ) -> Result<Zeroizing<Vec<u8>>, SecretSourceError> {
     let broken = |source| SecretSourceError::CommandBroken { program: program.to_owned(), source };
     let deadline = Instant::now() + timeout;
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    for variable in hidden {
+        command.env_remove(variable);
+    }
+    let mut child = command
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -237,7 +246,7 @@ mod tests {
             ("SET".to_owned(), "from-env".to_owned()),
             ("EMPTY".to_owned(), String::new()),
         ]);
-        source.load(&Environment::fixed(&variables))
+        source.load(&Environment::fixed(&variables), &["CARGO_MANIFEST_DIR"])
     }
 
     fn is(source: &SecretSource, expected: &str) -> bool {
@@ -288,7 +297,8 @@ mod tests {
     #[test]
     fn a_command_is_killed_when_its_time_is_up_also_with_its_output_closed() {
         for script in ["exec sleep 60", "echo x; exec sleep 60 >&-"] {
-            let endless = run("sh", &["-c".into(), script.into()], Duration::from_millis(50));
+            let endless =
+                run(("sh", &["-c".into(), script.into()]), &[], Duration::from_millis(50));
             assert!(matches!(endless, Err(SecretSourceError::CommandTimeout(_))), "{script}");
         }
     }
@@ -304,5 +314,11 @@ mod tests {
         assert!(is(&shell("echo a; echo b >&2"), "a"));
         assert!(is(&SecretSource::Env("SET".into()), "from-env"));
         assert!(is(&SecretSource::Inline(Secret::from("x\n".to_owned())), "x\n"));
+    }
+
+    #[test]
+    fn a_command_does_not_see_the_variables_of_other_secrets() {
+        // A variable that cargo sets; changing our own environment is not for a test.
+        assert!(is(&shell("echo ${CARGO_MANIFEST_DIR:-unseen}"), "unseen"));
     }
 }

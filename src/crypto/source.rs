@@ -125,12 +125,12 @@ pub enum KeyError {
 
 impl KeySource {
     /// Reads all sources: the first is current, the others are kept for reading. Blocks, up to a
-    /// minute for a command.
+    /// minute for a command, which does not see the `hidden` variables (SECURITY PR1).
     ///
     /// # Errors
     /// When one of them gives no key: an old key that is missing would be noticed too late.
-    pub fn load(sources: &[KeySource]) -> Result<Keyring, KeyError> {
-        let mut keys = sources.iter().map(Self::read);
+    pub fn load(sources: &[KeySource], hidden: &[&str]) -> Result<Keyring, KeyError> {
+        let mut keys = sources.iter().map(|source| source.read(hidden));
         let current = keys.next().ok_or(KeyError::NoSource)??;
         Ok(Keyring::new(current, keys.collect::<Result<Vec<_>, _>>()?))
     }
@@ -146,7 +146,7 @@ impl KeySource {
         })
     }
 
-    fn read(&self) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
+    fn read(&self, hidden: &[&str]) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
         match self {
             Self::File(path) => parse(&read_private(path)?, || path.display().to_string()),
             Self::Env(name) => {
@@ -157,7 +157,7 @@ impl KeySource {
             }
             Self::Command(words) => {
                 let (program, arguments) = words.split_first().ok_or(KeyError::CommandEmpty)?;
-                let text = run(program, arguments, COMMAND_TIMEOUT)?;
+                let text = run((program, arguments), hidden, COMMAND_TIMEOUT)?;
                 parse(&text, || format!("the output of `{program}`"))
             }
         }
@@ -200,12 +200,16 @@ fn read_bounded(from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
 
 /// Standard error is the user's terminal: a command may ask there. Standard input is not.
 fn run(
-    program: &str,
-    arguments: &[String],
+    (program, arguments): (&str, &[String]),
+    hidden: &[&str],
     timeout: Duration,
 ) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let broken = |source| KeyError::CommandBroken { program: program.to_owned(), source };
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    for variable in hidden {
+        command.env_remove(variable);
+    }
+    let mut child = command
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -323,7 +327,7 @@ mod tests {
     fn a_file_that_others_can_read_is_refused() {
         for mode in [0o640, 0o604, 0o660, 0o601, 0o666, 0o620] {
             let (_dir, source) = file(HEX, mode);
-            let refused = KeySource::load(&[source]).unwrap_err();
+            let refused = KeySource::load(&[source], &[]).unwrap_err();
             assert!(matches!(refused, KeyError::Loose { mode: m, .. } if m == mode), "{refused}");
             assert!(refused.to_string().contains("chmod 600"), "{refused}");
         }
@@ -334,53 +338,54 @@ mod tests {
         let nearly = "g".repeat(64);
         for bad in ["", "\n", "hunter2", &HEX[1..], &format!("{HEX}0"), &nearly, &"A".repeat(44)] {
             let (_dir, source) = file(bad, 0o600);
-            let refused = KeySource::load(&[source]).unwrap_err();
+            let refused = KeySource::load(&[source], &[]).unwrap_err();
             assert!(matches!(refused, KeyError::Malformed(_)), "{bad}: {refused}");
             assert!(bad.trim().is_empty() || !refused.to_string().contains(bad), "{refused}");
         }
         let (_dir, source) = file(&"7a".repeat(32), 0o600);
-        assert!(matches!(KeySource::load(&[source]), Err(KeyError::Weak(_))));
+        assert!(matches!(KeySource::load(&[source], &[]), Err(KeyError::Weak(_))));
     }
 
     #[test]
     fn a_missing_file_a_directory_and_no_source_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let missing = KeySource::File(dir.path().join("nothing"));
-        assert!(matches!(KeySource::load(&[missing]), Err(KeyError::Missing(_))));
+        assert!(matches!(KeySource::load(&[missing], &[]), Err(KeyError::Missing(_))));
         let directory = KeySource::File(dir.path().into());
-        assert!(matches!(KeySource::load(&[directory]), Err(KeyError::NotAFile(_))));
-        assert!(matches!(KeySource::load(&[]), Err(KeyError::NoSource)));
+        assert!(matches!(KeySource::load(&[directory], &[]), Err(KeyError::NotAFile(_))));
+        assert!(matches!(KeySource::load(&[], &[]), Err(KeyError::NoSource)));
     }
 
     #[test]
     fn an_old_key_that_is_missing_stops_the_start() {
         let (dir, current) = file(HEX, 0o600);
         let old = KeySource::File(dir.path().join("old.key"));
-        assert!(matches!(KeySource::load(&[current, old]), Err(KeyError::Missing(_))));
+        assert!(matches!(KeySource::load(&[current, old], &[]), Err(KeyError::Missing(_))));
     }
 
     #[test]
     fn an_unset_variable_is_named() {
         let source = KeySource::Env("KEYWARD_TEST_UNSET".into());
-        let refused = KeySource::load(&[source]).unwrap_err();
+        let refused = KeySource::load(&[source], &[]).unwrap_err();
         assert!(refused.to_string().contains("KEYWARD_TEST_UNSET"), "{refused}");
     }
 
     #[test]
     fn a_failing_endless_or_absent_command_is_told() {
-        let failed = KeySource::load(&[shell(&format!("echo {HEX}; exit 3"))]).unwrap_err();
+        let failed = KeySource::load(&[shell(&format!("echo {HEX}; exit 3"))], &[]).unwrap_err();
         assert!(matches!(failed, KeyError::CommandFailed { .. }), "{failed}");
         assert!(!failed.to_string().contains(HEX), "{failed}");
-        let endless = run("sh", &["-c".into(), "exec sleep 60".into()], Duration::from_millis(20));
+        let endless =
+            run(("sh", &["-c".into(), "exec sleep 60".into()]), &[], Duration::from_millis(20));
         assert!(matches!(endless, Err(KeyError::CommandTimeout(_))));
         let absent = KeySource::Command(vec!["keyward-no-such-program".into()]);
-        assert!(matches!(KeySource::load(&[absent]), Err(KeyError::CommandBroken { .. })));
+        assert!(matches!(KeySource::load(&[absent], &[]), Err(KeyError::CommandBroken { .. })));
         assert!(matches!(
-            KeySource::load(&[KeySource::Command(vec![])]),
+            KeySource::load(&[KeySource::Command(vec![])], &[]),
             Err(KeyError::CommandEmpty)
         ));
         let flood = shell("yes | head -c 100000");
-        assert!(KeySource::load(&[flood]).is_err());
+        assert!(KeySource::load(&[flood], &[]).is_err());
     }
 
     #[test]
@@ -388,7 +393,7 @@ mod tests {
         let (_a, hex) = file(&format!("{}\n", HEX.to_uppercase()), 0o600);
         let (_b, base64) = file("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", 0o400);
         let ids = [hex, base64, shell(&format!("echo {HEX}"))]
-            .map(|source| KeySource::load(&[source]).unwrap().current());
+            .map(|source| KeySource::load(&[source], &[]).unwrap().current());
         assert_eq!((ids[0], ids[1]), (ids[1], ids[2]));
     }
 
@@ -399,13 +404,21 @@ mod tests {
         KeySource::create_file(&path).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode, 0o600);
-        let made = KeySource::load(&[KeySource::File(path.clone())]).unwrap().current();
+        let made = KeySource::load(&[KeySource::File(path.clone())], &[]).unwrap().current();
         assert!(matches!(KeySource::create_file(&path), Err(KeyError::Exists(_))));
-        assert_eq!(KeySource::load(&[KeySource::File(path)]).unwrap().current(), made);
+        assert_eq!(KeySource::load(&[KeySource::File(path)], &[]).unwrap().current(), made);
         let names: Vec<_> =
             fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, ["master.key"], "no draft stays behind");
         let nowhere = dir.path().join("absent/master.key");
         assert!(matches!(KeySource::create_file(&nowhere), Err(KeyError::Unwritable { .. })));
+    }
+
+    #[test]
+    fn a_command_does_not_see_the_variables_of_other_secrets() {
+        // A variable that cargo sets; changing our own environment is not for a test.
+        let prints = shell(&format!("echo ${{CARGO_MANIFEST_DIR:+seen}}{HEX}"));
+        assert!(KeySource::load(std::slice::from_ref(&prints), &[]).is_err());
+        assert!(KeySource::load(&[prints], &["CARGO_MANIFEST_DIR"]).is_ok());
     }
 }
