@@ -34,7 +34,7 @@ pub fn socket_router(admin: Admin) -> Router {
     Router::new()
         .nest("/api/v1", api)
         .merge(health::open_routes())
-        .merge(health::metrics_routes())
+        .merge(health::inner_routes())
         .fallback(no_such_path)
         .method_not_allowed_fallback(method)
         .layer(middleware::from_fn(harden))

@@ -51,6 +51,23 @@ pub struct Health {
     pub status: String,
 }
 
+/// `/api/v1/status` of a running gateway.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Status {
+    /// `ready` or `draining`.
+    pub status: String,
+    /// The program's version.
+    pub version: String,
+    /// Listeners for agents: `127.0.0.1:8080` or `unix:/run/keyward.sock`.
+    pub proxy: Vec<String>,
+    /// The admin listener.
+    pub admin: String,
+    /// The data directory.
+    pub data: String,
+    /// The CA's certificate.
+    pub ca: String,
+}
+
 /// A new agent.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
