@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
@@ -161,7 +160,7 @@ async fn tunnelled(
         return tracing::error!("a CONNECT was upgraded to a stream of another kind");
     };
     let pulse = Arc::new(Pulse::idle());
-    let stream = parts.io.into_inner().into_tunnel(Bytes::from(parts.read_buf), pulse.clone());
+    let stream = parts.io.into_inner().into_tunnel(parts.read_buf, pulse.clone());
     match opening {
         Opening::Intercept(permit) => {
             // Each request inside is an exchange of its own; the CONNECT is none.

@@ -75,7 +75,7 @@ impl Listener {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(Self::Unix(UnixListener::bind(&path)?, path)),
         }
     }
@@ -106,7 +106,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Self::Unix(_, path) = self
-            && let Err(error) = std::fs::remove_file(&path)
+            && let Err(error) = std::fs::remove_file(path)
         {
             tracing::debug!(%error, "a socket file was gone before its listener");
         }
