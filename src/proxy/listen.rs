@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::drive::draining;
 use super::pulse::Pulse;
-use super::session::Accepted;
+use super::session::{Accepted, Counted};
 use super::stream::{Agents, Socket};
 use super::{Core, Gateway, connect};
 
@@ -53,9 +53,6 @@ struct Handle {
     open: Arc<AtomicUsize>,
     thread: JoinHandle<()>,
 }
-
-/// Counts a stream of a core while it is open.
-struct Open(Arc<AtomicUsize>);
 
 impl Listener {
     /// Binds TCP.
@@ -123,11 +120,10 @@ impl Cores {
             .map(|index| {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 let (sockets, handed) = unbounded_channel();
-                let (open, shared) = (Arc::new(AtomicUsize::new(0)), gateway.clone());
-                let count = open.clone();
+                let (open, shared) = (Arc::default(), gateway.clone());
                 let thread = std::thread::Builder::new()
                     .name(format!("keyward-core-{index}"))
-                    .spawn(move || runtime.block_on(run(shared, handed, count)))?;
+                    .spawn(move || runtime.block_on(run(shared, handed)))?;
                 Ok(Handle { sockets, open, thread })
             })
             .collect::<io::Result<_>>()?;
@@ -157,11 +153,10 @@ impl Cores {
         let Ok(permit) = self.gateway.streams.clone().try_acquire_owned() else {
             return turn_away(socket);
         };
-        let pulse = Arc::new(Pulse::awaiting_head());
-        let accepted = Accepted { peer, pulse, permit };
         let least = self.cores.iter().min_by_key(|core| core.open.load(Relaxed));
         let core = least.expect("there is at least one core: see `start`");
-        core.open.fetch_add(1, Relaxed);
+        let pulse = Arc::new(Pulse::awaiting_head());
+        let accepted = Accepted { peer, pulse, permit, counted: Counted::new(&core.open) };
         if core.sockets.send((socket, accepted)).is_err() {
             tracing::error!("a core has stopped");
         }
@@ -188,14 +183,9 @@ impl Cores {
 
 /// One core's life: dress each socket, serve it in a task. Ends when no more can come; what still
 /// runs then is dropped with the runtime.
-async fn run(
-    gateway: Arc<Gateway>,
-    mut sockets: UnboundedReceiver<(Handed, Accepted)>,
-    open: Arc<AtomicUsize>,
-) {
+async fn run(gateway: Arc<Gateway>, mut sockets: UnboundedReceiver<(Handed, Accepted)>) {
     let core = Core::new(gateway);
     while let Some((handed, accepted)) = sockets.recv().await {
-        let counted = Open(open.clone());
         let socket = match handed {
             Handed::Tcp(tcp) => TcpStream::from_std(tcp).map(Socket::Tcp),
             Handed::Unix(unix) => UnixStream::from_std(unix).map(Socket::Unix),
@@ -203,11 +193,7 @@ async fn run(
         match socket {
             Ok(socket) => {
                 let stream = Agents::new(socket, accepted.pulse.clone());
-                let core = core.clone();
-                tokio::spawn(async move {
-                    let _counted = counted;
-                    connect::serve(core, stream, accepted).await;
-                });
+                tokio::spawn(connect::serve(core.clone(), stream, accepted));
             }
             Err(error) => tracing::warn!(%error, "a stream was lost on its way to a core"),
         }
@@ -228,10 +214,4 @@ fn turn_away(socket: Handed) {
         Handed::Unix(mut unix) => unix.write(OVERLOADED),
     };
     tracing::warn!(told = written.is_ok(), "turned a stream away: too many are open");
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
 }

@@ -78,6 +78,10 @@ fn dressed(face: &Face, body: AnswerBody) -> Response<AnswerBody> {
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     fields.insert(KEYWARD_ERROR.clone(), HeaderValue::from_static(face.code));
     fields.insert(PROXY_STATUS.clone(), proxy_status(face));
+    if matches!(face.status, 400 | 414 | 417 | 431 | 501) {
+        // SECURITY PS8: what follows a request that has no sound reading is no request.
+        fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if face.status == 407 {
         let challenge = HeaderValue::from_static("Basic realm=\"keyward\", charset=\"UTF-8\"");
         fields.insert(header::PROXY_AUTHENTICATE, challenge);
@@ -204,8 +208,8 @@ fn status_and_code(refusal: &Refusal) -> (u16, &'static str) {
     match refusal {
         Refusal::Unauthenticated => (407, "agent_unauthenticated"),
         Refusal::Guessing { .. } => (429, "agent_unauthenticated"),
-        Refusal::BadRequest(_) | Refusal::BadPath(_) => (400, "bad_request"),
-        Refusal::BadTarget(_) => (400, "bad_target"),
+        Refusal::BadRequest(_) => (400, "bad_request"),
+        Refusal::BadTarget(_) | Refusal::BadPath(_) => (400, "bad_target"),
         Refusal::HeadersTooLarge { .. } => (431, "headers_too_large"),
         Refusal::TargetTooLong { .. } => (414, "target_too_long"),
         Refusal::Expectation => (417, "expectation_failed"),

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
@@ -66,7 +66,14 @@ pub struct Accepted {
     /// Its share of `streams_max`.
     #[expect(dead_code, reason = "held for what dropping it gives back")]
     pub permit: OwnedSemaphorePermit,
+    /// Its place among the streams of its core.
+    #[expect(dead_code, reason = "held for what dropping it gives back")]
+    pub counted: Counted,
 }
+
+/// Counts a stream of a core while it is open, tunnels included.
+#[derive(Debug)]
+pub struct Counted(Arc<AtomicUsize>);
 
 /// Counts the open streams of each agent.
 #[derive(Debug)]
@@ -120,6 +127,20 @@ impl Entry {
             Self::Absolute => None,
             Self::Tunnel { target, .. } => Some(target),
         }
+    }
+}
+
+impl Counted {
+    /// Counts one more until this is dropped.
+    pub fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
