@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_in_any_form_but_the_canonical_are_refused() {
+    fn ipv4_addresses_in_any_form_but_the_canonical_are_refused() {
         refused_with(
             TargetError::Address,
             &[
@@ -425,6 +425,15 @@ mod tests {
                 "127\u{3002}0\u{3002}0\u{3002}1",
                 "127.0.0.\u{2460}",
                 "\u{1d7cf}27.0.0.1",
+            ],
+        );
+    }
+
+    #[test]
+    fn ipv6_addresses_in_any_form_but_the_canonical_are_refused() {
+        refused_with(
+            TargetError::Address,
+            &[
                 "[fe80::1%eth0]",
                 "[fe80::1%25eth0]",
                 "[fe80::1%1]:443",

@@ -4,5 +4,6 @@
 
 pub mod envelope;
 pub mod keyring;
+pub mod outside;
 pub mod source;
 pub mod token;

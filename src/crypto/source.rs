@@ -2,11 +2,10 @@
 //! makes the file of a fresh install. What the key is used for is `keyring.rs`'s.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::process::Stdio;
 use std::time::Duration;
 
 use base64::Engine;
@@ -15,9 +14,10 @@ use zeroize::Zeroizing;
 
 use super::envelope::{self, KEY_LEN};
 use super::keyring::Keyring;
+use super::outside::{self, CommandError, FileError};
 
 /// Text of a key is 64 bytes and perhaps a line end; whatever is longer is something else.
-const TEXT_LEN_MAX: u64 = 256;
+const TEXT_LEN_MAX: usize = 256;
 
 /// A command may ask a person or a key service; a start must not hang on it for ever.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -44,37 +44,9 @@ pub enum KeyError {
         "master key file {0} does not exist: restore it from your backup of keys, or check `master_key`"
     )]
     Missing(PathBuf),
-    /// The file cannot be opened or read.
-    #[error("master key file {path} cannot be read: {source}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A directory, a pipe, a device.
-    #[error("master key file {0} is not a regular file")]
-    NotAFile(PathBuf),
-    /// Others can read it.
-    #[error(
-        "master key file {path} has mode {mode:04o}, so others can read it: run `chmod 600` on it and consider the key known"
-    )]
-    Loose {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// Neither this user's nor root's.
-    #[error(
-        "master key file {path} belongs to user {owner}: it must belong to the user that runs keyward, or to root"
-    )]
-    ForeignOwner {
-        /// The file.
-        path: PathBuf,
-        /// The user id of its owner.
-        owner: u32,
-    },
+    /// Another reason not to read the file.
+    #[error("master key {0}")]
+    File(#[source] FileError),
     /// Not a key, whatever it is.
     #[error("{0} holds no master key: expected 64 hex digits or 44 base64 characters")]
     Malformed(String),
@@ -86,28 +58,9 @@ pub enum KeyError {
     /// The variable is not set.
     #[error("environment variable {0} is not set: it should hold the master key")]
     EnvMissing(String),
-    /// An empty command.
-    #[error("`master_key: {{ command }}` is empty: give the program and its arguments")]
-    CommandEmpty,
-    /// The program cannot be started or its output not read.
-    #[error("master key command `{program}` cannot be run: {source}")]
-    CommandBroken {
-        /// The program, without its arguments.
-        program: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// It ended with an error.
-    #[error("master key command `{program}` failed: {status}")]
-    CommandFailed {
-        /// The program, without its arguments.
-        program: String,
-        /// How it ended.
-        status: ExitStatus,
-    },
-    /// It did not end.
-    #[error("master key command `{0}` gave no key within {timeout} s", timeout = COMMAND_TIMEOUT.as_secs())]
-    CommandTimeout(String),
+    /// The command gave none.
+    #[error("master key {0}")]
+    Command(#[from] CommandError),
     /// Creating would overwrite.
     #[error(
         "master key file {0} exists already and is not overwritten: what it sealed would be lost"
@@ -148,7 +101,10 @@ impl KeySource {
 
     fn read(&self) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
         match self {
-            Self::File(path) => parse(&read_private(path)?, || path.display().to_string()),
+            Self::File(path) => {
+                let text = outside::private_file(path, TEXT_LEN_MAX)?;
+                parse(&text, || path.display().to_string())
+            }
             Self::Env(name) => {
                 let text =
                     std::env::var_os(name).ok_or_else(|| KeyError::EnvMissing(name.clone()))?;
@@ -156,78 +112,22 @@ impl KeySource {
                 parse(&text, || format!("environment variable {name}"))
             }
             Self::Command(words) => {
-                let (program, arguments) = words.split_first().ok_or(KeyError::CommandEmpty)?;
-                let text = run(program, arguments, COMMAND_TIMEOUT)?;
-                parse(&text, || format!("the output of `{program}`"))
+                // Standard error is the user's terminal: a command may ask there.
+                let (stderr, patience) = (Stdio::inherit(), COMMAND_TIMEOUT);
+                let text = outside::output_of(words, stderr, patience, TEXT_LEN_MAX)?;
+                parse(&text, || format!("the output of `{}`", words[0]))
             }
         }
     }
 }
 
-/// Checks are made on the open file, not on its name: nobody can swap it in between.
-fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let unreadable = |source| KeyError::Unreadable { path: path.into(), source };
-    // Without O_NONBLOCK, opening a pipe would wait for a writer.
-    let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file =
-        OpenOptions::new().read(true).custom_flags(nonblock).open(path).map_err(|source| {
-            match source.kind() {
-                io::ErrorKind::NotFound => KeyError::Missing(path.into()),
-                _ => unreadable(source),
-            }
-        })?;
-    let about = file.metadata().map_err(unreadable)?;
-    if !about.is_file() {
-        return Err(KeyError::NotAFile(path.into()));
+impl From<FileError> for KeyError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Missing(path) => Self::Missing(path),
+            error => Self::File(error),
+        }
     }
-    let owner = about.uid();
-    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
-        return Err(KeyError::ForeignOwner { path: path.into(), owner });
-    }
-    let mode = about.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(KeyError::Loose { path: path.into(), mode });
-    }
-    read_bounded(file).map_err(unreadable)
-}
-
-/// Into a buffer that never grows: growing would leave copies behind.
-fn read_bounded(from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut text = Zeroizing::new(Vec::with_capacity(TEXT_LEN_MAX as usize + 64));
-    from.take(TEXT_LEN_MAX).read_to_end(&mut text)?;
-    Ok(text)
-}
-
-/// Standard error is the user's terminal: a command may ask there. Standard input is not.
-fn run(
-    program: &str,
-    arguments: &[String],
-    timeout: Duration,
-) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let broken = |source| KeyError::CommandBroken { program: program.to_owned(), source };
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(broken)?;
-    let stdout = child.stdout.take().expect("stdout is piped");
-    let (done, output) = mpsc::channel();
-    std::thread::spawn(move || {
-        // The receiver is gone after a timeout: then nobody wants the output.
-        let _gone = done.send(read_bounded(stdout));
-    });
-    let Ok(text) = output.recv_timeout(timeout) else {
-        // Killing what has just ended by itself fails, which is as good.
-        let _ended = child.kill();
-        let _status = child.wait();
-        return Err(KeyError::CommandTimeout(program.to_owned()));
-    };
-    let status = child.wait().map_err(broken)?;
-    if !status.success() {
-        return Err(KeyError::CommandFailed { program: program.to_owned(), status });
-    }
-    text.map_err(broken)
 }
 
 fn parse(text: &[u8], place: impl Fn() -> String) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
@@ -321,12 +221,10 @@ mod tests {
 
     #[test]
     fn a_file_that_others_can_read_is_refused() {
-        for mode in [0o640, 0o604, 0o660, 0o601, 0o666, 0o620] {
-            let (_dir, source) = file(HEX, mode);
-            let refused = KeySource::load(&[source]).unwrap_err();
-            assert!(matches!(refused, KeyError::Loose { mode: m, .. } if m == mode), "{refused}");
-            assert!(refused.to_string().contains("chmod 600"), "{refused}");
-        }
+        let (_dir, source) = file(HEX, 0o640);
+        let refused = KeySource::load(&[source]).unwrap_err();
+        assert!(matches!(refused, KeyError::File(FileError::Loose { .. })), "{refused}");
+        assert!(refused.to_string().contains("chmod 600"), "{refused}");
     }
 
     #[test]
@@ -348,7 +246,7 @@ mod tests {
         let missing = KeySource::File(dir.path().join("nothing"));
         assert!(matches!(KeySource::load(&[missing]), Err(KeyError::Missing(_))));
         let directory = KeySource::File(dir.path().into());
-        assert!(matches!(KeySource::load(&[directory]), Err(KeyError::NotAFile(_))));
+        assert!(matches!(KeySource::load(&[directory]), Err(KeyError::File(_))));
         assert!(matches!(KeySource::load(&[]), Err(KeyError::NoSource)));
     }
 
@@ -367,20 +265,13 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_endless_or_absent_command_is_told() {
+    fn a_failing_or_flooding_command_gives_no_key() {
         let failed = KeySource::load(&[shell(&format!("echo {HEX}; exit 3"))]).unwrap_err();
-        assert!(matches!(failed, KeyError::CommandFailed { .. }), "{failed}");
+        assert!(matches!(failed, KeyError::Command(_)), "{failed}");
         assert!(!failed.to_string().contains(HEX), "{failed}");
-        let endless = run("sh", &["-c".into(), "exec sleep 60".into()], Duration::from_millis(20));
-        assert!(matches!(endless, Err(KeyError::CommandTimeout(_))));
-        let absent = KeySource::Command(vec!["keyward-no-such-program".into()]);
-        assert!(matches!(KeySource::load(&[absent]), Err(KeyError::CommandBroken { .. })));
-        assert!(matches!(
-            KeySource::load(&[KeySource::Command(vec![])]),
-            Err(KeyError::CommandEmpty)
-        ));
-        let flood = shell("yes | head -c 100000");
-        assert!(KeySource::load(&[flood]).is_err());
+        let none = KeySource::load(&[KeySource::Command(vec![])]);
+        assert!(matches!(none, Err(KeyError::Command(CommandError::Empty))));
+        assert!(KeySource::load(&[shell("yes | head -c 100000")]).is_err());
     }
 
     #[test]
