@@ -206,7 +206,7 @@ async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     })
 }
 
-/// Makes the directory with mode 0700, or checks that nobody else can enter it (SECURITY PR3).
+/// Makes the directory with mode 0700, or checks that nobody else can enter it.
 pub(super) fn private_dir(path: &Path) -> anyhow::Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.with_context(|| format!("cannot make the directory {}", path.display()))?;

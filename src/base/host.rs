@@ -1,5 +1,5 @@
 //! [`Host`] and [`Target`]: an authority, parsed once into the one canonical value that policy,
-//! leaf, dialler, SNI, `Host` and pool key share (SECURITY DI1, DI2, SS4).
+//! leaf, dialler, SNI, `Host` and pool key share.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -208,7 +208,7 @@ impl Target {
     /// Parses `host[:port]` as it stands in a CONNECT request, an absolute URI or `Host`.
     ///
     /// # Errors
-    /// When it is anything else (SECURITY DI2).
+    /// When it is anything else.
     pub fn parse(scheme: Scheme, authority: &str) -> Result<Self, TargetError> {
         if authority.contains('@') {
             return Err(TargetError::UserInfo);

@@ -8,7 +8,7 @@ use clap::Args;
 use super::failure::Failure;
 use crate::config::{self, Config, ListenAt};
 
-/// The proxy listener's default (INTERFACE §1).
+/// The proxy listener's default.
 const PROXY_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// Options of every command.

@@ -13,7 +13,7 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 /// Why a credential cannot be written. Says where, never what.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum WriteError {
-    /// A value with bytes that a field cannot hold (SECURITY ST6).
+    /// A value with bytes that a field cannot hold.
     #[error("the credential holds a byte that cannot be sent in a field")]
     Unsendable,
     /// A placeholder in a path segment that is not the credential's.

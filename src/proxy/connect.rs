@@ -46,7 +46,7 @@ pub async fn serve(core: Arc<Core>, stream: Agents, accepted: Accepted) {
 }
 
 /// `GET http://host/path`: authenticate, then the spine. Anything without a scheme is refused: an
-/// origin-form request is never forwarded by its `Host` (SECURITY PS11).
+/// origin-form request is never forwarded by its `Host`.
 async fn absolute(
     core: &Arc<Core>,
     accepted: &Arc<Accepted>,
@@ -138,7 +138,7 @@ fn target(request: &Request<Incoming>) -> Result<Target, Refusal> {
     }
 }
 
-/// SECURITY PS10.
+/// A CONNECT has no body (RFC 9110 §9.3.6): bytes behind it belong to the tunnel.
 fn without_body(request: &Request<Incoming>) -> Result<(), Refusal> {
     let fields = request.headers();
     let length = fields.get_all(CONTENT_LENGTH).iter().all(|length| length == "0");

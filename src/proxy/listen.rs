@@ -1,5 +1,5 @@
 //! Listeners and cores: sockets are accepted on the background runtime and handed to the core with
-//! the fewest open streams, each a thread with a runtime of its own (DESIGN §9).
+//! the fewest open streams, each a thread with a runtime of its own.
 
 use std::io;
 use std::net::SocketAddr;
