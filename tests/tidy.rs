@@ -235,6 +235,19 @@ fn has_typed_errors(source: &Source) -> Vec<String> {
     }
 }
 
+/// Comments for whoever has only this repository.
+fn cites_what_is_here(source: &Source) -> Vec<String> {
+    let documents = ["SECURITY ", "DESIGN ", "INTERFACE "];
+    let cited = documents.iter().flat_map(|name| {
+        let comments = source.text.match_indices(name).filter(|(at, _)| {
+            let rest = &source.text[at + name.len()..];
+            rest.starts_with('§') || rest.starts_with(|c: char| c.is_ascii_uppercase())
+        });
+        comments.map(|(at, name)| format!("{}:{}: which {name}?", source.path, source.line_of(at)))
+    });
+    cited.collect()
+}
+
 fn test_waits_for_events_only(source: &Source) -> Vec<String> {
     let mut found = vec![];
     for word in ["#[ignore", "#[should_panic", "sleep(", "sleep_until("] {
@@ -351,6 +364,7 @@ holds! {
     only_net_opens_sockets_outwards: ["src"], dials_only_in_net;
     only_config_and_provider_read_yaml: ["src"], reads_yaml_only_at_the_edge;
     errors_have_types_below_the_command_line: ["src"], has_typed_errors;
+    comments_cite_what_is_here: ["src"], cites_what_is_here;
     tests_wait_for_events_and_hide_nothing: ["src", "tests"], test_waits_for_events_only;
     tests_name_no_absolute_path: ["tests", "examples"], test_names_no_absolute_path;
 }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -15,6 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::drive::draining;
 use super::pulse::Pulse;
 use super::session::{Accepted, Counted};
+use super::standing::Standing;
 use super::stream::{Agents, Socket};
 use super::{Core, Gateway, connect};
 
@@ -63,18 +65,21 @@ impl Listener {
         Ok(Self::Tcp(TcpListener::bind(addr).await?))
     }
 
-    /// Binds a Unix socket. A file that nobody listens on is replaced.
+    /// Binds a Unix socket. A socket that nobody listens on is replaced; any other file stays.
     ///
     /// # Errors
-    /// When somebody listens on it, or it cannot be made.
+    /// When somebody listens on it, something else stands there, or it cannot be made.
     pub async fn unix(path: PathBuf) -> io::Result<Self> {
         if UnixStream::connect(&path).await.is_ok() {
             return Err(io::ErrorKind::AddrInUse.into());
         }
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(Self::Unix(UnixListener::bind(&path)?, path)),
+        match std::fs::symlink_metadata(&path) {
+            Ok(found) if found.file_type().is_socket() => std::fs::remove_file(&path)?,
+            Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
+        Ok(Self::Unix(UnixListener::bind(&path)?, path))
     }
 
     /// The bound TCP address.
@@ -156,7 +161,8 @@ impl Cores {
         let least = self.cores.iter().min_by_key(|core| core.open.load(Relaxed));
         let core = least.expect("there is at least one core: see `start`");
         let pulse = Arc::new(Pulse::awaiting_head());
-        let accepted = Accepted { peer, pulse, permit, counted: Counted::new(&core.open) };
+        let (standing, counted) = (Standing::default(), Counted::new(&core.open));
+        let accepted = Accepted { peer, pulse, standing, permit, counted };
         if core.sockets.send((socket, accepted)).is_err() {
             tracing::error!("a core has stopped");
         }
@@ -214,4 +220,26 @@ fn turn_away(socket: Handed) {
         Handed::Unix(mut unix) => unix.write(OVERLOADED),
     };
     tracing::warn!(told = written.is_ok(), "turned a stream away: too many are open");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_not_replaced_by_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.txt");
+        std::fs::write(&path, "mine").unwrap();
+        assert!(Listener::unix(path.clone()).await.is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_listens_on_is_replaced() {
+        let path = tempfile::tempdir().unwrap().keep().join("proxy.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(Listener::unix(path.clone()).await.is_ok());
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
 }

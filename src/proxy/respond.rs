@@ -13,6 +13,7 @@ use super::body::AnswerBody;
 use super::error::Refusal;
 use super::record::Record;
 use crate::base::host::Target;
+use crate::inject::write::WriteError;
 use crate::net::client::HandshakeError;
 use crate::net::dial::DialError;
 use crate::vault::VaultError;
@@ -219,7 +220,7 @@ fn status_and_code(refusal: &Refusal) -> (u16, &'static str) {
         Refusal::Vault(VaultError::ConnectionMissing) => (424, "connection_missing"),
         Refusal::Vault(VaultError::Store(_)) => (500, "internal"),
         Refusal::Vault(_) => (424, "connection_broken"),
-        Refusal::Write(crate::inject::write::WriteError::PlaceholderInPath) => (400, "bad_request"),
+        Refusal::Write(WriteError::PlaceholderInPath | WriteError::NoPlace) => (400, "bad_request"),
         Refusal::Write(_) => (424, "connection_broken"),
         Refusal::Plaintext => (403, "plaintext_refused"),
         Refusal::Dial(DialError::Refused { .. }) => (403, "address_refused"),

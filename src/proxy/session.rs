@@ -16,6 +16,7 @@ use crate::base::id::AgentId;
 use super::Gateway;
 use super::error::Refusal;
 use super::pulse::Pulse;
+use super::standing::Standing;
 
 /// Who speaks on a stream and about what. Every request of the stream is decided anew.
 #[derive(Debug)]
@@ -28,18 +29,9 @@ pub struct Session {
     pub number: u64,
     /// The stream's pulse.
     pub pulse: Arc<Pulse>,
-    /// Its places among the open streams, given back when the last user of the session ends.
-    _held: Held,
-}
-
-/// The places that a stream holds.
-#[derive(Debug)]
-#[expect(dead_code, reason = "held for what dropping them gives back")]
-pub struct Held {
-    /// The accepted stream that it came on, and its place among all.
-    pub accepted: Arc<Accepted>,
-    /// Its place among the agent's; absolute-form requests have none of their own.
-    pub seat: Option<Seat>,
+    /// The stream that it came on, with its places among the open ones: given back when the last
+    /// user of the session ends.
+    accepted: Arc<Accepted>,
 }
 
 /// How the target of a request becomes known.
@@ -63,6 +55,8 @@ pub struct Accepted {
     pub peer: Option<IpAddr>,
     /// Its pulse.
     pub pulse: Arc<Pulse>,
+    /// What it rests on once somebody has authenticated.
+    pub standing: Standing,
     /// Its share of `streams_max`.
     #[expect(dead_code, reason = "held for what dropping it gives back")]
     pub permit: OwnedSemaphorePermit,
@@ -91,10 +85,15 @@ pub struct Seat {
 
 impl Session {
     /// A session with a number of its own.
-    pub fn new(agent: Agent, entry: Entry, pulse: Arc<Pulse>, held: Held) -> Arc<Self> {
+    pub fn new(
+        agent: Agent,
+        entry: Entry,
+        pulse: Arc<Pulse>,
+        accepted: Arc<Accepted>,
+    ) -> Arc<Self> {
         static NUMBERS: AtomicU64 = AtomicU64::new(1);
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Self { agent, entry, number, pulse, _held: held })
+        Arc::new(Self { agent, entry, number, pulse, accepted })
     }
 
     /// Asked anew by every request: a tunnel may be older than a change of the agent's tokens.
@@ -102,21 +101,13 @@ impl Session {
     /// # Errors
     /// When the token that opened the stream was revoked or has expired.
     pub fn still_holds(&self, gateway: &Gateway) -> Result<(), Refusal> {
-        self.holds(gateway).then_some(()).ok_or(Refusal::Unauthenticated)
+        let holds = gateway.directory.view().still_holds(&self.agent, gateway.clock.now());
+        holds.then_some(()).ok_or(Refusal::Unauthenticated)
     }
 
-    fn holds(&self, gateway: &Gateway) -> bool {
-        gateway.directory.view().still_holds(&self.agent, gateway.clock.now())
-    }
-
-    /// Resolves when the agent's token was revoked, or the agent removed.
-    pub async fn revoked(&self, gateway: &Gateway) {
-        let mut changes = gateway.directory.changes();
-        while self.holds(gateway) {
-            if changes.changed().await.is_err() {
-                return std::future::pending().await;
-            }
-        }
+    /// What its stream rests on.
+    pub fn standing(&self) -> &Standing {
+        &self.accepted.standing
     }
 }
 

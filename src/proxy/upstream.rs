@@ -214,8 +214,10 @@ fn watch_interim(
 /// NTLM and Negotiate authenticate the stream, not the request (RFC 4559): never shared.
 fn binds_identity(response: &Response<Incoming>) -> bool {
     let challenges = response.headers().get_all(header::WWW_AUTHENTICATE).iter();
-    challenges.filter_map(|value| value.to_str().ok()).any(|value| {
-        let scheme = value.split([' ', ',']).next().unwrap_or_default();
-        scheme.eq_ignore_ascii_case("negotiate") || scheme.eq_ignore_ascii_case("ntlm")
-    })
+    // Several challenges may stand in one field; a quoted word too many only costs a stream.
+    let words =
+        challenges.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split([' ', ',']));
+    words
+        .into_iter()
+        .any(|word| word.eq_ignore_ascii_case("negotiate") || word.eq_ignore_ascii_case("ntlm"))
 }

@@ -147,6 +147,14 @@ fn an_error_without_a_type_is_found() {
 }
 
 #[test]
+fn a_reference_to_a_document_elsewhere_is_found() {
+    for text in ["// no tunnel (SECURITY DI14)", "/// DESIGN §2's states.", "//! INTERFACE §5"] {
+        assert!(finds(cites_what_is_here, "src/a.rs", text), "{text}");
+    }
+    assert!(!finds(cites_what_is_here, "src/a.rs", "// RFC 9110 §7.6.1; CONTENT_SECURITY_POLICY"));
+}
+
+#[test]
 fn files_of_test_modules_count_as_tests() {
     let shipped = |declaring: &str, text: &str, path: &str| {
         let declaring = Source::new(declaring, text);
