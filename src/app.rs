@@ -10,6 +10,7 @@ mod services;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,7 +22,7 @@ use services::Opened;
 pub use services::Services;
 
 use self::listeners::Listeners;
-use crate::admin::{self, Admin, AdminSocket, OwnNames, Places};
+use crate::admin::{self, Admin, AdminSocket, OwnNames, Places, Runs};
 use crate::base::host::{Scheme, Target};
 use crate::config::Config;
 use crate::net::tls;
@@ -29,9 +30,22 @@ use crate::observe::audit::{Audit, Writer};
 use crate::proxy::listen::Cores;
 use crate::proxy::{Gateway, Parts};
 
+/// When a gateway ends by itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Life {
+    /// Never.
+    UntilSignalled,
+    /// With the last run that uses it, or soon when none comes.
+    WithRuns,
+}
+
+/// Within it, the run that started a private gateway has opened its own run there.
+const FIRST_RUN_WITHIN: Duration = Duration::from_secs(30);
+
 /// A gateway that serves.
 pub struct Running {
     services: Arc<Services>,
+    runs: Runs,
     proxy_addrs: Vec<SocketAddr>,
     admin_addr: SocketAddr,
     places: Places,
@@ -71,6 +85,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 
     let places = places(&config, &bound);
     let admin = Admin::serving(services.deps(), draining, places.clone());
+    let runs = admin.runs().clone();
     let mut doors = Doors::new();
     let names = own_names(&config, admin_addr);
     doors.open(|close| admin::serve_tcp(bound.admin, admin.clone(), names, close));
@@ -83,6 +98,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     }
     Ok(Running {
         services,
+        runs,
         proxy_addrs,
         admin_addr,
         places,
@@ -94,20 +110,28 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     })
 }
 
-/// Serves until SIGTERM or SIGINT, then drains; a second signal cuts what is left. `announce` is
-/// called once it serves.
+/// Serves until SIGTERM, SIGINT or the end of its `life`, then drains; a second signal cuts what is
+/// left. `announce` is called once it serves.
 ///
 /// # Errors
 /// As [`start`].
-pub async fn serve(config: Config, announce: impl FnOnce(&Running)) -> anyhow::Result<()> {
+pub async fn serve(
+    config: Config,
+    life: Life,
+    announce: impl FnOnce(&Running),
+) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let hangups = tokio::spawn(outlive_hangups());
     let running = Box::pin(start(config)).await?;
+    if life == Life::WithRuns {
+        running.runs.make_private();
+    }
     announce(&running);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = life.over(&running.runs) => {}
     }
     tracing::info!("draining");
     tokio::select! {
@@ -129,6 +153,19 @@ async fn outlive_hangups() {
             }
         }
         Err(error) => tracing::warn!(%error, "SIGHUP is not handled"),
+    }
+}
+
+impl Life {
+    async fn over(self, runs: &Runs) {
+        match self {
+            Self::UntilSignalled => std::future::pending().await,
+            Self::WithRuns => {
+                // Whoever started it may have been killed meanwhile.
+                let _ = tokio::time::timeout(FIRST_RUN_WITHIN, runs.begun()).await;
+                runs.ended().await;
+            }
+        }
     }
 }
 

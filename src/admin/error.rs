@@ -87,6 +87,9 @@ pub enum ApiError {
         /// Why the rules do not compile.
         causes: String,
     },
+    /// The gateway has begun to stop.
+    #[error("the gateway is stopping")]
+    Draining,
     /// A fault of ours. The cause is in the log.
     #[error("something went wrong inside the gateway")]
     Internal,
@@ -128,6 +131,7 @@ impl ApiError {
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Field { .. } | Self::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotInForce { .. } | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -147,6 +151,7 @@ impl ApiError {
             Self::Field { .. } => "invalid_field",
             Self::Refused(_) => "refused",
             Self::NotInForce { .. } => "not_in_force",
+            Self::Draining => "draining",
             Self::Internal => "internal",
         }
     }

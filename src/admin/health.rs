@@ -56,6 +56,8 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
         admin: places.admin,
         data: places.data,
         ca: places.ca,
+        private: admin.runs().is_private(),
+        runs: admin.runs().open(),
     }))
 }
 

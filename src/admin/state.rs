@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{OnceCell, watch};
 
 use super::error::ApiError;
+use super::runs::Runs;
 use crate::base::id::OrgId;
 use crate::base::limits::Limits;
 use crate::base::time::Clock;
@@ -61,6 +62,7 @@ struct Inner {
     draining: watch::Receiver<bool>,
     places: Option<Places>,
     bundle: OnceCell<Arc<str>>,
+    runs: Runs,
 }
 
 impl Admin {
@@ -77,7 +79,13 @@ impl Admin {
     }
 
     fn new(deps: Deps, draining: watch::Receiver<bool>, places: Option<Places>) -> Self {
-        Self(Arc::new(Inner { deps, draining, places, bundle: OnceCell::new() }))
+        Self(Arc::new(Inner {
+            deps,
+            draining,
+            places,
+            bundle: OnceCell::new(),
+            runs: Runs::default(),
+        }))
     }
 
     /// The services.
@@ -94,6 +102,18 @@ impl Admin {
     /// Where the gateway is reached; `None` when this process serves nobody.
     pub(super) fn places(&self) -> Option<&Places> {
         self.0.places.as_ref()
+    }
+
+    /// The runs that are open.
+    pub fn runs(&self) -> &Runs {
+        &self.0.runs
+    }
+
+    /// Resolves when no new work is taken any more.
+    pub(super) async fn drained(&self) {
+        let mut draining = self.0.draining.clone();
+        // The sender's end is one as well.
+        let _ = draining.wait_for(|draining| *draining).await;
     }
 
     /// Whether new work is still taken.

@@ -63,7 +63,10 @@ async fn add(
 }
 
 /// Shows a new token: the one place of the control plane that exposes a secret.
-fn shown_once(issued: &IssuedToken, label: Option<String>) -> Result<TokenShown, ApiError> {
+pub(super) fn shown_once(
+    issued: &IssuedToken,
+    label: Option<String>,
+) -> Result<TokenShown, ApiError> {
     let refused = || ApiError::field("token", "must be text");
     let token = issued.text.expose_text().ok_or_else(refused)?.to_owned();
     Ok(TokenShown { id: issued.id.clone(), label, expires: issued.expires, token })

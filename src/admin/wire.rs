@@ -67,6 +67,12 @@ pub struct Status {
     pub data: String,
     /// The CA's certificate.
     pub ca: String,
+    /// Whether it ends with the last run.
+    #[serde(default)]
+    pub private: bool,
+    /// Open runs.
+    #[serde(default)]
+    pub runs: usize,
 }
 
 /// A new agent.
@@ -148,6 +154,19 @@ pub struct TokenShown {
     pub expires: Option<Timestamp>,
     /// The text.
     pub token: String,
+}
+
+/// A new run: a program that was started with a token of its own.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewRun {
+    /// The agent's name or id.
+    pub agent: String,
+    /// What the token is for, `run 4121`.
+    pub label: String,
+    /// The token of a run whose gateway was restarted under it.
+    #[serde(default)]
+    pub token: Option<SecretText>,
 }
 
 /// A new binding.

@@ -207,7 +207,8 @@ pub(crate) fn segment(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
 }
 
-async fn read(answer: Response<Body>) -> Result<Bytes, Failure> {
+/// An answer's body, or the refusal that it is.
+pub(crate) async fn read(answer: Response<Body>) -> Result<Bytes, Failure> {
     let status = answer.status();
     let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
     let body = body.map_err(|error| {

@@ -26,6 +26,12 @@ pub(crate) enum Exit {
     Forbidden = 4,
     /// What was named does not exist.
     NotFound = 5,
+    /// `run` itself failed, as `docker run` and env(1) say it.
+    RunFailed = 125,
+    /// The program of `run` cannot be executed.
+    NotExecutable = 126,
+    /// The program of `run` does not exist.
+    NoProgram = 127,
 }
 
 /// A failure of a command.
@@ -80,6 +86,16 @@ impl Failure {
             _ => error.message,
         };
         Self { exit, errors: vec![message], hint: error.hint }
+    }
+
+    /// The same, with another exit code.
+    pub(crate) fn with(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
+    /// Its exit code.
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
     }
 
     /// Tells the person, and the shell.

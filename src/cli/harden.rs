@@ -17,6 +17,15 @@ pub(crate) fn process() -> Result<(), Failure> {
     undumpable()
 }
 
+/// The part that no child inherits, for a process whose child must find the world as it is. No core
+/// is written of it either.
+///
+/// # Errors
+/// When the system refuses.
+pub(crate) fn memory() -> Result<(), Failure> {
+    undumpable()
+}
+
 #[cfg(target_os = "linux")]
 fn undumpable() -> Result<(), Failure> {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};

@@ -7,6 +7,8 @@ mod agent;
 mod ca;
 mod client;
 mod connection;
+mod env;
+mod environment;
 mod explain;
 mod failure;
 mod harden;
@@ -14,16 +16,18 @@ mod health;
 mod init;
 mod output;
 mod provider;
+mod run;
 mod secret;
 mod serve;
 mod settings;
 mod table;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
 
-use self::failure::Failure;
+use self::failure::{Exit, Failure};
 use self::settings::Global;
 
 /// A forward proxy that gives agents API access without giving them credentials.
@@ -59,6 +63,7 @@ examples:
   keyward connection add github --name work
   keyward agent add claude
   keyward agent bind claude work
+  keyward run --agent claude -- curl https://api.github.com/user
   keyward explain https://api.github.com/user --agent claude
 
 exit codes: 0 done, 1 failed, 2 wrong usage, 3 no gateway reached, 4 not allowed, 5 not found";
@@ -66,9 +71,13 @@ exit codes: 0 done, 1 failed, 2 wrong usage, 3 no gateway reached, 4 not allowed
 #[derive(Debug, Subcommand)]
 enum Command {
     /// run the gateway; makes the data directory when there is none
-    Serve,
+    Serve(serve::Args),
     /// write a commented configuration and make the data directory
     Init,
+    /// run a program through the gateway, with a token that dies with it
+    Run(run::Args),
+    /// print the environment of an agent, with a new token
+    Env(env::Args),
     /// programs that use the proxy: their tokens, and what they may use
     #[command(subcommand)]
     Agent(agent::Command),
@@ -94,19 +103,34 @@ pub fn run() -> ExitCode {
         Err(error) => {
             // Help is an "error" of clap's with code 0; a closed pipe is no reason to fail.
             let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            return ExitCode::from(usage_exit(error.exit_code(), std::env::args_os()));
         }
     };
+    if let Command::Run(args) = cli.command {
+        return match harden::memory() {
+            Ok(()) => args.run(&cli.global),
+            Err(failure) => failure.with(Exit::RunFailed).report(),
+        };
+    }
     match harden::process().and_then(|()| cli.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
 }
 
+/// Wrong usage of `run` has the exit code of its own failures: 2 would seem to be the program's.
+fn usage_exit(code: i32, words: impl Iterator<Item = OsString>) -> u8 {
+    let mut words = words.skip(1).skip_while(|word| word.as_encoded_bytes().starts_with(b"-"));
+    match (u8::try_from(code).unwrap_or(2), words.next()) {
+        (2, Some(command)) if command == "run" => Exit::RunFailed as u8,
+        (code, _) => code,
+    }
+}
+
 impl Cli {
     fn run(self) -> Result<(), Failure> {
-        if let Command::Serve = self.command {
-            return serve::run(&self.global);
+        if let Command::Serve(args) = &self.command {
+            return serve::run(&self.global, args);
         }
         output::log_warnings();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -118,7 +142,9 @@ impl Cli {
 impl Command {
     async fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
-            Self::Serve => Ok(()),
+            // Those with a runtime of their own.
+            Self::Serve(_) | Self::Run(_) => Ok(()),
+            Self::Env(args) => args.run(global).await,
             Self::Init => init::run(global).await,
             Self::Agent(command) => command.run(global).await,
             Self::Connection(command) => command.run(global).await,
@@ -166,6 +192,15 @@ mod tests {
         {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }
+    }
+
+    #[test]
+    fn usage_errors_of_run_are_told_from_its_programs() {
+        let exit = |line: &str| usage_exit(2, line.split(' ').map(OsString::from));
+        assert_eq!(exit("keyward run"), 125);
+        assert_eq!(exit("keyward --json run x"), 125);
+        assert_eq!(exit("keyward agent run"), 2);
+        assert_eq!(usage_exit(0, ["keyward", "run", "--help"].map(OsString::from).into_iter()), 0);
     }
 
     #[test]

@@ -67,6 +67,13 @@ impl Typed {
     }
 }
 
+impl Typed {
+    /// As text, for the one who typed it.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
 impl From<String> for Typed {
     /// A value that is no secret, but travels beside some.
     fn from(text: String) -> Self {

@@ -1,18 +1,22 @@
 //! `keyward serve`: reads the configuration and runs the gateway until it is told to stop.
 
 use std::fmt::Write;
+use std::net::SocketAddr;
 
+use clap::Args as Arguments;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table;
 use crate::admin::Places;
-use crate::app::{self, Running};
+use crate::app::{self, AppError, Life, Running};
 use crate::base::limits::Limits;
+use crate::config::{Config, ListenAt};
 use crate::directory::View;
 use crate::observe::log::{self, Format};
+use crate::store::StoreError;
 
 /// Threads of the control plane and of background work; the data path has its own.
 const WORKERS: usize = 2;
@@ -20,9 +24,22 @@ const WORKERS: usize = 2;
 /// Descriptors beside those of streams: store, audit, listeners, the runtimes' own.
 const DESCRIPTORS_BESIDE: u64 = 256;
 
+#[derive(Debug, Arguments)]
+pub(crate) struct Args {
+    /// serve the runs of this data directory at this address, and end with the last
+    #[arg(long, hide = true, value_name = "ADDRESS")]
+    private: Option<SocketAddr>,
+}
+
+/// What a private gateway prints when it serves; whoever started it waits for it.
+pub(crate) const READY: &str = "ready\n";
+
 /// Runs the gateway.
-pub(crate) fn run(global: &Global) -> Result<(), Failure> {
-    let config = global.load()?;
+pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
+    let mut config = global.load()?;
+    if let Some(at) = args.private {
+        make_private(&mut config, at);
+    }
     log::init(config.log.format, config.log.level, output::wants_colours());
     raise_open_files(&config.limits);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -30,6 +47,11 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed("cannot start", &error))?;
+    if args.private.is_some() {
+        let ready = |_: &Running| drop(output::print(READY));
+        let served = runtime.block_on(Box::pin(app::serve(config, Life::WithRuns, ready)));
+        return served.map_err(refusal);
+    }
     let format = config.log.format;
     let announce = |running: &Running| match format {
         Format::Text => {
@@ -41,7 +63,30 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
             tracing::info!(?proxy, admin, data, ca, "ready");
         }
     };
-    Ok(runtime.block_on(Box::pin(app::serve(config, announce)))?)
+    Ok(runtime.block_on(Box::pin(app::serve(config, Life::UntilSignalled, announce)))?)
+}
+
+/// Listens where nobody else needs to know, and outlives the terminal of the run that started it:
+/// later runs use it as well.
+fn make_private(config: &mut Config, at: SocketAddr) {
+    config.listen.proxy = vec![ListenAt::Tcp(at)];
+    config.listen.admin = SocketAddr::new(at.ip(), 0);
+    // Standard output is closed once it said that it is ready.
+    config.audit.stdout = false;
+    if let Err(error) = rustix::process::setsid() {
+        tracing::debug!(%error, "a private gateway stays in its session");
+    }
+}
+
+/// A store that is in use, or an address that is, is no failure to whoever started a private
+/// gateway: it looks again.
+fn refusal(error: anyhow::Error) -> Failure {
+    let busy = error.chain().any(|cause| {
+        matches!(cause.downcast_ref(), Some(StoreError::Locked { .. }))
+            || matches!(cause.downcast_ref(), Some(AppError::Listen { .. }))
+    });
+    let failure = Failure::from(error);
+    if busy { failure.with(Exit::Unreachable) } else { failure }
 }
 
 /// Each stream takes two descriptors, and shells allow 1024. Raising the soft limit as far as the

@@ -89,7 +89,7 @@ fn quoted(word: &str) -> String {
 }
 
 /// A listener on every address is dialled by loopback.
-fn dialable(listen: SocketAddr) -> SocketAddr {
+pub(crate) fn dialable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),

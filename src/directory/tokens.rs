@@ -51,6 +51,30 @@ impl Directory {
         Ok(issued)
     }
 
+    /// Moves a token's end. Only for tokens that have one: a token that was given for ever is not
+    /// to be cut by whoever renews.
+    ///
+    /// # Errors
+    /// When the agent has no such token, or the token has no end or stands in the file.
+    pub async fn renew_token(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        token: &TokenId,
+        expires: Timestamp,
+    ) -> Result<(), DirectoryError> {
+        let token = token.clone();
+        let change = move |agent: &mut AgentRecord| {
+            let mine = |known: &&mut TokenRecord| known.id == token && known.expires.is_some();
+            let found = agent.tokens.iter_mut().find(mine);
+            let found = found.ok_or_else(|| DirectoryError::not_found("token", &token))?;
+            check::editor(found.managed_by, ManagedBy::Store, ("token", token.as_str()))?;
+            found.expires = Some(expires);
+            Ok(())
+        };
+        self.edit_agent(org, agent, change).await.map(drop)
+    }
+
     /// Revokes a token: it opens nothing any more, open streams included.
     ///
     /// # Errors

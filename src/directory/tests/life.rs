@@ -45,6 +45,23 @@ async fn a_token_expires_at_its_time_and_is_then_forgotten() {
 }
 
 #[tokio::test]
+async fn a_renewed_token_lives_on_and_one_without_an_end_is_not_cut() {
+    let world = World::new().await;
+    let agent = world.agent("ci").await;
+    let soon = world.now() + jiff::SignedDuration::from_secs(60);
+    let later = soon + jiff::SignedDuration::from_secs(60);
+    let (id, token) = world.token_until(&agent.id, Some(soon)).await;
+    let (endless, _) = world.token(&agent.id).await;
+    let renew = |id| world.directory.renew_token(&world.org, &agent.id, id, later);
+    assert!(matches!(renew(&endless).await, Err(DirectoryError::NotFound { .. })));
+    renew(&id).await.unwrap();
+    world.pass(61);
+    assert!(world.directory.view().authenticate(&token, world.now()).is_some());
+    world.directory.revoke_token(&world.org, &agent.id, &id).await.unwrap();
+    assert!(matches!(renew(&id).await, Err(DirectoryError::NotFound { .. })));
+}
+
+#[tokio::test]
 async fn an_issued_token_is_kept_as_its_hash() {
     let world = World::new().await;
     let agent = world.agent("ci").await;

@@ -1,0 +1,127 @@
+//! `keyward env`: the environment of an agent, printed for a shell, a container or a program.
+
+mod form;
+
+use std::path::PathBuf;
+
+use clap::Args as Arguments;
+use serde::Serialize;
+
+use self::form::{Form, Printed};
+use super::client::Client;
+use super::environment::files::Paths;
+use super::environment::{DEFAULT_AGENT, Facts, Inherited};
+use super::failure::Failure;
+use super::output;
+use super::secret::Typed;
+use super::settings::Global;
+use crate::admin::wire::TokenShown;
+use crate::base::agent::is_unreserved;
+
+#[derive(Debug, Arguments)]
+#[command(after_help = "examples:\n  eval \"$(keyward env --agent claude)\"\n  \
+                        keyward env --agent ci --for docker > ci.env\n  \
+                        keyward env --agent ci --for k8s | kubectl apply -f -")]
+pub(crate) struct Args {
+    /// the agent's name or id
+    #[arg(long, default_value = DEFAULT_AGENT)]
+    agent: String,
+    /// how to print it
+    #[arg(long = "for", value_enum, default_value = "sh", value_name = "FORM")]
+    form: Form,
+    /// how long the new token lives
+    #[arg(long, default_value = "8h", value_name = "DURATION", conflicts_with = "token_stdin")]
+    ttl: String,
+    /// take a token that the agent has from standard input, instead of a new one
+    #[arg(long)]
+    token_stdin: bool,
+    /// where the client reaches the proxy; default: where it listens
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
+    proxy: Option<String>,
+    /// where to write the certificates; default: `client` in the data directory
+    #[arg(long, value_name = "DIR")]
+    files: Option<PathBuf>,
+}
+
+/// The request for a token.
+#[derive(Debug, Serialize)]
+struct New<'a> {
+    label: &'static str,
+    ttl: &'a str,
+}
+
+impl Args {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = Client::open(global).await?;
+        let facts = Facts::of(&client, &self.agent).await?;
+        let folder = match &self.files {
+            Some(folder) => folder.clone(),
+            None => global.data_dir()?.join("client"),
+        };
+        let folder = std::path::absolute(&folder)
+            .map_err(|error| Failure::failed("cannot make out the directory of files", &error))?;
+        let proxy = match &self.proxy {
+            Some(proxy) => proxy.clone(),
+            None => global.proxy_addr(&client).await.to_string(),
+        };
+        let token = self.token(&client, &facts).await?;
+        let form = if global.json { Form::Json } else { self.form };
+        // A container has its own files; those of this machine's user do not go with it.
+        let (paths, inherited) = match form.is_of_a_container() {
+            true => (Paths::new(form::MOUNTED), Inherited::default()),
+            false => (Paths::new(&folder), Inherited::of_process()),
+        };
+        let made = facts.environment((&proxy, &token), &paths, &inherited);
+        made.files.write(&folder).map_err(|error| {
+            Failure::failed(&format!("cannot write into {}", folder.display()), &error)
+        })?;
+        made.notes.iter().for_each(|note| output::note(note));
+        let agent = &facts.agent.name;
+        let printed = Printed { agent, proxy: &proxy, folder: &folder, made: &made };
+        if let Some(hint) = form.hint(&printed) {
+            output::note(&hint);
+        }
+        output::print(&form.print(&printed)?)
+    }
+
+    async fn token(&self, client: &Client, facts: &Facts) -> Result<String, Failure> {
+        if self.token_stdin {
+            let typed = Typed::from_stdin()?;
+            // It goes into a URL, and into lines that a shell reads.
+            return match is_unreserved(typed.text()) {
+                true => Ok(typed.text().to_owned()),
+                false => Err(Failure::usage("standard input holds no token")
+                    .hint("tokens are letters, digits, - . _ ~, on one line")),
+            };
+        }
+        let at = format!("/api/v1/agents/{}/tokens", facts.agent.id);
+        let new = New { label: "env", ttl: &self.ttl };
+        let token: TokenShown = client.post(&at, &new).await?;
+        Ok(token.token)
+    }
+}
+
+/// A place that stands in a URL.
+fn host_and_port(text: &str) -> Result<String, String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._[]:".contains(&b);
+    let port = text.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    match port.is_some() && text.bytes().all(plain) {
+        true => Ok(text.to_owned()),
+        false => Err("write HOST:PORT, such as keyward:8080".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_without_a_port_or_with_more_is_refused() {
+        for bad in ["keyward", "http://keyward:8080", "a:b", "a@b:1", "a b:1", "'a:1", ":"] {
+            assert!(host_and_port(bad).is_err(), "{bad}");
+        }
+        for good in ["keyward:8080", "10.0.0.1:1", "[::1]:8080"] {
+            assert_eq!(host_and_port(good).as_deref(), Ok(good));
+        }
+    }
+}

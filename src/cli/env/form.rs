@@ -1,0 +1,213 @@
+//! How an environment is written down, for each of those who read it.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use clap::ValueEnum;
+use serde_json::json;
+
+use crate::cli::environment::{Environment, table};
+use crate::cli::failure::Failure;
+
+/// Where containers find the files.
+pub(super) const MOUNTED: &str = "/etc/keyward";
+
+/// A way to write it down.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum Form {
+    /// `export` lines of a POSIX shell
+    Sh,
+    /// `set` lines of fish
+    Fish,
+    /// a file for `docker run --env-file`
+    Docker,
+    /// an override file of docker compose
+    Compose,
+    /// a Secret and a ConfigMap
+    K8s,
+    /// one object
+    Json,
+}
+
+/// What is written down.
+pub(super) struct Printed<'a> {
+    /// The agent's name.
+    pub(super) agent: &'a str,
+    /// Where the client reaches the proxy.
+    pub(super) proxy: &'a str,
+    /// Where the files are on this machine.
+    pub(super) folder: &'a Path,
+    /// The environment.
+    pub(super) made: &'a Environment,
+}
+
+impl Form {
+    /// Whether files and home of this machine are out of the client's sight.
+    pub(super) fn is_of_a_container(self) -> bool {
+        matches!(self, Self::Docker | Self::Compose | Self::K8s)
+    }
+
+    /// The text.
+    pub(super) fn print(self, printed: &Printed<'_>) -> Result<String, Failure> {
+        let made = printed.made;
+        Ok(match self {
+            Self::Sh => lines(made, |name, value| format!("export {name}={}", sh(value))),
+            Self::Fish => lines(made, |name, value| format!("set -gx {name} {}", fish(value))),
+            Self::Docker => lines(made, |name, value| format!("{name}={value}")),
+            Self::Compose => compose(printed),
+            Self::K8s => kubernetes(printed)?,
+            Self::Json => pretty(&json!(made.by_name()))?,
+        })
+    }
+
+    /// What else is to be done.
+    pub(super) fn hint(self, printed: &Printed<'_>) -> Option<String> {
+        let Printed { agent, folder, proxy, .. } = printed;
+        let folder = folder.display();
+        match self {
+            Self::Docker => {
+                let network = if is_loopback(proxy) { " --network host" } else { "" };
+                Some(format!(
+                    "hint: docker run --env-file FILE --volume {folder}:{MOUNTED}:ro{network} …"
+                ))
+            }
+            Self::Compose => {
+                Some("hint: docker compose -f docker-compose.yaml -f FILE up".to_owned())
+            }
+            Self::K8s => Some(format!(
+                "hint: in the container: `envFrom` the Secret keyward-{agent}, and the ConfigMap \
+                 keyward-files as a volume at {MOUNTED}"
+            )),
+            Self::Sh | Self::Fish | Self::Json => None,
+        }
+    }
+}
+
+fn lines(made: &Environment, line: impl Fn(&str, &str) -> String) -> String {
+    made.variables.iter().fold(String::new(), |mut text, (name, value)| {
+        let _ = writeln!(text, "{}", line(name, value));
+        text
+    })
+}
+
+fn sh(value: &str) -> String {
+    format!("'{}'", value.replace('\'', r"'\''"))
+}
+
+fn fish(value: &str) -> String {
+    format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
+}
+
+/// The service is called `agent`: an override file can only add to a service by its name.
+fn compose(printed: &Printed<'_>) -> String {
+    let mut text = "services:\n  agent:\n".to_owned();
+    if is_loopback(printed.proxy) {
+        text.push_str("    network_mode: host\n");
+    }
+    let volume = format!("{}:{MOUNTED}:ro", printed.folder.display());
+    let _ = writeln!(text, "    volumes: [{}]\n    environment:", yaml(&volume));
+    for (name, value) in &printed.made.variables {
+        // A dollar sign is doubled: compose would look for a variable.
+        let why = table::why(name).unwrap_or("a placeholder, for the provider's SDKs");
+        let _ = writeln!(text, "      {name}: {}  # {why}", yaml(&value.replace('$', "$$")));
+    }
+    text
+}
+
+/// JSON strings are YAML.
+fn yaml(value: &str) -> String {
+    json!(value).to_string()
+}
+
+/// JSON, which `kubectl` reads as well.
+fn kubernetes(printed: &Printed<'_>) -> Result<String, Failure> {
+    let files = printed.made.files.all.iter();
+    let (text, binary): (Vec<_>, Vec<_>) =
+        files.partition(|(_, content)| std::str::from_utf8(content).is_ok());
+    let text: serde_json::Map<_, _> = text
+        .into_iter()
+        .map(|(name, content)| ((*name).into(), String::from_utf8_lossy(content).into()))
+        .collect();
+    let binary: serde_json::Map<_, _> = binary
+        .into_iter()
+        .map(|(name, content)| ((*name).into(), STANDARD.encode(content).into()))
+        .collect();
+    // Names of objects are DNS labels: lower case, without `_` and `~`.
+    let agent = printed.agent.to_ascii_lowercase().replace(['_', '~'], "-");
+    pretty(&json!({ "apiVersion": "v1", "kind": "List", "items": [
+        { "apiVersion": "v1", "kind": "Secret", "metadata": { "name": format!("keyward-{agent}") },
+          "stringData": printed.made.by_name() },
+        { "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "keyward-files" },
+          "data": text, "binaryData": binary },
+    ] }))
+}
+
+fn pretty(value: &serde_json::Value) -> Result<String, Failure> {
+    let text = serde_json::to_string_pretty(value);
+    text.map(|text| text + "\n").map_err(|error| Failure::failed("cannot write JSON", &error))
+}
+
+fn is_loopback(proxy: &str) -> bool {
+    proxy.parse::<SocketAddr>().is_ok_and(|addr| addr.ip().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::environment::{Inherited, tests::environment};
+
+    fn printed(form: Form) -> String {
+        let made = environment(&Inherited::default());
+        let folder = Path::new("/f");
+        let printed = Printed { agent: "claude", proxy: "127.0.0.1:8080", folder, made: &made };
+        let hint = form.hint(&printed).unwrap_or_default();
+        format!("{}{hint}", form.print(&printed).unwrap())
+    }
+
+    #[test]
+    fn it_is_written_down_for_a_posix_shell() {
+        insta::assert_snapshot!(printed(Form::Sh));
+    }
+
+    #[test]
+    fn it_is_written_down_for_fish() {
+        insta::assert_snapshot!(printed(Form::Fish));
+    }
+
+    #[test]
+    fn it_is_written_down_for_docker() {
+        insta::assert_snapshot!(printed(Form::Docker));
+    }
+
+    #[test]
+    fn it_is_written_down_for_compose() {
+        insta::assert_snapshot!(printed(Form::Compose));
+    }
+
+    #[test]
+    fn it_is_written_down_as_json() {
+        insta::assert_snapshot!(printed(Form::Json));
+    }
+
+    #[test]
+    fn kubernetes_gets_the_token_as_a_secret_and_the_files_as_a_map() {
+        let text = printed(Form::K8s);
+        let (list, hint) = text.split_once("\nhint: ").unwrap();
+        let list: serde_json::Value = serde_json::from_str(list).unwrap();
+        let [secret, files] = [&list["items"][0], &list["items"][1]];
+        assert!(secret["stringData"]["HTTPS_PROXY"].to_string().contains("kwa_canary"));
+        assert!(!files.to_string().contains("canary"), "{files}");
+        assert_eq!(files["data"]["ca.pem"], "the CA\n");
+        assert_eq!(secret["metadata"]["name"], "keyward-claude");
+        assert!(hint.contains("keyward-claude"), "{hint}");
+    }
+
+    #[test]
+    fn a_value_ends_no_quotation() {
+        assert_eq!(sh("it's $x"), r"'it'\''s $x'");
+        assert_eq!(fish(r"it's \ $x"), r"'it\'s \\ $x'");
+    }
+}

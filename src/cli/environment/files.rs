@@ -1,0 +1,170 @@
+//! The files that variables point at.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::truststore;
+
+/// Makes fetch and https of Node use the proxy where Node itself does not.
+const SHIM: &str = include_str!("node-shim.cjs");
+
+/// Lines of a wgetrc that would lead past the gateway; names as wget compares them.
+const WGET_OVERRIDES: &[&str] =
+    &["cacertificate", "cadirectory", "httpproxy", "httpsproxy", "noproxy", "useproxy"];
+
+/// Where the files are, as the client sees them.
+#[derive(Clone, Debug)]
+pub(crate) struct Paths {
+    folder: PathBuf,
+}
+
+/// What is written.
+#[derive(Debug)]
+pub(crate) struct Files {
+    /// Names and contents.
+    pub(crate) all: Vec<(&'static str, Vec<u8>)>,
+}
+
+/// What the person has already, and what the gateway gives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sources<'a> {
+    /// The CA's certificate.
+    pub(crate) ca: &'a str,
+    /// The platform's roots and the CA.
+    pub(crate) bundle: &'a str,
+    /// The person's own wgetrc.
+    pub(crate) wgetrc: &'a str,
+    /// The person's own file of `APT_CONFIG`.
+    pub(crate) apt: &'a str,
+}
+
+impl Paths {
+    /// Files in `folder`.
+    pub(crate) fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.folder.join(name).to_string_lossy().into_owned()
+    }
+
+    /// The CA alone.
+    pub(crate) fn ca(&self) -> String {
+        self.file("ca.pem")
+    }
+
+    /// The platform's roots and the CA.
+    pub(crate) fn bundle(&self) -> String {
+        self.file("bundle.pem")
+    }
+
+    /// For wget.
+    pub(crate) fn wgetrc(&self) -> String {
+        self.file("wgetrc")
+    }
+
+    /// For apt.
+    pub(crate) fn apt(&self) -> String {
+        self.file("apt.conf")
+    }
+
+    /// For Java.
+    pub(crate) fn truststore(&self) -> String {
+        self.file("truststore.p12")
+    }
+
+    /// For Node.
+    pub(crate) fn shim(&self) -> String {
+        self.file("node-shim.cjs")
+    }
+}
+
+impl Files {
+    /// All files, for clients that find them at `paths`.
+    pub(crate) fn new(paths: &Paths, sources: Sources<'_>) -> Self {
+        let Sources { ca, bundle, wgetrc, apt } = sources;
+        Self {
+            all: vec![
+                ("ca.pem", ca.into()),
+                ("bundle.pem", bundle.into()),
+                ("wgetrc", self::wgetrc(wgetrc, &paths.bundle()).into()),
+                ("apt.conf", self::apt(apt, &paths.bundle()).into()),
+                ("truststore.p12", truststore::pkcs12(bundle)),
+                ("node-shim.cjs", SHIM.into()),
+            ],
+        }
+    }
+
+    /// Writes them into `folder`, which is made for its owner alone. Each is replaced as a whole, so
+    /// that a client never reads half a file.
+    pub(crate) fn write(&self, folder: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        for (name, content) in &self.all {
+            let fresh = folder.join(format!(".{name}.{}", std::process::id()));
+            let mut options = OpenOptions::new();
+            let mut file =
+                options.write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+            file.write_all(content)?;
+            std::fs::rename(&fresh, folder.join(name))?;
+        }
+        Ok(())
+    }
+}
+
+/// The person's lines without those that would lead past the gateway, and ours.
+fn wgetrc(theirs: &str, bundle: &str) -> String {
+    let overrides = |line: &&str| {
+        let name = line.split('=').next().unwrap_or_default();
+        let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+        !WGET_OVERRIDES.contains(&name.to_ascii_lowercase().as_str())
+    };
+    let kept: String = theirs.lines().filter(overrides).map(|line| format!("{line}\n")).collect();
+    format!("{kept}ca_certificate = {bundle}\n")
+}
+
+/// The person's lines and ours. apt's workers give up root for a user that cannot enter the folder
+/// of these files, so they stay root where apt is.
+fn apt(theirs: &str, bundle: &str) -> String {
+    let gap = if theirs.is_empty() || theirs.ends_with('\n') { "" } else { "\n" };
+    format!("{theirs}{gap}Acquire::https::CaInfo \"{bundle}\";\nAPT::Sandbox::User \"root\";\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    const SOURCES: Sources<'_> = Sources { ca: "ca", bundle: "bundle", wgetrc: "", apt: "" };
+
+    #[test]
+    fn files_are_for_their_owner_alone_and_replaced_as_a_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("a");
+        let files = Files::new(&Paths::new(&folder), SOURCES);
+        for _ in 0..2 {
+            files.write(&folder).unwrap();
+        }
+        let found: Vec<_> =
+            std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+        assert_eq!(found.len(), files.all.len());
+        for path in found.iter().chain([&folder]) {
+            let mode = std::fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_wgetrc_keeps_its_lines_but_none_that_lead_past_the_gateway() {
+        let theirs = "tries = 3\nHTTPS-Proxy=http://x\nca_certificate = /x\nuse_proxy = off\n# a";
+        assert_eq!(wgetrc(theirs, "/b.pem"), "tries = 3\n# a\nca_certificate = /b.pem\n");
+    }
+
+    #[test]
+    fn apt_keeps_the_lines_of_its_own_file() {
+        let text = apt("A \"b\";", "/b.pem");
+        assert!(text.starts_with("A \"b\";\nAcquire::https::CaInfo \"/b.pem\";\n"), "{text}");
+    }
+}

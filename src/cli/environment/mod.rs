@@ -1,0 +1,255 @@
+//! What a client's environment must hold to use the gateway: variables (`table.rs`), the files that
+//! they point at, and placeholders. `keyward run` puts it into a child, `keyward env` prints it.
+
+pub(crate) mod files;
+mod no_proxy;
+mod placeholders;
+pub(crate) mod table;
+mod truststore;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use self::files::{Files, Paths, Sources};
+use self::table::{Gets, TABLE};
+use super::client::{Client, segment};
+use super::failure::{Exit, Failure};
+use crate::admin::wire::{AgentView, ConnectionView, NewAgent};
+
+/// The agent of whoever names none.
+pub(crate) const DEFAULT_AGENT: &str = "default";
+
+/// Java's own pattern of what is reached directly: `NO_PROXY` in another grammar.
+const JAVA_DIRECT: &str = "localhost|127.*|[::1]";
+
+/// Everything of the gateway that an environment is made of, but the token.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    /// The agent.
+    pub(crate) agent: AgentView,
+    ca: String,
+    bundle: String,
+    /// Patterns of the hosts that its bindings are for.
+    hosts: Vec<String>,
+}
+
+/// What the surroundings hold already.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Inherited {
+    no_proxy: String,
+    java: String,
+    node: String,
+    wgetrc: String,
+    apt: String,
+}
+
+/// A new environment.
+pub(crate) struct Environment {
+    /// Names and values; the proxy's hold the token.
+    pub(crate) variables: Vec<(String, String)>,
+    /// The files that they point at.
+    pub(crate) files: Files,
+    /// What a person should know.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Facts {
+    /// Asks the gateway about an agent.
+    pub(crate) async fn of(client: &Client, agent: &str) -> Result<Self, Failure> {
+        let agent = agent_view(client, agent).await?;
+        let mut hosts = Vec::new();
+        for binding in &agent.bindings {
+            let at = format!("/api/v1/connections/{}", segment(binding.connection.as_str()));
+            hosts.extend(client.get::<ConnectionView>(&at).await?.hosts);
+        }
+        let (ca, bundle) = (client.text("/ca.pem").await?, client.text("/bundle.pem").await?);
+        Ok(Self { agent, ca, bundle, hosts })
+    }
+
+    /// The environment of a client that reaches the proxy at `proxy` with `token` and finds the
+    /// files at `paths`.
+    pub(crate) fn environment(
+        &self,
+        (proxy, token): (&str, &str),
+        paths: &Paths,
+        inherited: &Inherited,
+    ) -> Environment {
+        let url = format!("http://{}:{token}@{proxy}", self.agent.name);
+        let no_proxy = no_proxy::cleaned(&inherited.no_proxy, &self.hosts);
+        let value = |gets: Gets| match gets {
+            Gets::Proxy => url.clone(),
+            Gets::NoProxy => no_proxy.clone(),
+            Gets::Bundle => paths.bundle(),
+            Gets::Ca => paths.ca(),
+            Gets::Wgetrc => paths.wgetrc(),
+            Gets::AptConf => paths.apt(),
+            Gets::Text(text) => text.to_owned(),
+            Gets::Java => appended(&inherited.java, &java(proxy, &paths.truststore())),
+            Gets::Node => {
+                appended(&inherited.node, &quoted(&format!("--require={}", paths.shim())))
+            }
+        };
+        let placeholders = placeholders::of(&self.agent.name, &self.agent.bindings);
+        let ours = TABLE.iter().map(|variable| (variable.name.to_owned(), value(variable.gets)));
+        let sources = Sources {
+            ca: &self.ca,
+            bundle: &self.bundle,
+            wgetrc: &inherited.wgetrc,
+            apt: &inherited.apt,
+        };
+        Environment {
+            variables: ours.chain(placeholders.variables).collect(),
+            files: Files::new(paths, sources),
+            notes: placeholders.notes,
+        }
+    }
+}
+
+impl Inherited {
+    /// Of this process and its home.
+    pub(crate) fn of_process() -> Self {
+        let text = |name: &str| std::env::var(name).unwrap_or_default();
+        let file = |path: Option<std::path::PathBuf>| {
+            path.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default()
+        };
+        let path = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let home = || path("HOME").map(|home| std::path::Path::new(&home).join(".wgetrc"));
+        Self {
+            no_proxy: format!("{},{}", text("NO_PROXY"), text("no_proxy")),
+            java: text("JAVA_TOOL_OPTIONS"),
+            node: text("NODE_OPTIONS"),
+            wgetrc: file(path("WGETRC").map(Into::into).or_else(home)),
+            apt: file(path("APT_CONFIG").map(Into::into)),
+        }
+    }
+}
+
+impl Environment {
+    /// The variables by name.
+    pub(crate) fn by_name(&self) -> BTreeMap<&str, &str> {
+        self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    }
+}
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.variables.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Environment").field("variables", &names).finish_non_exhaustive()
+    }
+}
+
+/// The agent; the default one is made when absent, bound to nothing.
+async fn agent_view(client: &Client, name: &str) -> Result<AgentView, Failure> {
+    let at = format!("/api/v1/agents/{}", segment(name));
+    match client.get(&at).await {
+        Err(failure) if failure.exit() == Exit::NotFound && name == DEFAULT_AGENT => {
+            let new = NewAgent { name: name.to_owned(), ..NewAgent::default() };
+            match client.post("/api/v1/agents", &new).await {
+                Ok(agent) => Ok(agent),
+                // Another run was faster.
+                Err(_) => client.get(&at).await,
+            }
+        }
+        found => found,
+    }
+}
+
+fn appended(theirs: &str, ours: &str) -> String {
+    match theirs.trim() {
+        "" => ours.to_owned(),
+        theirs => format!("{theirs} {ours}"),
+    }
+}
+
+/// A word for `NODE_OPTIONS` and `JAVA_TOOL_OPTIONS`, which split at blanks outside of quotes.
+fn quoted(word: &str) -> String {
+    match word.contains(char::is_whitespace) {
+        true => format!("\"{word}\""),
+        false => word.to_owned(),
+    }
+}
+
+fn java(proxy: &str, truststore: &str) -> String {
+    let parsed = proxy.parse::<SocketAddr>().map(|a| (a.ip().to_string(), a.port().to_string()));
+    let named = || proxy.rsplit_once(':').map(|(host, port)| (host.to_owned(), port.to_owned()));
+    let (host, port) = parsed.ok().or_else(named).unwrap_or_default();
+    let options = [
+        format!("-Dhttps.proxyHost={host}"),
+        format!("-Dhttps.proxyPort={port}"),
+        format!("-Dhttp.proxyHost={host}"),
+        format!("-Dhttp.proxyPort={port}"),
+        format!("-Dhttp.nonProxyHosts={JAVA_DIRECT}"),
+        "-Djdk.http.auth.tunneling.disabledSchemes=".to_owned(),
+        quoted(&format!("-Djavax.net.ssl.trustStore={truststore}")),
+        "-Djavax.net.ssl.trustStoreType=PKCS12".to_owned(),
+        "-Djavax.net.ssl.trustStorePassword=".to_owned(),
+    ];
+    options.join(" ")
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// An agent `claude` with one connection.
+    pub(crate) fn facts() -> Facts {
+        let agent = serde_json::from_value(serde_json::json!({
+            "id": "agt_1", "name": "claude", "environment": null, "labels": {},
+            "managed_by": "store", "paused": false, "created": "2025-01-02T03:04:05Z",
+            "tokens": [], "bindings": [{
+                "connection": "con_1", "name": "work", "provider": "github",
+                "managed_by": "store", "created": "2025-01-02T03:04:05Z",
+                "placeholders": {"token": "ghp_kwph"},
+                "env": {"GH_TOKEN": "ghp_kwph", "GITHUB_TOKEN": "ghp_kwph"}}],
+        }));
+        let hosts = vec!["api.github.com".to_owned()];
+        Facts { agent: agent.unwrap(), ca: "the CA\n".into(), bundle: "roots\n".into(), hosts }
+    }
+
+    /// Its environment, with files in `/f`.
+    pub(crate) fn environment(inherited: &Inherited) -> Environment {
+        facts().environment(("127.0.0.1:8080", "kwa_canary"), &Paths::new("/f"), inherited)
+    }
+
+    #[test]
+    fn what_is_inherited_is_kept_where_it_adds_and_dropped_where_it_leads_past_us() {
+        let inherited = Inherited {
+            no_proxy: "*,github.com,intranet.example".into(),
+            java: "-Xmx1g".into(),
+            node: "--max-old-space-size=99".into(),
+            ..Inherited::default()
+        };
+        let environment = environment(&inherited);
+        let found = environment.by_name();
+        assert_eq!(found["no_proxy"], "localhost,127.0.0.1,::1,intranet.example");
+        assert!(found["JAVA_TOOL_OPTIONS"].starts_with("-Xmx1g -Dhttps.proxyHost=127.0.0.1 "));
+        assert_eq!(found["NODE_OPTIONS"], "--max-old-space-size=99 --require=/f/node-shim.cjs");
+    }
+
+    #[test]
+    fn a_path_with_a_blank_stays_one_word() {
+        let paths = Paths::new("/a b");
+        let made = facts().environment(("h:1", "t"), &paths, &Inherited::default());
+        let found = made.by_name();
+        assert_eq!(found["NODE_OPTIONS"], "\"--require=/a b/node-shim.cjs\"");
+        let store = "\"-Djavax.net.ssl.trustStore=/a b/truststore.p12\"";
+        assert!(found["JAVA_TOOL_OPTIONS"].contains(store));
+    }
+
+    #[test]
+    fn every_file_that_a_variable_names_is_written() {
+        let made = environment(&Inherited::default());
+        let written: Vec<_> = made.files.all.iter().map(|(name, _)| format!("/f/{name}")).collect();
+        for (name, value) in &made.variables {
+            if let Some(at) = value.find("/f/") {
+                let file = value[at..].split([' ', '"']).next().unwrap();
+                assert!(written.iter().any(|known| known == file), "{name}: {file}");
+            }
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_token() {
+        assert!(!format!("{:?}", environment(&Inherited::default())).contains("canary"));
+    }
+}

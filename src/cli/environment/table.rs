@@ -1,0 +1,124 @@
+//! Every variable that makes a client use the gateway, as data. `keyward run` and `keyward env` both
+//! set exactly these, and the placeholders.
+
+/// What a variable is set to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Gets {
+    /// The proxy's URL, with the agent's name and token.
+    Proxy,
+    /// The hosts that are reached without the proxy.
+    NoProxy,
+    /// A file: the platform's roots and the CA. For variables that replace the client's roots.
+    Bundle,
+    /// A file: the CA alone. For variables that add to them.
+    Ca,
+    /// A file that tells wget where the bundle is.
+    Wgetrc,
+    /// The same for apt.
+    AptConf,
+    /// This text.
+    Text(&'static str),
+    /// Options of Java, after those that are there.
+    Java,
+    /// Options of Node, after those that are there.
+    Node,
+}
+
+/// A variable.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Variable {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// What it is set to.
+    pub(crate) gets: Gets,
+    /// Whom it is for.
+    pub(crate) why: &'static str,
+}
+
+const fn variable(name: &'static str, gets: Gets, why: &'static str) -> Variable {
+    Variable { name, gets, why }
+}
+
+/// All of them, in the order in which they are printed.
+pub(crate) const TABLE: &[Variable] = &[
+    variable("HTTPS_PROXY", Gets::Proxy, "nearly every client"),
+    variable("https_proxy", Gets::Proxy, "wget and gRPC read only this case"),
+    variable("HTTP_PROXY", Gets::Proxy, "http:// URLs; undici, gRPC and Slack fall back to it"),
+    variable("http_proxy", Gets::Proxy, "curl reads only this case for http://"),
+    variable("ALL_PROXY", Gets::Proxy, "httpx, requests, curl, git, cargo, deno, bun, reqwest"),
+    variable("all_proxy", Gets::Proxy, "the same"),
+    variable("NO_PROXY", Gets::NoProxy, "an inherited entry could lead past the gateway"),
+    variable("no_proxy", Gets::NoProxy, "the same"),
+    variable("SSL_CERT_FILE", Gets::Bundle, "OpenSSL, Python, Go, rustls with native roots"),
+    variable("REQUESTS_CA_BUNDLE", Gets::Bundle, "requests and what is built on it"),
+    variable("CURL_CA_BUNDLE", Gets::Bundle, "curl"),
+    variable("GIT_SSL_CAINFO", Gets::Bundle, "git reads no other"),
+    variable("NODE_EXTRA_CA_CERTS", Gets::Ca, "Node, npm, bun, deno"),
+    variable("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", Gets::Bundle, "grpcio reads no other"),
+    variable("HTTPLIB2_CA_CERTS", Gets::Bundle, "httplib2 reads no other"),
+    variable("AWS_CA_BUNDLE", Gets::Bundle, "a value of the user's own would win"),
+    variable("PIP_CERT", Gets::Bundle, "the same"),
+    variable("CARGO_HTTP_CAINFO", Gets::Bundle, "the same"),
+    variable("npm_config_cafile", Gets::Bundle, "the same"),
+    variable("WEBSOCKET_CLIENT_CA_BUNDLE", Gets::Bundle, "the same"),
+    variable("DENO_CERT", Gets::Ca, "deno"),
+    variable("DENO_TLS_CA_STORE", Gets::Text("system,mozilla"), "deno"),
+    variable("WGETRC", Gets::Wgetrc, "wget with GnuTLS has no variable for roots"),
+    variable("APT_CONFIG", Gets::AptConf, "apt has none either"),
+    variable("JAVA_TOOL_OPTIONS", Gets::Java, "Java reads nothing else"),
+    variable(
+        "NODE_USE_ENV_PROXY",
+        Gets::Text("1"),
+        "fetch and https of Node 22.21, 24.5 and later",
+    ),
+    variable("NODE_OPTIONS", Gets::Node, "older Node, and SDKs with an agent of their own"),
+    variable("GIT_HTTP_PROXY_AUTHMETHOD", Gets::Text("basic"), "saves git a round trip"),
+    variable("YARN_HTTPS_PROXY", Gets::Proxy, "yarn"),
+    variable("YARN_HTTP_PROXY", Gets::Proxy, "yarn"),
+    variable("YARN_HTTPS_CA_FILE_PATH", Gets::Bundle, "yarn"),
+    variable("GLOBAL_AGENT_HTTPS_PROXY", Gets::Proxy, "global-agent"),
+    variable("GLOBAL_AGENT_HTTP_PROXY", Gets::Proxy, "global-agent"),
+    variable("CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", Gets::Bundle, "gcloud"),
+    variable("NIX_SSL_CERT_FILE", Gets::Bundle, "nix"),
+    variable("BUNDLE_SSL_CA_CERT", Gets::Bundle, "bundler"),
+    variable("COMPOSER_CAFILE", Gets::Bundle, "composer"),
+    variable("PERL_LWP_SSL_CA_FILE", Gets::Bundle, "Perl's LWP"),
+    variable("HEX_CACERTS_PATH", Gets::Bundle, "hex"),
+    variable("CONDA_SSL_VERIFY", Gets::Bundle, "conda"),
+];
+
+/// Whom a variable is for; `None` for one of a provider.
+pub(crate) fn why(name: &str) -> Option<&'static str> {
+    TABLE.iter().find(|variable| variable.name == name).map(|variable| variable.why)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_variable_is_named_twice_and_each_has_a_reason() {
+        let names: BTreeSet<_> = TABLE.iter().map(|variable| variable.name).collect();
+        assert_eq!(names.len(), TABLE.len());
+        assert!(TABLE.iter().all(|variable| !variable.why.is_empty()));
+    }
+
+    #[test]
+    fn proxy_variables_stand_in_both_cases() {
+        let gets = |name: &str| TABLE.iter().find(|v| v.name == name).map(|v| v.gets);
+        for name in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"] {
+            assert!(gets(name).is_some(), "{name}");
+            assert_eq!(gets(name), gets(&name.to_ascii_lowercase()), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_adds_to_the_clients_roots_gets_the_ca_alone() {
+        for variable in TABLE {
+            let adds = ["NODE_EXTRA_CA_CERTS", "DENO_CERT"].contains(&variable.name);
+            assert_eq!(variable.gets == Gets::Ca, adds, "{}", variable.name);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! `keyward run`: a program in an environment that leads through the gateway, with a token that dies
+//! with it. The gateway that runs is used; where none does, a private one is started.
+
+mod child;
+mod folder;
+mod gateway;
+mod lease;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args as Arguments;
+
+use self::child::Child;
+use self::folder::Folder;
+use self::gateway::Gateway;
+use self::lease::Lease;
+use super::environment::files::Paths;
+use super::environment::{DEFAULT_AGENT, Facts, Inherited};
+use super::failure::{Exit, Failure};
+use super::output;
+use super::settings::Global;
+
+/// How long a gateway may be on its way: starting, or ending after its last run.
+const GATEWAY_WITHIN: Duration = Duration::from_secs(60);
+/// Between two looks for a gateway that is on its way.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Between two looks for a gateway that went away under a run.
+const MISS_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Arguments)]
+#[command(after_help = "examples:\n  keyward run -- curl https://api.github.com/user\n  \
+                        keyward run --agent claude -- claude\n\n\
+                        exit codes: the program's; 128 and the signal that ended it; 125 run \
+                        itself failed,\n126 the program cannot be executed, 127 there is no such \
+                        program")]
+pub(crate) struct Args {
+    /// the agent's name or id; `default` is made when absent
+    #[arg(long, default_value = DEFAULT_AGENT)]
+    agent: String,
+    /// the program and its arguments
+    #[arg(required = true, last = true, value_name = "CMD")]
+    program: Vec<OsString>,
+}
+
+impl Args {
+    /// Runs the program; the exit code is its own, or tells why there is none.
+    pub(crate) fn run(self, global: &Global) -> ExitCode {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::failed("cannot start", &error));
+        let ended = runtime.and_then(|runtime| runtime.block_on(Box::pin(self.until_end(global))));
+        match ended {
+            Ok(code) => ExitCode::from(code),
+            Err(failure) => match failure.exit() {
+                Exit::NotExecutable | Exit::NoProgram => failure.report(),
+                _ => failure.with(Exit::RunFailed).report(),
+            },
+        }
+    }
+
+    async fn until_end(self, global: &Global) -> Result<u8, Failure> {
+        // What the configuration reads secrets from is not for the program.
+        let config = global.load()?;
+        let gateway = Gateway::new(global)?;
+        let (mut lease, facts) = self.join(&gateway).await?;
+        let (proxy, gateway) = gateway.proxy().await?;
+        let folder = Folder::make(&gateway.data)?;
+        let paths = Paths::new(folder.path());
+        let made = facts.environment(
+            (&proxy.to_string(), lease.token()),
+            &paths,
+            &Inherited::of_process(),
+        );
+        made.files.write(folder.path()).map_err(|error| {
+            Failure::failed(&format!("cannot write into {}", folder.path().display()), &error)
+        })?;
+        made.notes.iter().for_each(|note| output::note(note));
+        if let Some(next) = next(&facts, global) {
+            output::note(&next);
+        }
+        let mut child = Child::spawn(&self.program, &made, &config.secret_variables())?;
+        let code = tokio::select! {
+            code = child.ended() => code,
+            never = keep(&mut lease, &gateway) => match never {},
+        };
+        drop(folder);
+        lease.give_back(&gateway).await;
+        code
+    }
+
+    /// A run at the gateway that there is, or will be in a moment.
+    async fn join(&self, gateway: &Gateway) -> Result<(Lease, Facts), Failure> {
+        let deadline = tokio::time::Instant::now() + GATEWAY_WITHIN;
+        loop {
+            let joined = match gateway.found_or_started().await {
+                Ok(client) => {
+                    let facts = Facts::of(&client, &self.agent).await;
+                    let lease = Lease::open(gateway, &self.agent, None);
+                    match facts {
+                        Ok(facts) => lease.await.map(|lease| (lease, facts)),
+                        Err(failure) => Err(failure),
+                    }
+                }
+                Err(failure) => Err(failure),
+            };
+            match joined {
+                // It stops, or another process holds the store: both pass.
+                Err(failure)
+                    if failure.exit() == Exit::Unreachable
+                        && tokio::time::Instant::now() < deadline => {}
+                other => return other,
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// Keeps the run open. A gateway that is restarted finds it again; a private one that died is
+/// started again where it was.
+async fn keep(lease: &mut Lease, gateway: &Gateway) -> std::convert::Infallible {
+    loop {
+        lease.lost().await;
+        let again = loop {
+            match lease.again(gateway).await {
+                Err(failure) if failure.exit() == Exit::Unreachable => {
+                    tokio::time::sleep(MISS_EVERY).await;
+                }
+                other => break other,
+            }
+        };
+        match again {
+            Ok(again) => *lease = again,
+            Err(failure) => {
+                output::note(&format!("keyward: the program's token has ended\n{failure}"));
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+/// What to do about an agent that may use nothing.
+fn next(facts: &Facts, global: &Global) -> Option<String> {
+    if !facts.agent.bindings.is_empty() {
+        return None;
+    }
+    let (agent, keyward) = (&facts.agent.name, global.keyward());
+    Some(format!(
+        "note: agent {agent} may use no connection yet\n\
+         hint: {keyward} connection add github --name work\n      \
+         {keyward} agent bind {agent} work"
+    ))
+}

@@ -1,0 +1,164 @@
+//! The program of a run: started, given the signals that the run gets, waited for.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+
+use rustix::process::{Pid, Signal, getpgrp, getpid, kill_process};
+use tokio::signal::unix::{self, SignalKind};
+
+use crate::cli::environment::Environment;
+use crate::cli::failure::{Exit, Failure};
+
+/// Signals that are passed on. The terminal sends the first four to the whole process group, the
+/// program included.
+const PASSED: &[Signal] = &[
+    Signal::INT,
+    Signal::QUIT,
+    Signal::HUP,
+    Signal::TSTP,
+    Signal::TERM,
+    Signal::CONT,
+    Signal::USR1,
+    Signal::USR2,
+];
+const OF_TERMINALS: &[Signal] = &[Signal::INT, Signal::QUIT, Signal::HUP, Signal::TSTP];
+
+/// Variables of ours that may hold secrets of the configuration.
+const OVERRIDES: &str = "KEYWARD__";
+
+/// The running program.
+pub(super) struct Child {
+    process: tokio::process::Child,
+    pid: Option<Pid>,
+    signals: Vec<(Signal, unix::Signal)>,
+}
+
+impl Child {
+    /// Starts `program` in the surroundings of this process, with what `made` sets and without the
+    /// variables in `hidden`.
+    pub(super) fn spawn(
+        program: &[OsString],
+        made: &Environment,
+        hidden: &[&str],
+    ) -> Result<Self, Failure> {
+        let [name, arguments @ ..] = program else {
+            return Err(Failure::usage("there is no program to run"));
+        };
+        let mut command = tokio::process::Command::new(name);
+        command.args(arguments);
+        for (variable, _) in std::env::vars_os() {
+            if variable.as_encoded_bytes().starts_with(OVERRIDES.as_bytes()) {
+                command.env_remove(variable);
+            }
+        }
+        for variable in hidden {
+            command.env_remove(variable);
+        }
+        // After what is hidden: a placeholder may stand where the secret did.
+        command.envs(made.variables.iter().map(|(name, value)| (name, value)));
+        // Before it starts, so that no signal is lost.
+        let signals = listen()?;
+        let process = command.spawn().map_err(|error| refusal(name, &error))?;
+        let pid = process.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        Ok(Self { process, pid, signals })
+    }
+
+    /// Waits for its end, passing on signals; its exit code, or 128 and the signal that ended it.
+    pub(super) async fn ended(&mut self) -> Result<u8, Failure> {
+        let Self { process, pid, signals } = self;
+        let status = loop {
+            tokio::select! {
+                status = process.wait() => break status,
+                signal = next(signals) => pass(signal, *pid),
+            }
+        };
+        let status =
+            status.map_err(|error| Failure::failed("cannot wait for the program", &error))?;
+        let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+        Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(Exit::Failed as u8))
+    }
+}
+
+fn listen() -> Result<Vec<(Signal, unix::Signal)>, Failure> {
+    let ignored = ignored();
+    let mut signals = Vec::new();
+    for signal in PASSED {
+        // What nohup(1) has switched off stays off, here and in the program.
+        if ignored & (1 << (signal.as_raw() - 1)) == 0 {
+            let stream = unix::signal(SignalKind::from_raw(signal.as_raw()));
+            let failed = |error: io::Error| Failure::failed("cannot wait for signals", &error);
+            signals.push((*signal, stream.map_err(failed)?));
+        }
+    }
+    Ok(signals)
+}
+
+/// The signals that this process was started to ignore, as bits; none where the system does not
+/// tell.
+fn ignored() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+async fn next(signals: &mut [(Signal, unix::Signal)]) -> Signal {
+    std::future::poll_fn(|context| {
+        for (signal, stream) in signals.iter_mut() {
+            if stream.poll_recv(context).is_ready() {
+                return std::task::Poll::Ready(*signal);
+            }
+        }
+        std::task::Poll::Pending
+    })
+    .await
+}
+
+/// Gives the program a signal of ours, unless the terminal has: twice Ctrl-C means something else
+/// to many programs.
+fn pass(signal: Signal, program: Option<Pid>) {
+    let of_terminal = OF_TERMINALS.contains(&signal) && is_in_foreground();
+    if let (false, Some(program)) = (of_terminal, program)
+        && let Err(error) = kill_process(program, signal)
+    {
+        tracing::debug!(%error, ?signal, "the program did not get a signal");
+    }
+    if signal == Signal::TSTP {
+        // Handled, it stops nobody: so that the shell sees this job stop, we do it ourselves.
+        let _ = kill_process(getpid(), Signal::STOP);
+    }
+}
+
+/// Whether the terminal's signals go to our process group.
+fn is_in_foreground() -> bool {
+    let terminal = fs::File::open("/dev/tty");
+    terminal.is_ok_and(|terminal| rustix::termios::tcgetpgrp(&terminal) == Ok(getpgrp()))
+}
+
+fn refusal(name: &OsString, error: &io::Error) -> Failure {
+    let name = name.to_string_lossy();
+    match error.kind() {
+        io::ErrorKind::NotFound => Failure::new(Exit::NoProgram, format!("no program `{name}`"))
+            .hint("give its path, or put its directory into PATH"),
+        _ => Failure::new(Exit::NotExecutable, format!("cannot execute `{name}`: {error}"))
+            .hint("make it executable, or name its interpreter: keyward run -- sh SCRIPT"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_start_has_the_exit_code_of_its_kind() {
+        let table = [
+            (io::ErrorKind::NotFound, Exit::NoProgram),
+            (io::ErrorKind::PermissionDenied, Exit::NotExecutable),
+            (io::ErrorKind::Other, Exit::NotExecutable),
+        ];
+        for (kind, exit) in table {
+            assert_eq!(refusal(&"x".into(), &io::Error::from(kind)).exit(), exit, "{kind}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The files of one run: a private folder below the data directory, removed at the end. What a run
+//! that was killed has left is removed by the next one.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use crate::cli::failure::Failure;
+
+/// Below the data directory.
+const FOLDERS: &str = "run";
+
+/// A folder that is removed when this is dropped.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    /// Tells that the run lives: the kernel lets go of it, however the run ends. `None` once the
+    /// folder is gone.
+    _alive: File,
+}
+
+impl Folder {
+    /// Makes one, and removes those of the dead.
+    pub(super) fn make(data: &Path) -> Result<Self, Failure> {
+        let all = data.join(FOLDERS);
+        let path = all.join(std::process::id().to_string());
+        let made = make(&all, &path);
+        let alive = made.map_err(|error| {
+            Failure::failed(&format!("cannot make the directory {}", path.display()), &error)
+        })?;
+        Ok(Self { path, _alive: alive })
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            tracing::warn!(%error, path = %self.path.display(), "the files of the run are left");
+        }
+    }
+}
+
+fn make(all: &Path, path: &Path) -> io::Result<File> {
+    let private = |path| DirBuilder::new().recursive(true).mode(0o700).create(path);
+    private(all)?;
+    // One at a time: a folder just made is not locked yet, and looks dead.
+    let turn = File::create(all.join("lock"))?;
+    turn.lock()?;
+    for entry in fs::read_dir(all)? {
+        let path = entry?.path();
+        if path.is_dir() && is_dead(&path) {
+            fs::remove_dir_all(&path)?;
+        }
+    }
+    private(path)?;
+    let alive = File::create(path.join("alive"))?;
+    alive.lock()?;
+    Ok(alive)
+}
+
+fn is_dead(folder: &Path) -> bool {
+    match File::open(folder.join("alive")) {
+        Ok(alive) => !matches!(alive.try_lock(), Err(TryLockError::WouldBlock)),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_the_dead_go_and_those_of_the_living_stay() {
+        let data = tempfile::tempdir().unwrap();
+        let all = data.path().join(FOLDERS);
+        for name in ["dead", "living"] {
+            fs::create_dir_all(all.join(name)).unwrap();
+            File::create(all.join(name).join("alive")).unwrap();
+        }
+        let living = File::open(all.join("living/alive")).unwrap();
+        living.lock().unwrap();
+        let folder = Folder::make(data.path()).unwrap();
+        assert!(!all.join("dead").exists() && all.join("living").exists());
+        let path = folder.path().to_owned();
+        assert!(path.exists());
+        drop(folder);
+        assert!(!path.exists() && all.join("living").exists());
+    }
+}

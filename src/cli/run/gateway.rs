@@ -1,0 +1,210 @@
+//! The gateway of a run: the one that answers on the data directory's socket, or a private one: the
+//! same program in a session of its own, which serves every run of this data directory and ends with
+//! the last.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+
+use crate::admin::SOCKET_NAME;
+use crate::cli::client::Client;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::serve::READY;
+use crate::cli::settings::{Global, dialable};
+
+/// What a private gateway says, below the data directory.
+const LOG: &str = "private-gateway.log";
+/// Held by the run that starts one.
+const TURN: &str = "private-gateway.lock";
+/// How long a private gateway is waited for when its last run ends.
+const ENDED_WITHIN: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// The end of the log, which tells why a gateway did not start.
+const LOG_TAIL_BYTES: u64 = 4096;
+
+/// Where a gateway is, or is started.
+#[derive(Clone, Debug)]
+pub(super) struct Gateway {
+    global: Global,
+    /// The data directory.
+    pub(super) data: PathBuf,
+    /// The admin socket.
+    pub(super) socket: PathBuf,
+    /// Where a private one listens.
+    at: SocketAddr,
+}
+
+impl Gateway {
+    /// The gateway of an install.
+    pub(super) fn new(global: &Global) -> Result<Self, Failure> {
+        let data = global.data_dir()?;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&data);
+        made.map_err(|error| {
+            Failure::failed(&format!("cannot make the directory {}", data.display()), &error)
+                .hint("name another data directory with --data or KEYWARD_DATA")
+        })?;
+        let socket = data.join(SOCKET_NAME);
+        let at = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        Ok(Self { global: global.clone(), data, socket, at })
+    }
+
+    /// Speaks to the one that answers.
+    pub(super) async fn client(&self) -> Result<Client, Failure> {
+        Client::running(&self.global).await
+    }
+
+    /// The one that answers, or a private one.
+    ///
+    /// # Errors
+    /// `Unreachable` when another process is in the way that will not be for long.
+    pub(super) async fn found_or_started(&self) -> Result<Client, Failure> {
+        match self.client().await {
+            Err(failure) if failure.exit() == Exit::Unreachable => {}
+            found => return found,
+        }
+        let Some(_turn) = self.turn()? else {
+            return Err(Failure::new(Exit::Unreachable, "another run is starting a gateway"));
+        };
+        // It may have come while we waited for our turn.
+        match self.client().await {
+            Err(failure) if failure.exit() == Exit::Unreachable => self.start().await?,
+            found => return found,
+        }
+        self.client().await
+    }
+
+    /// The same for a run whose gateway went away: only a private one is for us to start.
+    pub(super) async fn found_or_started_again(&self) -> Result<(), Failure> {
+        match self.at.port() {
+            0 => self.client().await.map(drop),
+            _ => self.found_or_started().await.map(drop),
+        }
+    }
+
+    /// Where clients of this machine reach the proxy; and this gateway as it is to be found again,
+    /// should it go away under the run.
+    pub(super) async fn proxy(&self) -> Result<(SocketAddr, Self), Failure> {
+        let status = self.client().await?.status().await;
+        let addr = status.iter().flat_map(|status| &status.proxy).find_map(|at| at.parse().ok());
+        let addr = addr.map(dialable).ok_or_else(|| {
+            Failure::new(Exit::Failed, "the gateway listens on no TCP address for agents")
+                .hint("add one to `listen.proxy`, such as 127.0.0.1:8080")
+        })?;
+        let private = status.is_some_and(|status| status.private);
+        let at = if private { addr } else { self.at };
+        Ok((addr, Self { at, ..self.clone() }))
+    }
+
+    /// Waits for a private gateway whose last run has ended, so that the store is free afterwards.
+    pub(super) async fn ended_with_its_last_run(&self) {
+        let gone = async {
+            while let Ok(client) = self.client().await {
+                let status = client.status().await;
+                if status.is_some_and(|status| !status.private || status.runs > 0) {
+                    return;
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            // The socket goes a moment before the process and its lock do; the next command waits
+            // for that by itself.
+        };
+        drop(tokio::time::timeout(ENDED_WITHIN, gone).await);
+    }
+
+    /// The right to start one; `None` while another run has it.
+    fn turn(&self) -> Result<Option<File>, Failure> {
+        let path = self.data.join(TURN);
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let failed =
+            |error: &io::Error| Failure::failed(&format!("cannot lock {}", path.display()), error);
+        let file = file.map_err(|error| failed(&error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(failed(&error)),
+        }
+    }
+
+    /// Starts one, and answers when it serves.
+    async fn start(&self) -> Result<(), Failure> {
+        let cannot = |error: io::Error| Failure::failed("cannot start a gateway", &error);
+        let log = self.data.join(LOG);
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(0o600);
+        let file = options.open(&log).map_err(cannot)?;
+        file.set_len(0).map_err(cannot)?;
+        let mut command = tokio::process::Command::new(std::env::current_exe().map_err(cannot)?);
+        command.args(["serve", "--private", &self.at.to_string()]);
+        command.arg("--data").arg(&self.data);
+        if let Some(config) = &self.global.config {
+            command.arg("--config").arg(config);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file);
+        let mut child = command.spawn().map_err(cannot)?;
+        let mut said = String::new();
+        if let Some(mut stdout) = child.stdout.take() {
+            let mut ready = vec![0; READY.len()];
+            // Fewer bytes: it has ended instead.
+            let read = stdout.read_exact(&mut ready).await;
+            said = read.map(|_| String::from_utf8_lossy(&ready).into_owned()).unwrap_or_default();
+        }
+        if said == READY {
+            return Ok(());
+        }
+        let status = child.wait().await.map_err(cannot)?;
+        Err(refusal(status.code(), &tail(&log)))
+    }
+}
+
+/// What a gateway that did not start has said, as a failure of ours.
+fn refusal(code: Option<i32>, said: &str) -> Failure {
+    let lines = |prefix: &str| -> Vec<String> {
+        said.lines().filter_map(|line| line.strip_prefix(prefix)).map(str::to_owned).collect()
+    };
+    let mut errors = lines("error: ");
+    if errors.is_empty() {
+        errors.push("the private gateway did not start".to_owned());
+    }
+    let mut failure = Failure::several(errors);
+    if let Some(hint) = lines("hint: ").pop() {
+        failure = failure.hint(hint);
+    }
+    match code == Some(Exit::Unreachable as i32) {
+        true => failure.with(Exit::Unreachable),
+        false => failure,
+    }
+}
+
+fn tail(log: &std::path::Path) -> String {
+    let mut bytes = Vec::new();
+    // A log that cannot be read only makes the message poorer.
+    if let Ok(file) = File::open(log) {
+        drop(file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes));
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_that_does_not_start_says_why_through_the_run() {
+        let said = "2026 WARN x\nerror: `listen.proxy` is wrong\nerror: so is y\nhint: mend it\n";
+        let failure = refusal(Some(1), said);
+        assert_eq!(
+            failure.to_string(),
+            "error: `listen.proxy` is wrong\nerror: so is y\nhint: mend it\n"
+        );
+        assert_eq!(failure.exit(), Exit::Failed);
+        assert_eq!(refusal(Some(3), said).exit(), Exit::Unreachable);
+        assert_eq!(refusal(None, "").to_string(), "error: the private gateway did not start\n");
+    }
+}

@@ -1,0 +1,142 @@
+//! [`Lease`]: an open run at the gateway. Its stream is the run: when it closes, however that
+//! happens, the gateway ends the token.
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
+
+use super::gateway::Gateway;
+use crate::admin::wire::TokenShown;
+use crate::cli::client::{self, segment};
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::secret::Typed;
+
+/// The line with the token is far shorter.
+const LINE_BYTES_MAX: usize = 16 * 1024;
+
+/// An open run.
+pub(super) struct Lease {
+    agent: String,
+    token: TokenShown,
+    body: Incoming,
+    driver: JoinHandle<()>,
+}
+
+/// The request.
+#[derive(Debug, Serialize)]
+struct New<'a> {
+    agent: &'a str,
+    label: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<Typed>,
+}
+
+impl Lease {
+    /// Opens a run, with a new token or `held`.
+    ///
+    /// # Errors
+    /// `Unreachable` when no gateway answers, or it is about to stop.
+    pub(super) async fn open(
+        gateway: &Gateway,
+        agent: &str,
+        held: Option<TokenShown>,
+    ) -> Result<Self, Failure> {
+        let token = held.as_ref().map(|held| Typed::from(held.token.clone()));
+        let new = New { agent, label: format!("run {}", std::process::id()), token };
+        let (mut body, driver) = post(gateway, &new).await?;
+        let line = first_line(&mut body).await?;
+        let token = match held {
+            Some(held) => held,
+            None => serde_json::from_slice(&line).map_err(|_| {
+                Failure::new(Exit::Failed, "the gateway's answer cannot be read")
+                    .hint("use the same version of the gateway and the command line")
+            })?,
+        };
+        Ok(Self { agent: agent.to_owned(), token, body, driver })
+    }
+
+    /// The token's text.
+    pub(super) fn token(&self) -> &str {
+        &self.token.token
+    }
+
+    /// Resolves when the gateway has closed the stream.
+    pub(super) async fn lost(&mut self) {
+        while let Some(Ok(_)) = self.body.frame().await {}
+    }
+
+    /// The same run at the gateway that answers now.
+    pub(super) async fn again(&self, gateway: &Gateway) -> Result<Self, Failure> {
+        gateway.found_or_started_again().await?;
+        let TokenShown { id, label, expires, token } = &self.token;
+        let held = TokenShown {
+            id: id.clone(),
+            label: label.clone(),
+            expires: *expires,
+            token: token.clone(),
+        };
+        Self::open(gateway, &self.agent, Some(held)).await
+    }
+
+    /// Ends the token, the run, and with the last run the private gateway. Answers when all that is
+    /// done, so that whatever comes next finds the store free.
+    pub(super) async fn give_back(self, gateway: &Gateway) {
+        let at = format!("/api/v1/agents/{}/tokens/{}", segment(&self.agent), self.token.id);
+        if let Ok(client) = gateway.client().await {
+            // The end of the stream ends the token as well.
+            drop(client.delete(&at).await);
+        }
+        self.driver.abort();
+        drop(self.body);
+        gateway.ended_with_its_last_run().await;
+    }
+}
+
+async fn post(gateway: &Gateway, new: &New<'_>) -> Result<(Incoming, JoinHandle<()>), Failure> {
+    let gone = |what: &dyn std::fmt::Display| {
+        Failure::new(Exit::Unreachable, format!("the gateway closed the connection: {what}"))
+    };
+    let json = serde_json::to_vec(new)
+        .map_err(|error| Failure::failed("cannot write the request", &error))?;
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri("/api/v1/runs")
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from(json))
+        .map_err(|error| Failure::failed("cannot write the request", &error))?;
+    let stream = UnixStream::connect(&gateway.socket).await.map_err(|error| gone(&error))?;
+    let (mut sender, stream) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| gone(&e))?;
+    let driver = tokio::spawn(async move {
+        // Its errors come out of the body as well.
+        drop(stream.await);
+    });
+    let answer = sender.send_request(request).await.map_err(|error| gone(&error))?;
+    match answer.status() {
+        status if status.is_success() => Ok((answer.into_body(), driver)),
+        http::StatusCode::SERVICE_UNAVAILABLE => Err(gone(&"it is about to stop")),
+        _ => match client::read(answer.map(Body::new)).await {
+            Err(refusal) => Err(refusal),
+            Ok(_) => Err(gone(&"it answered nothing")),
+        },
+    }
+}
+
+async fn first_line(body: &mut Incoming) -> Result<Vec<u8>, Failure> {
+    let mut line: Vec<u8> = Vec::new();
+    while line.last() != Some(&b'\n') && line.len() < LINE_BYTES_MAX {
+        let frame = body.frame().await;
+        let data = frame.and_then(Result::ok).and_then(|frame| frame.into_data().ok());
+        let data: Bytes = data
+            .ok_or_else(|| Failure::new(Exit::Unreachable, "the gateway closed the connection"))?;
+        line.extend_from_slice(&data);
+    }
+    Ok(line)
+}
