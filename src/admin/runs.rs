@@ -179,7 +179,7 @@ impl Held {
         let (directory, org) = (&self.admin.deps().directory, self.admin.org());
         let revoked = directory.revoke_token(&org, &self.agent, &self.token).await;
         if let Err(error) = revoked {
-            tracing::info!(token = %self.token, %error, "a run's token was gone already");
+            tracing::debug!(token = %self.token, %error, "a run's token was gone already");
         }
     }
 }

@@ -120,8 +120,13 @@ pub fn run() -> ExitCode {
 
 /// Wrong usage of `run` has the exit code of its own failures: 2 would seem to be the program's.
 fn usage_exit(code: i32, words: impl Iterator<Item = OsString>) -> u8 {
-    let mut words = words.skip(1).skip_while(|word| word.as_encoded_bytes().starts_with(b"-"));
-    match (u8::try_from(code).unwrap_or(2), words.next()) {
+    let mut words = words.skip(1);
+    let mut command = words.next();
+    while let Some(option) = command.take_if(|word| word.as_encoded_bytes().starts_with(b"-")) {
+        let with_value = option == "--data" || option == "--config";
+        command = if with_value { words.nth(1) } else { words.next() };
+    }
+    match (u8::try_from(code).unwrap_or(2), command) {
         (2, Some(command)) if command == "run" => Exit::RunFailed as u8,
         (code, _) => code,
     }
@@ -199,6 +204,8 @@ mod tests {
         let exit = |line: &str| usage_exit(2, line.split(' ').map(OsString::from));
         assert_eq!(exit("keyward run"), 125);
         assert_eq!(exit("keyward --json run x"), 125);
+        assert_eq!(exit("keyward --data run run x"), 125);
+        assert_eq!(exit("keyward --data run agent"), 2);
         assert_eq!(exit("keyward agent run"), 2);
         assert_eq!(usage_exit(0, ["keyward", "run", "--help"].map(OsString::from).into_iter()), 0);
     }

@@ -1,9 +1,9 @@
 //! The files of one run: a private folder below the data directory, removed at the end. What a run
 //! that was killed has left is removed by the next one.
 
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::cli::failure::Failure;
@@ -50,7 +50,7 @@ fn make(all: &Path, path: &Path) -> io::Result<File> {
     let private = |path| DirBuilder::new().recursive(true).mode(0o700).create(path);
     private(all)?;
     // One at a time: a folder just made is not locked yet, and looks dead.
-    let turn = File::create(all.join("lock"))?;
+    let turn = private_file(&all.join("lock"))?;
     turn.lock()?;
     for entry in fs::read_dir(all)? {
         let path = entry?.path();
@@ -59,9 +59,15 @@ fn make(all: &Path, path: &Path) -> io::Result<File> {
         }
     }
     private(path)?;
-    let alive = File::create(path.join("alive"))?;
+    let alive = private_file(&path.join("alive"))?;
     alive.lock()?;
     Ok(alive)
+}
+
+/// Others could lock what they can open.
+fn private_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 fn is_dead(folder: &Path) -> bool {

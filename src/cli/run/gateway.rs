@@ -15,6 +15,7 @@ use tokio::io::AsyncReadExt;
 use crate::admin::SOCKET_NAME;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
 use crate::cli::serve::READY;
 use crate::cli::settings::{Global, dialable};
 
@@ -44,6 +45,9 @@ impl Gateway {
     /// The gateway of an install.
     pub(super) fn new(global: &Global) -> Result<Self, Failure> {
         let data = global.data_dir()?;
+        if !data.exists() {
+            output::note(&format!("note: making a new data directory, {}", data.display()));
+        }
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&data);
         made.map_err(|error| {
             Failure::failed(&format!("cannot make the directory {}", data.display()), &error)

@@ -5,6 +5,7 @@
 
 pub(crate) mod canary;
 pub(crate) mod gateway;
+pub(crate) mod install;
 pub(crate) mod lab;
 pub(crate) mod origin;
 pub(crate) mod pki;

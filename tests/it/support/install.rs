@@ -1,0 +1,183 @@
+//! An install as its user has it: a configuration, a data directory, and the command line; with a
+//! gateway only where a test starts one.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Instant;
+
+use tempfile::TempDir;
+
+use super::gateway;
+use super::lab::Plan;
+use super::origin::Origin;
+use super::pki::pki;
+use super::wire::PATIENCE;
+
+/// The token of agent `ci`, where a plan has it.
+pub(crate) const TOKEN_CI: &str = "kwa_token-of-an-agent-in-these-tests";
+
+/// The install.
+pub(crate) struct Install {
+    folder: TempDir,
+    variables: BTreeMap<String, String>,
+}
+
+/// A program that `keyward run` started, and the run. Killed when dropped.
+pub(crate) struct Ran {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    /// Kept open: programs of these tests end when it closes.
+    pub(crate) stdin: Option<ChildStdin>,
+    _stderr: ChildStderr,
+}
+
+impl Install {
+    /// Of a plan before `origin`.
+    pub(crate) fn new(plan: &Plan, origin: &Origin) -> Self {
+        let folder = TempDir::new().expect("a temporary directory");
+        std::fs::write(folder.path().join("keyward.yaml"), plan.yaml(origin)).expect("a file");
+        std::fs::write(folder.path().join("origin-ca.pem"), &pki().pem).expect("the roots");
+        let variables = [
+            ("CANARY", plan.canary().text.clone()),
+            ("TOKEN_CI", TOKEN_CI.to_owned()),
+            ("PATH", std::env::var("PATH").expect("programs are found by it")),
+            ("HOME", folder.path().display().to_string()),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value));
+        Self { folder, variables: variables.into() }
+    }
+
+    /// Its directory.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The data directory.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Audit records written so far.
+    pub(crate) fn audit(&self) -> Vec<serde_json::Value> {
+        gateway::audit(&self.data().join("audit/audit.jsonl"))
+    }
+
+    /// The command line.
+    pub(crate) fn keyward(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+        command
+            .env_clear()
+            .envs(&self.variables)
+            .env("KEYWARD_DATA", self.data())
+            .env("KEYWARD_CONFIG", self.folder.path().join("keyward.yaml"))
+            .args(arguments)
+            .current_dir(self.folder.path());
+        command
+    }
+
+    /// `keyward run` with these arguments, as a job of its own.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
+        let mut command = self.keyward(&["run"]);
+        command.args(arguments);
+        Ran::start(command)
+    }
+
+    /// A shell script in `keyward run`.
+    pub(crate) fn script(&self, script: &str) -> Ran {
+        self.run(&["--agent", "ci", "--", "sh", "-c", script])
+    }
+
+    /// A gateway that serves until it is killed.
+    pub(crate) fn serve(&self) -> Ran {
+        let ran = Ran::start(self.keyward(&["serve"]));
+        self.until("it serves", || self.is_served());
+        ran
+    }
+
+    /// Whether a gateway answers.
+    pub(crate) fn is_served(&self) -> bool {
+        std::os::unix::net::UnixStream::connect(self.data().join("admin.sock")).is_ok()
+    }
+
+    /// Asks until it is so.
+    ///
+    /// # Panics
+    /// When it does not become so.
+    pub(crate) fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+        let began = Instant::now();
+        while !is_so() {
+            assert!(began.elapsed() < PATIENCE, "{what}: it never came to that");
+            std::thread::yield_now();
+        }
+    }
+
+    /// An agent as the command line shows it.
+    pub(crate) fn agent(&self, name: &str) -> serde_json::Value {
+        let shown = self.keyward(&["agent", "show", name, "--json"]).output().expect("it runs");
+        serde_json::from_slice(&shown.stdout).expect("JSON")
+    }
+
+    /// The labels of an agent's tokens.
+    pub(crate) fn labels(&self, name: &str) -> Vec<String> {
+        let tokens = self.agent(name)["tokens"].as_array().expect("a list").clone();
+        tokens.iter().filter_map(|token| token["label"].as_str().map(str::to_owned)).collect()
+    }
+}
+
+impl Ran {
+    fn start(mut command: Command) -> Self {
+        // Not of the terminal that the tests may run in: signals are then passed on.
+        command.process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary was built");
+        let lines = BufReader::new(child.stdout.take().expect("piped"));
+        let (stdin, stderr) = (child.stdin.take(), child.stderr.take().expect("piped"));
+        Self { child, lines, stdin, _stderr: stderr }
+    }
+
+    /// The next line of its output; empty at the end.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("text");
+        line.trim_end().to_owned()
+    }
+
+    /// Writes a line to it.
+    pub(crate) fn say(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("open");
+        writeln!(stdin, "{line}").expect("it reads");
+    }
+
+    /// Sends a signal to the run, not to its program.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.expect("a process id"), signal).expect("our child");
+    }
+
+    /// `kill -9` of the run; the program goes on.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("our child");
+        self.child.wait().expect("our child");
+    }
+
+    /// Waits for its end: the exit code.
+    pub(crate) fn code(&mut self) -> Option<i32> {
+        self.child.wait().expect("our child").code()
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Ran {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
