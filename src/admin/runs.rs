@@ -39,6 +39,8 @@ const RENEW_EVERY: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug, Default)]
 pub struct Runs {
     open: watch::Sender<usize>,
+    /// Whether anyone ever asked for one, also in vain.
+    begun: watch::Sender<bool>,
     private: Arc<AtomicBool>,
 }
 
@@ -69,10 +71,10 @@ impl Runs {
         *self.open.borrow()
     }
 
-    /// Resolves when at least one run is open.
+    /// Resolves once a run was opened or refused.
     pub async fn begun(&self) {
         // The sender is ours: it cannot end.
-        let _ = self.open.subscribe().wait_for(|open| *open > 0).await;
+        let _ = self.begun.subscribe().wait_for(|begun| *begun).await;
     }
 
     /// Resolves when none is.
@@ -82,6 +84,7 @@ impl Runs {
 
     fn count(&self) -> Counted {
         self.open.send_modify(|open| *open += 1);
+        self.begun.send_replace(true);
         Counted(self.clone())
     }
 }

@@ -21,6 +21,7 @@ use super::environment::{DEFAULT_AGENT, Facts, Inherited};
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
+use crate::config::Config;
 
 /// How long a gateway may be on its way: starting, or ending after its last run.
 const GATEWAY_WITHIN: Duration = Duration::from_secs(60);
@@ -63,30 +64,42 @@ impl Args {
         // What the configuration reads secrets from is not for the program.
         let config = global.load()?;
         let gateway = Gateway::new(global)?;
-        let (mut lease, facts) = self.join(&gateway).await?;
+        let (mut lease, facts) = match self.join(&gateway).await {
+            Ok(joined) => joined,
+            Err(failure) => {
+                // A gateway that was started for this has nobody to stay for.
+                gateway.ended_with_its_last_run().await;
+                return Err(failure);
+            }
+        };
+        let code = self.program(&mut lease, &facts, (global, &gateway, &config)).await;
+        lease.give_back(&gateway).await;
+        code
+    }
+
+    /// Runs the program in a run that is open.
+    async fn program(
+        &self,
+        lease: &mut Lease,
+        facts: &Facts,
+        (global, gateway, config): (&Global, &Gateway, &Config),
+    ) -> Result<u8, Failure> {
         let (proxy, gateway) = gateway.proxy().await?;
         let folder = Folder::make(&gateway.data)?;
-        let paths = Paths::new(folder.path());
-        let made = facts.environment(
-            (&proxy.to_string(), lease.token()),
-            &paths,
-            &Inherited::of_process(),
-        );
+        let (paths, inherited) = (Paths::new(folder.path()), Inherited::of_process());
+        let made = facts.environment((&proxy.to_string(), lease.token()), &paths, &inherited);
         made.files.write(folder.path()).map_err(|error| {
             Failure::failed(&format!("cannot write into {}", folder.path().display()), &error)
         })?;
         made.notes.iter().for_each(|note| output::note(note));
-        if let Some(next) = next(&facts, global) {
+        if let Some(next) = next(facts, global) {
             output::note(&next);
         }
         let mut child = Child::spawn(&self.program, &made, &config.secret_variables())?;
-        let code = tokio::select! {
+        tokio::select! {
             code = child.ended() => code,
-            never = keep(&mut lease, &gateway) => match never {},
-        };
-        drop(folder);
-        lease.give_back(&gateway).await;
-        code
+            never = keep(lease, &gateway) => match never {},
+        }
     }
 
     /// A run at the gateway that there is, or will be in a moment.
@@ -96,11 +109,9 @@ impl Args {
             let joined = match gateway.found_or_started().await {
                 Ok(client) => {
                     let facts = Facts::of(&client, &self.agent).await;
-                    let lease = Lease::open(gateway, &self.agent, None);
-                    match facts {
-                        Ok(facts) => lease.await.map(|lease| (lease, facts)),
-                        Err(failure) => Err(failure),
-                    }
+                    // Also when it is going to be refused: a private gateway then need not wait.
+                    let lease = Lease::open(gateway, &self.agent, None).await;
+                    facts.and_then(|facts| Ok((lease?, facts)))
                 }
                 Err(failure) => Err(failure),
             };

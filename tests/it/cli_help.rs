@@ -6,6 +6,8 @@ const COMMANDS: &[&str] = &[
     "",
     "serve",
     "init",
+    "run",
+    "env",
     "agent",
     "agent add",
     "agent list",

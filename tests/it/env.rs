@@ -37,7 +37,7 @@ fn what_makes_no_sense_is_refused_and_no_token_made() {
     let cli = Cli::new();
     cli.run(&["agent", "add", "ci"]).ok();
     for (words, input, code) in [
-        (&["--token-stdin"][..], "a'b; rm", 2),
+        (&["--token-stdin"][..], "a'b; zzz", 2),
         (&["--token-stdin"], "", 2),
         (&["--token-stdin", "--ttl", "1h"], "kwa_mine-0123456789abcdef", 2),
         (&["--for", "powershell"], "", 2),
@@ -51,7 +51,7 @@ fn what_makes_no_sense_is_refused_and_no_token_made() {
             false => [words, vec!["--agent", "ci"]].concat(),
         };
         let err = cli.run_with(&words, input).failed(code);
-        assert!(err.starts_with("error: ") && !err.contains("rm"), "{words:?}: {err}");
+        assert!(err.starts_with("error: ") && !err.contains("zzz"), "{words:?}: {err}");
     }
     let shown = cli.run(&["agent", "show", "ci", "--json"]).json();
     assert_eq!(shown["tokens"].as_array().map(Vec::len), Some(1), "its first one");

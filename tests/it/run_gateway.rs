@@ -56,7 +56,7 @@ async fn it_outlives_the_run_that_started_it_and_ends_with_the_last_that_is_kill
     let mut second = install.script(SCRIPT);
     let two = second.line();
     first.kill();
-    install.until("the first run's token is gone", || install.labels("ci").len() == 1);
+    install.until("the first run's token is gone", || install.runs().len() == 1);
     assert!(install.is_served());
     assert_eq!(address(&one), address(&two));
     second.kill();

@@ -34,11 +34,11 @@ async fn it_opens_nothing_once_the_program_has_ended() {
     let (proxy, token) = parts(&ran.line());
     assert_eq!(status(proxy, &token).await, 200);
     assert_eq!(origin.only().head.all("x-api-key"), [&*canary.text]);
-    assert_eq!(install.labels("ci"), [format!("run {}", ran.id())]);
+    assert_eq!(install.runs()[0]["label"], format!("run {}", ran.id()));
     drop(ran.stdin.take());
     assert_eq!(ran.code(), Some(0));
     assert_eq!(status(proxy, &token).await, 407, "as soon as the run has ended");
-    assert!(install.labels("ci").is_empty());
+    assert!(install.runs().is_empty());
     assert!(install.is_served(), "the gateway that was there stays");
     canary.assert_absent_below(&install.data());
     assert!(!install.audit().is_empty());
@@ -53,7 +53,7 @@ async fn it_opens_nothing_once_the_run_was_killed() {
     let (proxy, token) = parts(&ran.line());
     assert_eq!(status(proxy, &token).await, 200);
     ran.kill();
-    install.until("the token is gone", || install.labels("ci").is_empty());
+    install.until("the token is gone", || install.runs().is_empty());
     assert_eq!(status(proxy, &token).await, 407);
 }
 
@@ -65,9 +65,7 @@ async fn it_expires_soon_should_the_gateway_be_killed() {
     let mut ran = install.script(SCRIPT);
     assert!(!ran.line().is_empty());
     gateway.kill();
-    let agent = install.agent("ci");
-    let tokens = agent["tokens"].as_array().expect("a list");
-    let run = tokens.iter().find(|token| token["label"].is_string()).expect("it is stored");
+    let run = &install.runs()[0];
     let time = |name: &str| run[name].as_str().expect("a time").parse::<jiff::Timestamp>();
     let (created, expires) = (time("created").expect("a time"), time("expires").expect("a time"));
     assert!(expires.duration_since(created).as_secs() <= 180, "{run}");
@@ -97,9 +95,7 @@ async fn it_works_again_after_the_gateway_was_restarted_and_not_after_it_was_rev
         crate::cli_runner::over_socket(&socket, get).1.contains("\"runs\":1")
     };
     install.until("the run is open again", runs);
-    let tokens = install.agent("ci")["tokens"].clone();
-    let mut tokens = tokens.as_array().expect("a list").iter();
-    let run = tokens.find(|token| token["label"].is_string()).expect("the run's");
+    let run = &install.runs()[0];
     let id = run["id"].as_str().expect("an id");
     let revoked = install.keyward(&["agent", "token", "revoke", "ci", id]).status();
     assert!(revoked.expect("it runs").success());

@@ -9,4 +9,5 @@ mod command_line;
 mod git;
 mod node;
 mod python;
+mod run;
 mod stage;

@@ -120,10 +120,13 @@ impl Install {
         serde_json::from_slice(&shown.stdout).expect("JSON")
     }
 
-    /// The labels of an agent's tokens.
-    pub(crate) fn labels(&self, name: &str) -> Vec<String> {
-        let tokens = self.agent(name)["tokens"].as_array().expect("a list").clone();
-        tokens.iter().filter_map(|token| token["label"].as_str().map(str::to_owned)).collect()
+    /// The tokens of `ci`'s runs.
+    pub(crate) fn runs(&self) -> Vec<serde_json::Value> {
+        let tokens = self.agent("ci")["tokens"].as_array().expect("a list").clone();
+        let of_run = |token: &serde_json::Value| {
+            token["label"].as_str().is_some_and(|label| label.starts_with("run "))
+        };
+        tokens.into_iter().filter(of_run).collect()
     }
 }
 
