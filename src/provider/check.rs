@@ -111,11 +111,11 @@ impl Check<'_> {
             clears.add(&places.places);
         }
         if let Some(test) = &self.text.test {
-            self.test(test, &own, problems);
+            test_request(test, &self.at("test"), &own, problems);
         }
         let carved = endpoints
             .iter()
-            .filter_map(|(host, path)| Some((host.literal()?, path.clone())))
+            .filter_map(|(host, path)| Some((host.usual(&variables)?, path.clone())))
             .collect();
         Provider {
             id: self.text.id.as_str().into(),
@@ -228,20 +228,20 @@ impl Check<'_> {
         }
         found
     }
+}
 
-    fn test(&self, test: &TestText, own: &Own<'_>, problems: &mut Problems<'_>) {
-        let at = self.at("test");
-        let method = test.method.as_deref().unwrap_or("GET");
-        if http::Method::from_bytes(method.as_bytes()).is_err() {
-            problems.add(&key_of(&at, "method"), "this is not a method", "write GET or POST");
-        }
-        let at = key_of(&at, "url");
-        if let Some((host, _)) = own.url(&test.url, &at, problems)
-            && !own.owns(&host)
-        {
-            let message = format!("`{host}` is not one of the provider's hosts");
-            problems.add(&at, message, "test on a host that `hosts` lists");
-        }
+/// Checks a test request that stands at `at`.
+pub(super) fn test_request(test: &TestText, at: &str, own: &Own<'_>, problems: &mut Problems<'_>) {
+    let method = test.method.as_deref().unwrap_or("GET");
+    if http::Method::from_bytes(method.as_bytes()).is_err() {
+        problems.add(&key_of(at, "method"), "this is not a method", "write GET or POST");
+    }
+    let at = key_of(at, "url");
+    if let Some((host, _)) = own.url(&test.url, &at, problems)
+        && !own.owns(&host)
+    {
+        let message = format!("`{host}` is not one of the provider's hosts");
+        problems.add(&at, message, "test on a host that `hosts` lists");
     }
 }
 
