@@ -6,6 +6,7 @@ mod support;
 mod absolute_form;
 mod audit;
 mod bodies;
+mod catalogue;
 mod cli_help;
 mod cli_local;
 mod cli_runner;
