@@ -22,6 +22,7 @@ mod malformed_answers;
 mod malformed_requests;
 mod means;
 mod placeholders;
+mod providers_page;
 mod proxy_auth;
 mod security_fuzz;
 mod security_injection;
