@@ -28,7 +28,8 @@ pub(super) fn method(
     let mut placing = Placing { text, fields: &fields, own, later: None };
     let placements = placing.placements(path, problems);
     if let Some(test) = &text.test {
-        test_request(test, &key_of(path, "test"), own, problems);
+        let fields: Vec<&Field> = fields.iter().collect();
+        test_request(test, &fields, &key_of(path, "test"), own, problems);
     }
     let later = match text.kind.is_supported() {
         true => placing.later,
