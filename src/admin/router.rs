@@ -64,7 +64,7 @@ async fn own_names_only(
     }
 }
 
-/// SECURITY AD6: nothing is sniffed, kept, framed, or told to the next site.
+/// Nothing is sniffed, kept, framed, or told to the next site.
 async fn harden(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let fields = response.headers_mut();

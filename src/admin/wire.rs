@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::base::id::{AgentId, ConnectionId, TokenId};
 use crate::base::secret::Secret;
 use crate::directory::{ConnectionState, ManagedBy};
+use crate::policy::explain::ActionKind;
 use crate::provider::{AuthKind, VariableKind};
 
 /// A page of a list.
@@ -362,7 +363,7 @@ pub struct Explanation {
     /// Whether it would be sent.
     pub allowed: bool,
     /// What would be done.
-    pub action: ExplainedAction,
+    pub action: ActionKind,
     /// What decided; absent when nothing did.
     pub rule: Option<String>,
     /// The pattern of it that means the host; absent where it is for every host.
@@ -375,20 +376,6 @@ pub struct Explanation {
     pub addresses: Vec<AddressView>,
     /// What stands in the way; empty when nothing does.
     pub stopped_by: Vec<ErrorView>,
-}
-
-/// What would be done with a request.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ExplainedAction {
-    /// Forward with a credential.
-    Inject,
-    /// Forward without.
-    Pass,
-    /// Splice without looking inside.
-    Tunnel,
-    /// Refuse.
-    Deny,
 }
 
 /// The connection of an explanation.

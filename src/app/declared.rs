@@ -49,7 +49,7 @@ impl Secrets {
         let connections = config.connections.iter().map(|declared| {
             let mut fields = BTreeMap::new();
             for (name, source) in &declared.fields {
-                match source.load(&config.environment) {
+                match source.load(&config.environment, &config.secret_variables()) {
                     Ok(secret) => drop(fields.insert(name.clone(), secret)),
                     Err(error) => problems.push(format!(
                         "{}: connection `{}`: field `{name}`: {error}",
@@ -76,7 +76,9 @@ impl Secrets {
 
 fn chosen_token(config: &Config, declared: &DeclaredAgent) -> Result<Option<Secret>, String> {
     let Some(source) = &declared.token else { return Ok(None) };
-    let token = source.load(&config.environment).map_err(|error| format!("its token: {error}"))?;
+    let token = source
+        .load(&config.environment, &config.secret_variables())
+        .map_err(|error| format!("its token: {error}"))?;
     match token::is_acceptable_secret(&token) {
         true => Ok(Some(token)),
         false => Err("its token needs 20 to 512 letters, digits or `-._~`".to_owned()),

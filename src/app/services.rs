@@ -191,7 +191,11 @@ fn master_key(config: &Config) -> anyhow::Result<Keyring> {
         KeySource::create_file(path)?;
         tracing::info!(path = %path.display(), "made a master key: back it up, apart from the store");
     }
-    Ok(KeySource::load(&config.master_keys, |name| config.environment.secret(name))?)
+    Ok(KeySource::load(
+        &config.master_keys,
+        |name| config.environment.secret(name),
+        &config.secret_variables(),
+    )?)
 }
 
 async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
@@ -208,7 +212,7 @@ async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     })
 }
 
-/// Makes the directory with mode 0700, or checks that nobody else can enter it (SECURITY PR3).
+/// Makes the directory with mode 0700, or checks that nobody else can enter it.
 pub(super) fn private_dir(path: &Path) -> anyhow::Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| AppError::Directory { path: path.to_owned(), source })?;

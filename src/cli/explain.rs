@@ -8,7 +8,8 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table::fields;
-use crate::admin::wire::{AddressView, ExplainAsk, ExplainedAction, Explanation};
+use crate::admin::wire::{AddressView, ExplainAsk, Explanation};
+use crate::policy::explain::ActionKind;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -98,12 +99,12 @@ fn show(told: &Explanation) -> String {
     text
 }
 
-fn action(action: ExplainedAction) -> &'static str {
+fn action(action: ActionKind) -> &'static str {
     match action {
-        ExplainedAction::Inject => "inject the connection's credential",
-        ExplainedAction::Pass => "forward without a credential",
-        ExplainedAction::Tunnel => "tunnel, without looking inside",
-        ExplainedAction::Deny => "refuse",
+        ActionKind::Inject => "inject the connection's credential",
+        ActionKind::Pass => "forward without a credential",
+        ActionKind::Tunnel => "tunnel, without looking inside",
+        ActionKind::Deny => "refuse",
     }
 }
 

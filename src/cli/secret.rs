@@ -1,5 +1,5 @@
 //! Reading secrets from people: a prompt without echo, standard input, a file. Never an argument,
-//! which every process of the machine can read (SECURITY PR1).
+//! which every process of the machine can read.
 
 use std::fmt;
 use std::fs::File;

@@ -9,7 +9,7 @@ use super::client::Client;
 use super::failure::Failure;
 use crate::config::{self, Config, ListenAt};
 
-/// The proxy listener's default (INTERFACE §1).
+/// The proxy listener's default.
 const PROXY_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// Options of every command.

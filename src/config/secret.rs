@@ -78,10 +78,15 @@ pub enum SecretSourceError {
 impl SecretSource {
     /// Reads the secret. Of files and commands, one line end is cut off. Blocks, up to 10 s for a
     /// command, whose standard error is dropped: it may repeat the secret.
+    /// A command does not see the `hidden` variables.
     ///
     /// # Errors
     /// When there is none, it is empty or over 64 KiB, or others can read its file.
-    pub fn load(&self, environment: &Environment) -> Result<Secret, SecretSourceError> {
+    pub fn load(
+        &self,
+        environment: &Environment,
+        hidden: &[&str],
+    ) -> Result<Secret, SecretSourceError> {
         let (place, secret) = match self {
             Self::Inline(secret) => ("the value".to_owned(), secret.clone()),
             Self::Env(name) => {
@@ -93,7 +98,7 @@ impl SecretSource {
                 (format!("secret file {}", path.display()), trimmed(&read_private(path)?))
             }
             Self::Command(words) => {
-                let output = command::output_of(words, COMMAND, Stdio::null())?;
+                let output = command::output_of(words, hidden, COMMAND, Stdio::null())?;
                 let program = words.first().map(String::as_str).unwrap_or_default();
                 (format!("the output of command `{program}`"), trimmed(&output))
             }
@@ -164,7 +169,7 @@ mod tests {
             ("SET".to_owned(), "from-env".to_owned()),
             ("EMPTY".to_owned(), String::new()),
         ]);
-        source.load(&Environment::fixed(&variables))
+        source.load(&Environment::fixed(&variables), &[])
     }
 
     fn is(source: &SecretSource, expected: &str) -> bool {

@@ -52,19 +52,25 @@ pub enum CommandError {
     },
 }
 
-/// Runs a program with nothing on its standard input. Blocks until it has ended.
+/// Runs a program with nothing on its standard input, and without the `hidden` environment variables:
+/// those hold secrets, which are nobody's but ours. Blocks until it has ended.
 ///
 /// # Errors
 /// When it cannot be run, fails, or had to be killed at the end of its time.
 pub fn output_of(
     words: &[String],
+    hidden: &[&str],
     bounds: Bounds,
     stderr: Stdio,
 ) -> Result<Zeroizing<Vec<u8>>, CommandError> {
     let (program, arguments) = words.split_first().ok_or(CommandError::Empty)?;
     let broken = |source| CommandError::Broken { program: program.clone(), source };
     let deadline = Instant::now() + bounds.timeout;
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    for variable in hidden {
+        command.env_remove(variable);
+    }
+    let mut child = command
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -117,7 +123,7 @@ mod tests {
     fn shell(script: &str, timeout_ms: u64) -> Result<Zeroizing<Vec<u8>>, CommandError> {
         let words = ["sh", "-c", script].map(str::to_owned);
         let bounds = Bounds { timeout: Duration::from_millis(timeout_ms), bytes_max: 16 };
-        output_of(&words, bounds, Stdio::null())
+        output_of(&words, &[], bounds, Stdio::null())
     }
 
     #[test]
@@ -137,9 +143,9 @@ mod tests {
         assert!(!refused.to_string().contains("canary"), "{refused}");
         let bounds = Bounds { timeout: Duration::from_secs(60), bytes_max: 16 };
         let absent = ["keyward-no-such-program".to_owned()];
-        let refused = output_of(&absent, bounds, Stdio::null()).unwrap_err();
+        let refused = output_of(&absent, &[], bounds, Stdio::null()).unwrap_err();
         assert!(matches!(refused, CommandError::Broken { .. }), "{refused}");
-        assert!(matches!(output_of(&[], bounds, Stdio::null()), Err(CommandError::Empty)));
+        assert!(matches!(output_of(&[], &[], bounds, Stdio::null()), Err(CommandError::Empty)));
     }
 
     #[test]

@@ -107,15 +107,17 @@ pub enum KeyError {
 
 impl KeySource {
     /// Reads all sources: the first is current, the others are kept for reading. `variable` looks
-    /// environment variables up. Blocks, up to a minute for a command.
+    /// environment variables up. Blocks, up to a minute for a command, which does not see the `hidden`
+    /// ones.
     ///
     /// # Errors
     /// When one of them gives no key: an old key that is missing would be noticed too late.
     pub fn load(
         sources: &[KeySource],
         variable: impl Fn(&str) -> Option<Secret>,
+        hidden: &[&str],
     ) -> Result<Keyring, KeyError> {
-        let mut keys = sources.iter().map(|source| source.read(&variable));
+        let mut keys = sources.iter().map(|source| source.read(&variable, hidden));
         let current = keys.next().ok_or(KeyError::NoSource)??;
         Ok(Keyring::new(current, keys.collect::<Result<Vec<_>, _>>()?))
     }
@@ -134,6 +136,7 @@ impl KeySource {
     fn read(
         &self,
         variable: impl Fn(&str) -> Option<Secret>,
+        hidden: &[&str],
     ) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
         match self {
             Self::File(path) => parse(&read_private(path)?, || path.display().to_string()),
@@ -143,7 +146,7 @@ impl KeySource {
             }
             Self::Command(words) => {
                 // Standard error is the user's terminal: a command may ask there.
-                let text = command::output_of(words, COMMAND, Stdio::inherit())?;
+                let text = command::output_of(words, hidden, COMMAND, Stdio::inherit())?;
                 let program = words.first().map(String::as_str).unwrap_or_default();
                 parse(&text, || format!("the output of `{program}`"))
             }
@@ -264,7 +267,7 @@ mod tests {
     }
 
     fn load(sources: &[KeySource]) -> Result<Keyring, KeyError> {
-        KeySource::load(sources, |name| (name == "SET").then(|| Secret::from(HEX.to_owned())))
+        KeySource::load(sources, |name| (name == "SET").then(|| Secret::from(HEX.to_owned())), &[])
     }
 
     fn shell(script: &str) -> KeySource {

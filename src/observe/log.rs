@@ -1,5 +1,5 @@
 //! Tracing: how Keyward logs. Other crates' debug output is cut off, because hyper, h2 and rustls
-//! would print heads and records there (SECURITY PR2).
+//! would print heads and records there.
 
 use std::io::{self, IsTerminal};
 

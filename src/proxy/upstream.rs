@@ -52,7 +52,7 @@ pub async fn send(core: &Arc<Core>, outbound: Outbound) -> Result<Sent, Refusal>
     Ok(Sent::new(response, lease, upgrade))
 }
 
-/// SECURITY RS7 and RS8, what hyper leaves of them: statuses are 100 to 599, 101 comes only for the
+/// What hyper leaves to check: statuses are 100 to 599, 101 comes only for the
 /// WebSocket that was asked for, and the coding is `chunked` alone.
 fn check_head(response: &Response<Incoming>, upgrading: bool) -> Result<(), Refusal> {
     let is_websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
@@ -188,7 +188,7 @@ where
     Ok(sender)
 }
 
-/// Opens the gate at `100 Continue` and counts interim answers (SECURITY RS11). 103 and others are
+/// Opens the gate at `100 Continue` and counts interim answers. 103 and others are
 /// not passed on: hyper cannot write them to an HTTP/1.1 agent.
 fn watch_interim(
     core: &Core,
@@ -214,8 +214,10 @@ fn watch_interim(
 /// NTLM and Negotiate authenticate the stream, not the request (RFC 4559): never shared.
 fn binds_identity(response: &Response<Incoming>) -> bool {
     let challenges = response.headers().get_all(header::WWW_AUTHENTICATE).iter();
-    challenges.filter_map(|value| value.to_str().ok()).any(|value| {
-        let scheme = value.split([' ', ',']).next().unwrap_or_default();
-        scheme.eq_ignore_ascii_case("negotiate") || scheme.eq_ignore_ascii_case("ntlm")
-    })
+    // Several challenges may stand in one field; a quoted word too many only costs a stream.
+    let words =
+        challenges.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split([' ', ',']));
+    words
+        .into_iter()
+        .any(|word| word.eq_ignore_ascii_case("negotiate") || word.eq_ignore_ascii_case("ntlm"))
 }
