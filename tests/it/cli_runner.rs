@@ -66,8 +66,13 @@ impl Cli {
 
     /// Starts a gateway on free ports; returns when it is ready.
     pub fn serve(&self) -> Serving {
+        self.serve_with("")
+    }
+
+    /// The same, with more lines of configuration.
+    pub fn serve_with(&self, more: &str) -> Serving {
         let listen = "listen: { proxy: 127.0.0.1:0, admin: 127.0.0.1:0 }\n";
-        let config = self.file("keyward.yaml", listen);
+        let config = self.file("keyward.yaml", &format!("{listen}{more}"));
         let config = config.to_str().expect("a path in UTF-8");
         let mut child =
             self.command(&["serve", "--config", config]).spawn().expect("keyward starts");
@@ -113,6 +118,23 @@ impl Serving {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let id = i32::try_from(self.id()).expect("a process id");
+        let id = rustix::process::Pid::from_raw(id).expect("a process id");
+        rustix::process::kill_process(id, signal).expect("it runs");
+    }
+
+    /// Nobody reads its standard error any more.
+    pub fn close_stderr(&mut self) {
+        drop(self.child.stderr.take());
+    }
+
+    /// Its exit code, once it has ended.
+    pub fn wait(mut self) -> Option<i32> {
+        self.child.wait().expect("our child").code()
     }
 
     /// Ends it as a crash would; nothing is cleaned up.

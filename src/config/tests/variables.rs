@@ -141,3 +141,11 @@ fn the_data_directory_is_the_flag_then_the_variable_then_a_home() {
     assert_eq!(dir(None, &relative).unwrap(), home("/h/.local/share/keyward"));
     assert!(root || matches!(dir(None, &[]), Err(ConfigError::NoHome)));
 }
+
+#[test]
+fn a_file_that_is_wrong_is_told_before_the_variables_that_do_not_fit_it() {
+    let told = read("- a list\n", &map(&[("KEYWARD__LOG__LEVEL", "debug")])).unwrap_err();
+    let told = said(&told);
+    assert!(told[0].starts_with("keyward.yaml:1: "), "{told:?}");
+    assert!(told[1].starts_with("environment variable KEYWARD__LOG__LEVEL"), "{told:?}");
+}
