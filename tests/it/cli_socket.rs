@@ -13,7 +13,7 @@ use crate::cli_runner::{Cli, over_socket};
 fn status(cli: &Cli) -> serde_json::Value {
     let ask = "GET /api/v1/status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     let (_, body) = over_socket(&cli.data().join("admin.sock"), ask);
-    serde_json::from_str(&body).unwrap()
+    serde_json::from_str(&body).expect("JSON")
 }
 
 #[test]
