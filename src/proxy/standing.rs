@@ -80,9 +80,8 @@ impl Standing {
         let mut changes = gateway.directory.changes();
         while self.holds(gateway) {
             // An expiry is no change: looked for now and then. An error means that the gateway ends.
-            match tokio::time::timeout(EXPIRY_SEEN_WITHIN, changes.changed()).await {
-                Ok(Err(_)) => return std::future::pending().await,
-                Ok(Ok(())) | Err(_) => {}
+            if let Ok(Err(_)) = tokio::time::timeout(EXPIRY_SEEN_WITHIN, changes.changed()).await {
+                return std::future::pending().await;
             }
         }
     }
