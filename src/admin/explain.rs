@@ -12,9 +12,7 @@ use self::question::Question;
 use super::body::Body;
 use super::error::ApiError;
 use super::state::Admin;
-use super::wire::{
-    AddressView, ConnectionUsed, ExplainAsk, ExplainedAction, Explanation, PlacementView,
-};
+use super::wire::{AddressView, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
 use crate::base::agent::Agent;
 use crate::base::host::{Scheme, Target};
 use crate::base::id::{ConnectionId, TokenId};
@@ -64,7 +62,7 @@ fn told(admin: &Admin, agent: &AgentRecord, asked: &Question, decision: Decision
         target: asked.target.to_string(),
         path: asked.path.as_str().to_owned(),
         allowed: false,
-        action: decision.action.into(),
+        action: decision.action,
         rule: decision.rule,
         host: decision.host,
         connection,
@@ -121,13 +119,13 @@ fn template(template: &Template) -> String {
 }
 
 /// Resolves and judges the addresses as dialling would, without connecting. Done only for what
-/// policy allows: the lookup of a denied name would already tell something (SECURITY SS8).
+/// policy allows: the lookup of a denied name would already tell something.
 async fn judge(admin: &Admin, target: &Target, told: &mut Explanation) {
     let judged = match admin.deps().dialler.judge(target).await {
         Ok(judged) => judged,
         Err(error) => return told.stopped_by.push(stop::unreachable(&error)),
     };
-    let injects = told.action == ExplainedAction::Inject;
+    let injects = told.action == ActionKind::Inject;
     let cleartext = injects && target.scheme() == Scheme::Http;
     for (address, verdict) in judged {
         let class = classify(address.ip());
@@ -140,15 +138,4 @@ async fn judge(admin: &Admin, target: &Target, told: &mut Explanation) {
         });
     }
     told.stopped_by.extend(stop::addresses(&told.addresses, cleartext));
-}
-
-impl From<ActionKind> for ExplainedAction {
-    fn from(action: ActionKind) -> Self {
-        match action {
-            ActionKind::Inject => Self::Inject,
-            ActionKind::Pass => Self::Pass,
-            ActionKind::Tunnel => Self::Tunnel,
-            ActionKind::Deny => Self::Deny,
-        }
-    }
 }

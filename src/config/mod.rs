@@ -144,6 +144,16 @@ impl Config {
 }
 
 impl ConfigError {
+    /// What to do about it, when that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("`keyward init` with the same options writes one; none at all is fine too")
+            }
+            _ => None,
+        }
+    }
+
     /// What is wrong in the file, when it could be read.
     pub fn problems(&self) -> &[Problem] {
         match self {
