@@ -75,15 +75,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         let _ = ended.wait_for(|draining| *draining).await;
         follow.abort();
     });
-    Ok(Running {
-        services,
-        proxy_addrs,
-        admin_addr: bound.admin_addr,
-        drain,
-        cores,
-        tasks,
-        writer,
-    })
+    Ok(Running { services, proxy_addrs, admin_addr: bound.admin_addr, drain, cores, tasks, writer })
 }
 
 /// Serves until SIGTERM or SIGINT, then drains; a second signal cuts what is left.

@@ -7,19 +7,23 @@ mod stop;
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
+use http::HeaderMap;
 
 use self::question::Question;
 use super::body::Body;
 use super::error::ApiError;
 use super::state::Admin;
 use super::wire::{
-    AddressView, ConnectionUsed, ExplainAsk, ExplainedAction, Explanation, PlacementView,
+    AddressView, ConnectionUsed, ErrorView, ExplainAsk, ExplainedAction, Explanation, PlacementView,
 };
 use crate::base::agent::Agent;
 use crate::base::host::{Scheme, Target};
 use crate::base::id::{ConnectionId, TokenId};
+use crate::base::secret::Secret;
 use crate::directory::AgentRecord;
+use crate::inject::credential::Write;
 use crate::inject::placement::{At, Encoding, Part, Place, Template};
+use crate::inject::write::{self, Head};
 use crate::net::guard::{IpClass, classify};
 use crate::policy::explain::{ActionKind, Explanation as Decision};
 
@@ -56,8 +60,9 @@ fn as_agent(record: &AgentRecord) -> Agent {
 /// The decision, with what only the services know of it.
 fn told(admin: &Admin, agent: &AgentRecord, asked: &Question, decision: Decision) -> Explanation {
     let used = decision.connection_id.as_ref().and_then(|id| used(admin, asked, id));
-    let (connection, placements) = used.unzip();
-    let stopped_by = stop::policy(&decision).into_iter().collect();
+    let (connection, places) = used.unzip();
+    let places = places.unwrap_or_default();
+    let stop = stop::policy(&decision).or_else(|| unwritable(asked, &decision, &places));
     Explanation {
         agent: agent.name.clone(),
         method: asked.method.to_string(),
@@ -68,9 +73,9 @@ fn told(admin: &Admin, agent: &AgentRecord, asked: &Question, decision: Decision
         rule: decision.rule,
         host: decision.host,
         connection,
-        placements: placements.unwrap_or_default(),
+        placements: places.iter().map(placement).collect(),
         addresses: Vec::new(),
-        stopped_by,
+        stopped_by: stop.into_iter().collect(),
     }
 }
 
@@ -79,7 +84,7 @@ fn used(
     admin: &Admin,
     asked: &Question,
     id: &ConnectionId,
-) -> Option<(ConnectionUsed, Vec<PlacementView>)> {
+) -> Option<(ConnectionUsed, Vec<Place>)> {
     let directory = admin.deps().directory.view();
     let connection = directory.connection(&admin.org(), id)?;
     let used = ConnectionUsed {
@@ -94,8 +99,21 @@ fn used(
     });
     let placements = instance.iter().flat_map(|instance| &instance.placements);
     let mut fitting = placements.filter(|scoped| scoped.matches(&asked.target, &asked.path));
-    let places = fitting.next().map(|scoped| scoped.what.iter().map(placement).collect());
+    let places = fitting.next().map(|scoped| scoped.what.to_vec());
     Some((used, places.unwrap_or_default()))
+}
+
+/// Writes what stands for the credential where it would go, by the function that writes it.
+fn unwritable(asked: &Question, decision: &Decision, places: &[Place]) -> Option<ErrorView> {
+    if decision.action == ActionKind::Tunnel {
+        return None;
+    }
+    let write =
+        |place: &Place| Write { at: place.at.clone(), value: Secret::from(placement(place).value) };
+    let writes: Vec<Write> = places.iter().map(write).collect();
+    let (mut fields, path) = (HeaderMap::new(), asked.path_sent.clone());
+    let mut head = Head { fields: &mut fields, path, query: None };
+    write::credential(&mut head, &writes).err().map(|error| stop::unwritable(&error))
 }
 
 fn placement(place: &Place) -> PlacementView {

@@ -118,8 +118,7 @@ impl Opened {
         let clock = Clock::System;
         let keyring = Arc::new(master_key(config)?);
         let store = open_store(config).await?;
-        let directory =
-            Directory::open(store.clone(), keyring.clone(), clock.clone()).await?;
+        let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await?;
         let directory = Arc::new(directory);
         let catalogue = Arc::new(Catalogue::built_in().with(config.providers.iter().cloned()));
         let vault =

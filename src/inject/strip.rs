@@ -160,7 +160,8 @@ fn basic_pair(value: &HeaderValue) -> Option<Vec<u8>> {
 
 /// Whether the value holds a placeholder, also inside a Basic pair.
 fn holds_placeholder(value: &HeaderValue) -> bool {
-    !scan(value.as_bytes()).is_empty() || basic_pair(value).is_some_and(|pair| !scan(&pair).is_empty())
+    !scan(value.as_bytes()).is_empty()
+        || basic_pair(value).is_some_and(|pair| !scan(&pair).is_empty())
 }
 
 /// Removes every field that holds a placeholder; of cookies only the pair.
@@ -289,7 +290,10 @@ mod tests {
             ("x-other", "stays"),
         ]);
         assert_eq!(placeholders(&head, "/"), [placeholder.core()]);
-        assert_eq!(placeholders(&HeaderMap::new(), &format!("/x?k={encoded}")), [placeholder.core()]);
+        assert_eq!(
+            placeholders(&HeaderMap::new(), &format!("/x?k={encoded}")),
+            [placeholder.core()]
+        );
         placeholder_fields(&mut head);
         assert_eq!(names(&head), ["cookie", "x-other"]);
         assert_eq!(head["cookie"], "a=1");

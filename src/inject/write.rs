@@ -8,8 +8,7 @@ use super::placement::At;
 use super::strip;
 
 /// What stays as it is in a query value: RFC 3986 unreserved.
-const QUERY: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Why a credential cannot be written. Says where, never what.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]

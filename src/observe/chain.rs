@@ -30,7 +30,9 @@ pub enum ChainError {
         line: u64,
     },
     /// A record that does not follow the one before it.
-    #[error("record {seq} of the audit log does not follow the one before it: something was changed or removed")]
+    #[error(
+        "record {seq} of the audit log does not follow the one before it: something was changed or removed"
+    )]
     Broken {
         /// The record's own number.
         seq: u64,

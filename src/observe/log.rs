@@ -52,10 +52,9 @@ pub fn init(format: Format, level: Level, colour: bool) {
     let filter = EnvFilter::new(format!("error,keyward={}", level.as_str()));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let result = match format {
-        Format::Text => builder
-            .with_ansi(colour && io::stderr().is_terminal())
-            .with_target(false)
-            .try_init(),
+        Format::Text => {
+            builder.with_ansi(colour && io::stderr().is_terminal()).with_target(false).try_init()
+        }
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
     if result.is_err() {

@@ -139,7 +139,9 @@ fn log(refusal: &Refusal, face: &Face, record: &Record) {
     let cause = causes(refusal);
     match face.status {
         500 => tracing::error!(exchange = record.exchange(), code = face.code, cause, "refused"),
-        502..=504 => tracing::info!(exchange = record.exchange(), code = face.code, cause, "refused"),
+        502..=504 => {
+            tracing::info!(exchange = record.exchange(), code = face.code, cause, "refused")
+        }
         _ => tracing::debug!(exchange = record.exchange(), code = face.code, cause, "refused"),
     }
 }

@@ -136,7 +136,8 @@ async fn dial(core: &Arc<Core>, target: &Target, plaintext: Plaintext) -> Result
     let sender = match target.scheme() {
         Scheme::Http => handshake(core, socket).await?,
         Scheme::Https => {
-            let tls = client::connect_tls(socket, target, gateway.client_tls.clone(), limit).await?;
+            let tls =
+                client::connect_tls(socket, target, gateway.client_tls.clone(), limit).await?;
             handshake(core, tls).await?
         }
     };

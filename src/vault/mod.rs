@@ -20,9 +20,7 @@ use crate::base::id::{AgentId, ConnectionId, OrgId};
 use crate::base::secret::Secret;
 use crate::base::time::Clock;
 use crate::crypto::keyring::Keyring;
-use crate::directory::{
-    BindingRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy,
-};
+use crate::directory::{BindingRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy};
 use crate::grant::{Grant, MintContext};
 use crate::inject::credential::{Credential, Wanted};
 use crate::inject::placeholder::Placeholder;

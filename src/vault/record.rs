@@ -90,7 +90,8 @@ pub fn open(
     let place = Place { org: &connection.org, table: Table::Grants.name(), key: &key };
     let plain = keyring.open(&place, sealed)?;
     let (length, rest) = plain.split_first_chunk::<4>().ok_or(RecordError::Malformed)?;
-    let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| RecordError::Malformed)?;
+    let length =
+        usize::try_from(u32::from_be_bytes(*length)).map_err(|_| RecordError::Malformed)?;
     let (purpose, grant) = rest.split_at_checked(length).ok_or(RecordError::Malformed)?;
     let purpose: Purpose = serde_json::from_slice(purpose).map_err(|_| RecordError::Malformed)?;
     match purpose == *expected {

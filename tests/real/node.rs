@@ -27,7 +27,7 @@ http.request({
 }).on('connect', (connected, socket) => {
   if (connected.statusCode !== 200) { console.error(connected.statusCode); process.exit(1); }
   https.get('https://api.acme.test/a', {
-    headers: { 'X-Api-Key': process.env.KEY }, agent: false,
+    headers: { 'X-Api-Key': process.env.KEY },
     createConnection: () => tls.connect({ socket, servername: 'api.acme.test' }),
   }, (answer) => {
     answer.on('data', (piece) => process.stdout.write(piece));
