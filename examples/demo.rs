@@ -25,7 +25,10 @@ use keyward::base::secret::Secret;
 use keyward::config::Config;
 use keyward::directory::{ManagedBy, NewAgent};
 use keyward::vault::NewConnection;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use tempfile::TempDir;
@@ -393,7 +396,10 @@ fn certificates() -> Result<(Arc<ServerConfig>, String)> {
     root.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let root = CertifiedIssuer::self_signed(root, KeyPair::generate()?)?;
     let key = KeyPair::generate()?;
-    let leaf = CertificateParams::new(vec!["*.demo.test".to_owned()])?.signed_by(&key, &root)?;
+    let mut leaf = CertificateParams::new(vec!["*.demo.test".to_owned()])?;
+    // Not the root's name, or OpenSSL takes the leaf for self-signed.
+    leaf.distinguished_name = DistinguishedName::new();
+    let leaf = leaf.signed_by(&key, &root)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use services::Opened;
 pub use services::Services;
 
 use crate::admin::{self, Admin, AdminSocket, OwnNames};
@@ -36,7 +37,8 @@ pub struct Running {
     writer: Writer,
 }
 
-/// The listeners, bound before anything is served, so that a port in use is told at once.
+/// The listeners. Bound after the store is open, so that a second gateway on the same data is told
+/// that, and before anything is served.
 struct Bound {
     proxy: Vec<Listener>,
     admin: TcpListener,
@@ -49,10 +51,11 @@ struct Bound {
 /// When a listener cannot be bound, a service cannot be opened, or the configuration contradicts
 /// what is stored. Nothing is served then.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
+    let opened = Opened::open(&config).await?;
     let bound = bind(&config).await?;
     let proxy_addrs: Vec<SocketAddr> = bound.proxy.iter().filter_map(Listener::addr).collect();
     let own = proxy_addrs.iter().copied().chain([bound.admin_addr]).collect();
-    let services = Services::open_for_serving(&config, own).await?;
+    let services = opened.for_serving(&config, own).await?;
     let socket = AdminSocket::bind(&config.data_dir).await?;
     let (drain, draining) = watch::channel(false);
     let (audit, writer) = open_audit(&config)?;

@@ -72,21 +72,6 @@ impl Services {
         opened.finish(config, Vec::new(), rulebook.map_err(all)?)
     }
 
-    /// Opens them for a gateway with listeners on `own`, after bringing the store in line with
-    /// what the configuration declares.
-    ///
-    /// # Errors
-    /// As [`Services::open`]; also when a declared thing or a rule cannot be put in force.
-    pub async fn open_for_serving(
-        config: &Config,
-        own: Vec<SocketAddr>,
-    ) -> anyhow::Result<Arc<Self>> {
-        let opened = Opened::open(config).await?;
-        declared::reconcile(config, &opened.vault).await?;
-        let rulebook = opened.rulebook(config, config.rules.clone()).map_err(all)?;
-        opened.finish(config, own, rulebook)
-    }
-
     /// The services, as the control plane takes them.
     pub fn deps(&self) -> Deps {
         Deps {
@@ -103,8 +88,8 @@ impl Services {
     }
 }
 
-/// What needs no rules.
-struct Opened {
+/// What needs no rules and no listeners.
+pub(super) struct Opened {
     directory: Arc<Directory>,
     vault: Arc<Vault>,
     catalogue: Arc<Catalogue>,
@@ -113,7 +98,8 @@ struct Opened {
 }
 
 impl Opened {
-    async fn open(config: &Config) -> anyhow::Result<Self> {
+    /// Opens data directory, key, store and CA.
+    pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
         private_dir(&config.data_dir)?;
         let clock = Clock::System;
         let keyring = Arc::new(master_key(config)?);
@@ -131,6 +117,18 @@ impl Opened {
         }
         let authority = Authority::load_or_create(&config.ca.cert, &config.ca.key, &clock)?;
         Ok(Self { directory, vault, catalogue, authority: Arc::new(authority), clock })
+    }
+
+    /// The services of a gateway with listeners on `own`, after the store was brought in line with
+    /// what the configuration declares.
+    pub(super) async fn for_serving(
+        self,
+        config: &Config,
+        own: Vec<SocketAddr>,
+    ) -> anyhow::Result<Arc<Services>> {
+        declared::reconcile(config, &self.vault).await?;
+        let rulebook = self.rulebook(config, config.rules.clone()).map_err(all)?;
+        self.finish(config, own, rulebook)
     }
 
     fn rulebook(

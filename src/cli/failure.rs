@@ -9,6 +9,8 @@ use http::StatusCode;
 
 use crate::admin::wire::ErrorView;
 use crate::config::ConfigError;
+use crate::directory::DirectoryError;
+use crate::store::StoreError;
 
 /// Exit codes of the interface. 0 is success, 2 (usage) is clap's as well.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -88,7 +90,13 @@ impl From<anyhow::Error> for Failure {
         // A failure that went through `anyhow` keeps its exit code and hint.
         match error.downcast() {
             Ok(failure) => failure,
-            Err(error) => Self::new(Exit::Failed, causes(error.as_ref())),
+            Err(error) => {
+                let failure = Self::new(Exit::Failed, causes(error.as_ref()));
+                match error.chain().find_map(remedy) {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
+                }
+            }
         }
     }
 }
@@ -112,6 +120,12 @@ impl fmt::Display for Failure {
             None => Ok(()),
         }
     }
+}
+
+/// What to do about an error of the services below.
+fn remedy(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let of_store = error.downcast_ref::<StoreError>().and_then(StoreError::hint);
+    of_store.or_else(|| error.downcast_ref::<DirectoryError>().and_then(DirectoryError::hint))
 }
 
 /// Whether a message only says what its field is or must be.

@@ -119,6 +119,6 @@ fn connection(org: &OrgId, name: &str, now: Timestamp) -> ConnectionRecord {
 }
 
 fn placeholders(text: &str) -> BTreeMap<String, Placeholder> {
-    let placeholder = serde_json::from_value(text.into()).unwrap();
+    let placeholder = Placeholder::issue(text, None);
     BTreeMap::from([("token".to_owned(), placeholder)])
 }

@@ -87,15 +87,8 @@ fn is_alias(name: &HeaderName, of: &HeaderName) -> bool {
 
 /// Removes every instance and `_`-alias of the cleared fields, and the cleared cookies.
 pub fn cleared(fields: &mut HeaderMap, clears: &Clears) {
-    for name in &clears.headers {
-        fields.remove(name);
-    }
-    let aliases: Vec<HeaderName> = fields
-        .keys()
-        .filter(|name| name.as_str().contains('_'))
-        .filter(|name| clears.headers.iter().any(|cleared| is_alias(name, cleared)))
-        .cloned()
-        .collect();
+    let is_cleared = |name: &HeaderName| clears.headers.iter().any(|gone| is_alias(name, gone));
+    let aliases: Vec<HeaderName> = fields.keys().filter(|n| is_cleared(n)).cloned().collect();
     for name in aliases {
         fields.remove(name);
     }
@@ -117,12 +110,17 @@ pub fn retain_cookies(fields: &mut HeaderMap, keep: impl Fn(&str, &str) -> bool)
         let kept: Vec<&str> = text
             .split(';')
             .map(str::trim)
-            .filter(|pair| !pair.is_empty() && keep(pair.split('=').next().unwrap_or(pair), pair))
+            .filter(|pair| !pair.is_empty() && keep(cookie_name(pair), pair))
             .collect();
         if let (false, Ok(value)) = (kept.is_empty(), HeaderValue::try_from(kept.join("; "))) {
             fields.append(header::COOKIE, value);
         }
     }
+}
+
+/// Servers trim blanks round the name too (RFC 6265 §5.2), whatever its grammar says.
+fn cookie_name(pair: &str) -> &str {
+    pair.split('=').next().unwrap_or(pair).trim()
 }
 
 /// The cores of all placeholders in fields and URL. Bodies never select.
@@ -181,8 +179,12 @@ pub fn placeholder_fields(fields: &mut HeaderMap) {
 /// nothing changes, so that the bytes on the wire stay as they were sent.
 pub fn query(raw: &str, names: &[Box<str>]) -> Option<String> {
     let dropped = |pair: &str| {
-        let (name, _) = pair.split_once('=').unwrap_or((pair, ""));
-        names.iter().any(|gone| decoded(name) == **gone) || holds_mark(pair)
+        // To some servers `;` parts parameters as well (HTML 4.01, appendix B.2.2), and some take
+        // names in any case: whatever could be read as the credential's parameter goes, whole.
+        let mut parts = pair.split(';').map(|part| part.split('=').next().unwrap_or(part));
+        let is_gone =
+            |name: &str| names.iter().any(|gone| decoded(name).eq_ignore_ascii_case(gone));
+        parts.any(is_gone) || holds_mark(pair)
     };
     if !raw.split('&').any(dropped) {
         return None;
@@ -267,6 +269,34 @@ mod tests {
         let headers = vec![HeaderName::from_static("x-api-key")];
         cleared(&mut head, &Clears { headers, ..Clears::default() });
         assert_eq!(names(&head), ["x-api-key2"]);
+    }
+
+    #[test]
+    fn a_cleared_field_with_underscores_goes_in_its_other_spellings_too() {
+        let mut head = fields(&[("x-api-key", "one"), ("x_api-key", "two"), ("x_api_key", "3")]);
+        let headers = vec![HeaderName::from_static("x_api_key")];
+        cleared(&mut head, &Clears { headers, ..Clears::default() });
+        assert!(head.is_empty(), "{head:?}");
+    }
+
+    #[test]
+    fn blanks_round_its_name_do_not_keep_a_cookie() {
+        let mut head = fields(&[("cookie", "sid =x;\tsid\t=y; b=2; sid")]);
+        cleared(&mut head, &Clears { cookies: vec!["sid".into()], ..Clears::default() });
+        assert_eq!(head["cookie"], "b=2");
+    }
+
+    #[test]
+    fn a_parameter_that_some_server_would_read_as_the_credential_s_goes() {
+        let names = ["api_key".into()];
+        for odd in ["API_KEY=1", "x;api_key=1", "x=1;%61pi_key=1", "api_key", "x=;API%5fKEY=1"] {
+            assert_eq!(
+                query(&format!("{odd}&b=2;c=3"), &names).as_deref(),
+                Some("b=2;c=3"),
+                "{odd}"
+            );
+        }
+        assert_eq!(query("my_api_key=1&api_key2=2&b=api_key", &names), None);
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub enum WriteError {
     /// A value with bytes that a field cannot hold (SECURITY ST6).
     #[error("the credential holds a byte that cannot be sent in a field")]
     Unsendable,
+    /// None of the credential's places is for this host and path (SECURITY ST9).
+    #[error("this connection's credential has no place in a request to this path")]
+    NoPlace,
     /// A placeholder in a path segment that is not the credential's.
     #[error("a placeholder stands in the path, where this connection's credential does not go")]
     PlaceholderInPath,
@@ -45,7 +48,7 @@ pub fn credential(head: &mut Head<'_>, writes: &[Write]) -> Result<(), WriteErro
             }
             At::Query(name) => append_query(&mut head.query, name, value),
             At::Cookie(name) => append_cookie(head.fields, name, value)?,
-            At::Path => head.path = replace_prefix(&head.path, value),
+            At::Path => head.path = replace_prefix(&head.path, sound_path(value)?),
         }
     }
     match strip::holds_mark(&head.path) {
@@ -82,6 +85,14 @@ fn append_cookie(fields: &mut HeaderMap, name: &str, value: &str) -> Result<(), 
     pairs.push(format!("{name}={value}"));
     fields.insert(header::COOKIE, sensitive(&pairs.join("; "))?);
     Ok(())
+}
+
+/// A value that would end the path where it stands is refused, not cut (SECURITY ST6).
+fn sound_path(value: &str) -> Result<&str, WriteError> {
+    match value.contains(['?', '#', ' ', '\\', '"', '<', '>', '^', '`', '{', '|', '}']) {
+        true => Err(WriteError::Unsendable),
+        false => Ok(value),
+    }
 }
 
 /// Puts `prefix` (such as `/bot123:abc/`) before the path. Leading segments of the path that are
@@ -127,6 +138,15 @@ mod tests {
             assert_eq!(result, Err(WriteError::Unsendable), "{bad:?}");
         }
         assert!(fields.is_empty());
+    }
+
+    #[test]
+    fn a_value_that_would_end_the_path_is_refused_not_cut() {
+        let mut fields = HeaderMap::new();
+        for bad in ["/bota?b/", "/bota#b/", "/bota b/", "/bota\\b/"] {
+            let result = credential(&mut head(&mut fields, "/x", None), &write(At::Path, bad));
+            assert_eq!(result, Err(WriteError::Unsendable), "{bad:?}");
+        }
     }
 
     #[test]

@@ -22,7 +22,8 @@ pub enum Outcome {
     Ended,
 }
 
-/// One exchange. `seq` and `prev` are given by the writer.
+/// One exchange. `seq` and `prev` are given by the writer. What is not known is `null`, so that every
+/// record has every field.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Event {
     /// [`VERSION`].
@@ -36,37 +37,26 @@ pub struct Event {
     /// Its id, also in error bodies and logs.
     pub exchange: String,
     /// The agent's org.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub org: Option<String>,
     /// The agent's name; absent when nobody authenticated.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
     /// The id of the agent's token.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
     /// The rule that decided.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
     /// The connection whose credential was injected, by name.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub connection: Option<String>,
     /// The credential's generation.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
     /// `https://host:port`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// The method.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
     /// The path as the agent sent it, without query.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// The status that the agent saw, when one was sent.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// Keyward's code, when it answered itself or cut the answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
     /// Body bytes from the agent.
     pub bytes_in: u64,

@@ -16,7 +16,7 @@ use super::drive::{self, Whose};
 use super::error::Refusal;
 use super::pulse::Pulse;
 use super::record::Record;
-use super::session::{Accepted, Entry, Held, Session};
+use super::session::{Accepted, Entry, Session};
 use super::stream::Agents;
 use super::{Core, exchange, intercept, respond, tunnel};
 use crate::base::agent::Agent;
@@ -33,7 +33,8 @@ enum Opening {
 /// Serves one accepted stream until it ends.
 pub async fn serve(core: Arc<Core>, stream: Agents, accepted: Accepted) {
     let accepted = Arc::new(accepted);
-    let whose = Whose { pulse: &accepted.pulse.clone(), session: None };
+    let owner = accepted.clone();
+    let whose = Whose { pulse: &owner.pulse, standing: &owner.standing, session: None };
     let service = |request: Request<Incoming>| {
         let (core, accepted) = (core.clone(), accepted.clone());
         async move {
@@ -69,12 +70,14 @@ async fn absolute(
         ))
         .await;
     }
-    let agent = match authenticate(&core.gateway, accepted.peer, request.headers()) {
+    let admitted = authenticate(&core.gateway, accepted.peer, request.headers())
+        .and_then(|agent| accepted.standing.admit(&core.gateway, &agent).map(|()| agent));
+    let agent = match admitted {
         Ok(agent) => agent,
         Err(refusal) => return refuse(refusal).await,
     };
-    let held = Held { accepted: accepted.clone(), seat: None };
-    let session = Session::new(agent, Entry::Absolute, accepted.pulse.clone(), held);
+    let (pulse, accepted) = (accepted.pulse.clone(), accepted.clone());
+    let session = Session::new(agent, Entry::Absolute, pulse, accepted);
     exchange::answer(core, &session, request).await
 }
 
@@ -95,10 +98,11 @@ async fn connect(
     record.at(target.as_ref().ok());
     let named = target.as_ref().ok().cloned();
     match open(core, accepted, (&request, target), &mut record).await {
-        Ok((agent, held, opening)) => {
+        Ok((agent, opening)) => {
             let upgrade = hyper::upgrade::on(&mut request);
             record.opened();
-            tokio::spawn(tunnelled(core.clone(), upgrade, (agent, held), (opening, record)));
+            let whose = (agent, accepted.clone());
+            tokio::spawn(tunnelled(core.clone(), upgrade, whose, (opening, record)));
             Response::new(AnswerBody::elsewhere())
         }
         Err(refusal) => respond::connect_refusal(&refusal, named.as_ref(), record),
@@ -110,12 +114,13 @@ async fn open(
     accepted: &Arc<Accepted>,
     (request, target): (&Request<Incoming>, Result<Target, Refusal>),
     record: &mut Record,
-) -> Result<(Agent, Held, Opening), Refusal> {
+) -> Result<(Agent, Opening), Refusal> {
     let gateway = &core.gateway;
     let agent = authenticate(gateway, accepted.peer, request.headers())?;
     record.asked_by(&agent);
     let target = target?;
     without_body(request)?;
+    accepted.standing.admit(gateway, &agent)?;
     let opening = match gateway.rulebook.current().route(&agent, &target) {
         Route::Deny(reason) => return Err(Refusal::Policy(reason)),
         Route::Intercept(permit) => Opening::Intercept(permit),
@@ -126,8 +131,7 @@ async fn open(
             Opening::Tunnel(permit, dialled)
         }
     };
-    let seat = gateway.census.admit(&agent.id).ok_or(Refusal::Overloaded)?;
-    Ok((agent, Held { accepted: accepted.clone(), seat: Some(seat) }, opening))
+    Ok((agent, opening))
 }
 
 /// The authority; without a port it means 443 (RFC 9110 §9.3.6 demands one, gRPC leaves it out).
@@ -153,7 +157,7 @@ fn without_body(request: &Request<Incoming>) -> Result<(), Refusal> {
 async fn tunnelled(
     core: Arc<Core>,
     upgrade: OnUpgrade,
-    (agent, held): (Agent, Held),
+    (agent, accepted): (Agent, Arc<Accepted>),
     (opening, mut record): (Opening, Record),
 ) {
     let Ok(upgraded) = upgrade.await else { return };
@@ -166,11 +170,11 @@ async fn tunnelled(
         Opening::Intercept(permit) => {
             // Each request inside is an exchange of its own; the CONNECT is none.
             record.discard();
-            intercept::intercept(core, stream, permit, (agent, held)).await;
+            intercept::intercept(core, stream, permit, (agent, accepted)).await;
         }
         Opening::Tunnel(permit, dialled) => {
             let entry = Entry::Tunnel { target: permit.target().clone(), sni_agrees: true };
-            let session = Session::new(agent, entry, pulse, held);
+            let session = Session::new(agent, entry, pulse, accepted);
             let upstream = dialled.stream;
             tunnel::splice(stream, upstream, &mut record, &session, &core.gateway).await;
         }

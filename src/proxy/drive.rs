@@ -24,6 +24,8 @@ use crate::base::host::Target;
 pub struct Whose<'a> {
     /// The stream's pulse.
     pub pulse: &'a super::pulse::Pulse,
+    /// What it rests on.
+    pub standing: &'a super::standing::Standing,
     /// The session of a tunnel.
     pub session: Option<&'a Session>,
 }
@@ -79,13 +81,9 @@ pub async fn draining(drain: &mut watch::Receiver<bool>) {
 }
 
 async fn must_end(core: &Core, whose: Whose<'_>) {
-    let overdue = whose.pulse.overdue(&core.gateway.limits);
-    match whose.session {
-        None => drop(overdue.await),
-        Some(session) => tokio::select! {
-            _ = overdue => {}
-            () = session.revoked(&core.gateway) => {}
-        },
+    tokio::select! {
+        _ = whose.pulse.overdue(&core.gateway.limits) => {}
+        () = whose.standing.lost(&core.gateway) => {}
     }
 }
 

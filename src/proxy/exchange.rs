@@ -27,6 +27,7 @@ async fn run(
     record.parsed(&inbound);
     let permit = gw.rulebook.current().decide(&session.agent, &inbound.asked())?;
     record.permitted(&permit);
+    session.standing().uses(gw, permit.wanted().map(|wanted| &wanted.connection));
     let credential = gw.vault.credential(&session.agent, permit.wanted()).await?;
     record.injected(credential.as_deref());
     let outbound = Outbound::prepare(inbound, permit, credential.as_deref())?;

@@ -17,7 +17,7 @@ use crate::base::limits::Limits;
 use crate::base::pattern::DecodedPath;
 use crate::inject::placeholder::Core;
 use crate::inject::strip;
-use crate::policy::Asked;
+use crate::policy::{Asked, Reason};
 
 /// The request field by which an agent names the connection it wants. Always stripped.
 static KEYWARD_CONNECTION: HeaderName = HeaderName::from_static("keyward-connection");
@@ -47,6 +47,10 @@ impl Inbound {
         session: &Arc<Session>,
         limits: &Limits,
     ) -> Result<Self, Refusal> {
+        if request.method() == Method::CONNECT {
+            // SECURITY DI14: no tunnel inside a tunnel; its target is no path that could be parsed.
+            return Err(Reason::Method.into());
+        }
         within_limits(&request, limits)?;
         framing(request.headers())?;
         let target = target(&request, session)?;

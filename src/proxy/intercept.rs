@@ -1,5 +1,6 @@
 //! TLS with a leaf of ours inside a CONNECT, then the requests of the tunnel, each an exchange.
 
+use std::io;
 use std::sync::Arc;
 
 use hyper::Method;
@@ -8,7 +9,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::drive::{self, Whose};
 use super::record::Record;
-use super::session::{Entry, Held, Session};
+use super::session::{Accepted, Entry, Session};
 use super::stream::Agents;
 use super::{Core, exchange};
 use crate::base::agent::Agent;
@@ -21,18 +22,18 @@ pub async fn intercept(
     core: Arc<Core>,
     stream: Agents,
     permit: InterceptPermit,
-    (agent, held): (Agent, Held),
+    (agent, accepted): (Agent, Arc<Accepted>),
 ) {
     let pulse = stream.pulse().clone();
-    let tls = match handshake(&core, stream, &permit).await {
+    let tls = match handshake(&core, stream, &permit, &agent).await {
         Ok(tls) => tls,
         Err(cause) => return failed(&core, &agent, permit.target(), cause).await,
     };
     let target = permit.target().clone();
     let sni_agrees = sni_agrees(tls.get_ref().1.server_name(), &target);
     let entry = Entry::Tunnel { target, sni_agrees };
-    let session = Session::new(agent, entry, pulse.clone(), held);
-    let whose = Whose { pulse: &pulse, session: Some(&session) };
+    let session = Session::new(agent, entry, pulse.clone(), accepted);
+    let whose = Whose { pulse: &pulse, standing: session.standing(), session: Some(&session) };
     let service = |request| {
         let (core, session) = (core.clone(), session.clone());
         async move { exchange::answer(&core, &session, request).await }
@@ -45,12 +46,16 @@ async fn handshake(
     core: &Core,
     stream: Agents,
     permit: &InterceptPermit,
+    agent: &Agent,
 ) -> Result<TlsStream<Agents>, String> {
     let gateway = &core.gateway;
-    let _one_of = core.handshakes.acquire().await.map_err(|closed| closed.to_string())?;
-    let config = gateway.leaves.server_config(permit.target().host());
-    let acceptor = TlsAcceptor::from(config.map_err(|error| error.to_string())?);
-    match tokio::time::timeout(gateway.limits.handshake_timeout, acceptor.accept(stream)).await {
+    let handshake = async {
+        let _turn = core.handshakes.take(&agent.id).await;
+        let config = gateway.leaves.server_config(permit.target().host());
+        let acceptor = TlsAcceptor::from(config.map_err(io::Error::other)?);
+        acceptor.accept(stream).await
+    };
+    match tokio::time::timeout(gateway.limits.handshake_timeout, handshake).await {
         Ok(Ok(tls)) => Ok(tls),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("it took too long".to_owned()),

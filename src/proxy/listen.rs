@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -14,7 +15,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::drive::draining;
 use super::pulse::Pulse;
-use super::session::Accepted;
+use super::session::{Accepted, Counted};
+use super::standing::Standing;
 use super::stream::{Agents, Socket};
 use super::{Core, Gateway, connect};
 
@@ -54,9 +56,6 @@ struct Handle {
     thread: JoinHandle<()>,
 }
 
-/// Counts a stream of a core while it is open.
-struct Open(Arc<AtomicUsize>);
-
 impl Listener {
     /// Binds TCP.
     ///
@@ -66,18 +65,21 @@ impl Listener {
         Ok(Self::Tcp(TcpListener::bind(addr).await?))
     }
 
-    /// Binds a Unix socket. A file that nobody listens on is replaced.
+    /// Binds a Unix socket. A socket that nobody listens on is replaced; any other file stays.
     ///
     /// # Errors
-    /// When somebody listens on it, or it cannot be made.
+    /// When somebody listens on it, something else stands there, or it cannot be made.
     pub async fn unix(path: PathBuf) -> io::Result<Self> {
         if UnixStream::connect(&path).await.is_ok() {
             return Err(io::ErrorKind::AddrInUse.into());
         }
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => Ok(Self::Unix(UnixListener::bind(&path)?, path)),
+        match std::fs::symlink_metadata(&path) {
+            Ok(found) if found.file_type().is_socket() => std::fs::remove_file(&path)?,
+            Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
+        Ok(Self::Unix(UnixListener::bind(&path)?, path))
     }
 
     /// The bound TCP address.
@@ -123,11 +125,10 @@ impl Cores {
             .map(|index| {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 let (sockets, handed) = unbounded_channel();
-                let (open, shared) = (Arc::new(AtomicUsize::new(0)), gateway.clone());
-                let count = open.clone();
+                let (open, shared) = (Arc::default(), gateway.clone());
                 let thread = std::thread::Builder::new()
                     .name(format!("keyward-core-{index}"))
-                    .spawn(move || runtime.block_on(run(shared, handed, count)))?;
+                    .spawn(move || runtime.block_on(run(shared, handed)))?;
                 Ok(Handle { sockets, open, thread })
             })
             .collect::<io::Result<_>>()?;
@@ -157,11 +158,11 @@ impl Cores {
         let Ok(permit) = self.gateway.streams.clone().try_acquire_owned() else {
             return turn_away(socket);
         };
-        let pulse = Arc::new(Pulse::awaiting_head());
-        let accepted = Accepted { peer, pulse, permit };
         let least = self.cores.iter().min_by_key(|core| core.open.load(Relaxed));
         let core = least.expect("there is at least one core: see `start`");
-        core.open.fetch_add(1, Relaxed);
+        let pulse = Arc::new(Pulse::awaiting_head());
+        let (standing, counted) = (Standing::default(), Counted::new(&core.open));
+        let accepted = Accepted { peer, pulse, standing, permit, counted };
         if core.sockets.send((socket, accepted)).is_err() {
             tracing::error!("a core has stopped");
         }
@@ -188,14 +189,9 @@ impl Cores {
 
 /// One core's life: dress each socket, serve it in a task. Ends when no more can come; what still
 /// runs then is dropped with the runtime.
-async fn run(
-    gateway: Arc<Gateway>,
-    mut sockets: UnboundedReceiver<(Handed, Accepted)>,
-    open: Arc<AtomicUsize>,
-) {
+async fn run(gateway: Arc<Gateway>, mut sockets: UnboundedReceiver<(Handed, Accepted)>) {
     let core = Core::new(gateway);
     while let Some((handed, accepted)) = sockets.recv().await {
-        let counted = Open(open.clone());
         let socket = match handed {
             Handed::Tcp(tcp) => TcpStream::from_std(tcp).map(Socket::Tcp),
             Handed::Unix(unix) => UnixStream::from_std(unix).map(Socket::Unix),
@@ -203,11 +199,7 @@ async fn run(
         match socket {
             Ok(socket) => {
                 let stream = Agents::new(socket, accepted.pulse.clone());
-                let core = core.clone();
-                tokio::spawn(async move {
-                    let _counted = counted;
-                    connect::serve(core, stream, accepted).await;
-                });
+                tokio::spawn(connect::serve(core.clone(), stream, accepted));
             }
             Err(error) => tracing::warn!(%error, "a stream was lost on its way to a core"),
         }
@@ -230,8 +222,24 @@ fn turn_away(socket: Handed) {
     tracing::warn!(told = written.is_ok(), "turned a stream away: too many are open");
 }
 
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_not_replaced_by_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.txt");
+        std::fs::write(&path, "mine").unwrap();
+        assert!(Listener::unix(path.clone()).await.is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_listens_on_is_replaced() {
+        let path = tempfile::tempdir().unwrap().keep().join("proxy.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(Listener::unix(path.clone()).await.is_ok());
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 }

@@ -19,8 +19,10 @@ mod pulse;
 mod record;
 mod respond;
 mod session;
+mod standing;
 mod stream;
 mod tunnel;
+mod turns;
 mod upgrade;
 mod upstream;
 
@@ -43,6 +45,7 @@ use crate::vault::Vault;
 use authenticate::Guesses;
 use pool::Pool;
 use session::Census;
+use turns::Turns;
 
 /// What the data path stands on, shared by all cores.
 pub struct Parts {
@@ -82,7 +85,7 @@ pub struct Gateway {
 pub struct Core {
     gateway: Arc<Gateway>,
     pool: Pool,
-    handshakes: Semaphore,
+    handshakes: Turns,
 }
 
 impl Gateway {
@@ -107,7 +110,7 @@ impl Core {
     /// A core of `gateway`. Call inside the runtime that will serve it.
     pub fn new(gateway: Arc<Gateway>) -> Arc<Self> {
         let pool = Pool::new(&gateway.limits);
-        let handshakes = Semaphore::new(gateway.limits.handshakes_max);
+        let handshakes = Turns::new(gateway.limits.handshakes_max);
         Arc::new(Self { gateway, pool, handshakes })
     }
 }

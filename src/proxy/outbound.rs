@@ -17,7 +17,7 @@ use super::session::Session;
 use crate::base::host::{Scheme, Target};
 use crate::inject::credential::{Credential, Write};
 use crate::inject::strip;
-use crate::inject::write::{self, Head};
+use crate::inject::write::{self, Head, WriteError};
 use crate::policy::Permit;
 
 /// The only thing that `upstream` sends. Made from a permit and, where that wants one, a credential.
@@ -108,7 +108,7 @@ fn prepare_head(
     strip::placeholder_fields(fields);
     // 3. The credential.
     let mut head = Head { fields, path, query };
-    write::credential(&mut head, writes(credential, target, &decoded))?;
+    write::credential(&mut head, writes(credential, target, &decoded)?)?;
     let uri = origin_form(&head.path, head.query.as_deref())?;
     // 4. Authority.
     let host = HeaderValue::try_from(target.authority())
@@ -128,10 +128,10 @@ fn writes<'a>(
     credential: Option<&'a Credential>,
     target: &Target,
     path: &crate::base::pattern::DecodedPath,
-) -> &'a [Write] {
-    credential
-        .and_then(|credential| credential.writes.iter().find(|s| s.matches(target, path)))
-        .map_or(&[], |scoped| &scoped.what)
+) -> Result<&'a [Write], WriteError> {
+    let Some(credential) = credential else { return Ok(&[]) };
+    let scoped = credential.writes.iter().find(|scoped| scoped.matches(target, path));
+    scoped.map(|scoped| &*scoped.what).ok_or(WriteError::NoPlace)
 }
 
 fn path_of(uri: &Uri) -> String {

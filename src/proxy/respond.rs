@@ -13,6 +13,7 @@ use super::body::AnswerBody;
 use super::error::Refusal;
 use super::record::Record;
 use crate::base::host::Target;
+use crate::inject::write::WriteError;
 use crate::net::client::HandshakeError;
 use crate::net::dial::DialError;
 use crate::vault::VaultError;
@@ -78,6 +79,10 @@ fn dressed(face: &Face, body: AnswerBody) -> Response<AnswerBody> {
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     fields.insert(KEYWARD_ERROR.clone(), HeaderValue::from_static(face.code));
     fields.insert(PROXY_STATUS.clone(), proxy_status(face));
+    if matches!(face.status, 400 | 414 | 417 | 431 | 501) {
+        // SECURITY PS8: what follows a request that has no sound reading is no request.
+        fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if face.status == 407 {
         let challenge = HeaderValue::from_static("Basic realm=\"keyward\", charset=\"UTF-8\"");
         fields.insert(header::PROXY_AUTHENTICATE, challenge);
@@ -204,8 +209,8 @@ fn status_and_code(refusal: &Refusal) -> (u16, &'static str) {
     match refusal {
         Refusal::Unauthenticated => (407, "agent_unauthenticated"),
         Refusal::Guessing { .. } => (429, "agent_unauthenticated"),
-        Refusal::BadRequest(_) | Refusal::BadPath(_) => (400, "bad_request"),
-        Refusal::BadTarget(_) => (400, "bad_target"),
+        Refusal::BadRequest(_) => (400, "bad_request"),
+        Refusal::BadTarget(_) | Refusal::BadPath(_) => (400, "bad_target"),
         Refusal::HeadersTooLarge { .. } => (431, "headers_too_large"),
         Refusal::TargetTooLong { .. } => (414, "target_too_long"),
         Refusal::Expectation => (417, "expectation_failed"),
@@ -215,7 +220,7 @@ fn status_and_code(refusal: &Refusal) -> (u16, &'static str) {
         Refusal::Vault(VaultError::ConnectionMissing) => (424, "connection_missing"),
         Refusal::Vault(VaultError::Store(_)) => (500, "internal"),
         Refusal::Vault(_) => (424, "connection_broken"),
-        Refusal::Write(crate::inject::write::WriteError::PlaceholderInPath) => (400, "bad_request"),
+        Refusal::Write(WriteError::PlaceholderInPath | WriteError::NoPlace) => (400, "bad_request"),
         Refusal::Write(_) => (424, "connection_broken"),
         Refusal::Plaintext => (403, "plaintext_refused"),
         Refusal::Dial(DialError::Refused { .. }) => (403, "address_refused"),

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
@@ -16,6 +16,7 @@ use crate::base::id::AgentId;
 use super::Gateway;
 use super::error::Refusal;
 use super::pulse::Pulse;
+use super::standing::Standing;
 
 /// Who speaks on a stream and about what. Every request of the stream is decided anew.
 #[derive(Debug)]
@@ -28,18 +29,9 @@ pub struct Session {
     pub number: u64,
     /// The stream's pulse.
     pub pulse: Arc<Pulse>,
-    /// Its places among the open streams, given back when the last user of the session ends.
-    _held: Held,
-}
-
-/// The places that a stream holds.
-#[derive(Debug)]
-#[expect(dead_code, reason = "held for what dropping them gives back")]
-pub struct Held {
-    /// The accepted stream that it came on, and its place among all.
-    pub accepted: Arc<Accepted>,
-    /// Its place among the agent's; absolute-form requests have none of their own.
-    pub seat: Option<Seat>,
+    /// The stream that it came on, with its places among the open ones: given back when the last
+    /// user of the session ends.
+    accepted: Arc<Accepted>,
 }
 
 /// How the target of a request becomes known.
@@ -63,10 +55,19 @@ pub struct Accepted {
     pub peer: Option<IpAddr>,
     /// Its pulse.
     pub pulse: Arc<Pulse>,
+    /// What it rests on once somebody has authenticated.
+    pub standing: Standing,
     /// Its share of `streams_max`.
     #[expect(dead_code, reason = "held for what dropping it gives back")]
     pub permit: OwnedSemaphorePermit,
+    /// Its place among the streams of its core.
+    #[expect(dead_code, reason = "held for what dropping it gives back")]
+    pub counted: Counted,
 }
+
+/// Counts a stream of a core while it is open, tunnels included.
+#[derive(Debug)]
+pub struct Counted(Arc<AtomicUsize>);
 
 /// Counts the open streams of each agent.
 #[derive(Debug)]
@@ -84,10 +85,15 @@ pub struct Seat {
 
 impl Session {
     /// A session with a number of its own.
-    pub fn new(agent: Agent, entry: Entry, pulse: Arc<Pulse>, held: Held) -> Arc<Self> {
+    pub fn new(
+        agent: Agent,
+        entry: Entry,
+        pulse: Arc<Pulse>,
+        accepted: Arc<Accepted>,
+    ) -> Arc<Self> {
         static NUMBERS: AtomicU64 = AtomicU64::new(1);
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Self { agent, entry, number, pulse, _held: held })
+        Arc::new(Self { agent, entry, number, pulse, accepted })
     }
 
     /// Asked anew by every request: a tunnel may be older than a change of the agent's tokens.
@@ -95,21 +101,13 @@ impl Session {
     /// # Errors
     /// When the token that opened the stream was revoked or has expired.
     pub fn still_holds(&self, gateway: &Gateway) -> Result<(), Refusal> {
-        self.holds(gateway).then_some(()).ok_or(Refusal::Unauthenticated)
+        let holds = gateway.directory.view().still_holds(&self.agent, gateway.clock.now());
+        holds.then_some(()).ok_or(Refusal::Unauthenticated)
     }
 
-    fn holds(&self, gateway: &Gateway) -> bool {
-        gateway.directory.view().still_holds(&self.agent, gateway.clock.now())
-    }
-
-    /// Resolves when the agent's token was revoked, or the agent removed.
-    pub async fn revoked(&self, gateway: &Gateway) {
-        let mut changes = gateway.directory.changes();
-        while self.holds(gateway) {
-            if changes.changed().await.is_err() {
-                return std::future::pending().await;
-            }
-        }
+    /// What its stream rests on.
+    pub fn standing(&self) -> &Standing {
+        &self.accepted.standing
     }
 }
 
@@ -120,6 +118,20 @@ impl Entry {
             Self::Absolute => None,
             Self::Tunnel { target, .. } => Some(target),
         }
+    }
+}
+
+impl Counted {
+    /// Counts one more until this is dropped.
+    pub fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -24,7 +24,7 @@ struct Counted<'a, IO> {
 }
 
 /// Copies until both directions have ended, one breaks, nothing moves for `tunnel_idle_timeout`, or
-/// the agent's token is revoked.
+/// what the session rests on is lost.
 pub async fn splice<A, U>(
     agents: A,
     upstream: U,
@@ -53,7 +53,7 @@ pub async fn splice<A, U>(
             Err(_) => Outcome::ClientAborted,
         },
         () = silence(&counts, idle) => Outcome::Ended,
-        () = session.revoked(gateway) => Outcome::Ended,
+        () = session.standing().lost(gateway) => Outcome::Ended,
     };
     record.sent(bytes_out.load(Relaxed));
     record.ended(outcome);

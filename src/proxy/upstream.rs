@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -42,16 +42,37 @@ pub async fn send(core: &Arc<Core>, outbound: Outbound) -> Result<Sent, Refusal>
     let uploads = [&*uploaded];
     let (mut lease, response) = tokio::select! {
         biased;
-        result = with_stream(core, request, (&key, plaintext, repeatable)) => result?,
         () = flood.notified() => return Err(protocol("it sends interim answers without end")),
+        result = with_stream(core, request, (&key, plaintext, repeatable)) => result?,
         () = silence(&uploads, limit) => return Err(Refusal::AnswerTimeout),
     };
     lease.gate = gate;
     lease.reusable = !binds_identity(&response);
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS && upgrade.is_none() {
-        return Err(protocol("it switches protocols unasked"));
-    }
+    check_head(&response, upgrade.is_some())?;
     Ok(Sent::new(response, lease, upgrade))
+}
+
+/// SECURITY RS7 and RS8, what hyper leaves of them: statuses are 100 to 599, 101 comes only for the
+/// WebSocket that was asked for, and the coding is `chunked` alone.
+fn check_head(response: &Response<Incoming>, upgrading: bool) -> Result<(), Refusal> {
+    let is_websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
+    match response.status().as_u16() {
+        101 if !upgrading => Err(protocol("it switches protocols unasked")),
+        101 if !response.headers().get(header::UPGRADE).is_some_and(is_websocket) => {
+            Err(protocol("it switches to another protocol than was asked for"))
+        }
+        600.. => Err(protocol("its status is none of HTTP")),
+        _ => check_coding(response),
+    }
+}
+
+fn check_coding(response: &Response<Incoming>) -> Result<(), Refusal> {
+    let mut codings = response.headers().get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(protocol("its transfer coding is not `chunked`")),
+    }
 }
 
 fn protocol(what: &'static str) -> Refusal {
@@ -192,9 +213,11 @@ fn watch_interim(
 
 /// NTLM and Negotiate authenticate the stream, not the request (RFC 4559): never shared.
 fn binds_identity(response: &Response<Incoming>) -> bool {
-    let challenges = response.headers().get_all(http::header::WWW_AUTHENTICATE).iter();
-    challenges.filter_map(|value| value.to_str().ok()).any(|value| {
-        let scheme = value.split([' ', ',']).next().unwrap_or_default();
-        scheme.eq_ignore_ascii_case("negotiate") || scheme.eq_ignore_ascii_case("ntlm")
-    })
+    let challenges = response.headers().get_all(header::WWW_AUTHENTICATE).iter();
+    // Several challenges may stand in one field; a quoted word too many only costs a stream.
+    let words =
+        challenges.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split([' ', ',']));
+    words
+        .into_iter()
+        .any(|word| word.eq_ignore_ascii_case("negotiate") || word.eq_ignore_ascii_case("ntlm"))
 }

@@ -25,7 +25,7 @@ use crate::grant::{Grant, MintContext};
 use crate::inject::credential::{Credential, Wanted};
 use crate::inject::placeholder::Placeholder;
 use crate::provider::{AuthMethod, Catalogue, Provider};
-use crate::store::{Expect, Row, Store, StoreError, Table};
+use crate::store::{Expect, Row, Store, StoreError, Table, Version};
 
 /// Rows read at once when the table is swept.
 const PAGE: usize = 500;
@@ -108,8 +108,8 @@ impl Vault {
         let record = self.new_record(new, auth);
         let purpose = Purpose::of(&record);
         let key = record::key(&record.org, &record.id);
-        let sealed =
-            record::seal(&self.keyring, &record.org, &record.id, (&purpose, &grant.encode()))?;
+        let (place, first) = ((&record.org, &record.id), Version::default().next());
+        let sealed = record::seal(&self.keyring, place, first, (&purpose, &grant.encode()))?;
         self.store.put(Table::Grants, &key, &sealed, Expect::Absent).await?;
         match self.directory.add_connection(record).await {
             Ok(record) => Ok(record),
@@ -155,7 +155,8 @@ impl Vault {
         if bool::from(old.as_slice().ct_eq(grant.as_slice())) {
             return Ok(false);
         }
-        let sealed = record::seal(&self.keyring, org, id, (&Purpose::of(&connection), &grant))?;
+        let (purpose, next) = (Purpose::of(&connection), row.version.next());
+        let sealed = record::seal(&self.keyring, (org, id), next, (&purpose, &grant))?;
         let expect = Expect::Version(row.version);
         self.store.put(Table::Grants, &row.key, &sealed, expect).await?;
         self.fresh.forget(id);
@@ -265,7 +266,7 @@ impl Vault {
         row: &Row,
     ) -> Result<zeroize::Zeroizing<Vec<u8>>, VaultError> {
         let purpose = Purpose::of(connection);
-        record::open(&self.keyring, connection, &purpose, &row.value)
+        record::open(&self.keyring, connection, &purpose, row)
             .map_err(|source| VaultError::Sealed { connection: connection.name.clone(), source })
     }
 

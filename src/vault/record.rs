@@ -10,7 +10,7 @@ use crate::base::id::{ConnectionId, OrgId};
 use crate::crypto::envelope::{EnvelopeError, Place};
 use crate::crypto::keyring::Keyring;
 use crate::directory::ConnectionRecord;
-use crate::store::Table;
+use crate::store::{Row, Table, Version};
 
 /// What the grant was given for.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -32,6 +32,9 @@ pub enum RecordError {
     /// It opens but is no grant record.
     #[error("the grant record is malformed")]
     Malformed,
+    /// An older value under a newer version.
+    #[error("the grant record was put back to an older one: restore it from a backup")]
+    RolledBack,
     /// Its purpose is not the connection's.
     #[error("the grant was given for another provider or host than the connection names")]
     Purpose,
@@ -53,7 +56,9 @@ pub fn key(org: &OrgId, connection: &ConnectionId) -> String {
     format!("{org}/{connection}")
 }
 
-/// Seals: `purpose length (u32, big endian) ‖ purpose (JSON) ‖ grant`.
+/// Seals for the row version that will be written:
+/// `row version (u64) ‖ purpose length (u32) ‖ purpose (JSON) ‖ grant`, numbers big endian. An older
+/// value that is put back under the present version is noticed.
 ///
 /// # Errors
 /// When the grant is too long to seal.
@@ -62,13 +67,14 @@ pub fn key(org: &OrgId, connection: &ConnectionId) -> String {
 /// Never: a purpose serialises and is far below 4 GiB.
 pub fn seal(
     keyring: &Keyring,
-    org: &OrgId,
-    connection: &ConnectionId,
+    (org, connection): (&OrgId, &ConnectionId),
+    version: Version,
     (purpose, grant): (&Purpose, &[u8]),
 ) -> Result<Vec<u8>, EnvelopeError> {
     let purpose = serde_json::to_vec(purpose).expect("a purpose serialises");
     let length = u32::try_from(purpose.len()).expect("a purpose is short");
-    let mut plain = Zeroizing::new(Vec::with_capacity(4 + purpose.len() + grant.len()));
+    let mut plain = Zeroizing::new(Vec::with_capacity(8 + 4 + purpose.len() + grant.len()));
+    plain.extend_from_slice(&version.0.to_be_bytes());
     plain.extend_from_slice(&length.to_be_bytes());
     plain.extend_from_slice(&purpose);
     plain.extend_from_slice(grant);
@@ -76,20 +82,24 @@ pub fn seal(
     keyring.seal(&Place { org, table: Table::Grants.name(), key: &key }, &plain)
 }
 
-/// Opens a row and checks that it was sealed for `expected`.
+/// Opens a row and checks that it was sealed for `expected`, and as this version of the row.
 ///
 /// # Errors
-/// When it does not open, is malformed, or was sealed for another purpose.
+/// When it does not open, is malformed, an older one, or was sealed for another purpose.
 pub fn open(
     keyring: &Keyring,
     connection: &ConnectionRecord,
     expected: &Purpose,
-    sealed: &[u8],
+    row: &Row,
 ) -> Result<Zeroizing<Vec<u8>>, RecordError> {
     let key = key(&connection.org, &connection.id);
     let place = Place { org: &connection.org, table: Table::Grants.name(), key: &key };
-    let plain = keyring.open(&place, sealed)?;
-    let (length, rest) = plain.split_first_chunk::<4>().ok_or(RecordError::Malformed)?;
+    let plain = keyring.open(&place, &row.value)?;
+    let (version, rest) = plain.split_first_chunk::<8>().ok_or(RecordError::Malformed)?;
+    if u64::from_be_bytes(*version) != row.version.0 {
+        return Err(RecordError::RolledBack);
+    }
+    let (length, rest) = rest.split_first_chunk::<4>().ok_or(RecordError::Malformed)?;
     let length =
         usize::try_from(u32::from_be_bytes(*length)).map_err(|_| RecordError::Malformed)?;
     let (purpose, grant) = rest.split_at_checked(length).ok_or(RecordError::Malformed)?;
@@ -97,5 +107,67 @@ pub fn open(
     match purpose == *expected {
         true => Ok(Zeroizing::new(grant.to_vec())),
         false => Err(RecordError::Purpose),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::directory::{ConnectionState, ManagedBy};
+
+    fn connection() -> ConnectionRecord {
+        ConnectionRecord {
+            id: ConnectionId::random(),
+            org: OrgId::default_org(),
+            name: "work".into(),
+            provider: "acme".into(),
+            auth: "key".into(),
+            variables: BTreeMap::from([("shop".into(), "mine".into())]),
+            environment: None,
+            state: ConnectionState::Active,
+            managed_by: ManagedBy::Store,
+            created: Timestamp::UNIX_EPOCH,
+            updated: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn sealed(keyring: &Keyring, connection: &ConnectionRecord, version: u64) -> Vec<u8> {
+        let (purpose, place) = (Purpose::of(connection), (&connection.org, &connection.id));
+        seal(keyring, place, Version(version), (&purpose, b"grant")).unwrap()
+    }
+
+    fn opened(
+        keyring: &Keyring,
+        connection: &ConnectionRecord,
+        (value, version): (Vec<u8>, u64),
+    ) -> Result<Vec<u8>, RecordError> {
+        let key = key(&connection.org, &connection.id);
+        let row = Row { key, value, version: Version(version) };
+        open(keyring, connection, &Purpose::of(connection), &row).map(|plain| plain.to_vec())
+    }
+
+    #[test]
+    fn an_older_grant_under_the_present_version_does_not_open() {
+        let (keyring, connection) = (Keyring::ephemeral(), connection());
+        let old = sealed(&keyring, &connection, 1);
+        assert_eq!(opened(&keyring, &connection, (old.clone(), 1)).unwrap(), b"grant");
+        let result = opened(&keyring, &connection, (old, 2));
+        assert!(matches!(result, Err(RecordError::RolledBack)), "{result:?}");
+    }
+
+    #[test]
+    fn a_grant_does_not_open_for_another_host_provider_or_connection() {
+        let (keyring, connection) = (Keyring::ephemeral(), connection());
+        let value = || (sealed(&keyring, &connection, 1), 1);
+        let mut other = connection.clone();
+        other.variables.insert("shop".into(), "thief".into());
+        assert!(matches!(opened(&keyring, &other, value()), Err(RecordError::Purpose)));
+        other = ConnectionRecord { provider: "evil".into(), ..connection.clone() };
+        assert!(matches!(opened(&keyring, &other, value()), Err(RecordError::Purpose)));
+        other = ConnectionRecord { id: ConnectionId::random(), ..connection.clone() };
+        assert!(matches!(opened(&keyring, &other, value()), Err(RecordError::Sealed(_))));
+        assert!(opened(&Keyring::ephemeral(), &connection, value()).is_err(), "another key");
     }
 }

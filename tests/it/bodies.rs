@@ -275,6 +275,7 @@ async fn an_upload_that_its_client_breaks_off_is_not_whole_at_the_origin() {
         let mut wire = lab.tunnel(HOST).await;
         wire.send(request_text(head, HOST)).await;
         wire.send("5\r\nhello\r\n").await;
+        lab.origin.has_read("hello").await;
         wire.abort();
         let request = lab.origin.arrival().await;
         assert!(!request.whole, "{head}: {request:?}");

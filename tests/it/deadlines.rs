@@ -92,6 +92,7 @@ async fn shutting_down_finishes_the_exchange_under_way() {
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("POST /a\r\nContent-Length: 5", HOST)).await;
     wire.send("he").await;
+    lab.origin.has_read("POST /a").await;
     let (records, answer) = tokio::join!(lab.gateway.stop(), async {
         wire.send("llo").await;
         wire.answer("POST").await

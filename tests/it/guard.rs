@@ -63,8 +63,11 @@ async fn addresses_that_are_not_public_are_refused() {
         "[ff02::1]",
         "[2001:db8::1]",
     ] {
-        let name = address.trim_matches(['[', ']']);
-        let code = refusal(&lab, &format!("{address}:443"), name).await;
+        // A mapped address is the IPv4 address, on the leaf too.
+        let literal: std::net::IpAddr =
+            address.trim_matches(['[', ']']).parse().expect("an address");
+        let name = literal.to_canonical().to_string();
+        let code = refusal(&lab, &format!("{address}:443"), &name).await;
         assert_eq!(code, "address_refused", "{address}");
     }
     assert_eq!(lab.origin.streams(), 0);

@@ -167,8 +167,10 @@ async fn a_revoked_token_opens_nothing_more() {
     let org = keyward::base::id::OrgId::default_org();
     let view = services.directory.view();
     let agent = view.find_agent(&org, "leaver").expect("the agent");
-    let token = &agent.tokens[0].id;
-    let line = lab.authorization("leaver");
+    let issued =
+        services.directory.add_token(&org, &agent.id, None, None, None).await.expect("a token");
+    let text = issued.text.expose_text().expect("text").to_owned();
+    let (token, line) = (&issued.id, format!("Proxy-Authorization: Bearer {text}\r\n"));
     assert_eq!(connect_with(&lab, &line).await.head.status(), 200);
     services.directory.revoke_token(&org, &agent.id, token).await.expect("revoked");
     assert_eq!(connect_with(&lab, &line).await.head.status(), 407);

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use super::pki::pki;
-use super::wire::{Message, Seen, Wire, duplicate, patiently};
+use super::wire::{Message, Seen, Wire, duplicate, find, patiently};
 
 /// Names that an origin answers to unless it says otherwise.
 pub(crate) const NAMES: &[&str] = &["api.acme.test", "other.acme.test", "third.acme.test"];
@@ -118,6 +118,16 @@ impl Origin {
     /// Waits for the next request.
     pub(crate) async fn arrival(&mut self) -> Message {
         patiently("a request at the origin", self.arrivals.recv()).await.expect("it runs")
+    }
+
+    /// Waits until it has read `text` on some stream.
+    pub(crate) async fn has_read(&self, text: &str) {
+        let read = async {
+            while find(&self.bytes(), text.as_bytes()).is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        patiently(&format!("`{text}` at the origin"), read).await;
     }
 
     /// How many streams were accepted.

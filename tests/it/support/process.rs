@@ -95,11 +95,21 @@ impl Served {
 
     /// The most memory that it ever had resident, in bytes.
     pub(crate) fn memory_peak(&self) -> usize {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        let status = status.expect("it runs");
+        let status = self.about("status");
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("Linux says so");
         let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<usize>().ok());
         kib.expect("a number") * 1024
+    }
+
+    /// What the kernel says of it, by the file of its `/proc` directory.
+    pub(crate) fn about(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("it runs")
+    }
+
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        open.expect("our child, or root").count()
     }
 
     /// `kill -9`.
