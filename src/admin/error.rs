@@ -155,6 +155,12 @@ impl ApiError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Field { hint, .. } => return hint.clone(),
+            Self::NotFound { what: what @ ("agent" | "connection" | "provider"), .. } => {
+                return Some(format!("`keyward {what} list` shows which there are"));
+            }
+            Self::NotFound { what: "token" | "binding", .. } => {
+                "`keyward agent show NAME` lists tokens and connections"
+            }
             Self::Taken { .. } => "choose another name, or remove that one first",
             Self::ManagedByFile { .. } => "change it in the configuration file",
             Self::Environments { .. } => "bind a connection of the agent's own environment",

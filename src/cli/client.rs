@@ -21,8 +21,9 @@ use tower::ServiceExt;
 use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
+use super::output;
 use super::settings::Global;
-use crate::admin::wire::{ErrorBody, List};
+use crate::admin::wire::{ErrorBody, List, Status};
 use crate::admin::{Admin, SOCKET_NAME, socket_router};
 use crate::app::Services;
 use crate::store::StoreError;
@@ -92,6 +93,14 @@ impl Client {
         match look(&path).await? {
             Found::Gateway => Ok(Self { via: Via::Socket(path) }),
             Found::Nobody => Err(unreachable(&path)),
+        }
+    }
+
+    /// Where the running gateway is reached; `None` when this process answers itself.
+    pub(crate) async fn status(&self) -> Option<Status> {
+        match self.via {
+            Via::Socket(_) => self.get("/api/v1/status").await.ok(),
+            Via::InProcess(_) => None,
         }
     }
 
@@ -242,6 +251,10 @@ async fn look(path: &Path) -> Result<Found, Failure> {
 
 async fn in_process(global: &Global) -> anyhow::Result<Router> {
     let config = global.load()?;
+    if !config.data_dir.exists() {
+        // A mistyped directory would otherwise look like an install that lost everything.
+        output::note(&format!("note: making a new data directory, {}", config.data_dir.display()));
+    }
     let services = Services::open(&config).await?;
     Ok(socket_router(Admin::in_process(services.deps())))
 }

@@ -2,6 +2,7 @@
 //!
 //! Knows no storage; `directory/` and `vault/` decide what is sealed under which place.
 
+pub mod command;
 pub mod envelope;
 pub mod keyring;
 pub mod source;

@@ -171,13 +171,11 @@ impl World {
         let answer = self.lab.gateway.api("POST", "/rules/explain", &body.to_string()).await;
         assert_eq!(answer.head.status(), 200, "{asked:?}: {}", answer.text());
         let told = answer.json();
-        let placed = told["placements"].as_array().is_some_and(|places| !places.is_empty());
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let fate = match (told["allowed"] == true, told["action"].as_str()) {
             (false, _) => Fate::Refused(first_code(&told)),
-            (true, Some("inject")) if placed => Fate::Injected(text(&told["connection"]["name"])),
-            // The connection is right, but nothing of it goes to this path.
-            (true, Some("inject" | "pass")) => Fate::Passed,
+            (true, Some("inject")) => Fate::Injected(text(&told["connection"]["name"])),
+            (true, Some("pass")) => Fate::Passed,
             (true, Some("tunnel")) => Fate::Tunnelled,
             _ => panic!("neither allowed nor stopped: {told}"),
         };

@@ -155,7 +155,7 @@ async fn whatever_is_sent_the_origin_gets_strict_messages_with_one_credential() 
                 let absolute = text
                     .replace(" /a HTTP", &format!(" https://{HOST}/a HTTP"))
                     .replace("\r\nHost: api.acme.test\r\n", &format!("\r\nHost: {HOST}\r\n{line}"));
-                let text = if text.len() % 2 == 0 { text } else { absolute };
+                let text = if text.len().is_multiple_of(2) { text } else { absolute };
                 drop(wire.try_send(text).await);
                 wire.rest().await;
             }
