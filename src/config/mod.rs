@@ -126,7 +126,7 @@ impl Config {
         file::read(yaml, file, reading::Folders { config, data }, &environment)
     }
 
-    /// The environment variables that hold secrets: kept from every child (SECURITY PR1).
+    /// The environment variables that hold secrets: kept from every child.
     pub fn secret_variables(&self) -> Vec<&str> {
         let keys = self.master_keys.iter().filter_map(|source| match source {
             KeySource::Env(name) => Some(name.as_str()),

@@ -53,7 +53,7 @@ pub enum CommandError {
 }
 
 /// Runs a program with nothing on its standard input, and without the `hidden` environment variables:
-/// those hold secrets, which are nobody's but ours (SECURITY PR1). Blocks until it has ended.
+/// those hold secrets, which are nobody's but ours. Blocks until it has ended.
 ///
 /// # Errors
 /// When it cannot be run, fails, or had to be killed at the end of its time.

@@ -108,7 +108,7 @@ pub enum KeyError {
 impl KeySource {
     /// Reads all sources: the first is current, the others are kept for reading. `variable` looks
     /// environment variables up. Blocks, up to a minute for a command, which does not see the `hidden`
-    /// ones (SECURITY PR1).
+    /// ones.
     ///
     /// # Errors
     /// When one of them gives no key: an old key that is missing would be noticed too late.
