@@ -183,6 +183,11 @@ fn face(refusal: &Refusal) -> Face {
             face.hint = Some("the gateway's log names the cause and this exchange".into());
             face.connection = connection_of(error);
         }
+        Refusal::Write(WriteError::NoPlace) => {
+            face.hint = Some(
+                "a rule with `action: pass` for the path sends it without a credential".into(),
+            );
+        }
         Refusal::Unauthenticated => {
             face.hint = Some("use a proxy URL of the form http://NAME:TOKEN@HOST:PORT".into());
         }
