@@ -4,26 +4,29 @@
 //! doors `admin/`'s.
 
 mod declared;
+mod error;
+mod listeners;
 mod services;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub use error::AppError;
 use services::Opened;
 pub use services::Services;
 
-use crate::admin::{self, Admin, AdminSocket, OwnNames};
+use self::listeners::Listeners;
+use crate::admin::{self, Admin, AdminSocket, OwnNames, Places};
 use crate::base::host::{Scheme, Target};
-use crate::config::{Config, ListenAt};
+use crate::config::Config;
 use crate::net::tls;
 use crate::observe::audit::{Audit, Writer};
-use crate::proxy::listen::{Cores, Listener};
+use crate::proxy::listen::Cores;
 use crate::proxy::{Gateway, Parts};
 
 /// A gateway that serves.
@@ -31,18 +34,20 @@ pub struct Running {
     services: Arc<Services>,
     proxy_addrs: Vec<SocketAddr>,
     admin_addr: SocketAddr,
+    places: Places,
     drain: watch::Sender<bool>,
     cores: Arc<Cores>,
-    tasks: JoinSet<()>,
+    /// Accept for the cores; end when draining begins.
+    listeners: JoinSet<()>,
+    doors: Doors,
     writer: Writer,
 }
 
-/// The listeners. Bound after the store is open, so that a second gateway on the same data is told
-/// that, and before anything is served.
-struct Bound {
-    proxy: Vec<Listener>,
-    admin: TcpListener,
-    admin_addr: SocketAddr,
+/// The admin doors, which stay open until the last exchange has ended: `/readyz` says `draining`
+/// meanwhile, and an operator can still look.
+struct Doors {
+    close: watch::Sender<bool>,
+    tasks: JoinSet<()>,
 }
 
 /// Starts a gateway; answers once it serves.
@@ -51,10 +56,11 @@ struct Bound {
 /// When a listener cannot be bound, a service cannot be opened, or the configuration contradicts
 /// what is stored. Nothing is served then.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
+    // The store first: a second gateway on the same data is told that rather than of a busy port.
     let opened = Opened::open(&config).await?;
-    let bound = bind(&config).await?;
-    let proxy_addrs: Vec<SocketAddr> = bound.proxy.iter().filter_map(Listener::addr).collect();
-    let own = proxy_addrs.iter().copied().chain([bound.admin_addr]).collect();
+    let bound = Listeners::bind(&config).await?;
+    let (proxy_addrs, admin_addr) = (bound.proxy_addrs(), bound.admin_addr);
+    let own = proxy_addrs.iter().copied().chain([admin_addr]).collect();
     let services = opened.for_serving(&config, own).await?;
     let socket = AdminSocket::bind(&config.data_dir).await?;
     let (drain, draining) = watch::channel(false);
@@ -63,34 +69,42 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let cores = Arc::new(Cores::start(gateway, threads).context("cannot start a core")?);
 
-    let mut tasks = JoinSet::new();
-    for listener in bound.proxy {
-        tasks.spawn(cores.clone().accept(listener));
-    }
-    let admin = Admin::new(services.deps(), draining.clone());
-    let names = own_names(&config, bound.admin_addr);
-    tasks.spawn(admin::serve_tcp(bound.admin, admin.clone(), names, draining.clone()));
-    tasks.spawn(admin::serve_socket(socket, admin, draining));
+    let places = places(&config, &bound);
+    let admin = Admin::serving(services.deps(), draining, places.clone());
+    let mut doors = Doors::new();
+    let names = own_names(&config, admin_addr);
+    doors.open(|close| admin::serve_tcp(bound.admin, admin.clone(), names, close));
+    doors.open(|close| admin::serve_socket(socket, admin, close));
     let rulebook = services.rulebook.clone();
-    let follow = tokio::spawn(async move { rulebook.follow().await });
-    let mut ended = drain.subscribe();
-    tasks.spawn(async move {
-        let _ = ended.wait_for(|draining| *draining).await;
-        follow.abort();
-    });
-    Ok(Running { services, proxy_addrs, admin_addr: bound.admin_addr, drain, cores, tasks, writer })
+    doors.open(|close| async move { until(close, rulebook.follow()).await });
+    let mut listeners = JoinSet::new();
+    for listener in bound.proxy {
+        listeners.spawn(cores.clone().accept(listener));
+    }
+    Ok(Running {
+        services,
+        proxy_addrs,
+        admin_addr,
+        places,
+        drain,
+        cores,
+        listeners,
+        doors,
+        writer,
+    })
 }
 
-/// Serves until SIGTERM or SIGINT, then drains; a second signal cuts what is left.
+/// Serves until SIGTERM or SIGINT, then drains; a second signal cuts what is left. `announce` is
+/// called once it serves.
 ///
 /// # Errors
 /// As [`start`].
-pub async fn serve(config: Config) -> anyhow::Result<()> {
+pub async fn serve(config: Config, announce: impl FnOnce(&Running)) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let data_dir = config.data_dir.clone();
+    let hangups = tokio::spawn(outlive_hangups());
     let running = Box::pin(start(config)).await?;
-    announce(&running, &data_dir);
+    announce(&running);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -101,7 +115,55 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         _ = terminate.recv() => tracing::warn!("cut by a second signal"),
         _ = interrupt.recv() => tracing::warn!("cut by a second signal"),
     }
+    hangups.abort();
     Ok(())
+}
+
+/// SIGHUP means "read your configuration again" to service managers; unhandled, it would end the
+/// process.
+async fn outlive_hangups() {
+    match signal(SignalKind::hangup()) {
+        Ok(mut hangup) => {
+            while hangup.recv().await.is_some() {
+                tracing::warn!("SIGHUP: reloading is not supported yet; restart to apply changes");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "SIGHUP is not handled"),
+    }
+}
+
+/// Works until `close` turns true.
+async fn until(mut close: watch::Receiver<bool>, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        _ = close.wait_for(|close| *close) => {}
+    }
+}
+
+impl Doors {
+    fn new() -> Self {
+        Self { close: watch::channel(false).0, tasks: JoinSet::new() }
+    }
+
+    fn open<F>(&mut self, door: impl FnOnce(watch::Receiver<bool>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.spawn(door(self.close.subscribe()));
+    }
+
+    async fn close(mut self) {
+        self.close.send_replace(true);
+        all_ended(&mut self.tasks).await;
+    }
+}
+
+async fn all_ended(tasks: &mut JoinSet<()>) {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a listener failed");
+        }
+    }
 }
 
 impl Running {
@@ -115,6 +177,11 @@ impl Running {
         self.admin_addr
     }
 
+    /// Where everything is, for people.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
     /// What it serves from.
     pub fn services(&self) -> &Arc<Services> {
         &self.services
@@ -123,53 +190,20 @@ impl Running {
     /// Stops accepting, lets what is under way finish within `limits.drain_timeout`, cuts the rest,
     /// and writes the last audit record.
     pub async fn shutdown(self) {
-        let Self { services, drain, cores, mut tasks, writer, .. } = self;
+        let Self { services, drain, cores, mut listeners, doors, writer, .. } = self;
         let within = services.limits.drain_timeout;
         drain.send_replace(true);
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a listener failed");
-            }
-        }
+        all_ended(&mut listeners).await;
         let Ok(cores) = Arc::try_unwrap(cores) else {
             return tracing::error!("a listener outlived its task");
         };
         if !cores.finish(within).await {
             tracing::warn!("streams were cut: they did not end within the drain timeout");
         }
+        doors.close().await;
         if tokio::task::spawn_blocking(move || writer.finish()).await.is_err() {
             tracing::error!("the audit writer panicked");
         }
-    }
-}
-
-async fn bind(config: &Config) -> anyhow::Result<Bound> {
-    let mut proxy = Vec::new();
-    for at in &config.listen.proxy {
-        let listener = match at {
-            ListenAt::Tcp(addr) => Listener::tcp(*addr).await,
-            ListenAt::Unix(path) => Listener::unix(path.clone()).await,
-        };
-        proxy.push(listener.with_context(|| cannot_listen("proxy", at))?);
-        warn_when_open(at);
-    }
-    let at = ListenAt::Tcp(config.listen.admin);
-    let admin = TcpListener::bind(config.listen.admin).await;
-    let admin = admin.with_context(|| cannot_listen("admin", &at))?;
-    warn_when_open(&at);
-    let admin_addr = admin.local_addr().context("the admin listener has no address")?;
-    Ok(Bound { proxy, admin, admin_addr })
-}
-
-fn cannot_listen(which: &str, at: &ListenAt) -> String {
-    format!("cannot listen on {at} (`listen.{which}`): is another gateway running?")
-}
-
-fn warn_when_open(at: &ListenAt) {
-    if let ListenAt::Tcp(addr) = at
-        && !addr.ip().is_loopback()
-    {
-        tracing::warn!(%addr, "this listener can be reached from other machines");
     }
 }
 
@@ -219,12 +253,11 @@ fn own_names(config: &Config, addr: SocketAddr) -> OwnNames {
     OwnNames::new(addr.port(), named)
 }
 
-/// Tells a person where things are.
-fn announce(running: &Running, data_dir: &std::path::Path) {
-    for addr in &running.proxy_addrs {
-        eprintln!("proxy   http://{addr}");
+fn places(config: &Config, bound: &Listeners) -> Places {
+    Places {
+        proxy: bound.proxy_at.iter().map(ToString::to_string).collect(),
+        admin: bound.admin_addr.to_string(),
+        data: config.data_dir.display().to_string(),
+        ca: config.ca.cert.display().to_string(),
     }
-    eprintln!("admin   http://{}", running.admin_addr);
-    eprintln!("data    {}", data_dir.display());
-    eprintln!("ready; stop with Ctrl-C");
 }

@@ -10,16 +10,17 @@ mod rust;
 use std::fs;
 use std::path::Path;
 
-use rust::{blank_comments_and_literals, blank_test_items, functions, imports};
+use rust::{blank_comments_and_literals, blank_test_items, functions, imports, test_modules};
 
-/// Which top-level module may import which (DESIGN, "Floors"). `*` is everything.
+/// Which top-level module may import which (`src/lib.rs`, "The floors"): a module, or one part of
+/// it. `*` is everything.
 const FLOORS: &[(&str, &str)] = &[
     ("base", ""),
     ("crypto", "base"),
     ("inject", "base"),
     ("net", "base"),
     ("store", "base"),
-    ("ca", "base"),
+    ("ca", "base net::tls"),
     ("provider", "base inject"),
     ("policy", "base inject"),
     ("observe", "base policy"),
@@ -27,11 +28,10 @@ const FLOORS: &[(&str, &str)] = &[
     ("directory", "base crypto inject observe provider store"),
     ("vault", "base crypto directory grant inject net observe provider store"),
     ("rulebook", "base directory observe policy provider store"),
-    ("oauth", "base crypto directory grant net observe provider store vault"),
     ("proxy", "base ca directory inject net observe policy provider rulebook vault"),
     (
         "admin",
-        "base ca crypto directory inject net oauth observe policy provider proxy rulebook store vault",
+        "base ca crypto directory inject net observe policy provider proxy rulebook store vault",
     ),
     ("config", "*"),
     ("cli", "*"),
@@ -40,27 +40,23 @@ const FLOORS: &[(&str, &str)] = &[
     ("main", "*"),
 ];
 
-/// Where a secret may be read: where it is sealed, written into a request, given to TLS or a
-/// database, and where a new token is shown once.
-const MAY_EXPOSE: &[&str] = &[
-    "src/base/secret.rs",
-    "src/crypto/",
-    "src/inject/",
-    "src/grant/",
-    "src/oauth/",
-    "src/net/tls.rs",
-    "src/net/dial.rs",
-    "src/store/postgres.rs",
-    "src/admin/tokens.rs",
-];
+/// Where a secret may be read: where it is sealed, written into a request, and where a new token
+/// is shown once.
+const MAY_EXPOSE: &[&str] = &["src/crypto/", "src/inject/", "src/grant/", "src/admin/tokens.rs"];
 
 /// Where the environment may be read: configuration, and a master key that lies in a variable.
-const MAY_READ_ENVIRONMENT: &[&str] = &["src/config/", "src/cli/", "src/crypto/source.rs"];
+const MAY_READ_ENVIRONMENT: &[&str] = &["src/config/", "src/cli/"];
 
 /// Where a socket may be opened outwards.
 const MAY_DIAL: &[&str] = &["src/net/"];
 
-/// Longer files are usually two stories.
+/// Where YAML may be read: everything behind has parsed values.
+const MAY_READ_YAML: &[&str] = &["src/config/", "src/provider/"];
+
+/// Where errors need no type, because a person reads them next.
+const MAY_USE_ANYHOW: &[&str] = &["src/app", "src/cli/"];
+
+/// Longer files are usually two stories. What is shipped and its tests count apart.
 const FILE_LINES_MAX: usize = 500;
 
 /// In `src/proxy/`, where every peer has its longest function: a screen.
@@ -72,15 +68,38 @@ struct Source {
     text: String,
     /// The text with comments and literals blanked: offsets and lines are those of the text.
     code: String,
-    /// The code with `#[cfg(test)]` items blanked too.
+    /// The code without tests.
     shipped: String,
+    /// The code of tests only.
+    tests: String,
 }
 
 impl Source {
+    /// Of one file alone: what `#[cfg(test)]` stands before is a test, and all below `tests/`.
     fn new(path: &str, text: &str) -> Self {
         let code = blank_comments_and_literals(text);
-        let shipped = blank_test_items(&code);
-        Self { path: path.to_owned(), text: text.to_owned(), code, shipped }
+        let (shipped, tests) = match path.starts_with("tests/") {
+            true => (rust::blank(&code), code.clone()),
+            false => blank_test_items(&code),
+        };
+        Self { path: path.to_owned(), text: text.to_owned(), code, shipped, tests }
+    }
+
+    /// The same for a file that is a module of tests.
+    fn into_test(mut self) -> Self {
+        self.shipped = rust::blank(&self.code);
+        self.tests.clone_from(&self.code);
+        self
+    }
+
+    /// The paths of modules that this file declares as tests, without `.rs`.
+    fn test_modules(&self) -> Vec<String> {
+        let stem = self.path.trim_end_matches(".rs");
+        let folder = match stem.rsplit_once('/') {
+            Some((folder, "mod" | "lib" | "main")) => folder,
+            _ => stem,
+        };
+        test_modules(&self.code).iter().map(|name| format!("{folder}/{name}")).collect()
     }
 
     fn line_of(&self, offset: usize) -> usize {
@@ -114,19 +133,23 @@ fn imports_only_lower_floors(source: &Source) -> Vec<String> {
     let Some((_, allowed)) = FLOORS.iter().find(|(name, _)| *name == module[0]) else {
         return vec![format!("{}:1: `{}` has no floor", source.path, module[0])];
     };
-    let allows = |name: &str| {
+    let allows = |path: &str| {
+        let name = path.split("::").next().unwrap_or_default();
+        let is_within = |floor: &str| {
+            path.strip_prefix(floor).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        };
         name == module[0]
             || *allowed == "*"
-            || allowed.split(' ').any(|floor| floor == name)
+            || allowed.split(' ').any(is_within)
             // Macros at the root (`crate::ids!`) and types of lib.rs are not folders.
             || !FLOORS.iter().any(|(floor, _)| *floor == name)
     };
     imports(&source.shipped, module.len())
         .into_iter()
-        .filter(|(_, name)| !allows(name))
-        .map(|(offset, name)| {
+        .filter(|(_, path)| !allows(path))
+        .map(|(offset, path)| {
             let line = source.line_of(offset);
-            format!("{}:{line}: `{}` may not import `{name}`", source.path, module[0])
+            format!("{}:{line}: `{}` may not import `{path}`", source.path, module[0])
         })
         .collect()
 }
@@ -154,11 +177,19 @@ fn is_finished(source: &Source) -> Vec<String> {
 }
 
 fn is_one_story(source: &Source) -> Vec<String> {
-    let lines = source.text.lines().count();
-    match lines <= FILE_LINES_MAX {
-        true => vec![],
-        false => vec![format!("{}: {lines} lines: look for the seam", source.path)],
-    }
+    let all = source.text.lines().count();
+    let tests = source.tests.lines().filter(|line| !line.trim().is_empty()).count();
+    let shipped = match source.shipped.trim().is_empty() {
+        true => 0,
+        // The tests stand last.
+        false => source.shipped.trim_end().lines().count(),
+    };
+    let too_long = |(what, lines): (&str, usize)| {
+        (lines > FILE_LINES_MAX)
+            .then(|| format!("{}: {lines} lines of {what}: look for the seam", source.path))
+    };
+    let tests = tests.max(all - shipped);
+    [("code", shipped), ("tests", tests)].into_iter().filter_map(too_long).collect()
 }
 
 fn proxy_functions_fit_a_screen(source: &Source) -> Vec<String> {
@@ -190,10 +221,37 @@ fn dials_only_in_net(source: &Source) -> Vec<String> {
     found
 }
 
+fn reads_yaml_only_at_the_edge(source: &Source) -> Vec<String> {
+    match source.within(MAY_READ_YAML) {
+        true => vec![],
+        false => source.hits(&source.shipped, "serde_yaml", "only config/ and provider/ read YAML"),
+    }
+}
+
+fn has_typed_errors(source: &Source) -> Vec<String> {
+    match source.within(MAY_USE_ANYHOW) {
+        true => vec![],
+        false => source.hits(&source.shipped, "anyhow", "anyhow is for cli/ and app"),
+    }
+}
+
+/// Comments for whoever has only this repository.
+fn cites_what_is_here(source: &Source) -> Vec<String> {
+    let documents = ["SECURITY ", "DESIGN ", "INTERFACE "];
+    let cited = documents.iter().flat_map(|name| {
+        let comments = source.text.match_indices(name).filter(|(at, _)| {
+            let rest = &source.text[at + name.len()..];
+            rest.starts_with('§') || rest.starts_with(|c: char| c.is_ascii_uppercase())
+        });
+        comments.map(|(at, name)| format!("{}:{}: which {name}?", source.path, source.line_of(at)))
+    });
+    cited.collect()
+}
+
 fn test_waits_for_events_only(source: &Source) -> Vec<String> {
     let mut found = vec![];
     for word in ["#[ignore", "#[should_panic", "sleep(", "sleep_until("] {
-        found.extend(source.hits(&source.code, word, "tests neither sleep nor hide"));
+        found.extend(source.hits(&source.tests, word, "tests neither sleep nor hide"));
     }
     found
 }
@@ -222,7 +280,20 @@ fn sources(folder: &str, extensions: &[&str]) -> Vec<Source> {
     let mut found = vec![];
     collect(&package().join(folder), extensions, &mut found);
     assert!(!found.is_empty(), "{folder} holds no sources");
-    found
+    with_test_modules(found)
+}
+
+/// Marks the files of modules that another file declares as tests, and all below them.
+fn with_test_modules(sources: Vec<Source>) -> Vec<Source> {
+    let declared: Vec<String> = sources.iter().flat_map(Source::test_modules).collect();
+    let is_test = |source: &Source| {
+        declared.iter().any(|module| {
+            let rest = source.path.strip_prefix(module.as_str());
+            rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+        })
+    };
+    let marked = |source: Source| if is_test(&source) { source.into_test() } else { source };
+    sources.into_iter().map(marked).collect()
 }
 
 fn collect(folder: &Path, extensions: &[&str], found: &mut Vec<Source>) {
@@ -291,8 +362,31 @@ holds! {
     functions_of_the_data_path_fit_a_screen: ["src"], proxy_functions_fit_a_screen;
     only_config_and_cli_read_the_environment: ["src"], reads_the_environment_only_in_config;
     only_net_opens_sockets_outwards: ["src"], dials_only_in_net;
+    only_config_and_provider_read_yaml: ["src"], reads_yaml_only_at_the_edge;
+    errors_have_types_below_the_command_line: ["src"], has_typed_errors;
+    comments_cite_what_is_here: ["src"], cites_what_is_here;
     tests_wait_for_events_and_hide_nothing: ["src", "tests"], test_waits_for_events_only;
     tests_name_no_absolute_path: ["tests", "examples"], test_names_no_absolute_path;
+}
+
+#[test]
+fn the_tables_permit_nothing_that_is_not_there() {
+    let sources = sources("src", &[".rs"]);
+    let stand_in = |word: &str, place: &str| {
+        let within = |source: &&Source| source.within(&[place]);
+        sources.iter().filter(within).any(|source| source.shipped.contains(word))
+    };
+    let missing = |word, places: &[&str]| {
+        let places = places.iter().filter(|place| !stand_in(word, place));
+        places.map(|place| format!("{place}: `{word}` is permitted there, and absent")).collect()
+    };
+    let floor_is_empty = |name: &str| !stand_in("", &format!("src/{name}"));
+    let mut found: Vec<String> = missing(".expose", MAY_EXPOSE);
+    found.extend::<Vec<String>>(missing("env::var", MAY_READ_ENVIRONMENT));
+    found.extend::<Vec<String>>(missing("serde_yaml", MAY_READ_YAML));
+    found.extend::<Vec<String>>(missing("anyhow", MAY_USE_ANYHOW));
+    found.extend(FLOORS.iter().filter(|(name, _)| floor_is_empty(name)).map(|f| f.0.to_owned()));
+    assert_none(found);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use http::{StatusCode, header};
 
 use super::error::ApiError;
 use super::state::Admin;
-use super::wire::Health;
+use super::wire::{Health, Status};
 
 /// RFC 8555 §9.1 names it for chains of certificates in PEM.
 const PEM: &str = "application/pem-certificate-chain";
@@ -26,8 +26,8 @@ pub(super) fn open_routes() -> Router<Admin> {
 }
 
 /// On the socket.
-pub(super) fn metrics_routes() -> Router<Admin> {
-    Router::new().route("/metrics", get(metrics))
+pub(super) fn inner_routes() -> Router<Admin> {
+    Router::new().route("/metrics", get(metrics)).route("/api/v1/status", get(status))
 }
 
 async fn healthz() -> Json<Health> {
@@ -35,11 +35,28 @@ async fn healthz() -> Json<Health> {
 }
 
 async fn readyz(State(admin): State<Admin>) -> (StatusCode, Json<Health>) {
-    let (status, word) = match admin.is_ready() {
-        true => (StatusCode::OK, "ready"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+    let status = match admin.is_ready() {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
     };
-    (status, Json(Health { status: word.to_owned() }))
+    (status, Json(Health { status: word(&admin).to_owned() }))
+}
+
+fn word(admin: &Admin) -> &'static str {
+    if admin.is_ready() { "ready" } else { "draining" }
+}
+
+/// Where the gateway is reached: only it knows the ports that the system chose.
+async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
+    let places = admin.places().ok_or(ApiError::NoSuchPath)?.clone();
+    Ok(Json(Status {
+        status: word(&admin).to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        proxy: places.proxy,
+        admin: places.admin,
+        data: places.data,
+        ca: places.ca,
+    }))
 }
 
 async fn ca(State(admin): State<Admin>) -> Response {

@@ -29,4 +29,4 @@ pub use host::OwnNames;
 pub use router::{open_router, socket_router};
 pub use serve::{serve_socket, serve_tcp};
 pub use socket::{AdminSocket, SOCKET_NAME, SocketError};
-pub use state::{Admin, Deps};
+pub use state::{Admin, Deps, Places};

@@ -34,7 +34,7 @@ pub fn socket_router(admin: Admin) -> Router {
     Router::new()
         .nest("/api/v1", api)
         .merge(health::open_routes())
-        .merge(health::metrics_routes())
+        .merge(health::inner_routes())
         .fallback(no_such_path)
         .method_not_allowed_fallback(method)
         .layer(middleware::from_fn(harden))
@@ -64,7 +64,7 @@ async fn own_names_only(
     }
 }
 
-/// SECURITY AD6: nothing is sniffed, kept, framed, or told to the next site.
+/// Nothing is sniffed, kept, framed, or told to the next site.
 async fn harden(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let fields = response.headers_mut();

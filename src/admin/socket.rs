@@ -1,5 +1,5 @@
 //! `admin.sock`: the door for the local command line. The file is 0600 in a 0700 directory, and
-//! the peer's user id is asked of the kernel as well (SECURITY AD8).
+//! the peer's user id is asked of the kernel as well.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};

@@ -39,6 +39,19 @@ pub struct Deps {
     pub limits: Limits,
 }
 
+/// Where a gateway is reached and keeps its things, as people read it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Places {
+    /// The bound listeners for agents: `127.0.0.1:8080` or `unix:/run/keyward.sock`.
+    pub proxy: Vec<String>,
+    /// The bound admin listener.
+    pub admin: String,
+    /// The data directory.
+    pub data: String,
+    /// The CA's certificate.
+    pub ca: String,
+}
+
 /// State of both routers; cheap to clone.
 #[derive(Clone)]
 pub struct Admin(Arc<Inner>);
@@ -46,19 +59,25 @@ pub struct Admin(Arc<Inner>);
 struct Inner {
     deps: Deps,
     draining: watch::Receiver<bool>,
+    places: Option<Places>,
     bundle: OnceCell<Arc<str>>,
 }
 
 impl Admin {
-    /// `draining` turns true when the gateway has begun to stop: it is not ready from then on.
-    pub fn new(deps: Deps, draining: watch::Receiver<bool>) -> Self {
-        Self(Arc::new(Inner { deps, draining, bundle: OnceCell::new() }))
+    /// State of a gateway. `draining` turns true when it has begun to stop: it is not ready from
+    /// then on.
+    pub fn serving(deps: Deps, draining: watch::Receiver<bool>, places: Places) -> Self {
+        Self::new(deps, draining, Some(places))
     }
 
     /// State of a process that serves nobody: the command line's own.
     pub fn in_process(deps: Deps) -> Self {
         // A receiver keeps its last value after the sender is gone.
-        Self::new(deps, watch::channel(false).1)
+        Self::new(deps, watch::channel(false).1, None)
+    }
+
+    fn new(deps: Deps, draining: watch::Receiver<bool>, places: Option<Places>) -> Self {
+        Self(Arc::new(Inner { deps, draining, places, bundle: OnceCell::new() }))
     }
 
     /// The services.
@@ -70,6 +89,11 @@ impl Admin {
     /// organisation until users exist.
     pub(super) fn org(&self) -> OrgId {
         OrgId::default_org()
+    }
+
+    /// Where the gateway is reached; `None` when this process serves nobody.
+    pub(super) fn places(&self) -> Option<&Places> {
+        self.0.places.as_ref()
     }
 
     /// Whether new work is still taken.

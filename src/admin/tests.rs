@@ -41,7 +41,13 @@ struct Lab {
 impl Lab {
     async fn new() -> Self {
         let (draining, drained) = watch::channel(false);
-        let admin = Admin::new(services().await, drained);
+        let places = Places {
+            proxy: vec!["127.0.0.1:8080".to_owned()],
+            admin: "127.0.0.1:8081".to_owned(),
+            data: "/data".to_owned(),
+            ca: "/data/ca/ca.pem".to_owned(),
+        };
+        let admin = Admin::serving(services().await, drained, places);
         Self { router: socket_router(admin.clone()), admin, draining }
     }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::base::id::{AgentId, ConnectionId, TokenId};
 use crate::base::secret::Secret;
 use crate::directory::{ConnectionState, ManagedBy};
+use crate::policy::explain::ActionKind;
 use crate::provider::{AuthKind, VariableKind};
 
 /// A page of a list.
@@ -49,6 +50,23 @@ pub struct ErrorView {
 pub struct Health {
     /// `ok`, `ready` or `draining`.
     pub status: String,
+}
+
+/// `/api/v1/status` of a running gateway.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Status {
+    /// `ready` or `draining`.
+    pub status: String,
+    /// The program's version.
+    pub version: String,
+    /// Listeners for agents: `127.0.0.1:8080` or `unix:/run/keyward.sock`.
+    pub proxy: Vec<String>,
+    /// The admin listener.
+    pub admin: String,
+    /// The data directory.
+    pub data: String,
+    /// The CA's certificate.
+    pub ca: String,
 }
 
 /// A new agent.
@@ -345,7 +363,7 @@ pub struct Explanation {
     /// Whether it would be sent.
     pub allowed: bool,
     /// What would be done.
-    pub action: ExplainedAction,
+    pub action: ActionKind,
     /// What decided; absent when nothing did.
     pub rule: Option<String>,
     /// The pattern of it that means the host; absent where it is for every host.
@@ -358,20 +376,6 @@ pub struct Explanation {
     pub addresses: Vec<AddressView>,
     /// What stands in the way; empty when nothing does.
     pub stopped_by: Vec<ErrorView>,
-}
-
-/// What would be done with a request.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ExplainedAction {
-    /// Forward with a credential.
-    Inject,
-    /// Forward without.
-    Pass,
-    /// Splice without looking inside.
-    Tunnel,
-    /// Refuse.
-    Deny,
 }
 
 /// The connection of an explanation.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use anyhow::{Context, bail};
 
+use super::AppError;
 use crate::base::secret::Secret;
 use crate::config::{Config, DeclaredAgent, DeclaredConnection};
 use crate::crypto::token::{self, TokenHash};
@@ -17,29 +18,78 @@ use crate::vault::{NewConnection, Vault};
 /// The label of the token that the file gives an agent.
 const TOKEN_LABEL: &str = "configuration";
 
-/// Brings the store in line with the configuration.
+/// What the declared things hold, in the configuration's order.
+struct Secrets {
+    connections: Vec<BTreeMap<String, Secret>>,
+    tokens: Vec<Option<Secret>>,
+}
+
+/// Brings the store in line with the configuration. All secrets are read before anything is
+/// written, so that a missing one leaves the store as it was.
 ///
 /// # Errors
-/// When a secret cannot be read, a name belongs to a stored thing, or the store fails; names the
-/// place in the file.
+/// [`AppError::Declared`] with every secret that cannot be read; when a name belongs to a stored
+/// thing, or the store fails. Names the place in the file.
 pub async fn reconcile(config: &Config, vault: &Vault) -> anyhow::Result<()> {
-    for declared in &config.connections {
-        let result = connection(config, vault, declared).await;
+    let Secrets { connections, tokens } = Secrets::load(config)?;
+    for (declared, fields) in config.connections.iter().zip(connections) {
+        let result = connection(vault, declared, fields).await;
         result.with_context(|| format!("{}: connection `{}`", declared.place, declared.name))?;
     }
-    for declared in &config.agents {
-        let result = agent(config, vault, declared).await;
+    for (declared, token) in config.agents.iter().zip(tokens) {
+        let result = agent(vault, declared, token).await;
         result.with_context(|| format!("{}: agent `{}`", declared.place, declared.name))?;
     }
     pause_what_is_gone(config, vault.directory()).await
 }
 
+impl Secrets {
+    fn load(config: &Config) -> Result<Self, AppError> {
+        let mut problems = Vec::new();
+        let connections = config.connections.iter().map(|declared| {
+            let mut fields = BTreeMap::new();
+            for (name, source) in &declared.fields {
+                match source.load(&config.environment, &config.secret_variables()) {
+                    Ok(secret) => drop(fields.insert(name.clone(), secret)),
+                    Err(error) => problems.push(format!(
+                        "{}: connection `{}`: field `{name}`: {error}",
+                        declared.place, declared.name
+                    )),
+                }
+            }
+            fields
+        });
+        let connections = connections.collect();
+        let tokens = config.agents.iter().map(|declared| {
+            chosen_token(config, declared).unwrap_or_else(|problem| {
+                problems.push(format!("{}: agent `{}`: {problem}", declared.place, declared.name));
+                None
+            })
+        });
+        let tokens = tokens.collect();
+        match problems.is_empty() {
+            true => Ok(Self { connections, tokens }),
+            false => Err(AppError::Declared(problems)),
+        }
+    }
+}
+
+fn chosen_token(config: &Config, declared: &DeclaredAgent) -> Result<Option<Secret>, String> {
+    let Some(source) = &declared.token else { return Ok(None) };
+    let token = source
+        .load(&config.environment, &config.secret_variables())
+        .map_err(|error| format!("its token: {error}"))?;
+    match token::is_acceptable_secret(&token) {
+        true => Ok(Some(token)),
+        false => Err("its token needs 20 to 512 letters, digits or `-._~`".to_owned()),
+    }
+}
+
 async fn connection(
-    config: &Config,
     vault: &Vault,
     declared: &DeclaredConnection,
+    fields: BTreeMap<String, Secret>,
 ) -> anyhow::Result<()> {
-    let fields = secrets(config, declared)?;
     let directory = vault.directory();
     let found = directory.view().find_connection(&declared.org, &declared.name).cloned();
     let Some(found) = found else {
@@ -64,17 +114,6 @@ async fn connection(
     Ok(())
 }
 
-fn secrets(
-    config: &Config,
-    declared: &DeclaredConnection,
-) -> anyhow::Result<BTreeMap<String, Secret>> {
-    let load = |(name, source): (&String, &crate::config::SecretSource)| {
-        let secret = source.load(&config.environment);
-        Ok((name.clone(), secret.with_context(|| format!("field `{name}`"))?))
-    };
-    declared.fields.iter().map(load).collect()
-}
-
 fn new_connection(declared: &DeclaredConnection) -> NewConnection {
     NewConnection {
         org: declared.org.clone(),
@@ -94,7 +133,11 @@ fn same_account(found: &ConnectionRecord, declared: &DeclaredConnection) -> bool
         && found.environment == declared.environment
 }
 
-async fn agent(config: &Config, vault: &Vault, declared: &DeclaredAgent) -> anyhow::Result<()> {
+async fn agent(
+    vault: &Vault,
+    declared: &DeclaredAgent,
+    token: Option<Secret>,
+) -> anyhow::Result<()> {
     let directory = vault.directory();
     let found = directory.view().find_agent(&declared.org, &declared.name).cloned();
     let record = match found {
@@ -113,11 +156,7 @@ async fn agent(config: &Config, vault: &Vault, declared: &DeclaredAgent) -> anyh
         }
     };
     describe(directory, &record, declared).await?;
-    if let Some(source) = &declared.token {
-        let token = source.load(&config.environment).context("its token")?;
-        if !token::is_acceptable_secret(&token) {
-            bail!("its token needs 20 to 512 letters, digits or `-._~`");
-        }
+    if let Some(token) = token {
         let label = Some(TOKEN_LABEL.to_owned());
         let hash = TokenHash::of_secret(&token);
         directory.set_chosen_token(&record.org, &record.id, label, hash).await?;

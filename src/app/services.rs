@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 
-use super::declared;
+use super::{AppError, declared};
 use crate::admin::Deps;
 use crate::base::limits::Limits;
 use crate::base::time::Clock;
@@ -25,9 +25,9 @@ use crate::net::guard::Guard;
 use crate::observe::metrics::Metrics;
 use crate::provider::Catalogue;
 use crate::rulebook::Rulebook;
-use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::sled::SledStore;
+use crate::store::{Store, StoreError};
 use crate::vault::Vault;
 
 /// The services of a gateway.
@@ -167,9 +167,8 @@ impl Opened {
     }
 }
 
-fn all(errors: Vec<crate::rulebook::RulebookError>) -> anyhow::Error {
-    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    anyhow::anyhow!("{}", lines.join("\n"))
+fn all(errors: Vec<crate::rulebook::RulebookError>) -> AppError {
+    AppError::Declared(errors.iter().map(ToString::to_string).collect())
 }
 
 /// The master keys. The default file is made when it is absent, unless there is a store already:
@@ -187,29 +186,36 @@ fn master_key(config: &Config) -> anyhow::Result<Keyring> {
         if let StoreChoice::Sled { path: store } = &config.store
             && store.exists()
         {
-            bail!(
-                "there is a store but no master key at {}: put the key back, or give it in \
-                 `master_key`; without it the store cannot be opened",
-                path.display()
-            );
+            return Err(AppError::KeyLost(path.clone()).into());
         }
         KeySource::create_file(path)?;
         tracing::info!(path = %path.display(), "made a master key: back it up, apart from the store");
     }
-    Ok(KeySource::load(&config.master_keys)?)
+    Ok(KeySource::load(
+        &config.master_keys,
+        |name| config.environment.secret(name),
+        &config.secret_variables(),
+    )?)
 }
 
 async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     Ok(match &config.store {
         StoreChoice::Memory => Arc::new(MemoryStore::new()),
-        StoreChoice::Sled { path } => Arc::new(SledStore::open(path).await?),
+        StoreChoice::Sled { path } => match SledStore::open(path).await {
+            Ok(store) => Arc::new(store),
+            // The system's own words do not say where.
+            Err(error @ StoreError::Io { .. }) => {
+                return Err(error).with_context(|| format!("cannot use {}", path.display()));
+            }
+            Err(error) => return Err(error.into()),
+        },
     })
 }
 
-/// Makes the directory with mode 0700, or checks that nobody else can enter it (SECURITY PR3).
+/// Makes the directory with mode 0700, or checks that nobody else can enter it.
 pub(super) fn private_dir(path: &Path) -> anyhow::Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.with_context(|| format!("cannot make the directory {}", path.display()))?;
+    made.map_err(|source| AppError::Directory { path: path.to_owned(), source })?;
     let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
     let own = rustix::process::geteuid().as_raw();
     if metadata.uid() != own && own != 0 {

@@ -1,5 +1,5 @@
 //! [`Host`] and [`Target`]: an authority, parsed once into the one canonical value that policy,
-//! leaf, dialler, SNI, `Host` and pool key share (SECURITY DI1, DI2, SS4).
+//! leaf, dialler, SNI, `Host` and pool key share.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -208,7 +208,7 @@ impl Target {
     /// Parses `host[:port]` as it stands in a CONNECT request, an absolute URI or `Host`.
     ///
     /// # Errors
-    /// When it is anything else (SECURITY DI2).
+    /// When it is anything else.
     pub fn parse(scheme: Scheme, authority: &str) -> Result<Self, TargetError> {
         if authority.contains('@') {
             return Err(TargetError::UserInfo);
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_in_any_form_but_the_canonical_are_refused() {
+    fn ipv4_addresses_in_any_form_but_the_canonical_are_refused() {
         refused_with(
             TargetError::Address,
             &[
@@ -425,6 +425,15 @@ mod tests {
                 "127\u{3002}0\u{3002}0\u{3002}1",
                 "127.0.0.\u{2460}",
                 "\u{1d7cf}27.0.0.1",
+            ],
+        );
+    }
+
+    #[test]
+    fn ipv6_addresses_in_any_form_but_the_canonical_are_refused() {
+        refused_with(
+            TargetError::Address,
+            &[
                 "[fe80::1%eth0]",
                 "[fe80::1%25eth0]",
                 "[fe80::1%1]:443",

@@ -1,5 +1,5 @@
 //! The CA's two files: written so that a crash at any moment leaves a state that the next start
-//! completes by itself (SECURITY PR3, PR6), read only when nobody else may read the key.
+//! completes by itself, read only when nobody else may read the key.
 
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions};

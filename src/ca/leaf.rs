@@ -1,5 +1,5 @@
 //! One leaf: a certificate for exactly one host, signed by the CA, and the TLS configuration that
-//! answers with it. Nothing is copied from the upstream's certificate (SECURITY DI15).
+//! answers with it. Nothing is copied from the upstream's certificate.
 //!
 //! `cache.rs` decides when one is made.
 

@@ -1,5 +1,5 @@
 //! The local certificate authority and the leaves it mints: what Keyward answers agents with when
-//! it looks into their TLS (SECURITY DI15, CLIENTS "Certificates").
+//! it looks into their TLS.
 //!
 //! Who gets a leaf is decided before: only authenticated agents, for allowed targets.
 

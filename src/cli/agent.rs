@@ -92,10 +92,11 @@ impl Command {
             }
             Self::Token(command) => command.run(global, &client).await,
             Self::Bind(bind) => bind.run(global, &client).await,
-            Self::Unbind(bind) => bind.undo(&client).await,
+            Self::Unbind(bind) => bind.undo(global, &client).await,
             Self::Remove { name } => {
                 client.delete(&path(&name)).await?;
-                output::print(&format!("agent {name} removed\n"))
+                let text = format!("agent {name} removed\n");
+                output::removed(global.json, &[name], &text)
             }
         }
     }
@@ -109,9 +110,9 @@ impl Add {
         let first = serde_json::json!({});
         let at = format!("{}/tokens", path(agent.id.as_str()));
         let token: TokenShown = client.post(&at, &first).await?;
+        let (proxy, keyward) = (global.proxy_addr(client).await, global.keyward());
         output::show(global.json, &Added { agent, token }, |Added { agent, token }| {
-            let proxy = global.proxy_addr();
-            let paste = Paste { agent: &agent.name, token: &token.token, proxy };
+            let paste = Paste { agent: &agent.name, token: &token.token, proxy, keyward: &keyward };
             format!("agent {} added ({})\n\n{paste}", agent.name, agent.id)
         })
     }
@@ -129,14 +130,17 @@ impl Bind {
         })
     }
 
-    async fn undo(self, client: &Client) -> Result<(), Failure> {
+    async fn undo(self, global: &Global, client: &Client) -> Result<(), Failure> {
         for connection in &self.connections {
             client
                 .delete(&format!("{}/bindings/{}", path(&self.name), segment(connection)))
                 .await?;
-            output::print(&format!("{connection} unbound from {}\n", self.name))?;
+            if !global.json {
+                // At once: the next one may fail.
+                output::print(&format!("{connection} unbound from {}\n", self.name))?;
+            }
         }
-        Ok(())
+        output::removed(global.json, &self.connections, "")
     }
 }
 
@@ -145,9 +149,15 @@ fn path(name: &str) -> String {
     format!("/api/v1/agents/{}", segment(name))
 }
 
-/// A binding just made, with the variables to set in the agent's environment.
+/// A binding just made.
 fn told(agent: &str, binding: &BindingView) -> String {
-    let mut text = format!("{} ({}) bound to {agent}\n", binding.name, binding.provider);
+    let BindingView { name, provider, .. } = binding;
+    format!("{name} ({provider}) bound to {agent}\n{}", placeholders(binding))
+}
+
+/// The placeholders of a binding, as lines that set the variables that SDKs read.
+fn placeholders(binding: &BindingView) -> String {
+    let mut text = String::new();
     for (variable, placeholder) in &binding.env {
         text.push_str(&format!("  export {variable}={placeholder}\n"));
     }
@@ -189,12 +199,14 @@ fn show(agent: &AgentView) -> String {
     text.push_str("\ntokens\n");
     text.push_str(&token::table(&agent.tokens));
     text.push_str("\nconnections\n");
-    let mut bound = Table::new(["NAME", "PROVIDER", "VARIABLES"]);
     for binding in &agent.bindings {
-        bound.row([binding.name.clone(), binding.provider.clone(), pairs(&binding.env)]);
+        let BindingView { name, provider, .. } = binding;
+        text.push_str(&format!("{name} ({provider})\n{}", placeholders(binding)));
     }
-    let none = format!("none: bind one with `keyward agent bind {} CONNECTION`", agent.name);
-    text.push_str(&bound.render(&none, output::colours()));
+    if agent.bindings.is_empty() {
+        let none = "none: bind one with";
+        text.push_str(&format!("{none} `keyward agent bind {} CONNECTION`\n", agent.name));
+    }
     text
 }
 

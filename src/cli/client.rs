@@ -21,8 +21,9 @@ use tower::ServiceExt;
 use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
+use super::output;
 use super::settings::Global;
-use crate::admin::wire::{ErrorBody, List};
+use crate::admin::wire::{ErrorBody, Health, List, Status};
 use crate::admin::{Admin, SOCKET_NAME, socket_router};
 use crate::app::Services;
 use crate::store::StoreError;
@@ -92,6 +93,14 @@ impl Client {
         match look(&path).await? {
             Found::Gateway => Ok(Self { via: Via::Socket(path) }),
             Found::Nobody => Err(unreachable(&path)),
+        }
+    }
+
+    /// Where the running gateway is reached; `None` when this process answers itself.
+    pub(crate) async fn status(&self) -> Option<Status> {
+        match self.via {
+            Via::Socket(_) => self.get("/api/v1/status").await.ok(),
+            Via::InProcess(_) => None,
         }
     }
 
@@ -213,10 +222,17 @@ async fn read(answer: Response<Body>) -> Result<Bytes, Failure> {
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> Failure {
-    match serde_json::from_slice::<ErrorBody>(body) {
-        Ok(body) => Failure::refused(status, body.error),
-        Err(_) => Failure::new(Exit::Failed, format!("the gateway answered {status}")),
+    if let Ok(body) = serde_json::from_slice::<ErrorBody>(body) {
+        return Failure::refused(status, body.error);
     }
+    // `/readyz` answers in its own shape.
+    Failure::new(
+        Exit::Failed,
+        match serde_json::from_slice::<Health>(body) {
+            Ok(health) => format!("the gateway is {}", health.status),
+            Err(_) => format!("the gateway answered {status}"),
+        },
+    )
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
@@ -242,6 +258,10 @@ async fn look(path: &Path) -> Result<Found, Failure> {
 
 async fn in_process(global: &Global) -> anyhow::Result<Router> {
     let config = global.load()?;
+    if !config.data_dir.exists() {
+        // A mistyped directory would otherwise look like an install that lost everything.
+        output::note(&format!("note: making a new data directory, {}", config.data_dir.display()));
+    }
     let services = Services::open(&config).await?;
     Ok(socket_router(Admin::in_process(services.deps())))
 }

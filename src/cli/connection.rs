@@ -100,7 +100,8 @@ impl Command {
             }
             Self::Remove { name } => {
                 client.delete(&path(&name)).await?;
-                output::print(&format!("connection {name} removed\n"))
+                let text = format!("connection {name} removed\n");
+                output::removed(global.json, &[name], &text)
             }
         }
     }
@@ -127,7 +128,8 @@ impl Add {
         };
         let made: ConnectionView = client.post("/api/v1/connections", &new).await?;
         output::show(global.json, &made, |made| {
-            let next = format!("let an agent use it: keyward agent bind AGENT {}", made.name);
+            let keyward = global.keyward();
+            let next = format!("let an agent use it: {keyward} agent bind AGENT {}", made.name);
             format!("connection {} added ({})\n{next}\n", made.name, made.id)
         })
     }

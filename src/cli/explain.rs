@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::client::Client;
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table::fields;
-use crate::admin::wire::{AddressView, ExplainAsk, ExplainedAction, Explanation};
+use crate::admin::wire::{AddressView, ExplainAsk, Explanation};
+use crate::policy::explain::ActionKind;
 
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "keyward explain [OPTIONS] --agent <NAME> [METHOD] <URL>",
     after_help = "examples:\n  keyward explain https://api.github.com/user --agent claude\n  \
-                  keyward explain DELETE https://api.github.com/repos/a/b --agent ci --json"
+                  keyward explain DELETE https://api.github.com/repos/a/b --agent ci --json\n\n\
+                  exit code: 0 when it would be sent, 4 when it would be refused"
 )]
 pub(crate) struct Args {
     /// absolute URL, after a method when it is not GET
@@ -36,7 +38,11 @@ impl Args {
         let ask = self.ask()?;
         let client = Client::open(global).await?;
         let told: Explanation = client.post("/api/v1/rules/explain", &ask).await?;
-        output::show(global.json, &told, show)
+        output::show(global.json, &told, show)?;
+        match told.allowed {
+            true => Ok(()),
+            false => Err(Failure::silent(Exit::Forbidden)),
+        }
     }
 
     fn ask(self) -> Result<ExplainAsk, Failure> {
@@ -93,12 +99,12 @@ fn show(told: &Explanation) -> String {
     text
 }
 
-fn action(action: ExplainedAction) -> &'static str {
+fn action(action: ActionKind) -> &'static str {
     match action {
-        ExplainedAction::Inject => "inject the connection's credential",
-        ExplainedAction::Pass => "forward without a credential",
-        ExplainedAction::Tunnel => "tunnel, without looking inside",
-        ExplainedAction::Deny => "refuse",
+        ActionKind::Inject => "inject the connection's credential",
+        ActionKind::Pass => "forward without a credential",
+        ActionKind::Tunnel => "tunnel, without looking inside",
+        ActionKind::Deny => "refuse",
     }
 }
 

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use http::StatusCode;
 
 use crate::admin::wire::ErrorView;
+use crate::app::AppError;
 use crate::config::ConfigError;
 use crate::directory::DirectoryError;
 use crate::store::StoreError;
@@ -39,6 +40,11 @@ impl Failure {
     /// A failure with one message.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, errors: vec![message.into()], hint: None }
+    }
+
+    /// No message: what was printed says why.
+    pub(crate) fn silent(exit: Exit) -> Self {
+        Self { exit, errors: Vec::new(), hint: None }
     }
 
     /// Several at once, such as those of a configuration.
@@ -90,13 +96,13 @@ impl From<anyhow::Error> for Failure {
         // A failure that went through `anyhow` keeps its exit code and hint.
         match error.downcast() {
             Ok(failure) => failure,
-            Err(error) => {
-                let failure = Self::new(Exit::Failed, causes(error.as_ref()));
-                match error.chain().find_map(remedy) {
-                    Some(hint) => failure.hint(hint),
-                    None => failure,
+            Err(error) => match error.downcast_ref() {
+                Some(AppError::Declared(problems)) => Self::several(problems.clone()),
+                _ => {
+                    let hint = error.chain().find_map(remedy);
+                    Self { hint, ..Self::new(Exit::Failed, causes(error.as_ref())) }
                 }
-            }
+            },
         }
     }
 }
@@ -104,7 +110,10 @@ impl From<anyhow::Error> for Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         match error.problems() {
-            [] => Self::new(Exit::Failed, error.to_string()),
+            [] => {
+                let hint = error.hint().map(str::to_owned);
+                Self { hint, ..Self::new(Exit::Failed, error.to_string()) }
+            }
             problems => Self::several(problems.iter().map(ToString::to_string).collect()),
         }
     }
@@ -123,9 +132,11 @@ impl fmt::Display for Failure {
 }
 
 /// What to do about an error of the services below.
-fn remedy(error: &(dyn Error + 'static)) -> Option<&'static str> {
-    let of_store = error.downcast_ref::<StoreError>().and_then(StoreError::hint);
-    of_store.or_else(|| error.downcast_ref::<DirectoryError>().and_then(DirectoryError::hint))
+fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
+    let of_app = error.downcast_ref().and_then(AppError::hint);
+    let of_store = || error.downcast_ref().and_then(StoreError::hint).map(str::to_owned);
+    let of_directory = || error.downcast_ref().and_then(DirectoryError::hint).map(str::to_owned);
+    of_app.or_else(of_store).or_else(of_directory)
 }
 
 /// Whether a message only says what its field is or must be.

@@ -1,4 +1,4 @@
-//! What this process gives up before it touches a secret (SECURITY PR1, PR3).
+//! What this process gives up before it touches a secret.
 
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, setrlimit, umask};

@@ -35,7 +35,7 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
             ("configuration", made.config.display().to_string()),
             ("data directory", made.data.display().to_string()),
         ];
-        format!("{}start it: keyward serve\n", table::fields(&places))
+        format!("{}start it: {} serve\n", table::fields(&places), global.keyward())
     })
 }
 

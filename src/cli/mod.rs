@@ -59,7 +59,9 @@ examples:
   keyward connection add github --name work
   keyward agent add claude
   keyward agent bind claude work
-  keyward explain https://api.github.com/user --agent claude";
+  keyward explain https://api.github.com/user --agent claude
+
+exit codes: 0 done, 1 failed, 2 wrong usage, 3 no gateway reached, 4 not allowed, 5 not found";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 
 use super::failure::Failure;
-use crate::observe::log::{self, Format, Level};
+use crate::observe::log;
 
 /// Prints `text` to standard output.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
@@ -38,6 +38,17 @@ pub(crate) fn show<T: Serialize>(
     }
 }
 
+/// What a removal answers as JSON; the API's own answers to removals are empty.
+#[derive(Debug, Serialize)]
+struct Removed<'a> {
+    removed: &'a [String],
+}
+
+/// Prints what was taken away.
+pub(crate) fn removed(json: bool, names: &[String], text: &str) -> Result<(), Failure> {
+    show(json, &Removed { removed: names }, |_| text.to_owned())
+}
+
 /// Tells a person something that is no part of the output.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
@@ -50,7 +61,7 @@ pub(crate) fn colours() -> bool {
 
 /// Warnings of the services, when this process runs them itself, go to standard error.
 pub(crate) fn log_warnings() {
-    log::init(Format::Text, Level::Warn, wants_colours());
+    log::init_for_command(wants_colours());
 }
 
 /// No wish of the person's speaks against colours (no-color.org).

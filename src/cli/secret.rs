@@ -1,5 +1,5 @@
 //! Reading secrets from people: a prompt without echo, standard input, a file. Never an argument,
-//! which every process of the machine can read (SECURITY PR1).
+//! which every process of the machine can read.
 
 use std::fmt;
 use std::fs::File;
@@ -27,14 +27,19 @@ impl Typed {
     /// All of a file, without one line end.
     pub(crate) fn from_file(path: &Path) -> Result<Self, Failure> {
         let name = path.display().to_string();
-        let file = File::open(path).map_err(|error| Failure::failed(&name, &error))?;
+        let file = File::open(path)
+            .map_err(|error| Failure::failed(&format!("cannot read {name}"), &error))?;
         Self::read(file, &name)
     }
 
     /// From the terminal, without echo.
     pub(crate) fn from_prompt(label: &str) -> Result<Self, Failure> {
         let typed = rpassword::prompt_password(format!("{label}: "));
-        let typed = typed.map_err(|error| Failure::failed("cannot read from the terminal", &error));
+        let typed = typed.map_err(|error| {
+            // The prompt still stands on the line.
+            super::output::note("");
+            Failure::failed("cannot read from the terminal", &error)
+        });
         Self::filled(Zeroizing::new(typed?), label)
     }
 

@@ -1,22 +1,117 @@
 //! `keyward serve`: reads the configuration and runs the gateway until it is told to stop.
 
+use std::fmt::Write;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use crate::app;
-use crate::observe::log;
+use super::table;
+use crate::admin::Places;
+use crate::app::{self, Running};
+use crate::base::limits::Limits;
+use crate::directory::View;
+use crate::observe::log::{self, Format};
 
 /// Threads of the control plane and of background work; the data path has its own.
 const WORKERS: usize = 2;
+
+/// Descriptors beside those of streams: store, audit, listeners, the runtimes' own.
+const DESCRIPTORS_BESIDE: u64 = 256;
 
 /// Runs the gateway.
 pub(crate) fn run(global: &Global) -> Result<(), Failure> {
     let config = global.load()?;
     log::init(config.log.format, config.log.level, output::wants_colours());
+    raise_open_files(&config.limits);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
         .build()
         .map_err(|error| Failure::failed("cannot start", &error))?;
-    Ok(runtime.block_on(Box::pin(app::serve(config)))?)
+    let format = config.log.format;
+    let announce = |running: &Running| match format {
+        Format::Text => {
+            let view = running.services().directory.view();
+            output::note(&announcement(running.places(), &next(&view, &global.keyward())));
+        }
+        Format::Json => {
+            let Places { proxy, admin, data, ca } = running.places();
+            tracing::info!(?proxy, admin, data, ca, "ready");
+        }
+    };
+    Ok(runtime.block_on(Box::pin(app::serve(config, announce)))?)
+}
+
+/// Each stream takes two descriptors, and shells allow 1024. Raising the soft limit as far as the
+/// hard one needs no privilege.
+fn raise_open_files(limits: &Limits) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = limits.streams_max as u64 * 2 + DESCRIPTORS_BESIDE;
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    // macOS refuses more than its own bound, though the hard limit is "infinite".
+    let modest = Rlimit { current: Some(wanted), maximum };
+    let raised = raised.or_else(|_| setrlimit(Resource::Nofile, modest));
+    let now = if raised.is_ok() { getrlimit(Resource::Nofile).current } else { current };
+    if let Some(now) = now.filter(|now| *now < wanted) {
+        tracing::info!(
+            open_files = now,
+            wanted,
+            "too few open files for `limits.streams_max`: raise `ulimit -n` (LimitNOFILE), or lower it"
+        );
+    }
+}
+
+/// Where things are, and what comes next.
+fn announcement(places: &Places, next: &str) -> String {
+    let mut text = table::fields(&[
+        ("proxy", places.proxy.join(", ")),
+        ("admin", format!("http://{}", places.admin)),
+        ("data", places.data.clone()),
+        ("CA", places.ca.clone()),
+    ]);
+    let _ = write!(text, "ready; stop with Ctrl-C");
+    if !next.is_empty() {
+        let _ = write!(text, "\nnext: {next}");
+    }
+    text
+}
+
+/// The command that brings a fresh install one step on; empty when an agent can work.
+fn next(view: &View, keyward: &str) -> String {
+    let bound = view.agents().any(|agent| !agent.bindings.is_empty());
+    let connection = view.connections().map(|connection| &*connection.name).next();
+    let agent = view.agents().map(|agent| &*agent.name).next();
+    match (bound, connection, agent) {
+        (true, _, _) => String::new(),
+        (_, None, _) => format!("{keyward} connection add github --name work"),
+        (_, Some(_), None) => format!("{keyward} agent add NAME"),
+        (_, Some(connection), Some(agent)) => {
+            format!("{keyward} agent bind {agent} {connection}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_tells_where_things_are_and_what_comes_next() {
+        let places = Places {
+            proxy: vec!["127.0.0.1:8080".to_owned(), "unix:/run/keyward.sock".to_owned()],
+            admin: "127.0.0.1:8081".to_owned(),
+            data: "/data".to_owned(),
+            ca: "/data/ca/ca.pem".to_owned(),
+        };
+        insta::assert_snapshot!(announcement(&places, "keyward agent add NAME"), @r"
+        proxy   127.0.0.1:8080, unix:/run/keyward.sock
+        admin   http://127.0.0.1:8081
+        data    /data
+        CA      /data/ca/ca.pem
+        ready; stop with Ctrl-C
+        next: keyward agent add NAME
+        ");
+    }
 }

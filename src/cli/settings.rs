@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::client::Client;
 use super::failure::Failure;
 use crate::config::{self, Config, ListenAt};
 
-/// The proxy listener's default (INTERFACE §1).
+/// The proxy listener's default.
 const PROXY_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// Options of every command.
@@ -38,9 +39,31 @@ impl Global {
         Ok(Config::load(self.config.as_deref(), self.data.as_deref())?)
     }
 
-    /// Where agents reach the proxy, for the lines that people paste. A configuration that cannot
-    /// be read is another command's complaint: the default is shown then.
-    pub(crate) fn proxy_addr(&self) -> SocketAddr {
+    /// `keyward` with the options that name this install, for the lines that people paste.
+    pub(crate) fn keyward(&self) -> String {
+        let mut line = "keyward".to_owned();
+        for (option, path) in [("--data", &self.data), ("--config", &self.config)] {
+            if let Some(path) = path {
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                line.push_str(&format!(" {option} {}", quoted(&path.to_string_lossy())));
+            }
+        }
+        line
+    }
+
+    /// Where agents reach the proxy, for the lines that people paste: where the running gateway
+    /// says it listens, else what is configured. A configuration that cannot be read is another
+    /// command's complaint: the default is shown then.
+    pub(crate) async fn proxy_addr(&self, client: &Client) -> SocketAddr {
+        let running = client.status().await;
+        let bound = running.into_iter().flat_map(|status| status.proxy);
+        match bound.filter_map(|at| at.parse().ok()).next() {
+            Some(addr) => dialable(addr),
+            None => self.configured_proxy_addr(),
+        }
+    }
+
+    fn configured_proxy_addr(&self) -> SocketAddr {
         let tcp = |at: &ListenAt| match at {
             ListenAt::Tcp(addr) => Some(*addr),
             ListenAt::Unix(_) => None,
@@ -53,6 +76,15 @@ impl Global {
     /// Where the admin listener is reached from this machine.
     pub(crate) fn admin_addr(&self) -> Result<SocketAddr, Failure> {
         Ok(dialable(self.load()?.listen.admin))
+    }
+}
+
+/// A word for a POSIX shell.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@".contains(c);
+    match word.chars().all(plain) && !word.is_empty() {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
     }
 }
 
@@ -69,6 +101,13 @@ fn dialable(listen: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pasted_lines_name_the_install_and_survive_a_shell() {
+        let global = Global { data: Some("/a b/it's".into()), ..Global::default() };
+        assert_eq!(global.keyward(), r"keyward --data '/a b/it'\''s'");
+        assert_eq!(Global::default().keyward(), "keyward");
+    }
 
     #[test]
     fn a_listener_on_every_address_is_dialled_by_loopback() {

@@ -71,11 +71,17 @@ pub(super) fn read(
     for variable in environment.beginning_with(PREFIX) {
         problems.extend(lay_over(&mut document, variable).err().into_iter().flatten());
     }
-    match problems.is_empty() {
-        true => parse::config(&document, folders, environment.clone()),
-        // Half a document would only yield problems that are none.
-        false => Err(problems),
+    if problems.is_empty() {
+        return parse::config(&document, folders, environment.clone());
     }
+    // A variable may not fit because the file is wrong, which is to be told first. Half a document
+    // would only yield problems that are none.
+    let alone =
+        Document::parse(&name, text).map(|own| parse::config(&own, folders, environment.clone()));
+    Err(match alone {
+        Ok(Err(own)) => own.into_iter().chain(problems).collect(),
+        _ => problems,
+    })
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {

@@ -126,6 +126,17 @@ impl Config {
         file::read(yaml, file, reading::Folders { config, data }, &environment)
     }
 
+    /// The environment variables that hold secrets: kept from every child.
+    pub fn secret_variables(&self) -> Vec<&str> {
+        let keys = self.master_keys.iter().filter_map(|source| match source {
+            KeySource::Env(name) => Some(name.as_str()),
+            KeySource::File(_) | KeySource::Command(_) => None,
+        });
+        let fields = self.connections.iter().flat_map(|connection| connection.fields.values());
+        let tokens = self.agents.iter().filter_map(|agent| agent.token.as_ref());
+        keys.chain(fields.chain(tokens).filter_map(SecretSource::variable)).collect()
+    }
+
     /// The built-in providers and the configured ones.
     pub fn catalogue(&self) -> Catalogue {
         Catalogue::built_in().with(self.providers.iter().cloned())
@@ -133,6 +144,16 @@ impl Config {
 }
 
 impl ConfigError {
+    /// What to do about it, when that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("`keyward init` with the same options writes one; none at all is fine too")
+            }
+            _ => None,
+        }
+    }
+
     /// What is wrong in the file, when it could be read.
     pub fn problems(&self) -> &[Problem] {
         match self {

@@ -1,27 +1,23 @@
 //! [`SecretSource`]: where a secret that the configuration names is read from, and the reading.
 //! What YAML may say is decided in `source.rs`.
 
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
-
-use zeroize::Zeroizing;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
 
 use super::environment::Environment;
 use crate::base::secret::Secret;
+use crate::crypto::command::{self, Bounds, CommandError};
+use crate::crypto::private::{FileError, private_file};
 
 /// 64 KiB: certificates and service accounts' keys are a few KiB.
 const SECRET_BYTES_MAX: usize = 64 * 1024;
 
-/// A start must not hang on a command.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+/// A line end, and one byte to tell that there is too much.
+const TEXT_BYTES_MAX: usize = SECRET_BYTES_MAX + 3;
 
-/// Between two looks at whether a command that has closed its output has ended as well.
-const COMMAND_POLL: Duration = Duration::from_millis(5);
+/// A start must not hang on a command.
+const COMMAND: Bounds = Bounds { timeout: Duration::from_secs(10), bytes_max: TEXT_BYTES_MAX };
 
 /// Where a secret is read from.
 #[derive(Clone, Debug)]
@@ -48,56 +44,26 @@ pub enum SecretSourceError {
     /// More than any secret.
     #[error("{0} is longer than 64 KiB: that is no secret")]
     TooLong(String),
-    /// The file cannot be opened or read.
-    #[error("secret file {path} cannot be read: {source}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A directory, a pipe, a device.
-    #[error("secret file {0} is not a regular file")]
-    NotAFile(PathBuf),
-    /// Others can read it.
-    #[error("secret file {path} has mode {mode:04o}, so others can read it: run `chmod 600` on it")]
-    Loose {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// No program at all.
-    #[error("the command is empty: give the program and its arguments")]
-    CommandEmpty,
-    /// The program cannot be started or its output not read.
-    #[error("command `{program}` cannot be run: {source}")]
-    CommandBroken {
-        /// The program, without its arguments.
-        program: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// It ended with an error.
-    #[error("command `{program}` failed ({status}): run it by hand to see why")]
-    CommandFailed {
-        /// The program, without its arguments.
-        program: String,
-        /// How it ended.
-        status: ExitStatus,
-    },
-    /// It did not end.
-    #[error("command `{0}` did not end within {timeout} s", timeout = COMMAND_TIMEOUT.as_secs())]
-    CommandTimeout(String),
+    /// The file is not read.
+    #[error("secret {0}")]
+    File(#[from] FileError),
+    /// The command gives nothing.
+    #[error(transparent)]
+    Command(#[from] CommandError),
 }
 
 impl SecretSource {
     /// Reads the secret. Of files and commands, one line end is cut off. Blocks, up to 10 s for a
     /// command, whose standard error is dropped: it may repeat the secret.
+    /// A command does not see the `hidden` variables.
     ///
     /// # Errors
     /// When there is none, it is empty or over 64 KiB, or others can read its file.
-    pub fn load(&self, environment: &Environment) -> Result<Secret, SecretSourceError> {
+    pub fn load(
+        &self,
+        environment: &Environment,
+        hidden: &[&str],
+    ) -> Result<Secret, SecretSourceError> {
         let (place, secret) = match self {
             Self::Inline(secret) => ("the value".to_owned(), secret.clone()),
             Self::Env(name) => {
@@ -106,12 +72,12 @@ impl SecretSource {
                 (format!("environment variable {name}"), secret)
             }
             Self::File(path) => {
-                (format!("secret file {}", path.display()), trimmed(&read_private(path)?))
+                let text = private_file(path, TEXT_BYTES_MAX)?;
+                (format!("secret file {}", path.display()), trimmed(&text))
             }
             Self::Command(words) => {
-                let (program, arguments) =
-                    words.split_first().ok_or(SecretSourceError::CommandEmpty)?;
-                let output = run(program, arguments, COMMAND_TIMEOUT)?;
+                let output = command::output_of(words, hidden, COMMAND, Stdio::null())?;
+                let program = words.first().map(String::as_str).unwrap_or_default();
                 (format!("the output of command `{program}`"), trimmed(&output))
             }
         };
@@ -135,80 +101,6 @@ impl SecretSource {
 fn trimmed(text: &[u8]) -> Secret {
     let text = text.strip_suffix(b"\n").unwrap_or(text);
     Secret::new(text.strip_suffix(b"\r").unwrap_or(text))
-}
-
-/// Checks are made on the open file, not on its name: nobody can swap it in between.
-fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretSourceError> {
-    let unreadable = |source| SecretSourceError::Unreadable { path: path.into(), source };
-    // Without O_NONBLOCK, opening a pipe would wait for a writer.
-    let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file =
-        OpenOptions::new().read(true).custom_flags(nonblock).open(path).map_err(unreadable)?;
-    let about = file.metadata().map_err(unreadable)?;
-    if !about.is_file() {
-        return Err(SecretSourceError::NotAFile(path.into()));
-    }
-    let mode = about.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(SecretSourceError::Loose { path: path.into(), mode });
-    }
-    read_bounded(file).map_err(unreadable)
-}
-
-/// Into a buffer that never grows: growing would leave copies behind.
-fn read_bounded(from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
-    // A line end, and one byte to tell that there is too much.
-    let room = SECRET_BYTES_MAX + 3;
-    let mut text = Zeroizing::new(Vec::with_capacity(room + 64));
-    from.take(room as u64).read_to_end(&mut text)?;
-    Ok(text)
-}
-
-fn run(
-    program: &str,
-    arguments: &[String],
-    timeout: Duration,
-) -> Result<Zeroizing<Vec<u8>>, SecretSourceError> {
-    let broken = |source| SecretSourceError::CommandBroken { program: program.to_owned(), source };
-    let deadline = Instant::now() + timeout;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(broken)?;
-    let stdout = child.stdout.take().expect("stdout is piped");
-    let (done, output) = mpsc::channel();
-    std::thread::spawn(move || {
-        // The receiver is gone after a timeout: then nobody wants the output.
-        let _gone = done.send(read_bounded(stdout));
-    });
-    let text = output.recv_timeout(timeout).ok();
-    let status = ended(&mut child, text.as_ref().map_or(Instant::now(), |_| deadline));
-    match (text, status.map_err(broken)?) {
-        (Some(text), Some(status)) if status.success() => text.map_err(broken),
-        (Some(_), Some(status)) => {
-            Err(SecretSourceError::CommandFailed { program: program.to_owned(), status })
-        }
-        _ => Err(SecretSourceError::CommandTimeout(program.to_owned())),
-    }
-}
-
-/// How the child ended; `None` when it had to be killed at the deadline.
-fn ended(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if Instant::now() >= deadline {
-            // Killing what has just ended by itself fails, which is as good.
-            let _ended = child.kill();
-            child.wait()?;
-            return Ok(None);
-        }
-        std::thread::sleep(COMMAND_POLL);
-    }
 }
 
 #[cfg(test)]
@@ -237,7 +129,7 @@ mod tests {
             ("SET".to_owned(), "from-env".to_owned()),
             ("EMPTY".to_owned(), String::new()),
         ]);
-        source.load(&Environment::fixed(&variables))
+        source.load(&Environment::fixed(&variables), &[])
     }
 
     fn is(source: &SecretSource, expected: &str) -> bool {
@@ -246,13 +138,9 @@ mod tests {
 
     #[test]
     fn a_file_that_others_can_read_is_refused_with_the_remedy() {
-        for mode in [0o640, 0o604, 0o660, 0o644, 0o666, 0o620] {
-            let (_dir, source) = file(b"canary", mode);
-            let refused = load(&source).unwrap_err();
-            assert!(matches!(refused, SecretSourceError::Loose { mode: m, .. } if m == mode));
-            let said = refused.to_string();
-            assert!(said.contains("chmod 600") && !said.contains("canary"), "{said}");
-        }
+        let (_dir, source) = file(b"canary", 0o640);
+        let said = load(&source).unwrap_err().to_string();
+        assert!(said.contains("chmod 600") && !said.contains("canary"), "{said}");
     }
 
     #[test]
@@ -268,9 +156,9 @@ mod tests {
         let (_dir, long) = file(&vec![b'x'; SECRET_BYTES_MAX + 1], 0o600);
         assert!(matches!(load(&long), Err(SecretSourceError::TooLong(_))));
         let absent = SecretSource::File(dir.path().join("nothing"));
-        assert!(matches!(load(&absent), Err(SecretSourceError::Unreadable { .. })));
+        assert!(matches!(load(&absent), Err(SecretSourceError::File(FileError::Missing(_)))));
         let directory = SecretSource::File(dir.path().into());
-        assert!(matches!(load(&directory), Err(SecretSourceError::NotAFile(_))));
+        assert!(matches!(load(&directory), Err(SecretSourceError::File(FileError::NotAFile(_)))));
     }
 
     #[test]
@@ -280,17 +168,13 @@ mod tests {
         assert!(load(&shell("yes | head -c 100000")).is_err());
         assert!(matches!(load(&shell("true")), Err(SecretSourceError::Empty(_))));
         let absent = SecretSource::Command(vec!["keyward-no-such-program".into()]);
-        assert!(matches!(load(&absent), Err(SecretSourceError::CommandBroken { .. })));
+        assert!(matches!(
+            load(&absent),
+            Err(SecretSourceError::Command(CommandError::Broken { .. }))
+        ));
         let none = SecretSource::Command(vec![]);
-        assert!(matches!(load(&none), Err(SecretSourceError::CommandEmpty)));
-    }
-
-    #[test]
-    fn a_command_is_killed_when_its_time_is_up_also_with_its_output_closed() {
-        for script in ["exec sleep 60", "echo x; exec sleep 60 >&-"] {
-            let endless = run("sh", &["-c".into(), script.into()], Duration::from_millis(50));
-            assert!(matches!(endless, Err(SecretSourceError::CommandTimeout(_))), "{script}");
-        }
+        let refused = load(&none);
+        assert!(matches!(refused, Err(SecretSourceError::Command(CommandError::Empty))));
     }
 
     #[test]

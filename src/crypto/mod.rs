@@ -2,7 +2,9 @@
 //!
 //! Knows no storage; `directory/` and `vault/` decide what is sealed under which place.
 
+pub mod command;
 pub mod envelope;
 pub mod keyring;
+pub mod private;
 pub mod source;
 pub mod token;

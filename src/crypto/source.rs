@@ -2,25 +2,27 @@
 //! makes the file of a fresh install. What the key is used for is `keyring.rs`'s.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::process::Stdio;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+use super::command::{self, Bounds, CommandError};
 use super::envelope::{self, KEY_LEN};
 use super::keyring::Keyring;
+use super::private::{FileError, private_file};
+use crate::base::secret::Secret;
 
 /// Text of a key is 64 bytes and perhaps a line end; whatever is longer is something else.
-const TEXT_LEN_MAX: u64 = 256;
+const TEXT_LEN_MAX: usize = 256;
 
 /// A command may ask a person or a key service; a start must not hang on it for ever.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+const COMMAND: Bounds = Bounds { timeout: Duration::from_secs(60), bytes_max: TEXT_LEN_MAX };
 
 /// Where a master key is read from.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -44,37 +46,9 @@ pub enum KeyError {
         "master key file {0} does not exist: restore it from your backup of keys, or check `master_key`"
     )]
     Missing(PathBuf),
-    /// The file cannot be opened or read.
-    #[error("master key file {path} cannot be read: {source}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A directory, a pipe, a device.
-    #[error("master key file {0} is not a regular file")]
-    NotAFile(PathBuf),
-    /// Others can read it.
-    #[error(
-        "master key file {path} has mode {mode:04o}, so others can read it: run `chmod 600` on it and consider the key known"
-    )]
-    Loose {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// Neither this user's nor root's.
-    #[error(
-        "master key file {path} belongs to user {owner}: it must belong to the user that runs keyward, or to root"
-    )]
-    ForeignOwner {
-        /// The file.
-        path: PathBuf,
-        /// The user id of its owner.
-        owner: u32,
-    },
+    /// Another reason not to read the file.
+    #[error("master key {0}")]
+    File(#[source] FileError),
     /// Not a key, whatever it is.
     #[error("{0} holds no master key: expected 64 hex digits or 44 base64 characters")]
     Malformed(String),
@@ -86,28 +60,9 @@ pub enum KeyError {
     /// The variable is not set.
     #[error("environment variable {0} is not set: it should hold the master key")]
     EnvMissing(String),
-    /// An empty command.
-    #[error("`master_key: {{ command }}` is empty: give the program and its arguments")]
-    CommandEmpty,
-    /// The program cannot be started or its output not read.
-    #[error("master key command `{program}` cannot be run: {source}")]
-    CommandBroken {
-        /// The program, without its arguments.
-        program: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// It ended with an error.
-    #[error("master key command `{program}` failed: {status}")]
-    CommandFailed {
-        /// The program, without its arguments.
-        program: String,
-        /// How it ended.
-        status: ExitStatus,
-    },
-    /// It did not end.
-    #[error("master key command `{0}` gave no key within {timeout} s", timeout = COMMAND_TIMEOUT.as_secs())]
-    CommandTimeout(String),
+    /// The command gives nothing.
+    #[error("master key {0}")]
+    Command(#[from] CommandError),
     /// Creating would overwrite.
     #[error(
         "master key file {0} exists already and is not overwritten: what it sealed would be lost"
@@ -124,13 +79,18 @@ pub enum KeyError {
 }
 
 impl KeySource {
-    /// Reads all sources: the first is current, the others are kept for reading. Blocks, up to a
-    /// minute for a command.
+    /// Reads all sources: the first is current, the others are kept for reading. `variable` looks
+    /// environment variables up. Blocks, up to a minute for a command, which does not see the `hidden`
+    /// ones.
     ///
     /// # Errors
     /// When one of them gives no key: an old key that is missing would be noticed too late.
-    pub fn load(sources: &[KeySource]) -> Result<Keyring, KeyError> {
-        let mut keys = sources.iter().map(Self::read);
+    pub fn load(
+        sources: &[KeySource],
+        variable: impl Fn(&str) -> Option<Secret>,
+        hidden: &[&str],
+    ) -> Result<Keyring, KeyError> {
+        let mut keys = sources.iter().map(|source| source.read(&variable, hidden));
         let current = keys.next().ok_or(KeyError::NoSource)??;
         Ok(Keyring::new(current, keys.collect::<Result<Vec<_>, _>>()?))
     }
@@ -146,88 +106,37 @@ impl KeySource {
         })
     }
 
-    fn read(&self) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
+    fn read(
+        &self,
+        variable: impl Fn(&str) -> Option<Secret>,
+        hidden: &[&str],
+    ) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
         match self {
-            Self::File(path) => parse(&read_private(path)?, || path.display().to_string()),
+            Self::File(path) => {
+                let text = private_file(path, TEXT_LEN_MAX)?;
+                parse(&text, || path.display().to_string())
+            }
             Self::Env(name) => {
-                let text =
-                    std::env::var_os(name).ok_or_else(|| KeyError::EnvMissing(name.clone()))?;
-                let text = Zeroizing::new(text.into_encoded_bytes());
-                parse(&text, || format!("environment variable {name}"))
+                let text = variable(name).ok_or_else(|| KeyError::EnvMissing(name.clone()))?;
+                parse(text.expose(), || format!("environment variable {name}"))
             }
             Self::Command(words) => {
-                let (program, arguments) = words.split_first().ok_or(KeyError::CommandEmpty)?;
-                let text = run(program, arguments, COMMAND_TIMEOUT)?;
+                // Standard error is the user's terminal: a command may ask there.
+                let text = command::output_of(words, hidden, COMMAND, Stdio::inherit())?;
+                let program = words.first().map(String::as_str).unwrap_or_default();
                 parse(&text, || format!("the output of `{program}`"))
             }
         }
     }
 }
 
-/// Checks are made on the open file, not on its name: nobody can swap it in between.
-fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let unreadable = |source| KeyError::Unreadable { path: path.into(), source };
-    // Without O_NONBLOCK, opening a pipe would wait for a writer.
-    let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file =
-        OpenOptions::new().read(true).custom_flags(nonblock).open(path).map_err(|source| {
-            match source.kind() {
-                io::ErrorKind::NotFound => KeyError::Missing(path.into()),
-                _ => unreadable(source),
-            }
-        })?;
-    let about = file.metadata().map_err(unreadable)?;
-    if !about.is_file() {
-        return Err(KeyError::NotAFile(path.into()));
+impl From<FileError> for KeyError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Missing(path) => Self::Missing(path),
+            error => Self::File(error),
+        }
     }
-    let owner = about.uid();
-    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
-        return Err(KeyError::ForeignOwner { path: path.into(), owner });
-    }
-    let mode = about.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(KeyError::Loose { path: path.into(), mode });
-    }
-    read_bounded(file).map_err(unreadable)
-}
-
-/// Into a buffer that never grows: growing would leave copies behind.
-fn read_bounded(from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut text = Zeroizing::new(Vec::with_capacity(TEXT_LEN_MAX as usize + 64));
-    from.take(TEXT_LEN_MAX).read_to_end(&mut text)?;
-    Ok(text)
-}
-
-/// Standard error is the user's terminal: a command may ask there. Standard input is not.
-fn run(
-    program: &str,
-    arguments: &[String],
-    timeout: Duration,
-) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let broken = |source| KeyError::CommandBroken { program: program.to_owned(), source };
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(broken)?;
-    let stdout = child.stdout.take().expect("stdout is piped");
-    let (done, output) = mpsc::channel();
-    std::thread::spawn(move || {
-        // The receiver is gone after a timeout: then nobody wants the output.
-        let _gone = done.send(read_bounded(stdout));
-    });
-    let Ok(text) = output.recv_timeout(timeout) else {
-        // Killing what has just ended by itself fails, which is as good.
-        let _ended = child.kill();
-        let _status = child.wait();
-        return Err(KeyError::CommandTimeout(program.to_owned()));
-    };
-    let status = child.wait().map_err(broken)?;
-    if !status.success() {
-        return Err(KeyError::CommandFailed { program: program.to_owned(), status });
-    }
-    text.map_err(broken)
 }
 
 fn parse(text: &[u8], place: impl Fn() -> String) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
@@ -315,18 +224,12 @@ mod tests {
         (dir, KeySource::File(path))
     }
 
-    fn shell(script: &str) -> KeySource {
-        KeySource::Command(["sh", "-c", script].map(str::to_owned).into())
+    fn load(sources: &[KeySource]) -> Result<Keyring, KeyError> {
+        KeySource::load(sources, |name| (name == "SET").then(|| Secret::from(HEX.to_owned())), &[])
     }
 
-    #[test]
-    fn a_file_that_others_can_read_is_refused() {
-        for mode in [0o640, 0o604, 0o660, 0o601, 0o666, 0o620] {
-            let (_dir, source) = file(HEX, mode);
-            let refused = KeySource::load(&[source]).unwrap_err();
-            assert!(matches!(refused, KeyError::Loose { mode: m, .. } if m == mode), "{refused}");
-            assert!(refused.to_string().contains("chmod 600"), "{refused}");
-        }
+    fn shell(script: &str) -> KeySource {
+        KeySource::Command(["sh", "-c", script].map(str::to_owned).into())
     }
 
     #[test]
@@ -334,62 +237,56 @@ mod tests {
         let nearly = "g".repeat(64);
         for bad in ["", "\n", "hunter2", &HEX[1..], &format!("{HEX}0"), &nearly, &"A".repeat(44)] {
             let (_dir, source) = file(bad, 0o600);
-            let refused = KeySource::load(&[source]).unwrap_err();
+            let refused = load(&[source]).unwrap_err();
             assert!(matches!(refused, KeyError::Malformed(_)), "{bad}: {refused}");
             assert!(bad.trim().is_empty() || !refused.to_string().contains(bad), "{refused}");
         }
         let (_dir, source) = file(&"7a".repeat(32), 0o600);
-        assert!(matches!(KeySource::load(&[source]), Err(KeyError::Weak(_))));
+        assert!(matches!(load(&[source]), Err(KeyError::Weak(_))));
     }
 
     #[test]
     fn a_missing_file_a_directory_and_no_source_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let missing = KeySource::File(dir.path().join("nothing"));
-        assert!(matches!(KeySource::load(&[missing]), Err(KeyError::Missing(_))));
+        assert!(matches!(load(&[missing]), Err(KeyError::Missing(_))));
         let directory = KeySource::File(dir.path().into());
-        assert!(matches!(KeySource::load(&[directory]), Err(KeyError::NotAFile(_))));
-        assert!(matches!(KeySource::load(&[]), Err(KeyError::NoSource)));
+        assert!(matches!(load(&[directory]), Err(KeyError::File(FileError::NotAFile(_)))));
+        assert!(matches!(load(&[]), Err(KeyError::NoSource)));
     }
 
     #[test]
     fn an_old_key_that_is_missing_stops_the_start() {
         let (dir, current) = file(HEX, 0o600);
         let old = KeySource::File(dir.path().join("old.key"));
-        assert!(matches!(KeySource::load(&[current, old]), Err(KeyError::Missing(_))));
+        assert!(matches!(load(&[current, old]), Err(KeyError::Missing(_))));
     }
 
     #[test]
     fn an_unset_variable_is_named() {
-        let source = KeySource::Env("KEYWARD_TEST_UNSET".into());
-        let refused = KeySource::load(&[source]).unwrap_err();
-        assert!(refused.to_string().contains("KEYWARD_TEST_UNSET"), "{refused}");
+        let refused = load(&[KeySource::Env("UNSET".into())]).unwrap_err();
+        assert!(refused.to_string().contains("variable UNSET"), "{refused}");
     }
 
     #[test]
-    fn a_failing_endless_or_absent_command_is_told() {
-        let failed = KeySource::load(&[shell(&format!("echo {HEX}; exit 3"))]).unwrap_err();
-        assert!(matches!(failed, KeyError::CommandFailed { .. }), "{failed}");
+    fn a_command_that_gives_no_key_is_told_without_what_it_printed() {
+        let failed = load(&[shell(&format!("echo {HEX}; exit 3"))]).unwrap_err();
+        assert!(matches!(failed, KeyError::Command(_)), "{failed}");
+        assert!(failed.to_string().starts_with("master key command `sh` failed"), "{failed}");
         assert!(!failed.to_string().contains(HEX), "{failed}");
-        let endless = run("sh", &["-c".into(), "exec sleep 60".into()], Duration::from_millis(20));
-        assert!(matches!(endless, Err(KeyError::CommandTimeout(_))));
-        let absent = KeySource::Command(vec!["keyward-no-such-program".into()]);
-        assert!(matches!(KeySource::load(&[absent]), Err(KeyError::CommandBroken { .. })));
-        assert!(matches!(
-            KeySource::load(&[KeySource::Command(vec![])]),
-            Err(KeyError::CommandEmpty)
-        ));
-        let flood = shell("yes | head -c 100000");
-        assert!(KeySource::load(&[flood]).is_err());
+        let empty = KeySource::Command(vec![]);
+        assert!(matches!(load(&[empty]), Err(KeyError::Command(CommandError::Empty))));
+        assert!(load(&[shell("yes | head -c 100000")]).is_err());
     }
 
     #[test]
-    fn hex_base64_and_commands_give_the_same_key() {
+    fn hex_base64_variables_and_commands_give_the_same_key() {
         let (_a, hex) = file(&format!("{}\n", HEX.to_uppercase()), 0o600);
         let (_b, base64) = file("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", 0o400);
-        let ids = [hex, base64, shell(&format!("echo {HEX}"))]
-            .map(|source| KeySource::load(&[source]).unwrap().current());
-        assert_eq!((ids[0], ids[1]), (ids[1], ids[2]));
+        let variable = KeySource::Env("SET".into());
+        let ids = [hex, base64, variable, shell(&format!("echo {HEX}"))]
+            .map(|source| load(&[source]).unwrap().current());
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     }
 
     #[test]
@@ -399,9 +296,9 @@ mod tests {
         KeySource::create_file(&path).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode, 0o600);
-        let made = KeySource::load(&[KeySource::File(path.clone())]).unwrap().current();
+        let made = load(&[KeySource::File(path.clone())]).unwrap().current();
         assert!(matches!(KeySource::create_file(&path), Err(KeyError::Exists(_))));
-        assert_eq!(KeySource::load(&[KeySource::File(path)]).unwrap().current(), made);
+        assert_eq!(load(&[KeySource::File(path)]).unwrap().current(), made);
         let names: Vec<_> =
             fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, ["master.key"], "no draft stays behind");

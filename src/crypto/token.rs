@@ -1,5 +1,5 @@
 //! Agent tokens: issued, hashed, compared. The text exists once, when it is shown; what is kept is
-//! its SHA-256, which is enough for values of 128 random bits and more (SECURITY CR6).
+//! its SHA-256, which is enough for values of 128 random bits and more.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ pub const AGENT_PREFIX: &str = "kwa_";
 const BODY_LEN: usize = 32;
 /// 62^6 > 2^32: any CRC-32 fits.
 const CHECKSUM_LEN: usize = 6;
-/// A chosen token is at least this long; INTERFACE §2.
+/// A chosen token is at least this long.
 const CHOSEN_LEN_MIN: usize = 20;
 /// And at most this long: it has to fit a proxy URL with room to spare.
 const CHOSEN_LEN_MAX: usize = 512;

@@ -104,7 +104,7 @@ pub struct ConnectionRecord {
     pub updated: Timestamp,
 }
 
-/// DESIGN §2's states, those that exist now.
+/// What may become of a connection.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum ConnectionState {
@@ -121,7 +121,7 @@ pub enum ConnectionState {
     },
 }
 
-/// Why a connection is broken; DESIGN §2.
+/// Why a connection is broken.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BrokenReason {

@@ -1,4 +1,4 @@
-//! Checks of the values that an owner gave (SECURITY ST6): present, known, sendable, and real.
+//! Checks of the values that an owner gave: present, known, sendable, and real.
 //! A value is never repaired, except that the one line break at the end of a file is dropped.
 
 use std::collections::BTreeMap;

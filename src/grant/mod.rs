@@ -61,7 +61,7 @@ impl Grant {
     /// From the fields an owner gave.
     ///
     /// # Errors
-    /// When a field is missing, unknown, empty, too long, unsendable (SECURITY ST6) or of another
+    /// When a field is missing, unknown, empty, too long, unsendable or of another
     /// shape; when the kind comes later.
     pub fn from_fields(
         auth: &AuthMethod,

@@ -117,7 +117,7 @@ impl Template {
     /// Fills the fields in.
     ///
     /// # Errors
-    /// When a field is missing or cannot be sent (SECURITY ST6).
+    /// When a field is missing or cannot be sent.
     pub fn render(&self, fields: &BTreeMap<String, Secret>) -> Result<Secret, TemplateError> {
         self.check(fields)?;
         let mut plain = Zeroizing::new(Vec::with_capacity(self.rendered_bytes(fields)));
@@ -208,7 +208,7 @@ fn is_field_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }
 
-/// Visible ASCII and blanks (SECURITY ST6).
+/// Visible ASCII and blanks.
 fn is_visible(bytes: &[u8]) -> bool {
     bytes.iter().all(|b| matches!(b, b' '..=b'~'))
 }

@@ -1,5 +1,5 @@
 //! What is taken out of a message before anything is put in: hop-by-hop fields, fields that will be
-//! written, placeholders (SECURITY §3).
+//! written, placeholders.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -13,10 +13,10 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 /// Why a credential cannot be written. Says where, never what.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum WriteError {
-    /// A value with bytes that a field cannot hold (SECURITY ST6).
+    /// A value with bytes that a field cannot hold.
     #[error("the credential holds a byte that cannot be sent in a field")]
     Unsendable,
-    /// None of the credential's places is for this host and path (SECURITY ST9).
+    /// None of the credential's places is for this host and path.
     #[error("this connection's credential has no place in a request to this path")]
     NoPlace,
     /// A placeholder in a path segment that is not the credential's.
@@ -87,7 +87,7 @@ fn append_cookie(fields: &mut HeaderMap, name: &str, value: &str) -> Result<(), 
     Ok(())
 }
 
-/// A value that would end the path where it stands is refused, not cut (SECURITY ST6).
+/// A value that would end the path where it stands is refused, not cut.
 fn sound_path(value: &str) -> Result<&str, WriteError> {
     match value.contains(['?', '#', ' ', '\\', '"', '<', '>', '^', '`', '{', '|', '}']) {
         true => Err(WriteError::Unsendable),

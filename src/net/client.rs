@@ -1,5 +1,5 @@
 //! The TLS handshake towards an upstream: name, chain and validity are verified before a byte of
-//! any request may follow (SECURITY DI8). There is no switch that turns it off.
+//! any request may follow. There is no switch that turns it off.
 
 use std::fmt;
 use std::io;

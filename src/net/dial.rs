@@ -1,5 +1,5 @@
 //! From a target to a connected stream: resolve once, judge every address, connect an address that
-//! was judged (SECURITY SS1).
+//! was judged.
 //!
 //! Which addresses pass is `guard.rs`, connecting them `race.rs`, TLS `client.rs`.
 
@@ -58,7 +58,7 @@ pub enum DialError {
     },
 }
 
-/// Resolves and dials. One serves the whole process (SECURITY SS6).
+/// Resolves and dials. One serves the whole process.
 #[derive(Debug)]
 pub struct Dialler {
     guard: Guard,
@@ -169,7 +169,7 @@ impl Dialler {
     }
 
     /// The guard's verdict; and where one of our listeners has the port, whether the system says
-    /// that the address is this machine's, which no list can know for certain (SECURITY SS5).
+    /// that the address is this machine's, which no list can know for certain.
     fn check(&self, addr: SocketAddr) -> Result<Checked, IpClass> {
         let checked = self.guard.check(addr)?;
         let addr = checked.addr();

@@ -1,4 +1,4 @@
-//! Which upstream addresses may be dialled (SECURITY §7). Pure: `dial.rs` resolves and connects,
+//! Which upstream addresses may be dialled. Pure: `dial.rs` resolves and connects,
 //! `special.rs` holds the tables.
 
 use std::net::{IpAddr, SocketAddr};
@@ -78,7 +78,7 @@ impl Checked {
 
 impl Guard {
     /// `own`: our listeners' addresses. They are never dialled by an unspecified or loopback
-    /// address, nor by any address in the list, whatever `allow` says (SECURITY SS5). A listener
+    /// address, nor by any address in the list, whatever `allow` says. A listener
     /// on an unspecified address is best given once per interface as well.
     pub fn new(allow: Vec<AllowPrivate>, own: Vec<SocketAddr>) -> Self {
         let own = own.into_iter().map(canonical).collect();

@@ -2,7 +2,7 @@
 //! IPv6, the metadata services of the clouds, and IPv6 forms that carry an IPv4 address inside.
 //!
 //! Data and look-up only; what is done about an address stands in `guard.rs`. The library's own
-//! predicates (`is_private`, …) miss several entries, so they are not used (SECURITY SS3).
+//! predicates (`is_private`, …) miss several entries, so they are not used.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -44,7 +44,7 @@ pub enum IpClass {
     Broadcast,
     /// `240.0.0.0/4`, and IPv6 outside the global unicast `2000::/3`.
     Reserved,
-    /// A listener of this process, by any address of this machine (SECURITY SS5).
+    /// A listener of this process, by any address of this machine.
     Own,
 }
 

@@ -12,7 +12,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::{self, PemObject};
 
-/// TLS 1.2 and 1.3 (SECURITY DI8, DI17; RFC 8996).
+/// TLS 1.2 and 1.3 (RFC 8996).
 pub const VERSIONS: &[&rustls::SupportedProtocolVersion] =
     &[&rustls::version::TLS13, &rustls::version::TLS12];
 

@@ -1,4 +1,4 @@
-//! [`Event`]: the audit record of one exchange, INTERFACE §5. What it is written to is `audit.rs`'s.
+//! [`Event`]: the audit record of one exchange. What it is written to is `audit.rs`'s.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,5 @@
 //! Tracing: how Keyward logs. Other crates' debug output is cut off, because hyper, h2 and rustls
-//! would print heads and records there (SECURITY PR2).
+//! would print heads and records there.
 
 use std::io::{self, IsTerminal};
 
@@ -46,11 +46,30 @@ impl Level {
     }
 }
 
+/// As [`init`] with warnings only and no time: for a command that ends at once.
+pub fn init_for_command(colour: bool) {
+    let result = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new("error,keyward=warn"))
+        .with_writer(io::stderr)
+        .log_internal_errors(false)
+        .with_ansi(colour && io::stderr().is_terminal())
+        .with_target(false)
+        .without_time()
+        .try_init();
+    if result.is_err() {
+        tracing::debug!("logging was set up before");
+    }
+}
+
 /// Sends events to standard error from now on, coloured on a terminal when `colour` is set. A second
 /// call changes nothing.
 pub fn init(format: Format, level: Level, colour: bool) {
     let filter = EnvFilter::new(format!("error,keyward={}", level.as_str()));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        // It would tell of a closed standard error there, and panic.
+        .log_internal_errors(false);
     let result = match format {
         Format::Text => {
             builder.with_ansi(colour && io::stderr().is_terminal()).with_target(false).try_init()

@@ -337,7 +337,7 @@ fn host_rank(pattern: &HostPattern) -> usize {
     pattern.suffix().map_or(usize::MAX, str::len)
 }
 
-/// Methods that make a server echo what it got, or open a tunnel (SECURITY DI14). Lenient servers
+/// Methods that make a server echo what it got, or open a tunnel. Lenient servers
 /// read methods in any case.
 fn is_refused(method: &str) -> bool {
     ["TRACE", "TRACK", "CONNECT"].iter().any(|refused| refused.eq_ignore_ascii_case(method))

@@ -1,15 +1,15 @@
 //! [`Explanation`]: what would become of a request and why, in words, by the same two functions
 //! that the data path calls.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Action, Asked, Permit, Policy, Reason, Route};
 use crate::base::agent::Agent;
 use crate::base::host::Scheme;
 use crate::base::id::{ConnectionId, RuleId};
 
-/// What would become of a request. The field names are those of CLI and API.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+/// What would become of a request, as far as policy knows; `admin/explain.rs` adds the rest.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Explanation {
     /// What the CONNECT gets; `None` for cleartext, which needs none.
     pub route: Option<RouteKind>,
@@ -32,8 +32,7 @@ pub struct Explanation {
 }
 
 /// What a CONNECT gets.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RouteKind {
     /// Refused before TLS.
     Deny,
@@ -44,7 +43,7 @@ pub enum RouteKind {
 }
 
 /// What a request gets.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActionKind {
     /// A credential.

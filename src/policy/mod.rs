@@ -184,7 +184,7 @@ impl Bindings {
     }
 }
 
-/// The ports that may be dialled without being named (SECURITY SS7).
+/// The ports that may be dialled without being named.
 fn is_web_port(port: u16) -> bool {
     matches!(port, 80 | 443)
 }

@@ -122,7 +122,7 @@ impl Permit {
     }
 
     /// An explicit rule or a provider host names this port; otherwise only 80 and 443 may be
-    /// dialled (SECURITY SS7).
+    /// dialled.
     pub fn port_named(&self) -> bool {
         self.terms.port_named
     }

@@ -188,7 +188,7 @@ impl Reason {
                 format!("write the port into a rule's host: `HOST:{port}`")
             }
             Self::PlaceholderForeign { .. } => {
-                "print this agent's own placeholders: `keyward env --agent NAME`".to_owned()
+                "print this agent's own placeholders: `keyward agent show NAME`".to_owned()
             }
             Self::PlaintextRefused { .. } => {
                 "use https, or a rule with `use` and `allow_plaintext: true`".to_owned()

@@ -10,7 +10,7 @@ use super::{AuthKind, Field, Later, ScopedPlaces};
 use crate::inject::placement::{At, Encoding, Place, Template};
 
 /// Fields that are never a credential's place: routing, framing, hop-by-hop, our own
-/// (RFC 9110 §7.6.1, SECURITY ST1, DI11). `Cookie` has a placement of its own.
+/// (RFC 9110 §7.6.1). `Cookie` has a placement of its own.
 const FORBIDDEN: &[&str] = &[
     "connection",
     "content-length",

@@ -137,7 +137,7 @@ impl Body for RequestBody {
                     this.count.fetch_add(data.len() as u64, Relaxed);
                     Poll::Ready(Some(Ok(Frame::data(data))))
                 }
-                // SECURITY ST5: trailers of requests end here.
+                // Trailers of requests end here: a server may merge them into the checked head.
                 Err(_trailers) => Poll::Ready(None),
             },
             Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),

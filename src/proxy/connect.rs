@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
@@ -48,7 +47,7 @@ pub async fn serve(core: Arc<Core>, stream: Agents, accepted: Accepted) {
 }
 
 /// `GET http://host/path`: authenticate, then the spine. Anything without a scheme is refused: an
-/// origin-form request is never forwarded by its `Host` (SECURITY PS11).
+/// origin-form request is never forwarded by its `Host`.
 async fn absolute(
     core: &Arc<Core>,
     accepted: &Arc<Accepted>,
@@ -143,7 +142,7 @@ fn target(request: &Request<Incoming>) -> Result<Target, Refusal> {
     }
 }
 
-/// SECURITY PS10.
+/// A CONNECT has no body (RFC 9110 §9.3.6): bytes behind it belong to the tunnel.
 fn without_body(request: &Request<Incoming>) -> Result<(), Refusal> {
     let fields = request.headers();
     let length = fields.get_all(CONTENT_LENGTH).iter().all(|length| length == "0");
@@ -165,7 +164,7 @@ async fn tunnelled(
         return tracing::error!("a CONNECT was upgraded to a stream of another kind");
     };
     let pulse = Arc::new(Pulse::idle());
-    let stream = parts.io.into_inner().into_tunnel(Bytes::from(parts.read_buf), pulse.clone());
+    let stream = parts.io.into_inner().into_tunnel(parts.read_buf, pulse.clone());
     match opening {
         Opening::Intercept(permit) => {
             // Each request inside is an exchange of its own; the CONNECT is none.

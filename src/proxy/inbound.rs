@@ -1,5 +1,5 @@
 //! [`Inbound`]: a request parsed once. What hyper lets through is checked here for what it leaves
-//! to us (DESIGN §13); after this, nobody re-checks.
+//! to us; after this, nobody re-checks.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ impl Inbound {
         limits: &Limits,
     ) -> Result<Self, Refusal> {
         if request.method() == Method::CONNECT {
-            // SECURITY DI14: no tunnel inside a tunnel; its target is no path that could be parsed.
+            // No tunnel inside a tunnel; its target is no path that could be parsed.
             return Err(Reason::Method.into());
         }
         within_limits(&request, limits)?;
@@ -134,7 +134,7 @@ fn within_limits(request: &Request<Incoming>, limits: &Limits) -> Result<(), Ref
     Ok(())
 }
 
-/// SECURITY PS2 to PS4. hyper has refused conflicting lengths and a final coding other than
+/// hyper has refused conflicting lengths and a final coding other than
 /// `chunked`, and dropped a length beside a coding; codings before `chunked` are left to us.
 fn framing(fields: &HeaderMap) -> Result<(), Refusal> {
     let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
@@ -192,7 +192,7 @@ fn agrees(host: &HeaderValue, target: &Target) -> bool {
     parsed.is_some_and(|parsed| parsed == *target)
 }
 
-/// The target of an absolute URI: `http` and `https` only (SECURITY PS11).
+/// The target of an absolute URI: `http` and `https` only.
 pub fn absolute_target(uri: &Uri) -> Result<Target, Refusal> {
     let scheme = match uri.scheme_str() {
         Some("http") => Scheme::Http,

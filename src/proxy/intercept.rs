@@ -41,7 +41,7 @@ pub async fn intercept(
     drive::serve(&core, tls, whose, service).await;
 }
 
-/// What arrives and is not TLS fails here; it is never treated as a request (SECURITY DI16).
+/// What arrives and is not TLS fails here; it is never treated as a request.
 async fn handshake(
     core: &Core,
     stream: Agents,
@@ -73,7 +73,7 @@ async fn failed(core: &Arc<Core>, agent: &Agent, target: &Target, cause: String)
     }
 }
 
-/// Without SNI the CONNECT host alone decides; a name must be it (SECURITY DI3, DI16).
+/// Without SNI the CONNECT host alone decides; a name must be it.
 fn sni_agrees(sni: Option<&str>, target: &Target) -> bool {
     match (sni, target.host()) {
         (None, _) | (_, Host::V4(_) | Host::V6(_)) => true,

@@ -1,5 +1,5 @@
 //! Listeners and cores: sockets are accepted on the background runtime and handed to the core with
-//! the fewest open streams, each a thread with a runtime of its own (DESIGN §9).
+//! the fewest open streams, each a thread with a runtime of its own.
 
 use std::io;
 use std::net::SocketAddr;
@@ -108,7 +108,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Self::Unix(_, path) = self
-            && let Err(error) = std::fs::remove_file(&path)
+            && let Err(error) = std::fs::remove_file(path)
         {
             tracing::debug!(%error, "a socket file was gone before its listener");
         }

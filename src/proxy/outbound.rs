@@ -1,4 +1,4 @@
-//! [`Outbound`]: a request that may be sent. Its construction is the security property of DESIGN §3:
+//! [`Outbound`]: a request that may be sent. Its construction is a security property:
 //! strip, clear, write, take authority from the permit, in that order.
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! Idle upstream streams of one core, and the [`Lease`] of one that is in use. A stream is shared
-//! only between requests with an equal key (DESIGN §13, SECURITY DI13).
+//! only between requests with an equal key.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -20,6 +20,8 @@ pub struct Pulse {
     /// Milliseconds since `base`, times four, plus the phase.
     phase: AtomicU64,
     moved: AtomicBool,
+    /// Set when we end the stream ourselves.
+    cut: AtomicBool,
 }
 
 /// Why the watchdog ends a stream.
@@ -45,7 +47,12 @@ impl Pulse {
     }
 
     fn new(phase: u64) -> Self {
-        Self { base: Instant::now(), phase: AtomicU64::new(phase), moved: AtomicBool::new(false) }
+        Self {
+            base: Instant::now(),
+            phase: AtomicU64::new(phase),
+            moved: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
+        }
     }
 
     fn enter(&self, phase: u64) {
@@ -74,6 +81,16 @@ impl Pulse {
     /// The exchange ended.
     pub fn end(&self) {
         self.enter(IDLE);
+    }
+
+    /// We end the stream, whatever its exchange is about.
+    pub fn cut(&self) {
+        self.cut.store(true, Relaxed);
+    }
+
+    /// Whether we ended the stream.
+    pub fn was_cut(&self) -> bool {
+        self.cut.load(Relaxed)
     }
 
     /// Resolves when a limit is exceeded: `head_timeout` absolutely, at most twice it.

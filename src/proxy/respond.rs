@@ -1,5 +1,5 @@
-//! Refusals as HTTP: INTERFACE §5, the one place where they get status, code and words. Nothing
-//! here quotes an address, a source error or a secret (SECURITY RS14).
+//! Refusals as HTTP: the one place where they get status, code and words. Nothing
+//! here quotes an address, a source error or a secret.
 
 use std::sync::Arc;
 
@@ -80,7 +80,7 @@ fn dressed(face: &Face, body: AnswerBody) -> Response<AnswerBody> {
     fields.insert(KEYWARD_ERROR.clone(), HeaderValue::from_static(face.code));
     fields.insert(PROXY_STATUS.clone(), proxy_status(face));
     if matches!(face.status, 400 | 414 | 417 | 431 | 501) {
-        // SECURITY PS8: what follows a request that has no sound reading is no request.
+        // What follows a request that has no sound reading is no request.
         fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if face.status == 407 {
@@ -110,7 +110,7 @@ fn proxy_status(face: &Face) -> HeaderValue {
     HeaderValue::try_from(text).expect("constants of visible ASCII")
 }
 
-/// INTERFACE §5, in this order.
+/// The body of a refusal.
 #[derive(Serialize)]
 struct Wrapped<'a> {
     error: Wire<'a>,
@@ -182,6 +182,11 @@ fn face(refusal: &Refusal) -> Face {
         Refusal::Vault(error) => {
             face.hint = Some("the gateway's log names the cause and this exchange".into());
             face.connection = connection_of(error);
+        }
+        Refusal::Write(WriteError::NoPlace) => {
+            face.hint = Some(
+                "a rule with `action: pass` for the path sends it without a credential".into(),
+            );
         }
         Refusal::Unauthenticated => {
             face.hint = Some("use a proxy URL of the form http://NAME:TOKEN@HOST:PORT".into());

@@ -1,5 +1,5 @@
 //! [`Standing`]: what a stream rests on: an agent's token, its place among that agent's streams, and
-//! the connection that was used last. When one of them goes, so does the stream (DESIGN §8, 11).
+//! the connection that was used last. When one of them goes, so does the stream.
 
 use std::time::Duration;
 
@@ -80,9 +80,9 @@ impl Standing {
         let mut changes = gateway.directory.changes();
         while self.holds(gateway) {
             // An expiry is no change: looked for now and then. An error means that the gateway ends.
-            match tokio::time::timeout(EXPIRY_SEEN_WITHIN, changes.changed()).await {
-                Ok(Err(_)) => return std::future::pending().await,
-                Ok(Ok(())) | Err(_) => {}
+            let changed = tokio::time::timeout(EXPIRY_SEEN_WITHIN, changes.changed()).await;
+            if let Ok(Err(_)) = changed {
+                return std::future::pending().await;
             }
         }
     }

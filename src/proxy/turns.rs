@@ -1,5 +1,5 @@
 //! [`Turns`]: how many TLS handshakes with agents are under way at once on a core. One agent has a
-//! share of them, so that handshakes it never finishes hold up nobody else's (SECURITY RE2).
+//! share of them, so that handshakes it never finishes hold up nobody else's.
 
 use std::collections::HashMap;
 use std::sync::Arc;

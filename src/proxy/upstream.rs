@@ -52,7 +52,7 @@ pub async fn send(core: &Arc<Core>, outbound: Outbound) -> Result<Sent, Refusal>
     Ok(Sent::new(response, lease, upgrade))
 }
 
-/// SECURITY RS7 and RS8, what hyper leaves of them: statuses are 100 to 599, 101 comes only for the
+/// What hyper leaves to check: statuses are 100 to 599, 101 comes only for the
 /// WebSocket that was asked for, and the coding is `chunked` alone.
 fn check_head(response: &Response<Incoming>, upgrading: bool) -> Result<(), Refusal> {
     let is_websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
@@ -188,7 +188,7 @@ where
     Ok(sender)
 }
 
-/// Opens the gate at `100 Continue` and counts interim answers (SECURITY RS11). 103 and others are
+/// Opens the gate at `100 Continue` and counts interim answers. 103 and others are
 /// not passed on: hyper cannot write them to an HTTP/1.1 agent.
 fn watch_interim(
     core: &Core,

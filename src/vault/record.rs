@@ -1,5 +1,5 @@
 //! A sealed grant as a row: the grant's bytes together with what decides where they may go, so that
-//! an editor of the database cannot point a secret at another provider (SECURITY CR4).
+//! an editor of the database cannot point a secret at another provider.
 
 use std::collections::BTreeMap;
 

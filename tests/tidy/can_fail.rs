@@ -47,6 +47,16 @@ fn downward_imports_comments_and_tests_are_let_pass() {
 }
 
 #[test]
+fn a_part_of_a_floor_permits_no_other_part() {
+    for text in ["use crate::net::dial;", "use crate::net;", "use crate::net::{tls, dial};"] {
+        assert!(finds(imports_only_lower_floors, "src/ca/a.rs", text), "{text}");
+    }
+    for text in ["use crate::net::tls;", "use crate::{base::host, net::tls::{Roots, Pem}};"] {
+        assert!(!finds(imports_only_lower_floors, "src/ca/a.rs", text), "{text}");
+    }
+}
+
+#[test]
 fn a_secret_exposed_elsewhere_is_found() {
     for text in ["f(secret.expose())", "secret.expose_text()", "map(Secret::expose)"] {
         assert!(finds(exposes_secrets_only_where_listed, "src/proxy/a.rs", text), "{text}");
@@ -74,7 +84,15 @@ fn unfinished_code_is_found() {
 #[test]
 fn an_overlong_file_is_found() {
     assert!(finds(is_one_story, "src/a.rs", &"\n".repeat(FILE_LINES_MAX + 1)));
-    assert!(!finds(is_one_story, "src/a.rs", &"\n".repeat(FILE_LINES_MAX)));
+    let shipped = "fn f() {}\n".repeat(FILE_LINES_MAX);
+    let tests = "fn f() {}\n".repeat(FILE_LINES_MAX - 3);
+    let both = format!("{shipped}#[cfg(test)]\nmod tests {{\n{tests}}}\n");
+    assert!(!finds(is_one_story, "src/a.rs", &both));
+    assert!(!finds(is_one_story, "tests/a.rs", &shipped));
+    let one_more = [format!("fn f() {{}}\n{both}"), both.replacen("tests {", "tests {\n\n", 1)];
+    for text in one_more.iter().chain([&format!("fn f() {{}}\n{shipped}")]) {
+        assert!(finds(is_one_story, "src/a.rs", text));
+    }
 }
 
 #[test]
@@ -107,8 +125,52 @@ fn dialling_elsewhere_is_found() {
 fn a_hidden_or_sleeping_test_is_found() {
     for text in ["#[ignore]", "#[ignore = \"slow\"]", "thread::sleep(d)", "sleep(d).await"] {
         assert!(finds(test_waits_for_events_only, "tests/a.rs", text), "{text}");
+        let within = format!("#[cfg(test)]\nmod tests {{ {text} fn f() {{}} }}");
+        assert!(finds(test_waits_for_events_only, "src/a.rs", &within), "{text}");
     }
+    // What is shipped may wait.
+    assert!(!finds(test_waits_for_events_only, "src/a.rs", "fn f() { sleep(d) }"));
     assert!(!finds(test_waits_for_events_only, "tests/a.rs", "// no sleep() here"));
+}
+
+#[test]
+fn reading_yaml_elsewhere_is_found() {
+    let text = "serde_yaml::from_str(a)";
+    assert!(finds(reads_yaml_only_at_the_edge, "src/cli/a.rs", text));
+    assert!(!finds(reads_yaml_only_at_the_edge, "src/config/a.rs", text));
+}
+
+#[test]
+fn an_error_without_a_type_is_found() {
+    assert!(finds(has_typed_errors, "src/proxy/a.rs", "fn f() -> anyhow::Result<()> {}"));
+    assert!(!finds(has_typed_errors, "src/app/a.rs", "fn f() -> anyhow::Result<()> {}"));
+}
+
+#[test]
+fn a_reference_to_a_document_elsewhere_is_found() {
+    for text in ["// no tunnel (SECURITY DI14)", "/// DESIGN §2's states.", "//! INTERFACE §5"] {
+        assert!(finds(cites_what_is_here, "src/a.rs", text), "{text}");
+    }
+    assert!(!finds(cites_what_is_here, "src/a.rs", "// RFC 9110 §7.6.1; CONTENT_SECURITY_POLICY"));
+}
+
+#[test]
+fn files_of_test_modules_count_as_tests() {
+    let shipped = |declaring: &str, text: &str, path: &str| {
+        let declaring = Source::new(declaring, text);
+        let sources = with_test_modules(vec![declaring, Source::new(path, "x.unwrap()")]);
+        sources.iter().any(|source| !does_not_unwrap(source).is_empty())
+    };
+    let tests = "#[cfg(test)]\nmod tests;\nmod other;";
+    assert!(!shipped("src/a/mod.rs", tests, "src/a/tests.rs"));
+    assert!(!shipped("src/a/mod.rs", tests, "src/a/tests/b.rs"));
+    assert!(!shipped("src/a/b.rs", tests, "src/a/b/tests/mod.rs"));
+    assert!(!shipped("src/lib.rs", "#[cfg(test)]\npub(crate) mod tests;", "src/tests.rs"));
+    assert!(shipped("src/a/mod.rs", tests, "src/a/other.rs"));
+    assert!(shipped("src/a/mod.rs", tests, "src/a/tests_of.rs"));
+    assert!(shipped("src/a/b.rs", tests, "src/a/tests.rs"));
+    assert!(shipped("src/a/mod.rs", "mod tests;", "src/a/tests.rs"));
+    assert!(shipped("src/a/mod.rs", "#[cfg(test)]\nmod b { }\nmod tests;", "src/a/tests.rs"));
 }
 
 #[test]

@@ -64,21 +64,36 @@ fn character(rest: &str) -> usize {
     }
 }
 
-/// Blanks each item that follows `#[cfg(test)]`.
-pub(crate) fn blank_test_items(code: &str) -> String {
-    let mut out = code.to_owned();
-    for (at, attribute) in code.match_indices("#[cfg(test)]") {
-        let from = at + attribute.len();
-        let end = block_end(code, from);
-        let blank: String =
-            code[at..end].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
-        // The same bytes' worth of blanks: code is ASCII outside literals and comments.
-        if blank.len() == end - at {
-            out.replace_range(at..end, &blank);
-        }
-    }
-    out
+/// Blanks for everything but line ends.
+pub(crate) fn blank(code: &str) -> String {
+    let blanks = code.bytes().map(|byte| if byte == b'\n' { b'\n' } else { b' ' });
+    String::from_utf8(blanks.collect()).expect("blanks are ASCII")
 }
+
+/// The code without, and of nothing but, the items that follow `#[cfg(test)]`. In both, everything
+/// stands where it stood.
+pub(crate) fn blank_test_items(code: &str) -> (String, String) {
+    let (mut shipped, mut tests) = (code.to_owned(), blank(code));
+    for (at, attribute) in code.match_indices(CFG_TEST) {
+        let end = block_end(code, at + attribute.len());
+        shipped.replace_range(at..end, &blank(&code[at..end]));
+        tests.replace_range(at..end, &code[at..end]);
+    }
+    (shipped, tests)
+}
+
+/// Names of modules in files of their own that `#[cfg(test)]` stands before.
+pub(crate) fn test_modules(code: &str) -> Vec<String> {
+    let declared = |(at, attribute): (usize, &str)| {
+        let from = at + attribute.len();
+        let item = code[from..block_end(code, from)].strip_suffix(';')?;
+        let (_, name) = item.rsplit_once("mod ")?;
+        Some(identifier(name.trim()))
+    };
+    code.match_indices(CFG_TEST).filter_map(declared).collect()
+}
+
+const CFG_TEST: &str = "#[cfg(test)]";
 
 /// Where the item that begins at `from` ends: after its braces, or at `;` when that comes first.
 fn block_end(code: &str, from: usize) -> usize {
@@ -86,17 +101,17 @@ fn block_end(code: &str, from: usize) -> usize {
     for (at, byte) in code.bytes().enumerate().skip(from) {
         match byte {
             b';' if depth == 0 => return at + 1,
-            b'{' => depth += 1,
+            b'{' | b'(' | b'[' => depth += 1,
             b'}' if depth == 1 => return at + 1,
-            b'}' => depth -= 1,
+            b'}' | b')' | b']' => depth -= 1,
             _ => {}
         }
     }
     code.len()
 }
 
-/// Top-level modules named by `crate::…` or by enough `super::`, with their offsets. `depth` is
-/// how many `super` lead from this file's module to the root.
+/// Paths named by `crate::…` or by enough `super::`, as far as they stand in one piece, with their
+/// offsets. `depth` is how many `super` lead from this file's module to the root.
 pub(crate) fn imports(code: &str, depth: usize) -> Vec<(usize, String)> {
     let mut found = vec![];
     let to_root = "super::".repeat(depth);
@@ -105,14 +120,14 @@ pub(crate) fn imports(code: &str, depth: usize) -> Vec<(usize, String)> {
             let rest = code[at + prefix.len()..].trim_start();
             match rest.strip_prefix('{') {
                 Some(group) => found.extend(group_heads(group).into_iter().map(|name| (at, name))),
-                None => found.push((at, identifier(rest))),
+                None => found.push((at, path(rest))),
             }
         }
     }
     found
 }
 
-/// `base::x, net::{y, z}}` → `base`, `net`.
+/// `base::x, net::{y, z}}` → `base::x`, `net`.
 fn group_heads(group: &str) -> Vec<String> {
     let mut heads = vec![];
     let (mut depth, mut at_head) = (0, true);
@@ -123,13 +138,20 @@ fn group_heads(group: &str) -> Vec<String> {
             '}' => depth -= 1,
             ',' if depth == 0 => at_head = true,
             c if at_head && !c.is_whitespace() => {
-                heads.push(identifier(&group[at..]));
+                heads.push(path(&group[at..]));
                 at_head = false;
             }
             _ => {}
         }
     }
     heads
+}
+
+/// `net::tls::{A, B}` → `net::tls`.
+fn path(text: &str) -> String {
+    let path: String =
+        text.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect();
+    path.trim_end_matches(':').to_owned()
 }
 
 fn identifier(text: &str) -> String {

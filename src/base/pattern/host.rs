@@ -1,4 +1,4 @@
-//! [`HostPattern`]: which hosts and ports are meant (SECURITY DI6, DI7).
+//! [`HostPattern`]: which hosts and ports are meant.
 //!
 //! Text goes through [`Host::parse`], so patterns and requests are compared in one canonical form.
 
@@ -10,7 +10,7 @@ use crate::base::host::{Host, Scheme, Target};
 
 /// `api.example.com`, `*.example.com`, each with `:port` when it is not the scheme's own.
 ///
-/// Matches a canonical host by whole labels; a wildcard takes one or more labels (SECURITY DI6).
+/// Matches a canonical host by whole labels; a wildcard takes one or more labels.
 /// The port belongs to the pattern (DI7): absent means 443, and 80 for cleartext targets.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct HostPattern {

@@ -1,4 +1,4 @@
-//! [`PathPattern`] and the [`DecodedPath`] it is matched against (SECURITY PS14).
+//! [`PathPattern`] and the [`DecodedPath`] it is matched against.
 //!
 //! Decisions use the decoded form; the bytes on the wire stay as they were sent. What servers
 //! read differently but real clients send (`@scope%2fname` of npm) is marked, not refused here:

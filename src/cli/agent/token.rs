@@ -68,7 +68,8 @@ impl Command {
             }
             Self::Revoke { name, id } => {
                 client.delete(&format!("{}/tokens/{}", path(&name), segment(&id))).await?;
-                output::print(&format!("token {id} of {name} revoked\n"))
+                let text = format!("token {id} of {name} revoked\n");
+                output::removed(global.json, &[id], &text)
             }
         }
     }

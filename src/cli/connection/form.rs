@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::admin::wire::{AuthView, FieldView, ProviderView, VariableView};
 use crate::cli::failure::Failure;
+use crate::cli::output;
 use crate::cli::secret::{self, Typed};
 
 /// What the arguments say.
@@ -35,20 +36,22 @@ impl Given {
     pub(super) fn complete(self, provider: &ProviderView) -> Result<Filled, Failure> {
         let auth = choose(provider, self.auth.as_deref())?;
         self.check(auth)?;
+        self.check_variables(provider)?;
         let asking = secret::can_ask() && self.secret_stdin.is_none();
         if !asking {
             self.check_nothing_is_missing(provider, auth)?;
         }
         let mut fields = self.read()?;
-        for field in auth.fields.iter().filter(|field| !field.optional) {
-            if !fields.contains_key(&field.name) {
-                fields.insert(field.name.clone(), ask(field)?);
-            }
-        }
         let mut variables = self.variables;
+        // What is easy first, the secret last.
         for variable in provider.variables.iter().filter(|variable| is_asked(variable)) {
             if !variables.contains_key(&variable.name) {
-                variables.insert(variable.name.clone(), secret::ask(&variable.label)?);
+                variables.insert(variable.name.clone(), ask_variable(variable)?);
+            }
+        }
+        for field in auth.fields.iter().filter(|field| !field.optional) {
+            if !fields.contains_key(&field.name) {
+                fields.insert(field.name.clone(), ask(field, provider)?);
             }
         }
         Ok(Filled { auth: auth.id.clone(), fields, variables })
@@ -69,6 +72,18 @@ impl Given {
             seen.push(name);
         }
         Ok(())
+    }
+
+    fn check_variables(&self, provider: &ProviderView) -> Result<(), Failure> {
+        let known: Vec<_> = provider.variables.iter().map(|known| known.name.as_str()).collect();
+        let Some(name) = self.variables.keys().find(|name| !known.contains(&name.as_str())) else {
+            return Ok(());
+        };
+        let failure = Failure::usage(format!("{} has no variable `{name}`", provider.id));
+        Err(match known.is_empty() {
+            true => failure.hint("leave --var out: there is none"),
+            false => failure.hint(format!("its variables are: {}", known.join(", "))),
+        })
     }
 
     fn check_nothing_is_missing(
@@ -116,7 +131,8 @@ fn choose<'a>(provider: &'a ProviderView, id: Option<&str>) -> Result<&'a AuthVi
         Some(id) => provider.auth.iter().find(|auth| auth.id == id),
         None => provider.auth.iter().find(|auth| auth.supported).or(provider.auth.first()),
     };
-    let known: Vec<_> = provider.auth.iter().map(|auth| auth.id.as_str()).collect();
+    let known = provider.auth.iter().filter(|auth| auth.supported);
+    let known: Vec<_> = known.map(|auth| auth.id.as_str()).collect();
     let hint = format!("choose one of: {}", known.join(", "));
     match found {
         Some(auth) if auth.supported => Ok(auth),
@@ -136,9 +152,21 @@ fn is_asked(variable: &VariableView) -> bool {
     variable.default.is_none()
 }
 
-fn ask(field: &FieldView) -> Result<Typed, Failure> {
+fn ask_variable(variable: &VariableView) -> Result<String, Failure> {
+    secret::ask(&match &variable.example {
+        Some(example) => format!("{} (such as {example})", variable.label),
+        None => variable.label.clone(),
+    })
+}
+
+fn ask(field: &FieldView, provider: &ProviderView) -> Result<Typed, Failure> {
     match field.secret {
-        true => Typed::from_prompt(&field.label),
+        true => {
+            if let Some(url) = &provider.key_url {
+                output::note(&format!("get one at {url}"));
+            }
+            Typed::from_prompt(&format!("{} (not shown)", field.label))
+        }
         false => secret::ask(&field.label).map(Typed::from),
     }
 }
@@ -218,6 +246,12 @@ mod tests {
             ..Given::default()
         };
         assert!(refused(twice).contains("given twice"));
+    }
+
+    #[test]
+    fn an_unknown_variable_is_refused_with_those_there_are() {
+        let given = Given { variables: pairs(&[("sight", "s")]), ..Given::default() };
+        assert!(refused(given).contains("hint: its variables are: site"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::policy::DefaultAction;
 const EXAMPLE: &str = include_str!("../../../config.example.yaml");
 
 fn holds(source: &SecretSource, text: &str) -> bool {
-    is(&source.load(&Environment::default()).unwrap(), text)
+    is(&source.load(&Environment::default(), &[]).unwrap(), text)
 }
 
 #[test]
@@ -181,7 +181,7 @@ connections:
     );
     let fields = &config.connections[0].fields;
     assert!(holds(&fields["username"], "bot"));
-    let password = fields["password"].load(&config.environment).unwrap();
+    let password = fields["password"].load(&config.environment, &[]).unwrap();
     assert!(is(&password, "hunter2"));
     assert_eq!(fields["password"].variable(), Some("PASSWORD"));
     assert!(config.catalogue().get("acme").is_some() && config.catalogue().get("github").is_some());

@@ -117,41 +117,10 @@ fn spec_of(seed: &Seed, agents: &[Agent]) -> (Spec, Vec<Arc<Account>>) {
         account: account_of(&agents[*agent], *at),
         placeholders: vec![Placeholder::issue("", None)],
     });
-    let rules =
-        seed.rules.iter().enumerate().map(|(at, (who, on, methods, under, action, cleartext))| {
-            let agent = &agents[(*who).min(2)];
-            let account = account_of(agent, at);
-            let owned = |pattern: &HostPattern| account.owns_all(pattern);
-            let (action, mut hosts) = match action {
-                0 | 1 => (RuleAction::Deny, hosts(on)),
-                2 => (RuleAction::Pass, hosts(on)),
-                3 => (RuleAction::Inject, hosts(on)),
-                4 => (RuleAction::Tunnel, hosts(on)),
-                5 => (RuleAction::UseMissing("gone".into()), hosts(on)),
-                _ => (
-                    RuleAction::Use(account.clone()),
-                    hosts(on).into_iter().filter(owned).collect(),
-                ),
-            };
-            hosts.sort();
-            hosts.dedup();
-            let is_tunnel = matches!(action, RuleAction::Tunnel);
-            let injects = matches!(action, RuleAction::Use(_) | RuleAction::Inject);
-            Rule {
-                id: RuleId::new(format!("r{at}")),
-                org: agent.org.clone(),
-                agents: (*who < 3).then(|| vec![agent.id.clone()]),
-                hosts,
-                methods: methods
-                    .iter()
-                    .map(|m| METHODS[*m].parse().expect("a method"))
-                    .filter(|_| !is_tunnel)
-                    .collect(),
-                paths: if is_tunnel { Vec::new() } else { paths(under) },
-                action,
-                allow_plaintext: *cleartext && injects,
-            }
-        });
+    let rules = seed.rules.iter().enumerate().map(|(at, pick)| {
+        let agent = &agents[pick.0.min(2)];
+        rule_of(at, pick, agent, &account_of(agent, at))
+    });
     let spec = Spec {
         default: [DefaultAction::Deny, DefaultAction::Pass, DefaultAction::Tunnel][seed.default],
         rules: rules.collect(),
@@ -161,6 +130,34 @@ fn spec_of(seed: &Seed, agents: &[Agent]) -> (Spec, Vec<Arc<Account>>) {
         hostless_rules_max: 100,
     };
     (spec, accounts)
+}
+
+fn rule_of(at: usize, pick: &RuleSeed, agent: &Agent, account: &Arc<Account>) -> Rule {
+    let (who, on, methods, under, action, cleartext) = pick;
+    let owned = |pattern: &HostPattern| account.owns_all(pattern);
+    let (action, mut hosts) = match action {
+        0 | 1 => (RuleAction::Deny, hosts(on)),
+        2 => (RuleAction::Pass, hosts(on)),
+        3 => (RuleAction::Inject, hosts(on)),
+        4 => (RuleAction::Tunnel, hosts(on)),
+        5 => (RuleAction::UseMissing("gone".into()), hosts(on)),
+        _ => (RuleAction::Use(account.clone()), hosts(on).into_iter().filter(owned).collect()),
+    };
+    hosts.sort();
+    hosts.dedup();
+    let is_tunnel = matches!(action, RuleAction::Tunnel);
+    let injects = matches!(action, RuleAction::Use(_) | RuleAction::Inject);
+    let methods = methods.iter().map(|m| METHODS[*m].parse().expect("a method"));
+    Rule {
+        id: RuleId::new(format!("r{at}")),
+        org: agent.org.clone(),
+        agents: (*who < 3).then(|| vec![agent.id.clone()]),
+        hosts,
+        methods: methods.filter(|_| !is_tunnel).collect(),
+        paths: if is_tunnel { Vec::new() } else { paths(under) },
+        action,
+        allow_plaintext: *cleartext && injects,
+    }
 }
 
 /// Runs `with` on the case's spec, policy, agent and request, unless the spec does not compile.

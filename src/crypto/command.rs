@@ -1,0 +1,156 @@
+//! What a program prints, bounded in time and length: the master key's commands and those of
+//! secrets in the configuration. What the output means is the caller's.
+
+use std::io::{self, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use zeroize::Zeroizing;
+
+/// Between two looks at whether a program that has closed its output has ended as well.
+const POLL: Duration = Duration::from_millis(5);
+
+/// How long a program may run and how much it may print.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// From its start to its end.
+    pub timeout: Duration,
+    /// Bytes that are read; what it prints beyond them is lost.
+    pub bytes_max: usize,
+}
+
+/// Why there is no output. Names the program without its arguments, never what it printed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// No program at all.
+    #[error("command is empty: give the program and its arguments")]
+    Empty,
+    /// The program cannot be started or its output not read.
+    #[error("command `{program}` cannot be run: {source}")]
+    Broken {
+        /// The program.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It ended with an error.
+    #[error("command `{program}` failed ({status}): run it by hand to see why")]
+    Failed {
+        /// The program.
+        program: String,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// It did not end, whether or not it printed something.
+    #[error("command `{program}` did not end within {} s", .timeout.as_secs())]
+    Timeout {
+        /// The program.
+        program: String,
+        /// The bound.
+        timeout: Duration,
+    },
+}
+
+/// Runs a program with nothing on its standard input, and without the `hidden` environment variables:
+/// those hold secrets, which are nobody's but ours. Blocks until it has ended.
+///
+/// # Errors
+/// When it cannot be run, fails, or had to be killed at the end of its time.
+pub fn output_of(
+    words: &[String],
+    hidden: &[&str],
+    bounds: Bounds,
+    stderr: Stdio,
+) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+    let (program, arguments) = words.split_first().ok_or(CommandError::Empty)?;
+    let broken = |source| CommandError::Broken { program: program.clone(), source };
+    let deadline = Instant::now() + bounds.timeout;
+    let mut command = Command::new(program);
+    for variable in hidden {
+        command.env_remove(variable);
+    }
+    let mut child = command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(stderr)
+        .spawn()
+        .map_err(broken)?;
+    let stdout = child.stdout.take().expect("stdout is piped");
+    let (done, output) = mpsc::channel();
+    std::thread::spawn(move || {
+        // The receiver is gone after a timeout: then nobody wants the output.
+        let _gone = done.send(read_bounded(stdout, bounds.bytes_max));
+    });
+    let text = output.recv_timeout(bounds.timeout).ok();
+    let status = ended(&mut child, text.as_ref().map_or(Instant::now(), |_| deadline));
+    match (text, status.map_err(broken)?) {
+        (Some(text), Some(status)) if status.success() => text.map_err(broken),
+        (Some(_), Some(status)) => Err(CommandError::Failed { program: program.clone(), status }),
+        _ => Err(CommandError::Timeout { program: program.clone(), timeout: bounds.timeout }),
+    }
+}
+
+/// Into a buffer that never grows: growing would leave copies behind.
+pub(super) fn read_bounded(from: impl Read, bytes_max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    // `read_to_end` probes for the end with a few bytes of room.
+    let mut text = Zeroizing::new(Vec::with_capacity(bytes_max + 64));
+    from.take(bytes_max as u64).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// How the child ended; `None` when it had to be killed at the deadline.
+fn ended(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= deadline {
+            // Killing what has just ended by itself fails, which is as good.
+            let _ended = child.kill();
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, timeout_ms: u64) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+        let words = ["sh", "-c", script].map(str::to_owned);
+        let bounds = Bounds { timeout: Duration::from_millis(timeout_ms), bytes_max: 16 };
+        output_of(&words, &[], bounds, Stdio::null())
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_killed_even_after_it_closed_its_output() {
+        for script in ["exec sleep 60", "echo canary; exec sleep 60 >&-"] {
+            let began = Instant::now();
+            let refused = shell(script, 50).unwrap_err();
+            assert!(matches!(refused, CommandError::Timeout { .. }), "{script}: {refused}");
+            assert!(began.elapsed() < Duration::from_secs(20), "{script}");
+        }
+    }
+
+    #[test]
+    fn what_fails_is_told_without_its_output() {
+        let refused = shell("echo canary; exit 3", 60_000).unwrap_err();
+        assert!(matches!(refused, CommandError::Failed { .. }), "{refused}");
+        assert!(!refused.to_string().contains("canary"), "{refused}");
+        let bounds = Bounds { timeout: Duration::from_secs(60), bytes_max: 16 };
+        let absent = ["keyward-no-such-program".to_owned()];
+        let refused = output_of(&absent, &[], bounds, Stdio::null()).unwrap_err();
+        assert!(matches!(refused, CommandError::Broken { .. }), "{refused}");
+        assert!(matches!(output_of(&[], &[], bounds, Stdio::null()), Err(CommandError::Empty)));
+    }
+
+    #[test]
+    fn no_more_than_the_bound_is_read() {
+        assert_eq!(shell("printf 0123456789abcdef-", 60_000).unwrap().len(), 16);
+        assert_eq!(&**shell("echo fine", 60_000).unwrap(), b"fine\n");
+    }
+}
