@@ -1,12 +1,20 @@
 //! Runs the `keyward` program on a data directory of its own, without a terminal.
 
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A data directory, and the program to use it with.
+use crate::support::canary::Canary;
+
+/// Input of at least this length is taken for a secret: what an agent's token must have.
+const SECRET_BYTES_MIN: usize = 20;
+
+/// A data directory, and the program to use it with. What it is given as a secret must be in
+/// nothing that it says afterwards, nor in its files.
 pub struct Cli {
     home: tempfile::TempDir,
+    secrets: RefCell<Vec<Canary>>,
 }
 
 /// What the program did.
@@ -28,7 +36,8 @@ pub struct Serving {
 impl Cli {
     /// On an empty data directory.
     pub fn new() -> Self {
-        Self { home: tempfile::tempdir().expect("a directory") }
+        let home = tempfile::tempdir().expect("a directory");
+        Self { home, secrets: RefCell::default() }
     }
 
     /// The data directory.
@@ -57,6 +66,12 @@ impl Cli {
         let _ = stdin.write_all(input.as_bytes());
         drop(stdin);
         let output = child.wait_with_output().expect("keyward ends");
+        let secrets = input.lines().filter(|line| line.len() >= SECRET_BYTES_MIN);
+        self.secrets.borrow_mut().extend(secrets.map(|line| Canary::of(line.to_owned())));
+        for secret in &*self.secrets.borrow() {
+            secret.assert_absent("standard output", &output.stdout);
+            secret.assert_absent("standard error", &output.stderr);
+        }
         Ran {
             code: output.status.code().expect("an exit code"),
             out: String::from_utf8(output.stdout).expect("text"),
@@ -92,6 +107,17 @@ impl Cli {
         command.arg("--data").arg(self.data()).args(arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+}
+
+impl Drop for Cli {
+    fn drop(&mut self) {
+        if std::thread::panicking() || !self.data().exists() {
+            return;
+        }
+        for secret in &*self.secrets.borrow() {
+            secret.assert_absent_below(&self.data());
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod cli_socket;
 mod connect;
 mod crash;
 mod deadlines;
+mod explain;
 mod guard;
 mod host_mismatch;
 mod injection;
