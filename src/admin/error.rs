@@ -219,7 +219,9 @@ impl From<DirectoryError> for ApiError {
             | DirectoryError::TokenExpired
             | DirectoryError::TooMany { .. }
             | DirectoryError::Fixed(_) => Self::Refused(error.to_string()),
-            // Keys, rows and the store are the operator's affair.
+            // It is transparent: the store's own error would not be found below it.
+            DirectoryError::Store(error) => Self::internal(error),
+            // Keys and rows are the operator's affair.
             broken => Self::internal(broken),
         }
     }
@@ -278,6 +280,9 @@ mod tests {
         let full = std::io::Error::new(std::io::ErrorKind::StorageFull, "/var/lib/secret-place");
         let failed = StoreError::Io { action: "write a row", source: full };
         let error = ApiError::from(VaultError::Directory(DirectoryError::Store(failed)));
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let failed = StoreError::Io { action: "write a row", source: full };
+        assert_eq!(ApiError::from(VaultError::Store(failed)), error);
         assert_eq!(
             (error.code(), error.status()),
             ("store_failed", StatusCode::INTERNAL_SERVER_ERROR)

@@ -1,5 +1,5 @@
 //! [`Pulse`]: what an agent's stream is doing, written by its IO and its exchanges, read by a
-//! watchdog that wakes at most every `head_timeout`. No timer is armed per read or request.
+//! watchdog that wakes once in the shortest limit. No timer is armed per read or request.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -93,8 +93,11 @@ impl Pulse {
         self.cut.load(Relaxed)
     }
 
-    /// Resolves when a limit is exceeded: `head_timeout` absolutely, at most twice it.
+    /// Resolves when a limit is exceeded, late by at most the shortest of the three.
     pub async fn overdue(&self, limits: &Limits) -> Overdue {
+        // A phase that begins during a nap may have a nearer end than the one before it.
+        let longest_nap =
+            limits.head_timeout.min(limits.idle_timeout).min(limits.body_idle_timeout);
         let mut quiet_since = Instant::now();
         let mut nap = Duration::ZERO;
         loop {
@@ -114,7 +117,7 @@ impl Pulse {
             if left.is_zero() {
                 return overdue;
             }
-            nap = left.min(limits.head_timeout);
+            nap = left.min(longest_nap);
         }
     }
 }

@@ -147,6 +147,6 @@ fn a_file_that_is_wrong_is_told_before_the_variables_that_do_not_fit_it() {
     let told = said("- a list\n", &[("KEYWARD__LOG__LEVEL", "debug")]);
     let lines: Vec<_> = told.lines().collect();
     assert_eq!(lines.len(), 2, "{told}");
-    assert!(lines[0].starts_with("keyward.yaml:1: "), "{told}");
+    assert!(lines[0].starts_with("keyward.yaml: this is a list"), "{told}");
     assert!(lines[1].starts_with("environment variable KEYWARD__LOG__LEVEL"), "{told}");
 }
