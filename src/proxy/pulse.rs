@@ -163,6 +163,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_short_limit_holds_although_its_phase_began_during_a_nap() {
+        let limits = Limits { idle_timeout: Duration::from_secs(2), ..limits() };
+        let (pulse, begun) = (Pulse::awaiting_head(), Instant::now());
+        let becomes_idle = async {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            pulse.end();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            ended = pulse.overdue(&limits) => assert_eq!(ended, Overdue::Idle),
+            () = becomes_idle => {}
+        }
+        assert!(begun.elapsed() <= Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_body_ends_only_when_nothing_moves() {
         let pulse = Pulse::idle();
         pulse.begin();
