@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -212,7 +212,8 @@ async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     })
 }
 
-/// Makes the directory with mode 0700, or checks that nobody else can enter it.
+/// Makes the directory with mode 0700, or checks that nobody else can enter it. An empty one of our
+/// own, made by `mkdir`, is closed to others: nothing in it can have been read.
 pub(super) fn private_dir(path: &Path) -> anyhow::Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| AppError::Directory { path: path.to_owned(), source })?;
@@ -222,9 +223,39 @@ pub(super) fn private_dir(path: &Path) -> anyhow::Result<()> {
         let error = io::Error::from(io::ErrorKind::PermissionDenied);
         return Err(error).with_context(|| format!("{} belongs to another user", path.display()));
     }
-    if metadata.mode() & 0o077 != 0 {
+    if metadata.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    let is_empty = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    if !is_empty || metadata.uid() != own {
         let path = path.display();
         bail!("others can enter {path}: run `chmod 700 {path}`, or choose another data directory");
     }
-    Ok(())
+    let closed = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
+    closed.with_context(|| format!("cannot close {} to others", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dir(mode: u32, entries: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for entry in entries {
+            fs::write(dir.path().join(entry), "x").unwrap();
+        }
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_directory_that_others_can_enter_is_refused_unless_it_is_empty() {
+        let loose = dir(0o755, &["store"]);
+        let refused = private_dir(loose.path()).unwrap_err().to_string();
+        assert!(refused.contains("chmod 700"), "{refused}");
+        assert_eq!(fs::metadata(loose.path()).unwrap().mode() & 0o777, 0o755, "left as it was");
+        let empty = dir(0o755, &[]);
+        private_dir(empty.path()).unwrap();
+        assert_eq!(fs::metadata(empty.path()).unwrap().mode() & 0o777, 0o700);
+    }
 }
