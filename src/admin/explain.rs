@@ -85,7 +85,8 @@ fn used(
         name: connection.name.clone(),
         provider: connection.provider.clone(),
     };
-    let provider = admin.deps().catalogue.get(&connection.provider);
+    let catalogue = admin.deps().vault.catalogue();
+    let provider = catalogue.get(&connection.provider);
     let instance = provider.and_then(|provider| {
         let auth = provider.auth(Some(&connection.auth))?;
         provider.instantiate(auth, &connection.variables).ok()

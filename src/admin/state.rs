@@ -13,7 +13,6 @@ use crate::ca::authority::{self, Authority};
 use crate::directory::{AgentRecord, ConnectionRecord, Directory};
 use crate::net::dial::Dialler;
 use crate::observe::metrics::Metrics;
-use crate::provider::Catalogue;
 use crate::rulebook::Rulebook;
 use crate::vault::Vault;
 
@@ -25,8 +24,6 @@ pub struct Deps {
     pub vault: Arc<Vault>,
     /// The policy in force.
     pub rulebook: Arc<Rulebook>,
-    /// Providers.
-    pub catalogue: Arc<Catalogue>,
     /// The certificate authority.
     pub authority: Arc<Authority>,
     /// Judges addresses for `explain`.
@@ -116,8 +113,8 @@ impl Admin {
     }
 
     /// Puts what was just stored in force, so that an answer never runs ahead of the policy.
-    pub(super) fn enforce(&self) -> Result<(), ApiError> {
-        self.deps().rulebook.rebuild().map_err(|errors| ApiError::NotInForce {
+    pub(super) async fn enforce(&self) -> Result<(), ApiError> {
+        self.deps().rulebook.rebuild().await.map_err(|errors| ApiError::NotInForce {
             causes: errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
         })
     }
