@@ -87,6 +87,15 @@ pub enum ApiError {
         /// Why the rules do not compile.
         causes: String,
     },
+    /// The configuration on disk is wrong; the old one stays.
+    #[error("{}", .errors.join("\n"))]
+    ConfigRefused {
+        /// Everything that is wrong.
+        errors: Vec<String>,
+    },
+    /// The gateway is about to end.
+    #[error("the gateway is about to end")]
+    Ending,
     /// A fault of ours. The cause is in the log.
     #[error("something went wrong inside the gateway")]
     Internal,
@@ -127,7 +136,10 @@ impl ApiError {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::Field { .. } | Self::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Field { .. } | Self::Refused(_) | Self::ConfigRefused { .. } => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotInForce { .. } | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -147,6 +159,8 @@ impl ApiError {
             Self::Field { .. } => "invalid_field",
             Self::Refused(_) => "refused",
             Self::NotInForce { .. } => "not_in_force",
+            Self::ConfigRefused { .. } => "config_refused",
+            Self::Ending => "draining",
             Self::Internal => "internal",
         }
     }
@@ -165,6 +179,9 @@ impl ApiError {
             Self::ManagedByFile { .. } => "change it in the configuration file",
             Self::Environments { .. } => "bind a connection of the agent's own environment",
             Self::NotInForce { .. } => "mend the named rule, or take the change back",
+            Self::ConfigRefused { .. } => {
+                "the old configuration stays in force until this is mended"
+            }
             Self::Internal => "the gateway's log names the cause",
             Self::Misdirected => "use the listener's own address, or set `public_url`",
             _ => return None,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{OnceCell, watch};
 
 use super::error::ApiError;
+use super::reload::Reloads;
 use crate::base::id::OrgId;
 use crate::base::limits::Limits;
 use crate::base::time::Clock;
@@ -41,6 +42,8 @@ pub struct Deps {
 pub struct Places {
     /// The bound listeners for agents: `127.0.0.1:8080` or `unix:/run/keyward.sock`.
     pub proxy: Vec<String>,
+    /// Listeners of one agent each: its name, and where.
+    pub agents: Vec<(String, String)>,
     /// The bound admin listener.
     pub admin: String,
     /// The data directory.
@@ -56,15 +59,19 @@ pub struct Admin(Arc<Inner>);
 struct Inner {
     deps: Deps,
     draining: watch::Receiver<bool>,
-    places: Option<Places>,
+    gateway: Option<(Places, Reloads)>,
     bundle: OnceCell<Arc<str>>,
 }
 
 impl Admin {
     /// State of a gateway. `draining` turns true when it has begun to stop: it is not ready from
     /// then on.
-    pub fn serving(deps: Deps, draining: watch::Receiver<bool>, places: Places) -> Self {
-        Self::new(deps, draining, Some(places))
+    pub fn serving(
+        deps: Deps,
+        draining: watch::Receiver<bool>,
+        gateway: (Places, Reloads),
+    ) -> Self {
+        Self::new(deps, draining, Some(gateway))
     }
 
     /// State of a process that serves nobody: the command line's own.
@@ -73,8 +80,12 @@ impl Admin {
         Self::new(deps, watch::channel(false).1, None)
     }
 
-    fn new(deps: Deps, draining: watch::Receiver<bool>, places: Option<Places>) -> Self {
-        Self(Arc::new(Inner { deps, draining, places, bundle: OnceCell::new() }))
+    fn new(
+        deps: Deps,
+        draining: watch::Receiver<bool>,
+        gateway: Option<(Places, Reloads)>,
+    ) -> Self {
+        Self(Arc::new(Inner { deps, draining, gateway, bundle: OnceCell::new() }))
     }
 
     /// The services.
@@ -90,7 +101,13 @@ impl Admin {
 
     /// Where the gateway is reached; `None` when this process serves nobody.
     pub(super) fn places(&self) -> Option<&Places> {
-        self.0.places.as_ref()
+        self.0.gateway.as_ref().map(|(places, _)| places)
+    }
+
+    /// How the gateway is asked to read its configuration again; `None` when this process serves
+    /// nobody.
+    pub(super) fn reloads(&self) -> Option<&Reloads> {
+        self.0.gateway.as_ref().map(|(_, reloads)| reloads)
     }
 
     /// Whether new work is still taken.

@@ -42,12 +42,14 @@ impl Lab {
     async fn new() -> Self {
         let (draining, drained) = watch::channel(false);
         let places = Places {
+            agents: Vec::new(),
             proxy: vec!["127.0.0.1:8080".to_owned()],
             admin: "127.0.0.1:8081".to_owned(),
             data: "/data".to_owned(),
             ca: "/data/ca/ca.pem".to_owned(),
         };
-        let admin = Admin::serving(services().await, drained, places);
+        let (reloads, _) = Reloads::new(watch::channel(None).1);
+        let admin = Admin::serving(services().await, drained, (places, reloads));
         Self { router: socket_router(admin.clone()), admin, draining }
     }
 

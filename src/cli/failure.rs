@@ -79,7 +79,11 @@ impl Failure {
             Some(field) if lacks_subject(&error.message) => format!("`{field}` {}", error.message),
             _ => error.message,
         };
-        Self { exit, errors: vec![message], hint: error.hint }
+        let errors = match error.code.as_str() {
+            "config_refused" => message.lines().map(str::to_owned).collect(),
+            _ => vec![message],
+        };
+        Self { exit, errors, hint: error.hint }
     }
 
     /// Tells the person, and the shell.

@@ -23,7 +23,7 @@ const DESCRIPTORS_BESIDE: u64 = 256;
 /// Runs the gateway.
 pub(crate) fn run(global: &Global) -> Result<(), Failure> {
     let config = global.load()?;
-    log::init(config.log.format, config.log.level, output::wants_colours());
+    let verbosity = log::init(config.log.format, config.log.level, output::wants_colours());
     raise_open_files(&config.limits);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
@@ -37,11 +37,11 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
             output::note(&announcement(running.places(), &next(&view, &global.keyward())));
         }
         Format::Json => {
-            let Places { proxy, admin, data, ca } = running.places();
-            tracing::info!(?proxy, admin, data, ca, "ready");
+            let Places { proxy, agents, admin, data, ca } = running.places();
+            tracing::info!(?proxy, ?agents, admin, data, ca, "ready");
         }
     };
-    Ok(runtime.block_on(Box::pin(app::serve(config, announce)))?)
+    Ok(runtime.block_on(Box::pin(app::serve(config, Some(verbosity), announce)))?)
 }
 
 /// Each stream takes two descriptors, and shells allow 1024. Raising the soft limit as far as the
@@ -65,12 +65,12 @@ fn raise_open_files(limits: &Limits) {
 
 /// Where things are, and what comes next.
 fn announcement(places: &Places, next: &str) -> String {
-    let mut text = table::fields(&[
-        ("proxy", places.proxy.join(", ")),
-        ("admin", format!("http://{}", places.admin)),
-        ("data", places.data.clone()),
-        ("CA", places.ca.clone()),
-    ]);
+    let mut fields = vec![("proxy", places.proxy.join(", "))];
+    fields.extend(places.agents.iter().map(|(agent, at)| ("agent", format!("{agent} at {at}"))));
+    fields.push(("admin", format!("http://{}", places.admin)));
+    fields.push(("data", places.data.clone()));
+    fields.push(("CA", places.ca.clone()));
+    let mut text = table::fields(&fields);
     let _ = write!(text, "ready; stop with Ctrl-C");
     if !next.is_empty() {
         let _ = write!(text, "\nnext: {next}");
@@ -101,12 +101,14 @@ mod tests {
     fn a_start_tells_where_things_are_and_what_comes_next() {
         let places = Places {
             proxy: vec!["127.0.0.1:8080".to_owned(), "unix:/run/keyward.sock".to_owned()],
+            agents: vec![("ci".to_owned(), "127.0.0.1:8090".to_owned())],
             admin: "127.0.0.1:8081".to_owned(),
             data: "/data".to_owned(),
             ca: "/data/ca/ca.pem".to_owned(),
         };
         insta::assert_snapshot!(announcement(&places, "keyward agent add NAME"), @r"
         proxy   127.0.0.1:8080, unix:/run/keyward.sock
+        agent   ci at 127.0.0.1:8090
         admin   http://127.0.0.1:8081
         data    /data
         CA      /data/ca/ca.pem

@@ -110,6 +110,14 @@ impl SecretSource {
         }
     }
 
+    /// The file it is read from, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Env(_) | Self::Command(_) | Self::Inline(_) => None,
+        }
+    }
+
     /// The variable it is read from, if it is one: such variables never reach a child.
     pub fn variable(&self) -> Option<&str> {
         match self {

@@ -1,5 +1,6 @@
-//! [`Standing`]: what a stream rests on: an agent's token, its place among that agent's streams, and
-//! the connection that was used last. When one of them goes, so does the stream.
+//! [`Standing`]: what a stream rests on: an agent's token and its place among that agent's streams;
+//! while an exchange or a tunnel is under way, also what permitted it and the connection that it uses.
+//! When one of them goes, so does the stream. An idle stream stays: its next request is decided anew.
 
 use std::time::Duration;
 
@@ -7,10 +8,13 @@ use parking_lot::Mutex;
 
 use super::Gateway;
 use super::error::Refusal;
+use super::inbound::{Inbound, Question};
 use super::session::Seat;
 use crate::base::agent::Agent;
+use crate::base::host::Target;
 use crate::base::id::ConnectionId;
 use crate::directory::{ConnectionState, View};
+use crate::policy::{Permit, Route};
 
 /// How late a token's expiry may end a stream that it opened; each new request asks by itself.
 const EXPIRY_SEEN_WITHIN: Duration = Duration::from_secs(60);
@@ -23,7 +27,14 @@ pub struct Standing(Mutex<Option<Ground>>);
 struct Ground {
     agent: Agent,
     _seat: Seat,
-    used: Option<Used>,
+    under_way: Option<UnderWay>,
+}
+
+/// What is under way on a stream.
+#[derive(Debug)]
+enum UnderWay {
+    Tunnel(Target),
+    Exchange(Question, Option<Used>),
 }
 
 /// A connection whose credential went out, and whether a binding gave it (a rule can, too).
@@ -46,31 +57,43 @@ impl Standing {
         // Another agent's place is given back first: one stream never holds two.
         *ground = None;
         let seat = gateway.census.admit(&agent.id).ok_or(Refusal::Overloaded)?;
-        *ground = Some(Ground { agent: agent.clone(), _seat: seat, used: None });
+        *ground = Some(Ground { agent: agent.clone(), _seat: seat, under_way: None });
         Ok(())
     }
 
-    /// The exchange that begins uses this connection.
-    pub fn uses(&self, gateway: &Gateway, connection: Option<&ConnectionId>) {
+    /// The exchange that begins was permitted so.
+    pub fn exchanges(&self, gateway: &Gateway, inbound: &Inbound, permit: &Permit) {
         let Some(ground) = &mut *self.0.lock() else { return };
-        if ground.used.as_ref().map(|used| &used.connection) == connection {
-            return;
-        }
         let view = gateway.directory.view();
-        ground.used = connection.map(|connection| Used {
-            connection: connection.clone(),
-            bound: is_bound(&view, &ground.agent, connection),
+        let used = permit.wanted().map(|wanted| Used {
+            connection: wanted.connection.clone(),
+            bound: is_bound(&view, &ground.agent, &wanted.connection),
         });
+        ground.under_way = Some(UnderWay::Exchange(inbound.question(), used));
+    }
+
+    /// The stream becomes a tunnel to `target`.
+    pub fn tunnels(&self, target: &Target) {
+        if let Some(ground) = &mut *self.0.lock() {
+            ground.under_way = Some(UnderWay::Tunnel(target.clone()));
+        }
+    }
+
+    /// What was under way has ended.
+    pub fn idle(&self) {
+        if let Some(ground) = &mut *self.0.lock() {
+            ground.under_way = None;
+        }
     }
 
     /// Whether all that it rests on is still there.
     fn holds(&self, gateway: &Gateway) -> bool {
         match &*self.0.lock() {
             None => true,
-            Some(Ground { agent, used, .. }) => {
+            Some(Ground { agent, under_way, .. }) => {
                 let view = gateway.directory.view();
                 view.still_holds(agent, gateway.clock.now())
-                    && used.as_ref().is_none_or(|used| used.holds(&view, agent))
+                    && under_way.as_ref().is_none_or(|it| it.holds(gateway, &view, agent))
             }
         }
     }
@@ -78,11 +101,30 @@ impl Standing {
     /// Resolves when something of it has gone.
     pub async fn lost(&self, gateway: &Gateway) {
         let mut changes = gateway.directory.changes();
+        let mut policies = gateway.rulebook.policies();
         while self.holds(gateway) {
             // An expiry is no change: looked for now and then. An error means that the gateway ends.
-            let changed = tokio::time::timeout(EXPIRY_SEEN_WITHIN, changes.changed()).await;
-            if let Ok(Err(_)) = changed {
+            let changed = async {
+                tokio::select! {
+                    changed = changes.changed() => changed,
+                    changed = policies.changed() => changed,
+                }
+            };
+            if let Ok(Err(_)) = tokio::time::timeout(EXPIRY_SEEN_WITHIN, changed).await {
                 return std::future::pending().await;
+            }
+        }
+    }
+}
+
+impl UnderWay {
+    fn holds(&self, gateway: &Gateway, view: &View, agent: &Agent) -> bool {
+        let policy = gateway.rulebook.current();
+        match self {
+            Self::Tunnel(target) => matches!(policy.route(agent, target), Route::Tunnel(_)),
+            Self::Exchange(question, used) => {
+                used.as_ref().is_none_or(|used| used.holds(view, agent))
+                    && policy.decide(agent, &question.asked()).is_ok()
             }
         }
     }

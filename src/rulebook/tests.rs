@@ -86,7 +86,7 @@ async fn live(rules: Vec<RuleText>) -> (Arc<Directory>, Arc<Rulebook>, Agent) {
     let new = NewAgent { name: "ci".to_owned(), ..NewAgent::default() };
     let record = directory.add_agent(&OrgId::default_org(), new).await.expect("an agent");
     let (id, org) = (record.id.clone(), record.org.clone());
-    let agent = Agent { id, org, name: "ci".into(), token: TokenId::random() };
+    let agent = Agent { id, org, name: "ci".into(), token: Some(TokenId::random()) };
     let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
     let sources = Sources::new(catalogue, DefaultAction::Deny, rules, 10);
     let rulebook = Rulebook::new(sources, directory.clone());

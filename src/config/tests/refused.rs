@@ -30,11 +30,8 @@ const SECTIONS: &[(&str, &[&str])] = &[
         &["keyward.yaml:1: telemetry: `telemetry` is not supported yet; remove it"],
     ),
     (
-        r#"listen: { agents: [{ agent: a, at: "127.0.0.1:8090" }], admin_tls: { cert: a } }"#,
-        &[
-            "keyward.yaml:1: listen.agents: `agents` is not supported yet; remove it",
-            "keyward.yaml:1: listen.admin_tls: `admin_tls` is not supported yet; remove it",
-        ],
+        r#"listen: { admin_tls: { cert: a } }"#,
+        &["keyward.yaml:1: listen.admin_tls: `admin_tls` is not supported yet; remove it"],
     ),
     (
         r#"listen: { proxy: localhost:8080, admin: "unix:/x" }"#,
