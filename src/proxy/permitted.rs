@@ -62,7 +62,7 @@ async fn attempt(
     let permit = loop {
         let policy = gateway.rulebook.current();
         let permit = policy.decide(&session.agent, &inbound.asked())?;
-        session.standing().exchanges(gateway, inbound, &permit);
+        session.standing().exchanges(inbound, &permit);
         // A policy that came into force before the stream rested on the permit was not asked.
         if Arc::ptr_eq(&policy, &gateway.rulebook.current()) {
             break permit;

@@ -2,6 +2,7 @@
 //! while an exchange or a tunnel is under way, also what permitted it and the connection that it uses.
 //! When one of them goes, so does the stream. An idle stream stays: its next request is decided anew.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -13,7 +14,7 @@ use super::session::Seat;
 use crate::base::agent::Agent;
 use crate::base::host::Target;
 use crate::base::id::ConnectionId;
-use crate::directory::{ConnectionState, View};
+use crate::directory::{ConnectionRecord, ConnectionState, View};
 use crate::policy::{Permit, Route};
 
 /// How late a token's expiry may end a stream that it opened; each new request asks by itself.
@@ -34,14 +35,8 @@ struct Ground {
 #[derive(Debug)]
 enum UnderWay {
     Tunnel(Target),
-    Exchange(Question, Option<Used>),
-}
-
-/// A connection whose credential went out, and whether a binding gave it (a rule can, too).
-#[derive(Debug)]
-struct Used {
-    connection: ConnectionId,
-    bound: bool,
+    /// With the connection whose credential went out.
+    Exchange(Question, Option<ConnectionId>),
 }
 
 impl Standing {
@@ -62,13 +57,9 @@ impl Standing {
     }
 
     /// The exchange that begins was permitted so.
-    pub fn exchanges(&self, gateway: &Gateway, inbound: &Inbound, permit: &Permit) {
+    pub fn exchanges(&self, inbound: &Inbound, permit: &Permit) {
         let Some(ground) = &mut *self.0.lock() else { return };
-        let view = gateway.directory.view();
-        let used = permit.wanted().map(|wanted| Used {
-            connection: wanted.connection.clone(),
-            bound: is_bound(&view, &ground.agent, &wanted.connection),
-        });
+        let used = permit.wanted().map(|wanted| wanted.connection.clone());
         ground.under_way = Some(UnderWay::Exchange(inbound.question(), used));
     }
 
@@ -123,22 +114,17 @@ impl UnderWay {
         match self {
             Self::Tunnel(target) => matches!(policy.route(agent, target), Route::Tunnel(_)),
             Self::Exchange(question, used) => {
-                used.as_ref().is_none_or(|used| used.holds(view, agent))
-                    && policy.decide(agent, &question.asked()).is_ok()
+                let connection = used.as_ref().map(|used| view.connection(&agent.org, used));
+                let active = |found: Option<&Arc<ConnectionRecord>>| {
+                    found.is_some_and(|record| record.state == ConnectionState::Active)
+                };
+                // A permit for another connection is none for this one's credential.
+                let permits = |permit: Permit| {
+                    permit.wanted().map(|wanted| &wanted.connection) == used.as_ref()
+                };
+                connection.is_none_or(active)
+                    && policy.decide(agent, &question.asked()).is_ok_and(permits)
             }
         }
     }
-}
-
-impl Used {
-    fn holds(&self, view: &View, agent: &Agent) -> bool {
-        let connection = view.connection(&agent.org, &self.connection);
-        connection.is_some_and(|record| record.state == ConnectionState::Active)
-            && (!self.bound || is_bound(view, agent, &self.connection))
-    }
-}
-
-fn is_bound(view: &View, agent: &Agent, connection: &ConnectionId) -> bool {
-    view.agent(&agent.org, &agent.id)
-        .is_some_and(|record| record.bindings.iter().any(|b| b.connection == *connection))
 }

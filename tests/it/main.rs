@@ -4,6 +4,7 @@
 mod support;
 
 mod absolute_form;
+mod agent_listeners;
 mod audit;
 mod bodies;
 mod cli_help;
@@ -22,11 +23,14 @@ mod malformed_requests;
 mod means;
 mod placeholders;
 mod proxy_auth;
+mod reload;
+mod reload_load;
 mod security_fuzz;
 mod security_injection;
 mod security_process;
 mod security_streams;
 mod selection;
+mod service;
 mod shell;
 mod targets;
 mod websocket;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{is, read};
 use crate::base::limits::Limits;
 use crate::config::{
-    AuditTo, CaPaths, Environment, Listen, ListenAt, Log, SecretSource, StoreChoice,
+    AuditTo, CaPaths, Config, Environment, Listen, ListenAt, Log, SecretSource, StoreChoice,
 };
 use crate::crypto::source::KeySource;
 use crate::observe::log::{Format, Level};

@@ -37,6 +37,7 @@ pub(crate) struct Plan {
     resolve: Vec<String>,
     allow: Vec<String>,
     admin: String,
+    listen: String,
     top: String,
     canary: Canary,
     variables: BTreeMap<String, String>,
@@ -73,6 +74,7 @@ impl Plan {
             resolve: vec![],
             allow: vec![],
             admin: "127.0.0.1:0".to_owned(),
+            listen: String::new(),
             top: String::new(),
             canary: Canary::new("cnry"),
             variables: BTreeMap::new(),
@@ -153,6 +155,12 @@ impl Plan {
         self
     }
 
+    /// More of `listen:`, in flow style.
+    pub(crate) fn listen(mut self, yaml: &str) -> Self {
+        self.listen = format!(", {yaml}");
+        self
+    }
+
     /// Lines at the top level of the configuration.
     pub(crate) fn top(mut self, yaml: &str) -> Self {
         self.top.push_str(yaml);
@@ -211,8 +219,8 @@ impl Plan {
             let variable = token_variable(name);
             format!("{{ name: {name}, token: {{ env: {variable} }}, use: [{uses}] }}")
         });
-        let admin = &self.admin;
-        let mut yaml = format!("listen: {{ proxy: \"127.0.0.1:0\", admin: \"{admin}\" }}\n");
+        let (admin, more) = (&self.admin, &self.listen);
+        let mut yaml = format!("listen: {{ proxy: \"127.0.0.1:0\", admin: \"{admin}\"{more} }}\n");
         yaml += &format!(
             "upstream:\n  trust: [{trust}]\n  allow_private: [{}]\n  resolve: {{ {} }}\n",
             allow.join(", "),
