@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use super::wire::{ErrorBody, ErrorView};
 use crate::directory::DirectoryError;
+use crate::store::StoreError;
 use crate::vault::VaultError;
 
 /// A refusal.
@@ -96,6 +97,9 @@ pub enum ApiError {
     /// The gateway is about to end.
     #[error("the gateway is about to end")]
     Ending,
+    /// The disk is full, gone or read-only. The cause is in the log.
+    #[error("the store cannot be used: the change may or may not be there")]
+    StoreFailed,
     /// A fault of ours. The cause is in the log.
     #[error("something went wrong inside the gateway")]
     Internal,
@@ -112,16 +116,24 @@ impl ApiError {
         Self::Field { field: field.into(), message: message.into(), hint: None }
     }
 
-    /// A fault of ours: the cause is logged, the caller learns nothing of it.
-    pub(super) fn internal(cause: impl std::error::Error) -> Self {
-        let mut chain = cause.to_string();
-        let mut next = cause.source();
-        while let Some(source) = next {
-            chain = format!("{chain}: {source}");
-            next = source.source();
+    /// A fault that the caller cannot mend: the cause is logged, the caller learns its kind.
+    pub(super) fn internal(cause: impl std::error::Error + 'static) -> Self {
+        let mut chain = String::new();
+        let mut refusal = Self::Internal;
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&cause);
+        while let Some(error) = next {
+            if let Some(StoreError::Io { .. }) = error.downcast_ref() {
+                refusal = Self::StoreFailed;
+            }
+            let words = error.to_string();
+            if !chain.ends_with(&words) {
+                let colon = if chain.is_empty() { "" } else { ": " };
+                chain = format!("{chain}{colon}{words}");
+            }
+            next = error.source();
         }
         tracing::error!(cause = %chain, "admin request failed");
-        Self::Internal
+        refusal
     }
 
     /// The HTTP status.
@@ -140,7 +152,9 @@ impl ApiError {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotInForce { .. } | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NotInForce { .. } | Self::StoreFailed | Self::Internal => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
 
@@ -161,6 +175,7 @@ impl ApiError {
             Self::NotInForce { .. } => "not_in_force",
             Self::ConfigRefused { .. } => "config_refused",
             Self::Ending => "draining",
+            Self::StoreFailed => "store_failed",
             Self::Internal => "internal",
         }
     }
@@ -181,6 +196,9 @@ impl ApiError {
             Self::NotInForce { .. } => "mend the named rule, or take the change back",
             Self::ConfigRefused { .. } => {
                 "the old configuration stays in force until this is mended"
+            }
+            Self::StoreFailed => {
+                "make sure that its disk has room and is writable, then restart the gateway"
             }
             Self::Internal => "the gateway's log names the cause",
             Self::Misdirected => "use the listener's own address, or set `public_url`",
@@ -218,7 +236,9 @@ impl From<DirectoryError> for ApiError {
             | DirectoryError::TokenExpired
             | DirectoryError::TooMany { .. }
             | DirectoryError::Fixed(_) => Self::Refused(error.to_string()),
-            // Keys, rows and the store are the operator's affair.
+            // It is transparent: the store's own error would not be found below it.
+            DirectoryError::Store(error) => Self::internal(error),
+            // Keys and rows are the operator's affair.
             broken => Self::internal(broken),
         }
     }
@@ -270,6 +290,22 @@ mod tests {
         let json = serde_json::to_string(&error.body()).unwrap();
         assert!(!json.contains("secret-place"), "{json}");
         assert_eq!(error.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_apart_from_a_fault_of_ours_without_naming_paths() {
+        let full = std::io::Error::new(std::io::ErrorKind::StorageFull, "/var/lib/secret-place");
+        let failed = StoreError::Io { action: "write a row", source: full };
+        let error = ApiError::from(VaultError::Directory(DirectoryError::Store(failed)));
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let failed = StoreError::Io { action: "write a row", source: full };
+        assert_eq!(ApiError::from(VaultError::Store(failed)), error);
+        assert_eq!(
+            (error.code(), error.status()),
+            ("store_failed", StatusCode::INTERNAL_SERVER_ERROR)
+        );
+        let json = serde_json::to_string(&error.body()).unwrap();
+        assert!(json.contains("restart the gateway") && !json.contains("secret-place"), "{json}");
     }
 
     #[test]

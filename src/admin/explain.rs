@@ -7,6 +7,7 @@ mod stop;
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
+use http::HeaderMap;
 
 use self::question::Question;
 use super::body::Body;
@@ -16,8 +17,11 @@ use super::wire::{AddressView, ConnectionUsed, ExplainAsk, Explanation, Placemen
 use crate::base::agent::Agent;
 use crate::base::host::{Scheme, Target};
 use crate::base::id::ConnectionId;
+use crate::base::secret::Secret;
 use crate::directory::AgentRecord;
+use crate::inject::credential::Write;
 use crate::inject::placement::{At, Encoding, Part, Place, Template};
+use crate::inject::write::{self, Head, WriteError};
 use crate::net::guard::{IpClass, classify};
 use crate::policy::explain::{ActionKind, Explanation as Decision};
 
@@ -53,8 +57,11 @@ fn as_agent(record: &AgentRecord) -> Agent {
 /// The decision, with what only the services know of it.
 fn told(admin: &Admin, agent: &AgentRecord, asked: &Question, decision: Decision) -> Explanation {
     let used = decision.connection_id.as_ref().and_then(|id| used(admin, asked, id));
-    let (connection, placements) = used.unzip();
-    let stopped_by = stop::policy(&decision).into_iter().collect();
+    let (connection, places) = used.unzip();
+    let stop = stop::policy(&decision).or_else(|| match decision.action {
+        ActionKind::Tunnel => None,
+        _ => written(asked, places.as_ref()).err().map(|error| stop::unwritable(&error)),
+    });
     Explanation {
         agent: agent.name.clone(),
         method: asked.method.to_string(),
@@ -65,18 +72,19 @@ fn told(admin: &Admin, agent: &AgentRecord, asked: &Question, decision: Decision
         rule: decision.rule,
         host: decision.host,
         connection,
-        placements: placements.unwrap_or_default(),
+        placements: places.flatten().iter().flatten().map(placement).collect(),
         addresses: Vec::new(),
-        stopped_by,
+        stopped_by: stop.into_iter().collect(),
     }
 }
 
-/// The connection of the decision, and where its credential would go for this host and path.
+/// The connection of the decision, and where its credential would go for this host and path, if
+/// it has a place there.
 fn used(
     admin: &Admin,
     asked: &Question,
     id: &ConnectionId,
-) -> Option<(ConnectionUsed, Vec<PlacementView>)> {
+) -> Option<(ConnectionUsed, Option<Vec<Place>>)> {
     let directory = admin.deps().directory.view();
     let connection = directory.connection(&admin.org(), id)?;
     let used = ConnectionUsed {
@@ -92,8 +100,29 @@ fn used(
     });
     let placements = instance.iter().flat_map(|instance| &instance.placements);
     let mut fitting = placements.filter(|scoped| scoped.matches(&asked.target, &asked.path));
-    let places = fitting.next().map(|scoped| scoped.what.iter().map(placement).collect());
-    Some((used, places.unwrap_or_default()))
+    Some((used, fitting.next().map(|scoped| scoped.what.clone())))
+}
+
+/// Writes something where the credential of a used connection would go, by the function that
+/// writes it.
+fn written(asked: &Question, used: Option<&Option<Vec<Place>>>) -> Result<(), WriteError> {
+    let places = match used {
+        None => &[][..],
+        Some(places) => places.as_deref().ok_or(WriteError::NoPlace)?,
+    };
+    let write = |place: &Place| Write { at: place.at.clone(), value: stand_in(&place.value) };
+    let writes: Vec<Write> = places.iter().map(write).collect();
+    let (mut fields, path) = (HeaderMap::new(), asked.path_sent.clone());
+    write::credential(&mut Head { fields: &mut fields, path, query: None }, &writes)
+}
+
+/// A value of the template's form, with a letter for each field.
+fn stand_in(template: &Template) -> Secret {
+    let piece = |part: &Part| match part {
+        Part::Literal(text) => text.to_string(),
+        Part::Field(_) => "x".to_owned(),
+    };
+    Secret::from(template.parts().iter().map(piece).collect::<String>())
 }
 
 fn placement(place: &Place) -> PlacementView {

@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
-use crate::admin::wire::{ErrorBody, List, Status};
+use crate::admin::wire::{ErrorBody, Health, List, Status};
 use crate::admin::{Admin, SOCKET_NAME, socket_router};
 use crate::app::Services;
 use crate::store::StoreError;
@@ -222,10 +222,17 @@ async fn read(answer: Response<Body>) -> Result<Bytes, Failure> {
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> Failure {
-    match serde_json::from_slice::<ErrorBody>(body) {
-        Ok(body) => Failure::refused(status, body.error),
-        Err(_) => Failure::new(Exit::Failed, format!("the gateway answered {status}")),
+    if let Ok(body) = serde_json::from_slice::<ErrorBody>(body) {
+        return Failure::refused(status, body.error);
     }
+    // `/readyz` answers in its own shape.
+    Failure::new(
+        Exit::Failed,
+        match serde_json::from_slice::<Health>(body) {
+            Ok(health) => format!("the gateway is {}", health.status),
+            Err(_) => format!("the gateway answered {status}"),
+        },
+    )
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {

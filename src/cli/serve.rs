@@ -55,7 +55,7 @@ fn raise_open_files(limits: &Limits) {
     let raised = raised.or_else(|_| setrlimit(Resource::Nofile, modest));
     let now = if raised.is_ok() { getrlimit(Resource::Nofile).current } else { current };
     if let Some(now) = now.filter(|now| *now < wanted) {
-        tracing::warn!(
+        tracing::info!(
             open_files = now,
             wanted,
             "too few open files for `limits.streams_max`: raise `ulimit -n` (LimitNOFILE), or lower it"

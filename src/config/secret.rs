@@ -1,18 +1,14 @@
 //! [`SecretSource`]: where a secret that the configuration names is read from, and the reading.
 //! What YAML may say is decided in `source.rs`.
 
-use std::fs::OpenOptions;
-use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
 use super::environment::Environment;
 use crate::base::secret::Secret;
 use crate::crypto::command::{self, Bounds, CommandError};
+use crate::crypto::private::{FileError, private_file};
 
 /// 64 KiB: certificates and service accounts' keys are a few KiB.
 const SECRET_BYTES_MAX: usize = 64 * 1024;
@@ -48,28 +44,9 @@ pub enum SecretSourceError {
     /// More than any secret.
     #[error("{0} is longer than 64 KiB: that is no secret")]
     TooLong(String),
-    /// The file cannot be opened or read.
-    #[error("secret file {path} cannot be read: {source}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A directory, a pipe, a device.
-    #[error("secret file {0} is not a regular file")]
-    NotAFile(PathBuf),
-    /// Others can read it.
-    #[error(
-        "secret file {path} has mode {mode:04o}, so others can read it: run `chmod 600` on it \
-         (Kubernetes: `defaultMode: 0400`)"
-    )]
-    Loose {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    /// The file is not read.
+    #[error("secret {0}")]
+    File(#[from] FileError),
     /// The command gives nothing.
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -95,7 +72,8 @@ impl SecretSource {
                 (format!("environment variable {name}"), secret)
             }
             Self::File(path) => {
-                (format!("secret file {}", path.display()), trimmed(&read_private(path)?))
+                let text = private_file(path, TEXT_BYTES_MAX)?;
+                (format!("secret file {}", path.display()), trimmed(&text))
             }
             Self::Command(words) => {
                 let output = command::output_of(words, hidden, COMMAND, Stdio::null())?;
@@ -133,24 +111,6 @@ fn trimmed(text: &[u8]) -> Secret {
     Secret::new(text.strip_suffix(b"\r").unwrap_or(text))
 }
 
-/// Checks are made on the open file, not on its name: nobody can swap it in between.
-fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretSourceError> {
-    let unreadable = |source| SecretSourceError::Unreadable { path: path.into(), source };
-    // Without O_NONBLOCK, opening a pipe would wait for a writer.
-    let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file =
-        OpenOptions::new().read(true).custom_flags(nonblock).open(path).map_err(unreadable)?;
-    let about = file.metadata().map_err(unreadable)?;
-    if !about.is_file() {
-        return Err(SecretSourceError::NotAFile(path.into()));
-    }
-    let mode = about.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(SecretSourceError::Loose { path: path.into(), mode });
-    }
-    command::read_bounded(file, TEXT_BYTES_MAX).map_err(unreadable)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -186,13 +146,9 @@ mod tests {
 
     #[test]
     fn a_file_that_others_can_read_is_refused_with_the_remedy() {
-        for mode in [0o640, 0o604, 0o660, 0o644, 0o666, 0o620] {
-            let (_dir, source) = file(b"canary", mode);
-            let refused = load(&source).unwrap_err();
-            assert!(matches!(refused, SecretSourceError::Loose { mode: m, .. } if m == mode));
-            let said = refused.to_string();
-            assert!(said.contains("chmod 600") && !said.contains("canary"), "{said}");
-        }
+        let (_dir, source) = file(b"canary", 0o640);
+        let said = load(&source).unwrap_err().to_string();
+        assert!(said.contains("chmod 600") && !said.contains("canary"), "{said}");
     }
 
     #[test]
@@ -208,9 +164,9 @@ mod tests {
         let (_dir, long) = file(&vec![b'x'; SECRET_BYTES_MAX + 1], 0o600);
         assert!(matches!(load(&long), Err(SecretSourceError::TooLong(_))));
         let absent = SecretSource::File(dir.path().join("nothing"));
-        assert!(matches!(load(&absent), Err(SecretSourceError::Unreadable { .. })));
+        assert!(matches!(load(&absent), Err(SecretSourceError::File(FileError::Missing(_)))));
         let directory = SecretSource::File(dir.path().into());
-        assert!(matches!(load(&directory), Err(SecretSourceError::NotAFile(_))));
+        assert!(matches!(load(&directory), Err(SecretSourceError::File(FileError::NotAFile(_)))));
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub fn output_of(
 }
 
 /// Into a buffer that never grows: growing would leave copies behind.
-pub fn read_bounded(from: impl Read, bytes_max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+pub(super) fn read_bounded(from: impl Read, bytes_max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     // `read_to_end` probes for the end with a few bytes of room.
     let mut text = Zeroizing::new(Vec::with_capacity(bytes_max + 64));
     from.take(bytes_max as u64).read_to_end(&mut text)?;

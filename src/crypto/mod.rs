@@ -5,5 +5,6 @@
 pub mod command;
 pub mod envelope;
 pub mod keyring;
+pub mod private;
 pub mod source;
 pub mod token;

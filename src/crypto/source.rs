@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::command::{self, Bounds, CommandError};
 use super::envelope::{self, KEY_LEN};
 use super::keyring::Keyring;
+use super::private::{FileError, private_file};
 use crate::base::secret::Secret;
 
 /// Text of a key is 64 bytes and perhaps a line end; whatever is longer is something else.
@@ -45,37 +46,9 @@ pub enum KeyError {
         "master key file {0} does not exist: restore it from your backup of keys, or check `master_key`"
     )]
     Missing(PathBuf),
-    /// The file cannot be opened or read.
-    #[error("master key file {path} cannot be read: {source}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A directory, a pipe, a device.
-    #[error("master key file {0} is not a regular file")]
-    NotAFile(PathBuf),
-    /// Others can read it.
-    #[error(
-        "master key file {path} has mode {mode:04o}, so others can read it: run `chmod 600` on it (Kubernetes: `defaultMode: 0400`) and consider the key known"
-    )]
-    Loose {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// Neither this user's nor root's.
-    #[error(
-        "master key file {path} belongs to user {owner}: it must belong to the user that runs keyward, or to root"
-    )]
-    ForeignOwner {
-        /// The file.
-        path: PathBuf,
-        /// The user id of its owner.
-        owner: u32,
-    },
+    /// Another reason not to read the file.
+    #[error("master key {0}")]
+    File(#[source] FileError),
     /// Not a key, whatever it is.
     #[error("{0} holds no master key: expected 64 hex digits or 44 base64 characters")]
     Malformed(String),
@@ -139,7 +112,10 @@ impl KeySource {
         hidden: &[&str],
     ) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
         match self {
-            Self::File(path) => parse(&read_private(path)?, || path.display().to_string()),
+            Self::File(path) => {
+                let text = private_file(path, TEXT_LEN_MAX)?;
+                parse(&text, || path.display().to_string())
+            }
             Self::Env(name) => {
                 let text = variable(name).ok_or_else(|| KeyError::EnvMissing(name.clone()))?;
                 parse(text.expose(), || format!("environment variable {name}"))
@@ -154,31 +130,13 @@ impl KeySource {
     }
 }
 
-/// Checks are made on the open file, not on its name: nobody can swap it in between.
-fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let unreadable = |source| KeyError::Unreadable { path: path.into(), source };
-    // Without O_NONBLOCK, opening a pipe would wait for a writer.
-    let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file =
-        OpenOptions::new().read(true).custom_flags(nonblock).open(path).map_err(|source| {
-            match source.kind() {
-                io::ErrorKind::NotFound => KeyError::Missing(path.into()),
-                _ => unreadable(source),
-            }
-        })?;
-    let about = file.metadata().map_err(unreadable)?;
-    if !about.is_file() {
-        return Err(KeyError::NotAFile(path.into()));
+impl From<FileError> for KeyError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Missing(path) => Self::Missing(path),
+            error => Self::File(error),
+        }
     }
-    let owner = about.uid();
-    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
-        return Err(KeyError::ForeignOwner { path: path.into(), owner });
-    }
-    let mode = about.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(KeyError::Loose { path: path.into(), mode });
-    }
-    command::read_bounded(file, TEXT_LEN_MAX).map_err(unreadable)
 }
 
 fn parse(text: &[u8], place: impl Fn() -> String) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
@@ -275,17 +233,6 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_can_read_is_refused() {
-        for mode in [0o640, 0o604, 0o660, 0o601, 0o666, 0o620] {
-            let (_dir, source) = file(HEX, mode);
-            let refused = load(&[source]).unwrap_err();
-            assert!(matches!(refused, KeyError::Loose { mode: m, .. } if m == mode), "{refused}");
-            let said = refused.to_string();
-            assert!(said.contains("chmod 600") && said.contains("defaultMode: 0400"), "{said}");
-        }
-    }
-
-    #[test]
     fn what_holds_no_key_is_refused_without_showing_it() {
         let nearly = "g".repeat(64);
         for bad in ["", "\n", "hunter2", &HEX[1..], &format!("{HEX}0"), &nearly, &"A".repeat(44)] {
@@ -304,7 +251,7 @@ mod tests {
         let missing = KeySource::File(dir.path().join("nothing"));
         assert!(matches!(load(&[missing]), Err(KeyError::Missing(_))));
         let directory = KeySource::File(dir.path().into());
-        assert!(matches!(load(&[directory]), Err(KeyError::NotAFile(_))));
+        assert!(matches!(load(&[directory]), Err(KeyError::File(FileError::NotAFile(_)))));
         assert!(matches!(load(&[]), Err(KeyError::NoSource)));
     }
 

@@ -226,6 +226,9 @@ impl<'a> Question<'a> {
     /// Nothing but a `pass` rule reaches a provider's OAuth endpoints.
     fn is_not_carved(&self, rule: &RuleId) -> Result<(), Reason> {
         for entry in self.policy.carved.matching(self.asked.target) {
+            if !entry.value.path.may_match(self.asked.path) {
+                continue;
+            }
             if self.takes(std::slice::from_ref(&entry.value.path), rule)? {
                 return Err(Reason::TokenEndpoint { provider: entry.value.provider.clone() });
             }

@@ -3,17 +3,38 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{HostTemplate, Provider, check};
+use super::{Provider, check};
 use crate::base::pattern::HostPattern;
 
 /// The built-in provider files, one provider each.
 const FILES: &[(&str, &str)] = &[
+    ("activecampaign.yaml", include_str!("catalogue/activecampaign.yaml")),
+    ("airtable.yaml", include_str!("catalogue/airtable.yaml")),
     ("anthropic.yaml", include_str!("catalogue/anthropic.yaml")),
+    ("brave-search.yaml", include_str!("catalogue/brave-search.yaml")),
+    ("clickup.yaml", include_str!("catalogue/clickup.yaml")),
+    ("cloudflare.yaml", include_str!("catalogue/cloudflare.yaml")),
+    ("exa.yaml", include_str!("catalogue/exa.yaml")),
     ("github.yaml", include_str!("catalogue/github.yaml")),
+    ("gitlab.yaml", include_str!("catalogue/gitlab.yaml")),
+    ("google-gemini.yaml", include_str!("catalogue/google-gemini.yaml")),
+    ("groq.yaml", include_str!("catalogue/groq.yaml")),
+    ("hugging-face.yaml", include_str!("catalogue/hugging-face.yaml")),
+    ("linear.yaml", include_str!("catalogue/linear.yaml")),
+    ("mistral.yaml", include_str!("catalogue/mistral.yaml")),
+    ("notion.yaml", include_str!("catalogue/notion.yaml")),
     ("openai.yaml", include_str!("catalogue/openai.yaml")),
+    ("openrouter.yaml", include_str!("catalogue/openrouter.yaml")),
+    ("resend.yaml", include_str!("catalogue/resend.yaml")),
+    ("sendgrid.yaml", include_str!("catalogue/sendgrid.yaml")),
+    ("sentry-self-hosted.yaml", include_str!("catalogue/sentry-self-hosted.yaml")),
+    ("sentry.yaml", include_str!("catalogue/sentry.yaml")),
     ("shopify.yaml", include_str!("catalogue/shopify.yaml")),
+    ("slack.yaml", include_str!("catalogue/slack.yaml")),
     ("stripe.yaml", include_str!("catalogue/stripe.yaml")),
     ("telegram-bot.yaml", include_str!("catalogue/telegram-bot.yaml")),
+    ("twilio.yaml", include_str!("catalogue/twilio.yaml")),
+    ("whatsapp.yaml", include_str!("catalogue/whatsapp.yaml")),
 ];
 
 /// All providers: built in and the user's own (which may not take a built-in id).
@@ -52,10 +73,9 @@ impl Catalogue {
         self.providers.values()
     }
 
-    /// Hosts without variables: names that a refusal may be answered for inside TLS.
+    /// Hosts that need no variable: names that a refusal may be answered for inside TLS.
     pub fn known_hosts(&self) -> impl Iterator<Item = HostPattern> {
-        let hosts = self.all().flat_map(|provider| &provider.hosts);
-        hosts.filter_map(HostTemplate::literal)
+        self.all().flat_map(|provider| provider.known_hosts())
     }
 }
 
@@ -98,18 +118,90 @@ mod tests {
             let id = name.strip_suffix(".yaml").unwrap();
             let provider = catalogue.get(id).unwrap();
             assert!(provider.about.key_url.is_some() && provider.about.docs_url.is_some(), "{id}");
-            assert!(!provider.about.sources.is_empty() && provider.about.test.is_some(), "{id}");
+            assert!(!provider.about.sources.is_empty(), "{id}");
+            assert!(provider.about.confidence.is_some() && provider.category.is_some(), "{id}");
+            assert!(provider.test(&provider.auth[0]).is_some(), "{id}");
             assert!(provider.auth[0].later.is_none(), "{id}: the default method works now");
-            let secrets = provider.auth[0].fields.iter().filter(|field| field.secret);
-            for field in secrets {
-                assert!(
-                    !field.prefixes.is_empty() && field.length.is_some(),
-                    "{id}.{}",
-                    field.name
-                );
+            let methods = provider.auth.iter().filter(|auth| auth.later.is_none());
+            for field in methods.flat_map(|auth| &auth.fields).filter(|field| field.secret) {
                 assert!(!field.env.is_empty(), "{id}.{}", field.name);
             }
         }
+    }
+
+    #[test]
+    fn every_file_of_the_folder_is_compiled_in() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/provider/catalogue");
+        let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort_unstable();
+        assert!(names.iter().map(String::as_str).eq(FILES.iter().map(|(name, _)| *name)));
+    }
+
+    #[test]
+    fn a_length_leaves_room_behind_every_prefix() {
+        for provider in Catalogue::built_in().all() {
+            for field in provider.auth.iter().flat_map(|auth| &auth.fields) {
+                let longest = field.prefixes.iter().map(String::len).max().unwrap_or(0);
+                assert!(field.length.is_none_or(|length| length > longest), "{}", field.name);
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_test_request_is_filled_with_is_a_variable_or_a_field() {
+        for provider in Catalogue::built_in().all() {
+            for auth in provider.auth.iter().filter(|auth| auth.later.is_none()) {
+                let Some(test) = provider.test(auth) else { continue };
+                let names = test.url.split('{').skip(1).filter_map(|rest| rest.split('}').next());
+                for name in names {
+                    let known = provider.variable(name).is_some() || auth.field(name).is_some();
+                    assert!(known, "{}.{}: {name}", provider.id, auth.id);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_of_an_own_gitlab_goes_nowhere_else() {
+        let own = instance("gitlab", "token", &[("host", "git.acme.test:8443")]);
+        let hosts: Vec<String> = own.hosts.iter().map(ToString::to_string).collect();
+        assert_eq!(hosts, ["git.acme.test:8443"]);
+        assert_eq!(own.carved.len(), 2);
+        let usual = instance("gitlab", "token", &[]);
+        assert_eq!(usual.hosts[0].to_string(), "gitlab.com");
+    }
+
+    #[test]
+    fn gitlab_takes_the_header_in_the_api_and_basic_for_git_and_registries() {
+        let gitlab = instance("gitlab", "token", &[]);
+        let basic = |text| {
+            let value = Template::parse(text, Encoding::Basic).unwrap();
+            vec![Place { at: At::Header(http::header::AUTHORIZATION), value }]
+        };
+        let bearer = vec![header("authorization", "Bearer {api_key}")];
+        for (path, expected) in [
+            ("/api/v4/projects/a%2Fb", Some(vec![header("private-token", "{api_key}")])),
+            ("/api/graphql", Some(bearer.clone())),
+            ("/api/v4/projects/1/packages/npm/x", Some(bearer)),
+            ("/api/v4/projects/1/packages/pypi/simple/x", Some(basic("__token__:{api_key}"))),
+            ("/g/s/p.git/git-receive-pack", Some(basic("oauth2:{api_key}"))),
+            ("/g/p/info/refs", Some(basic("oauth2:{api_key}"))),
+            ("/g/p.git/info/lfs/objects/batch", Some(basic("oauth2:{api_key}"))),
+            ("/users/sign_in", None),
+            ("/g/p/-/settings/ci_cd", None),
+        ] {
+            assert_eq!(places(&gitlab, "gitlab.com", path), expected.as_deref(), "{path}");
+        }
+    }
+
+    #[test]
+    fn hosts_with_defaults_are_known_and_their_token_endpoints_carved() {
+        let catalogue = Catalogue::built_in();
+        let known: Vec<String> = catalogue.known_hosts().map(|host| host.to_string()).collect();
+        assert!(known.contains(&"gitlab.com".to_owned()));
+        assert!(!catalogue.get("gitlab").unwrap().carved.is_empty());
+        assert_eq!(catalogue.get("sentry-self-hosted").unwrap().known_hosts().count(), 0);
     }
 
     #[test]

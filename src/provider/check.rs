@@ -12,7 +12,7 @@ use super::form::HostTemplate;
 use super::own::{Own, hosts, is_word, paths, split_https};
 use super::placing::header_name;
 use super::schema::{AuthText, ClearsText, ProviderText, TestText, VariableText};
-use super::{About, AuthMethod, Provider, Variable};
+use super::{About, AuthMethod, Field, Provider, Variable};
 use crate::base::pattern::PathPattern;
 use crate::inject::credential::Clears;
 
@@ -111,11 +111,12 @@ impl Check<'_> {
             clears.add(&places.places);
         }
         if let Some(test) = &self.text.test {
-            self.test(test, &own, problems);
+            let fields: Vec<&Field> = auth.iter().flat_map(|auth| &auth.fields).collect();
+            test_request(test, &fields, &self.at("test"), &own, problems);
         }
         let carved = endpoints
             .iter()
-            .filter_map(|(host, path)| Some((host.literal()?, path.clone())))
+            .filter_map(|(host, path)| Some((host.usual(&variables)?, path.clone())))
             .collect();
         Provider {
             id: self.text.id.as_str().into(),
@@ -228,20 +229,35 @@ impl Check<'_> {
         }
         found
     }
+}
 
-    fn test(&self, test: &TestText, own: &Own<'_>, problems: &mut Problems<'_>) {
-        let at = self.at("test");
-        let method = test.method.as_deref().unwrap_or("GET");
-        if http::Method::from_bytes(method.as_bytes()).is_err() {
-            problems.add(&key_of(&at, "method"), "this is not a method", "write GET or POST");
+/// Checks a test request that stands at `at`; its templates name variables and `fields`.
+pub(super) fn test_request(
+    test: &TestText,
+    fields: &[&Field],
+    at: &str,
+    own: &Own<'_>,
+    problems: &mut Problems<'_>,
+) {
+    let method = test.method.as_deref().unwrap_or("GET");
+    if http::Method::from_bytes(method.as_bytes()).is_err() {
+        problems.add(&key_of(at, "method"), "this is not a method", "write GET or POST");
+    }
+    let at = key_of(at, "url");
+    let names = test.url.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
+    for (name, _) in names {
+        let known = own.variables.iter().any(|variable| variable.name == name)
+            || fields.iter().any(|field| field.name == name);
+        if !known {
+            let message = format!("`{{{name}}}` is neither a variable nor a field");
+            problems.add(&at, message, "declare it under `variables`, or name a field");
         }
-        let at = key_of(&at, "url");
-        if let Some((host, _)) = own.url(&test.url, &at, problems)
-            && !own.owns(&host)
-        {
-            let message = format!("`{host}` is not one of the provider's hosts");
-            problems.add(&at, message, "test on a host that `hosts` lists");
-        }
+    }
+    if let Some((host, _)) = own.url(&test.url, &at, problems)
+        && !own.owns(&host)
+    {
+        let message = format!("`{host}` is not one of the provider's hosts");
+        problems.add(&at, message, "test on a host that `hosts` lists");
     }
 }
 
@@ -377,7 +393,7 @@ mod tests {
         ),
         (
             "[{ id: a, kind: custom, place: [{ header: X, value: '{a}' }] }]",
-            "p.yaml:4: auth[0]: kind `custom` declares no fields; list them under `fields`\np.yaml:4: auth[0].place[0].header: `{a}` is not a field; the fields are ",
+            "p.yaml:4: auth[0]: kind `custom` declares no fields; list them under `fields`\np.yaml:4: auth[0].place[0].header: `{a}` is not a field; declare it under `fields`",
         ),
         (
             "[{ id: a, kind: custom, fields: [{ name: a }, { name: b }], place: [{ header: X }] }]",
@@ -394,6 +410,14 @@ mod tests {
         (
             "[{ id: a, kind: bearer, key: { pattern: '(' } }]",
             "p.yaml:4: auth[0].key.pattern: not a regular expression: found open group without closing ')'; correct it",
+        ),
+        (
+            "[{ id: a, kind: bearer, placements: [{ place: { header: X } }, { paths: [/a], place: { header: Y } }] }]",
+            "p.yaml:4: auth[0].placements[1]: nothing comes here: placements[0] takes it all; put the one without `paths` last",
+        ),
+        (
+            "[{ id: a, kind: bearer, test: { url: 'https://api.acme.test/{acount}' } }]",
+            "p.yaml:4: auth[0].test.url: `{acount}` is neither a variable nor a field; declare it under `variables`, or name a field",
         ),
         (
             "[{ id: a, kind: bearer, env: [lower] }]",

@@ -3,6 +3,7 @@
 
 use serde_yaml::Value;
 
+use super::check::test_request;
 use super::document::{Problems, item_of, key_of};
 use super::kinds::{COMMON, OTHER, keys, usual_fields, usual_label};
 use super::own::{Own, is_word};
@@ -26,6 +27,10 @@ pub(super) fn method(
     let fields = fields(text, path, problems);
     let mut placing = Placing { text, fields: &fields, own, later: None };
     let placements = placing.placements(path, problems);
+    if let Some(test) = &text.test {
+        let fields: Vec<&Field> = fields.iter().collect();
+        test_request(test, &fields, &key_of(path, "test"), own, problems);
+    }
     let later = match text.kind.is_supported() {
         true => placing.later,
         false => Some(Later::Kind(text.kind)),
@@ -37,6 +42,7 @@ pub(super) fn method(
         note: text.note.clone(),
         fields,
         placements,
+        test: text.test.clone(),
         later,
     }
 }

@@ -187,6 +187,17 @@ impl HostTemplate {
         }
     }
 
+    /// The pattern, when it needs no variable that has no default.
+    pub fn usual(&self, variables: &[Variable]) -> Option<HostPattern> {
+        let default =
+            |variable: &Variable| Some((variable.name.clone(), variable.default.clone()?));
+        let values: BTreeMap<String, String> = variables.iter().filter_map(default).collect();
+        match self.variables().all(|name| values.contains_key(name)) {
+            true => HostPattern::parse(&self.filled(&values)).ok(),
+            false => None,
+        }
+    }
+
     /// The names of its variables, in order.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
@@ -289,6 +300,11 @@ fn is_label(value: &str) -> bool {
 }
 
 impl Provider {
+    /// The hosts that need no variable from the owner.
+    pub fn known_hosts(&self) -> impl Iterator<Item = HostPattern> {
+        self.hosts.iter().filter_map(|host| host.usual(&self.variables))
+    }
+
     /// Fills the variables in.
     ///
     /// # Errors

@@ -30,8 +30,19 @@ impl AuthKind {
 }
 
 /// Keys of every kind.
-pub(super) const COMMON: &[&str] =
-    &["id", "kind", "label", "note", "placement", "place", "placements", "fields", "key", "env"];
+pub(super) const COMMON: &[&str] = &[
+    "id",
+    "kind",
+    "label",
+    "note",
+    "placement",
+    "place",
+    "placements",
+    "fields",
+    "key",
+    "env",
+    "test",
+];
 
 /// Keys of kinds that ask a token endpoint.
 const TOKEN: &[&str] = &[

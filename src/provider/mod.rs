@@ -65,7 +65,8 @@ pub struct About {
     pub docs_url: Option<String>,
     /// Where the owner gets a key.
     pub key_url: Option<String>,
-    /// A harmless request that tells a good credential from a bad one.
+    /// A harmless request that tells a good credential from a bad one; [`Provider::test`] knows
+    /// which one a method has.
     pub test: Option<schema::TestText>,
     /// Fields added when the client sent none; templates over fields and variables.
     pub default_headers: BTreeMap<String, String>,
@@ -176,6 +177,8 @@ pub struct AuthMethod {
     pub fields: Vec<Field>,
     /// Where the credential goes; first match by host and path.
     pub placements: Vec<ScopedPlaces>,
+    /// Tells a good credential of this method, where the provider's does not.
+    pub test: Option<schema::TestText>,
     /// What of it cannot be used yet.
     pub later: Option<Later>,
 }
@@ -252,6 +255,11 @@ impl Provider {
             Some(id) => self.auth.iter().find(|auth| auth.id == id),
             None => self.auth.first(),
         }
+    }
+
+    /// The request that tells a good credential of `auth` from a bad one.
+    pub fn test<'a>(&'a self, auth: &'a AuthMethod) -> Option<&'a schema::TestText> {
+        auth.test.as_ref().or(self.about.test.as_ref())
     }
 
     /// The variable by name.

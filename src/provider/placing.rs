@@ -3,6 +3,7 @@
 use http::HeaderName;
 
 use super::document::{Problems, item_of, key_of};
+use super::form::HostTemplate;
 use super::own::{Own, hosts, paths};
 use super::schema::{AuthText, PlaceText, ScopedText};
 use super::{AuthKind, Field, Later, ScopedPlaces};
@@ -86,7 +87,7 @@ impl Placing<'_> {
         path: &str,
         problems: &mut Problems<'_>,
     ) -> Vec<ScopedPlaces> {
-        let mut found = Vec::new();
+        let mut found: Vec<ScopedPlaces> = Vec::new();
         for (index, scope) in scopes.iter().enumerate() {
             let at = item_of(&key_of(path, "placements"), index);
             let within = key_of(&at, "hosts");
@@ -94,6 +95,10 @@ impl Placing<'_> {
             for host in scope_hosts.iter().filter(|host| !self.own.owns(host)) {
                 let message = format!("`{host}` is not one of the provider's hosts");
                 problems.add(&within, message, "list it under the provider's `hosts`");
+            }
+            if let Some(taker) = found.iter().position(|before| takes_all(before, &scope_hosts)) {
+                let message = format!("nothing comes here: placements[{taker}] takes it all");
+                problems.add(&at, message, "put the one without `paths` last");
             }
             found.push(ScopedPlaces {
                 hosts: scope_hosts,
@@ -256,7 +261,10 @@ impl Placing<'_> {
             let known = |name: &str| self.fields.iter().any(|field| field.name == name);
             for name in template.fields().filter(|name| !known(name)) {
                 let names: Vec<&str> = self.fields.iter().map(|f| f.name.as_str()).collect();
-                let remedy = format!("the fields are {}", names.join(", "));
+                let remedy = match names.is_empty() {
+                    true => "declare it under `fields`".to_owned(),
+                    false => format!("the fields are {}", names.join(", ")),
+                };
                 problems.add(at, format_args!("`{{{name}}}` is not a field"), remedy);
             }
             if template.fields().next().is_none() {
@@ -265,6 +273,13 @@ impl Placing<'_> {
         }
         Some(template)
     }
+}
+
+/// Whether `scope` means every path of every one of `hosts` (none: all of the provider's).
+fn takes_all(scope: &ScopedPlaces, hosts: &[HostTemplate]) -> bool {
+    let within = |host: &HostTemplate| scope.hosts.contains(host);
+    let hosts_too = scope.hosts.is_empty() || !hosts.is_empty() && hosts.iter().all(within);
+    scope.paths.is_empty() && hosts_too
 }
 
 fn everywhere(places: Vec<Place>) -> Vec<ScopedPlaces> {

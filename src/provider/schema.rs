@@ -111,6 +111,8 @@ pub struct AuthText {
     /// Variables that SDKs read the one secret field from.
     #[serde(default)]
     pub env: Vec<String>,
+    /// Tells a good credential of this method, where the provider's `test` does not.
+    pub test: Option<TestText>,
     /// OAuth: how the grant is got.
     pub grant: Option<GrantText>,
     /// OAuth: where the person consents.

@@ -64,7 +64,7 @@ where
                 }
                 return;
             }
-            () = must_end.as_mut() => return,
+            () = must_end.as_mut() => return whose.pulse.cut(),
             () = draining(&mut drain), if !drained => {
                 connection.as_mut().graceful_shutdown();
                 drained = true;

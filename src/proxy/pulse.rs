@@ -1,5 +1,5 @@
 //! [`Pulse`]: what an agent's stream is doing, written by its IO and its exchanges, read by a
-//! watchdog that wakes at most every `head_timeout`. No timer is armed per read or request.
+//! watchdog that wakes once in the shortest limit. No timer is armed per read or request.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -20,6 +20,8 @@ pub struct Pulse {
     /// Milliseconds since `base`, times four, plus the phase.
     phase: AtomicU64,
     moved: AtomicBool,
+    /// Set when we end the stream ourselves.
+    cut: AtomicBool,
 }
 
 /// Why the watchdog ends a stream.
@@ -45,7 +47,12 @@ impl Pulse {
     }
 
     fn new(phase: u64) -> Self {
-        Self { base: Instant::now(), phase: AtomicU64::new(phase), moved: AtomicBool::new(false) }
+        Self {
+            base: Instant::now(),
+            phase: AtomicU64::new(phase),
+            moved: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
+        }
     }
 
     fn enter(&self, phase: u64) {
@@ -76,8 +83,21 @@ impl Pulse {
         self.enter(IDLE);
     }
 
-    /// Resolves when a limit is exceeded: `head_timeout` absolutely, at most twice it.
+    /// We end the stream, whatever its exchange is about.
+    pub fn cut(&self) {
+        self.cut.store(true, Relaxed);
+    }
+
+    /// Whether we ended the stream.
+    pub fn was_cut(&self) -> bool {
+        self.cut.load(Relaxed)
+    }
+
+    /// Resolves when a limit is exceeded, late by at most the shortest of the three.
     pub async fn overdue(&self, limits: &Limits) -> Overdue {
+        // A phase that begins during a nap may have a nearer end than the one before it.
+        let longest_nap =
+            limits.head_timeout.min(limits.idle_timeout).min(limits.body_idle_timeout);
         let mut quiet_since = Instant::now();
         let mut nap = Duration::ZERO;
         loop {
@@ -97,7 +117,7 @@ impl Pulse {
             if left.is_zero() {
                 return overdue;
             }
-            nap = left.min(limits.head_timeout);
+            nap = left.min(longest_nap);
         }
     }
 }
@@ -140,6 +160,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_idle_stream_ends_at_its_limit_and_not_before() {
         assert_eq!(ends_after(&Pulse::idle()).await, (Overdue::Idle, 300));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_short_limit_holds_although_its_phase_began_during_a_nap() {
+        let limits = Limits { idle_timeout: Duration::from_secs(2), ..limits() };
+        let (pulse, begun) = (Pulse::awaiting_head(), Instant::now());
+        let becomes_idle = async {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            pulse.end();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            ended = pulse.overdue(&limits) => assert_eq!(ended, Overdue::Idle),
+            () = becomes_idle => {}
+        }
+        assert!(begun.elapsed() <= Duration::from_secs(5), "{:?}", begun.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -155,6 +155,9 @@ impl Drop for Record {
         }
         if let Some(pulse) = self.pulse.take() {
             pulse.end();
+            if pulse.was_cut() && self.event.outcome == Outcome::ClientAborted {
+                self.event.outcome = Outcome::Ended;
+            }
         }
         let Some(slot) = self.slot.take() else { return };
         self.event.bytes_in = self.bytes_in.load(Relaxed);

@@ -13,6 +13,7 @@ use super::body::AnswerBody;
 use super::error::Refusal;
 use super::record::Record;
 use crate::base::host::Target;
+use crate::base::id::ExchangeId;
 use crate::inject::write::WriteError;
 use crate::net::client::HandshakeError;
 use crate::net::dial::DialError;
@@ -52,7 +53,9 @@ pub fn connect_refusal(
 /// Answers where no record could be begun: without the audit log there are no exchanges.
 pub fn unrecorded(refusal: &Refusal) -> Response<AnswerBody> {
     let face = face(refusal);
-    dressed(&face, AnswerBody::unrecorded(body(&face, "")))
+    let exchange = ExchangeId::random();
+    log(refusal, &face, exchange.as_str());
+    dressed(&face, AnswerBody::unrecorded(body(&face, exchange.as_str())))
 }
 
 fn answer(
@@ -61,7 +64,7 @@ fn answer(
     phrase: Option<ReasonPhrase>,
 ) -> Response<AnswerBody> {
     let face = face(refusal);
-    log(refusal, &face, &record);
+    log(refusal, &face, record.exchange());
     record.refused(face.status, face.code);
     let body = body(&face, record.exchange());
     let mut response = dressed(&face, AnswerBody::own(body, record));
@@ -140,14 +143,14 @@ fn body(face: &Face, exchange: &str) -> Bytes {
     text.into()
 }
 
-fn log(refusal: &Refusal, face: &Face, record: &Record) {
+fn log(refusal: &Refusal, face: &Face, exchange: &str) {
     let cause = causes(refusal);
     match face.status {
-        500 => tracing::error!(exchange = record.exchange(), code = face.code, cause, "refused"),
+        500 => tracing::error!(exchange, code = face.code, cause, "refused"),
         502..=504 => {
-            tracing::info!(exchange = record.exchange(), code = face.code, cause, "refused")
+            tracing::info!(exchange, code = face.code, cause, "refused")
         }
-        _ => tracing::debug!(exchange = record.exchange(), code = face.code, cause, "refused"),
+        _ => tracing::debug!(exchange, code = face.code, cause, "refused"),
     }
 }
 
@@ -182,6 +185,11 @@ fn face(refusal: &Refusal) -> Face {
         Refusal::Vault(error) => {
             face.hint = Some("the gateway's log names the cause and this exchange".into());
             face.connection = connection_of(error);
+        }
+        Refusal::Write(WriteError::NoPlace) => {
+            face.hint = Some(
+                "a rule with `action: pass` for the path sends it without a credential".into(),
+            );
         }
         Refusal::Unauthenticated => {
             face.hint = Some("use a proxy URL of the form http://NAME:TOKEN@HOST:PORT".into());

@@ -69,7 +69,7 @@ impl Facts {
             carved: Vec::new(),
         };
         for provider in catalogue.all() {
-            facts.known.extend(provider.hosts.iter().filter_map(|host| host.literal()));
+            facts.known.extend(provider.known_hosts());
             let carved = provider.carved.iter().cloned();
             facts.carved.extend(carved.map(|(host, path)| (provider.id.clone(), host, path)));
         }

@@ -1,12 +1,20 @@
 //! Runs the `keyward` program on a data directory of its own, without a terminal.
 
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A data directory, and the program to use it with.
+use crate::support::canary::Canary;
+
+/// Input of at least this length is taken for a secret: what an agent's token must have.
+const SECRET_BYTES_MIN: usize = 20;
+
+/// A data directory, and the program to use it with. What it is given as a secret must be in
+/// nothing that it says afterwards, nor in its files.
 pub struct Cli {
     home: tempfile::TempDir,
+    secrets: RefCell<Vec<Canary>>,
 }
 
 /// What the program did.
@@ -28,7 +36,8 @@ pub struct Serving {
 impl Cli {
     /// On an empty data directory.
     pub fn new() -> Self {
-        Self { home: tempfile::tempdir().expect("a directory") }
+        let home = tempfile::tempdir().expect("a directory");
+        Self { home, secrets: RefCell::default() }
     }
 
     /// The data directory.
@@ -57,6 +66,12 @@ impl Cli {
         let _ = stdin.write_all(input.as_bytes());
         drop(stdin);
         let output = child.wait_with_output().expect("keyward ends");
+        let secrets = input.lines().filter(|line| line.len() >= SECRET_BYTES_MIN);
+        self.secrets.borrow_mut().extend(secrets.map(|line| Canary::of(line.to_owned())));
+        for secret in &*self.secrets.borrow() {
+            secret.assert_absent("standard output", &output.stdout);
+            secret.assert_absent("standard error", &output.stderr);
+        }
         Ran {
             code: output.status.code().expect("an exit code"),
             out: String::from_utf8(output.stdout).expect("text"),
@@ -66,8 +81,13 @@ impl Cli {
 
     /// Starts a gateway on free ports; returns when it is ready.
     pub fn serve(&self) -> Serving {
+        self.serve_with("")
+    }
+
+    /// The same, with more lines of configuration.
+    pub fn serve_with(&self, more: &str) -> Serving {
         let listen = "listen: { proxy: 127.0.0.1:0, admin: 127.0.0.1:0 }\n";
-        let config = self.file("keyward.yaml", listen);
+        let config = self.file("keyward.yaml", &format!("{listen}{more}"));
         let config = config.to_str().expect("a path in UTF-8");
         let mut child =
             self.command(&["serve", "--config", config]).spawn().expect("keyward starts");
@@ -87,6 +107,17 @@ impl Cli {
         command.arg("--data").arg(self.data()).args(arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+}
+
+impl Drop for Cli {
+    fn drop(&mut self) {
+        if std::thread::panicking() || !self.data().exists() {
+            return;
+        }
+        for secret in &*self.secrets.borrow() {
+            secret.assert_absent_below(&self.data());
+        }
     }
 }
 
@@ -113,6 +144,23 @@ impl Serving {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let id = i32::try_from(self.id()).expect("a process id");
+        let id = rustix::process::Pid::from_raw(id).expect("a process id");
+        rustix::process::kill_process(id, signal).expect("it runs");
+    }
+
+    /// Nobody reads its standard error any more.
+    pub fn close_stderr(&mut self) {
+        drop(self.child.stderr.take());
+    }
+
+    /// Its exit code, once it has ended.
+    pub fn wait(mut self) -> Option<i32> {
+        self.child.wait().expect("our child").code()
     }
 
     /// Ends it as a crash would; nothing is cleaned up.

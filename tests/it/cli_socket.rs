@@ -1,9 +1,20 @@
 //! With a gateway running the command line talks to it, and the store stays the gateway's.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 
+use rustix::process::Signal;
+
 use crate::cli_runner::{Cli, over_socket};
+
+/// What `/api/v1/status` says.
+fn status(cli: &Cli) -> serde_json::Value {
+    let ask = "GET /api/v1/status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let (_, body) = over_socket(&cli.data().join("admin.sock"), ask);
+    serde_json::from_str(&body).expect("JSON")
+}
 
 #[test]
 fn commands_reach_a_running_gateway() {
@@ -101,4 +112,61 @@ fn the_api_refuses_what_it_cannot_read() {
     }
     let (status, _) = post("application/json", 1024 * 1024 + 1, "");
     assert_eq!(status, 413);
+}
+
+#[test]
+fn lines_to_paste_name_the_listener_of_the_running_gateway() {
+    let cli = Cli::new();
+    let _serving = cli.serve();
+    let proxy = status(&cli)["proxy"][0].as_str().unwrap().to_owned();
+    let added = cli.run(&["agent", "add", "ci"]).ok();
+    assert!(added.contains(&format!("@{proxy}\n")), "{added}");
+    let data = cli.data();
+    assert!(added.contains(&format!("keyward --data {} ca bundle", data.display())), "{added}");
+}
+
+#[test]
+fn a_hangup_signal_and_a_closed_standard_error_end_nothing() {
+    let cli = Cli::new();
+    let mut serving = cli.serve();
+    // What it says about the signal has nobody to go to.
+    serving.close_stderr();
+    serving.signal(Signal::HUP);
+    assert_eq!(cli.run(&["health"]).ok(), "ready\n");
+    serving.signal(Signal::HUP);
+    cli.run(&["agent", "add", "ci"]).ok();
+    assert_eq!(cli.run(&["health"]).ok(), "ready\n");
+    serving.signal(Signal::TERM);
+    assert_eq!(serving.wait(), Some(0));
+}
+
+#[test]
+fn a_gateway_that_drains_says_so_until_its_last_tunnel_ends() {
+    let cli = Cli::new();
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = upstream.local_addr().unwrap();
+    let serving = cli.serve_with(&format!(
+        "upstream: {{ allow_private: [\"{at}\"] }}\n\
+         rules: [{{ name: t, hosts: [\"{at}\"], action: tunnel }}]\n"
+    ));
+    let added = cli.run(&["agent", "add", "ci", "--json"]).json();
+    let (token, places) = (added["token"]["token"].as_str().unwrap(), status(&cli));
+    let mut tunnel = TcpStream::connect(places["proxy"][0].as_str().unwrap()).unwrap();
+    write!(tunnel, "CONNECT {at} HTTP/1.1\r\nProxy-Authorization: Bearer {token}\r\n\r\n").unwrap();
+    let (_far, _) = upstream.accept().unwrap();
+
+    serving.signal(Signal::TERM);
+    // Each question takes a process: no need to wait in between.
+    let told = (0..500).map(|_| cli.run(&["health"])).find(|health| health.code != 0).unwrap();
+    assert_eq!(told.failed(1), "error: the gateway is draining\n");
+    assert_eq!(status(&cli)["status"], "draining");
+    let mut admin = TcpStream::connect(places["admin"].as_str().unwrap()).unwrap();
+    let host = places["admin"].as_str().unwrap();
+    write!(admin, "GET /readyz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    admin.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("draining"), "{answer}");
+    drop(tunnel);
+    assert_eq!(serving.wait(), Some(0));
+    assert_eq!(cli.run(&["health"]).code, 3);
 }

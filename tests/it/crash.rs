@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use crate::support::canary::Canary;
 use crate::support::process::{Served, api_request, soak};
 use crate::support::*;
 
 const CONNECTIONS: usize = 1_000;
 const WRITERS: usize = 8;
+
+/// How every secret begins.
+const SECRET: &str = "secret-of-connection-";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_acknowledged_connection_is_there_after_kill_9() {
@@ -29,6 +33,9 @@ async fn every_acknowledged_connection_is_there_after_kill_9() {
         }
     }
     open_some(&served, &origin, &acknowledged).await;
+    let secrets = Canary::of(SECRET.to_owned());
+    secrets.assert_absent("the gateway's output", served.output().as_bytes());
+    secrets.assert_absent_below(&served.data());
 }
 
 /// Adds connections from several clients until `enough` were acknowledged, then kills the
@@ -45,7 +52,7 @@ async fn add_until_killed(
         tokio::spawn(async move {
             for number in 0..CONNECTIONS / WRITERS {
                 let name = format!("c-{round}-{writer}-{number}");
-                let secret = format!("secret-of-{name}-0123456789");
+                let secret = format!("{SECRET}{name}-0123456789");
                 let body = serde_json::json!({
                     "provider": "acme", "auth": "key", "name": name,
                     "fields": { "api_key": secret },

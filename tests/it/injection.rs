@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
+use crate::support::canary::Canary;
 use crate::support::*;
 
 async fn lab(auth: &str, fields: &str) -> Lab {
@@ -214,7 +215,7 @@ async fn custom_writes_several_places_at_once() {
                 { name: b, label: B, secret: true }], place: [{ header: X-A, value: \"{a}\" }, \
                 { header: X-Both, value: \"{b}/{a}\" }, { query: b, value: \"b-{b}\" }] }";
     let plan = Plan::new(auth, "{ a: { env: CANARY }, b: { env: SECOND } }");
-    let plan = plan.variable("SECOND", "second-secret-0123456789");
+    let plan = plan.secret("SECOND", &Canary::of("second-secret-0123456789".to_owned()));
     let mut lab = plan.start(Origin::saying("fine").await).await;
     let head = lab.delivered("GET /a?b=mine\r\nX-A: mine\r\nX_Both: mine").await;
     let canary = &*lab.canary.text;

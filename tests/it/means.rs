@@ -38,6 +38,14 @@ fn a_leaked_canary_is_found_in_every_form() {
     assert!(!leaks(&canary, &Canary::new("cnry").text));
 }
 
+#[test]
+fn what_is_logged_at_any_level_is_captured() {
+    let log = canary::log();
+    let canary = Canary::new("cnry");
+    tracing::trace!(target: "hyper", "{}", canary.text);
+    assert!(canary.is_in(&log.lock().expect("not poisoned")));
+}
+
 #[tokio::test]
 async fn an_origin_keeps_what_it_received() {
     let mut origin = Origin::saying("fine").await;

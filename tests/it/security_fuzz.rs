@@ -147,15 +147,16 @@ async fn whatever_is_sent_the_origin_gets_strict_messages_with_one_credential() 
             let lab = &lab;
             async move {
                 // Every other one to the plain port, in absolute form.
-                let mut wire = match text.len() % 2 {
-                    0 => lab.tunnel(HOST).await,
-                    _ => lab.client().await,
+                let tunnelled = text.len().is_multiple_of(2);
+                let mut wire = match tunnelled {
+                    true => lab.tunnel(HOST).await,
+                    false => lab.client().await,
                 };
                 let line = lab.authorization("ci");
                 let absolute = text
                     .replace(" /a HTTP", &format!(" https://{HOST}/a HTTP"))
                     .replace("\r\nHost: api.acme.test\r\n", &format!("\r\nHost: {HOST}\r\n{line}"));
-                let text = if text.len().is_multiple_of(2) { text } else { absolute };
+                let text = if tunnelled { text } else { absolute };
                 drop(wire.try_send(text).await);
                 wire.rest().await;
             }

@@ -71,7 +71,9 @@ async fn an_open_answer_in_a_tunnel_ends_with_what_it_rests_on() {
         take_away(gone, lab.gateway.running().services()).await;
         let rest = wire.rest().await;
         assert!(rest.len() <= 5, "{gone:?}");
-        lab.finish().await;
+        let records = lab.finish().await;
+        assert_eq!(records.len(), 1, "{gone:?}: {records:?}");
+        assert_eq!(records[0]["outcome"], "ended", "{gone:?}");
     }
 }
 
@@ -87,7 +89,9 @@ async fn an_open_answer_to_an_absolute_request_ends_with_what_it_rests_on() {
         take_away(gone, lab.gateway.running().services()).await;
         let rest = wire.rest().await;
         assert!(rest.len() <= 5, "{gone:?}");
-        lab.finish().await;
+        let records = lab.finish().await;
+        assert_eq!(records.len(), 1, "{gone:?}: {records:?}");
+        assert_eq!(records[0]["outcome"], "ended", "{gone:?}");
     }
 }
 

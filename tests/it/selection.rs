@@ -1,11 +1,15 @@
 //! Which connection a request uses, and which rule decides.
 
+use crate::support::canary::Canary;
 use crate::support::*;
+
+/// The credential of another connection.
+const SECOND: &str = "second-secret-0123456789";
 
 /// Two connections of one provider, both the agent's.
 async fn two() -> Lab {
     Plan::api_key()
-        .variable("SECOND", "second-secret-0123456789")
+        .secret("SECOND", &Canary::of(SECOND.to_owned()))
         .connection("{ name: spare, provider: acme, fields: { api_key: { env: SECOND } } }")
         .no_agents()
         .agent("ci", "acme, spare")
@@ -30,7 +34,7 @@ async fn two_candidates_without_a_choice_are_refused_and_listed() {
 async fn the_header_chooses_and_is_stripped() {
     let mut lab = two().await;
     let canary = lab.canary.text.clone();
-    for (name, secret) in [("acme", &*canary), ("spare", "second-secret-0123456789")] {
+    for (name, secret) in [("acme", &*canary), ("spare", SECOND)] {
         let head = lab.delivered(&format!("GET /a\r\nKeyward-Connection: {name}")).await;
         assert_eq!(head.all("x-api-key"), [secret]);
         assert!(!head.has("keyward-connection"), "{head:?}");
@@ -43,7 +47,7 @@ async fn the_placeholder_chooses() {
     let mut lab = two().await;
     let spare = lab.gateway.placeholder("ci", "spare", "api_key");
     let head = lab.delivered(&format!("GET /a\r\nX-Api-Key: {spare}")).await;
-    assert_eq!(head.all("x-api-key"), ["second-secret-0123456789"]);
+    assert_eq!(head.all("x-api-key"), [SECOND]);
     lab.finish().await;
 }
 
@@ -67,7 +71,7 @@ async fn a_choice_that_contradicts_itself_is_refused() {
 #[tokio::test]
 async fn a_connection_that_is_not_the_agent_s_does_not_exist_for_it() {
     let plan = Plan::api_key()
-        .variable("SECOND", "second-secret-0123456789")
+        .secret("SECOND", &Canary::of(SECOND.to_owned()))
         .connection("{ name: secret-one, provider: acme, fields: { api_key: { env: SECOND } } }");
     let lab = plan.start(Origin::saying("fine").await).await;
     let mut answers = vec![];
@@ -85,7 +89,7 @@ async fn a_connection_that_is_not_the_agent_s_does_not_exist_for_it() {
 #[tokio::test]
 async fn a_connection_of_another_provider_is_refused_for_this_host() {
     let plan = Plan::api_key()
-        .variable("SECOND", "second-secret-0123456789")
+        .secret("SECOND", &Canary::of(SECOND.to_owned()))
         .provider(&format!(
             "{{ id: other, name: Other, hosts: [{STRANGER}], auth: [{{ id: token, kind: bearer }}] }}"
         ))

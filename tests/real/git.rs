@@ -1,81 +1,184 @@
-//! git over HTTPS: it sends no credential before it is asked, and is never asked.
+//! git over HTTPS, as GitHub serves it: git sends no credential before it is asked, and is never
+//! asked. The origin is git's own CGI behind a check of the live credential.
 
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use tempfile::TempDir;
 
 use crate::stage::*;
+use crate::support::canary::Canary;
 use crate::support::*;
+
+const URL: &str = "https://github.com/me/repo.git";
+
+/// A lab with GitHub in it, and the folder of its repositories.
+struct Hub {
+    lab: Lab,
+    token: Canary,
+    folder: TempDir,
+}
+
+impl Hub {
+    async fn new() -> Self {
+        let folder = TempDir::new().expect("a temporary directory");
+        let token = Canary::new("ghp_0000");
+        let pair = BASE64_STANDARD.encode(format!("x-access-token:{}", token.text));
+        let (authorization, root) = (format!("Basic {pair}"), folder.path().to_owned());
+        let origin = Origin::named(&["github.com"], move |mut stream: Stream| {
+            let (authorization, root) = (authorization.clone(), root.clone());
+            async move {
+                while let Some(request) = stream.request().await {
+                    let answer = match request.head.all("authorization")[..] == [&*authorization] {
+                        true => backend(&root, &request),
+                        false => REFUSAL.to_vec(),
+                    };
+                    if stream.try_send(answer).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        let origin = origin.await;
+        let lab = Plan::api_key()
+            .secret("HUB", &token)
+            .connection("{ name: hub, provider: github, fields: { token: { env: HUB } } }")
+            .no_agents()
+            .agent("ci", "hub")
+            .resolve(&format!("github.com: \"{}\"", origin.addr))
+            .start(origin)
+            .await;
+        let hub = Self { lab, token, folder };
+        hub.publish().await;
+        hub
+    }
+
+    /// git, telling all it can.
+    fn git(&self) -> Command {
+        let mut git = program(&self.lab, "git");
+        git.env("GIT_TRACE_CURL", "1").env("GIT_TRACE_REDACT", "0").env("GIT_TRACE", "1");
+        git.args(["-c", "user.name=t", "-c", "user.email=t@acme.test"]);
+        git
+    }
+
+    /// Runs it; what it said must not hold the token.
+    async fn run(&self, mut git: Command, arguments: &[&str]) {
+        git.args(arguments);
+        let output = run(git).await;
+        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+        self.token.assert_absent("what git said", said(&output).as_bytes());
+    }
+
+    /// Makes `me/repo.git` with one commit.
+    async fn publish(&self) {
+        let work = self.folder.path().join("work");
+        std::fs::create_dir_all(&work).expect("a directory");
+        std::fs::write(work.join("README"), "hello\n").expect("a file");
+        for arguments in [
+            &["init", "--quiet", "--initial-branch=main"][..],
+            &["add", "README"],
+            &["commit", "--quiet", "-m", "one"],
+            &["clone", "--quiet", "--bare", ".", "../me/repo.git"],
+            &["--git-dir=../me/repo.git", "config", "http.receivepack", "true"],
+        ] {
+            let mut git = self.git();
+            git.current_dir(&work);
+            self.run(git, arguments).await;
+        }
+    }
+
+    fn cloned(&self) -> PathBuf {
+        self.lab.gateway.folder().join("cloned")
+    }
+
+    /// Every request had the credential once; no file of the client's has it.
+    async fn finish(self, requests: usize) {
+        let received = self.lab.origin.received();
+        assert_eq!(received.len(), requests, "{received:#?}");
+        for request in received {
+            assert_eq!(request.head.all("authorization").len(), 1, "{:?}", request.head);
+            assert!(!String::from_utf8_lossy(&request.head.raw).contains("kwph"), "{request:?}");
+        }
+        self.lab.finish().await;
+    }
+}
 
 #[tokio::test]
 async fn a_private_repository_is_cloned() {
-    let folder = tempfile::TempDir::new().expect("a temporary directory");
-    let plan = Plan::new(
-        "{ id: pat, kind: basic }",
-        "{ username: { env: SOMEONE }, password: { env: CANARY } }",
-    )
-    .variable("SOMEONE", "x-access-token");
-    let pair = BASE64_STANDARD.encode(format!("x-access-token:{}", plan.canary().text));
-    let authorization = format!("Basic {pair}");
-    let root = folder.path().to_owned();
-    let origin = Origin::answering(move |request: &Message| {
-        match request.head.all("authorization")[..] == [&*authorization] {
-            true => file(&root, request.head.target()),
-            false => {
-                b"HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n"
-                    .to_vec()
-            }
-        }
-    });
-    let lab = plan.start(origin.await).await;
-    publish(&lab, folder.path()).await;
-
-    let mut clone = program(&lab, "git");
-    clone.args(["clone", "https://api.acme.test/repo.git", "cloned"]);
-    let output = run(clone).await;
-    assert!(output.status.success(), "{}", said(&output));
-    let readme = lab.gateway.folder().join("cloned/README");
-    assert_eq!(std::fs::read_to_string(readme).expect("cloned"), "hello\n");
-    lab.canary.assert_absent("what git said", said(&output).as_bytes());
-    lab.canary.assert_absent_below(&lab.gateway.folder().join("cloned"));
-    let received = lab.origin.received();
-    assert!(received.len() > 3, "refs and objects: {}", received.len());
-    for request in received {
-        assert_eq!(request.head.all("authorization").len(), 1, "{:?}", request.head);
-    }
-    lab.finish().await;
+    let hub = Hub::new().await;
+    hub.run(hub.git(), &["clone", URL, "cloned"]).await;
+    let readme = std::fs::read_to_string(hub.cloned().join("README"));
+    assert_eq!(readme.expect("cloned"), "hello\n");
+    // The refs, by version 2 in two requests, and the pack.
+    hub.finish(3).await;
 }
 
-/// Makes `repo.git`, with one commit, ready for the dumb protocol.
-async fn publish(lab: &Lab, folder: &Path) {
-    let work = folder.join("work");
-    std::fs::create_dir(&work).expect("a directory");
-    std::fs::write(work.join("README"), "hello\n").expect("a file");
-    for arguments in [
-        &["init", "--quiet", "--initial-branch=main"][..],
-        &["add", "README"],
-        &["-c", "user.name=t", "-c", "user.email=t@acme.test", "commit", "--quiet", "-m", "one"],
-        &["clone", "--quiet", "--bare", ".", "../repo.git"],
-        &["--git-dir=../repo.git", "update-server-info"],
-    ] {
-        let mut git = program(lab, "git");
-        git.args(arguments).current_dir(&work);
-        let output = run(git).await;
-        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+#[tokio::test]
+async fn a_push_with_the_placeholder_in_the_url_arrives() {
+    let hub = Hub::new().await;
+    let placeholder = hub.lab.gateway.placeholder("ci", "hub", "token");
+    let url = URL.replace("//", &format!("//x-access-token:{placeholder}@"));
+    hub.run(hub.git(), &["clone", &url, "cloned"]).await;
+    // Large enough to be sent in chunks, and not to be compressed away.
+    let mut large = vec![0; 2 << 20];
+    getrandom::fill(&mut large).expect("randomness");
+    std::fs::write(hub.cloned().join("large"), &large).expect("a file");
+    for arguments in [&["add", "large"][..], &["commit", "-m", "two"], &["push"]] {
+        let mut git = hub.git();
+        git.current_dir(hub.cloned());
+        hub.run(git, arguments).await;
     }
+    let mut git = hub.git();
+    git.arg("--git-dir").arg(hub.folder.path().join("me/repo.git"));
+    hub.run(git, &["cat-file", "-e", "main:large"]).await;
+    // Three of the clone; the refs, a probe before the chunks, and the pack.
+    hub.finish(6).await;
 }
 
-fn file(root: &Path, target: &str) -> Vec<u8> {
-    let path = target.split('?').next().unwrap_or_default().trim_start_matches('/');
-    match std::fs::read(root.join(path)) {
-        Ok(bytes) => {
-            let head = format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n",
-                bytes.len()
-            );
-            [head.into_bytes(), bytes].concat()
-        }
-        Err(_) => b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec(),
+const REFUSAL: &[u8] =
+    b"HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n";
+
+/// Answers by `git http-backend`, a CGI (RFC 3875).
+fn backend(root: &Path, request: &Message) -> Vec<u8> {
+    let (path, query) =
+        request.head.target().split_once('?').unwrap_or((request.head.target(), ""));
+    let field = |name| request.head.one(name).unwrap_or_default();
+    let mut child = Command::new("git")
+        .arg("http-backend")
+        .env("GIT_PROJECT_ROOT", root)
+        .env("GIT_HTTP_EXPORT_ALL", "1")
+        .env("REQUEST_METHOD", request.head.method())
+        .env("PATH_INFO", path)
+        .env("QUERY_STRING", query)
+        .env("CONTENT_TYPE", field("content-type"))
+        .env("CONTENT_LENGTH", request.body.len().to_string())
+        .env("HTTP_CONTENT_ENCODING", field("content-encoding"))
+        .env("GIT_PROTOCOL", field("git-protocol"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("git is installed");
+    let mut stdin = child.stdin.take().expect("piped");
+    let body = request.body.clone();
+    // It may answer before it has read all.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(&body)));
+    let output = child.wait_with_output().expect("our child").stdout;
+    writer.join().expect("no panic");
+    answer(&output)
+}
+
+/// A CGI's output as HTTP.
+fn answer(output: &[u8]) -> Vec<u8> {
+    let end = wire::find(output, b"\r\n\r\n").expect("a CGI writes fields and an empty line");
+    let (fields, body) = (String::from_utf8_lossy(&output[..end]), &output[end + 4..]);
+    let status = fields.lines().find_map(|line| line.strip_prefix("Status: "));
+    let mut head = format!("HTTP/1.1 {}\r\n", status.unwrap_or("200 OK"));
+    for line in fields.lines().filter(|line| !line.starts_with("Status: ")) {
+        head += &format!("{line}\r\n");
     }
+    head += &format!("Content-Length: {}\r\n\r\n", body.len());
+    [head.into_bytes(), body.to_vec()].concat()
 }

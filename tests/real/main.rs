@@ -5,8 +5,12 @@
 #[path = "../it/support/mod.rs"]
 mod support;
 
+mod certificate;
+mod chromium;
 mod command_line;
 mod git;
+mod go;
+mod java;
 mod node;
 mod python;
 mod stage;

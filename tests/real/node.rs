@@ -1,4 +1,4 @@
-//! Node: fetch through undici's agent, and https through a CONNECT made by hand, as older SDKs do.
+//! Node: fetch through undici's agent, https through the usual one, and a proxy spoken to by hand.
 
 use std::process::Command;
 
@@ -17,23 +17,17 @@ fetch('https://api.acme.test/a', {
 });
 ";
 
+/// `https` with the agent that most SDKs bring.
 const HTTPS: &str = "
-const http = require('http'), https = require('https'), tls = require('tls');
-const proxy = new URL(process.env.HTTPS_PROXY);
-const pair = Buffer.from(`${proxy.username}:${proxy.password}`).toString('base64');
-http.request({
-  host: proxy.hostname, port: proxy.port, method: 'CONNECT', path: 'api.acme.test:443',
-  headers: { 'Proxy-Authorization': `Basic ${pair}` }, agent: false,
-}).on('connect', (connected, socket) => {
-  if (connected.statusCode !== 200) { console.error(connected.statusCode); process.exit(1); }
-  https.get('https://api.acme.test/a', {
-    headers: { 'X-Api-Key': process.env.KEY }, agent: false,
-    createConnection: () => tls.connect({ socket, servername: 'api.acme.test' }),
-  }, (answer) => {
-    answer.on('data', (piece) => process.stdout.write(piece));
-    answer.on('end', () => process.exit(answer.statusCode === 200 ? 0 : 1));
-  });
-}).end();
+const https = require('https');
+const { HttpsProxyAgent } = require(process.env.PACKAGES + '/https-proxy-agent');
+https.get('https://api.acme.test/a', {
+  headers: { 'X-Api-Key': process.env.KEY },
+  agent: new HttpsProxyAgent(process.env.HTTPS_PROXY),
+}, (answer) => {
+  answer.on('data', (piece) => process.stdout.write(piece));
+  answer.on('end', () => process.exit(answer.statusCode === 200 ? 0 : 1));
+});
 ";
 
 /// What axios before 1.16 does: no CONNECT, the whole URI in clear to the proxy.
@@ -54,6 +48,7 @@ http.get({
 fn node(lab: &Lab, text: &str) -> Command {
     let mut node = keyed(lab, "node");
     node.env("PACKAGES", installed("real-node/node_modules")).args(["-e", text]);
+    node.env("NODE_DEBUG", "http,https,tls,net,undici,fetch");
     node
 }
 

@@ -5,6 +5,13 @@ use std::process::Command;
 use crate::stage::*;
 use crate::support::*;
 
+/// Whatever the libraries can tell about what they send and receive.
+const VERBOSE: &str = "
+import http.client, logging
+http.client.HTTPConnection.debuglevel = 1
+logging.basicConfig(level=1)
+";
+
 const URLLIB: &str = "
 import os, urllib.request
 request = urllib.request.Request('https://api.acme.test/a', headers={'X-Api-Key': os.environ['KEY']})
@@ -56,7 +63,7 @@ except requests.exceptions.ProxyError as error:
 
 fn python(lab: &Lab, text: &str) -> Command {
     let mut python = keyed(lab, installed("real-venv/bin/python"));
-    python.args(["-c", text]);
+    python.args(["-c", &format!("{VERBOSE}{text}")]);
     python
 }
 

@@ -3,8 +3,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use crate::support::*;
+
+/// A browser or a compiler on a busy machine takes longer than anything in process.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A lab whose origin answers `fine` to the live credential in `X-Api-Key`, and 401 to all else.
 pub(crate) async fn lab() -> Lab {
@@ -24,15 +28,21 @@ pub(crate) fn installed(path: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(path)
 }
 
-/// `program` in the environment that makes it use the gateway as `ci`. `KEY` holds the placeholder.
-pub(crate) fn program(lab: &Lab, program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let folder = lab.gateway.folder();
-    let ca = folder.join("keyward-ca.pem");
+/// The CA in a file, as a user would have it.
+pub(crate) fn ca(lab: &Lab) -> PathBuf {
+    let ca = lab.gateway.folder().join("keyward-ca.pem");
     std::fs::write(&ca, &lab.gateway.ca_pem).expect("a file");
+    ca
+}
+
+/// `program` in nothing but the environment that makes it use the gateway as `ci`.
+pub(crate) fn program(lab: &Lab, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let (folder, ca) = (lab.gateway.folder(), ca(lab));
     let wgetrc = folder.join("wgetrc");
     std::fs::write(&wgetrc, format!("ca_certificate = {}\n", ca.display())).expect("a file");
     let proxy = format!("http://ci:{}@{}", lab.token("ci"), lab.gateway.proxy);
     let mut command = Command::new(program);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
     {
         command.env(name, &proxy);
@@ -68,10 +78,12 @@ pub(crate) fn keyed(lab: &Lab, name: impl AsRef<std::ffi::OsStr>) -> Command {
 
 /// Runs it without blocking the origin.
 pub(crate) async fn run(mut command: Command) -> Output {
-    let name = format!("{command:?}");
+    let name = command.get_program().to_owned();
     let child = tokio::task::spawn_blocking(move || command.output());
-    let output = patiently("the program", child).await.expect("no panic");
-    output.unwrap_or_else(|error| panic!("{name}: {error}; `tests/run` installs it"))
+    let output = tokio::time::timeout(PATIENCE, child).await;
+    let output = output.unwrap_or_else(|_| panic!("{name:?} did not end within {PATIENCE:?}"));
+    let output = output.expect("no panic");
+    output.unwrap_or_else(|error| panic!("{name:?}: {error}; `tests/run` installs it"))
 }
 
 /// Both streams, as text.
@@ -83,11 +95,17 @@ pub(crate) fn said(output: &Output) -> String {
 /// The program got its answer; the origin got the credential once; the program saw none of it.
 pub(crate) async fn assert_served(lab: Lab, output: Output) {
     let said = said(&output);
-    assert!(output.status.success() && said.contains("fine"), "{}: {said}", output.status);
+    let answered = String::from_utf8_lossy(&output.stdout).contains("fine");
+    assert!(output.status.success() && answered, "{}: {said}", output.status);
     lab.canary.assert_absent("what the program said", said.as_bytes());
-    let request = lab.origin.only();
-    let raw = String::from_utf8_lossy(&request.head.raw);
-    assert_eq!(raw.matches(&lab.canary.text).count(), 1, "{raw}");
-    assert!(!raw.contains("kwph"), "a placeholder arrived: {raw}");
+    assert_injected(&lab.origin.only(), &lab.canary.text);
     lab.finish().await;
+}
+
+/// The request has the credential once, and nothing that stood for it.
+pub(crate) fn assert_injected(request: &Message, credential: &str) {
+    let raw = String::from_utf8_lossy(&request.head.raw);
+    assert_eq!(raw.matches(credential).count(), 1, "{raw}");
+    assert!(!raw.contains("kwph"), "a placeholder arrived: {raw}");
+    assert!(!raw.to_ascii_lowercase().contains("proxy-"), "a field for the proxy arrived: {raw}");
 }

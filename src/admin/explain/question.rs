@@ -18,7 +18,10 @@ const KEYWARD_CONNECTION: &str = "keyward-connection";
 pub(super) struct Question {
     pub(super) target: Target,
     pub(super) method: Method,
+    /// As decisions read it.
     pub(super) path: DecodedPath,
+    /// As it would be sent.
+    pub(super) path_sent: String,
     placeholders: Vec<Core>,
     named: Option<String>,
 }
@@ -35,16 +38,17 @@ impl Question {
             .map_err(|_| ApiError::field("method", "is not an HTTP method"))?;
         let uri: Uri = ask.url.parse().map_err(|_| ApiError::field("url", "is not a URL"))?;
         let target = target(&uri)?;
-        let path = DecodedPath::parse(match uri.path() {
+        let path_sent = match uri.path() {
             "" => "/",
             path => path,
-        });
+        };
         let fields = fields(ask)?;
         let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
         Ok(Self {
             target,
             method,
-            path: path.map_err(refused)?,
+            path: DecodedPath::parse(path_sent).map_err(refused)?,
+            path_sent: path_sent.to_owned(),
             placeholders: strip::placeholders(&fields, path_and_query),
             named: named(ask, &fields),
         })

@@ -1,6 +1,7 @@
 //! What stands in the way of a request, in words, with what its owner can do about it.
 
 use crate::admin::wire::{AddressView, ErrorView};
+use crate::inject::write::WriteError;
 use crate::net::dial::DialError;
 use crate::policy::explain::Explanation as Decision;
 
@@ -8,6 +9,11 @@ use crate::policy::explain::Explanation as Decision;
 pub(super) fn policy(decision: &Decision) -> Option<ErrorView> {
     let message = decision.message.clone().unwrap_or_default();
     decision.code.map(|code| view(code, message, decision.hint.as_deref()))
+}
+
+/// The credential does not fit the request.
+pub(super) fn unwritable(error: &WriteError) -> ErrorView {
+    view("bad_request", error.to_string(), None)
 }
 
 /// The agent left the configuration file.

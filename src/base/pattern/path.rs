@@ -89,6 +89,20 @@ impl PathPattern {
         self.open || given.next().is_none()
     }
 
+    /// Whether some reading of the path could be meant. Of a path whose only doubt are encoded
+    /// slashes, every reading has the same segments up to the first of those: clients of real
+    /// services send them (`/api/v4/projects/group%2Fname`).
+    pub fn may_match(&self, path: &DecodedPath) -> bool {
+        if !path.ambiguous {
+            return self.matches(path);
+        }
+        let Some(body) = path.text.strip_prefix('/').filter(|body| !has_other_doubts(body)) else {
+            return true;
+        };
+        let sure = body.split('/').take_while(|segment| !segment.contains('%'));
+        self.segments.iter().zip(sure).all(|(segment, text)| segment.matches(text))
+    }
+
     /// Bytes of the literal beginning, one more when the pattern is literal to its end: the more,
     /// the more specific.
     pub fn specificity(&self) -> usize {
@@ -200,6 +214,14 @@ impl DecodedPath {
     }
 }
 
+/// Empty segments, parameters, or a percent sign that is not one of `%2F`.
+fn has_other_doubts(body: &str) -> bool {
+    let body = body.strip_suffix('/').unwrap_or(body);
+    body.split('/').any(str::is_empty)
+        || body.contains(';')
+        || body.split('%').skip(1).any(|rest| !rest.starts_with("2F"))
+}
+
 /// Encodes the percent sign of encoded slashes once more, so that one decoding leaves `%2F`.
 fn keep_encoded_slashes(raw: &str) -> String {
     raw.replace("%2f", "%252F").replace("%2F", "%252F")
@@ -295,6 +317,31 @@ mod tests {
         ] {
             assert_eq!(DecodedPath::parse(bad), Err(PathError::DotSegments), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_pattern_may_mean_a_path_of_two_readings_unless_its_sure_beginning_differs() {
+        let token = pattern("/oauth/token");
+        for raw in [
+            "/oauth/token",
+            "/oauth%2ftoken",
+            "/oauth%2Ftoken/x",
+            "/oauth/token%2f",
+            "/%2foauth/token",
+            "//oauth/token",
+            "/x//oauth/token",
+            "/oauth;x/token",
+            "/x;y/oauth",
+            "/x%/oauth",
+            "/oauth/x%2fy",
+            "/x%252f%zz",
+        ] {
+            assert!(token.may_match(&path(raw)), "{raw}");
+        }
+        for raw in ["/api/a%2Fb", "/api/oauth%2ftoken", "/oauth/tokens/a%2fb", "/x/y", "/api/%2f"] {
+            assert!(!token.may_match(&path(raw)), "{raw}");
+        }
+        assert!(pattern("/api/*/token").may_match(&path("/api/a%2fb")));
     }
 
     #[test]

@@ -141,3 +141,12 @@ fn the_data_directory_is_the_flag_then_the_variable_then_a_home() {
     assert_eq!(dir(None, &relative).unwrap(), home("/h/.local/share/keyward"));
     assert!(root || matches!(dir(None, &[]), Err(ConfigError::NoHome)));
 }
+
+#[test]
+fn a_file_that_is_wrong_is_told_before_the_variables_that_do_not_fit_it() {
+    let told = said("- a list\n", &[("KEYWARD__LOG__LEVEL", "debug")]);
+    let lines: Vec<_> = told.lines().collect();
+    assert_eq!(lines.len(), 2, "{told}");
+    assert!(lines[0].starts_with("keyward.yaml: this is a list"), "{told}");
+    assert!(lines[1].starts_with("environment variable KEYWARD__LOG__LEVEL"), "{told}");
+}

@@ -272,8 +272,9 @@ impl Naive<'_> {
     fn carved(&self, rule: &RuleId) -> Option<Said> {
         let any = RuleId::new("binding:any");
         let rule = if rule.as_str().starts_with("binding:") { &any } else { rule };
-        let mut here =
-            self.spec.carved.iter().filter(|(_, host, _)| host.matches(self.asked.target));
+        let mut here = (self.spec.carved.iter())
+            .filter(|(_, host, _)| host.matches(self.asked.target))
+            .filter(|(_, _, path)| path.may_match(self.asked.path));
         if self.asked.path.ambiguous() {
             return here.next().map(|_| refuse_by("bad_target", rule));
         }

@@ -147,6 +147,9 @@ fn token_endpoints_get_no_credential_unless_a_rule_passes_them() {
         ("POST https://api.a.test//oauth/token", "bad_target"),
         ("POST https://api.a.test/oauth/token;x", "bad_target"),
         ("POST https://api.a.test/oauth/tokens", "inject work by binding"),
+        // Whatever the server makes of it, it is not the endpoint: GitLab's clients send these.
+        ("GET https://api.a.test/api/v4/projects/group%2Fname", "inject work by binding"),
+        ("GET https://api.a.test/api/oauth%2Ftoken", "inject work by binding"),
     ] {
         assert_eq!(carved().ci(line), says, "{line}");
         assert_eq!(carved().default(DefaultAction::Pass).ci(line), says, "{line}");

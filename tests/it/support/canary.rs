@@ -23,8 +23,18 @@ impl Canary {
     pub(crate) fn new(prefix: &str) -> Self {
         let mut random = [0; 16];
         getrandom::fill(&mut random).expect("randomness");
-        let text = format!("{prefix}{}", hex(&random));
+        Self::of(format!("{prefix}{}", hex(&random)))
+    }
+
+    /// A secret that is given; at least eight bytes, or its forms are no sign of it.
+    pub(crate) fn of(text: String) -> Self {
+        assert!(text.len() >= 8, "too short to be looked for");
         Self { needles: needles(&text), text }
+    }
+
+    /// Whether the secret stands in `bytes` in any of its forms.
+    pub(crate) fn is_in(&self, bytes: &[u8]) -> bool {
+        self.needles.iter().any(|needle| find(bytes, needle).is_some())
     }
 
     /// # Panics

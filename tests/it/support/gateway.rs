@@ -9,8 +9,11 @@ use keyward::app::{self, Running};
 use keyward::base::id::OrgId;
 use keyward::config::Config;
 use tempfile::TempDir;
+use tokio::net::UnixStream;
 
 use super::canary;
+use super::process::api_request;
+use super::wire::{Seen, Wire};
 
 /// A running gateway and its files.
 pub(crate) struct Gateway {
@@ -25,22 +28,8 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Starts one from a configuration text. `files` are put beside it first.
-    ///
-    /// # Panics
-    /// With the errors, when it does not start.
-    pub(crate) async fn start(
-        yaml: &str,
-        variables: &BTreeMap<String, String>,
-        files: &[(&str, &str)],
-    ) -> Self {
-        match Self::try_start(yaml, variables, files).await {
-            Ok(gateway) => gateway,
-            Err(error) => panic!("the gateway did not start: {error}\n{yaml}"),
-        }
-    }
-
-    /// As [`Gateway::start`]; the error is what a user would read.
+    /// Starts one from a configuration text. `files` are put beside it first. The error is what a
+    /// user would read.
     pub(crate) async fn try_start(
         yaml: &str,
         variables: &BTreeMap<String, String>,
@@ -88,6 +77,37 @@ impl Gateway {
         let bound = agent.bindings.iter().find(|bound| bound.connection == connection.id);
         let placeholder = bound.and_then(|bound| bound.placeholders.get(field));
         placeholder.expect("a placeholder").as_str().to_owned()
+    }
+
+    /// One call of the admin API, over its socket.
+    pub(crate) async fn api(&self, method: &str, path: &str, body: &str) -> super::wire::Message {
+        let socket = self.data().join("admin.sock");
+        let stream = UnixStream::connect(socket).await.expect("the socket listens");
+        let mut wire = Wire::over(stream, None, Seen::default());
+        wire.send(api_request(method, path, body)).await;
+        wire.answer(method).await
+    }
+
+    /// Everything that the admin API tells whoever may ask it; empty when it has been stopped.
+    pub(crate) async fn tells(&self) -> Vec<u8> {
+        let Some(running) = &self.running else { return vec![] };
+        let view = running.services().directory.view();
+        let mut asked: Vec<String> =
+            ["/connections", "/agents", "/rules", "/providers/acme"].map(str::to_owned).into();
+        asked.extend(view.connections().map(|one| format!("/connections/{}", one.name)));
+        for agent in view.agents() {
+            asked.extend(
+                ["", "/tokens", "/bindings"].map(|of| format!("/agents/{}{of}", agent.name)),
+            );
+        }
+        let mut told = vec![];
+        for path in asked {
+            let answer = self.api("GET", &path, "").await;
+            assert_eq!(answer.head.status(), 200, "{path}: {}", answer.text());
+            told.extend(answer.head.raw);
+            told.extend(answer.body);
+        }
+        told
     }
 
     /// Stops it and gives its audit records, in order.

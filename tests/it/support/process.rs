@@ -11,13 +11,21 @@ use std::time::Instant;
 use tempfile::TempDir;
 use tokio::net::UnixStream;
 
+use super::canary::Canary;
 use super::gateway;
 use super::lab::Plan;
 use super::origin::Origin;
 use super::pki::pki;
 use super::wire::{Message, PATIENCE, Seen, Wire};
 
-/// A gateway in a process of its own. Killed when dropped.
+/// Variables of at least this length are taken for secrets: what an agent's token must have.
+const SECRET_BYTES_MIN: usize = 20;
+
+/// What `log:` is in the configuration.
+const LOG: &str = "log: { level: trace }\n";
+
+/// A gateway in a process of its own, which logs all it can. When dropped it is killed, and its
+/// secrets are looked for in its output and files.
 pub(crate) struct Served {
     child: Child,
     folder: TempDir,
@@ -37,7 +45,8 @@ impl Served {
         let yaml = plan.yaml(origin);
         let listen = format!("listen: {{ proxy: \"{proxy}\", admin: \"{admin}\" }}\n");
         let (_, rest) = yaml.split_once('\n').expect("`listen` is the first line");
-        fs::write(folder.path().join("keyward.yaml"), listen + rest).expect("the configuration");
+        fs::write(folder.path().join("keyward.yaml"), listen + rest + LOG)
+            .expect("the configuration");
         fs::write(folder.path().join("origin-ca.pem"), &pki().pem).expect("the roots");
         let variables = variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let child = spawn(&folder, &variables);
@@ -66,6 +75,12 @@ impl Served {
     /// What it wrote to its standard streams.
     pub(crate) fn output(&self) -> String {
         fs::read_to_string(self.folder.path().join("output")).unwrap_or_default()
+    }
+
+    /// The credentials and tokens among its variables; a user's name is shorter.
+    fn secrets(&self) -> impl Iterator<Item = Canary> {
+        let long = |text: &&String| text.len() >= SECRET_BYTES_MIN;
+        self.variables.values().filter(long).map(|text| Canary::of(text.clone()))
     }
 
     /// The data directory.
@@ -152,6 +167,13 @@ impl Drop for Served {
         // It may have been killed already.
         drop(self.child.kill());
         drop(self.child.wait());
+        if std::thread::panicking() {
+            return;
+        }
+        for secret in self.secrets() {
+            secret.assert_absent("a gateway's output", self.output().as_bytes());
+            secret.assert_absent_below(&self.data());
+        }
     }
 }
 

@@ -1,0 +1,98 @@
+//! Chromium, which has rules of its own for certificates, and sends no proxy credentials that it
+//! was given on its command line: a forwarder adds them.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::stage::*;
+use crate::support::*;
+
+/// A listener that puts the agent's credentials into the first head of every stream.
+async fn forwarder(lab: &Lab) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let at = listener.local_addr().expect("an address");
+    let (proxy, authorization) = (lab.gateway.proxy, lab.authorization("ci"));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(forward(stream, proxy, authorization.clone()));
+        }
+    });
+    at
+}
+
+/// Ends with either side; what that means is for them to say.
+async fn forward(mut from: TcpStream, proxy: SocketAddr, authorization: String) {
+    let mut head = vec![];
+    while wire::find(&head, b"\r\n").is_none() {
+        if from.read_buf(&mut head).await.unwrap_or(0) == 0 {
+            return;
+        }
+    }
+    let line = wire::find(&head, b"\r\n").expect("it was waited for") + 2;
+    head.splice(line..line, authorization.into_bytes());
+    let Ok(mut to) = TcpStream::connect(proxy).await else { return };
+    if to.write_all(&head).await.is_ok() {
+        drop(tokio::io::copy_bidirectional(&mut from, &mut to).await);
+    }
+}
+
+/// A browser that writes down the page it got.
+fn chromium(lab: &Lab, proxy: SocketAddr) -> Command {
+    let mut chromium = program(lab, "chromium");
+    chromium.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]);
+    chromium.args(["--no-first-run", "--disable-background-networking", "--log-net-log=net.json"]);
+    chromium.args(["--net-log-capture-mode=Everything", "--user-data-dir=profile"]);
+    chromium.arg(format!("--proxy-server=http://{proxy}"));
+    chromium.args(["--dump-dom", "https://api.acme.test/page"]);
+    chromium
+}
+
+/// What a user does once: the CA into the database that Chromium reads.
+async fn trust_the_ca(lab: &Lab) {
+    let ca = ca(lab);
+    let database = lab.gateway.folder().join(".pki/nssdb");
+    std::fs::create_dir_all(&database).expect("a directory");
+    let database = format!("sql:{}", Path::new(".pki/nssdb").display());
+    for arguments in [
+        &["-N", "--empty-password"][..],
+        &["-A", "-t", "C,,", "-n", "keyward", "-i", ca.to_str().expect("a path of letters")],
+    ] {
+        let mut certutil = program(lab, "certutil");
+        certutil.args(["-d", &database]).args(arguments);
+        let output = run(certutil).await;
+        assert!(output.status.success(), "{}", said(&output));
+    }
+}
+
+#[tokio::test]
+async fn chromium_accepts_the_leaf_and_is_served() {
+    let lab = lab().await;
+    let proxy = forwarder(&lab).await;
+    trust_the_ca(&lab).await;
+    let output = run(chromium(&lab, proxy)).await;
+    let said = said(&output);
+    assert!(output.status.success() && said.contains(">fine<"), "{}: {said}", output.status);
+    lab.canary.assert_absent("what Chromium said", said.as_bytes());
+    for request in lab.origin.received() {
+        assert_injected(&request, &lab.canary.text);
+    }
+    let pages = lab.origin.received().iter().filter(|r| r.head.target() == "/page").count();
+    assert_eq!(pages, 1);
+    // Its own log of every byte lies in the gateway's folder, where secrets are looked for.
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn chromium_refuses_the_leaf_of_a_ca_that_it_does_not_know() {
+    let lab = lab().await;
+    let proxy = forwarder(&lab).await;
+    let output = run(chromium(&lab, proxy)).await;
+    let said = said(&output);
+    assert!(said.contains("ERR_CERT_AUTHORITY_INVALID"), "{said}");
+    assert_eq!(lab.origin.received().len(), 0);
+    lab.finish().await;
+}

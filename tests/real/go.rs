@@ -1,0 +1,33 @@
+//! Go's default client, whose verifier demands more of a CA than most.
+
+use std::process::Command;
+
+use crate::stage::*;
+use crate::support::*;
+
+fn go(lab: &Lab, url: &str) -> Command {
+    let source = lab.gateway.folder().join("probe.go");
+    std::fs::write(&source, include_str!("probe.go")).expect("a file");
+    let mut go = keyed(lab, "go");
+    // It builds with what is here, and asks nobody for more.
+    go.env("GOCACHE", installed("real-go")).env("GO111MODULE", "off").env("GOTOOLCHAIN", "local");
+    go.args(["run", "probe.go", url]);
+    go
+}
+
+#[tokio::test]
+async fn go_accepts_the_leaf_and_is_served() {
+    let lab = lab().await;
+    let output = run(go(&lab, "https://api.acme.test/v1/items")).await;
+    assert_served(lab, output).await;
+}
+
+#[tokio::test]
+async fn go_is_told_why_a_host_is_denied() {
+    let lab = lab().await;
+    let output = run(go(&lab, &format!("https://{STRANGER}/"))).await;
+    let said = said(&output);
+    assert!(said.contains(&format!("default_deny {STRANGER}")), "{said}");
+    assert_eq!(lab.origin.streams(), 0);
+    lab.finish().await;
+}

@@ -1,0 +1,25 @@
+//! Java's HttpClient: it answers the proxy's 407 on a new stream, and reads certificates its own way.
+
+use std::process::Command;
+
+use crate::stage::*;
+use crate::support::*;
+
+fn java(lab: &Lab, url: &str) -> Command {
+    let source = lab.gateway.folder().join("Probe.java");
+    std::fs::write(&source, include_str!("Probe.java")).expect("a file");
+    let mut java = keyed(lab, "java");
+    java.args([
+        "-Djdk.http.auth.tunneling.disabledSchemes=",
+        "-Djdk.httpclient.HttpClient.log=all",
+    ]);
+    java.arg(source).arg(url);
+    java
+}
+
+#[tokio::test]
+async fn java_accepts_the_leaf_and_is_served() {
+    let lab = lab().await;
+    let output = run(java(&lab, "https://api.acme.test/v1/items")).await;
+    assert_served(lab, output).await;
+}
