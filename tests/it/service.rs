@@ -81,8 +81,13 @@ async fn the_level_of_the_log_follows_the_file() {
     let yaml = fs::read_to_string(served.config()).expect("the configuration");
     fs::write(served.config(), format!("{yaml}log: {{ level: debug }}\n")).expect("written");
     assert!(served.keyward(&["reload"]).output().expect("it runs").status.success());
-    asks().await;
-    assert!(served.output().contains("DEBUG"), "{}", served.output());
+    patiently("a line of the new level", async {
+        // The line of an exchange is written after its answer.
+        while !served.output().contains("DEBUG") {
+            asks().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
