@@ -80,11 +80,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let (proxy_addrs, admin_addr) = (bound.proxy_addrs(), bound.admin_addr);
     let agent_addrs = bound.agents_at.clone();
     let services = opened.for_serving(&config, bound.own_addrs()).await?;
-    for (agent, at) in &agent_addrs {
-        if services.directory.view().of_listener(&OrgId::default_org(), agent).is_none() {
-            tracing::warn!(agent, %at, "this listener's agent is paused or does not exist: add it");
-        }
-    }
+    warn_of_missing_owners(&services, &agent_addrs);
     let socket = AdminSocket::bind(&config.data_dir).await?;
     let (drain, draining) = watch::channel(false);
     let (audit, writer) = open_audit(&config)?;
@@ -168,6 +164,14 @@ pub async fn serve(
     }
     hangups.abort();
     Ok(())
+}
+
+fn warn_of_missing_owners(services: &Services, owners: &[(String, ListenAt)]) {
+    for (agent, at) in owners {
+        if services.directory.view().of_listener(&OrgId::default_org(), agent).is_none() {
+            tracing::warn!(agent, %at, "this listener's agent is paused or does not exist: add it");
+        }
+    }
 }
 
 /// SIGHUP means "read your configuration again".

@@ -128,11 +128,11 @@ impl Rulebook {
     /// Whether the configuration has changed since `moment`: what was refused then is worth
     /// deciding anew. Waits, no longer than `within`, for a change that is under way.
     pub async fn settled(&self, moment: u64, within: Duration) -> bool {
-        if moment % 2 == 0 && *self.changes.borrow() == moment {
+        if moment.is_multiple_of(2) && *self.changes.borrow() == moment {
             return false;
         }
         let mut changes = self.changes.subscribe();
-        let ended = changes.wait_for(|count| *count > moment && *count % 2 == 0);
+        let ended = changes.wait_for(|count| *count > moment && count.is_multiple_of(2));
         matches!(tokio::time::timeout(within, ended).await, Ok(Ok(_)))
     }
 
