@@ -5,15 +5,19 @@
 
 mod declared;
 mod error;
+mod foresee;
 mod listeners;
+mod notify;
+mod reload;
 mod services;
+mod watched;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -22,11 +26,16 @@ use services::Opened;
 pub use services::Services;
 
 use self::listeners::Listeners;
-use crate::admin::{self, Admin, AdminSocket, OwnNames, Places, Runs};
+use self::notify::Manager;
+use self::reload::{Outward, Reloader};
+use self::watched::Watched;
+use crate::admin::{self, Admin, AdminSocket, OwnNames, Places, Reloads, Runs};
 use crate::base::host::{Scheme, Target};
-use crate::config::Config;
+use crate::base::id::OrgId;
+use crate::config::{Config, ListenAt};
 use crate::net::tls;
 use crate::observe::audit::{Audit, Writer};
+use crate::observe::log::Verbosity;
 use crate::proxy::listen::Cores;
 use crate::proxy::{Gateway, Parts};
 
@@ -47,6 +56,7 @@ pub struct Running {
     services: Arc<Services>,
     runs: Runs,
     proxy_addrs: Vec<SocketAddr>,
+    agent_addrs: Vec<(String, ListenAt)>,
     admin_addr: SocketAddr,
     places: Places,
     drain: watch::Sender<bool>,
@@ -55,6 +65,8 @@ pub struct Running {
     listeners: JoinSet<()>,
     doors: Doors,
     writer: Writer,
+    reloads: Reloads,
+    manager: Manager,
 }
 
 /// The admin doors, which stay open until the last exchange has ended: `/readyz` says `draining`
@@ -70,21 +82,33 @@ struct Doors {
 /// When a listener cannot be bound, a service cannot be opened, or the configuration contradicts
 /// what is stored. Nothing is served then.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
+    Box::pin(start_with(config, None)).await
+}
+
+async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Result<Running> {
+    // Before any of them is read: what changes from here on is read again.
+    let watched = Watched::new(config.files());
     // The store first: a second gateway on the same data is told that rather than of a busy port.
     let opened = Opened::open(&config).await?;
     let bound = Listeners::bind(&config).await?;
     let (proxy_addrs, admin_addr) = (bound.proxy_addrs(), bound.admin_addr);
-    let own = proxy_addrs.iter().copied().chain([admin_addr]).collect();
-    let services = opened.for_serving(&config, own).await?;
+    let agent_addrs = bound.agents_at.clone();
+    let services = opened.for_serving(&config, bound.own_addrs()).await?;
+    warn_of_missing_owners(&services, &agent_addrs);
     let socket = AdminSocket::bind(&config.data_dir).await?;
     let (drain, draining) = watch::channel(false);
     let (audit, writer) = open_audit(&config)?;
-    let gateway = Gateway::new(parts(&config, &services, audit, draining.clone())?);
+    let outward = Outward::load(&config)?;
+    let gateway = parts(&config, &services, &outward, (audit, draining.clone()))?;
+    let gateway = Gateway::new(gateway);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let cores = Arc::new(Cores::start(gateway, threads).context("cannot start a core")?);
+    let cores = Arc::new(Cores::start(gateway.clone(), threads).context("cannot start a core")?);
 
     let places = places(&config, &bound);
-    let admin = Admin::serving(services.deps(), draining, places.clone());
+    let last = watch::Sender::new(None);
+    let (reloads, asks) = Reloads::new(last.subscribe());
+    let manager = Manager::at(config.environment.path("NOTIFY_SOCKET"));
+    let admin = Admin::serving(services.deps(), draining, (places.clone(), reloads.clone()));
     let runs = admin.runs().clone();
     let mut doors = Doors::new();
     let names = own_names(&config, admin_addr);
@@ -92,6 +116,18 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     doors.open(|close| admin::serve_socket(socket, admin, close));
     let rulebook = services.rulebook.clone();
     doors.open(|close| async move { until(close, rulebook.follow()).await });
+    let reloader = Reloader {
+        started: Arc::new(config),
+        services: services.clone(),
+        gateway,
+        outward,
+        verbosity,
+        manager: manager.clone(),
+        watched: Some(watched),
+        last,
+        again_at: None,
+    };
+    doors.open(|close| async move { until(close, reloader.run(asks)).await });
     let mut listeners = JoinSet::new();
     for listener in bound.proxy {
         listeners.spawn(cores.clone().accept(listener));
@@ -100,6 +136,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         services,
         runs,
         proxy_addrs,
+        agent_addrs,
         admin_addr,
         places,
         drain,
@@ -107,33 +144,41 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         listeners,
         doors,
         writer,
+        reloads,
+        manager,
     })
 }
 
 /// Serves until SIGTERM, SIGINT or the end of its `life`, then drains; a second signal cuts what is
-/// left. `announce` is called once it serves.
+/// left. SIGHUP reads the configuration again. `announce` is called once it serves; `verbosity`
+/// follows `log.level`.
 ///
 /// # Errors
 /// As [`start`].
 pub async fn serve(
     config: Config,
     life: Life,
+    verbosity: Option<Verbosity>,
     announce: impl FnOnce(&Running),
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let hangups = tokio::spawn(outlive_hangups());
-    let running = Box::pin(start(config)).await?;
+    // Unhandled, it would end a process that is about to serve.
+    let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+    let running = Box::pin(start_with(config, verbosity)).await?;
     if life == Life::WithRuns {
         running.runs.make_private();
     }
+    let hangups = tokio::spawn(reload_at(hangup, running.reloads.clone()));
     announce(&running);
+    running.manager.ready();
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
         () = life.over(&running.runs) => {}
     }
     tracing::info!("draining");
+    running.manager.stopping();
     tokio::select! {
         () = running.shutdown() => {}
         _ = terminate.recv() => tracing::warn!("cut by a second signal"),
@@ -143,16 +188,19 @@ pub async fn serve(
     Ok(())
 }
 
-/// SIGHUP means "read your configuration again" to service managers; unhandled, it would end the
-/// process.
-async fn outlive_hangups() {
-    match signal(SignalKind::hangup()) {
-        Ok(mut hangup) => {
-            while hangup.recv().await.is_some() {
-                tracing::warn!("SIGHUP: reloading is not supported yet; restart to apply changes");
-            }
+fn warn_of_missing_owners(services: &Services, owners: &[(String, ListenAt)]) {
+    for (agent, at) in owners {
+        if services.directory.view().of_listener(&OrgId::default_org(), agent).is_none() {
+            tracing::warn!(agent, %at, "this listener's agent is paused or does not exist: add it");
         }
-        Err(error) => tracing::warn!(%error, "SIGHUP is not handled"),
+    }
+}
+
+/// SIGHUP means "read your configuration again".
+async fn reload_at(mut hangup: Signal, reloads: Reloads) {
+    while hangup.recv().await.is_some() {
+        // What came of it is in the log.
+        drop(reloads.ask().await);
     }
 }
 
@@ -209,6 +257,16 @@ impl Running {
         &self.proxy_addrs
     }
 
+    /// The listeners of one agent each: its name, and where; in the configuration's order.
+    pub fn agent_addrs(&self) -> &[(String, ListenAt)] {
+        &self.agent_addrs
+    }
+
+    /// How it is asked to read its configuration again.
+    pub fn reloads(&self) -> &Reloads {
+        &self.reloads
+    }
+
     /// The bound address of the admin listener.
     pub fn admin_addr(&self) -> SocketAddr {
         self.admin_addr
@@ -254,21 +312,16 @@ fn open_audit(config: &Config) -> anyhow::Result<(Audit, Writer)> {
 fn parts(
     config: &Config,
     services: &Services,
-    audit: Audit,
-    draining: watch::Receiver<bool>,
+    outward: &Outward,
+    (audit, draining): (Audit, watch::Receiver<bool>),
 ) -> anyhow::Result<Parts> {
-    let mut extra = Vec::new();
-    for path in &config.upstream.trust {
-        let roots = tls::load_pem_certs(path);
-        extra.extend(roots.with_context(|| format!("`upstream.trust`: {}", path.display()))?);
-    }
     Ok(Parts {
         directory: services.directory.clone(),
         rulebook: services.rulebook.clone(),
         vault: services.vault.clone(),
         leaves: services.leaves.clone(),
         dialler: services.dialler.clone(),
-        client_tls: tls::client_config(&extra)?,
+        client_tls: tls::client_config(&outward.roots)?,
         audit,
         metrics: services.metrics.clone(),
         limits: config.limits.clone(),
@@ -293,6 +346,7 @@ fn own_names(config: &Config, addr: SocketAddr) -> OwnNames {
 fn places(config: &Config, bound: &Listeners) -> Places {
     Places {
         proxy: bound.proxy_at.iter().map(ToString::to_string).collect(),
+        agents: bound.agents_at.iter().map(|(name, at)| (name.clone(), at.to_string())).collect(),
         admin: bound.admin_addr.to_string(),
         data: config.data_dir.display().to_string(),
         ca: config.ca.cert.display().to_string(),

@@ -47,7 +47,7 @@ async fn add(
     let NewAgent { name, labels, environment } = new;
     let new = directory::NewAgent { name, labels, environment, managed_by: ManagedBy::Store };
     let agent = admin.deps().directory.add_agent(&admin.org(), new).await?;
-    admin.enforce()?;
+    admin.enforce().await?;
     Ok((StatusCode::CREATED, Json(view(&admin, &agent))))
 }
 
@@ -57,7 +57,7 @@ async fn remove(
 ) -> Result<StatusCode, ApiError> {
     let agent = admin.agent(&name)?;
     admin.deps().directory.remove_agent(&admin.org(), &agent.id).await?;
-    admin.enforce()?;
+    admin.enforce().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -36,7 +36,7 @@ pub(super) fn view(admin: &Admin, binding: &BindingRecord) -> Option<BindingView
         provider: connection.provider.clone(),
         managed_by: binding.managed_by,
         created: binding.created,
-        env: variables(&admin.deps().catalogue, connection, &placeholders),
+        env: variables(&admin.deps().vault.catalogue(), connection, &placeholders),
         placeholders,
     })
 }
@@ -74,7 +74,7 @@ async fn bind(
     let connection = admin.connection(&new.connection)?;
     let (org, vault) = (admin.org(), &admin.deps().vault);
     let binding = vault.bind(&org, &agent.id, &connection.id, ManagedBy::Store).await?;
-    admin.enforce()?;
+    admin.enforce().await?;
     let shown = view(&admin, &binding);
     let shown = shown.ok_or_else(|| ApiError::not_found("connection", &new.connection))?;
     Ok((StatusCode::CREATED, Json(shown)))
@@ -90,6 +90,6 @@ async fn unbind(
         return Err(ApiError::not_found("binding", &connection.name));
     }
     admin.deps().directory.unbind(&admin.org(), &agent.id, &connection.id).await?;
-    admin.enforce()?;
+    admin.enforce().await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -39,7 +39,7 @@ async fn list(
     let wanted = directory
         .connections()
         .filter(|c| c.org == org && page.wants(&[&c.name, &c.provider, c.id.as_str()]))
-        .map(|connection| view(&admin.deps().catalogue, connection))
+        .map(|connection| view(&admin.deps().vault.catalogue(), connection))
         .collect();
     page.cut(wanted, |connection: &ConnectionView| &connection.name).map(Json)
 }
@@ -48,7 +48,7 @@ async fn show(
     State(admin): State<Admin>,
     Segments(name): Segments<String>,
 ) -> Result<Json<ConnectionView>, ApiError> {
-    Ok(Json(view(&admin.deps().catalogue, &*admin.connection(&name)?)))
+    Ok(Json(view(&admin.deps().vault.catalogue(), &*admin.connection(&name)?)))
 }
 
 async fn add(
@@ -66,8 +66,8 @@ async fn add(
         managed_by: ManagedBy::Store,
     };
     let connection = admin.deps().vault.add(new, fields).await?;
-    admin.enforce()?;
-    Ok((StatusCode::CREATED, Json(view(&admin.deps().catalogue, &connection))))
+    admin.enforce().await?;
+    Ok((StatusCode::CREATED, Json(view(&admin.deps().vault.catalogue(), &connection))))
 }
 
 async fn remove(
@@ -77,7 +77,7 @@ async fn remove(
 ) -> Result<Json<ConnectionRemoved>, ApiError> {
     let connection = admin.connection(&name)?;
     admin.deps().vault.remove(&admin.org(), &connection.id).await?;
-    admin.enforce()?;
+    admin.enforce().await?;
     Ok(Json(ConnectionRemoved { revoked_upstream: None }))
 }
 

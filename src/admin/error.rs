@@ -88,6 +88,12 @@ pub enum ApiError {
         /// Why the rules do not compile.
         causes: String,
     },
+    /// The configuration on disk is wrong; the old one stays.
+    #[error("{}", .errors.join("\n"))]
+    ConfigRefused {
+        /// Everything that is wrong.
+        errors: Vec<String>,
+    },
     /// The gateway has begun to stop.
     #[error("the gateway is stopping")]
     Draining,
@@ -142,7 +148,9 @@ impl ApiError {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::Field { .. } | Self::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Field { .. } | Self::Refused(_) | Self::ConfigRefused { .. } => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotInForce { .. } | Self::StoreFailed | Self::Internal => {
                 StatusCode::INTERNAL_SERVER_ERROR
@@ -165,6 +173,7 @@ impl ApiError {
             Self::Field { .. } => "invalid_field",
             Self::Refused(_) => "refused",
             Self::NotInForce { .. } => "not_in_force",
+            Self::ConfigRefused { .. } => "config_refused",
             Self::Draining => "draining",
             Self::StoreFailed => "store_failed",
             Self::Internal => "internal",
@@ -185,6 +194,9 @@ impl ApiError {
             Self::ManagedByFile { .. } => "change it in the configuration file",
             Self::Environments { .. } => "bind a connection of the agent's own environment",
             Self::NotInForce { .. } => "mend the named rule, or take the change back",
+            Self::ConfigRefused { .. } => {
+                "the old configuration stays in force until this is mended"
+            }
             Self::StoreFailed => {
                 "make sure that its disk has room and is writable, then restart the gateway"
             }

@@ -16,7 +16,7 @@ use super::state::Admin;
 use super::wire::{AddressView, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
 use crate::base::agent::Agent;
 use crate::base::host::{Scheme, Target};
-use crate::base::id::{ConnectionId, TokenId};
+use crate::base::id::ConnectionId;
 use crate::base::secret::Secret;
 use crate::directory::AgentRecord;
 use crate::inject::credential::Write;
@@ -50,9 +50,8 @@ async fn explain(
 
 /// The agent as authentication would make it; no decision depends on which token it was.
 fn as_agent(record: &AgentRecord) -> Agent {
-    let token = record.tokens.first().map_or_else(TokenId::random, |token| token.id.clone());
     let (id, org) = (record.id.clone(), record.org.clone());
-    Agent { id, org, name: record.name.as_str().into(), token }
+    Agent { id, org, name: record.name.as_str().into(), token: None }
 }
 
 /// The decision, with what only the services know of it.
@@ -93,7 +92,8 @@ fn used(
         name: connection.name.clone(),
         provider: connection.provider.clone(),
     };
-    let provider = admin.deps().catalogue.get(&connection.provider);
+    let catalogue = admin.deps().vault.catalogue();
+    let provider = catalogue.get(&connection.provider);
     let instance = provider.and_then(|provider| {
         let auth = provider.auth(Some(&connection.auth))?;
         provider.instantiate(auth, &connection.variables).ok()

@@ -8,8 +8,9 @@ use axum::{Json, Router};
 use http::{StatusCode, header};
 
 use super::error::ApiError;
+use super::reload::Reloads;
 use super::state::Admin;
-use super::wire::{Health, Status};
+use super::wire::{AgentListener, Health, Status};
 
 /// RFC 8555 §9.1 names it for chains of certificates in PEM.
 const PEM: &str = "application/pem-certificate-chain";
@@ -53,11 +54,13 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
         status: word(&admin).to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         proxy: places.proxy,
+        agents: places.agents.into_iter().map(|(agent, at)| AgentListener { agent, at }).collect(),
         admin: places.admin,
         data: places.data,
         ca: places.ca,
         private: admin.runs().is_private(),
         runs: admin.runs().open(),
+        reload: admin.reloads().and_then(Reloads::last),
     }))
 }
 

@@ -14,6 +14,7 @@ mod health;
 mod host;
 mod page;
 mod providers;
+mod reload;
 mod router;
 mod rules;
 mod runs;
@@ -27,6 +28,7 @@ pub mod wire;
 
 pub use error::ApiError;
 pub use host::OwnNames;
+pub use reload::{ReloadAsks, Reloads};
 pub use router::{open_router, socket_router};
 pub use runs::Runs;
 pub use serve::{serve_socket, serve_tcp};

@@ -22,7 +22,8 @@ async fn list(
     let wants = |provider: &Provider| {
         page.wants(&[&provider.id, &provider.name, provider.category.as_deref().unwrap_or("")])
     };
-    let all = admin.deps().catalogue.all().filter(|provider| wants(provider));
+    let catalogue = admin.deps().vault.catalogue();
+    let all = catalogue.all().filter(|provider| wants(provider));
     let wanted = all.map(|provider| ProviderView::from(&**provider)).collect();
     page.cut(wanted, |provider: &ProviderView| &provider.id).map(Json)
 }
@@ -31,7 +32,8 @@ async fn show(
     State(admin): State<Admin>,
     Segments(id): Segments<String>,
 ) -> Result<Json<ProviderView>, ApiError> {
-    let provider = admin.deps().catalogue.get(&id);
+    let catalogue = admin.deps().vault.catalogue();
+    let provider = catalogue.get(&id);
     let provider = provider.ok_or_else(|| ApiError::not_found("provider", &id))?;
     Ok(Json(ProviderView::from(&**provider)))
 }

@@ -10,7 +10,9 @@ use http::{HeaderValue, header};
 use super::error::ApiError;
 use super::host::{Local, OwnNames};
 use super::state::Admin;
-use super::{agents, bindings, connections, explain, health, providers, rules, runs, tokens};
+use super::{
+    agents, bindings, connections, explain, health, providers, reload, rules, runs, tokens,
+};
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.
 pub fn open_router(admin: Admin, names: OwnNames) -> Router {
@@ -31,7 +33,8 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(providers::routes())
         .merge(rules::routes())
         .merge(runs::routes())
-        .merge(explain::routes());
+        .merge(explain::routes())
+        .merge(reload::routes());
     Router::new()
         .nest("/api/v1", api)
         .merge(health::open_routes())

@@ -38,7 +38,8 @@ async fn list(
 
 fn effective(admin: &Admin) -> Vec<RuleView> {
     let (org, rulebook) = (admin.org(), &admin.deps().rulebook);
-    let explicit = rulebook.rules().iter().filter(|rule| rule.org == org).map(explicit);
+    let rules = rulebook.rules();
+    let explicit = rules.iter().filter(|rule| rule.org == org).map(explicit);
     let mut all: Vec<_> = explicit.collect();
     all.extend(bindings(admin));
     all.push(default(rulebook.default_action()));
@@ -70,7 +71,7 @@ fn bindings(admin: &Admin) -> Vec<RuleView> {
             all.push(RuleView {
                 id: format!("binding:{}", connection.id),
                 agents: Some(vec![agent.name.clone()]),
-                hosts: super::connections::hosts(&admin.deps().catalogue, connection),
+                hosts: super::connections::hosts(&admin.deps().vault.catalogue(), connection),
                 connection: Some(connection.name.clone()),
                 ..blank("inject")
             });

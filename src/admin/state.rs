@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{OnceCell, watch};
 
 use super::error::ApiError;
+use super::reload::Reloads;
 use super::runs::Runs;
 use crate::base::id::OrgId;
 use crate::base::limits::Limits;
@@ -14,7 +15,6 @@ use crate::ca::authority::{self, Authority};
 use crate::directory::{AgentRecord, ConnectionRecord, Directory};
 use crate::net::dial::Dialler;
 use crate::observe::metrics::Metrics;
-use crate::provider::Catalogue;
 use crate::rulebook::Rulebook;
 use crate::vault::Vault;
 
@@ -26,8 +26,6 @@ pub struct Deps {
     pub vault: Arc<Vault>,
     /// The policy in force.
     pub rulebook: Arc<Rulebook>,
-    /// Providers.
-    pub catalogue: Arc<Catalogue>,
     /// The certificate authority.
     pub authority: Arc<Authority>,
     /// Judges addresses for `explain`.
@@ -45,6 +43,8 @@ pub struct Deps {
 pub struct Places {
     /// The bound listeners for agents: `127.0.0.1:8080` or `unix:/run/keyward.sock`.
     pub proxy: Vec<String>,
+    /// Listeners of one agent each: its name, and where.
+    pub agents: Vec<(String, String)>,
     /// The bound admin listener.
     pub admin: String,
     /// The data directory.
@@ -60,7 +60,7 @@ pub struct Admin(Arc<Inner>);
 struct Inner {
     deps: Deps,
     draining: watch::Receiver<bool>,
-    places: Option<Places>,
+    gateway: Option<(Places, Reloads)>,
     bundle: OnceCell<Arc<str>>,
     runs: Runs,
 }
@@ -68,8 +68,12 @@ struct Inner {
 impl Admin {
     /// State of a gateway. `draining` turns true when it has begun to stop: it is not ready from
     /// then on.
-    pub fn serving(deps: Deps, draining: watch::Receiver<bool>, places: Places) -> Self {
-        Self::new(deps, draining, Some(places))
+    pub fn serving(
+        deps: Deps,
+        draining: watch::Receiver<bool>,
+        gateway: (Places, Reloads),
+    ) -> Self {
+        Self::new(deps, draining, Some(gateway))
     }
 
     /// State of a process that serves nobody: the command line's own.
@@ -78,11 +82,15 @@ impl Admin {
         Self::new(deps, watch::channel(false).1, None)
     }
 
-    fn new(deps: Deps, draining: watch::Receiver<bool>, places: Option<Places>) -> Self {
+    fn new(
+        deps: Deps,
+        draining: watch::Receiver<bool>,
+        gateway: Option<(Places, Reloads)>,
+    ) -> Self {
         Self(Arc::new(Inner {
             deps,
             draining,
-            places,
+            gateway,
             bundle: OnceCell::new(),
             runs: Runs::default(),
         }))
@@ -101,7 +109,13 @@ impl Admin {
 
     /// Where the gateway is reached; `None` when this process serves nobody.
     pub(super) fn places(&self) -> Option<&Places> {
-        self.0.places.as_ref()
+        self.0.gateway.as_ref().map(|(places, _)| places)
+    }
+
+    /// How the gateway is asked to read its configuration again; `None` when this process serves
+    /// nobody.
+    pub(super) fn reloads(&self) -> Option<&Reloads> {
+        self.0.gateway.as_ref().map(|(_, reloads)| reloads)
     }
 
     /// The runs that are open.
@@ -136,8 +150,8 @@ impl Admin {
     }
 
     /// Puts what was just stored in force, so that an answer never runs ahead of the policy.
-    pub(super) fn enforce(&self) -> Result<(), ApiError> {
-        self.deps().rulebook.rebuild().map_err(|errors| ApiError::NotInForce {
+    pub(super) async fn enforce(&self) -> Result<(), ApiError> {
+        self.deps().rulebook.rebuild().await.map_err(|errors| ApiError::NotInForce {
             causes: errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
         })
     }

@@ -25,7 +25,7 @@ use crate::net::dial::Dialler;
 use crate::net::guard::Guard;
 use crate::policy::DefaultAction;
 use crate::provider::Catalogue;
-use crate::rulebook::Rulebook;
+use crate::rulebook::{Rulebook, Sources};
 use crate::store::memory::MemoryStore;
 use crate::vault::Vault;
 
@@ -42,12 +42,14 @@ impl Lab {
     async fn new() -> Self {
         let (draining, drained) = watch::channel(false);
         let places = Places {
+            agents: Vec::new(),
             proxy: vec!["127.0.0.1:8080".to_owned()],
             admin: "127.0.0.1:8081".to_owned(),
             data: "/data".to_owned(),
             ca: "/data/ca/ca.pem".to_owned(),
         };
-        let admin = Admin::serving(services().await, drained, places);
+        let (reloads, _) = Reloads::new(watch::channel(None).1);
+        let admin = Admin::serving(services().await, drained, (places, reloads));
         Self { router: socket_router(admin.clone()), admin, draining }
     }
 
@@ -95,15 +97,13 @@ async fn services() -> Deps {
     let store: Arc<dyn crate::store::Store> = Arc::new(MemoryStore::new());
     let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
     let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
-    let vault =
-        Vault::open(store, keyring, directory.clone(), catalogue.clone(), clock.clone()).await;
-    let (about, default) = ((catalogue.clone(), directory.clone()), DefaultAction::Deny);
-    let rulebook = Rulebook::new(about.0, about.1, default, Vec::new(), 100).unwrap();
+    let sources = Sources::new(catalogue.clone(), DefaultAction::Deny, Vec::new(), 100);
+    let vault = Vault::open(store, keyring, directory.clone(), catalogue, clock.clone()).await;
+    let rulebook = Rulebook::new(sources, directory.clone()).unwrap();
     Deps {
         directory,
         vault: Arc::new(vault.unwrap()),
         rulebook: Arc::new(rulebook),
-        catalogue,
         authority: Arc::new(Authority::ephemeral()),
         dialler: Arc::new(Dialler::new(Guard::default(), Vec::new(), 4)),
         metrics: Arc::default(),

@@ -19,9 +19,9 @@ use crate::vault::{NewConnection, Vault};
 const TOKEN_LABEL: &str = "configuration";
 
 /// What the declared things hold, in the configuration's order.
-struct Secrets {
-    connections: Vec<BTreeMap<String, Secret>>,
-    tokens: Vec<Option<Secret>>,
+pub(super) struct Secrets {
+    pub(super) connections: Vec<BTreeMap<String, Secret>>,
+    pub(super) tokens: Vec<Option<Secret>>,
 }
 
 /// Brings the store in line with the configuration. All secrets are read before anything is
@@ -31,7 +31,15 @@ struct Secrets {
 /// [`AppError::Declared`] with every secret that cannot be read; when a name belongs to a stored
 /// thing, or the store fails. Names the place in the file.
 pub async fn reconcile(config: &Config, vault: &Vault) -> anyhow::Result<()> {
-    let Secrets { connections, tokens } = Secrets::load(config)?;
+    apply(config, Secrets::load(config)?, vault).await
+}
+
+/// [`reconcile`] with secrets that were read before.
+///
+/// # Errors
+/// As there, but for secrets.
+pub(super) async fn apply(config: &Config, secrets: Secrets, vault: &Vault) -> anyhow::Result<()> {
+    let Secrets { connections, tokens } = secrets;
     for (declared, fields) in config.connections.iter().zip(connections) {
         let result = connection(vault, declared, fields).await;
         result.with_context(|| format!("{}: connection `{}`", declared.place, declared.name))?;
@@ -44,7 +52,7 @@ pub async fn reconcile(config: &Config, vault: &Vault) -> anyhow::Result<()> {
 }
 
 impl Secrets {
-    fn load(config: &Config) -> Result<Self, AppError> {
+    pub(super) fn load(config: &Config) -> Result<Self, AppError> {
         let mut problems = Vec::new();
         let connections = config.connections.iter().map(|declared| {
             let mut fields = BTreeMap::new();
@@ -114,7 +122,7 @@ async fn connection(
     Ok(())
 }
 
-fn new_connection(declared: &DeclaredConnection) -> NewConnection {
+pub(super) fn new_connection(declared: &DeclaredConnection) -> NewConnection {
     NewConnection {
         org: declared.org.clone(),
         name: declared.name.clone(),
@@ -126,7 +134,7 @@ fn new_connection(declared: &DeclaredConnection) -> NewConnection {
     }
 }
 
-fn same_account(found: &ConnectionRecord, declared: &DeclaredConnection) -> bool {
+pub(super) fn same_account(found: &ConnectionRecord, declared: &DeclaredConnection) -> bool {
     found.provider == declared.provider
         && declared.auth.as_ref().is_none_or(|auth| *auth == found.auth)
         && found.variables == declared.variables
@@ -155,6 +163,7 @@ async fn agent(
             directory.add_agent(&declared.org, new).await?
         }
     };
+    unbind(vault, &record, declared).await?;
     describe(directory, &record, declared).await?;
     if let Some(token) = token {
         let label = Some(TOKEN_LABEL.to_owned());
@@ -186,21 +195,33 @@ async fn bindings(
     declared: &DeclaredAgent,
 ) -> anyhow::Result<()> {
     let view = vault.directory().view();
-    let mut wanted = HashSet::new();
     for name in &declared.uses {
         let connection = view.find_connection(&record.org, name);
         let connection = connection.with_context(|| {
             format!("`use` names connection `{name}`, which does not exist: declare or add it")
         })?;
-        wanted.insert(connection.id.clone());
         if !record.bindings.iter().any(|bound| bound.connection == connection.id) {
             vault.bind(&record.org, &record.id, &connection.id, ManagedBy::File).await?;
         }
     }
+    Ok(())
+}
+
+/// Takes away what the file names no more. Before the agent's environment changes, which what it is
+/// bound to must fit.
+async fn unbind(
+    vault: &Vault,
+    record: &AgentRecord,
+    declared: &DeclaredAgent,
+) -> anyhow::Result<()> {
+    let directory = vault.directory();
+    let view = directory.view();
+    let named = declared.uses.iter().filter_map(|name| view.find_connection(&record.org, name));
+    let wanted: HashSet<_> = named.map(|connection| &connection.id).collect();
     for bound in &record.bindings {
         if bound.managed_by == ManagedBy::File && !wanted.contains(&bound.connection) {
             let (org, id) = (&record.org, &record.id);
-            vault.directory().unbind_by(org, id, &bound.connection, ManagedBy::File).await?;
+            directory.unbind_by(org, id, &bound.connection, ManagedBy::File).await?;
         }
     }
     Ok(())

@@ -1,56 +1,144 @@
-//! The listeners of a gateway, bound before anything is served, so that a port in use is told with
-//! what to do about it and leaves nothing half started.
+//! The listeners of a gateway, bound or inherited before anything is served, so that a port in use is
+//! told with what to do about it and leaves nothing half started.
 
-use std::io;
 use std::net::SocketAddr;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use listenfd::ListenFd;
 use tokio::net::TcpListener;
 
 use super::AppError;
 use crate::config::{Config, ListenAt};
-use crate::proxy::listen::Listener;
+use crate::proxy::listen::{Listener, Owner};
 
 /// All listeners, bound.
 pub(super) struct Listeners {
-    /// For agents, in the configuration's order.
+    /// For agents, in the configuration's order; then those of one agent each.
     pub(super) proxy: Vec<Listener>,
-    /// Where they are; port 0 has become a real one.
+    /// Where those for every agent are; port 0 has become a real one.
     pub(super) proxy_at: Vec<ListenAt>,
+    /// Those of one agent: its name, and where.
+    pub(super) agents_at: Vec<(String, ListenAt)>,
     /// For everyone: health and the CA's certificate.
     pub(super) admin: TcpListener,
     /// Where that is.
     pub(super) admin_addr: SocketAddr,
 }
 
+/// What a service manager bound for us: sd_listen_fds(3).
+#[derive(Default)]
+struct Inherited {
+    proxy: Vec<Listener>,
+    admin: Option<TcpListener>,
+}
+
 impl Listeners {
+    /// Takes what was inherited, and binds the rest as configured.
     pub(super) async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let mut proxy = Vec::new();
-        for at in &config.listen.proxy {
-            let listener = match at {
-                ListenAt::Tcp(addr) => Listener::tcp(*addr).await,
-                ListenAt::Unix(path) => Listener::unix(path.clone()).await,
-            };
-            proxy.push(listener.map_err(|error| refused("listen.proxy", at, error))?);
-            warn_when_open(at);
+        let Inherited { mut proxy, admin } = Inherited::take(config)?;
+        let mut proxy_at: Vec<_> = proxy.iter().map(at).collect();
+        if proxy.is_empty() {
+            for at in &config.listen.proxy {
+                let listener = bound(at).await.map_err(|e| refused("listen.proxy", at, e))?;
+                proxy_at.push(listener.addr().map_or_else(|| at.clone(), ListenAt::Tcp));
+                proxy.push(listener);
+            }
         }
-        let at = ListenAt::Tcp(config.listen.admin);
-        let admin = TcpListener::bind(config.listen.admin).await;
-        let admin = admin.map_err(|error| refused("listen.admin", &at, error))?;
-        warn_when_open(&at);
+        let admin = match admin {
+            Some(admin) => admin,
+            None => {
+                let at = ListenAt::Tcp(config.listen.admin);
+                let bound = TcpListener::bind(config.listen.admin).await;
+                bound.map_err(|error| refused("listen.admin", &at, error))?
+            }
+        };
         let admin_addr = admin.local_addr().context("the admin listener has no address")?;
-        let bound = proxy.iter().zip(&config.listen.proxy);
-        let proxy_at = bound.map(|(l, at)| l.addr().map_or_else(|| at.clone(), ListenAt::Tcp));
-        Ok(Self { proxy_at: proxy_at.collect(), proxy, admin, admin_addr })
+        proxy_at.iter().for_each(warn_when_open);
+        warn_when_open(&ListenAt::Tcp(admin_addr));
+        let mut agents_at = Vec::new();
+        for own in &config.listen.agents {
+            let owner = Owner { org: own.org.clone(), agent: own.agent.clone() };
+            let failed = |error| refused("listen.agents", &own.at, error);
+            let listener = bound(&own.at).await.map_err(failed)?;
+            let listener = listener.owned_by(owner).map_err(failed)?;
+            let at = listener.addr().map_or_else(|| own.at.clone(), ListenAt::Tcp);
+            agents_at.push((own.agent.clone(), at));
+            proxy.push(listener);
+        }
+        Ok(Self { proxy, proxy_at, agents_at, admin, admin_addr })
     }
 
-    /// The bound TCP addresses for agents.
+    /// The bound TCP addresses for every agent.
     pub(super) fn proxy_addrs(&self) -> Vec<SocketAddr> {
-        self.proxy.iter().filter_map(Listener::addr).collect()
+        self.proxy_at.iter().filter_map(ListenAt::tcp).collect()
+    }
+
+    /// Every TCP address of ours: none of them is ever dialled.
+    pub(super) fn own_addrs(&self) -> Vec<SocketAddr> {
+        let agents = self.agents_at.iter().filter_map(|(_, at)| at.tcp());
+        self.proxy_addrs().into_iter().chain(agents).chain([self.admin_addr]).collect()
     }
 }
 
-fn refused(key: &'static str, at: &ListenAt, source: io::Error) -> AppError {
+impl Inherited {
+    /// By name, `proxy` (several) and `admin`; without names the first is for agents and the second
+    /// for the admin API.
+    fn take(config: &Config) -> anyhow::Result<Self> {
+        let environment = &config.environment;
+        // A variable that the configuration does not see is not for it.
+        if environment.path("LISTEN_FDS").is_none() {
+            return Ok(Self::default());
+        }
+        let mut sockets = ListenFd::from_env();
+        let names = environment.path("LISTEN_FDNAMES").unwrap_or_else(|| "proxy:admin".into());
+        let names = names.to_string_lossy().into_owned();
+        let names: Vec<&str> = names.split(':').collect();
+        let mut inherited = Self::default();
+        for index in 0..sockets.len() {
+            match names.get(index).copied() {
+                Some("proxy") => inherited.proxy.push(agents(&mut sockets, index)?),
+                Some("admin") if inherited.admin.is_none() => {
+                    let socket = sockets.take_tcp_listener(index);
+                    let socket = socket.ok().flatten();
+                    let socket =
+                        socket.context("the inherited socket `admin` is no TCP listener")?;
+                    socket.set_nonblocking(true)?;
+                    inherited.admin = Some(TcpListener::from_std(socket)?);
+                }
+                other => bail!(
+                    "the inherited socket {index} is called `{}`: write `FileDescriptorName=proxy`, \
+                     or `admin` for one of them",
+                    other.unwrap_or_default()
+                ),
+            }
+        }
+        Ok(inherited)
+    }
+}
+
+fn agents(sockets: &mut ListenFd, index: usize) -> anyhow::Result<Listener> {
+    if let Ok(Some(tcp)) = sockets.take_tcp_listener(index) {
+        return Ok(Listener::inherited_tcp(tcp)?);
+    }
+    let unix = sockets.take_unix_listener(index).ok().flatten();
+    let unix = unix.context("an inherited socket `proxy` is no listener")?;
+    Ok(Listener::inherited_unix(unix)?)
+}
+
+/// Where an inherited listener is.
+fn at(listener: &Listener) -> ListenAt {
+    let unnamed = || ListenAt::Unix(listener.path().unwrap_or_default());
+    listener.addr().map_or_else(unnamed, ListenAt::Tcp)
+}
+
+async fn bound(at: &ListenAt) -> std::io::Result<Listener> {
+    match at {
+        ListenAt::Tcp(addr) => Listener::tcp(*addr).await,
+        ListenAt::Unix(path) => Listener::unix(path.clone()).await,
+    }
+}
+
+fn refused(key: &'static str, at: &ListenAt, source: std::io::Error) -> AppError {
     AppError::Listen { key, at: at.clone(), source }
 }
 

@@ -23,8 +23,7 @@ use crate::directory::Directory;
 use crate::net::dial::Dialler;
 use crate::net::guard::Guard;
 use crate::observe::metrics::Metrics;
-use crate::provider::Catalogue;
-use crate::rulebook::Rulebook;
+use crate::rulebook::{RuleText, Rulebook, RulebookError, Sources};
 use crate::store::memory::MemoryStore;
 use crate::store::sled::SledStore;
 use crate::store::{Store, StoreError};
@@ -38,8 +37,6 @@ pub struct Services {
     pub vault: Arc<Vault>,
     /// The policy in force.
     pub rulebook: Arc<Rulebook>,
-    /// Providers, built in and own.
-    pub catalogue: Arc<Catalogue>,
     /// The certificate authority.
     pub authority: Arc<Authority>,
     /// Certificates shown to agents.
@@ -78,7 +75,6 @@ impl Services {
             directory: self.directory.clone(),
             vault: self.vault.clone(),
             rulebook: self.rulebook.clone(),
-            catalogue: self.catalogue.clone(),
             authority: self.authority.clone(),
             dialler: self.dialler.clone(),
             metrics: self.metrics.clone(),
@@ -92,7 +88,6 @@ impl Services {
 pub(super) struct Opened {
     directory: Arc<Directory>,
     vault: Arc<Vault>,
-    catalogue: Arc<Catalogue>,
     authority: Arc<Authority>,
     clock: Clock,
 }
@@ -106,9 +101,8 @@ impl Opened {
         let store = open_store(config).await?;
         let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await?;
         let directory = Arc::new(directory);
-        let catalogue = Arc::new(Catalogue::built_in().with(config.providers.iter().cloned()));
-        let vault =
-            Vault::open(store, keyring, directory.clone(), catalogue.clone(), clock.clone());
+        let catalogue = Arc::new(config.catalogue());
+        let vault = Vault::open(store, keyring, directory.clone(), catalogue, clock.clone());
         let vault = Arc::new(vault.await?);
         for path in [&config.ca.cert, &config.ca.key] {
             if let Some(folder) = path.parent() {
@@ -116,7 +110,7 @@ impl Opened {
             }
         }
         let authority = Authority::load_or_create(&config.ca.cert, &config.ca.key, &clock)?;
-        Ok(Self { directory, vault, catalogue, authority: Arc::new(authority), clock })
+        Ok(Self { directory, vault, authority: Arc::new(authority), clock })
     }
 
     /// The services of a gateway with listeners on `own`, after the store was brought in line with
@@ -134,11 +128,11 @@ impl Opened {
     fn rulebook(
         &self,
         config: &Config,
-        rules: Vec<crate::rulebook::RuleText>,
-    ) -> Result<Rulebook, Vec<crate::rulebook::RulebookError>> {
-        let (catalogue, directory) = (self.catalogue.clone(), self.directory.clone());
+        rules: Vec<RuleText>,
+    ) -> Result<Rulebook, Vec<RulebookError>> {
         let hostless = config.limits.hostless_rules_max;
-        Rulebook::new(catalogue, directory, config.default, rules, hostless)
+        let sources = Sources::new(self.vault.catalogue(), config.default, rules, hostless);
+        Rulebook::new(sources, self.directory.clone())
     }
 
     fn finish(
@@ -157,7 +151,6 @@ impl Opened {
             directory: self.directory,
             vault: self.vault,
             rulebook: Arc::new(rulebook),
-            catalogue: self.catalogue,
             authority: self.authority,
             dialler: Arc::new(dialler),
             metrics: Arc::default(),
@@ -167,7 +160,7 @@ impl Opened {
     }
 }
 
-fn all(errors: Vec<crate::rulebook::RulebookError>) -> AppError {
+fn all(errors: Vec<RulebookError>) -> AppError {
     AppError::Declared(errors.iter().map(ToString::to_string).collect())
 }
 

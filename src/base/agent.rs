@@ -14,8 +14,8 @@ pub struct Agent {
     pub org: OrgId,
     /// Its name, unique in the organisation; unreserved URL characters.
     pub name: Arc<str>,
-    /// The token that authenticated it.
-    pub token: TokenId,
+    /// The token that authenticated it; none on a listener that is the agent's own.
+    pub token: Option<TokenId>,
 }
 
 /// Whether `text` can be an agent's name or a chosen token: RFC 3986 §2.3 unreserved characters

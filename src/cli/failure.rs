@@ -85,7 +85,11 @@ impl Failure {
             Some(field) if lacks_subject(&error.message) => format!("`{field}` {}", error.message),
             _ => error.message,
         };
-        Self { exit, errors: vec![message], hint: error.hint }
+        let errors = match error.code.as_str() {
+            "config_refused" => message.lines().map(str::to_owned).collect(),
+            _ => vec![message],
+        };
+        Self { exit, errors, hint: error.hint }
     }
 
     /// The same, with another exit code.

@@ -16,6 +16,7 @@ mod health;
 mod init;
 mod output;
 mod provider;
+mod reload;
 mod run;
 mod secret;
 mod serve;
@@ -92,6 +93,8 @@ enum Command {
     /// the certificate authority that agents must trust
     #[command(subcommand)]
     Ca(ca::Command),
+    /// have the gateway read its configuration again, and tell what is wrong with it
+    Reload,
     /// exit 0 when the gateway is ready
     Health,
 }
@@ -156,6 +159,7 @@ impl Command {
             Self::Provider(command) => command.run(global).await,
             Self::Explain(args) => args.run(global).await,
             Self::Ca(command) => command.run(global).await,
+            Self::Reload => reload::run(global).await,
             Self::Health => health::run(global).await,
         }
     }

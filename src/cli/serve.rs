@@ -40,7 +40,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
     if let Some(at) = args.private {
         make_private(&mut config, at);
     }
-    log::init(config.log.format, config.log.level, output::wants_colours());
+    let verbosity = log::init(config.log.format, config.log.level, output::wants_colours());
     raise_open_files(&config.limits);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
@@ -49,7 +49,8 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
         .map_err(|error| Failure::failed("cannot start", &error))?;
     if args.private.is_some() {
         let ready = |_: &Running| drop(output::print(READY));
-        let served = runtime.block_on(Box::pin(app::serve(config, Life::WithRuns, ready)));
+        let served =
+            runtime.block_on(Box::pin(app::serve(config, Life::WithRuns, Some(verbosity), ready)));
         return served.map_err(refusal);
     }
     let format = config.log.format;
@@ -59,11 +60,16 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
             output::note(&announcement(running.places(), &next(&view, &global.keyward())));
         }
         Format::Json => {
-            let Places { proxy, admin, data, ca } = running.places();
-            tracing::info!(?proxy, admin, data, ca, "ready");
+            let Places { proxy, agents, admin, data, ca } = running.places();
+            tracing::info!(?proxy, ?agents, admin, data, ca, "ready");
         }
     };
-    Ok(runtime.block_on(Box::pin(app::serve(config, Life::UntilSignalled, announce)))?)
+    Ok(runtime.block_on(Box::pin(app::serve(
+        config,
+        Life::UntilSignalled,
+        Some(verbosity),
+        announce,
+    )))?)
 }
 
 /// Listens where nobody else needs to know, and outlives the terminal of the run that started it:
@@ -110,12 +116,12 @@ fn raise_open_files(limits: &Limits) {
 
 /// Where things are, and what comes next.
 fn announcement(places: &Places, next: &str) -> String {
-    let mut text = table::fields(&[
-        ("proxy", places.proxy.join(", ")),
-        ("admin", format!("http://{}", places.admin)),
-        ("data", places.data.clone()),
-        ("CA", places.ca.clone()),
-    ]);
+    let mut fields = vec![("proxy", places.proxy.join(", "))];
+    fields.extend(places.agents.iter().map(|(agent, at)| ("agent", format!("{agent} at {at}"))));
+    fields.push(("admin", format!("http://{}", places.admin)));
+    fields.push(("data", places.data.clone()));
+    fields.push(("CA", places.ca.clone()));
+    let mut text = table::fields(&fields);
     let _ = write!(text, "ready; stop with Ctrl-C");
     if !next.is_empty() {
         let _ = write!(text, "\nnext: {next}");
@@ -146,12 +152,14 @@ mod tests {
     fn a_start_tells_where_things_are_and_what_comes_next() {
         let places = Places {
             proxy: vec!["127.0.0.1:8080".to_owned(), "unix:/run/keyward.sock".to_owned()],
+            agents: vec![("ci".to_owned(), "127.0.0.1:8090".to_owned())],
             admin: "127.0.0.1:8081".to_owned(),
             data: "/data".to_owned(),
             ca: "/data/ca/ca.pem".to_owned(),
         };
         insta::assert_snapshot!(announcement(&places, "keyward agent add NAME"), @r"
         proxy   127.0.0.1:8080, unix:/run/keyward.sock
+        agent   ci at 127.0.0.1:8090
         admin   http://127.0.0.1:8081
         data    /data
         CA      /data/ca/ca.pem

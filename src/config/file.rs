@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_yaml::Value;
 
+use super::again::Origin;
 use super::environment::{Environment, Variable};
 use super::reading::Folders;
 use super::{Config, ConfigError, parse};
@@ -51,9 +52,33 @@ pub(super) fn load(
         Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(source) => return Err(ConfigError::Unreadable { path, source }),
     };
-    let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
-    let folders = Folders { config: folder, data };
-    read(&text, &path, folders, environment).map_err(ConfigError::Problems)
+    let folders = Folders { config: folder_of(&path), data };
+    let mut config = read(&text, &path, folders, environment).map_err(ConfigError::Problems)?;
+    // Of a file that need not be there, whether it is decides what its absence means later.
+    config.origin.required = named.is_some() || path.exists();
+    Ok(config)
+}
+
+/// Reads the file of a configuration that is in use.
+pub(super) fn again(
+    origin: &Origin,
+    data: &Path,
+    environment: &Environment,
+) -> Result<Config, ConfigError> {
+    let path = &origin.file;
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if !origin.required && error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(source) => return Err(ConfigError::Unreadable { path: path.clone(), source }),
+    };
+    let folders = Folders { config: folder_of(path), data: data.to_owned() };
+    let mut config = read(&text, path, folders, environment).map_err(ConfigError::Problems)?;
+    config.origin.required = origin.required || path.exists();
+    Ok(config)
+}
+
+fn folder_of(file: &Path) -> PathBuf {
+    file.parent().unwrap_or(Path::new("/")).to_owned()
 }
 
 /// Reads a text that stands in `file`, and the variables.
@@ -72,7 +97,9 @@ pub(super) fn read(
         problems.extend(lay_over(&mut document, variable).err().into_iter().flatten());
     }
     if problems.is_empty() {
-        return parse::config(&document, folders, environment.clone());
+        let mut config = parse::config(&document, folders, environment.clone())?;
+        config.origin = Origin { file: file.to_owned(), required: true };
+        return Ok(config);
     }
     // A variable may not fit because the file is wrong, which is to be told first. Half a document
     // would only yield problems that are none.

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_yaml::Value;
 
+use super::listen_agents::{self, ListenAgent};
 use super::reading::Reading;
 use crate::base::host::{Scheme, Target};
-use crate::provider::document::item_of;
+use crate::provider::document::{item_of, key_of};
 
 /// The ports of a fresh install.
 const PROXY_PORT: u16 = 8080;
@@ -25,6 +26,8 @@ pub struct Listen {
     pub proxy: Vec<ListenAt>,
     /// For the admin API.
     pub admin: SocketAddr,
+    /// For one agent each.
+    pub agents: Vec<ListenAgent>,
 }
 
 /// An address to listen at.
@@ -51,6 +54,7 @@ impl Default for Listen {
         Self {
             proxy: vec![ListenAt::Tcp(SocketAddr::new(loopback, PROXY_PORT))],
             admin: SocketAddr::new(loopback, ADMIN_PORT),
+            agents: Vec::new(),
         }
     }
 }
@@ -69,7 +73,6 @@ impl fmt::Display for ListenAt {
 pub(super) fn listen(value: Option<&Value>, reading: &mut Reading<'_>) -> Listen {
     let mut listen = Listen::default();
     let Some(text) = reading.section::<ListenText>(value, "listen") else { return listen };
-    reading.later(text.agents.as_ref(), "listen.agents");
     reading.later(text.admin_tls.as_ref(), "listen.admin_tls");
     if let Some(admin) = &text.admin {
         listen.admin = tcp(admin, "listen.admin", reading).unwrap_or(listen.admin);
@@ -77,6 +80,7 @@ pub(super) fn listen(value: Option<&Value>, reading: &mut Reading<'_>) -> Listen
     if let Some(proxy) = &text.proxy {
         listen.proxy = proxies(proxy, reading);
     }
+    listen.agents = listen_agents::agents(text.agents.as_ref(), reading);
     clashes(&listen, reading);
     listen
 }
@@ -84,16 +88,17 @@ pub(super) fn listen(value: Option<&Value>, reading: &mut Reading<'_>) -> Listen
 fn proxies(value: &Value, reading: &mut Reading<'_>) -> Vec<ListenAt> {
     let path = "listen.proxy";
     let Value::Sequence(items) = value else {
-        return proxy(value, path, reading).into_iter().collect();
+        return at(value, path, reading).into_iter().collect();
     };
     if items.is_empty() {
         reading.problems.add(path, "there is no listener for agents", "name at least one");
     }
-    let read = |(index, item)| proxy(item, &item_of(path, index), reading);
+    let read = |(index, item)| at(item, &item_of(path, index), reading);
     items.iter().enumerate().filter_map(read).collect()
 }
 
-fn proxy(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<ListenAt> {
+/// An address, or a unix socket.
+pub(super) fn at(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<ListenAt> {
     let Some(text) = value.as_str() else {
         let remedy = "write `127.0.0.1:8080` or `unix:/run/keyward.sock`";
         reading.problems.add(path, "this is not an address", remedy);
@@ -137,9 +142,26 @@ fn clashes(listen: &Listen, reading: &mut Reading<'_>) {
         let message = format!("the admin listener is at {at} as well");
         reading.problems.add("listen.proxy", message, "choose another port for one of them");
     }
+    for (index, own) in listen.agents.iter().enumerate() {
+        let others = listen.agents[..index].iter().map(|other| &other.at);
+        let others = others.chain(&listen.proxy).chain(std::iter::once(&admin));
+        if let Some(at) = others.into_iter().find(|at| at.clashes(&own.at)) {
+            let message = format!("another listener is at {at} as well");
+            let path = key_of(&item_of("listen.agents", index), "at");
+            reading.problems.add(&path, message, "choose another place for one of them");
+        }
+    }
 }
 
 impl ListenAt {
+    /// The address, over TCP.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(addr) => Some(*addr),
+            Self::Unix(_) => None,
+        }
+    }
+
     fn clashes(&self, other: &Self) -> bool {
         let (Self::Tcp(a), Self::Tcp(b)) = (self, other) else { return self == other };
         let any = a.ip().is_unspecified() || b.ip().is_unspecified();

@@ -5,12 +5,14 @@
 //! group of them. Secrets are named here and read by `secret.rs` when they are needed. What names
 //! mean that only the store knows is left to `rulebook/` and `directory/`.
 
+mod again;
 mod agent;
 mod connection;
 mod environment;
 mod file;
 mod limits;
 mod listen;
+mod listen_agents;
 mod names;
 mod parse;
 mod reading;
@@ -37,6 +39,7 @@ pub use agent::DeclaredAgent;
 pub use connection::DeclaredConnection;
 pub use environment::Environment;
 pub use listen::{Listen, ListenAt};
+pub use listen_agents::ListenAgent;
 pub use secret::{SecretSource, SecretSourceError};
 pub use state::{AuditTo, CaPaths, Log, StoreChoice};
 pub use upstream::Upstream;
@@ -78,6 +81,8 @@ pub struct Config {
     pub audit: AuditTo,
     /// Where [`SecretSource::Env`] looks.
     pub environment: Environment,
+    /// Where it came from.
+    origin: again::Origin,
 }
 
 /// Why there is no configuration.

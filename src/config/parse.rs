@@ -4,6 +4,7 @@
 use serde::Deserialize;
 use serde_yaml::Value;
 
+use super::again::Origin;
 use super::connection::Providers;
 use super::environment::Environment;
 use super::reading::{Folders, Reading};
@@ -84,6 +85,7 @@ impl Sections {
             providers,
             connections,
             environment,
+            origin: Origin::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! [`SecretSource`]: where a secret that the configuration names is read from, and the reading.
 //! What YAML may say is decided in `source.rs`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -85,6 +85,14 @@ impl SecretSource {
             0 => Err(SecretSourceError::Empty(place)),
             length if length > SECRET_BYTES_MAX => Err(SecretSourceError::TooLong(place)),
             _ => Ok(secret),
+        }
+    }
+
+    /// The file it is read from, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Env(_) | Self::Command(_) | Self::Inline(_) => None,
         }
     }
 

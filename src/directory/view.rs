@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::records::{AgentRecord, ConnectionRecord};
 use crate::base::agent::Agent;
-use crate::base::id::{AgentId, ConnectionId, OrgId};
+use crate::base::id::{AgentId, ConnectionId, OrgId, TokenId};
 use crate::crypto::token::TokenHash;
 
 /// Everything, in memory. Immutable; replaced whole. Lookups by hash map, O(1). Iteration is in no
@@ -47,11 +47,22 @@ impl View {
         live.then(|| holder.agent.clone())
     }
 
-    /// Whether the token still opens anything (asked of open streams after a change).
+    /// The agent of a listener of its own, by name; `None` when there is none or it is paused.
+    pub fn of_listener(&self, org: &OrgId, name: &str) -> Option<Agent> {
+        let org = self.orgs.get(org)?;
+        let record = org.agents.get(org.agent_names.get(name)?).filter(|record| !record.paused)?;
+        let (id, org) = (record.id.clone(), record.org.clone());
+        Some(Agent { id, org, name: record.name.as_str().into(), token: None })
+    }
+
+    /// Whether what authenticated the agent still opens anything (asked of open streams after a
+    /// change): its token, or that it is there and not paused on a listener of its own.
     pub fn still_holds(&self, agent: &Agent, now: Timestamp) -> bool {
         self.agent(&agent.org, &agent.id).is_some_and(|record| {
-            let token = record.tokens.iter().find(|token| token.id == agent.token);
-            !record.paused && token.is_some_and(|token| token.is_live(now))
+            let live = |id: &TokenId| {
+                record.tokens.iter().any(|token| token.id == *id && token.is_live(now))
+            };
+            !record.paused && agent.token.as_ref().is_none_or(live)
         })
     }
 
@@ -109,7 +120,7 @@ impl View {
                 id: agent.id.clone(),
                 org: agent.org.clone(),
                 name: Arc::clone(&name),
-                token: token.id.clone(),
+                token: Some(token.id.clone()),
             };
             self.tokens.insert(hash, Holder { hash, agent: holder, expires: token.expires });
         }

@@ -9,9 +9,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket}
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
-use super::guard::{Checked, Guard, IpClass};
+use super::guard::{AllowPrivate, Checked, Guard, IpClass};
 pub use super::race::Dialled;
 use super::race::{interleave, race};
 use crate::base::host::{Host, Target};
@@ -61,10 +62,16 @@ pub enum DialError {
 /// Resolves and dials. One serves the whole process.
 #[derive(Debug)]
 pub struct Dialler {
-    guard: Guard,
-    overrides: Vec<Override>,
+    ways: ArcSwap<Ways>,
     addresses_max: usize,
     lookups: Arc<Semaphore>,
+}
+
+/// What the configuration says of addresses. Replaced whole.
+#[derive(Debug)]
+struct Ways {
+    guard: Guard,
+    overrides: Vec<Override>,
 }
 
 /// An entry of `upstream.resolve`.
@@ -83,9 +90,14 @@ impl Dialler {
         resolve: Vec<(Host, Option<u16>, SocketAddr)>,
         addresses_max: usize,
     ) -> Self {
-        let as_override = |(host, port, addr)| Override { host, port, addr };
-        let overrides = resolve.into_iter().map(as_override).collect();
-        Self { guard, overrides, addresses_max, lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)) }
+        let ways = ArcSwap::from_pointee(Ways::new(guard, resolve));
+        Self { ways, addresses_max, lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)) }
+    }
+
+    /// Dials by another `allow_private` and another `resolve` from now on. Our listeners stay ours.
+    pub fn replace(&self, allow: Vec<AllowPrivate>, resolve: Vec<(Host, Option<u16>, SocketAddr)>) {
+        let guard = self.ways.load().guard.allowing(allow);
+        self.ways.store(Arc::new(Ways::new(guard, resolve)));
     }
 
     /// Connects the target within `within`, which covers resolving and all addresses together.
@@ -149,7 +161,8 @@ impl Dialler {
 
     /// An entry that names the port wins over one that does not.
     fn overridden(&self, target: &Target) -> Option<SocketAddr> {
-        let of_host = || self.overrides.iter().filter(|entry| entry.host == *target.host());
+        let ways = self.ways.load();
+        let of_host = || ways.overrides.iter().filter(|entry| entry.host == *target.host());
         of_host()
             .find(|entry| entry.port == Some(target.port()))
             .or_else(|| of_host().find(|entry| entry.port.is_none()))
@@ -171,12 +184,20 @@ impl Dialler {
     /// The guard's verdict; and where one of our listeners has the port, whether the system says
     /// that the address is this machine's, which no list can know for certain.
     fn check(&self, addr: SocketAddr) -> Result<Checked, IpClass> {
-        let checked = self.guard.check(addr)?;
+        let guard = &self.ways.load().guard;
+        let checked = guard.check(addr)?;
         let addr = checked.addr();
-        match self.guard.listens_on(addr.port()) && is_this_machine(addr) {
+        match guard.listens_on(addr.port()) && is_this_machine(addr) {
             true => Err(IpClass::Own),
             false => Ok(checked),
         }
+    }
+}
+
+impl Ways {
+    fn new(guard: Guard, resolve: Vec<(Host, Option<u16>, SocketAddr)>) -> Self {
+        let as_override = |(host, port, addr)| Override { host, port, addr };
+        Self { guard, overrides: resolve.into_iter().map(as_override).collect() }
     }
 }
 

@@ -85,6 +85,11 @@ impl Guard {
         Self { allow: allow.into(), own }
     }
 
+    /// The same listeners, and another list of what is allowed.
+    pub fn allowing(&self, allow: Vec<AllowPrivate>) -> Self {
+        Self { allow: allow.into(), own: self.own.clone() }
+    }
+
     /// Judges one address.
     ///
     /// # Errors

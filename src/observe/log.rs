@@ -1,6 +1,7 @@
 //! Tracing: how Keyward logs. Other crates' debug output is cut off, because hyper, h2 and rustls
 //! would print heads and records there.
 
+use std::fmt;
 use std::io::{self, IsTerminal};
 
 use serde::{Deserialize, Serialize};
@@ -61,22 +62,51 @@ pub fn init_for_command(colour: bool) {
     }
 }
 
+/// Changes the level of a log that is being written.
+pub struct Verbosity(Box<dyn Fn(Level) -> bool + Send + Sync>);
+
+impl Verbosity {
+    /// Shows `level` and what is more urgent from now on.
+    pub fn set(&self, level: Level) {
+        if !(self.0)(level) {
+            tracing::warn!("the log's level cannot be changed");
+        }
+    }
+}
+
+impl fmt::Debug for Verbosity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Verbosity")
+    }
+}
+
 /// Sends events to standard error from now on, coloured on a terminal when `colour` is set. A second
 /// call changes nothing.
-pub fn init(format: Format, level: Level, colour: bool) {
-    let filter = EnvFilter::new(format!("error,keyward={}", level.as_str()));
+pub fn init(format: Format, level: Level, colour: bool) -> Verbosity {
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter(level))
         .with_writer(io::stderr)
         // It would tell of a closed standard error there, and panic.
         .log_internal_errors(false);
-    let result = match format {
+    let (result, verbosity): (_, Box<dyn Fn(Level) -> bool + Send + Sync>) = match format {
         Format::Text => {
-            builder.with_ansi(colour && io::stderr().is_terminal()).with_target(false).try_init()
+            let builder = builder.with_ansi(colour && io::stderr().is_terminal());
+            let builder = builder.with_target(false).with_filter_reloading();
+            let handle = builder.reload_handle();
+            (builder.try_init(), Box::new(move |level| handle.reload(filter(level)).is_ok()))
         }
-        Format::Json => builder.json().flatten_event(true).try_init(),
+        Format::Json => {
+            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let handle = builder.reload_handle();
+            (builder.try_init(), Box::new(move |level| handle.reload(filter(level)).is_ok()))
+        }
     };
     if result.is_err() {
         tracing::debug!("logging was set up before");
     }
+    Verbosity(verbosity)
+}
+
+fn filter(level: Level) -> EnvFilter {
+    EnvFilter::new(format!("error,keyward={}", level.as_str()))
 }

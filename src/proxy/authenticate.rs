@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::Gateway;
 use super::error::Refusal;
+use super::session::Accepted;
 use crate::base::agent::Agent;
 
 /// Addresses whose failures are remembered; the one that failed longest ago is forgotten first.
@@ -36,16 +37,27 @@ struct Presented {
     token: Zeroizing<String>,
 }
 
-/// The agent of a request to the proxy.
+/// The agent of a request to the proxy. On a listener of an agent's own it is that agent, whatever
+/// `Proxy-Authorization` says: clients that cannot be told otherwise send one of another proxy.
 ///
 /// # Errors
 /// [`Refusal::Unauthenticated`] without a right token; [`Refusal::Guessing`] when the address
-/// failed too often within a minute.
+/// failed too often within a minute; [`Refusal::OwnerGone`] without the listener's agent.
 pub fn authenticate(
     gateway: &Gateway,
-    peer: Option<IpAddr>,
+    accepted: &Accepted,
     fields: &HeaderMap,
 ) -> Result<Agent, Refusal> {
+    match &accepted.owner {
+        Some(owner) => {
+            let agent = gateway.directory.view().of_listener(&owner.org, &owner.agent);
+            agent.ok_or_else(|| Refusal::OwnerGone { agent: owner.agent.clone() })
+        }
+        None => by_token(gateway, accepted.peer, fields),
+    }
+}
+
+fn by_token(gateway: &Gateway, peer: Option<IpAddr>, fields: &HeaderMap) -> Result<Agent, Refusal> {
     let mut values = fields.get_all(PROXY_AUTHORIZATION).iter();
     let (value, extra) = (values.next(), values.next());
     let Some(value) = value else { return Err(Refusal::Unauthenticated) };

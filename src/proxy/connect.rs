@@ -13,6 +13,7 @@ use super::authenticate::authenticate;
 use super::body::AnswerBody;
 use super::drive::{self, Whose};
 use super::error::Refusal;
+use super::permitted::{self, Way};
 use super::pulse::Pulse;
 use super::record::Record;
 use super::session::{Accepted, Entry, Session};
@@ -21,7 +22,7 @@ use super::{Core, exchange, intercept, respond, tunnel};
 use crate::base::agent::Agent;
 use crate::base::host::{Scheme, Target};
 use crate::net::dial::Dialled;
-use crate::policy::{InterceptPermit, Route, TunnelPermit};
+use crate::policy::{InterceptPermit, TunnelPermit};
 
 /// What a CONNECT may become.
 enum Opening {
@@ -69,7 +70,7 @@ async fn absolute(
         ))
         .await;
     }
-    let admitted = authenticate(&core.gateway, accepted.peer, request.headers())
+    let admitted = authenticate(&core.gateway, accepted, request.headers())
         .and_then(|agent| accepted.standing.admit(&core.gateway, &agent).map(|()| agent));
     let agent = match admitted {
         Ok(agent) => agent,
@@ -115,15 +116,15 @@ async fn open(
     record: &mut Record,
 ) -> Result<(Agent, Opening), Refusal> {
     let gateway = &core.gateway;
-    let agent = authenticate(gateway, accepted.peer, request.headers())?;
+    let agent = authenticate(gateway, accepted, request.headers())?;
     record.asked_by(&agent);
     let target = target?;
     without_body(request)?;
     accepted.standing.admit(gateway, &agent)?;
-    let opening = match gateway.rulebook.current().route(&agent, &target) {
-        Route::Deny(reason) => return Err(Refusal::Policy(reason)),
-        Route::Intercept(permit) => Opening::Intercept(permit),
-        Route::Tunnel(permit) => {
+    let opening = match permitted::route(gateway, &agent, &target).await? {
+        Way::Intercept(permit) => Opening::Intercept(permit),
+        Way::Tunnel(permit) => {
+            accepted.standing.tunnels(permit.target());
             record.tunnelled(permit.rule());
             let limit = gateway.limits.connect_timeout;
             let dialled = gateway.dialler.dial(permit.target(), limit).await?;

@@ -18,6 +18,12 @@ pub enum Refusal {
     /// No right token.
     #[error("proxy authentication is required")]
     Unauthenticated,
+    /// The agent that the listener belongs to is not there, or paused.
+    #[error("this listener is agent `{agent}`'s, which is paused or does not exist")]
+    OwnerGone {
+        /// Its name.
+        agent: String,
+    },
     /// Too many wrong tokens from this address.
     #[error("too many failed authentications from this address")]
     Guessing {

@@ -12,7 +12,7 @@ use super::inbound::Inbound;
 use super::outbound::Outbound;
 use super::record::Record;
 use super::session::Session;
-use super::{Core, respond, upstream};
+use super::{Core, permitted, respond, upstream};
 
 /// One exchange, from a request to its answer. `record` is complete when the answer's body ends.
 async fn run(
@@ -25,10 +25,7 @@ async fn run(
     session.still_holds(gw)?;
     let inbound = Inbound::parse(request, session, &gw.limits)?;
     record.parsed(&inbound);
-    let permit = gw.rulebook.current().decide(&session.agent, &inbound.asked())?;
-    record.permitted(&permit);
-    session.standing().uses(gw, permit.wanted().map(|wanted| &wanted.connection));
-    let credential = gw.vault.credential(&session.agent, permit.wanted()).await?;
+    let (permit, credential) = permitted::decide(gw, session, &inbound, record).await?;
     record.injected(credential.as_deref());
     let outbound = Outbound::prepare(inbound, permit, credential.as_deref())?;
     let sent = upstream::send(core, outbound).await?;
@@ -47,7 +44,7 @@ pub async fn answer(
         Ok(record) => record,
         Err(refusal) => return respond::unrecorded(&refusal),
     };
-    record.ends(&session.pulse);
+    record.ends_in(session);
     record.asked_by(&session.agent);
     record.asked_for(request.method(), session.entry.target(), Some(request.uri().path()));
     match run(core, session, request, &mut record).await {

@@ -37,6 +37,29 @@ pub struct Inbound {
     pub body: RequestBody,
 }
 
+/// [`Asked`], owned: what an open stream was permitted for.
+#[derive(Debug)]
+pub struct Question {
+    target: Target,
+    method: Method,
+    path: DecodedPath,
+    placeholders: Vec<Core>,
+    named: Option<String>,
+}
+
+impl Question {
+    /// What policy needs to know.
+    pub fn asked(&self) -> Asked<'_> {
+        Asked {
+            target: &self.target,
+            method: &self.method,
+            path: &self.path,
+            placeholders: &self.placeholders,
+            named: self.named.as_deref(),
+        }
+    }
+}
+
 impl Inbound {
     /// Checks the request against its session and the limits.
     ///
@@ -86,6 +109,17 @@ impl Inbound {
             path: &self.decoded,
             placeholders: &self.placeholders,
             named: self.named.as_deref(),
+        }
+    }
+
+    /// What policy needs to know, for as long as the exchange lasts.
+    pub fn question(&self) -> Question {
+        Question {
+            target: self.target.clone(),
+            method: self.head.method.clone(),
+            path: self.decoded.clone(),
+            placeholders: self.placeholders.clone(),
+            named: self.named.clone(),
         }
     }
 

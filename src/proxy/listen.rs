@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -15,6 +15,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::drive::draining;
 use super::pulse::Pulse;
+pub use super::session::Owner;
 use super::session::{Accepted, Counted};
 use super::standing::Standing;
 use super::stream::{Agents, Socket};
@@ -27,13 +28,19 @@ const PAUSE: Duration = Duration::from_millis(100);
 const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nKeyward-Error: overloaded\r\n\
     Retry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// A bound listener.
+/// A bound listener, for every agent or for one.
 #[derive(Debug)]
-pub enum Listener {
-    /// TCP.
+pub struct Listener {
+    socket: Bound,
+    owner: Option<Arc<Owner>>,
+}
+
+#[derive(Debug)]
+enum Bound {
     Tcp(TcpListener),
-    /// A Unix socket; its file is removed when the listener ends.
-    Unix(UnixListener, PathBuf),
+    /// With its file, which is removed when the listener ends; an inherited one is another's to
+    /// remove.
+    Unix(UnixListener, Option<PathBuf>),
 }
 
 /// A socket on its way to a core: without a runtime.
@@ -62,7 +69,7 @@ impl Listener {
     /// # Errors
     /// When the address cannot be bound.
     pub async fn tcp(addr: SocketAddr) -> io::Result<Self> {
-        Ok(Self::Tcp(TcpListener::bind(addr).await?))
+        Ok(Self::new(Bound::Tcp(TcpListener::bind(addr).await?)))
     }
 
     /// Binds a Unix socket. A socket that nobody listens on is replaced; any other file stays.
@@ -79,26 +86,73 @@ impl Listener {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        Ok(Self::Unix(UnixListener::bind(&path)?, path))
+        Ok(Self::new(Bound::Unix(UnixListener::bind(&path)?, Some(path))))
+    }
+
+    /// A socket that was bound for us and inherited.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn inherited_tcp(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self::new(Bound::Tcp(TcpListener::from_std(listener)?)))
+    }
+
+    /// Likewise.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn inherited_unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self::new(Bound::Unix(UnixListener::from_std(listener)?, None)))
+    }
+
+    fn new(socket: Bound) -> Self {
+        Self { socket, owner: None }
+    }
+
+    /// The same for one agent: whoever reaches it is that agent. A socket file is for our user alone.
+    ///
+    /// # Errors
+    /// When the file's mode cannot be set.
+    pub fn owned_by(mut self, owner: Owner) -> io::Result<Self> {
+        if let Bound::Unix(_, Some(path)) = &self.socket {
+            std::fs::set_permissions(path, PermissionsExt::from_mode(0o600))?;
+        }
+        self.owner = Some(Arc::new(owner));
+        Ok(self)
     }
 
     /// The bound TCP address.
     pub fn addr(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(listener) => listener.local_addr().ok(),
-            Self::Unix(..) => None,
+        match &self.socket {
+            Bound::Tcp(listener) => listener.local_addr().ok(),
+            Bound::Unix(..) => None,
+        }
+    }
+
+    /// The Unix socket's path, when it has one.
+    pub fn path(&self) -> Option<PathBuf> {
+        match &self.socket {
+            Bound::Tcp(_) => None,
+            Bound::Unix(listener, _) => {
+                listener.local_addr().ok()?.as_pathname().map(ToOwned::to_owned)
+            }
         }
     }
 
     async fn accept(&self) -> io::Result<(Handed, Option<std::net::IpAddr>)> {
-        match self {
-            Self::Tcp(listener) => {
+        match &self.socket {
+            Bound::Tcp(listener) => {
                 let (tcp, peer) = listener.accept().await?;
                 tcp.set_nodelay(true)?;
                 Ok((Handed::Tcp(tcp.into_std()?), Some(peer.ip().to_canonical())))
             }
-            Self::Unix(listener, _) => {
+            Bound::Unix(listener, _) => {
                 let (unix, _) = listener.accept().await?;
+                if self.owner.is_some() && !is_of_our_user(&unix) {
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
                 Ok((Handed::Unix(unix.into_std()?), None))
             }
         }
@@ -107,7 +161,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Self::Unix(_, path) = self
+        if let Bound::Unix(_, Some(path)) = &self.socket
             && let Err(error) = std::fs::remove_file(path)
         {
             tracing::debug!(%error, "a socket file was gone before its listener");
@@ -144,7 +198,7 @@ impl Cores {
                 () = draining(&mut drain) => return,
             };
             match accepted {
-                Ok((socket, peer)) => self.hand_over(socket, peer),
+                Ok((socket, peer)) => self.hand_over(socket, (peer, listener.owner.clone())),
                 Err(error) if is_of_one_socket(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "accepting pauses");
@@ -154,7 +208,11 @@ impl Cores {
         }
     }
 
-    fn hand_over(&self, socket: Handed, peer: Option<std::net::IpAddr>) {
+    fn hand_over(
+        &self,
+        socket: Handed,
+        (peer, owner): (Option<std::net::IpAddr>, Option<Arc<Owner>>),
+    ) {
         let Ok(permit) = self.gateway.streams.clone().try_acquire_owned() else {
             return turn_away(socket);
         };
@@ -162,7 +220,7 @@ impl Cores {
         let core = least.expect("there is at least one core: see `start`");
         let pulse = Arc::new(Pulse::awaiting_head());
         let (standing, counted) = (Standing::default(), Counted::new(&core.open));
-        let accepted = Accepted { peer, pulse, standing, permit, counted };
+        let accepted = Accepted { peer, owner, pulse, standing, permit, counted };
         if core.sockets.send((socket, accepted)).is_err() {
             tracing::error!("a core has stopped");
         }
@@ -202,6 +260,22 @@ async fn run(gateway: Arc<Gateway>, mut sockets: UnboundedReceiver<(Handed, Acce
                 tokio::spawn(connect::serve(core.clone(), stream, accepted));
             }
             Err(error) => tracing::warn!(%error, "a stream was lost on its way to a core"),
+        }
+    }
+}
+
+/// Whether the peer is our own user or root: a file's mode alone does not hold everywhere.
+fn is_of_our_user(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == own || peer.uid() == 0 => true,
+        Ok(peer) => {
+            tracing::warn!(uid = peer.uid(), "refused a peer on an agent's socket");
+            false
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a peer of an agent's socket has no user id");
+            false
         }
     }
 }

@@ -14,6 +14,7 @@ mod inbound;
 mod intercept;
 pub mod listen;
 mod outbound;
+mod permitted;
 mod pool;
 mod pulse;
 mod record;
@@ -29,6 +30,7 @@ mod upstream;
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::ClientConfig;
 use tokio::sync::{Semaphore, watch};
 
@@ -59,7 +61,7 @@ pub struct Parts {
     pub leaves: Arc<Leaves>,
     /// The way out.
     pub dialler: Arc<Dialler>,
-    /// TLS towards upstreams.
+    /// TLS towards upstreams, to begin with.
     pub client_tls: Arc<ClientConfig>,
     /// The audit log.
     pub audit: Audit,
@@ -79,6 +81,15 @@ pub struct Gateway {
     guesses: Guesses,
     census: Census,
     streams: Arc<Semaphore>,
+    outward: ArcSwap<Outward>,
+}
+
+/// How upstreams are dialled and verified now.
+pub struct Outward {
+    tls: Arc<ClientConfig>,
+    /// Streams of an earlier number are not used again: other roots verified them, or their address
+    /// may not be allowed any more.
+    number: u64,
 }
 
 /// One core's state: its own runtime, its own idle upstream streams.
@@ -94,7 +105,14 @@ impl Gateway {
         let guesses = Guesses::new(parts.limits.auth_failures_per_minute_max);
         let census = Census::new(parts.limits.streams_per_agent_max);
         let streams = Arc::new(Semaphore::new(parts.limits.streams_max));
-        Arc::new(Self { parts, guesses, census, streams })
+        let outward = ArcSwap::from_pointee(Outward { tls: parts.client_tls.clone(), number: 0 });
+        Arc::new(Self { parts, guesses, census, streams, outward })
+    }
+
+    /// Verifies upstreams with `tls` from now on, on new streams only.
+    pub fn go_out_anew(&self, tls: Arc<ClientConfig>) {
+        let number = self.outward.load().number + 1;
+        self.outward.store(Arc::new(Outward { tls, number }));
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Stream {
     sender: SendRequest<RequestBody>,
     /// Whether the dialled address stands on the explicit private list.
     private: bool,
+    /// Of the [`Outward`](super::Outward) that it was made with.
+    number: u64,
     idle_since: Instant,
 }
 
@@ -66,13 +68,18 @@ pub struct Lease {
 
 impl Stream {
     /// A new stream.
-    pub fn new(sender: SendRequest<RequestBody>, private: bool) -> Self {
-        Self { sender, private, idle_since: Instant::now() }
+    pub fn new(sender: SendRequest<RequestBody>, private: bool, number: u64) -> Self {
+        Self { sender, private, number, idle_since: Instant::now() }
     }
 
     /// Whether the dialled address stands on the explicit private list.
     pub fn is_private(&self) -> bool {
         self.private
+    }
+
+    /// Which way out it was made by.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// How long it has been idle.

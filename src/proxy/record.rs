@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::error::Refusal;
 use super::pulse::Pulse;
+use super::session::Session;
 use super::{Gateway, answer::Sent, inbound::Inbound};
 use crate::base::agent::Agent;
 use crate::base::host::Target;
@@ -27,6 +28,7 @@ pub struct Record {
     bytes_in: Arc<AtomicU64>,
     gateway: Arc<Gateway>,
     pulse: Option<Arc<Pulse>>,
+    session: Option<Arc<Session>>,
 }
 
 impl Record {
@@ -44,6 +46,7 @@ impl Record {
             bytes_in: Arc::default(),
             gateway: gateway.clone(),
             pulse: None,
+            session: None,
         })
     }
 
@@ -62,11 +65,17 @@ impl Record {
         self.pulse = Some(pulse.clone());
     }
 
+    /// Marks the session's stream idle when the record ends: it rests on nothing but its agent then.
+    pub fn ends_in(&mut self, session: &Arc<Session>) {
+        self.ends(&session.pulse);
+        self.session = Some(session.clone());
+    }
+
     /// Who asks.
     pub fn asked_by(&mut self, agent: &Agent) {
         self.event.org = Some(agent.org.to_string());
         self.event.agent = Some(agent.name.to_string());
-        self.event.token = Some(agent.token.to_string());
+        self.event.token = agent.token.as_ref().map(ToString::to_string);
     }
 
     /// What the first line says.
@@ -141,6 +150,9 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.standing().idle();
+        }
         if let Some(pulse) = self.pulse.take() {
             pulse.end();
             if pulse.was_cut() && self.event.outcome == Outcome::ClientAborted {

@@ -194,6 +194,9 @@ fn face(refusal: &Refusal) -> Face {
         Refusal::Unauthenticated => {
             face.hint = Some("use a proxy URL of the form http://NAME:TOKEN@HOST:PORT".into());
         }
+        Refusal::OwnerGone { .. } => {
+            face.hint = Some("`keyward agent list` shows which there are".into());
+        }
         Refusal::Dial(DialError::Refused { .. }) => {
             face.hint = Some("`upstream.allow_private` opens named networks and ports".into());
         }
@@ -217,6 +220,7 @@ fn status_and_code(refusal: &Refusal) -> (u16, &'static str) {
     match refusal {
         Refusal::Unauthenticated => (407, "agent_unauthenticated"),
         Refusal::Guessing { .. } => (429, "agent_unauthenticated"),
+        Refusal::OwnerGone { .. } => (403, "agent_unavailable"),
         Refusal::BadRequest(_) => (400, "bad_request"),
         Refusal::BadTarget(_) | Refusal::BadPath(_) => (400, "bad_target"),
         Refusal::HeadersTooLarge { .. } => (431, "headers_too_large"),

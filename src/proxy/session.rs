@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::base::agent::Agent;
 use crate::base::host::Target;
-use crate::base::id::AgentId;
+use crate::base::id::{AgentId, OrgId};
 
 use super::Gateway;
 use super::error::Refusal;
@@ -53,6 +53,8 @@ pub enum Entry {
 pub struct Accepted {
     /// The peer's address, for the limit on guesses.
     pub peer: Option<IpAddr>,
+    /// Whose listener it came on, when that is one agent's own.
+    pub owner: Option<Arc<Owner>>,
     /// Its pulse.
     pub pulse: Arc<Pulse>,
     /// What it rests on once somebody has authenticated.
@@ -63,6 +65,15 @@ pub struct Accepted {
     /// Its place among the streams of its core.
     #[expect(dead_code, reason = "held for what dropping it gives back")]
     pub counted: Counted,
+}
+
+/// The agent that a listener belongs to: whoever reaches it is that agent.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Owner {
+    /// Its org.
+    pub org: OrgId,
+    /// Its name.
+    pub agent: String,
 }
 
 /// Counts a stream of a core while it is open, tunnels included.
@@ -99,10 +110,15 @@ impl Session {
     /// Asked anew by every request: a tunnel may be older than a change of the agent's tokens.
     ///
     /// # Errors
-    /// When the token that opened the stream was revoked or has expired.
+    /// When the token that opened the stream was revoked or has expired, or the listener's agent is
+    /// gone.
     pub fn still_holds(&self, gateway: &Gateway) -> Result<(), Refusal> {
         let holds = gateway.directory.view().still_holds(&self.agent, gateway.clock.now());
-        holds.then_some(()).ok_or(Refusal::Unauthenticated)
+        match (holds, &self.accepted.owner) {
+            (true, _) => Ok(()),
+            (false, None) => Err(Refusal::Unauthenticated),
+            (false, Some(owner)) => Err(Refusal::OwnerGone { agent: owner.agent.clone() }),
+        }
     }
 
     /// What its stream rests on.

@@ -1,16 +1,21 @@
-//! [`Standing`]: what a stream rests on: an agent's token, its place among that agent's streams, and
-//! the connection that was used last. When one of them goes, so does the stream.
+//! [`Standing`]: what a stream rests on: an agent's token and its place among that agent's streams;
+//! while an exchange or a tunnel is under way, also what permitted it and the connection that it uses.
+//! When one of them goes, so does the stream. An idle stream stays: its next request is decided anew.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::Gateway;
 use super::error::Refusal;
+use super::inbound::{Inbound, Question};
 use super::session::Seat;
 use crate::base::agent::Agent;
+use crate::base::host::Target;
 use crate::base::id::ConnectionId;
-use crate::directory::{ConnectionState, View};
+use crate::directory::{ConnectionRecord, ConnectionState, View};
+use crate::policy::{Permit, Route};
 
 /// How late a token's expiry may end a stream that it opened; each new request asks by itself.
 const EXPIRY_SEEN_WITHIN: Duration = Duration::from_secs(60);
@@ -23,14 +28,15 @@ pub struct Standing(Mutex<Option<Ground>>);
 struct Ground {
     agent: Agent,
     _seat: Seat,
-    used: Option<Used>,
+    under_way: Option<UnderWay>,
 }
 
-/// A connection whose credential went out, and whether a binding gave it (a rule can, too).
+/// What is under way on a stream.
 #[derive(Debug)]
-struct Used {
-    connection: ConnectionId,
-    bound: bool,
+enum UnderWay {
+    Tunnel(Target),
+    /// With the connection whose credential went out.
+    Exchange(Question, Option<ConnectionId>),
 }
 
 impl Standing {
@@ -46,31 +52,39 @@ impl Standing {
         // Another agent's place is given back first: one stream never holds two.
         *ground = None;
         let seat = gateway.census.admit(&agent.id).ok_or(Refusal::Overloaded)?;
-        *ground = Some(Ground { agent: agent.clone(), _seat: seat, used: None });
+        *ground = Some(Ground { agent: agent.clone(), _seat: seat, under_way: None });
         Ok(())
     }
 
-    /// The exchange that begins uses this connection.
-    pub fn uses(&self, gateway: &Gateway, connection: Option<&ConnectionId>) {
+    /// The exchange that begins was permitted so.
+    pub fn exchanges(&self, inbound: &Inbound, permit: &Permit) {
         let Some(ground) = &mut *self.0.lock() else { return };
-        if ground.used.as_ref().map(|used| &used.connection) == connection {
-            return;
+        let used = permit.wanted().map(|wanted| wanted.connection.clone());
+        ground.under_way = Some(UnderWay::Exchange(inbound.question(), used));
+    }
+
+    /// The stream becomes a tunnel to `target`.
+    pub fn tunnels(&self, target: &Target) {
+        if let Some(ground) = &mut *self.0.lock() {
+            ground.under_way = Some(UnderWay::Tunnel(target.clone()));
         }
-        let view = gateway.directory.view();
-        ground.used = connection.map(|connection| Used {
-            connection: connection.clone(),
-            bound: is_bound(&view, &ground.agent, connection),
-        });
+    }
+
+    /// What was under way has ended.
+    pub fn idle(&self) {
+        if let Some(ground) = &mut *self.0.lock() {
+            ground.under_way = None;
+        }
     }
 
     /// Whether all that it rests on is still there.
     fn holds(&self, gateway: &Gateway) -> bool {
         match &*self.0.lock() {
             None => true,
-            Some(Ground { agent, used, .. }) => {
+            Some(Ground { agent, under_way, .. }) => {
                 let view = gateway.directory.view();
                 view.still_holds(agent, gateway.clock.now())
-                    && used.as_ref().is_none_or(|used| used.holds(&view, agent))
+                    && under_way.as_ref().is_none_or(|it| it.holds(gateway, &view, agent))
             }
         }
     }
@@ -78,25 +92,39 @@ impl Standing {
     /// Resolves when something of it has gone.
     pub async fn lost(&self, gateway: &Gateway) {
         let mut changes = gateway.directory.changes();
+        let mut policies = gateway.rulebook.policies();
         while self.holds(gateway) {
             // An expiry is no change: looked for now and then. An error means that the gateway ends.
-            let changed = tokio::time::timeout(EXPIRY_SEEN_WITHIN, changes.changed()).await;
-            if let Ok(Err(_)) = changed {
+            let changed = async {
+                tokio::select! {
+                    changed = changes.changed() => changed,
+                    changed = policies.changed() => changed,
+                }
+            };
+            if let Ok(Err(_)) = tokio::time::timeout(EXPIRY_SEEN_WITHIN, changed).await {
                 return std::future::pending().await;
             }
         }
     }
 }
 
-impl Used {
-    fn holds(&self, view: &View, agent: &Agent) -> bool {
-        let connection = view.connection(&agent.org, &self.connection);
-        connection.is_some_and(|record| record.state == ConnectionState::Active)
-            && (!self.bound || is_bound(view, agent, &self.connection))
+impl UnderWay {
+    fn holds(&self, gateway: &Gateway, view: &View, agent: &Agent) -> bool {
+        let policy = gateway.rulebook.current();
+        match self {
+            Self::Tunnel(target) => matches!(policy.route(agent, target), Route::Tunnel(_)),
+            Self::Exchange(question, used) => {
+                let connection = used.as_ref().map(|used| view.connection(&agent.org, used));
+                let active = |found: Option<&Arc<ConnectionRecord>>| {
+                    found.is_some_and(|record| record.state == ConnectionState::Active)
+                };
+                // A permit for another connection is none for this one's credential.
+                let permits = |permit: Permit| {
+                    permit.wanted().map(|wanted| &wanted.connection) == used.as_ref()
+                };
+                connection.is_none_or(active)
+                    && policy.decide(agent, &question.asked()).is_ok_and(permits)
+            }
+        }
     }
-}
-
-fn is_bound(view: &View, agent: &Agent, connection: &ConnectionId) -> bool {
-    view.agent(&agent.org, &agent.id)
-        .is_some_and(|record| record.bindings.iter().any(|b| b.connection == *connection))
 }

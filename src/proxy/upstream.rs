@@ -86,7 +86,8 @@ async fn with_stream(
     (key, plaintext, repeatable): (&Key, Plaintext, bool),
 ) -> Result<(Lease, Response<Incoming>), Refusal> {
     while let Some(mut stream) = core.pool.take(key) {
-        if !plaintext.allows(key.target.scheme(), stream.is_private()) {
+        let current = stream.number() == core.gateway.outward.load().number;
+        if !current || !plaintext.allows(key.target.scheme(), stream.is_private()) {
             continue;
         }
         let spare = (repeatable && stream.idle_for() > FRESH).then(|| copy(&request));
@@ -147,6 +148,7 @@ fn refusal(error: hyper::Error) -> Refusal {
 async fn dial(core: &Arc<Core>, target: &Target, plaintext: Plaintext) -> Result<Stream, Refusal> {
     let gateway = &core.gateway;
     let limit = gateway.limits.connect_timeout;
+    let outward = gateway.outward.load_full();
     let dialled = gateway.dialler.dial(target, limit).await?;
     gateway.metrics.dialled.inc();
     let Dialled { stream, private, .. } = dialled;
@@ -157,12 +159,11 @@ async fn dial(core: &Arc<Core>, target: &Target, plaintext: Plaintext) -> Result
     let sender = match target.scheme() {
         Scheme::Http => handshake(core, socket).await?,
         Scheme::Https => {
-            let tls =
-                client::connect_tls(socket, target, gateway.client_tls.clone(), limit).await?;
+            let tls = client::connect_tls(socket, target, outward.tls.clone(), limit).await?;
             handshake(core, tls).await?
         }
     };
-    Ok(Stream::new(sender, private))
+    Ok(Stream::new(sender, private, outward.number))
 }
 
 /// hyper's client on the stream; its connection runs in a task of this core.

@@ -232,7 +232,7 @@ pub(super) mod samples {
                 id: AgentId::random(),
                 org: OrgId::default_org(),
                 name: name.into(),
-                token: TokenId::random(),
+                token: Some(TokenId::random()),
             };
             self.agents.push(AgentRecord {
                 id: agent.id.clone(),

@@ -10,14 +10,15 @@ mod resolve;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
 
 use crate::base::agent::Agent;
 use crate::base::id::OrgId;
-use crate::directory::Directory;
+use crate::directory::{AgentRecord, ConnectionRecord, Directory};
 use crate::policy::{Asked, DefaultAction, Explanation, Policy};
 use crate::provider::Catalogue;
 
@@ -51,18 +52,18 @@ pub struct RuleText {
     pub place: String,
 }
 
-/// What policies are made from besides the directory.
-#[derive(Debug)]
-struct Sources {
+/// What policies are made from besides the directory. Immutable; replaced whole.
+#[derive(Clone, Debug)]
+pub struct Sources {
     catalogue: Arc<Catalogue>,
     default: DefaultAction,
-    rules: Vec<RuleText>,
+    rules: Arc<[RuleText]>,
     hostless_rules_max: usize,
 }
 
 /// Up to which change of the directory a policy was made.
 #[derive(Clone, Copy, Debug, Default)]
-struct Progress {
+pub struct Progress {
     /// Tried; on an error the old policy stayed.
     tried: u64,
     /// In force.
@@ -72,12 +73,25 @@ struct Progress {
 /// The policy in force and what it is made from.
 #[derive(Debug)]
 pub struct Rulebook {
-    sources: Sources,
+    sources: ArcSwap<Sources>,
     directory: Arc<Directory>,
     policy: ArcSwap<Policy>,
     progress: watch::Sender<Progress>,
     /// One at a time, so that a policy of an older view never replaces that of a newer one.
     turn: Mutex<()>,
+    /// Whoever brings many changes into force at once has the turn to change.
+    changing: AsyncMutex<()>,
+    /// How many changes of the configuration began and ended: odd while one is under way.
+    changes: watch::Sender<u64>,
+}
+
+/// A change of the configuration under way: the policy stays as it is until [`Change::apply`],
+/// whatever happens to the directory meanwhile, so that nothing is ever permitted that neither the
+/// old nor the new configuration permits. Dropped, the old sources stay.
+#[derive(Debug)]
+pub struct Change<'a> {
+    rulebook: &'a Rulebook,
+    _turn: AsyncMutexGuard<'a, ()>,
 }
 
 impl Rulebook {
@@ -85,23 +99,46 @@ impl Rulebook {
     ///
     /// # Errors
     /// All that is wrong with the rules, names that nothing has included.
-    pub fn new(
-        catalogue: Arc<Catalogue>,
-        directory: Arc<Directory>,
-        default: DefaultAction,
-        rules: Vec<RuleText>,
-        hostless_rules_max: usize,
-    ) -> Result<Self, Vec<RulebookError>> {
-        let sources = Sources { catalogue, default, rules, hostless_rules_max };
+    pub fn new(sources: Sources, directory: Arc<Directory>) -> Result<Self, Vec<RulebookError>> {
         let seen = *directory.changes().borrow();
         let policy = sources.compile_strictly(&sources.facts(&directory))?;
         Ok(Self {
-            sources,
+            sources: ArcSwap::from_pointee(sources),
             directory,
             policy: ArcSwap::from_pointee(policy),
             progress: watch::Sender::new(Progress { tried: seen, in_force: seen }),
             turn: Mutex::new(()),
+            changing: AsyncMutex::new(()),
+            changes: watch::Sender::new(0),
         })
+    }
+
+    /// Begins a change of the configuration, when those before it have ended.
+    pub async fn change(&self) -> Change<'_> {
+        let turn = self.changing.lock().await;
+        self.changes.send_modify(|count| *count += 1);
+        Change { rulebook: self, _turn: turn }
+    }
+
+    /// Where changes of the configuration are now, for [`Rulebook::settled`].
+    pub fn moment(&self) -> u64 {
+        *self.changes.borrow()
+    }
+
+    /// Whether the configuration has changed since `moment`: what was refused then is worth
+    /// deciding anew. Waits, no longer than `within`, for a change that is under way.
+    pub async fn settled(&self, moment: u64, within: Duration) -> bool {
+        if moment.is_multiple_of(2) && *self.changes.borrow() == moment {
+            return false;
+        }
+        let mut changes = self.changes.subscribe();
+        let ended = changes.wait_for(|count| *count > moment && count.is_multiple_of(2));
+        matches!(tokio::time::timeout(within, ended).await, Ok(Ok(_)))
+    }
+
+    /// Tells of every policy that comes into force.
+    pub fn policies(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
     }
 
     /// The policy now.
@@ -110,13 +147,13 @@ impl Rulebook {
     }
 
     /// The rules of the configuration, in order.
-    pub fn rules(&self) -> &[RuleText] {
-        &self.sources.rules
+    pub fn rules(&self) -> Arc<[RuleText]> {
+        self.sources.load().rules.clone()
     }
 
     /// What hosts get that nothing names.
     pub fn default_action(&self) -> DefaultAction {
-        self.sources.default
+        self.sources.load().default
     }
 
     /// What would become of a request now.
@@ -124,16 +161,23 @@ impl Rulebook {
         self.current().explain(agent, asked)
     }
 
-    /// Compiles anew from the directory's present view. A rule whose agent or connection is gone
-    /// since refuses what it meant, with a warning: else the removal itself would not take effect.
+    /// Compiles anew from the directory's present view, after a change of the configuration that is
+    /// under way. A rule whose agent or connection is gone since refuses what it meant, with a
+    /// warning: else the removal itself would not take effect.
     ///
     /// # Errors
     /// When the rules no longer compile; the old policy stays.
-    pub fn rebuild(&self) -> Result<(), Vec<RulebookError>> {
+    pub async fn rebuild(&self) -> Result<(), Vec<RulebookError>> {
+        let _changing = self.changing.lock().await;
+        self.compile()
+    }
+
+    fn compile(&self) -> Result<(), Vec<RulebookError>> {
         let _turn = self.turn.lock();
         // Counted before the view is read: the policy may be newer than it claims, never older.
         let seen = *self.directory.changes().borrow();
-        let result = self.sources.compile_leniently(&self.sources.facts(&self.directory));
+        let sources = self.sources.load();
+        let result = sources.compile_leniently(&sources.facts(&self.directory));
         let in_force = match &result {
             Ok(_) => seen,
             Err(_) => self.progress.borrow().in_force,
@@ -150,7 +194,7 @@ impl Rulebook {
             let count = *changes.borrow_and_update();
             // Whoever made the change may have rebuilt already.
             if count > self.progress.borrow().tried {
-                self.rebuild_or_warn();
+                self.rebuild_or_warn().await;
             }
             if changes.changed().await.is_err() {
                 return;
@@ -173,14 +217,60 @@ impl Rulebook {
         }
     }
 
-    fn rebuild_or_warn(&self) {
-        for error in self.rebuild().err().into_iter().flatten() {
+    async fn rebuild_or_warn(&self) {
+        for error in self.rebuild().await.err().into_iter().flatten() {
             tracing::warn!(%error, "the rules do not compile any more; the old policy stays");
         }
     }
 }
 
+impl Change<'_> {
+    /// Brings `sources` and the directory as it is now into force, together. A directory that was
+    /// changed by others meanwhile may leave rules without what they name: those refuse.
+    ///
+    /// # Errors
+    /// When the rules do not compile; the old ones stay.
+    pub fn apply(self, sources: Sources) -> Result<(), Vec<RulebookError>> {
+        let before = self.rulebook.sources.swap(Arc::new(sources));
+        let result = self.rulebook.compile();
+        if result.is_err() {
+            self.rulebook.sources.store(before);
+        }
+        result
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        // The follower finds what was not brought into force.
+        self.rulebook.changes.send_modify(|count| *count += 1);
+    }
+}
+
 impl Sources {
+    /// The rules of a configuration. `catalogue`: the providers that its connections may have.
+    pub fn new(
+        catalogue: Arc<Catalogue>,
+        default: DefaultAction,
+        rules: Vec<RuleText>,
+        hostless_rules_max: usize,
+    ) -> Self {
+        Self { catalogue, default, rules: rules.into(), hostless_rules_max }
+    }
+
+    /// Whether the rules would compile, were these the agents and connections.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    pub fn check(
+        &self,
+        agents: impl Iterator<Item = Arc<AgentRecord>>,
+        connections: impl Iterator<Item = Arc<ConnectionRecord>>,
+    ) -> Result<(), Vec<RulebookError>> {
+        let facts = Facts::gather(agents, connections, &self.catalogue);
+        self.compile_strictly(&facts).map(drop)
+    }
+
     fn facts(&self, directory: &Directory) -> Facts {
         let view = directory.view();
         Facts::gather(view.agents().cloned(), view.connections().cloned(), &self.catalogue)

@@ -14,7 +14,7 @@ use crate::store::memory::MemoryStore;
 
 fn sources(rules: Vec<RuleText>) -> Sources {
     let catalogue = Arc::new(Catalogue::built_in());
-    Sources { catalogue, default: DefaultAction::Deny, rules, hostless_rules_max: 10 }
+    Sources::new(catalogue, DefaultAction::Deny, rules, 10)
 }
 
 fn code(policy: &Policy, agent: &Agent, host: &str) -> Result<String, &'static str> {
@@ -86,9 +86,10 @@ async fn live(rules: Vec<RuleText>) -> (Arc<Directory>, Arc<Rulebook>, Agent) {
     let new = NewAgent { name: "ci".to_owned(), ..NewAgent::default() };
     let record = directory.add_agent(&OrgId::default_org(), new).await.expect("an agent");
     let (id, org) = (record.id.clone(), record.org.clone());
-    let agent = Agent { id, org, name: "ci".into(), token: TokenId::random() };
+    let agent = Agent { id, org, name: "ci".into(), token: Some(TokenId::random()) };
     let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
-    let rulebook = Rulebook::new(catalogue, directory.clone(), DefaultAction::Deny, rules, 10);
+    let sources = Sources::new(catalogue, DefaultAction::Deny, rules, 10);
+    let rulebook = Rulebook::new(sources, directory.clone());
     (directory, Arc::new(rulebook.expect("a rulebook")), agent)
 }
 
@@ -129,13 +130,14 @@ async fn a_removed_connection_is_out_of_force_though_a_rule_names_it() {
     let agents = Some(vec!["ci".to_owned()]);
     let use_connection = Some("work".to_owned());
     let rule = RuleText { agents, use_connection, ..text("gh", &["api.openai.com"]) };
-    let catalogue = rulebook.sources.catalogue.clone();
-    let rulebook = Rulebook::new(catalogue, directory.clone(), DefaultAction::Pass, vec![rule], 10);
+    let catalogue = rulebook.sources.load().catalogue.clone();
+    let sources = Sources::new(catalogue, DefaultAction::Pass, vec![rule], 10);
+    let rulebook = Rulebook::new(sources, directory.clone());
     let rulebook = rulebook.expect("a rulebook");
     let said = || code(&rulebook.current(), &agent, "api.openai.com");
     assert_eq!(said(), Ok("file:gh".to_owned()));
     directory.remove_connection(&agent.org, &id).await.expect("it is removed");
-    rulebook.rebuild().expect("it compiles");
+    rulebook.rebuild().await.expect("it compiles");
     assert_eq!(said(), Err("connection_missing"));
 }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use subtle::ConstantTimeEq;
 
 pub use error::VaultError;
@@ -35,7 +36,7 @@ pub struct Vault {
     store: Arc<dyn Store>,
     keyring: Arc<Keyring>,
     directory: Arc<Directory>,
-    catalogue: Arc<Catalogue>,
+    catalogue: ArcSwap<Catalogue>,
     clock: Clock,
     fresh: Fresh,
 }
@@ -78,14 +79,46 @@ impl Vault {
         catalogue: Arc<Catalogue>,
         clock: Clock,
     ) -> Result<Self, VaultError> {
-        let vault = Self { store, keyring, directory, catalogue, clock, fresh: Fresh::default() };
+        let (catalogue, fresh) = (ArcSwap::new(catalogue), Fresh::default());
+        let vault = Self { store, keyring, directory, catalogue, clock, fresh };
         vault.sweep().await?;
         Ok(vault)
     }
 
-    /// All providers.
-    pub fn catalogue(&self) -> &Arc<Catalogue> {
-        &self.catalogue
+    /// All providers, as they are known now.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        self.catalogue.load_full()
+    }
+
+    /// Knows these providers from now on. Credentials of those that were read anew are minted anew: hosts
+    /// and placements are part of them.
+    pub fn know(&self, catalogue: Arc<Catalogue>) {
+        let before = self.catalogue.swap(catalogue.clone());
+        for connection in self.directory.view().connections() {
+            let same = match (before.get(&connection.provider), catalogue.get(&connection.provider))
+            {
+                (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+                _ => false,
+            };
+            if !same {
+                self.fresh.forget(&connection.id);
+            }
+        }
+    }
+
+    /// Whether [`Vault::add`] would take these fields, were `catalogue` known.
+    ///
+    /// # Errors
+    /// When provider, variables or fields do not fit.
+    pub fn check(
+        catalogue: &Catalogue,
+        new: &NewConnection,
+        fields: BTreeMap<String, Secret>,
+    ) -> Result<(), VaultError> {
+        let (provider, auth) = method(catalogue, &new.provider, new.auth.as_deref())?;
+        provider.instantiate(auth, &new.variables)?;
+        Grant::from_fields(auth, fields)?;
+        Ok(())
     }
 
     /// The connections' metadata.
@@ -102,7 +135,8 @@ impl Vault {
         new: NewConnection,
         fields: BTreeMap<String, Secret>,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
-        let (provider, auth) = self.method(&new.provider, new.auth.as_deref())?;
+        let catalogue = self.catalogue();
+        let (provider, auth) = method(&catalogue, &new.provider, new.auth.as_deref())?;
         provider.instantiate(auth, &new.variables)?;
         let grant = Grant::from_fields(auth, fields)?;
         let record = self.new_record(new, auth);
@@ -148,7 +182,8 @@ impl Vault {
         fields: BTreeMap<String, Secret>,
     ) -> Result<bool, VaultError> {
         let connection = self.connection(org, id)?;
-        let (_, auth) = self.method(&connection.provider, Some(&connection.auth))?;
+        let catalogue = self.catalogue();
+        let (_, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
         let grant = Grant::from_fields(auth, fields)?.encode();
         let row = self.row(&connection).await?;
         let old = self.opened(&connection, &row)?;
@@ -200,7 +235,8 @@ impl Vault {
         managed_by: ManagedBy,
     ) -> Result<BindingRecord, VaultError> {
         let record = self.connection(org, connection)?;
-        let (_, auth) = self.method(&record.provider, Some(&record.auth))?;
+        let catalogue = self.catalogue();
+        let (_, auth) = method(&catalogue, &record.provider, Some(&record.auth))?;
         let placeholders = auth
             .fields
             .iter()
@@ -233,7 +269,8 @@ impl Vault {
     }
 
     async fn mint(&self, connection: &ConnectionRecord) -> Result<Arc<Credential>, VaultError> {
-        let (provider, auth) = self.method(&connection.provider, Some(&connection.auth))?;
+        let catalogue = self.catalogue();
+        let (provider, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
         let instance = provider.instantiate(auth, &connection.variables)?;
         let row = self.row(connection).await?;
         let opened = self.opened(connection, &row)?;
@@ -270,21 +307,6 @@ impl Vault {
             .map_err(|source| VaultError::Sealed { connection: connection.name.clone(), source })
     }
 
-    fn method(
-        &self,
-        provider: &str,
-        auth: Option<&str>,
-    ) -> Result<(&Arc<Provider>, &AuthMethod), VaultError> {
-        let found = self.catalogue.get(provider);
-        let found = found.ok_or_else(|| VaultError::UnknownProvider(provider.to_owned()))?;
-        let method = found.auth(auth).ok_or_else(|| VaultError::UnknownAuth {
-            provider: provider.to_owned(),
-            auth: auth.unwrap_or_default().to_owned(),
-            known: found.auth.iter().map(|a| a.id.as_str()).collect::<Vec<_>>().join(", "),
-        })?;
-        Ok((found, method))
-    }
-
     async fn sweep(&self) -> Result<(), StoreError> {
         let view = self.directory.view();
         let known: std::collections::HashSet<String> =
@@ -300,4 +322,19 @@ impl Vault {
             }
         }
     }
+}
+
+fn method<'a>(
+    catalogue: &'a Catalogue,
+    provider: &str,
+    auth: Option<&str>,
+) -> Result<(&'a Arc<Provider>, &'a AuthMethod), VaultError> {
+    let found = catalogue.get(provider);
+    let found = found.ok_or_else(|| VaultError::UnknownProvider(provider.to_owned()))?;
+    let method = found.auth(auth).ok_or_else(|| VaultError::UnknownAuth {
+        provider: provider.to_owned(),
+        auth: auth.unwrap_or_default().to_owned(),
+        known: found.auth.iter().map(|a| a.id.as_str()).collect::<Vec<_>>().join(", "),
+    })?;
+    Ok((found, method))
 }

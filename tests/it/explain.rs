@@ -151,7 +151,7 @@ impl World {
             services.directory.view().find_connection(&org, connection).expect("it").id.clone();
         let paused = services.directory.set_connection_paused(&org, &id, true, ManagedBy::File);
         paused.await.expect("it can be paused");
-        services.rulebook.rebuild().expect("the rules compile");
+        services.rulebook.rebuild().await.expect("the rules compile");
     }
 
     async fn pause_agent(&self, agent: &str) {
@@ -159,7 +159,7 @@ impl World {
         let org = OrgId::default_org();
         let id = services.directory.view().find_agent(&org, agent).expect("it").id.clone();
         services.directory.set_agent_paused(&org, &id, true).await.expect("it can be paused");
-        services.rulebook.rebuild().expect("the rules compile");
+        services.rulebook.rebuild().await.expect("the rules compile");
     }
 
     /// What `explain` says, in our words and its own.

@@ -4,6 +4,7 @@
 mod support;
 
 mod absolute_form;
+mod agent_listeners;
 mod audit;
 mod bodies;
 mod catalogue;
@@ -26,6 +27,8 @@ mod means;
 mod placeholders;
 mod providers_page;
 mod proxy_auth;
+mod reload;
+mod reload_load;
 mod run_child;
 mod run_gateway;
 mod run_token;
@@ -34,6 +37,7 @@ mod security_injection;
 mod security_process;
 mod security_streams;
 mod selection;
+mod service;
 mod shell;
 mod targets;
 mod websocket;

@@ -30,17 +30,29 @@ const SECTIONS: &[(&str, &[&str])] = &[
         &["keyward.yaml:1: telemetry: `telemetry` is not supported yet; remove it"],
     ),
     (
-        r#"listen: { agents: [{ agent: a, at: "127.0.0.1:8090" }], admin_tls: { cert: a } }"#,
-        &[
-            "keyward.yaml:1: listen.agents: `agents` is not supported yet; remove it",
-            "keyward.yaml:1: listen.admin_tls: `admin_tls` is not supported yet; remove it",
-        ],
+        r#"listen: { admin_tls: { cert: a } }"#,
+        &["keyward.yaml:1: listen.admin_tls: `admin_tls` is not supported yet; remove it"],
     ),
     (
         r#"listen: { proxy: localhost:8080, admin: "unix:/x" }"#,
         &[
             "keyward.yaml:1: listen.admin: `unix:/x` is not an address with a port; write numbers, such as `127.0.0.1:8080`",
             "keyward.yaml:1: listen.proxy: `localhost:8080` is not an address with a port; write numbers, such as `127.0.0.1:8080`",
+        ],
+    ),
+    (
+        r#"listen: { agents: [{ agent: a, at: "127.0.0.1:8090" }, { agent: b }, { agent: c, at: "0.0.0.0:8091", unsafe_no_auth: true }] }"#,
+        &[
+            "keyward.yaml:1: listen.agents[0]: every program of this machine can be the agent over TCP; use a `unix:` socket, or add `unsafe_no_auth: true` when that is meant",
+            "keyward.yaml:1: listen.agents[1]: `at` is missing; add `at: \"unix:ci.sock\"`, or a loopback address",
+            "keyward.yaml:1: listen.agents[2].at: 0.0.0.0:8091 is not loopback: others would be the agent; write `127.0.0.1:PORT`, or a `unix:` socket",
+        ],
+    ),
+    (
+        r#"listen: { proxy: "unix:a", agents: [{ agent: a, at: "unix:a" }, { agent: b, at: "127.0.0.1:8081", unsafe_no_auth: true }] }"#,
+        &[
+            "keyward.yaml:1: listen.agents[0].at: another listener is at unix:/data/a as well; choose another place for one of them",
+            "keyward.yaml:1: listen.agents[1].at: another listener is at 127.0.0.1:8081 as well; choose another place for one of them",
         ],
     ),
     (

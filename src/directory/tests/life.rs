@@ -17,7 +17,7 @@ async fn an_unknown_expired_or_revoked_token_opens_nothing() {
     assert!(view.authenticate("kwa_unknown", world.now()).is_none());
     assert!(view.authenticate(&token.to_lowercase(), world.now()).is_none());
     let held = view.authenticate(&token, world.now()).unwrap();
-    assert_eq!((&held.id, &*held.name, &held.token), (&agent.id, "ci", &id));
+    assert_eq!((&held.id, &*held.name, &held.token), (&agent.id, "ci", &Some(id.clone())));
     world.directory.revoke_token(&world.org, &agent.id, &id).await.unwrap();
     let view = world.directory.view();
     assert!(view.authenticate(&token, world.now()).is_none());

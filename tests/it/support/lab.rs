@@ -37,6 +37,7 @@ pub(crate) struct Plan {
     resolve: Vec<String>,
     allow: Vec<String>,
     admin: String,
+    listen: String,
     top: String,
     canary: Canary,
     secrets: Vec<Canary>,
@@ -75,6 +76,7 @@ impl Plan {
             resolve: vec![],
             allow: vec![],
             admin: "127.0.0.1:0".to_owned(),
+            listen: String::new(),
             top: String::new(),
             canary: Canary::new("cnry"),
             secrets: vec![],
@@ -153,6 +155,12 @@ impl Plan {
     /// The admin listener, where its port must be known beforehand.
     pub(crate) fn admin(mut self, addr: &str) -> Self {
         self.admin = addr.to_owned();
+        self
+    }
+
+    /// More of `listen:`, in flow style.
+    pub(crate) fn listen(mut self, yaml: &str) -> Self {
+        self.listen = format!(", {yaml}");
         self
     }
 
@@ -255,8 +263,8 @@ impl Plan {
             let variable = token_variable(name);
             format!("{{ name: {name}, token: {{ env: {variable} }}, use: [{uses}] }}")
         });
-        let admin = &self.admin;
-        let mut yaml = format!("listen: {{ proxy: \"127.0.0.1:0\", admin: \"{admin}\" }}\n");
+        let (admin, more) = (&self.admin, &self.listen);
+        let mut yaml = format!("listen: {{ proxy: \"127.0.0.1:0\", admin: \"{admin}\"{more} }}\n");
         yaml += &format!(
             "upstream:\n  trust: [{trust}]\n  allow_private: [{}]\n  resolve: {{ {} }}\n",
             allow.join(", "),

@@ -1,0 +1,195 @@
+//! What the directory will hold once it is in line with a configuration. Pure: a configuration is
+//! judged whole, its rules against the agents and connections to come, before anything is written.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::declared::{Secrets, new_connection, same_account};
+use crate::base::id::{AgentId, ConnectionId};
+use crate::config::{Config, DeclaredAgent, DeclaredConnection};
+use crate::crypto::token::TokenHash;
+use crate::directory::{
+    AgentRecord, BindingRecord, ConnectionRecord, ConnectionState, ManagedBy, View,
+};
+use crate::provider::Catalogue;
+use crate::vault::Vault;
+
+/// Agents and connections to come, and what stands in the way.
+#[derive(Debug, Default)]
+pub(super) struct Foreseen {
+    pub(super) agents: Vec<Arc<AgentRecord>>,
+    pub(super) connections: Vec<Arc<ConnectionRecord>>,
+    pub(super) problems: Vec<String>,
+}
+
+/// Looks ahead. Ids of what is still to be made are not those that it will have.
+pub(super) fn foresee(
+    config: &Config,
+    secrets: &Secrets,
+    view: &View,
+    catalogue: &Catalogue,
+) -> Foreseen {
+    let mut foreseen = Foreseen::default();
+    foreseen.connections(config, secrets, view, catalogue);
+    foreseen.agents(config, secrets, view);
+    foreseen
+}
+
+impl Foreseen {
+    fn connections(
+        &mut self,
+        config: &Config,
+        secrets: &Secrets,
+        view: &View,
+        catalogue: &Catalogue,
+    ) {
+        for (declared, fields) in config.connections.iter().zip(&secrets.connections) {
+            let found = view.find_connection(&declared.org, &declared.name);
+            let new = new_connection(declared);
+            let refused = match found {
+                Some(found) if found.managed_by == ManagedBy::Store => {
+                    Some("a stored connection has this name: rename one of them".to_owned())
+                }
+                _ => Vault::check(catalogue, &new, fields.clone()).err().map(|e| e.to_string()),
+            };
+            if let Some(why) = refused {
+                let place = &declared.place;
+                self.problems.push(format!("{place}: connection `{}`: {why}", declared.name));
+            }
+            let kept = found.filter(|found| same_account(found, declared));
+            self.connections.push(Arc::new(match kept {
+                Some(kept) => resumed(kept),
+                None => to_be_made(declared, catalogue),
+            }));
+        }
+        let named: HashSet<_> = config.connections.iter().map(|c| (&c.org, &c.name)).collect();
+        for stored in view.connections().filter(|c| !named.contains(&(&c.org, &c.name))) {
+            let mut record = ConnectionRecord::clone(stored);
+            if record.managed_by == ManagedBy::File && record.state == ConnectionState::Active {
+                record.state = ConnectionState::Paused;
+            }
+            self.connections.push(Arc::new(record));
+        }
+    }
+
+    fn agents(&mut self, config: &Config, secrets: &Secrets, view: &View) {
+        for (declared, token) in config.agents.iter().zip(&secrets.tokens) {
+            let found = view.find_agent(&declared.org, &declared.name);
+            let mut problem = |why: String| {
+                let place = &declared.place;
+                self.problems.push(format!("{place}: agent `{}`: {why}", declared.name));
+            };
+            if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {
+                problem("a stored agent has this name: rename one of them".to_owned());
+            }
+            let hash = token.as_ref().map(|token| TokenHash::of_secret(token).to_hex());
+            let taken = |agent: &&Arc<AgentRecord>| {
+                agent.name != declared.name
+                    && agent.tokens.iter().any(|token| Some(&token.hash) == hash.as_ref())
+            };
+            if let Some(other) = view.agents().find(taken) {
+                problem(format!("agent `{}` has its token: choose another", other.name));
+            }
+            let mut record = match found {
+                Some(found) => AgentRecord::clone(found),
+                None => agent_to_be_made(declared),
+            };
+            record.labels.clone_from(&declared.labels);
+            record.environment.clone_from(&declared.environment);
+            record.paused = false;
+            record.bindings.retain(|binding| binding.managed_by == ManagedBy::Store);
+            for why in bind(&mut record, declared, &self.connections) {
+                problem(why);
+            }
+            self.agents.push(Arc::new(record));
+        }
+        let named: HashSet<_> = config.agents.iter().map(|a| (&a.org, &a.name)).collect();
+        for stored in view.agents().filter(|a| !named.contains(&(&a.org, &a.name))) {
+            let mut record = AgentRecord::clone(stored);
+            record.paused |= record.managed_by == ManagedBy::File;
+            self.agents.push(Arc::new(record));
+        }
+    }
+}
+
+/// Binds what the agent is to use; answers what it cannot.
+fn bind(
+    agent: &mut AgentRecord,
+    declared: &DeclaredAgent,
+    connections: &[Arc<ConnectionRecord>],
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    for name in &declared.uses {
+        let named = |c: &&Arc<ConnectionRecord>| {
+            c.org == declared.org && (c.name == *name || c.id.as_str() == name)
+        };
+        let Some(connection) = connections.iter().find(named) else {
+            problems.push(format!(
+                "`use` names connection `{name}`, which does not exist: declare or add it"
+            ));
+            continue;
+        };
+        agent.bindings.push(BindingRecord {
+            connection: connection.id.clone(),
+            created: Timestamp::UNIX_EPOCH,
+            managed_by: ManagedBy::File,
+            placeholders: BTreeMap::new(),
+        });
+    }
+    for binding in &agent.bindings {
+        let connection = connections.iter().find(|c| c.id == binding.connection);
+        let Some(connection) = connection else { continue };
+        if let (Some(own), Some(other)) = (&agent.environment, &connection.environment)
+            && own != other
+        {
+            let name = &connection.name;
+            problems.push(format!(
+                "it is in environment `{own}`, connection `{name}` in `{other}`: use one of its own"
+            ));
+        }
+    }
+    problems
+}
+
+fn resumed(kept: &ConnectionRecord) -> ConnectionRecord {
+    let mut record = kept.clone();
+    if record.state == ConnectionState::Paused {
+        record.state = ConnectionState::Active;
+    }
+    record
+}
+
+fn to_be_made(declared: &DeclaredConnection, catalogue: &Catalogue) -> ConnectionRecord {
+    let provider = catalogue.get(&declared.provider);
+    let auth = provider.and_then(|provider| provider.auth(declared.auth.as_deref()));
+    ConnectionRecord {
+        id: ConnectionId::random(),
+        org: declared.org.clone(),
+        name: declared.name.clone(),
+        provider: declared.provider.clone(),
+        auth: auth.map(|auth| auth.id.clone()).unwrap_or_default(),
+        variables: declared.variables.clone(),
+        environment: declared.environment.clone(),
+        state: ConnectionState::Active,
+        managed_by: ManagedBy::File,
+        created: Timestamp::UNIX_EPOCH,
+        updated: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn agent_to_be_made(declared: &DeclaredAgent) -> AgentRecord {
+    AgentRecord {
+        id: AgentId::random(),
+        org: declared.org.clone(),
+        name: declared.name.clone(),
+        labels: BTreeMap::new(),
+        environment: None,
+        managed_by: ManagedBy::File,
+        created: Timestamp::UNIX_EPOCH,
+        paused: false,
+        tokens: Vec::new(),
+        bindings: Vec::new(),
+    }
+}

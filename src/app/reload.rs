@@ -1,0 +1,238 @@
+//! Changes of the configuration while the gateway serves. Everything is read and judged before
+//! anything is changed; then rules, providers, connections and agents come into force together. What
+//! is refused leaves the old state; what fails half-way, because the store does, is tried again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use rustls_pki_types::CertificateDer;
+use tokio::sync::watch;
+
+use super::declared::{self, Secrets};
+use super::foresee::{Foreseen, foresee};
+use super::notify::Manager;
+use super::watched::{LOOK_EVERY, Watched};
+use super::{AppError, Services};
+use crate::admin::ReloadAsks;
+use crate::admin::wire::ReloadView;
+use crate::config::{Config, Upstream};
+use crate::net::tls;
+use crate::observe::log::Verbosity;
+use crate::proxy::Gateway;
+use crate::rulebook::Sources;
+
+/// Between tries of a change that the store did not take.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// Reads the configuration again when it is asked to, or a file has changed.
+pub(super) struct Reloader {
+    /// What the gateway was started with: what cannot change is as it says.
+    pub(super) started: Arc<Config>,
+    pub(super) services: Arc<Services>,
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) outward: Outward,
+    pub(super) verbosity: Option<Verbosity>,
+    pub(super) manager: Manager,
+    /// `None` while a look is under way.
+    pub(super) watched: Option<Watched>,
+    pub(super) last: watch::Sender<Option<ReloadView>>,
+    /// When a change that was taken in part is to be tried again.
+    pub(super) again_at: Option<Instant>,
+}
+
+/// How upstreams are reached, as it is in force.
+#[derive(Clone, PartialEq)]
+pub(super) struct Outward {
+    pub(super) upstream: Upstream,
+    pub(super) roots: Vec<CertificateDer<'static>>,
+}
+
+/// A configuration with all that it names.
+struct Prepared {
+    config: Config,
+    secrets: Secrets,
+    outward: Outward,
+    client_tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+/// Why nothing, or not everything, changed.
+enum Refused {
+    /// The configuration is wrong: nothing changed. With the files that it names, where one may be
+    /// what is to be mended.
+    Wrong(Vec<String>, Vec<PathBuf>),
+    /// The store failed.
+    Half(String),
+}
+
+impl Outward {
+    /// Reads the roots of the configuration.
+    pub(super) fn load(config: &Config) -> anyhow::Result<Self> {
+        let mut roots = Vec::new();
+        for path in &config.upstream.trust {
+            let found = tls::load_pem_certs(path);
+            roots.extend(found.with_context(|| format!("`upstream.trust`: {}", path.display()))?);
+        }
+        Ok(Self { upstream: config.upstream.clone(), roots })
+    }
+}
+
+impl Reloader {
+    /// Works until it is dropped.
+    pub(super) async fn run(mut self, mut asks: ReloadAsks) {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some(ask) = asks.recv() => {
+                    let view = self.reload().await;
+                    // Who asked may have gone; `/status` still tells.
+                    drop(ask.send(view));
+                }
+                _ = look.tick() => {
+                    let again = self.again_at.is_some_and(|at| at <= Instant::now());
+                    if self.watched(Watched::look).await.unwrap_or(false) || again {
+                        self.reload().await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads, judges and applies, and tells what came of it.
+    async fn reload(&mut self) -> ReloadView {
+        self.manager.reloading();
+        let began = Instant::now();
+        let result = self.try_reload().await;
+        self.manager.ready();
+        let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+        self.again_at = None;
+        match result {
+            Ok(told) => {
+                let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(took_ms, "the configuration was read again and is in force");
+                warnings = told;
+            }
+            Err(Refused::Wrong(told, files)) => {
+                errors = told;
+                if !files.is_empty() {
+                    self.watched(move |watched| watched.rests_on(files)).await;
+                }
+            }
+            Err(Refused::Half(told)) => {
+                self.again_at = Some(Instant::now() + TRY_AGAIN_AFTER);
+                errors.push(format!("{told}; it is tried again until it succeeds"));
+            }
+        }
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        for error in &errors {
+            tracing::error!("the configuration was refused, the old one stays: {error}");
+        }
+        let view = ReloadView { time: self.services.clock.now(), errors, warnings };
+        self.last.send_replace(Some(view.clone()));
+        view
+    }
+
+    async fn try_reload(&mut self) -> Result<Vec<String>, Refused> {
+        self.watched(Watched::reading).await;
+        let Prepared { config, secrets, outward, client_tls } = self.prepare().await?;
+        let (vault, rulebook) = (&self.services.vault, &self.services.rulebook);
+        let catalogue = Arc::new(config.catalogue());
+        let hostless = self.started.limits.hostless_rules_max;
+        let rules = config.rules.clone();
+        let sources = Sources::new(catalogue.clone(), config.default, rules, hostless);
+
+        let change = rulebook.change().await;
+        let view = self.services.directory.view();
+        let Foreseen { agents, connections, mut problems } =
+            foresee(&config, &secrets, &view, &catalogue);
+        let rules = sources.check(agents.into_iter(), connections.into_iter());
+        problems.extend(rules.err().into_iter().flatten().map(|error| error.to_string()));
+        if !problems.is_empty() {
+            return Err(Refused::Wrong(problems, config.files()));
+        }
+        let before = vault.catalogue();
+        vault.know(catalogue);
+        if let Err(error) = declared::apply(&config, secrets, vault).await {
+            vault.know(before);
+            return Err(Refused::Half(format!("{error:#}")));
+        }
+        // The directory may have been changed by others since it was looked at.
+        change.apply(sources).map_err(|errors| {
+            Refused::Half(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        })?;
+        self.go_out(outward, client_tls);
+        if let Some(verbosity) = &self.verbosity {
+            verbosity.set(config.log.level);
+        }
+        let files = config.files();
+        self.watched(move |watched| watched.rests_on(files)).await;
+        let waiting = self.started.waits_for_restart(&config);
+        let warning = |key| format!("a change of `{key}` takes effect at the next start");
+        Ok(waiting.into_iter().map(warning).collect())
+    }
+
+    /// Reads everything, off the async threads: files may be slow, and commands take their time.
+    async fn prepare(&self) -> Result<Prepared, Refused> {
+        let (started, now) = (self.started.clone(), self.outward.clone());
+        let work = tokio::task::spawn_blocking(move || prepared(&started, &now));
+        work.await.unwrap_or_else(|error| Err(Refused::Half(error.to_string())))
+    }
+
+    fn go_out(&mut self, outward: Outward, client_tls: Option<Arc<rustls::ClientConfig>>) {
+        let Some(client_tls) = client_tls else { return };
+        let Upstream { allow_private, resolve, .. } = outward.upstream.clone();
+        self.services.dialler.replace(allow_private, resolve);
+        self.gateway.go_out_anew(client_tls);
+        self.outward = outward;
+    }
+
+    /// Works with the watched files, off the async threads. `None` when that failed.
+    async fn watched<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Watched) -> T + Send + 'static,
+    ) -> Option<T> {
+        let mut watched = self.watched.take()?;
+        let done = tokio::task::spawn_blocking(move || {
+            let answer = work(&mut watched);
+            (watched, answer)
+        });
+        let (watched, answer) = done.await.ok()?;
+        self.watched = Some(watched);
+        Some(answer)
+    }
+}
+
+fn prepared(started: &Config, now: &Outward) -> Result<Prepared, Refused> {
+    let config = started.again().map_err(|error| {
+        let told = match error.problems() {
+            [] => vec![error.to_string()],
+            problems => problems.iter().map(ToString::to_string).collect(),
+        };
+        Refused::Wrong(told, Vec::new())
+    })?;
+    let secrets = Secrets::load(&config).map_err(|error| match error {
+        AppError::Declared(problems) => problems,
+        other => vec![other.to_string()],
+    });
+    let outward = Outward::load(&config).map_err(|error| vec![format!("{error:#}")]);
+    let (secrets, outward) = match (secrets, outward) {
+        (Ok(secrets), Ok(outward)) => (secrets, outward),
+        (secrets, outward) => {
+            let errors = [secrets.err(), outward.err()];
+            let errors = errors.into_iter().flatten().flatten().collect();
+            return Err(Refused::Wrong(errors, config.files()));
+        }
+    };
+    let client_tls = match outward == *now {
+        true => None,
+        false => {
+            let made = tls::client_config(&outward.roots);
+            Some(made.map_err(|error| Refused::Wrong(vec![error.to_string()], config.files()))?)
+        }
+    };
+    Ok(Prepared { config, secrets, outward, client_tls })
+}

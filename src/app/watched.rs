@@ -1,0 +1,150 @@
+//! Notices that files changed, by looking: that sees atomic renames of editors and the symbolic links
+//! that Kubernetes swaps, on every file system. A change counts once it has stood still for a look, so
+//! that a file which is being written is not read half.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Twice this passes at most before a change is told.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// What tells one content of a file from another: device, inode, size, and the times in seconds and
+/// nanoseconds at which content and inode changed. `None`: not there.
+type Mark = Option<(u64, u64, u64, [i64; 4])>;
+
+/// Files and how they were when they were last read.
+#[derive(Debug)]
+pub(super) struct Watched {
+    files: Vec<PathBuf>,
+    read: Vec<Mark>,
+    seen: Vec<Mark>,
+}
+
+impl Watched {
+    /// Watches files that are about to be read.
+    pub(super) fn new(files: Vec<PathBuf>) -> Self {
+        let read = marks(&files);
+        Self { files, seen: read.clone(), read }
+    }
+
+    /// Whether a file has changed since it was read, and stands still. Blocks for as long as the file
+    /// system takes.
+    pub(super) fn look(&mut self) -> bool {
+        let now = marks(&self.files);
+        let still = now == self.seen;
+        self.seen = now;
+        still && self.seen != self.read
+    }
+
+    /// The files are about to be read.
+    pub(super) fn reading(&mut self) {
+        self.seen = marks(&self.files);
+        self.read.clone_from(&self.seen);
+    }
+
+    /// What was read rests on these files. Those that are new here were read a moment ago; one that
+    /// changed since is read once more.
+    pub(super) fn rests_on(&mut self, files: Vec<PathBuf>) {
+        let before: Vec<_> = self.files.drain(..).zip(self.read.drain(..)).collect();
+        self.seen = marks(&files);
+        let known = |file: &PathBuf| before.iter().find(|(known, _)| known == file);
+        let read = files.iter().zip(&self.seen).map(|(file, now)| match known(file) {
+            Some((_, read)) => *read,
+            None => *now,
+        });
+        self.read = read.collect();
+        self.files = files;
+    }
+}
+
+fn marks(files: &[PathBuf]) -> Vec<Mark> {
+    let mark = |file: &PathBuf| {
+        let about = fs::metadata(file).ok()?;
+        let times = [about.mtime(), about.mtime_nsec(), about.ctime(), about.ctime_nsec()];
+        Some((about.dev(), about.ino(), about.size(), times))
+    };
+    files.iter().map(mark).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// Whether two looks tell a change, as they do when nothing moves in between.
+    fn told(watched: &mut Watched) -> bool {
+        watched.look();
+        watched.look()
+    }
+
+    #[test]
+    fn what_did_not_change_is_not_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a");
+        fs::write(&file, "1").unwrap();
+        let mut watched = Watched::new(vec![file, dir.path().join("absent")]);
+        assert!(!told(&mut watched) && !told(&mut watched));
+    }
+
+    #[test]
+    fn a_file_that_still_moves_is_not_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a");
+        let mut watched = Watched::new(vec![file.clone()]);
+        for text in ["", "half", "whole text"] {
+            fs::write(&file, text).unwrap();
+            assert!(!watched.look(), "{text:?}");
+        }
+        assert!(watched.look());
+        watched.reading();
+        assert!(!told(&mut watched));
+    }
+
+    #[test]
+    fn a_rename_a_swapped_link_a_removal_and_a_mode_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("file"), "1").unwrap();
+        for version in ["v1", "v2"] {
+            fs::create_dir(at(version)).unwrap();
+            fs::write(at(version).join("secret"), "same").unwrap();
+        }
+        symlink("v1", at("data")).unwrap();
+        let mut watched = Watched::new(vec![at("file"), at("data").join("secret")]);
+        let steps: [&dyn Fn(); 4] = [
+            &|| {
+                fs::write(at("new"), "1").unwrap();
+                fs::rename(at("new"), at("file")).unwrap();
+            },
+            &|| {
+                symlink("v2", at("link")).unwrap();
+                fs::rename(at("link"), at("data")).unwrap();
+            },
+            &|| {
+                use std::os::unix::fs::PermissionsExt;
+                fs::set_permissions(at("file"), PermissionsExt::from_mode(0o600)).unwrap();
+            },
+            &|| fs::remove_file(at("file")).unwrap(),
+        ];
+        for (number, step) in steps.iter().enumerate() {
+            step();
+            assert!(told(&mut watched), "step {number}");
+            watched.reading();
+        }
+    }
+
+    #[test]
+    fn files_that_a_configuration_names_anew_are_watched_from_then_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+        fs::write(&one, "1").unwrap();
+        let mut watched = Watched::new(vec![one.clone()]);
+        watched.rests_on(vec![one, two.clone()]);
+        assert!(!told(&mut watched));
+        fs::write(&two, "2").unwrap();
+        assert!(told(&mut watched));
+    }
+}

@@ -1,0 +1,67 @@
+//! `listen.agents:`: listeners bound to one agent, for clients that cannot authenticate to a proxy.
+//! Whoever reaches one is the agent, so only this machine may, and over TCP only when that is marked.
+
+use serde::Deserialize;
+use serde_yaml::Value;
+
+use super::listen::{self, ListenAt};
+use super::names;
+use super::reading::Reading;
+use crate::base::id::OrgId;
+use crate::provider::document::{item_of, key_of};
+
+/// A listener whose streams are one agent's without a token.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ListenAgent {
+    /// The agent's name: of the configuration or of the store.
+    pub agent: String,
+    /// Its org.
+    pub org: OrgId,
+    /// Where.
+    pub at: ListenAt,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListenAgentText {
+    #[serde(default)]
+    agent: String,
+    org: Option<String>,
+    at: Option<Value>,
+    #[serde(default)]
+    unsafe_no_auth: bool,
+}
+
+/// Reads `listen.agents:`.
+pub(super) fn agents(value: Option<&Value>, reading: &mut Reading<'_>) -> Vec<ListenAgent> {
+    let mut found = Vec::new();
+    for (index, item) in reading.items(value, "listen.agents").iter().enumerate() {
+        let path = item_of("listen.agents", index);
+        let Some(text) = reading.section::<ListenAgentText>(Some(item), &path) else { continue };
+        found.extend(agent(&text, &path, reading));
+    }
+    found
+}
+
+fn agent(text: &ListenAgentText, path: &str, reading: &mut Reading<'_>) -> Option<ListenAgent> {
+    names::agent(&text.agent, &key_of(path, "agent"), reading);
+    let org = reading.org(text.org.as_deref(), &key_of(path, "org"));
+    let place = key_of(path, "at");
+    let Some(at) = &text.at else {
+        let remedy = "add `at: \"unix:ci.sock\"`, or a loopback address";
+        reading.problems.add(path, "`at` is missing", remedy);
+        return None;
+    };
+    let at = listen::at(at, &place, reading)?;
+    if let ListenAt::Tcp(addr) = at {
+        if !addr.ip().is_loopback() {
+            let message = format!("{addr} is not loopback: others would be the agent");
+            reading.problems.add(&place, message, "write `127.0.0.1:PORT`, or a `unix:` socket");
+        } else if !text.unsafe_no_auth {
+            let message = "every program of this machine can be the agent over TCP";
+            let remedy = "use a `unix:` socket, or add `unsafe_no_auth: true` when that is meant";
+            reading.problems.add(path, message, remedy);
+        }
+    }
+    Some(ListenAgent { agent: text.agent.clone(), org, at })
+}
