@@ -304,7 +304,7 @@ impl Running {
 
 fn open_audit(config: &Config) -> anyhow::Result<(Audit, Writer)> {
     if let Some(folder) = config.audit.file.parent() {
-        services::private_dir(folder)?;
+        services::folder_for(folder)?;
     }
     Ok(Audit::open(&config.audit.file, config.limits.audit_queue_max, config.audit.stdout)?)
 }

@@ -106,7 +106,7 @@ impl Opened {
         let vault = Arc::new(vault.await?);
         for path in [&config.ca.cert, &config.ca.key] {
             if let Some(folder) = path.parent() {
-                private_dir(folder)?;
+                folder_for(folder)?;
             }
         }
         let authority = Authority::load_or_create(&config.ca.cert, &config.ca.key, &clock)?;
@@ -205,9 +205,16 @@ async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     })
 }
 
+/// Makes the folder of a file with mode 0700. One that is there may be open to others, such as
+/// `/etc/keyward` or `/var/log`: the files that matter are 0600 themselves, which is checked.
+pub(super) fn folder_for(path: &Path) -> anyhow::Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    Ok(made.map_err(|source| AppError::Directory { path: path.to_owned(), source })?)
+}
+
 /// Makes the directory with mode 0700, or checks that nobody else can enter it. An empty one of our
 /// own, made by `mkdir`, is closed to others: nothing in it can have been read.
-pub(super) fn private_dir(path: &Path) -> anyhow::Result<()> {
+fn private_dir(path: &Path) -> anyhow::Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| AppError::Directory { path: path.to_owned(), source })?;
     let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
