@@ -1,6 +1,8 @@
 //! The JSON of the API: field names that scripts rely on. What is answered can hold no secret;
 //! what is asked moves secrets into [`Secret`] while it is being read.
 
+mod status;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -8,6 +10,7 @@ use jiff::Timestamp;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use self::status::{AgentListener, Health, ReloadView, Status};
 use crate::base::id::{AgentId, ConnectionId, TokenId};
 use crate::base::secret::Secret;
 use crate::directory::{ConnectionState, ManagedBy};
@@ -43,62 +46,6 @@ pub struct ErrorView {
     /// What to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-}
-
-/// `/healthz` and `/readyz`.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Health {
-    /// `ok`, `ready` or `draining`.
-    pub status: String,
-}
-
-/// `/api/v1/status` of a running gateway.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Status {
-    /// `ready` or `draining`.
-    pub status: String,
-    /// The program's version.
-    pub version: String,
-    /// Listeners for agents: `127.0.0.1:8080` or `unix:/run/keyward.sock`.
-    pub proxy: Vec<String>,
-    /// Listeners of one agent each.
-    #[serde(default)]
-    pub agents: Vec<AgentListener>,
-    /// The admin listener.
-    pub admin: String,
-    /// The data directory.
-    pub data: String,
-    /// The CA's certificate.
-    pub ca: String,
-    /// Whether it ends with the last run.
-    #[serde(default)]
-    pub private: bool,
-    /// Open runs.
-    #[serde(default)]
-    pub runs: usize,
-    /// What came of the last reload; absent before the first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reload: Option<ReloadView>,
-}
-
-/// A listener of one agent.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct AgentListener {
-    /// The agent's name.
-    pub agent: String,
-    /// `127.0.0.1:8090` or `unix:/run/ci.sock`.
-    pub at: String,
-}
-
-/// What came of reading the configuration again.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct ReloadView {
-    /// When.
-    pub time: Timestamp,
-    /// Why it was refused; none when it is in force.
-    pub errors: Vec<String>,
-    /// What waits for a restart.
-    pub warnings: Vec<String>,
 }
 
 /// A new agent.

@@ -65,7 +65,7 @@ async fn is_served(program: &[&str]) {
     let raw = stage.origin.only().head.raw;
     assert_eq!(String::from_utf8_lossy(&raw).matches(&stage.canary.text).count(), 1);
     stage.canary.assert_absent_below(&stage.install.data());
-    assert!(!stage.install.is_served(), "the private gateway is gone");
+    stage.install.until("the private gateway is gone", || !stage.install.is_served());
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     (
         r#"listen: { proxy: "unix:a", agents: [{ agent: a, at: "unix:a" }, { agent: b, at: "127.0.0.1:8081", unsafe_no_auth: true }] }"#,
         &[
-            "keyward.yaml:1: listen.agents[0].at: another listener is at unix:/data/a as well; choose another place for one of them",
+            "keyward.yaml:1: listen.agents[0].at: another listener is at unix:a as well; choose another place for one of them",
             "keyward.yaml:1: listen.agents[1].at: another listener is at 127.0.0.1:8081 as well; choose another place for one of them",
         ],
     ),
