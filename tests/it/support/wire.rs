@@ -238,7 +238,13 @@ impl Wire {
     /// # Panics
     /// When the stream ends before a whole head.
     pub(crate) async fn answer(&mut self, method: &str) -> Message {
-        self.try_answer(method).await.expect("an answer before the end of the stream")
+        match self.try_answer(method).await {
+            Some(answer) => answer,
+            None => {
+                let read = String::from_utf8_lossy(&self.buffer);
+                panic!("{method}: the stream ended before an answer: {:?}, {read:?}", self.end)
+            }
+        }
     }
 
     /// As [`Wire::answer`]; `None` when the stream ends before a whole head.
