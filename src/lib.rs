@@ -67,7 +67,7 @@
 //!    that reserved its place in the log before the exchange began.
 //! 10. The warm data path never waits for the store: `directory::View`, `vault`, `rulebook` hold what
 //!     it needs in memory.
-//! 11. Revoking a token or removing an agent ends its open streams: `proxy/session.rs`.
+//! 11. Revoking a token, binding, connection or agent ends its open streams: `proxy/standing.rs`.
 //! 12. One org's data never answers another's question: the org is part of every key and look-up.
 
 pub mod admin;
