@@ -153,18 +153,30 @@ fn known(agent: &AgentRecord, token: &Secret) -> Option<TokenId> {
 }
 
 impl Held {
-    /// Renews the token until its reader is gone, and gives it back then. A gateway that stops ends
-    /// the answer and leaves the token to its expiry: the run may go on with the next gateway.
+    /// Renews the token until its reader is gone, and gives it back then; ends the answer when the
+    /// token was revoked. A gateway that stops ends the answer and leaves the token to its expiry:
+    /// the run may go on with the next gateway.
     async fn until_closed(self, lines: mpsc::Sender<Bytes>) {
         let mut tick = tokio::time::interval(RENEW_EVERY);
         tick.tick().await;
-        loop {
+        let mut changes = self.admin.deps().directory.changes();
+        while self.exists() {
             tokio::select! {
-                () = lines.closed() => return self.give_back().await,
-                () = self.admin.drained() => return,
-                _ = tick.tick() => if !self.renew().await { return },
+                () = lines.closed() => { self.give_back().await; break }
+                () = self.admin.drained() => break,
+                changed = changes.changed() => if changed.is_err() { break },
+                _ = tick.tick() => if !self.renew().await { break },
             }
         }
+        // Uncounted before the answer ends: whoever read it to its end finds the run gone.
+        drop(self);
+        drop(lines);
+    }
+
+    fn exists(&self) -> bool {
+        let view = self.admin.deps().directory.view();
+        let agent = view.agent(&self.admin.org(), &self.agent);
+        agent.is_some_and(|agent| agent.tokens.iter().any(|token| token.id == self.token))
     }
 
     async fn renew(&self) -> bool {

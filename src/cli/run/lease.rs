@@ -1,6 +1,8 @@
 //! [`Lease`]: an open run at the gateway. Its stream is the run: when it closes, however that
 //! happens, the gateway ends the token.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request, header};
@@ -17,6 +19,8 @@ use crate::cli::client::{self, segment};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::secret::Typed;
 
+/// How long the gateway may take to end the stream of a token that is revoked.
+const ENDED_WITHIN: Duration = Duration::from_secs(2);
 /// The line with the token is far shorter.
 const LINE_BYTES_MAX: usize = 16 * 1024;
 
@@ -86,11 +90,14 @@ impl Lease {
 
     /// Ends the token, the run, and with the last run the private gateway. Answers when all that is
     /// done, so that whatever comes next finds the store free.
-    pub(super) async fn give_back(self, gateway: &Gateway) {
+    pub(super) async fn give_back(mut self, gateway: &Gateway) {
         let at = format!("/api/v1/agents/{}/tokens/{}", segment(&self.agent), self.token.id);
-        if let Ok(client) = gateway.client().await {
-            // The end of the stream ends the token as well.
-            drop(client.delete(&at).await);
+        if let Ok(client) = gateway.client().await
+            && client.delete(&at).await.is_ok()
+        {
+            // Without it the gateway might still count this run when it is asked below. The end of
+            // our stream ends the run as well.
+            drop(tokio::time::timeout(ENDED_WITHIN, self.lost()).await);
         }
         self.driver.abort();
         drop(self.body);
