@@ -139,14 +139,19 @@ impl Admin {
     pub(super) fn agent(&self, name: &str) -> Result<Arc<AgentRecord>, ApiError> {
         let view = self.deps().directory.view();
         let found = view.find_agent(&self.org(), name).cloned();
-        found.ok_or_else(|| ApiError::not_found("agent", name))
+        let org = self.org();
+        let known = || view.agents().filter(|agent| agent.org == org).map(|agent| &*agent.name);
+        found.ok_or_else(|| ApiError::not_found_among("agent", name, known()))
     }
 
     /// A connection by name or id.
     pub(super) fn connection(&self, name: &str) -> Result<Arc<ConnectionRecord>, ApiError> {
         let view = self.deps().directory.view();
         let found = view.find_connection(&self.org(), name).cloned();
-        found.ok_or_else(|| ApiError::not_found("connection", name))
+        let org = self.org();
+        let known =
+            || view.connections().filter(|known| known.org == org).map(|known| &*known.name);
+        found.ok_or_else(|| ApiError::not_found_among("connection", name, known()))
     }
 
     /// Puts what was just stored in force, so that an answer never runs ahead of the policy.

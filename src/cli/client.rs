@@ -104,6 +104,11 @@ impl Client {
         }
     }
 
+    /// Whether no gateway runs, and this process answers itself.
+    pub(crate) fn is_in_process(&self) -> bool {
+        matches!(self.via, Via::InProcess(_))
+    }
+
     /// Reads one thing.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         decode(&self.call(Method::GET, path, Body::empty()).await?)
@@ -267,7 +272,8 @@ async fn in_process(global: &Global) -> anyhow::Result<Router> {
     Ok(socket_router(Admin::in_process(services.deps())))
 }
 
-fn is_locked(error: &anyhow::Error) -> bool {
+/// Whether another process has the store.
+pub(crate) fn is_locked(error: &anyhow::Error) -> bool {
     let mut causes = error.chain();
     causes.any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Locked { .. })))
 }

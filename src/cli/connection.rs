@@ -92,7 +92,12 @@ impl Command {
             Self::List { q } => {
                 let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
                 let all = client.list("/api/v1/connections", &query).await?;
-                output::show(global.json, &all, |all| list(&all.items))
+                output::show(global.json, &all, |all| list(&all.items))?;
+                if client.is_in_process() {
+                    let names = all.items.iter().map(|known: &ConnectionView| &*known.name);
+                    note_declared(global, &names.collect::<Vec<_>>())?;
+                }
+                Ok(())
             }
             Self::Show { name } => {
                 let connection = client.get(&path(&name)).await?;
@@ -105,6 +110,20 @@ impl Command {
             }
         }
     }
+}
+
+/// What the configuration declares is made by the gateway, which does not run.
+fn note_declared(global: &Global, known: &[&str]) -> Result<(), Failure> {
+    let config = global.load()?;
+    let declared = config.connections.iter().map(|declared| &*declared.name);
+    let missing: Vec<_> = declared.filter(|name| !known.contains(name)).collect();
+    if !missing.is_empty() {
+        let missing = missing.join(", ");
+        output::note(&format!(
+            "note: the configuration declares {missing}: made when the gateway starts"
+        ));
+    }
+    Ok(())
 }
 
 impl Add {

@@ -24,6 +24,7 @@ mod leaves;
 mod malformed_answers;
 mod malformed_requests;
 mod means;
+mod newcomers;
 mod placeholders;
 mod providers_page;
 mod proxy_auth;
