@@ -12,12 +12,15 @@ mod error;
 mod fields;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use crate::base::id::ConnectionId;
 use crate::base::secret::Secret;
 use crate::inject::credential::{Credential, Scoped, Write};
+use crate::inject::placement::At;
+use crate::inject::scrub::Needles;
 use crate::provider::{AuthKind, AuthMethod, Instance, Later};
 
 use api_key::ApiKey;
@@ -128,10 +131,31 @@ impl Grant {
             connection: ctx.connection.clone(),
             generation: ctx.generation,
             expires: None,
+            needles: Arc::new(self.needles(ctx.instance, &writes)),
             writes,
             clears: ctx.instance.clears.clone(),
         };
         Ok(Minted { credential, rotated: None })
+    }
+
+    /// What must not come back. Fields that are no secrets, such as an account's name, are ordinary
+    /// words of many answers.
+    fn needles(&self, instance: &Instance, writes: &[Scoped<Vec<Write>>]) -> Needles {
+        let is_secret = |name: &str| !instance.shown.iter().any(|shown| shown == name);
+        let secrets = self.fields().iter().filter(|(name, _)| is_secret(name));
+        let secrets: Vec<&Secret> = secrets.map(|(_, value)| value).collect();
+        let mut written = Vec::new();
+        for (scope, places) in writes.iter().zip(&instance.placements) {
+            let secret_places: Vec<&At> = places
+                .what
+                .iter()
+                .filter(|place| place.value.fields().any(is_secret))
+                .map(|place| &place.at)
+                .collect();
+            let holds_secret = |write: &&Write| secret_places.contains(&&write.at);
+            written.extend(scope.what.iter().filter(holds_secret).map(|write| &write.value));
+        }
+        Needles::new(secrets, written)
     }
 
     fn fields(&self) -> &BTreeMap<String, Secret> {
@@ -166,7 +190,6 @@ mod tests {
     use super::*;
     use crate::base::host::{Scheme, Target};
     use crate::base::pattern::DecodedPath;
-    use crate::inject::placement::At;
     use crate::provider::{Catalogue, Provider, check};
 
     fn provider(auth: &str) -> Provider {

@@ -6,6 +6,7 @@ use http::HeaderName;
 use jiff::Timestamp;
 
 use super::placement::{At, Place};
+use super::scrub::Needles;
 use crate::base::host::Target;
 use crate::base::id::ConnectionId;
 use crate::base::pattern::{DecodedPath, HostPattern, PathPattern};
@@ -65,6 +66,8 @@ pub struct Credential {
     pub writes: Vec<Scoped<Vec<Write>>>,
     /// What is removed first.
     pub clears: Clears,
+    /// What must not be in the answer.
+    pub needles: Arc<Needles>,
 }
 
 impl<T> Scoped<T> {

@@ -1,7 +1,9 @@
-//! What is put into a request, and how: placements, credentials, placeholders, stripping, writing.
+//! What is put into a request, and how: placements, credentials, placeholders, stripping, writing; and
+//! how it is kept out of the answer.
 
 pub mod credential;
 pub mod placeholder;
 pub mod placement;
+pub mod scrub;
 pub mod strip;
 pub mod write;

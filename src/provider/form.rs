@@ -334,7 +334,9 @@ impl Provider {
             carved.push((fill(host)?, path.clone()));
         }
         let clears: Clears = self.clears.clone();
-        Ok(Instance { hosts, paths: self.paths.clone(), placements, clears, carved })
+        let shown = auth.fields.iter().filter(|field| !field.secret);
+        let shown = shown.map(|field| field.name.clone()).collect();
+        Ok(Instance { hosts, paths: self.paths.clone(), placements, clears, carved, shown })
     }
 
     /// The given values in canonical form, and defaults.

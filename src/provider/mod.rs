@@ -246,6 +246,8 @@ pub struct Instance {
     pub clears: Clears,
     /// OAuth endpoints on these hosts: never injected.
     pub carved: Vec<(HostPattern, PathPattern)>,
+    /// Fields of the method that are no secrets.
+    pub shown: Vec<String>,
 }
 
 impl Provider {
