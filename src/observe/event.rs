@@ -64,6 +64,9 @@ pub struct Event {
     pub bytes_out: u64,
     /// From the request's head to the end.
     pub duration_ms: u64,
+    /// How often a secret was masked in the answer. Records of before it are without.
+    #[serde(default)]
+    pub scrubbed: u64,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -91,6 +94,7 @@ impl Event {
             bytes_in: 0,
             bytes_out: 0,
             duration_ms: 0,
+            scrubbed: 0,
             outcome: Outcome::ClientAborted,
         }
     }

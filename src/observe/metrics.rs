@@ -17,6 +17,7 @@ pub struct Metrics {
     refusals: Family<[(&'static str, String); 1], Counter>,
     bytes_in: Counter,
     bytes_out: Counter,
+    scrubbed: Counter,
     /// Streams of agents that are open now.
     pub streams: Gauge,
     /// Streams dialled to upstreams.
@@ -43,6 +44,8 @@ impl Default for Metrics {
         let reused = counter("upstreams_reused", "requests sent on an idle upstream stream");
         let handshakes_failed =
             counter("agent_handshakes_failed", "TLS handshakes with agents that failed");
+        let scrubbed =
+            counter("answers_scrubbed", "answers in which the upstream's credential was masked");
         let mut bytes = |name, help| {
             let counter = Counter::default();
             registry.register_with_unit(name, help, Unit::Bytes, counter.clone());
@@ -58,6 +61,7 @@ impl Default for Metrics {
             refusals,
             bytes_in,
             bytes_out,
+            scrubbed,
             streams,
             dialled,
             reused,
@@ -79,6 +83,9 @@ impl Metrics {
         self.exchanges.get_or_create(&[("outcome", outcome)]).inc();
         if let Some(code) = &event.code {
             self.refusals.get_or_create(&[("code", code.clone())]).inc();
+        }
+        if event.scrubbed > 0 {
+            self.scrubbed.inc();
         }
         self.bytes_in.inc_by(event.bytes_in);
         self.bytes_out.inc_by(event.bytes_out);

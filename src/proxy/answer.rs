@@ -1,4 +1,4 @@
-//! [`Sent`]: the upstream's answer to a request that went out, on its way to the agent.
+//! [`Sent`]: the upstream's answer to a request that went out; [`Answer`]: what of it may go to the agent.
 
 use std::sync::Arc;
 
@@ -7,16 +7,30 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::body::AnswerBody;
+use super::error::Refusal;
 use super::pool::Lease;
 use super::record::Record;
+use super::scrub::{self, Passing};
 use super::session::Session;
 use super::upgrade;
+use crate::inject::scrub::Needles;
 use crate::inject::strip;
 
 /// The head of an answer, and the stream that its body will come from.
 #[derive(Debug)]
 pub struct Sent {
     response: Response<Incoming>,
+    lease: Lease,
+    upgrade: Option<(OnUpgrade, Arc<Session>)>,
+    /// What must not be in it; `None` where no credential was sent.
+    needles: Option<Arc<Needles>>,
+}
+
+/// An answer that holds no secret, or whose body is cut where one comes. Only [`Sent::scrubbed`] makes
+/// one.
+#[derive(Debug)]
+pub struct Answer {
+    response: Response<Passing>,
     lease: Lease,
     upgrade: Option<(OnUpgrade, Arc<Session>)>,
 }
@@ -27,8 +41,9 @@ impl Sent {
         response: Response<Incoming>,
         lease: Lease,
         upgrade: Option<(OnUpgrade, Arc<Session>)>,
+        needles: Option<Arc<Needles>>,
     ) -> Self {
-        Self { response, lease, upgrade }
+        Self { response, lease, upgrade, needles }
     }
 
     /// Its status.
@@ -36,6 +51,25 @@ impl Sent {
         self.response.status()
     }
 
+    /// The answer without the credential that was sent. Where none was, nothing is looked at.
+    ///
+    /// # Errors
+    /// When the body cannot be looked into, or its beginning already shows that it must not go on.
+    pub async fn scrubbed(self, record: &mut Record) -> Result<Answer, Refusal> {
+        let Self { response, lease, upgrade, needles } = self;
+        let response = match needles {
+            None => response.map(Passing::AsItComes),
+            Some(needles) => {
+                let (response, masked) = scrub::scrubbed(response, needles).await?;
+                record.masked(masked);
+                response
+            }
+        };
+        Ok(Answer { response, lease, upgrade })
+    }
+}
+
+impl Answer {
     /// The answer for the agent: without hop-by-hop fields, its body passed on as it comes.
     pub fn forward(self, record: Record) -> Response<AnswerBody> {
         let Self { mut response, lease, upgrade } = self;

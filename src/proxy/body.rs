@@ -14,6 +14,8 @@ use tokio::time::Sleep;
 
 use super::pool::Lease;
 use super::record::Record;
+use super::scrub::Passing;
+use crate::inject::scrub::Fault;
 use crate::inject::strip;
 use crate::observe::event::Outcome;
 
@@ -46,7 +48,7 @@ enum Kind {
     /// Ours.
     Own(Option<Bytes>),
     /// The upstream's, and its stream, which is free again when the body ends.
-    Upstream { incoming: Incoming, lease: Option<Lease> },
+    Upstream { incoming: Passing, lease: Option<Lease> },
 }
 
 /// Why a body ends early. hyper turns it into an abort of the message.
@@ -58,6 +60,9 @@ pub enum BodyError {
     /// The answer came before the body was wanted.
     #[error("the body was not wanted")]
     NotWanted,
+    /// It repeats the credential, or cannot be searched for it.
+    #[error(transparent)]
+    Scrubbed(#[from] Fault),
 }
 
 impl Gate {
@@ -171,7 +176,7 @@ impl AnswerBody {
     }
 
     /// The upstream's body.
-    pub fn upstream(incoming: Incoming, lease: Lease, record: Record) -> Self {
+    pub fn upstream(incoming: Passing, lease: Lease, record: Record) -> Self {
         let mut body =
             Self { kind: Kind::Upstream { incoming, lease: Some(lease) }, record: Some(record) };
         body.settle();
@@ -205,7 +210,19 @@ impl AnswerBody {
         self.ended(Outcome::Completed);
     }
 
+    /// The body does not go on.
+    fn failed(&mut self, error: &BodyError) {
+        match (error, &mut self.record) {
+            (BodyError::Scrubbed(fault), Some(record)) => record.cut(*fault),
+            _ => self.ended(Outcome::UpstreamAborted),
+        }
+    }
+
     fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        if let (Kind::Upstream { incoming, .. }, Some(record)) = (&mut self.kind, &mut self.record)
+        {
+            record.masked(incoming.take_masked());
+        }
         if let (Some(data), Some(record)) = (frame.data_ref(), &mut self.record) {
             record.sent(data.len() as u64);
         }
@@ -245,8 +262,8 @@ impl Body for AnswerBody {
         match std::task::ready!(Pin::new(incoming).poll_frame(cx)) {
             Some(Ok(frame)) => Poll::Ready(Some(Ok(this.pass(frame)))),
             Some(Err(error)) => {
-                this.ended(Outcome::UpstreamAborted);
-                Poll::Ready(Some(Err(error.into())))
+                this.failed(&error);
+                Poll::Ready(Some(Err(error)))
             }
             None => {
                 this.finish();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::base::host::TargetError;
 use crate::base::pattern::PathError;
+use crate::inject::scrub::Fault;
 use crate::inject::write::WriteError;
 use crate::net::client::HandshakeError;
 use crate::net::dial::DialError;
@@ -88,6 +89,9 @@ pub enum Refusal {
         /// What hyper said.
         source: Option<hyper::Error>,
     },
+    /// An answer that repeats the credential, or that cannot be searched for it.
+    #[error(transparent)]
+    Scrubbed(#[from] Fault),
     /// No answer in time.
     #[error("the upstream did not answer in time")]
     AnswerTimeout,

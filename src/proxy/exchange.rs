@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-use super::answer::Sent;
+use super::answer::Answer;
 use super::body::AnswerBody;
 use super::error::Refusal;
 use super::inbound::Inbound;
@@ -20,7 +20,7 @@ async fn run(
     session: &Arc<Session>,
     request: Request<Incoming>,
     record: &mut Record,
-) -> Result<Sent, Refusal> {
+) -> Result<Answer, Refusal> {
     let gw = &core.gateway;
     session.still_holds(gw)?;
     let inbound = Inbound::parse(request, session, &gw.limits)?;
@@ -30,7 +30,7 @@ async fn run(
     let outbound = Outbound::prepare(inbound, permit, credential.as_deref())?;
     let sent = upstream::send(core, outbound).await?;
     record.answered(&sent);
-    Ok(sent)
+    sent.scrubbed(record).await
 }
 
 /// Runs an exchange and turns whatever comes of it into an answer.
@@ -48,7 +48,7 @@ pub async fn answer(
     record.asked_by(&session.agent);
     record.asked_for(request.method(), session.entry.target(), Some(request.uri().path()));
     match run(core, session, request, &mut record).await {
-        Ok(sent) => sent.forward(record),
+        Ok(answer) => answer.forward(record),
         Err(refusal) => respond::refusal(&refusal, record),
     }
 }

@@ -19,6 +19,7 @@ mod pool;
 mod pulse;
 mod record;
 mod respond;
+mod scrub;
 mod session;
 mod standing;
 mod stream;

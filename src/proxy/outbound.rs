@@ -16,6 +16,7 @@ use super::pool::Key;
 use super::session::Session;
 use crate::base::host::{Scheme, Target};
 use crate::inject::credential::{Credential, Write};
+use crate::inject::scrub::{Needles, ask};
 use crate::inject::strip;
 use crate::inject::write::{self, Head, WriteError};
 use crate::policy::Permit;
@@ -33,6 +34,8 @@ pub struct Outbound {
     pub upgrade: Option<(OnUpgrade, Arc<Session>)>,
     /// Whether the request may be sent again when an idle stream turns out to be dead.
     pub repeatable: bool,
+    /// What must not be in the answer.
+    pub needles: Option<Arc<Needles>>,
 }
 
 /// Whether the request may go over cleartext.
@@ -74,6 +77,7 @@ impl Outbound {
             plaintext: plaintext(&permit, credential),
             upgrade,
             repeatable,
+            needles: credential.map(|c| c.needles.clone()).filter(|needles| !needles.is_empty()),
         })
     }
 }
@@ -104,6 +108,7 @@ fn prepare_head(
     let query = strip_query(query, credential);
     if let Some(credential) = credential {
         strip::cleared(fields, &credential.clears);
+        ask::for_what_can_be_scanned(fields);
     }
     strip::placeholder_fields(fields);
     // 3. The credential.

@@ -10,11 +10,12 @@ use tokio::time::Instant;
 use super::error::Refusal;
 use super::pulse::Pulse;
 use super::session::Session;
-use super::{Gateway, answer::Sent, inbound::Inbound};
+use super::{Gateway, answer::Sent, inbound::Inbound, respond};
 use crate::base::agent::Agent;
 use crate::base::host::Target;
 use crate::base::id::ExchangeId;
 use crate::inject::credential::Credential;
+use crate::inject::scrub::Fault;
 use crate::observe::audit::Slot;
 use crate::observe::event::{Event, Outcome};
 use crate::policy::Permit;
@@ -133,6 +134,18 @@ impl Record {
         self.event.status = Some(status);
         self.event.code = Some(code.to_owned());
         self.event.outcome = Outcome::Refused;
+    }
+
+    /// So many needles were masked.
+    pub fn masked(&mut self, count: u64) {
+        self.event.scrubbed += count;
+    }
+
+    /// The answer's body was cut: it must not go on.
+    pub fn cut(&mut self, fault: Fault) {
+        tracing::info!(exchange = self.event.exchange, error = %fault, "an answer was cut");
+        self.event.code = Some(respond::code(fault).to_owned());
+        self.ended(Outcome::Refused);
     }
 
     /// Body bytes went to the agent.

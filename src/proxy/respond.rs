@@ -14,6 +14,7 @@ use super::error::Refusal;
 use super::record::Record;
 use crate::base::host::Target;
 use crate::base::id::ExchangeId;
+use crate::inject::scrub::Fault;
 use crate::inject::write::WriteError;
 use crate::net::client::HandshakeError;
 use crate::net::dial::DialError;
@@ -197,6 +198,7 @@ fn face(refusal: &Refusal) -> Face {
         Refusal::OwnerGone { .. } => {
             face.hint = Some("`keyward agent list` shows which there are".into());
         }
+        Refusal::Scrubbed(fault) => face.hint = Some(scrubbing_hint(*fault).into()),
         Refusal::Dial(DialError::Refused { .. }) => {
             face.hint = Some("`upstream.allow_private` opens named networks and ports".into());
         }
@@ -243,9 +245,27 @@ fn status_and_code(refusal: &Refusal) -> (u16, &'static str) {
         Refusal::Dial(_) => (502, "upstream_unreachable"),
         Refusal::Tls(_) => (502, "upstream_tls"),
         Refusal::Protocol { .. } => (502, "upstream_protocol"),
+        Refusal::Scrubbed(fault) => (502, code(*fault)),
         Refusal::Overloaded => (503, "overloaded"),
         Refusal::AuditUnavailable => (503, "audit_unavailable"),
         Refusal::Internal(_) => (500, "internal"),
+    }
+}
+
+/// The code of an answer that was cut, or not sent.
+pub fn code(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Echoed => "secret_echoed",
+        Fault::Unscannable(_) => "coding_unscannable",
+    }
+}
+
+fn scrubbing_hint(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Echoed => "ask with `Accept-Encoding: identity`: the credential is masked then",
+        Fault::Unscannable(_) => {
+            "answers come as gzip, deflate, br, zstd or uncoded; ask with `Accept-Encoding: identity`"
+        }
     }
 }
 

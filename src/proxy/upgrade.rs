@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use http::{HeaderValue, Response, header};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use super::body::AnswerBody;
 use super::pool::Lease;
 use super::record::Record;
+use super::scrub::Passing;
 use super::session::Session;
 use super::tunnel;
 use crate::inject::strip;
@@ -19,7 +19,7 @@ use crate::observe::event::Outcome;
 /// Answers 101 and joins the two streams once both are ours.
 pub fn join(
     (agents, session): (OnUpgrade, Arc<Session>),
-    mut response: Response<Incoming>,
+    mut response: Response<Passing>,
     record: Record,
     lease: Lease,
 ) -> Response<AnswerBody> {

@@ -34,7 +34,7 @@ const BROKEN: &str = "the stream broke";
 /// # Errors
 /// When no checked, verified stream can be had, or the answer is none.
 pub async fn send(core: &Arc<Core>, outbound: Outbound) -> Result<Sent, Refusal> {
-    let Outbound { mut request, key, plaintext, upgrade, repeatable } = outbound;
+    let Outbound { mut request, key, plaintext, upgrade, repeatable, needles } = outbound;
     let (gate, uploaded) = (request.body().gate(), request.body().count());
     let flood = watch_interim(core, &mut request, gate.clone());
     let limit = core.gateway.limits.answer_timeout;
@@ -49,7 +49,7 @@ pub async fn send(core: &Arc<Core>, outbound: Outbound) -> Result<Sent, Refusal>
     lease.gate = gate;
     lease.reusable = !binds_identity(&response);
     check_head(&response, upgrade.is_some())?;
-    Ok(Sent::new(response, lease, upgrade))
+    Ok(Sent::new(response, lease, upgrade, needles))
 }
 
 /// What hyper leaves to check: statuses are 100 to 599, 101 comes only for the

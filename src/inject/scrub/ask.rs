@@ -59,7 +59,9 @@ fn is_readable(member: &str) -> bool {
 fn is_one_long_range(value: &HeaderValue) -> bool {
     let range = value.to_str().ok().and_then(|text| text.trim().strip_prefix("bytes="));
     let Some((first, last)) = range.and_then(|range| range.split_once('-')) else { return false };
-    let number = |text: &str| text.trim().parse::<u64>().ok();
+    // `parse` takes a sign too.
+    let is_number = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = |text: &str| Some(text).filter(is_number)?.parse::<u64>().ok();
     match (first.trim(), last.trim()) {
         ("", length) => number(length).is_some_and(|length| length >= RANGE_BYTES_MIN),
         (first, "") => number(first).is_some(),

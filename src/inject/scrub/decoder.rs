@@ -68,6 +68,10 @@ pub(super) struct Zstd {
     context: DCtx<'static>,
     /// What the stage that has begun still wants: blocks are decoded whole.
     wants: usize,
+    /// Nothing of a stage has been given that is not whole.
+    between: bool,
+    /// The output was filled: there may be more without input.
+    full: bool,
     done: bool,
 }
 
@@ -200,24 +204,26 @@ impl Zstd {
     fn new() -> Option<Self> {
         let mut context = DCtx::try_create()?;
         context.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX)).ok()?;
-        Some(Self { context, wants: ZSTD_BEGINNING, done: false })
+        Some(Self { context, wants: ZSTD_BEGINNING, between: true, full: false, done: false })
     }
 
     /// Gives a stage at most what it wants, so that it is known when nothing is left inside: what is
     /// given beyond would be kept until its own stage is whole.
     fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, Broken> {
-        let given = &input[..input.len().min(self.wants)];
+        let given = if self.full { &[] } else { &input[..input.len().min(self.wants)] };
         let mut source = InBuffer::around(given);
         let mut sink = OutBuffer::around(out);
         let hint =
             self.context.decompress_stream(&mut sink, &mut source).map_err(|_| Broken)?;
         let (consumed, produced) = (source.pos(), sink.pos());
-        // A stream of events ends each with a block, and the next block's header comes with the next.
-        let between = consumed == self.wants || hint == ZSTD_BLOCK_HEADER || hint == 0;
-        let settled = produced < sink.capacity() && between;
+        if consumed > 0 {
+            // A stream of events ends each with a block; the next one's header comes with the next.
+            self.between = consumed == self.wants || hint == ZSTD_BLOCK_HEADER || hint == 0;
+        }
+        self.full = produced == sink.capacity();
         self.done = hint == 0;
         self.wants = if self.done { ZSTD_BEGINNING } else { hint };
-        Ok(Step { consumed, produced, settled })
+        Ok(Step { consumed, produced, settled: self.between && !self.full })
     }
 }
 

@@ -264,8 +264,8 @@ impl Layer {
         let broken = |_| Fault::Unscannable("it is broken");
         let step = self.decoder.step(input, &mut self.out).map_err(broken)?;
         let Step { consumed, produced, settled } = step;
-        self.full = produced == self.out.len();
-        if consumed == 0 && produced == 0 && !input.is_empty() {
+        let was_full = std::mem::replace(&mut self.full, produced == self.out.len());
+        if consumed == 0 && produced == 0 && !was_full && !input.is_empty() {
             return Err(Fault::Unscannable("it is broken"));
         }
         self.left = 0..produced;

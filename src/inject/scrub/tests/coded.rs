@@ -38,8 +38,9 @@ fn coded(coding: &str, text: &[u8]) -> Vec<u8> {
             out
         }
         "zstd" => {
-            let mut out = Vec::with_capacity(zstd_safe::compress_bound(text.len()));
-            zstd_safe::compress(&mut out, text, 3).unwrap();
+            let mut out = vec![0; zstd_safe::compress_bound(text.len())];
+            let length = zstd_safe::compress(&mut out[..], text, 3).unwrap();
+            out.truncate(length);
             out
         }
         _ => unreachable!("{coding}"),
@@ -70,7 +71,7 @@ fn drain(inspector: &mut Inspector, out: &mut Vec<u8>) -> Result<usize, Fault> {
 
 fn run(mut inspector: Inspector, pieces: Vec<Bytes>) -> Result<Vec<u8>, (Fault, Vec<u8>)> {
     let mut out = vec![];
-    let mut feed = || {
+    let feed = || {
         for piece in pieces {
             inspector.push(piece)?;
             drain(&mut inspector, &mut out)?;
@@ -99,7 +100,7 @@ fn long_text(length: usize) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
     fn a_needle_is_found_in_every_coding_and_chunking(
@@ -209,11 +210,13 @@ fn flushed(coding: &str, events: &[Vec<u8>]) -> Vec<Vec<u8>> {
         _ => {
             let mut context = zstd_safe::CCtx::create();
             let one = |event: &Vec<u8>| {
-                let mut out = Vec::with_capacity(4096);
-                let mut sink = zstd_safe::OutBuffer::around(&mut out);
+                let mut out = vec![0; 4096];
+                let mut sink = zstd_safe::OutBuffer::around(&mut out[..]);
                 let mut source = zstd_safe::InBuffer::around(event);
                 context.compress_stream(&mut sink, &mut source).unwrap();
                 assert_eq!(context.flush_stream(&mut sink).unwrap(), 0);
+                let length = sink.pos();
+                out.truncate(length);
                 out
             };
             events.iter().map(one).collect()
@@ -279,7 +282,7 @@ fn codings_that_are_not_known_or_too_many_are_refused() {
 
 #[test]
 fn a_bomb_takes_turns_and_is_refused() {
-    let zeros = vec![0; 64 << 20];
+    let zeros = vec![0; 24 << 20];
     for coding in ["br", "zstd"] {
         let body = coded(coding, &zeros);
         assert!(body.len() < 16 * 1024, "{coding}: {}", body.len());
@@ -294,23 +297,23 @@ fn a_bomb_takes_turns_and_is_refused() {
             }
         };
         assert_eq!(fault, Fault::Unscannable("it grows beyond all measure"), "{coding}");
-        assert!((16..=80).contains(&turns), "{coding}: {turns}");
+        assert!((64..=80).contains(&turns), "{coding}: {turns}");
     }
     // Deflate cannot grow so much: its bombs only take turns.
     let body = coded("gzip", &zeros);
     let mut gzip = inspector(&[SECRET], &["gzip"]);
     gzip.push(body.clone().into()).unwrap();
     let mut out = vec![];
-    assert!(drain(&mut gzip, &mut out).unwrap() >= 64 * 4);
+    assert!(drain(&mut gzip, &mut out).unwrap() >= 24 * 4);
     // Two layers do.
-    let twice = coded("gzip", &coded("gzip", &vec![0; 256 << 20]));
+    let twice = coded("gzip", &body);
     let (fault, _) = run(inspector(&[SECRET], &["gzip", "gzip"]), vec![twice.into()]).unwrap_err();
     assert!(matches!(fault, Fault::Unscannable(_)));
 }
 
 #[test]
 fn no_more_than_a_block_is_held_back() {
-    let text = long_text(3_000_000);
+    let text = long_text(700_000);
     for coding in CODINGS {
         let body = coded(coding, &text);
         let mut inspector = inspector(&[SECRET], &[token(coding)]);
@@ -319,7 +322,7 @@ fn no_more_than_a_block_is_held_back() {
             came += piece.len();
             inspector.push(Bytes::copy_from_slice(piece)).unwrap();
             drain(&mut inspector, &mut out).unwrap();
-            assert!(came - out.len() <= 132 * 1024, "{coding}: {} of {came}", came - out.len());
+            assert!(came - out.len() <= 136 * 1024, "{coding}: {} of {came}", came - out.len());
         }
         inspector.end();
         drain(&mut inspector, &mut out).unwrap();
