@@ -33,6 +33,7 @@ mod reload_load;
 mod run_child;
 mod run_gateway;
 mod run_token;
+mod scrub;
 mod security_fuzz;
 mod security_injection;
 mod security_process;

@@ -220,8 +220,8 @@ impl Zstd {
             // A stream of events ends each with a block; the next one's header comes with the next.
             self.between = consumed == self.wants || hint == ZSTD_BLOCK_HEADER || hint == 0;
         }
-        self.full = produced == sink.capacity();
         self.done = hint == 0;
+        self.full = produced == sink.capacity() && !self.done;
         self.wants = if self.done { ZSTD_BEGINNING } else { hint };
         Ok(Step { consumed, produced, settled: self.between && !self.full })
     }

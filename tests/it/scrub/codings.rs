@@ -1,0 +1,194 @@
+//! Coded answers: looked into, passed as they came or not at all.
+
+use std::io::Write as _;
+
+use super::*;
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
+    encoder.write_all(text).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+fn coded(coding: &str, text: &[u8]) -> Vec<u8> {
+    match coding {
+        "gzip" => gzip(text),
+        "deflate" => {
+            let mut encoder = flate2::write::ZlibEncoder::new(vec![], flate2::Compression::fast());
+            encoder.write_all(text).expect("memory");
+            encoder.finish().expect("memory")
+        }
+        "br" => {
+            let mut encoder = brotli::CompressorWriter::new(vec![], 4096, 5, 20);
+            encoder.write_all(text).expect("memory");
+            encoder.into_inner()
+        }
+        "zstd" => {
+            let mut out = vec![0; zstd_safe::compress_bound(text.len())];
+            let length = zstd_safe::compress(&mut out[..], text, 3).expect("room");
+            out.truncate(length);
+            out
+        }
+        "gzip, br" => coded("br", &coded("gzip", text)),
+        other => unreachable!("{other}"),
+    }
+}
+
+const CODINGS: [&str; 5] = ["gzip", "deflate", "br", "zstd", "gzip, br"];
+
+fn with_length(coding: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nETag: \"e\"\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+/// Text that no coding shrinks to nothing.
+fn long() -> String {
+    let line = |number: usize| format!("{number}: {:x}\n", number * 2_654_435_761 % 1_000_003);
+    (0..20_000).map(line).collect()
+}
+
+#[tokio::test]
+async fn a_coded_answer_without_the_credential_is_as_it_came() {
+    for coding in CODINGS {
+        let body = coded(coding, long().as_bytes());
+        let (sent, again) = (body.clone(), body.clone());
+        let origin = Origin::answering(move |request: &Message| match request.head.target() {
+            "/length" => with_length(coding, &sent),
+            _ => chunked(&sent, 1000, &format!("Content-Encoding: {coding}\r\n")),
+        });
+        let lab = Plan::api_key().start(origin.await).await;
+        let mut wire = lab.tunnel(HOST).await;
+        for path in ["/length", "/chunked", "/length"] {
+            wire.send(request_text(&format!("GET {path}"), HOST)).await;
+            let answer = wire.answer("GET").await;
+            assert_eq!(answer.head.status(), 200, "{coding} {}", answer.text());
+            assert!(answer.whole && answer.body == again, "{coding} {path}");
+            assert_eq!(answer.head.one("content-encoding"), Some(coding));
+            if path == "/length" {
+                assert_eq!(answer.head.one("etag"), Some("\"e\""));
+                assert_eq!(answer.head.one("content-length"), Some(&*again.len().to_string()));
+            }
+        }
+        assert_eq!(lab.origin.streams(), 1, "{coding}");
+        let records = lab.finish().await;
+        assert!(records.iter().all(|record| record["scrubbed"] == 0));
+    }
+}
+
+#[tokio::test]
+async fn a_short_coded_answer_with_the_credential_is_a_refusal() {
+    for coding in CODINGS {
+        let origin = Origin::answering(move |request: &Message| {
+            if request.head.target() == "/fine" {
+                return ok("fine").into_bytes();
+            }
+            with_length(coding, &coded(coding, format!("you sent {}", credential(request)).as_bytes()))
+        });
+        let lab = Plan::api_key().start(origin.await).await;
+        let mut wire = lab.tunnel(HOST).await;
+        wire.send(request_text("GET /echo", HOST)).await;
+        let answer = wire.answer("GET").await;
+        assert_eq!(answer.head.status(), 502, "{coding}");
+        assert_eq!(answer.head.one("keyward-error"), Some("secret_echoed"));
+        assert_eq!(answer.json()["error"]["code"], "secret_echoed");
+        assert!(!answer.head.has("etag") && !answer.head.has("content-encoding"));
+        wire.send(request_text("GET /fine", HOST)).await;
+        assert_eq!(wire.answer("GET").await.text(), "fine", "the agent's stream goes on");
+        let records = lab.finish().await;
+        assert_eq!(records[0]["code"], "secret_echoed");
+        assert_eq!(records[0]["outcome"], "refused");
+    }
+}
+
+#[tokio::test]
+async fn a_long_coded_answer_is_cut_before_the_credential() {
+    for coding in CODINGS {
+        let origin = Origin::answering(move |request: &Message| {
+            let text = format!("{}{}{}", long(), credential(request), long());
+            let body = coded(coding, text.as_bytes());
+            match request.head.target() {
+                "/length" => with_length(coding, &body),
+                _ => chunked(&body, 1000, &format!("Content-Encoding: {coding}\r\n")),
+            }
+        });
+        let lab = Plan::api_key().start(origin.await).await;
+        for path in ["/length", "/chunked"] {
+            let answer = lab.ask(&format!("GET {path}")).await;
+            if answer.head.status() == 200 {
+                assert!(!answer.whole, "{coding} {path}: a cut shows");
+            } else {
+                assert_eq!(answer.head.one("keyward-error"), Some("secret_echoed"), "{coding}");
+            }
+        }
+        let records = lab.finish().await;
+        assert!(records.iter().all(|record| record["code"] == "secret_echoed"), "{records:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_coding_that_cannot_be_looked_into_is_a_refusal() {
+    let origin = Origin::answering(|request: &Message| {
+        let body = credential(request);
+        let whole = gzip(body.as_bytes());
+        match request.head.target() {
+            "/unknown" => with_length("compress", body.as_bytes()),
+            "/half-known" => with_length("gzip, compress", &whole),
+            "/none-of-it" => with_length("gzip", body.as_bytes()),
+            "/cut" => with_length("gzip", &gzip(b"innocent")[..20]),
+            "/more" => with_length("br", &[coded("br", b"innocent"), body.into_bytes()].concat()),
+            "/deep" => with_length("gzip, gzip, gzip, gzip", &whole),
+            "/part" => [
+                &b"HTTP/1.1 206 Part\r\nContent-Encoding: gzip\r\nContent-Range: bytes 5-99/100\r\n"[..],
+                format!("Content-Length: {}\r\n\r\n", whole.len() - 5).as_bytes(),
+                &whole[5..],
+            ]
+            .concat(),
+            other => unreachable!("{other}"),
+        }
+    });
+    let lab = Plan::api_key().start(origin.await).await;
+    for path in ["/unknown", "/half-known", "/none-of-it", "/cut", "/more", "/deep", "/part"] {
+        let answer = lab.ask(&format!("GET {path}")).await;
+        assert_eq!(answer.head.status(), 502, "{path}: {}", answer.text());
+        let code = answer.head.one("keyward-error").expect("ours");
+        assert!(["coding_unscannable", "secret_echoed"].contains(&code), "{path}: {code}");
+    }
+    let records = lab.finish().await;
+    let cut = records.iter().find(|record| record["path"] == "/cut").expect("a record");
+    assert_eq!(cut["code"], "coding_unscannable");
+}
+
+#[tokio::test]
+async fn a_coding_of_no_body_is_nothing_to_look_into() {
+    let origin = Origin::answering(|request: &Message| match request.head.method() {
+        "HEAD" => "HTTP/1.1 200 OK\r\nContent-Encoding: compress\r\nContent-Length: 99\r\n\r\n",
+        "PUT" => "HTTP/1.1 204 No\r\nContent-Encoding: compress\r\n\r\n",
+        _ => "HTTP/1.1 200 OK\r\nContent-Encoding: compress\r\nContent-Length: 0\r\n\r\n",
+    });
+    let lab = Plan::api_key().start(origin.await).await;
+    for request in ["HEAD /", "PUT /\r\nContent-Length: 0", "GET /"] {
+        let answer = lab.ask(request).await;
+        assert!(answer.head.status() < 300, "{request}: {answer:?}");
+        assert_eq!(answer.head.one("content-encoding"), Some("compress"));
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn only_codings_that_can_be_looked_into_are_asked_for() {
+    let mut lab = Lab::simple().await;
+    for (sent, goes) in [
+        ("gzip, deflate, br, zstd", "gzip, deflate, br, zstd"),
+        ("dcb, gzip;q=0.5, *;q=0.1", "gzip;q=0.5"),
+        ("compress", "identity"),
+    ] {
+        let head = lab.delivered(&format!("GET /\r\nAccept-Encoding: {sent}\r\nA-IM: vcdiff")).await;
+        assert_eq!(head.one("accept-encoding"), Some(goes));
+        assert!(!head.has("a-im"));
+    }
+    assert!(!lab.delivered("GET /").await.has("accept-encoding"));
+    lab.finish().await;
+}

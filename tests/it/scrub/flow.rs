@@ -1,0 +1,134 @@
+//! Scrubbing keeps nobody waiting: events pass one by one, coded ones too, a slow start is begun, and
+//! much work for one answer leaves the others their turn.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::*;
+
+const STREAM: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n";
+
+/// Sends `events`, each only when the client has the one before.
+async fn one_by_one(head: String, events: Vec<Vec<u8>>) -> (Origin, Arc<Notify>) {
+    let seen = Arc::new(Notify::new());
+    let told = Arc::clone(&seen);
+    let origin = Origin::scripted(move |mut stream: Stream| {
+        let (told, head, events) = (Arc::clone(&told), head.clone(), events.clone());
+        async move {
+            stream.request().await;
+            stream.send(head).await;
+            for event in events {
+                let chunk =
+                    [format!("{:x}\r\n", event.len()).as_bytes(), &event, b"\r\n"].concat();
+                stream.send(chunk).await;
+                patiently("the client", told.notified()).await;
+            }
+            stream.send("0\r\n\r\n").await;
+        }
+    });
+    (origin.await, seen)
+}
+
+async fn arrive_one_by_one(head: String, events: Vec<Vec<u8>>) {
+    let (origin, seen) = one_by_one(head, events.clone()).await;
+    let lab = Plan::api_key().start(origin).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("GET /", HOST)).await;
+    assert_eq!(wire.head().await.expect("a head").status(), 200);
+    for event in events {
+        assert_eq!(wire.chunk().await, Some(event));
+        seen.notify_one();
+    }
+    assert_eq!(wire.chunk().await, Some(vec![]));
+    lab.finish().await;
+}
+
+fn events() -> Vec<Vec<u8>> {
+    (0..5).map(|number| format!("data: event {number}\n\n").into_bytes()).collect()
+}
+
+#[tokio::test]
+async fn each_event_arrives_before_the_next_is_sent() {
+    arrive_one_by_one(format!("{STREAM}Content-Type: text/event-stream\r\n\r\n"), events()).await;
+}
+
+#[tokio::test]
+async fn each_coded_event_arrives_before_the_next_is_sent() {
+    let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
+    let flushed = |event: &Vec<u8>| {
+        encoder.write_all(event).expect("memory");
+        encoder.flush().expect("memory");
+        std::mem::take(encoder.get_mut())
+    };
+    let mut pieces: Vec<Vec<u8>> = events().iter().map(flushed).collect();
+    pieces.push(encoder.finish().expect("memory"));
+    arrive_one_by_one(format!("{STREAM}Content-Encoding: gzip\r\n\r\n"), pieces).await;
+}
+
+#[tokio::test]
+async fn the_head_of_a_coded_stream_comes_before_its_first_event() {
+    let seen = Arc::new(Notify::new());
+    let told = Arc::clone(&seen);
+    let origin = Origin::scripted(move |mut stream: Stream| {
+        let told = Arc::clone(&told);
+        async move {
+            stream.request().await;
+            stream.send(format!("{STREAM}Content-Encoding: gzip\r\n\r\n")).await;
+            patiently("the client", told.notified()).await;
+            stream.send("0\r\n\r\n").await;
+        }
+    });
+    let lab = Plan::api_key().start(origin.await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("GET /", HOST)).await;
+    assert_eq!(wire.head().await.expect("a head").status(), 200);
+    seen.notify_one();
+    assert_eq!(wire.chunk().await, Some(vec![]));
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_bomb_is_cut_and_others_are_served_meanwhile() {
+    let zeros = vec![0; 40 << 20];
+    let mut encoder = brotli::CompressorWriter::new(vec![], 4096, 5, 22);
+    encoder.write_all(&zeros).expect("memory");
+    let bomb = encoder.into_inner();
+    assert!(bomb.len() < 8192, "{}", bomb.len());
+    let origin = Origin::answering(move |request: &Message| match request.head.target() {
+        "/bomb" => chunked(&bomb, 8192, "Content-Encoding: br\r\n"),
+        _ => ok("fine").into_bytes(),
+    });
+    let lab = Plan::api_key().start(origin.await).await;
+    let (mut bombed, mut other) = (lab.tunnel(HOST).await, lab.tunnel(HOST).await);
+    bombed.send(request_text("GET /bomb", HOST)).await;
+    other.send(request_text("GET /", HOST)).await;
+    assert_eq!(other.answer("GET").await.text(), "fine");
+    let answer = bombed.answer("GET").await;
+    assert!(!answer.whole || answer.head.status() == 502, "{:?}", answer.head);
+    drop((bombed, other));
+    let records = lab.finish().await;
+    let bombed = records.iter().find(|record| record["path"] == "/bomb").expect("a record");
+    assert_eq!(bombed["code"], "coding_unscannable");
+}
+
+#[tokio::test]
+async fn what_only_begins_the_credential_comes_at_the_end_and_the_stream_goes_on() {
+    // Every answer ends with what begins the secret: held back, and given at the end.
+    let origin = Origin::answering(|request: &Message| {
+        let key = credential(request);
+        ok(&format!("{} {}", &key[..4], &key[..7]))
+    });
+    let lab = Plan::api_key().start(origin.await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    let key = lab.canary.text.clone();
+    for _ in 0..20 {
+        wire.send(request_text("GET /", HOST)).await;
+        let answer = wire.answer("GET").await;
+        assert_eq!(answer.text(), format!("{} {}", &key[..4], &key[..7]));
+    }
+    assert_eq!(lab.origin.streams(), 1);
+    drop(wire);
+    lab.finish().await;
+}
