@@ -14,6 +14,7 @@ mod cli_runner;
 mod cli_socket;
 mod connect;
 mod crash;
+mod day;
 mod deadlines;
 mod env;
 mod explain;
