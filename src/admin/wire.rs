@@ -2,6 +2,7 @@
 //! what is asked moves secrets into [`Secret`] while it is being read.
 
 mod status;
+mod tested;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use self::tested::{ConnectionTested, TestOutcome};
 pub use self::status::{AgentListener, Health, ReloadView, Status};
 use crate::base::id::{AgentId, ConnectionId, TokenId};
 use crate::base::secret::Secret;
