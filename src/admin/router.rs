@@ -11,7 +11,8 @@ use super::error::ApiError;
 use super::host::{Local, OwnNames};
 use super::state::Admin;
 use super::{
-    agents, bindings, connection_test, connections, explain, health, providers, reload, rules, runs, tokens,
+    agents, bindings, connection_test, connections, explain, health, providers, reload, rules,
+    runs, tokens,
 };
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.

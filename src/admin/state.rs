@@ -14,8 +14,8 @@ use crate::base::time::Clock;
 use crate::ca::authority::{self, Authority};
 use crate::directory::{AgentRecord, ConnectionRecord, Directory};
 use crate::net::dial::Dialler;
-use crate::proxy::Gateway;
 use crate::observe::metrics::Metrics;
+use crate::proxy::Gateway;
 use crate::rulebook::Rulebook;
 use crate::vault::Vault;
 

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use self::tested::{ConnectionTested, TestOutcome};
 pub use self::status::{AgentListener, Health, ReloadView, Status};
+pub use self::tested::{ConnectionTested, TestOutcome};
 use crate::base::id::{AgentId, ConnectionId, TokenId};
 use crate::base::secret::Secret;
 use crate::directory::{ConnectionState, ManagedBy};

@@ -40,9 +40,11 @@ pub(crate) enum Command {
         name: String,
     },
     /// ask the provider whether it takes the credential
-    #[command(after_help = "The provider's own test request goes the way that agents' requests go. \
+    #[command(
+        after_help = "The provider's own test request goes the way that agents' requests go. \
         Nothing of its answer\nis shown but the status.\n\nexit code: 0 when the provider takes \
-        the credential, 1 when it does not or cannot be asked")]
+        the credential, 1 when it does not or cannot be asked"
+    )]
     Test {
         /// name or id
         name: String,

@@ -13,8 +13,7 @@ use super::{AuthKind, AuthMethod, FormError, Provider};
 use crate::inject::placeholder::Placeholder;
 
 /// RFC 3986 §2.3: what stays as it is, wherever in a URL a value is filled in.
-const UNRESERVED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A request that tells a good credential from a bad one.
 #[derive(Clone, Debug)]
@@ -80,7 +79,8 @@ impl Provider {
             };
             values.insert(field.name.clone(), value);
         }
-        let unsendable = |what| TestRequestError::Unsendable { provider: self.id.to_string(), what };
+        let unsendable =
+            |what| TestRequestError::Unsendable { provider: self.id.to_string(), what };
         let url = match &test.oauth_url {
             Some(url) if auth.kind == AuthKind::Oauth2 => url,
             _ => &test.url,
@@ -172,7 +172,8 @@ fn body(test: &TestText) -> Option<(Bytes, Option<&'static str>)> {
         return Some((serde_json::to_vec(json).ok()?.into(), Some("application/json")));
     }
     if let Some(form) = &test.form {
-        let pairs = form.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
+        let pairs =
+            form.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
         let text = pairs.collect::<Vec<_>>().join("&");
         return Some((text.into(), Some("application/x-www-form-urlencoded")));
     }

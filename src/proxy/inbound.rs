@@ -88,8 +88,8 @@ impl Inbound {
         let named = named(request.headers())?;
         let path_and_query = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let placeholders = strip::placeholders(request.headers(), path_and_query);
-        let upgrade = wants_websocket(&request)
-            .then(|| (hyper::upgrade::on(&mut request), session.clone()));
+        let upgrade =
+            wants_websocket(&request).then(|| (hyper::upgrade::on(&mut request), session.clone()));
         let (head, body) = request.into_parts();
         let mut body = RequestBody::new(body);
         if expects_continue {

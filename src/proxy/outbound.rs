@@ -66,11 +66,7 @@ impl Outbound {
         head.version = Version::HTTP_11;
         Ok(Self {
             request: Request::from_parts(head, body),
-            key: Key {
-                org,
-                target,
-                session: credential.is_none().then_some(session),
-            },
+            key: Key { org, target, session: credential.is_none().then_some(session) },
             plaintext: plaintext(&permit, credential),
             upgrade,
             repeatable,

@@ -87,13 +87,16 @@ impl Asked<'_> {
                     .hint("test it again later; the key itself was not judged")
             }
             200..=299 => {
-                let message = format!("{provider} answers {status}, but refuses the key in its answer");
+                let message =
+                    format!("{provider} answers {status}, but refuses the key in its answer");
                 Diagnosis::new(O::WrongKey, message).hint(self.new_key())
             }
             _ => {
-                let message = format!("{provider} answers {status}, which the test does not expect");
-                Diagnosis::new(O::UnexpectedAnswer, message)
-                    .hint("some providers say this of a malformed key: compare it with the original")
+                let message =
+                    format!("{provider} answers {status}, which the test does not expect");
+                Diagnosis::new(O::UnexpectedAnswer, message).hint(
+                    "some providers say this of a malformed key: compare it with the original",
+                )
             }
         }
     }
@@ -173,7 +176,9 @@ fn certificate(fault: CertificateFault) -> &'static str {
         CertificateFault::Expired | CertificateFault::NotYetValid => {
             "check this machine's clock; otherwise its owner must renew it"
         }
-        CertificateFault::NameMismatch => "check the host, and what stands between: `upstream.resolve`",
+        CertificateFault::NameMismatch => {
+            "check the host, and what stands between: `upstream.resolve`"
+        }
         CertificateFault::Revoked | CertificateFault::Invalid => "its owner must replace it",
     }
 }
@@ -195,7 +200,10 @@ mod tests {
             name: "work".to_owned(),
             provider: "acme".to_owned(),
             auth: "key".to_owned(),
-            variables: variables.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect::<BTreeMap<_, _>>(),
+            variables: variables
+                .iter()
+                .map(|(k, v)| ((*k).into(), (*v).into()))
+                .collect::<BTreeMap<_, _>>(),
             environment: None,
             state: ConnectionState::Active,
             managed_by,
