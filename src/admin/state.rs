@@ -1,7 +1,7 @@
 //! What handlers share: the services, the drain signal, and the bundle of roots once it is made.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::{OnceCell, watch};
 
@@ -15,6 +15,7 @@ use crate::ca::authority::{self, Authority};
 use crate::directory::{AgentRecord, ConnectionRecord, Directory};
 use crate::net::dial::Dialler;
 use crate::observe::metrics::Metrics;
+use crate::proxy::Gateway;
 use crate::rulebook::Rulebook;
 use crate::vault::Vault;
 
@@ -36,6 +37,9 @@ pub struct Deps {
     pub clock: Clock,
     /// Bounds of bodies, heads and waits.
     pub limits: Limits,
+    /// What tests of connections are sent through. Whoever made it ends it: the audit log is whole
+    /// once it is gone. Nothing, in a process that sends no requests.
+    pub data_path: Weak<Gateway>,
 }
 
 /// Where a gateway is reached and keeps its things, as people read it.

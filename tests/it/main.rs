@@ -13,6 +13,8 @@ mod cli_local;
 mod cli_runner;
 mod cli_socket;
 mod connect;
+mod connection_pause;
+mod connection_test;
 mod crash;
 mod day;
 mod deadlines;
