@@ -33,6 +33,7 @@ use crate::admin::{self, Admin, AdminSocket, OwnNames, Places, Reloads, Runs};
 use crate::base::host::{Scheme, Target};
 use crate::base::id::OrgId;
 use crate::config::{Config, ListenAt};
+use crate::keys::Keys;
 use crate::net::tls;
 use crate::observe::audit::{Audit, Writer};
 use crate::observe::log::Verbosity;
@@ -114,6 +115,8 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let names = own_names(&config, admin_addr);
     doors.open(|close| admin::serve_tcp(bound.admin, admin.clone(), names, close));
     doors.open(|close| admin::serve_socket(socket, admin, close));
+    let keys = services.keys.clone();
+    doors.open(|close| async move { until(close, finish_rotation(&keys)).await });
     let rulebook = services.rulebook.clone();
     doors.open(|close| async move { until(close, rulebook.follow()).await });
     let reloader = Reloader {
@@ -193,6 +196,13 @@ fn warn_of_missing_owners(services: &Services, owners: &[(String, ListenAt)]) {
         if services.directory.view().of_listener(&OrgId::default_org(), agent).is_none() {
             tracing::warn!(agent, %at, "this listener's agent is paused or does not exist: add it");
         }
+    }
+}
+
+/// A rotation of the master key that a crash interrupted is finished while the gateway serves.
+async fn finish_rotation(keys: &Arc<Keys>) {
+    if let Err(error) = keys.finish().await {
+        tracing::error!(%error, "the rotation of the master key is not finished: the old key stays");
     }
 }
 

@@ -12,6 +12,7 @@ mod error;
 mod explain;
 mod health;
 mod host;
+mod keys;
 mod page;
 mod providers;
 mod reload;

@@ -11,7 +11,7 @@ use super::error::ApiError;
 use super::host::{Local, OwnNames};
 use super::state::Admin;
 use super::{
-    agents, bindings, connections, explain, health, providers, reload, rules, runs, tokens,
+    agents, bindings, connections, explain, health, keys, providers, reload, rules, runs, tokens,
 };
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.
@@ -34,6 +34,7 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(rules::routes())
         .merge(runs::routes())
         .merge(explain::routes())
+        .merge(keys::routes())
         .merge(reload::routes());
     Router::new()
         .nest("/api/v1", api)

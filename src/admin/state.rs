@@ -13,6 +13,7 @@ use crate::base::limits::Limits;
 use crate::base::time::Clock;
 use crate::ca::authority::{self, Authority};
 use crate::directory::{AgentRecord, ConnectionRecord, Directory};
+use crate::keys::Keys;
 use crate::net::dial::Dialler;
 use crate::observe::metrics::Metrics;
 use crate::rulebook::Rulebook;
@@ -28,6 +29,8 @@ pub struct Deps {
     pub rulebook: Arc<Rulebook>,
     /// The certificate authority.
     pub authority: Arc<Authority>,
+    /// Master keys and their rotation.
+    pub keys: Arc<Keys>,
     /// Judges addresses for `explain`.
     pub dialler: Arc<Dialler>,
     /// Counters.
