@@ -3,6 +3,7 @@
 //! The only place where everything meets. What happens on a stream is `proxy/`'s, on the admin
 //! doors `admin/`'s.
 
+mod ca;
 mod declared;
 mod error;
 mod foresee;
@@ -115,10 +116,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let names = own_names(&config, admin_addr);
     doors.open(|close| admin::serve_tcp(bound.admin, admin.clone(), names, close));
     doors.open(|close| admin::serve_socket(socket, admin, close));
-    let keys = services.keys.clone();
-    doors.open(|close| async move { until(close, finish_rotation(&keys)).await });
-    let rulebook = services.rulebook.clone();
-    doors.open(|close| async move { until(close, rulebook.follow()).await });
+    doors.tend(&services, &config);
     let reloader = Reloader {
         started: Arc::new(config),
         services: services.clone(),
@@ -245,6 +243,15 @@ impl Doors {
         F: Future<Output = ()> + Send + 'static,
     {
         self.tasks.spawn(door(self.close.subscribe()));
+    }
+
+    /// What goes on beside the doors.
+    fn tend(&mut self, services: &Services, config: &Config) {
+        let (rulebook, keys) = (services.rulebook.clone(), services.keys.clone());
+        let (authority, files) = (services.authority.clone(), config.ca.clone());
+        self.open(|close| async move { until(close, rulebook.follow()).await });
+        self.open(|close| async move { until(close, finish_rotation(&keys)).await });
+        self.open(|close| async move { until(close, ca::follow(authority, files)).await });
     }
 
     async fn close(mut self) {

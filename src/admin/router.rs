@@ -11,7 +11,8 @@ use super::error::ApiError;
 use super::host::{Local, OwnNames};
 use super::state::Admin;
 use super::{
-    agents, bindings, connections, explain, health, keys, providers, reload, rules, runs, tokens,
+    agents, bindings, ca, connections, explain, health, keys, providers, reload, rules, runs,
+    tokens,
 };
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.
@@ -35,6 +36,7 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(runs::routes())
         .merge(explain::routes())
         .merge(keys::routes())
+        .merge(ca::routes())
         .merge(reload::routes());
     Router::new()
         .nest("/api/v1", api)
