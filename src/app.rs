@@ -32,10 +32,11 @@ use self::watched::Watched;
 use crate::admin::{self, Admin, AdminSocket, OwnNames, Places, Reloads, Runs};
 use crate::base::host::{Scheme, Target};
 use crate::base::id::OrgId;
-use crate::config::{Config, ListenAt};
+use crate::config::{AuditTo, Config, ListenAt};
 use crate::net::tls;
 use crate::observe::audit::{Audit, Writer};
 use crate::observe::log::Verbosity;
+use crate::observe::trail::Trail;
 use crate::proxy::listen::Cores;
 use crate::proxy::{Gateway, Parts};
 
@@ -306,7 +307,8 @@ fn open_audit(config: &Config) -> anyhow::Result<(Audit, Writer)> {
     if let Some(folder) = config.audit.file.parent() {
         services::folder_for(folder)?;
     }
-    Ok(Audit::open(&config.audit.file, config.limits.audit_queue_max, config.audit.stdout)?)
+    let AuditTo { file, rotation, stdout } = &config.audit;
+    Ok(Audit::open(Trail::at(file), *rotation, config.limits.audit_queue_max, *stdout)?)
 }
 
 fn parts(
