@@ -29,7 +29,7 @@ use self::listeners::Listeners;
 use self::notify::Manager;
 use self::reload::{Outward, Reloader};
 use self::watched::Watched;
-use crate::admin::{self, Admin, AdminSocket, OwnNames, Places, Reloads, Runs};
+use crate::admin::{self, Admin, AdminSocket, AuditLog, Deps, OwnNames, Places, Reloads, Runs};
 use crate::base::host::{Scheme, Target};
 use crate::base::id::OrgId;
 use crate::config::{AuditTo, Config, ListenAt};
@@ -99,6 +99,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let socket = AdminSocket::bind(&config.data_dir).await?;
     let (drain, draining) = watch::channel(false);
     let (audit, writer) = open_audit(&config)?;
+    let log = AuditLog::written(services.audit.clone(), audit.written());
     let outward = Outward::load(&config)?;
     let gateway = parts(&config, &services, &outward, (audit, draining.clone()))?;
     let gateway = Gateway::new(gateway);
@@ -109,7 +110,8 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let last = watch::Sender::new(None);
     let (reloads, asks) = Reloads::new(last.subscribe());
     let manager = Manager::at(config.environment.path("NOTIFY_SOCKET"));
-    let admin = Admin::serving(services.deps(), draining, (places.clone(), reloads.clone()));
+    let deps = Deps { audit: log, ..services.deps() };
+    let admin = Admin::serving(deps, draining, (places.clone(), reloads.clone()));
     let runs = admin.runs().clone();
     let mut doors = Doors::new();
     let names = own_names(&config, admin_addr);

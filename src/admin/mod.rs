@@ -5,6 +5,7 @@
 //! the doors; the command line calls the same router in process when no gateway runs.
 
 mod agents;
+mod audit;
 mod bindings;
 mod body;
 mod connections;
@@ -26,6 +27,7 @@ mod tests;
 mod tokens;
 pub mod wire;
 
+pub use audit::{AuditLog, audit_router};
 pub use error::ApiError;
 pub use host::OwnNames;
 pub use reload::{ReloadAsks, Reloads};

@@ -11,7 +11,7 @@ use super::error::ApiError;
 use super::host::{Local, OwnNames};
 use super::state::Admin;
 use super::{
-    agents, bindings, connections, explain, health, providers, reload, rules, runs, tokens,
+    agents, audit, bindings, connections, explain, health, providers, reload, rules, runs, tokens,
 };
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.
@@ -27,6 +27,7 @@ pub fn open_router(admin: Admin, names: OwnNames) -> Router {
 pub fn socket_router(admin: Admin) -> Router {
     let api = Router::new()
         .merge(agents::routes())
+        .merge(audit::routes())
         .merge(tokens::routes())
         .merge(bindings::routes())
         .merge(connections::routes())

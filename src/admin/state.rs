@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OnceCell, watch};
 
+use super::audit::AuditLog;
 use super::error::ApiError;
 use super::reload::Reloads;
 use super::runs::Runs;
@@ -30,6 +31,8 @@ pub struct Deps {
     pub authority: Arc<Authority>,
     /// Judges addresses for `explain`.
     pub dialler: Arc<Dialler>,
+    /// The audit log.
+    pub audit: AuditLog,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The time of day.

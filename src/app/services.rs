@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 
 use super::{AppError, declared};
-use crate::admin::Deps;
+use crate::admin::{AuditLog, Deps};
 use crate::base::limits::Limits;
 use crate::base::time::Clock;
 use crate::ca::authority::Authority;
@@ -23,6 +23,7 @@ use crate::directory::Directory;
 use crate::net::dial::Dialler;
 use crate::net::guard::Guard;
 use crate::observe::metrics::Metrics;
+use crate::observe::trail::Trail;
 use crate::rulebook::{RuleText, Rulebook, RulebookError, Sources};
 use crate::store::memory::MemoryStore;
 use crate::store::sled::SledStore;
@@ -43,6 +44,8 @@ pub struct Services {
     pub leaves: Arc<Leaves>,
     /// The way out.
     pub dialler: Arc<Dialler>,
+    /// Where the audit log is.
+    pub audit: Trail,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The time of day.
@@ -77,6 +80,7 @@ impl Services {
             rulebook: self.rulebook.clone(),
             authority: self.authority.clone(),
             dialler: self.dialler.clone(),
+            audit: AuditLog::at_rest(self.audit.clone()),
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
             limits: self.limits.clone(),
@@ -153,6 +157,7 @@ impl Opened {
             rulebook: Arc::new(rulebook),
             authority: self.authority,
             dialler: Arc::new(dialler),
+            audit: Trail::at(&config.audit.file),
             metrics: Arc::default(),
             clock: self.clock,
             limits: config.limits.clone(),

@@ -158,6 +158,6 @@ mod tests {
         assert_eq!(read(&mut follower), [1]);
         samples::write(&trail, Rotation { files_max: 2, ..SMALL }, 20).await;
         let seen = read(&mut follower);
-        assert_eq!(seen[..3], [2, 3, 19], "the open file, and then the oldest that is kept");
+        assert_eq!(seen[..3], [2, 3, 16], "the open file, and then the oldest that is kept");
     }
 }

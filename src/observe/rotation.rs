@@ -77,7 +77,7 @@ async fn no_more_files_are_kept_than_configured_also_after_a_change_of_the_numbe
     samples::write(&lab.trail, Rotation { files_max: 3, ..SMALL }, 1).await;
     assert_eq!(
         lab.names(),
-        ["audit.jsonl", "audit.jsonl.000000000016", "audit.jsonl.000000000019"],
+        ["audit.jsonl", "audit.jsonl.000000000013", "audit.jsonl.000000000016"],
         "at the start"
     );
     samples::write(&lab.trail, Rotation { files_max: 3, ..SMALL }, 20).await;
