@@ -11,6 +11,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
+use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
@@ -24,8 +25,9 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use crate::admin::wire::{ErrorBody, Health, List, Status};
-use crate::admin::{Admin, SOCKET_NAME, socket_router};
+use crate::admin::{Admin, SOCKET_NAME, audit_router, socket_router};
 use crate::app::Services;
+use crate::observe::trail::Trail;
 use crate::store::StoreError;
 
 /// The longest answer that is read: a full page is far below it.
@@ -81,6 +83,20 @@ impl Client {
             }
         }
         Ok(Self { via: Via::Socket(path) })
+    }
+
+    /// A running gateway, or else the files of the audit log, which need neither store nor keys.
+    ///
+    /// # Errors
+    /// When the socket is not for us, or the configuration cannot be read.
+    pub(crate) async fn for_audit(global: &Global) -> Result<Self, Failure> {
+        match Self::running(global).await {
+            Err(failure) if failure.exit() == Exit::Unreachable => {
+                let router = audit_router(Trail::at(&global.load()?.audit.file));
+                Ok(Self { via: Via::InProcess(router) })
+            }
+            found => found,
+        }
     }
 
     /// A running gateway, or nothing.
@@ -153,14 +169,29 @@ impl Client {
         self.call(Method::DELETE, path, Body::empty()).await.map(drop)
     }
 
+    /// Reads an answer that goes on; it ends with the gateway.
+    pub(crate) async fn stream(&self, path: &str) -> Result<Body, Failure> {
+        let request = request(Method::GET, path, Body::empty())?;
+        let answer = match &self.via {
+            Via::InProcess(router) => match router.clone().oneshot(request).await {
+                Ok(answer) => answer,
+                Err(never) => match never {},
+            },
+            Via::Socket(at) => {
+                let stream = UnixStream::connect(at).await.map_err(|_| unreachable(at))?;
+                let (mut sender, stream) = handshake(TokioIo::new(stream)).await.map_err(closed)?;
+                tokio::spawn(stream);
+                sender.send_request(request).await.map_err(closed)?.map(Body::new)
+            }
+        };
+        match answer.status().is_success() {
+            true => Ok(answer.into_body()),
+            false => Err(read(answer).await.err().unwrap_or_else(|| unreachable(Path::new(path)))),
+        }
+    }
+
     async fn call(&self, method: Method, path: &str, body: Body) -> Result<Bytes, Failure> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, "localhost")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(body)
-            .map_err(|error| Failure::failed("cannot write the request", &error))?;
+        let request = request(method, path, body)?;
         match &self.via {
             Via::InProcess(router) => match router.clone().oneshot(request).await {
                 Ok(answer) => read(answer).await,
@@ -183,20 +214,30 @@ impl fmt::Debug for Client {
     }
 }
 
+fn request(method: Method, path: &str, body: Body) -> Result<Request<Body>, Failure> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(body)
+        .map_err(|error| Failure::failed("cannot write the request", &error))
+}
+
+fn closed(error: hyper::Error) -> Failure {
+    let message = "the gateway closed the connection";
+    Failure::new(Exit::Unreachable, format!("{message}: {error}"))
+}
+
 /// Sends `request` over a stream of its own and reads the answer.
 pub(crate) async fn exchange<S>(stream: S, request: Request<Body>) -> Result<Bytes, Failure>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let broken = |error: hyper::Error| {
-        let message = "the gateway closed the connection";
-        Failure::new(Exit::Unreachable, format!("{message}: {error}"))
-    };
-    let (mut sender, stream) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let (mut sender, stream) = handshake(TokioIo::new(stream)).await.map_err(closed)?;
     // Errors of the stream come out of the request as well.
     let driver = tokio::spawn(stream);
-    let answer = sender.send_request(request).await.map_err(broken)?;
+    let answer = sender.send_request(request).await.map_err(closed)?;
     let bytes = read(answer.map(Body::new)).await;
     driver.abort();
     bytes

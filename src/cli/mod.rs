@@ -4,6 +4,7 @@
 //! nothing else; `client` decides whether a gateway answers it or this process does.
 
 mod agent;
+mod audit;
 mod ca;
 mod client;
 mod connection;
@@ -93,6 +94,9 @@ enum Command {
     /// the certificate authority that agents must trust
     #[command(subcommand)]
     Ca(ca::Command),
+    /// what was asked and answered: search it, follow it, verify it
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// have the gateway read its configuration again, and tell what is wrong with it
     Reload,
     /// exit 0 when the gateway is ready
@@ -159,6 +163,7 @@ impl Command {
             Self::Provider(command) => command.run(global).await,
             Self::Explain(args) => args.run(global).await,
             Self::Ca(command) => command.run(global).await,
+            Self::Audit(command) => command.run(global).await,
             Self::Reload => reload::run(global).await,
             Self::Health => health::run(global).await,
         }
