@@ -17,6 +17,7 @@ mod page;
 mod providers;
 mod reload;
 mod router;
+mod rule_test;
 mod rules;
 mod runs;
 mod serve;

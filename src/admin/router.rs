@@ -11,7 +11,8 @@ use super::error::ApiError;
 use super::host::{Local, OwnNames};
 use super::state::Admin;
 use super::{
-    agents, audit, bindings, connections, explain, health, providers, reload, rules, runs, tokens,
+    agents, audit, bindings, connections, explain, health, providers, reload, rule_test, rules,
+    runs, tokens,
 };
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.
@@ -33,6 +34,7 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(connections::routes())
         .merge(providers::routes())
         .merge(rules::routes())
+        .merge(rule_test::routes())
         .merge(runs::routes())
         .merge(explain::routes())
         .merge(reload::routes());

@@ -2,6 +2,7 @@
 //! what is asked moves secrets into [`Secret`] while it is being read.
 
 mod audit;
+mod rule_test;
 mod status;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Event, Outcome};
+pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
 pub use self::status::{AgentListener, Health, ReloadView, Status};
 use crate::base::id::{AgentId, ConnectionId, TokenId};
 use crate::base::secret::Secret;
@@ -322,6 +324,9 @@ pub struct RuleView {
     pub connection: Option<String>,
     /// The credential may go over cleartext to allowed private addresses.
     pub allow_plaintext: bool,
+    /// Where it is written: `/etc/keyward.yaml:12`; absent for bindings and the default.
+    #[serde(default)]
+    pub place: Option<String>,
 }
 
 /// A request to explain.

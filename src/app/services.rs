@@ -1,6 +1,8 @@
 //! [`Services`]: everything behind the doors, opened in order. The command line opens them by
 //! itself when no gateway runs.
 
+mod imagined;
+
 use std::fs;
 use std::io;
 use std::net::SocketAddr;

@@ -27,6 +27,7 @@ use super::settings::Global;
 use crate::admin::wire::{ErrorBody, Health, List, Status};
 use crate::admin::{Admin, SOCKET_NAME, audit_router, socket_router};
 use crate::app::Services;
+use crate::config::Config;
 use crate::observe::trail::Trail;
 use crate::store::StoreError;
 
@@ -97,6 +98,21 @@ impl Client {
             }
             found => found,
         }
+    }
+
+    /// What the configuration file declares, and nothing that is stored: no store, key or secret is
+    /// opened.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration.
+    pub(crate) async fn of_file(config: &Config) -> Result<Self, Failure> {
+        let services = Services::imagined(config).await.map_err(|error| {
+            Failure::from(error).hint(
+                "without a gateway only what the file itself declares is known: declare it there",
+            )
+        })?;
+        let router = socket_router(Admin::in_process(services.deps()));
+        Ok(Self { via: Via::InProcess(router) })
     }
 
     /// A running gateway, or nothing.

@@ -18,6 +18,7 @@ mod init;
 mod output;
 mod provider;
 mod reload;
+mod rule;
 mod run;
 mod secret;
 mod serve;
@@ -89,6 +90,9 @@ enum Command {
     /// services that are known
     #[command(subcommand)]
     Provider(provider::Command),
+    /// what decides: the rules in force, and whether they do what is expected
+    #[command(subcommand)]
+    Rule(rule::Command),
     /// show what would become of a request, and what would stop it
     Explain(explain::Args),
     /// the certificate authority that agents must trust
@@ -161,6 +165,7 @@ impl Command {
             Self::Agent(command) => command.run(global).await,
             Self::Connection(command) => command.run(global).await,
             Self::Provider(command) => command.run(global).await,
+            Self::Rule(command) => command.run(global).await,
             Self::Explain(args) => args.run(global).await,
             Self::Ca(command) => command.run(global).await,
             Self::Audit(command) => command.run(global).await,
