@@ -31,7 +31,7 @@
 //! 6  admin                   the control plane
 //! 5  proxy                   the data path
 //! 4  rulebook  vault         rules in force; grants sealed, credentials fresh
-//! 3  directory  grant        who exists; what owners hand over
+//! 3  directory  grant  keys  who exists; what owners hand over; rotation of master keys
 //! 2  observe  ca  store      audit, metrics; the CA; bytes by (table, key)
 //! 1  provider policy net crypto inject
 //! 0  base                    words
@@ -44,7 +44,7 @@
 //!                         │                                                     ├─ Tunnel ─► dial, splice
 //!                         │                                                     └─ Intercept ─► TLS with a leaf
 //!                         └─ absolute-form ─► authenticate ──► exchange ◄── inner requests ┘
-//! exchange:  Inbound ─► Permit ─► Credential ─► Outbound ─► upstream ─► Sent ─► Record
+//! exchange:  Inbound ─► Permit ─► Credential ─► Outbound ─► upstream ─► Sent ─► Answer ─► Record
 //! ```
 //!
 //! Every exchange goes through `proxy/exchange.rs::run`, one stage a line. Each stage needs what the
@@ -57,7 +57,8 @@
 //! 2. The default is deny: `policy::DefaultAction`.
 //! 3. A secret is in no log, audit event, error, admin answer, panic or core dump: `base::secret`,
 //!    `tests/tidy.rs` (where it may be exposed), a canary in every integration test,
-//!    `cli::harden`.
+//!    `cli::harden`. An upstream that repeats the credential does not tell it to the agent: only
+//!    `Sent::scrubbed` makes the `Answer` that goes on; `inject::scrub` says what is not covered.
 //! 4. Policy, leaf, dialler, SNI and upstream agree on the host: one `base::host::Target`.
 //! 5. The connected address is the checked address: `net::guard::Checked`.
 //! 6. What is acknowledged is durable: `store` flushes before a `put` answers.
@@ -80,6 +81,7 @@ pub mod crypto;
 pub mod directory;
 pub mod grant;
 pub mod inject;
+pub mod keys;
 pub mod net;
 pub mod observe;
 pub mod policy;

@@ -51,6 +51,11 @@ impl Sent {
         self.response.status()
     }
 
+    /// The answer as it came, and its stream, which is free again when the lease is finished.
+    pub fn into_parts(self) -> (Response<Incoming>, Lease) {
+        (self.response, self.lease)
+    }
+
     /// The answer without the credential that was sent. Where none was, nothing is looked at.
     ///
     /// # Errors

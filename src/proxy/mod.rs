@@ -23,6 +23,7 @@ mod scrub;
 mod session;
 mod standing;
 mod stream;
+pub mod test_request;
 mod tunnel;
 mod turns;
 mod upgrade;

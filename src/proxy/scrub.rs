@@ -92,11 +92,7 @@ pub async fn scrubbed(
 }
 
 /// How the body of such an answer is looked into.
-fn look(
-    status: StatusCode,
-    headers: &HeaderMap,
-    needles: &Arc<Needles>,
-) -> Result<Look, Fault> {
+fn look(status: StatusCode, headers: &HeaderMap, needles: &Arc<Needles>) -> Result<Look, Fault> {
     let mut codings = Vec::new();
     for value in headers.get_all(header::CONTENT_ENCODING) {
         let text = value.to_str().map_err(|_| Fault::Unscannable("it is not known"))?;
@@ -147,10 +143,7 @@ impl Looked {
         Ok(())
     }
 
-    fn poll_next(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
             if self.working {
                 let more = self.work()?;
@@ -263,9 +256,7 @@ impl Body for Passing {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            Self::AsItComes(incoming) => {
-                Pin::new(incoming).poll_frame(cx).map_err(BodyError::from)
-            }
+            Self::AsItComes(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::from),
             Self::Looked(body) => {
                 let next = ready!(body.poll_next(cx));
                 if let (Some(Ok(frame)), Some(left)) = (&next, &mut body.left) {

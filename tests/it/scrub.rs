@@ -44,7 +44,8 @@ fn credential(request: &Message) -> String {
 
 /// A `200` in chunks of `size` bytes.
 fn chunked(body: &[u8], size: usize, fields: &str) -> Vec<u8> {
-    let mut text = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n{fields}\r\n").into_bytes();
+    let mut text =
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n{fields}\r\n").into_bytes();
     for chunk in body.chunks(size.max(1)) {
         text.extend(format!("{:x}\r\n", chunk.len()).bytes());
         text.extend(chunk);
@@ -148,7 +149,8 @@ async fn of_basic_the_pair_and_the_password_are_masked_and_the_user_is_not() {
     let origin = Origin::answering(|request: &Message| {
         let pair = request.head.one("authorization").expect("a credential");
         let coded = pair.strip_prefix("Basic ").expect("Basic");
-        let plain = String::from_utf8(BASE64_STANDARD.decode(coded).expect("base64")).expect("text");
+        let plain =
+            String::from_utf8(BASE64_STANDARD.decode(coded).expect("base64")).expect("text");
         ok(&format!("{pair} {plain} {}", coded.trim_end_matches('=')))
     });
     let plan = Plan::new(

@@ -88,8 +88,17 @@ mod tests {
     #[test]
     fn short_several_and_senseless_ranges_are_not_asked_for() {
         for range in [
-            "bytes=0-0", "bytes=0-1022", "bytes=-1023", "bytes=0-2000,5000-9000", "bytes=5-4",
-            "bytes=a-b", "bytes=", "bytes", "lines=0-4000", "bytes=0-+5000", "bytes=1-2-5000",
+            "bytes=0-0",
+            "bytes=0-1022",
+            "bytes=-1023",
+            "bytes=0-2000,5000-9000",
+            "bytes=5-4",
+            "bytes=a-b",
+            "bytes=",
+            "bytes",
+            "lines=0-4000",
+            "bytes=0-+5000",
+            "bytes=1-2-5000",
             "bytes=0-99999999999999999999999",
         ] {
             assert!(asked("range", &[range]).is_empty(), "{range}");

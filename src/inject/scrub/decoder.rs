@@ -213,8 +213,7 @@ impl Zstd {
         let given = if self.full { &[] } else { &input[..input.len().min(self.wants)] };
         let mut source = InBuffer::around(given);
         let mut sink = OutBuffer::around(out);
-        let hint =
-            self.context.decompress_stream(&mut sink, &mut source).map_err(|_| Broken)?;
+        let hint = self.context.decompress_stream(&mut sink, &mut source).map_err(|_| Broken)?;
         let (consumed, produced) = (source.pos(), sink.pos());
         if consumed > 0 {
             // A stream of events ends each with a block; the next one's header comes with the next.

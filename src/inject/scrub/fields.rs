@@ -19,8 +19,8 @@ pub fn mask(needles: &Needles, fields: &mut HeaderMap) -> u64 {
     for value in fields.values_mut() {
         let Some((masked, found)) = needles.masked(value.as_bytes()) else { continue };
         // Where some of a value was masked, what is left is still a value.
-        *value = HeaderValue::from_bytes(&masked)
-            .unwrap_or_else(|_| HeaderValue::from_static("masked"));
+        *value =
+            HeaderValue::from_bytes(&masked).unwrap_or_else(|_| HeaderValue::from_static("masked"));
         count += found;
     }
     count

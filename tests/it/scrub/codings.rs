@@ -85,7 +85,10 @@ async fn a_short_coded_answer_with_the_credential_is_a_refusal() {
             if request.head.target() == "/fine" {
                 return ok("fine").into_bytes();
             }
-            with_length(coding, &coded(coding, format!("you sent {}", credential(request)).as_bytes()))
+            with_length(
+                coding,
+                &coded(coding, format!("you sent {}", credential(request)).as_bytes()),
+            )
         });
         let lab = Plan::api_key().start(origin.await).await;
         let mut wire = lab.tunnel(HOST).await;
@@ -185,7 +188,8 @@ async fn only_codings_that_can_be_looked_into_are_asked_for() {
         ("dcb, gzip;q=0.5, *;q=0.1", "gzip;q=0.5"),
         ("compress", "identity"),
     ] {
-        let head = lab.delivered(&format!("GET /\r\nAccept-Encoding: {sent}\r\nA-IM: vcdiff")).await;
+        let head =
+            lab.delivered(&format!("GET /\r\nAccept-Encoding: {sent}\r\nA-IM: vcdiff")).await;
         assert_eq!(head.one("accept-encoding"), Some(goes));
         assert!(!head.has("a-im"));
     }

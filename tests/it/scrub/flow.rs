@@ -20,8 +20,7 @@ async fn one_by_one(head: String, events: Vec<Vec<u8>>) -> (Origin, Arc<Notify>)
             stream.request().await;
             stream.send(head).await;
             for event in events {
-                let chunk =
-                    [format!("{:x}\r\n", event.len()).as_bytes(), &event, b"\r\n"].concat();
+                let chunk = [format!("{:x}\r\n", event.len()).as_bytes(), &event, b"\r\n"].concat();
                 stream.send(chunk).await;
                 patiently("the client", told.notified()).await;
             }

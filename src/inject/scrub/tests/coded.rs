@@ -190,7 +190,11 @@ fn each_flushed_event_goes_on_at_once() {
 
 /// The coded events, flushed after each.
 fn flushed(coding: &str, events: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    fn each<W: Write>(mut encoder: W, events: &[Vec<u8>], take: impl Fn(&mut W) -> Vec<u8>) -> Vec<Vec<u8>> {
+    fn each<W: Write>(
+        mut encoder: W,
+        events: &[Vec<u8>],
+        take: impl Fn(&mut W) -> Vec<u8>,
+    ) -> Vec<Vec<u8>> {
         let mut pieces = vec![];
         for event in events {
             encoder.write_all(event).unwrap();
@@ -235,7 +239,8 @@ fn a_coding_that_is_cut_short_or_followed_by_more_is_refused() {
             assert!(matches!(fault, Fault::Unscannable(_)), "{coding} {length}: {fault:?}");
         }
         let more = [&whole[..], b"and more"].concat();
-        let (fault, _) = run(inspector(&[SECRET], &[token(coding)]), vec![more.into()]).unwrap_err();
+        let (fault, _) =
+            run(inspector(&[SECRET], &[token(coding)]), vec![more.into()]).unwrap_err();
         assert_eq!(fault, Fault::Unscannable("it is broken"), "{coding}");
     }
     assert_eq!(run(inspector(&[SECRET], &["gzip"]), vec![]), Ok(vec![]));
@@ -257,9 +262,8 @@ fn members_of_gzip_and_frames_of_zstd_follow_each_other() {
 fn text_that_no_decoder_shows_is_looked_at_too() {
     let secret = "a-name-of-a-file-0123";
     let mut body = vec![];
-    let mut encoder = flate2::GzBuilder::new()
-        .filename(secret)
-        .write(&mut body, flate2::Compression::default());
+    let mut encoder =
+        flate2::GzBuilder::new().filename(secret).write(&mut body, flate2::Compression::default());
     encoder.write_all(b"innocent").unwrap();
     encoder.finish().unwrap();
     let (fault, out) = run(inspector(&[secret], &["gzip"]), bytes_of(&body)).unwrap_err();
