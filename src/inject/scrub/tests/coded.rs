@@ -174,6 +174,43 @@ fn what_goes_on_before_the_hit_does_not_tell_the_secret() {
     }
 }
 
+/// Where a block of zstd ends, and its successor's header: RFC 8878 §3.1.1.
+fn block_ends(frame: &[u8]) -> Vec<usize> {
+    let (descriptor, single) = (frame[4], usize::from(frame[4] >> 5 & 1));
+    assert_eq!(descriptor & 3, 0, "no dictionary");
+    let mut at = 5 + (1 - single) + [single, 2, 4, 8][usize::from(descriptor >> 6)];
+    let mut ends = vec![0, at, at + 3];
+    loop {
+        let header = u32::from_le_bytes([frame[at], frame[at + 1], frame[at + 2], 0]);
+        at += 3 + if header >> 1 & 3 == 1 { 1 } else { header as usize >> 3 };
+        ends.extend([at, at + 3]);
+        if header & 1 == 1 {
+            return ends;
+        }
+    }
+}
+
+#[test]
+fn of_zstd_only_whole_blocks_go_on() {
+    let mut text = long_text(500_000);
+    text.splice(450_000..450_000, SECRET.bytes());
+    let body = coded("zstd", &text);
+    let ends = block_ends(&body);
+    assert!(ends.len() > 8, "several blocks: {ends:?}");
+    let mut inspector = inspector(&[SECRET], &["zstd"]);
+    let mut out = vec![];
+    for piece in body.chunks(777) {
+        inspector.push(Bytes::copy_from_slice(piece)).unwrap();
+        if let Err(fault) = drain(&mut inspector, &mut out) {
+            assert_eq!(fault, Fault::Echoed);
+            assert!(out.len() > 100_000, "what came long before has gone on");
+            return;
+        }
+        assert!(ends.contains(&out.len()), "{} of {ends:?}", out.len());
+    }
+    panic!("the secret went through");
+}
+
 #[test]
 fn each_flushed_event_goes_on_at_once() {
     for coding in ["gzip", "br", "zstd"] {
