@@ -176,14 +176,13 @@ impl Walk<'_> {
                 TestOutcome::Ok | TestOutcome::NoTest => return Ok(Judged::Keep(Some(found))),
                 _ if !self.asks => {
                     let kept = "nothing was kept; --no-test keeps it untested";
-                    let hint = found.hint.clone().map(|hint| format!("{hint}; {kept}"));
-                    return Err(test::failure(found)
-                        .hint(hint.unwrap_or_else(|| kept.to_owned()))
-                        .with(Exit::Failed));
+                    let hint = format!("{}; {kept}", remedy(&found));
+                    return Err(test::failure(found).hint(hint));
                 }
                 _ => {}
             }
-            output::note(test::failure(found.clone()).to_string().trim_end());
+            let failure = test::failure(found.clone()).hint(remedy(&found));
+            output::note(failure.to_string().trim_end());
             let ways = ["test it again", "give another key", "keep it anyway", "discard it"];
             match questions::choose("now", &ways)? {
                 0 => {}
@@ -220,6 +219,14 @@ async fn agent(client: &Client, name: &str) -> Result<Option<AgentView>, Failure
         Ok(agent) => Ok(Some(agent)),
         Err(failure) if failure.exit() == Exit::NotFound => Ok(None),
         Err(failure) => Err(failure),
+    }
+}
+
+/// What to do about a test that failed, where the key is still at hand.
+fn remedy(found: &ConnectionTested) -> String {
+    match (found.outcome, &found.hint) {
+        (TestOutcome::WrongKey, _) | (_, None) => "compare the key with the original".to_owned(),
+        (_, Some(hint)) => hint.clone(),
     }
 }
 

@@ -229,8 +229,7 @@ fn list(connections: &[ConnectionView]) -> String {
             state(&connection.state),
         ]);
     }
-    table
-        .render("no connections: add one with `keyward connection add PROVIDER`", output::colours())
+    table.render("no connections: make one with `keyward connect`", output::colours())
 }
 
 fn show(connection: &ConnectionView) -> String {

@@ -59,8 +59,11 @@ pub(crate) fn interrupted() -> Failure {
 /// # Errors
 /// When the person ends it, or what comes is empty, too long or more than a line.
 pub(crate) fn secret(label: &str) -> Result<Zeroizing<String>, Failure> {
-    show(&format!("{label}: "));
-    let read = Raw::begin().and_then(|mut raw| raw.line());
+    let read = Raw::begin().and_then(|mut raw| {
+        // Not before the echo is off: whoever sees the question may paste at once.
+        show(&format!("{label}: "));
+        raw.line()
+    });
     show("\n");
     let (bytes, whole) = match read {
         Ok(Some(read)) => read,
@@ -84,8 +87,10 @@ pub(crate) fn secret(label: &str) -> Result<Zeroizing<String>, Failure> {
 /// # Errors
 /// When the person ends it.
 pub(crate) fn text(label: &str) -> Result<String, Failure> {
-    show(&format!("{label}: "));
-    let read = Raw::begin().and_then(|mut raw| raw.shown_line(label));
+    let read = Raw::begin().and_then(|mut raw| {
+        show(&format!("{label}: "));
+        raw.shown_line(label)
+    });
     show("\n");
     match read {
         Ok(Some(text)) => Ok(text.trim().to_owned()),
