@@ -180,13 +180,16 @@ impl Questions {
         field: &FieldView,
         mut value: Typed,
     ) -> Result<Typed, Failure> {
-        while !self.options.any_shape {
+        if self.options.any_shape {
+            return Ok(value);
+        }
+        loop {
             let misfit = match self.shapes.judge((&self.provider, auth, field), &value) {
                 Ok(remark) => {
                     if let Some(remark) = remark {
                         output::note(&format!("note: {remark}"));
                     }
-                    break;
+                    return Ok(value);
                 }
                 Err(misfit) => misfit,
             };
@@ -196,11 +199,10 @@ impl Questions {
                 false => &["paste it again", "it is right as it is"],
             };
             if choose("now", ways)? == 1 {
-                break;
+                return Ok(value);
             }
             value = self.ask(field)?;
         }
-        Ok(value)
     }
 }
 
