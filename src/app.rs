@@ -114,9 +114,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let last = watch::Sender::new(None);
     let (reloads, asks) = Reloads::new(last.subscribe());
     let manager = Manager::at(config.environment.path("NOTIFY_SOCKET"));
-    let data_path = Arc::downgrade(&gateway);
-    let deps = Deps { data_path, audit: log, ..services.deps() };
-    let admin = Admin::serving(deps, draining, (places.clone(), reloads.clone()));
+    let admin = control((&services, log), &gateway, (draining, places.clone(), reloads.clone()));
     let runs = admin.runs().clone();
     let mut doors = Doors::new();
     let names = own_names(&config, admin_addr);
@@ -154,6 +152,16 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         reloads,
         manager,
     })
+}
+
+/// The control plane. It does not keep the data path, which ends before the audit log does.
+fn control(
+    (services, audit): (&Services, AuditLog),
+    gateway: &Arc<Gateway>,
+    (draining, places, reloads): (watch::Receiver<bool>, Places, Reloads),
+) -> Admin {
+    let deps = Deps { data_path: Arc::downgrade(gateway), audit, ..services.deps() };
+    Admin::serving(deps, draining, (places, reloads))
 }
 
 /// Serves until SIGTERM, SIGINT or the end of its `life`, then drains; a second signal cuts what is

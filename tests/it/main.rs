@@ -9,6 +9,7 @@ mod audit;
 mod bodies;
 mod catalogue;
 mod cli_audit;
+mod cli_connect;
 mod cli_help;
 mod cli_local;
 mod cli_runner;
