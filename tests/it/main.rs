@@ -11,6 +11,7 @@ mod catalogue;
 mod cli_audit;
 mod cli_help;
 mod cli_local;
+mod cli_rule;
 mod cli_runner;
 mod cli_socket;
 mod connect;

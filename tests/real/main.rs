@@ -14,4 +14,5 @@ mod java;
 mod node;
 mod python;
 mod run;
+mod shells;
 mod stage;
