@@ -49,7 +49,7 @@ fn test(cli: &Cli, config: &str, cases: &str, more: &[&str]) -> Ran {
     let config = cli.file("rules.yaml", config);
     let cases = cli.file("cases.yaml", cases);
     let (config, cases) = (config.to_str().expect("UTF-8"), cases.to_str().expect("UTF-8"));
-    let words = ["rule", "test", cases, "--config", config].iter().chain(more).copied();
+    let words = ["rule", "test", cases, "--config", config].into_iter().chain(more.iter().copied());
     cli.run(&words.collect::<Vec<_>>())
 }
 
