@@ -282,7 +282,7 @@ async fn a_rule_test_tells_of_each_case_also_beside_one_that_cannot_be() {
     assert_eq!(status, StatusCode::OK, "{report}");
     let of = |case: usize, key: &str| report["results"][case][key].clone();
     assert_eq!([0, 1, 2, 3].map(|case| of(case, "passed")), [false, false, true, false]);
-    assert_eq!(of(0, "wrong"), json!(["url: is not a URL"]));
+    assert_eq!(of(0, "wrong"), json!(["url: must begin with https:// or http://"]));
     assert_eq!(of(1, "became"), Value::Null);
     assert_eq!(of(3, "wrong"), json!(["expected pass, got inject"]));
     assert!(!report.to_string().contains("canary"), "{report}");
