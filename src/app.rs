@@ -103,10 +103,9 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let socket = AdminSocket::bind(&config.data_dir).await?;
     let (drain, draining) = watch::channel(false);
     let (audit, writer) = open_audit(&config)?;
-    let log = AuditLog::written(services.audit.clone(), audit.written());
+    let log = audit_log(&services, &audit);
     let outward = Outward::load(&config)?;
-    let gateway = parts(&config, &services, &outward, (audit, draining.clone()))?;
-    let gateway = Gateway::new(gateway);
+    let gateway = Gateway::new(parts(&config, &services, &outward, (audit, draining.clone()))?);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let cores = Arc::new(Cores::start(gateway.clone(), threads).context("cannot start a core")?);
 
@@ -339,6 +338,10 @@ fn open_audit(config: &Config) -> anyhow::Result<(Audit, Writer)> {
     }
     let AuditTo { file, rotation, stdout } = &config.audit;
     Ok(Audit::open(Trail::at(file), *rotation, config.limits.audit_queue_max, *stdout)?)
+}
+
+fn audit_log(services: &Services, audit: &Audit) -> AuditLog {
+    AuditLog::written(services.audit.clone(), audit.written())
 }
 
 fn parts(

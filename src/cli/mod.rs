@@ -7,6 +7,7 @@ mod agent;
 mod audit;
 mod ca;
 mod client;
+mod completions;
 mod connect;
 mod connection;
 mod env;
@@ -112,6 +113,11 @@ enum Command {
     Reload,
     /// exit 0 when the gateway is ready
     Health,
+    /// print the completions of a shell
+    Completions(completions::Completions),
+    /// print the manual page, or write those of all commands: for packages
+    #[command(hide = true)]
+    Man(completions::Manual),
 }
 
 /// Runs the command line of this process.
@@ -180,6 +186,8 @@ impl Command {
             Self::Audit(command) => command.run(global).await,
             Self::Reload => reload::run(global).await,
             Self::Health => health::run(global).await,
+            Self::Completions(args) => args.run(),
+            Self::Man(args) => args.run(),
         }
     }
 }

@@ -12,6 +12,7 @@ mod cli_audit;
 mod cli_connect;
 mod cli_help;
 mod cli_local;
+mod cli_rule;
 mod cli_runner;
 mod cli_socket;
 mod connect;
