@@ -32,6 +32,10 @@ const COMMANDS: &[&str] = &[
     "ca",
     "ca show",
     "ca bundle",
+    "ca rotate",
+    "key",
+    "key list",
+    "key rotate",
     "health",
 ];
 
