@@ -157,7 +157,7 @@ async fn a_command_that_is_killed_while_it_rotates_leaves_a_store_that_opens() {
     let install = Install::new(&Plan::api_key(), &origin);
     assert!(install.keyward(&["agent", "add", "one"]).output().expect("it runs").status.success());
     let file = install.data().join("master.key");
-    for round in 0..6 {
+    for round in 0..if soak() { 30 } else { 3 } {
         let before = bytes(&file);
         let drafts = || {
             let entries = fs::read_dir(install.data()).expect("the folder");
@@ -183,7 +183,7 @@ async fn a_command_that_is_killed_while_it_rotates_the_ca_leaves_one_whole() {
     let install = Install::new(&Plan::api_key(), &origin);
     json(install.keyward(&["ca", "show", "--json"]));
     let (cert, key) = (install.data().join("ca/ca.pem"), install.data().join("ca/ca.key"));
-    for round in 0..9 {
+    for round in 0..if soak() { 60 } else { 6 } {
         let (old_cert, old_key) = (bytes(&cert), bytes(&key));
         killed_at(install.keyward(&["ca", "rotate", "--no-overlap"]), || match round % 3 {
             0 => cert.with_file_name("ca.pem.keyward-new").exists(),
