@@ -75,7 +75,8 @@ async fn after_a_rotation_openssl_accepts_the_chain_by_either_root_strictly() {
         let text = said(&output);
         assert!(output.status.success(), "{trusts:?}: {text}");
         assert!(text.contains("Verify return code: 0 (ok)"), "{trusts:?}: {text}");
-        assert_eq!(text.matches("-----BEGIN CERTIFICATE").count(), 3, "leaf, cross, leaf: {text}");
+        // By the cross certificate, or past it.
+        assert_eq!(text.contains("depth=2"), matches!(trusts, Trusts::Former), "{text}");
         lab.finish().await;
     }
 }

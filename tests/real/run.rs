@@ -99,7 +99,7 @@ async fn an_sdks_own_agent_in_node_is_served() {
 }
 
 /// A program of a run asks, waits for a line, and asks again with what it was started with.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_began_before_the_ca_was_rotated_goes_on() {
     let stage = Stage::new().await;
     let ask = "curl -sS --max-time 20 https://api.acme.test/a && echo";
