@@ -8,6 +8,7 @@ mod data_path;
 mod declared;
 mod error;
 mod foresee;
+mod keys;
 mod listeners;
 mod notify;
 mod reload;
@@ -121,6 +122,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     doors.open(|close| admin::serve_socket(socket, admin, close));
     doors.tend(&services, &config);
     let reloader = Reloader {
+        keys: keys::Named::of(&config),
         started: Arc::new(config),
         services: services.clone(),
         gateway,

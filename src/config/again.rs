@@ -50,7 +50,6 @@ impl Config {
             ("listen", self.listen != newer.listen),
             ("public_url", self.public_url != newer.public_url),
             ("store", self.store != newer.store),
-            ("master_key", self.master_keys != newer.master_keys),
             ("ca", self.ca != newer.ca),
             ("limits", self.limits != newer.limits),
             ("audit", self.audit != newer.audit),
