@@ -1,0 +1,127 @@
+//! Who exists and may use what: agents without connections, connections without agents, and what
+//! cannot be used.
+
+use std::collections::BTreeSet;
+
+use super::report::Report;
+use super::{Install, People};
+use crate::admin::wire::{AgentView, ConnectionView};
+use crate::cli::client::Client;
+use crate::directory::ConnectionState;
+
+const AGENTS: &str = "agents";
+const CONNECTIONS: &str = "connections";
+/// Of each kind; a large install is told its size, not all of it.
+const TOLD_MAX: usize = 20;
+
+/// Asks for both.
+pub(super) async fn look(
+    install: &Install<'_>,
+    client: &Client,
+    report: &mut Report,
+) -> Option<People> {
+    let agents = client.list::<AgentView>("/api/v1/agents", &[]).await;
+    let connections = client.list::<ConnectionView>("/api/v1/connections", &[]).await;
+    match (agents, connections) {
+        (Ok(agents), Ok(connections)) => {
+            let people = People { agents: agents.items, connections: connections.items };
+            judge(&people, &install.global.keyward(), report);
+            Some(people)
+        }
+        (Err(failure), _) | (_, Err(failure)) => {
+            report.fail(AGENTS, failure.message(), "see the gateway's log");
+            None
+        }
+    }
+}
+
+fn judge(people: &People, keyward: &str, report: &mut Report) {
+    let before = report.checks.len();
+    let unfit = people.agents.iter().filter_map(|agent| of_agent(agent, people, keyward));
+    told(AGENTS, unfit, report);
+    if people.agents.is_empty() {
+        let hint = format!("{keyward} agent add NAME");
+        report.warn(AGENTS, "there is no agent; `keyward run` makes `default`", hint);
+    } else if report.checks.len() == before {
+        report.ok(AGENTS, format!("every agent may use something ({})", people.agents.len()));
+    }
+    let before = report.checks.len();
+    let bound: BTreeSet<_> = people
+        .agents
+        .iter()
+        .flat_map(|agent| agent.bindings.iter().map(|binding| &binding.connection))
+        .collect();
+    for connection in people.connections.iter().take(TOLD_MAX) {
+        of_connection(connection, (bound.contains(&connection.id), keyward), report);
+    }
+    if people.connections.is_empty() {
+        let hint = format!("{keyward} connection add github --name work");
+        report.warn(CONNECTIONS, "there is no connection", hint);
+    } else if report.checks.len() == before {
+        let count = people.connections.len();
+        report.ok(CONNECTIONS, format!("every connection can be used, and is ({count})"));
+    }
+}
+
+fn of_agent(agent: &AgentView, people: &People, keyward: &str) -> Option<(String, String)> {
+    let name = &agent.name;
+    if agent.paused {
+        let hint = "put it back into the configuration, or remove it";
+        return Some((format!("agent {name} is paused: it left the file"), hint.to_owned()));
+    }
+    if !agent.bindings.is_empty() {
+        return None;
+    }
+    let connection = match &people.connections[..] {
+        [] => "CONNECTION",
+        [first, ..] => &first.name,
+    };
+    // A rule that names agents and a connection grants as well; there is no telling for whom.
+    let hint = format!("{keyward} agent bind {name} {connection}");
+    Some((format!("agent {name} is bound to no connection"), hint))
+}
+
+fn told(
+    id: &'static str,
+    all: impl Iterator<Item = (String, String)>,
+    report: &mut Report,
+) {
+    let all: Vec<_> = all.collect();
+    let more = all.len().saturating_sub(TOLD_MAX);
+    for (message, hint) in all.into_iter().take(TOLD_MAX) {
+        report.warn(id, message, hint);
+    }
+    if more > 0 {
+        report.warn(id, format!("and {more} more"), "");
+    }
+}
+
+fn of_connection(
+    connection: &ConnectionView,
+    (is_bound, keyward): (bool, &str),
+    report: &mut Report,
+) {
+    let ConnectionView { name, provider, .. } = connection;
+    match &connection.state {
+        ConnectionState::Broken { reason, detail } => {
+            let reason = serde_json::to_value(reason).ok();
+            let reason = reason.as_ref().and_then(|reason| reason.as_str()).unwrap_or_default();
+            let detail = detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
+            let hint = format!(
+                "{keyward} connection remove {name}, then give it again: \
+                 {keyward} connection add {provider} --name {name}"
+            );
+            let message = format!("connection {name} is broken: {reason}{detail}");
+            report.fail(CONNECTIONS, message, hint);
+        }
+        ConnectionState::Paused => {
+            let hint = "put it back into the configuration, or remove it";
+            report.warn(CONNECTIONS, format!("connection {name} is paused"), hint);
+        }
+        ConnectionState::Active if !is_bound => {
+            let hint = format!("{keyward} agent bind AGENT {name}");
+            report.warn(CONNECTIONS, format!("no agent is bound to connection {name}"), hint);
+        }
+        ConnectionState::Active => {}
+    }
+}
