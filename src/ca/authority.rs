@@ -67,7 +67,7 @@ impl Authority {
         }
     }
 
-    /// A CA in memory only, for tests and demonstrations.
+    /// A CA in memory only, for tests, demonstrations and probes.
     pub fn ephemeral() -> Self {
         let made = Pair::make(Timestamp::now())
             .and_then(|pair| Self::from_pair(pair, Path::new("memory"), &Clock::System));

@@ -97,6 +97,11 @@ impl Failure {
         Self { exit, ..self }
     }
 
+    /// Its messages, without what to do.
+    pub(crate) fn message(&self) -> String {
+        self.errors.join("; ")
+    }
+
     /// Its exit code.
     pub(crate) fn exit(&self) -> Exit {
         self.exit

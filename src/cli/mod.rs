@@ -7,6 +7,7 @@ mod agent;
 mod ca;
 mod client;
 mod connection;
+mod doctor;
 mod env;
 mod environment;
 mod explain;
@@ -90,6 +91,8 @@ enum Command {
     Provider(provider::Command),
     /// show what would become of a request, and what would stop it
     Explain(explain::Args),
+    /// look for what is wrong, or for why a program does not use the gateway
+    Doctor(doctor::Args),
     /// the certificate authority that agents must trust
     #[command(subcommand)]
     Ca(ca::Command),
@@ -115,7 +118,11 @@ pub fn run() -> ExitCode {
             Err(failure) => failure.with(Exit::RunFailed).report(),
         };
     }
-    match harden::process().and_then(|()| cli.run()) {
+    let hardened = match &cli.command {
+        Command::Doctor(args) if args.has_program() => harden::memory(),
+        _ => harden::process(),
+    };
+    match hardened.and_then(|()| cli.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
@@ -158,6 +165,7 @@ impl Command {
             Self::Connection(command) => command.run(global).await,
             Self::Provider(command) => command.run(global).await,
             Self::Explain(args) => args.run(global).await,
+            Self::Doctor(args) => Box::pin(args.run(global)).await,
             Self::Ca(command) => command.run(global).await,
             Self::Reload => reload::run(global).await,
             Self::Health => health::run(global).await,

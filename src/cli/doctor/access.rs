@@ -81,11 +81,7 @@ fn of_agent(agent: &AgentView, people: &People, keyward: &str) -> Option<(String
     Some((format!("agent {name} is bound to no connection"), hint))
 }
 
-fn told(
-    id: &'static str,
-    all: impl Iterator<Item = (String, String)>,
-    report: &mut Report,
-) {
+fn told(id: &'static str, all: impl Iterator<Item = (String, String)>, report: &mut Report) {
     let all: Vec<_> = all.collect();
     let more = all.len().saturating_sub(TOLD_MAX);
     for (message, hint) in all.into_iter().take(TOLD_MAX) {

@@ -120,7 +120,8 @@ mod tests {
     fn the_last_whole_record_tells_the_time() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("audit.jsonl");
-        let text = "{\"time\":\"2025-01-01T00:00:00Z\"}\n{\"time\":\"2025-01-02T00:00:00Z\"}\n{\"ti";
+        let text =
+            "{\"time\":\"2025-01-01T00:00:00Z\"}\n{\"time\":\"2025-01-02T00:00:00Z\"}\n{\"ti";
         std::fs::write(&path, text).unwrap();
         assert_eq!(last_record(&path), "2025-01-02T00:00:00Z".parse().ok());
         std::fs::write(&path, "").unwrap();

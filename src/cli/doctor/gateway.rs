@@ -53,7 +53,8 @@ async fn serving(status: &Status, report: &mut Report) {
     if status.version == own {
         report.ok("version", format!("gateway and command line are of version {own}"));
     } else {
-        let message = format!("the gateway is of version {}, this program of {own}", status.version);
+        let message =
+            format!("the gateway is of version {}, this program of {own}", status.version);
         report.warn("version", message, "restart the gateway with this program");
     }
     if let Some(reload) = &status.reload {
@@ -116,7 +117,8 @@ fn absent(install: &Install<'_>, report: &mut Report) {
             Ok(_) => report.ok("listen", format!("{at} is free")),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 let by = processes::listening_on(at.port());
-                let by = by.map_or_else(|| "another program".to_owned(), |name| format!("`{name}`"));
+                let by =
+                    by.map_or_else(|| "another program".to_owned(), |name| format!("`{name}`"));
                 let hint = format!("stop that, or choose another port: `{key}`");
                 report.fail("listen", format!("{at} is taken by {by}"), hint);
             }

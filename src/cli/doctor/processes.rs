@@ -122,9 +122,8 @@ fn remotes(pid: u32, files: &[&str], wanted: impl Fn(&Socket) -> bool) -> BTreeS
     let listening = |socket: &Socket| {
         let files = files.iter().flat_map(|file| self::sockets(&format!("/proc/{pid}/net/{file}")));
         let mut listening = files.filter(|other| other.state == LISTEN);
-        listening.any(|other| {
-            other.local.port() == socket.local.port() && own.contains(&other.inode)
-        })
+        listening
+            .any(|other| other.local.port() == socket.local.port() && own.contains(&other.inode))
     };
     sockets.iter().filter(|socket| !listening(socket)).map(|socket| socket.remote).collect()
 }
@@ -201,7 +200,8 @@ mod tests {
 
     #[test]
     fn what_is_no_line_is_passed_over() {
-        for bad in ["", "  sl  local_address rem_address   st", "1: x:y z:w 01", "1: 0100007F:1F90"] {
+        for bad in ["", "  sl  local_address rem_address   st", "1: x:y z:w 01", "1: 0100007F:1F90"]
+        {
             assert_eq!(socket(bad), None, "{bad}");
         }
     }

@@ -130,7 +130,9 @@ fn unproven(target: &Target, error: &HandshakeError) -> (String, String) {
             fault: CertificateFault::Expired | CertificateFault::NotYetValid,
             ..
         } => "check the clock of this machine; if it is right, tell the service's owner",
-        HandshakeError::Certificate { .. } => "ask the service's owner: requests are not sent there",
+        HandshakeError::Certificate { .. } => {
+            "ask the service's owner: requests are not sent there"
+        }
         HandshakeError::Handshake { .. } | HandshakeError::Timeout { .. } => {
             "something else than the service may answer there: check DNS and firewall"
         }

@@ -20,8 +20,8 @@ struct Client {
 }
 
 /// When a setting matters.
-#[derive(Clone, Copy)]
-enum When {
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum When {
     /// It names another proxy.
     Proxy,
     /// It turns verification off, with this value.
@@ -46,6 +46,8 @@ pub(super) struct Places {
 pub(super) struct Setting {
     /// The client's id.
     pub(super) client: &'static str,
+    /// Why it matters.
+    pub(super) when: When,
     /// What is so.
     pub(super) message: String,
     /// What to do.
@@ -114,7 +116,7 @@ pub(super) fn look(report: &mut Report) {
         let message = "no file of git, npm, pip, curl or cargo leads past the gateway";
         report.ok("clients", message);
     }
-    for Setting { client, message, hint } in found {
+    for Setting { client, message, hint, .. } in found {
         report.warn(client, message, hint);
     }
 }
@@ -191,13 +193,16 @@ impl When {
             section => format!("{}.{key}", section.split([' ', '.']).next().unwrap_or_default()),
         };
         let says = match self {
-            Self::Proxy => format!("{client} takes it before HTTPS_PROXY and passes the gateway by"),
+            Self::Proxy => {
+                format!("{client} takes it before HTTPS_PROXY and passes the gateway by")
+            }
             Self::Off(_) => format!("{client} then takes anyone for the gateway"),
             Self::Roots => format!("{client} then does not trust the gateway's CA"),
             Self::Trusted => format!("{client} then takes anyone for those hosts"),
         };
         Setting {
             client,
+            when: self,
             message: format!("{file}:{line} sets `{key}`: {says}"),
             hint: format!("remove line {line} of {file}"),
         }
@@ -291,8 +296,16 @@ mod tests {
     #[test]
     fn settings_that_win_are_found_by_line() {
         let table = [
-            ("git", "[user]\n\tname = x\n[http]\n\tproxy = http://u:canary@p:1", "/f:4 sets `http.proxy`"),
-            ("git", "[HTTP \"https://u:canary@x\"]\nsslVerify = False", "/f:2 sets `http.sslverify`"),
+            (
+                "git",
+                "[user]\n\tname = x\n[http]\n\tproxy = http://u:canary@p:1",
+                "/f:4 sets `http.proxy`",
+            ),
+            (
+                "git",
+                "[HTTP \"https://u:canary@x\"]\nsslVerify = False",
+                "/f:2 sets `http.sslverify`",
+            ),
             ("git", "[remote \"origin\"]\nproxy=canary", "/f:2 sets `remote.proxy`"),
             ("npm", "; a\nhttps-proxy=http://canary", "/f:2 sets `https-proxy`"),
             ("npm", "strict-ssl = false", "/f:1 sets `strict-ssl`"),
