@@ -29,6 +29,7 @@ const COMMANDS: &[&str] = &[
     "provider show",
     "provider check",
     "explain",
+    "doctor",
     "ca",
     "ca show",
     "ca bundle",

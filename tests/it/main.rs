@@ -15,6 +15,8 @@ mod cli_socket;
 mod connect;
 mod crash;
 mod deadlines;
+mod doctor;
+mod doctor_probe;
 mod env;
 mod explain;
 mod guard;

@@ -72,19 +72,20 @@ fn all() -> Vec<u32> {
 
 /// Its words.
 pub(super) fn words(pid: u32) -> Vec<String> {
-    texts(pid, "cmdline")
+    texts(pid, "cmdline").unwrap_or_default()
 }
 
-/// The variables that it was started with, `NAME=value` each. They hold secrets.
-pub(super) fn variables(pid: u32) -> Vec<String> {
+/// The variables that it was started with, `NAME=value` each; `None` where that is not for us to
+/// know. They hold secrets.
+pub(super) fn variables(pid: u32) -> Option<Vec<String>> {
     texts(pid, "environ")
 }
 
-fn texts(pid: u32, file: &str) -> Vec<String> {
-    let mut bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+fn texts(pid: u32, file: &str) -> Option<Vec<String>> {
+    let mut bytes = fs::read(format!("/proc/{pid}/{file}")).ok()?;
     bytes.truncate(TEXT_BYTES_MAX);
     let texts = bytes.split(|byte| *byte == 0).filter(|text| !text.is_empty());
-    texts.map(|text| String::from_utf8_lossy(text).into_owned()).collect()
+    Some(texts.map(|text| String::from_utf8_lossy(text).into_owned()).collect())
 }
 
 /// The file name of its program.

@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn names_of_accounts_are_no_keys() {
-        let names = names(Catalogue::built_in());
+        let names = names(&Catalogue::built_in());
         assert_eq!(names["OPENAI_API_KEY"], "openai");
         assert!(!names.contains_key("TWILIO_ACCOUNT_SID"));
     }

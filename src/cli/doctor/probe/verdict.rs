@@ -167,7 +167,8 @@ fn stopped(
             report.fail("tls", message, cure.hint);
         }
         Some(Event::Unshaken { why: Unshaken::Http2Only, .. }) => {
-            let hint = "nothing helps: the gateway speaks HTTP/1.1 with programs, gRPC does not";
+            let hint = "this cannot be helped: the gateway speaks HTTP/1.1 with programs, gRPC only \
+                        HTTP/2";
             report.fail("tls", format!("{host}: it offers only HTTP/2"), hint);
         }
         Some(Event::Unshaken { why: Unshaken::Other(why), .. }) => {
@@ -287,4 +288,71 @@ fn cleared(name: &str, program: &str) -> Cure {
     };
     let because = format!("{name} does not reach `{program}`: something clears or changes it");
     Cure { because: Some(because), hint }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::report::Status;
+
+    fn observed(program: &str, events: Vec<Event>, straight: &[&str]) -> Observed {
+        let words: Vec<String> = program.split(' ').map(str::to_owned).collect();
+        let process = Process {
+            program: words[0].clone(),
+            words: words.clone(),
+            lost: ["HTTPS_PROXY"].into(),
+            ..Process::default()
+        };
+        let mut watch = Watch::default();
+        // 7 is a process that was seen, 8 one that was not.
+        watch.processes.insert(7, Process { lost: BTreeSet::new(), ..process.clone() });
+        watch.processes.insert(9, Process { program: "sudo".to_owned(), ..process });
+        watch.straight = straight.iter().map(|to| (to.parse().unwrap(), 7)).collect();
+        let events = Seen { events, ..Seen::default() };
+        let program = words.into_iter().map(OsString::from).collect();
+        Observed { events, watch, program, agent: "ci".to_owned() }
+    }
+
+    fn judged(observed: &Observed) -> Vec<(&'static str, Status, String)> {
+        let mut report = Report { exit_code: Some(0), ..Report::default() };
+        judge(observed, &mut report);
+        report.checks.into_iter().map(|check| (check.id, check.status, check.message)).collect()
+    }
+
+    #[test]
+    fn a_stream_past_the_proxy_is_told_with_its_program() {
+        let found = judged(&observed("python3 app.py", vec![], &["140.82.112.3:443"]));
+        let says = "`python3` connected straight to 140.82.112.3:443, past the proxy";
+        assert_eq!(found, [("direct", Status::Fail, says.to_owned())]);
+    }
+
+    #[test]
+    fn a_database_is_reached_straight_and_that_is_fine() {
+        let shaken = Event::Shaken { host: "a.test".to_owned() };
+        let found = judged(&observed("python3 app.py", vec![shaken], &["10.0.0.5:5432"]));
+        assert_eq!((found[0].0, found[0].1), ("direct", Status::Warn), "{found:?}");
+        assert_eq!((found[1].0, found[1].1), ("request", Status::Fail), "{found:?}");
+    }
+
+    #[test]
+    fn what_is_on_this_machine_is_reached_straight_by_design() {
+        let found = judged(&observed("node app.js", vec![], &["127.0.0.1:3000"]));
+        let says = "it made no connection to the proxy, but to 127.0.0.1:3000: what is on this \
+                    machine is reached straight";
+        assert_eq!(found, [("proxy", Status::Fail, says.to_owned())]);
+    }
+
+    #[test]
+    fn a_variable_that_was_cleared_is_the_reason_before_all_others() {
+        let found = judged(&observed("x", vec![], &[]));
+        assert!(found[0].2.contains("HTTPS_PROXY does not reach `sudo`"), "{found:?}");
+    }
+
+    #[test]
+    fn clients_that_only_speak_http2_cannot_be_helped() {
+        let host = "a.test".to_owned();
+        let event = Event::Unshaken { host, why: Unshaken::Http2Only };
+        let found = judged(&observed("python3 app.py", vec![event], &[]));
+        assert_eq!(found, [("tls", Status::Fail, "a.test: it offers only HTTP/2".to_owned())]);
+    }
 }
