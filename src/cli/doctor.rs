@@ -37,9 +37,10 @@ use crate::config::Config;
 #[derive(Debug, Arguments)]
 #[command(after_help = "examples:\n  keyward doctor\n  keyward doctor -- python app.py\n  \
                         keyward doctor --agent claude --json -- npm test\n\n\
-                        exit code: 0 when nothing failed, 1 otherwise; warnings do not count")]
+                        exit code: 0 when nothing failed, 1 otherwise; warnings do not count;\n126 and \
+                        127 when CMD cannot be run, as `run` has them")]
 pub(crate) struct Args {
-    /// whose placeholders the program gets; `default` when absent
+    /// whose placeholders the program gets
     #[arg(long, default_value = DEFAULT_AGENT)]
     agent: String,
     /// run this program before a probe, and tell whether it would use the gateway

@@ -13,6 +13,8 @@ use crate::cli::environment::Environment;
 
 /// Far below what TCP, TLS and a request take on any network.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// Looks after which a process has no variables.
+const LOOKS: u8 = 4;
 /// Processes that are remembered.
 const PROCESSES_MAX: usize = 500;
 /// RFC 1035.
@@ -60,6 +62,8 @@ pub(super) struct Process {
     pub(super) program: String,
     pub(super) words: Vec<String>,
     pub(super) folder: Option<PathBuf>,
+    /// How often its variables were looked for.
+    pub(super) looks: u8,
     /// Variables of ours that it did not get, or with another value.
     pub(super) lost: BTreeSet<&'static str>,
     /// Libraries seen in its memory.
@@ -105,16 +109,28 @@ impl Watch {
         let known = self.processes.get(&pid).is_some_and(|known| known.program == program);
         if !known {
             let (words, folder) = (processes::words(pid), processes::folder(pid));
-            let variables = processes::variables(pid);
-            let lost = variables.map_or_else(BTreeSet::new, |all| self.lost(&all));
-            let modules = BTreeSet::new();
-            self.processes.insert(pid, Process { program, words, folder, lost, modules });
+            self.processes.insert(pid, Process { program, words, folder, ..Process::default() });
         }
+        self.compare(pid);
         if let Some(process) = self.processes.get_mut(&pid)
             && process.program.starts_with("python")
         {
             let seen = MODULES.iter().filter(|module| processes::maps(pid, module));
             process.modules.extend(seen);
+        }
+    }
+
+    /// Notes which variables a process got. While it is being executed it has none: only one that
+    /// has none again and again was started without.
+    fn compare(&mut self, pid: u32) {
+        let Some(process) = self.processes.get(&pid).filter(|p| p.looks < LOOKS) else { return };
+        let looks = process.looks + 1;
+        let Some(variables) = processes::variables(pid) else { return };
+        let settled = !variables.is_empty() || looks == LOOKS;
+        let lost = if settled { self.lost(&variables) } else { BTreeSet::new() };
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.looks = if settled { LOOKS } else { looks };
+            process.lost = lost;
         }
     }
 
