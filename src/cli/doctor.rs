@@ -1,5 +1,6 @@
 //! `keyward doctor`: looks at everything that can stand between a program and an answer, and says
-//! what to do about it. It changes nothing. With a program, runs it before a probe instead
+//! what to do about it. It makes nothing, and changes no more than opening the store does, which
+//! completes what a crash has left. With a program, runs it before a probe instead
 //! (`probe.rs`).
 //!
 //! One file per part that is looked at. A part that needs a broken one is left out.

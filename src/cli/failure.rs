@@ -102,6 +102,11 @@ impl Failure {
         self.errors.join("; ")
     }
 
+    /// What to do about it, when that is known.
+    pub(crate) fn advice(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
     /// Its exit code.
     pub(crate) fn exit(&self) -> Exit {
         self.exit

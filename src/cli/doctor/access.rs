@@ -3,9 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
+
 use super::report::Report;
 use super::{Install, People};
-use crate::admin::wire::{AgentView, ConnectionView};
+use crate::admin::wire::{AgentView, ConnectionView, TokenView};
 use crate::cli::client::Client;
 use crate::directory::ConnectionState;
 
@@ -29,7 +31,8 @@ pub(super) async fn look(
             Some(people)
         }
         (Err(failure), _) | (_, Err(failure)) => {
-            report.fail(AGENTS, failure.message(), "see the gateway's log");
+            let hint = failure.advice().unwrap_or("see the gateway's log");
+            report.fail(AGENTS, failure.message(), hint);
             None
         }
     }
@@ -70,7 +73,12 @@ fn of_agent(agent: &AgentView, people: &People, keyward: &str) -> Option<(String
         return Some((format!("agent {name} is paused: it left the file"), hint.to_owned()));
     }
     if !agent.bindings.is_empty() {
-        return None;
+        let now = Timestamp::now();
+        let is_over = |token: &TokenView| token.expires.is_some_and(|expires| expires <= now);
+        // One without any is for `keyward run`, which makes its own.
+        let all_over = !agent.tokens.is_empty() && agent.tokens.iter().all(is_over);
+        let hint = format!("{keyward} agent token add {name}; `keyward run` makes its own");
+        return all_over.then(|| (format!("every token of agent {name} has expired"), hint));
     }
     let connection = match &people.connections[..] {
         [] => "CONNECTION",

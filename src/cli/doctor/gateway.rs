@@ -39,8 +39,7 @@ pub(super) async fn look(install: &Install<'_>, report: &mut Report) -> Found {
             Found::Nobody
         }
         Err(failure) => {
-            let hint = "run this as the gateway's user, or name another directory with --data";
-            report.fail(ID, failure.message(), hint);
+            report.fail(ID, failure.message(), failure.advice().unwrap_or_default());
             Found::Nobody
         }
     }
@@ -127,5 +126,35 @@ fn absent(install: &Install<'_>, report: &mut Report) {
                 report.fail("listen", format!("cannot listen on {at}: {error}"), hint);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::report::Status as Stands;
+
+    #[tokio::test]
+    async fn a_gateway_of_another_version_with_a_refused_reload_that_nobody_reaches() {
+        // A port that was free a moment ago.
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let status = serde_json::from_value(serde_json::json!({
+            "status": "ready", "version": "0.0.0", "proxy": [free], "admin": free, "data": "/d",
+            "ca": "/c", "reload": {"time": "2025-01-01T00:00:00Z", "errors": ["x"], "warnings": ["y"]},
+        }));
+        let mut report = Report::default();
+        serving(&status.unwrap(), &mut report).await;
+        let found: Vec<_> = report.checks.iter().map(|check| (check.id, check.status)).collect();
+        let expected = [
+            ("gateway", Stands::Ok),
+            ("version", Stands::Warn),
+            ("reload", Stands::Fail),
+            ("reload", Stands::Warn),
+            ("listen", Stands::Fail),
+            ("listen", Stands::Fail),
+        ];
+        assert_eq!(found, expected);
+        let hint = report.checks[1].hint.as_deref();
+        assert_eq!(hint, Some("restart the gateway with this program"));
     }
 }

@@ -16,6 +16,10 @@ const ID: &str = "key";
 pub(super) fn look(install: &Install<'_>, serves: bool, report: &mut Report) -> Option<Keyring> {
     let config = &install.config;
     let made_later = config.default_master_key && !has_store(&config.store);
+    if let (StoreChoice::Memory, true) = (&config.store, config.default_master_key) {
+        // It is made for the process, and goes with it.
+        return None;
+    }
     let is_file = |source: &&KeySource| matches!(source, KeySource::File(_));
     let sources: Vec<_> = match serves {
         true => config.master_keys.iter().filter(is_file).cloned().collect(),

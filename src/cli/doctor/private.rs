@@ -40,7 +40,7 @@ pub(super) fn look(connections: &[ConnectionView], report: &mut Report) {
         let message = format!("{}:{line} holds a secret for {host}", file.display());
         let hint = match *id {
             "gh" => format!("`gh auth logout --hostname {host}`: agents can read it"),
-            _ => format!("remove it: agents can read it"),
+            _ => "remove it: agents can read it".to_owned(),
         };
         let hint = format!("{hint}, and connection {} is there for it", connection.name);
         report.warn(id, message, hint);

@@ -112,7 +112,7 @@ async fn explain(global: &Global, data: Option<&Path>, observed: &Observed, repo
     }
     // Its complaint is that of `doctor` without a program.
     let Ok(client) = Client::open(global).await else { return };
-    for Asked { method, url, .. } in asked {
+    for Asked { host, method, url, .. } in asked {
         let ask = ExplainAsk {
             agent: observed.agent.clone(),
             method: Some(method.clone()),
@@ -124,7 +124,8 @@ async fn explain(global: &Global, data: Option<&Path>, observed: &Observed, repo
             continue;
         };
         for stop in told.stopped_by {
-            let message = format!("the gateway would refuse {method} {url}: {}", stop.message);
+            // Without the path, where a secret may stand.
+            let message = format!("the gateway would refuse {method} at {host}: {}", stop.message);
             report.warn("policy", message, stop.hint.unwrap_or_default());
         }
     }

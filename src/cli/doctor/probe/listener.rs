@@ -46,6 +46,8 @@ const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What streams of an ended program still take.
 const SETTLED_WITHIN: Duration = Duration::from_secs(2);
 
+const ACCEPT_AGAIN: Duration = Duration::from_millis(10);
+
 const ANSWER: &str = "{\"keyward\":\"doctor\"}\n";
 
 /// The listening probe. Dropping it stops it.
@@ -110,7 +112,11 @@ impl Drop for Listener {
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         let Ok(permit) = shared.streams.clone().acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors: streams that end give theirs back.
+            tokio::time::sleep(ACCEPT_AGAIN).await;
+            continue;
+        };
         let shared = shared.clone();
         tokio::spawn(async move {
             serve(stream, &shared).await;

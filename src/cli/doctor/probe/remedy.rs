@@ -20,7 +20,7 @@ type Remedy = (Stack, Trouble, &'static str, &'static str);
 const OWN_LISTENER: &str = "`listen: { agents: [{ agent: NAME, at: \"127.0.0.1:8090\", \
                             unsafe_no_auth: true }] }`";
 
-use Stack::{Chromium, Curl, Docker, Git, Go, Java, Node, Npm, Pip, Python, Unknown};
+use Stack::{Chromium, Curl, Docker, Git, Go, Java, Node, Npm, Pip, Python, Starter, Unknown};
 use Trouble::{Direct, Unauthenticated, Untrusted};
 
 const REMEDIES: &[Remedy] = &[
@@ -105,6 +105,13 @@ const REMEDIES: &[Remedy] = &[
     (
         Docker,
         Direct,
+        " run ",
+        "a container has an environment and files of its own: `keyward env --for docker > FILE`, \
+         then `--env-file FILE`",
+    ),
+    (
+        Docker,
+        Direct,
         "",
         "the docker daemon pulls with settings of its own: `proxies` in /etc/docker/daemon.json",
     ),
@@ -114,6 +121,16 @@ const REMEDIES: &[Remedy] = &[
         "",
         "an `http.Transport` of the program's own needs `Proxy: http.ProxyFromEnvironment`",
     ),
+    (Starter, Direct, "env -i ", "`env -i` clears the environment: leave `-i` out"),
+    (Starter, Direct, "env - ", "`env -` clears the environment: leave `-` out"),
+    (
+        Starter,
+        Direct,
+        "sudo",
+        "sudo clears the environment: leave it out, or `sudo --preserve-env` where sudoers allows \
+         that",
+    ),
+    (Starter, Direct, "doas", "doas clears the environment: leave it out, or `keepenv` it"),
     (Chromium, Direct, "", "give it `--proxy-server=127.0.0.1:8090`, a listener of one agent"),
     (
         Git,

@@ -23,6 +23,8 @@ pub(super) enum Stack {
     Pip,
     Cargo,
     Go,
+    /// Starts others, perhaps with another environment.
+    Starter,
     Unknown,
 }
 
@@ -42,6 +44,12 @@ const NAMES: &[(&str, Stack)] = &[
     ("mvn", Stack::Java),
     ("git", Stack::Git),
     ("docker", Stack::Docker),
+    ("podman", Stack::Docker),
+    ("nerdctl", Stack::Docker),
+    ("sudo", Stack::Starter),
+    ("doas", Stack::Starter),
+    ("su", Stack::Starter),
+    ("env", Stack::Starter),
     ("chrom", Stack::Chromium),
     ("google-chrome", Stack::Chromium),
     ("headless_shell", Stack::Chromium),
@@ -51,10 +59,9 @@ const NAMES: &[(&str, Stack)] = &[
 ];
 
 /// A program as it was recognised.
-#[derive(Clone, Debug)]
 pub(super) struct Recognised {
     pub(super) stack: Stack,
-    /// Script, libraries and user agents, to look for words in.
+    /// Words, script, libraries and user agents, to look for words in.
     pub(super) text: String,
 }
 
@@ -68,7 +75,8 @@ impl Recognised {
         if let Some(tool @ (Stack::Pip | Stack::Npm)) = script.map(named) {
             stack = tool;
         }
-        let mut text = script_of(&process.words, process.folder.as_deref());
+        let mut text = process.words.join(" ") + "\n";
+        text.push_str(&script_of(&process.words, process.folder.as_deref()));
         text.extend(process.modules.iter().copied());
         text.push_str(agents);
         Self { stack, text }

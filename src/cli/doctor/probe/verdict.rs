@@ -18,7 +18,6 @@ const TOLD_MAX: usize = 10;
 const WEB_PORTS: &[u16] = &[80, 443, 8080, 8443];
 
 /// Everything that is known of a program that has ended.
-#[derive(Debug)]
 pub(super) struct Observed {
     pub(super) events: Seen,
     pub(super) watch: Watch,
@@ -220,7 +219,9 @@ impl Observed {
         }
         let all = seen.values().rev().map(|process| (Recognised::of(process, &agents), process));
         let all: Vec<_> = all.collect();
-        let known = all.into_iter().find(|(recognised, _)| recognised.stack != Stack::Unknown);
+        let known = all
+            .into_iter()
+            .find(|(recognised, _)| !matches!(recognised.stack, Stack::Unknown | Stack::Starter));
         if let Some((recognised, process)) = known {
             return (recognised, Some(process));
         }
@@ -346,6 +347,20 @@ mod tests {
     fn a_variable_that_was_cleared_is_the_reason_before_all_others() {
         let found = judged(&observed("x", vec![], &[]));
         assert!(found[0].2.contains("HTTPS_PROXY does not reach `sudo`"), "{found:?}");
+    }
+
+    #[test]
+    fn what_starts_others_is_told_by_its_words() {
+        for (line, says) in [
+            ("sudo curl https://a.test", "sudo clears the environment"),
+            ("env -i curl https://a.test", "`env -i` clears the environment"),
+            ("docker run --rm image", "`keyward env --for docker > FILE`"),
+            ("docker pull image", "`proxies` in /etc/docker/daemon.json"),
+        ] {
+            let mut observed = observed(line, vec![], &[]);
+            observed.watch.processes.clear();
+            assert!(observed.cure(Trouble::Direct, None).hint.contains(says), "{line}");
+        }
     }
 
     #[test]

@@ -38,8 +38,8 @@ const WATCHED: &[&str] = &[
     "JAVA_TOOL_OPTIONS",
 ];
 
-/// What is known of the program.
-#[derive(Debug, Default)]
+/// What is known of the program. Shows nothing of itself: variables and words hold secrets.
+#[derive(Default)]
 pub(super) struct Watch {
     root: Option<u32>,
     /// The probe's port is no other's.
@@ -56,7 +56,7 @@ pub(super) struct Watch {
 }
 
 /// A process of the program.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Default)]
 pub(super) struct Process {
     /// The file name of its program.
     pub(super) program: String,
