@@ -129,3 +129,87 @@ fn of_connection(
         ConnectionState::Active => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::report::{Check, Status};
+
+    fn agent(name: &str, more: &serde_json::Value) -> AgentView {
+        let mut agent = serde_json::json!({
+            "id": "agt_1", "name": name, "environment": null, "labels": {},
+            "managed_by": "store", "paused": false, "created": "2025-01-02T03:04:05Z",
+            "tokens": [], "bindings": [{
+                "connection": "con_1", "name": "work", "provider": "github",
+                "managed_by": "store", "created": "2025-01-02T03:04:05Z",
+                "placeholders": {}, "env": {}}],
+        });
+        let more = more.as_object().unwrap().clone();
+        agent.as_object_mut().unwrap().extend(more);
+        serde_json::from_value(agent).unwrap()
+    }
+
+    fn connection(id: &str, state: &serde_json::Value) -> ConnectionView {
+        let mut connection = serde_json::json!({
+            "id": id, "name": "work", "provider": "github", "auth": "pat", "environment": null,
+            "variables": {}, "hosts": [], "managed_by": "store",
+            "created": "2025-01-02T03:04:05Z", "updated": "2025-01-02T03:04:05Z",
+        });
+        let state = state.as_object().unwrap().clone();
+        connection.as_object_mut().unwrap().extend(state);
+        serde_json::from_value(connection).unwrap()
+    }
+
+    fn judged(agents: Vec<AgentView>, connections: Vec<ConnectionView>) -> Vec<Check> {
+        let mut report = Report::default();
+        judge(&People { agents, connections }, "keyward", &mut report);
+        report.checks
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_with_what_to_do() {
+        let token = serde_json::json!({"id": "tok_1", "label": null,
+            "created": "2025-01-02T03:04:05Z", "expires": "2025-01-03T03:04:05Z"});
+        let table = [
+            (
+                agent("ci", &serde_json::json!({"paused": true})),
+                serde_json::json!({"state": "active"}),
+                (Status::Warn, "agent ci is paused: it left the file", "put it back"),
+            ),
+            (
+                agent("ci", &serde_json::json!({"tokens": [token]})),
+                serde_json::json!({"state": "active"}),
+                (Status::Warn, "every token of agent ci has expired", "keyward agent token add ci"),
+            ),
+            (
+                agent("ci", &serde_json::json!({})),
+                serde_json::json!({"state": "paused"}),
+                (Status::Warn, "connection work is paused", "put it back"),
+            ),
+            (
+                agent("ci", &serde_json::json!({})),
+                serde_json::json!({"state": "broken", "reason": "revoked", "detail": "x"}),
+                (
+                    Status::Fail,
+                    "connection work is broken: revoked (x)",
+                    "keyward connection remove",
+                ),
+            ),
+        ];
+        for (agent, state, (status, message, hint)) in table {
+            let checks = judged(vec![agent], vec![connection("con_1", &state)]);
+            let check = checks.iter().find(|check| check.status != Status::Ok).unwrap();
+            assert_eq!((check.status, &*check.message), (status, message));
+            assert!(check.hint.as_ref().unwrap().starts_with(hint), "{check:?}");
+        }
+    }
+
+    #[test]
+    fn a_large_install_is_told_its_size_and_not_all_of_it() {
+        let loose = |n: usize| agent(&format!("a{n}"), &serde_json::json!({"bindings": []}));
+        let checks = judged((0..50).map(loose).collect(), vec![]);
+        let agents: Vec<_> = checks.iter().filter(|check| check.id == AGENTS).collect();
+        assert_eq!(agents.len(), TOLD_MAX + 1);
+        assert_eq!(agents[TOLD_MAX].message, "and 30 more");
+    }
+}

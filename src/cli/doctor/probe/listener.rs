@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio_rustls::LazyConfigAcceptor;
 
@@ -44,7 +44,7 @@ const AGENTS_MAX: usize = 64;
 /// Of a request's body; a client that sends more is answered before it is done.
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What streams of an ended program still take.
-const SETTLED_WITHIN: Duration = Duration::from_secs(2);
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
 
 const ACCEPT_AGAIN: Duration = Duration::from_millis(10);
 
@@ -54,7 +54,8 @@ const ANSWER: &str = "{\"keyward\":\"doctor\"}\n";
 pub(super) struct Listener {
     at: SocketAddr,
     shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    /// Accepts, until it is told to end.
+    task: Option<(JoinHandle<()>, oneshot::Sender<()>)>,
 }
 
 /// Everything that was seen.
@@ -86,8 +87,9 @@ impl Listener {
             seen: Mutex::default(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX as usize)),
         });
-        let task = tokio::spawn(accept(listener, shared.clone()));
-        Ok(Self { at, shared, task })
+        let (end, ends) = oneshot::channel();
+        let task = tokio::spawn(accept(listener, shared.clone(), ends));
+        Ok(Self { at, shared, task: Some((task, end)) })
     }
 
     /// Where it listens.
@@ -96,8 +98,15 @@ impl Listener {
     }
 
     /// What was seen, once the streams of the program, which has ended, are read to their ends.
-    pub(super) async fn settled(self) -> Seen {
-        let all = self.shared.streams.acquire_many(STREAMS_MAX);
+    pub(super) async fn settled(mut self) -> Seen {
+        let task = self.task.take();
+        let all = async {
+            if let Some((task, end)) = task {
+                let _ = end.send(());
+                drop(task.await);
+            }
+            drop(self.shared.streams.acquire_many(STREAMS_MAX).await);
+        };
         drop(tokio::time::timeout(SETTLED_WITHIN, all).await);
         std::mem::take(&mut *self.shared.seen.lock())
     }
@@ -105,24 +114,42 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some((task, _)) = &self.task {
+            task.abort();
+        }
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+/// Accepts until told to end, and then what has connected by then.
+async fn accept(listener: TcpListener, shared: Arc<Shared>, mut end: oneshot::Receiver<()>) {
     loop {
-        let Ok(permit) = shared.streams.clone().acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors: streams that end give theirs back.
-            tokio::time::sleep(ACCEPT_AGAIN).await;
-            continue;
-        };
-        let shared = shared.clone();
-        tokio::spawn(async move {
-            serve(stream, &shared).await;
-            drop(permit);
-        });
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => begin(stream, &shared).await,
+                // Out of descriptors: streams that end give theirs back.
+                Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
+            },
+            _ = &mut end => break,
+        }
     }
+    // Asked of the system itself: the runtime may not have heard of the last one yet.
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((stream, _)) = listener.accept() {
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            begin(stream, &shared).await;
+        }
+    }
+}
+
+async fn begin(stream: TcpStream, shared: &Arc<Shared>) {
+    let Ok(permit) = shared.streams.clone().acquire_owned().await else { return };
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        serve(stream, &shared).await;
+        drop(permit);
+    });
 }
 
 impl Shared {
