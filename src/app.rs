@@ -3,6 +3,8 @@
 //! The only place where everything meets. What happens on a stream is `proxy/`'s, on the admin
 //! doors `admin/`'s.
 
+mod ca;
+mod data_path;
 mod declared;
 mod error;
 mod foresee;
@@ -21,6 +23,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub use data_path::DataPath;
 pub use error::AppError;
 use services::Opened;
 pub use services::Services;
@@ -29,13 +32,15 @@ use self::listeners::Listeners;
 use self::notify::Manager;
 use self::reload::{Outward, Reloader};
 use self::watched::Watched;
-use crate::admin::{self, Admin, AdminSocket, OwnNames, Places, Reloads, Runs};
+use crate::admin::{self, Admin, AdminSocket, AuditLog, Deps, OwnNames, Places, Reloads, Runs};
 use crate::base::host::{Scheme, Target};
 use crate::base::id::OrgId;
-use crate::config::{Config, ListenAt};
+use crate::config::{AuditTo, Config, ListenAt};
+use crate::keys::Keys;
 use crate::net::tls;
 use crate::observe::audit::{Audit, Writer};
 use crate::observe::log::Verbosity;
+use crate::observe::trail::Trail;
 use crate::proxy::listen::Cores;
 use crate::proxy::{Gateway, Parts};
 
@@ -98,6 +103,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let socket = AdminSocket::bind(&config.data_dir).await?;
     let (drain, draining) = watch::channel(false);
     let (audit, writer) = open_audit(&config)?;
+    let log = AuditLog::written(services.audit.clone(), audit.written());
     let outward = Outward::load(&config)?;
     let gateway = parts(&config, &services, &outward, (audit, draining.clone()))?;
     let gateway = Gateway::new(gateway);
@@ -108,14 +114,15 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let last = watch::Sender::new(None);
     let (reloads, asks) = Reloads::new(last.subscribe());
     let manager = Manager::at(config.environment.path("NOTIFY_SOCKET"));
-    let admin = Admin::serving(services.deps(), draining, (places.clone(), reloads.clone()));
+    let data_path = Arc::downgrade(&gateway);
+    let deps = Deps { data_path, audit: log, ..services.deps() };
+    let admin = Admin::serving(deps, draining, (places.clone(), reloads.clone()));
     let runs = admin.runs().clone();
     let mut doors = Doors::new();
     let names = own_names(&config, admin_addr);
     doors.open(|close| admin::serve_tcp(bound.admin, admin.clone(), names, close));
     doors.open(|close| admin::serve_socket(socket, admin, close));
-    let rulebook = services.rulebook.clone();
-    doors.open(|close| async move { until(close, rulebook.follow()).await });
+    doors.tend(&services, &config);
     let reloader = Reloader {
         started: Arc::new(config),
         services: services.clone(),
@@ -196,6 +203,13 @@ fn warn_of_missing_owners(services: &Services, owners: &[(String, ListenAt)]) {
     }
 }
 
+/// A rotation of the master key that a crash interrupted is finished while the gateway serves.
+async fn finish_rotation(keys: &Arc<Keys>) {
+    if let Err(error) = keys.finish().await {
+        tracing::error!(%error, "the rotation of the master key is not finished: the old key stays");
+    }
+}
+
 /// SIGHUP means "read your configuration again".
 async fn reload_at(mut hangup: Signal, reloads: Reloads) {
     while hangup.recv().await.is_some() {
@@ -235,6 +249,15 @@ impl Doors {
         F: Future<Output = ()> + Send + 'static,
     {
         self.tasks.spawn(door(self.close.subscribe()));
+    }
+
+    /// What goes on beside the doors.
+    fn tend(&mut self, services: &Services, config: &Config) {
+        let (rulebook, keys) = (services.rulebook.clone(), services.keys.clone());
+        let (authority, files) = (services.authority.clone(), config.ca.clone());
+        self.open(|close| async move { until(close, rulebook.follow()).await });
+        self.open(|close| async move { until(close, finish_rotation(&keys)).await });
+        self.open(|close| async move { until(close, ca::follow(authority, files)).await });
     }
 
     async fn close(mut self) {
@@ -306,7 +329,8 @@ fn open_audit(config: &Config) -> anyhow::Result<(Audit, Writer)> {
     if let Some(folder) = config.audit.file.parent() {
         services::folder_for(folder)?;
     }
-    Ok(Audit::open(&config.audit.file, config.limits.audit_queue_max, config.audit.stdout)?)
+    let AuditTo { file, rotation, stdout } = &config.audit;
+    Ok(Audit::open(Trail::at(file), *rotation, config.limits.audit_queue_max, *stdout)?)
 }
 
 fn parts(

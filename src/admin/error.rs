@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use super::wire::{ErrorBody, ErrorView};
 use crate::directory::DirectoryError;
+use crate::provider::decode::nearest;
 use crate::store::StoreError;
 use crate::vault::VaultError;
 
@@ -25,6 +26,8 @@ pub enum ApiError {
         what: &'static str,
         /// As asked for.
         name: String,
+        /// What has nearly that name.
+        near: Option<String>,
     },
     /// The path exists, for other methods.
     #[error("this path does not take that method")]
@@ -82,6 +85,14 @@ pub enum ApiError {
     /// What the services behind refuse.
     #[error("{0}")]
     Refused(String),
+    /// The same, with what to do about it.
+    #[error("{message}")]
+    RefusedUntil {
+        /// Why.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
     /// Stored, but the rules no longer compile: the policy before the change still decides.
     #[error("the change is stored but not in force: {causes}")]
     NotInForce {
@@ -93,6 +104,12 @@ pub enum ApiError {
     ConfigRefused {
         /// Everything that is wrong.
         errors: Vec<String>,
+    },
+    /// The audit log's files.
+    #[error("the audit log cannot be read: {cause}")]
+    Audit {
+        /// What the system said.
+        cause: String,
     },
     /// The gateway has begun to stop.
     #[error("the gateway is stopping")]
@@ -108,7 +125,17 @@ pub enum ApiError {
 impl ApiError {
     /// A thing that is not there.
     pub(super) fn not_found(what: &'static str, name: &str) -> Self {
-        Self::NotFound { what, name: shown(name) }
+        Self::NotFound { what, name: shown(name), near: None }
+    }
+
+    /// The same, where one of these may have been meant.
+    pub(super) fn not_found_among<'a>(
+        what: &'static str,
+        name: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let near = nearest(name, known).map(str::to_owned);
+        Self::NotFound { what, name: shown(name), near }
     }
 
     /// A field that is wrong. `message` must not quote its value.
@@ -136,6 +163,11 @@ impl ApiError {
         refusal
     }
 
+    /// A failure to read the audit log.
+    pub(super) fn audit(error: &std::io::Error) -> Self {
+        Self::Audit { cause: error.to_string() }
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -148,11 +180,12 @@ impl ApiError {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::Field { .. } | Self::Refused(_) | Self::ConfigRefused { .. } => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            Self::Field { .. }
+            | Self::Refused(_)
+            | Self::RefusedUntil { .. }
+            | Self::ConfigRefused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotInForce { .. } | Self::StoreFailed | Self::Internal => {
+            Self::NotInForce { .. } | Self::Audit { .. } | Self::StoreFailed | Self::Internal => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         }
@@ -171,9 +204,10 @@ impl ApiError {
             Self::MediaType => "media_type_refused",
             Self::Misdirected => "host_mismatch",
             Self::Field { .. } => "invalid_field",
-            Self::Refused(_) => "refused",
+            Self::Refused(_) | Self::RefusedUntil { .. } => "refused",
             Self::NotInForce { .. } => "not_in_force",
             Self::ConfigRefused { .. } => "config_refused",
+            Self::Audit { .. } => "audit_unreadable",
             Self::Draining => "draining",
             Self::StoreFailed => "store_failed",
             Self::Internal => "internal",
@@ -184,8 +218,11 @@ impl ApiError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Field { hint, .. } => return hint.clone(),
-            Self::NotFound { what: what @ ("agent" | "connection" | "provider"), .. } => {
-                return Some(format!("`keyward {what} list` shows which there are"));
+            Self::RefusedUntil { hint, .. } => return Some(hint.clone()),
+            Self::NotFound { what: what @ ("agent" | "connection" | "provider"), near, .. } => {
+                let near = near.as_ref().map(|near| format!("did you mean `{near}`? "));
+                let near = near.unwrap_or_default();
+                return Some(format!("{near}`keyward {what} list` shows which there are"));
             }
             Self::NotFound { what: "token" | "binding", .. } => {
                 "`keyward agent show NAME` lists tokens and connections"
@@ -200,6 +237,7 @@ impl ApiError {
             Self::StoreFailed => {
                 "make sure that its disk has room and is writable, then restart the gateway"
             }
+            Self::Audit { .. } => "read it as the gateway's user; `audit.file` says where it is",
             Self::Internal => "the gateway's log names the cause",
             Self::Misdirected => "use the listener's own address, or set `public_url`",
             _ => return None,
@@ -224,7 +262,7 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::NameRefused { rule, .. } => {
                 Self::field("name", format!("must be {rule}"))
             }
-            DirectoryError::NotFound { what, name } => Self::NotFound { what, name },
+            DirectoryError::NotFound { what, name } => Self::NotFound { what, name, near: None },
             DirectoryError::ManagedByFile { what, name } => Self::ManagedByFile { what, name },
             DirectoryError::EnvironmentMismatch { agent, agent_in, connection, connection_in } => {
                 Self::Environments { agent, agent_in, connection, connection_in }

@@ -5,17 +5,22 @@
 //! the doors; the command line calls the same router in process when no gateway runs.
 
 mod agents;
+mod audit;
 mod bindings;
 mod body;
+mod ca;
+mod connection_test;
 mod connections;
 mod error;
 mod explain;
 mod health;
 mod host;
+mod keys;
 mod page;
 mod providers;
 mod reload;
 mod router;
+mod rule_test;
 mod rules;
 mod runs;
 mod serve;
@@ -26,6 +31,7 @@ mod tests;
 mod tokens;
 pub mod wire;
 
+pub use audit::{AuditLog, audit_router};
 pub use error::ApiError;
 pub use host::OwnNames;
 pub use reload::{ReloadAsks, Reloads};

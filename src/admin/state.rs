@@ -1,10 +1,11 @@
 //! What handlers share: the services, the drain signal, and the bundle of roots once it is made.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::{OnceCell, watch};
 
+use super::audit::AuditLog;
 use super::error::ApiError;
 use super::reload::Reloads;
 use super::runs::Runs;
@@ -13,8 +14,10 @@ use crate::base::limits::Limits;
 use crate::base::time::Clock;
 use crate::ca::authority::{self, Authority};
 use crate::directory::{AgentRecord, ConnectionRecord, Directory};
+use crate::keys::Keys;
 use crate::net::dial::Dialler;
 use crate::observe::metrics::Metrics;
+use crate::proxy::Gateway;
 use crate::rulebook::Rulebook;
 use crate::vault::Vault;
 
@@ -28,14 +31,21 @@ pub struct Deps {
     pub rulebook: Arc<Rulebook>,
     /// The certificate authority.
     pub authority: Arc<Authority>,
+    /// Master keys and their rotation.
+    pub keys: Arc<Keys>,
     /// Judges addresses for `explain`.
     pub dialler: Arc<Dialler>,
+    /// The audit log.
+    pub audit: AuditLog,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The time of day.
     pub clock: Clock,
     /// Bounds of bodies, heads and waits.
     pub limits: Limits,
+    /// What tests of connections are sent through. Whoever made it ends it: the audit log is whole
+    /// once it is gone. Nothing, in a process that sends no requests.
+    pub data_path: Weak<Gateway>,
 }
 
 /// Where a gateway is reached and keeps its things, as people read it.
@@ -61,7 +71,8 @@ struct Inner {
     deps: Deps,
     draining: watch::Receiver<bool>,
     gateway: Option<(Places, Reloads)>,
-    bundle: OnceCell<Arc<str>>,
+    /// The platform's roots.
+    roots: OnceCell<Arc<str>>,
     runs: Runs,
 }
 
@@ -91,7 +102,7 @@ impl Admin {
             deps,
             draining,
             gateway,
-            bundle: OnceCell::new(),
+            roots: OnceCell::new(),
             runs: Runs::default(),
         }))
     }
@@ -139,14 +150,19 @@ impl Admin {
     pub(super) fn agent(&self, name: &str) -> Result<Arc<AgentRecord>, ApiError> {
         let view = self.deps().directory.view();
         let found = view.find_agent(&self.org(), name).cloned();
-        found.ok_or_else(|| ApiError::not_found("agent", name))
+        let org = self.org();
+        let known = || view.agents().filter(|agent| agent.org == org).map(|agent| &*agent.name);
+        found.ok_or_else(|| ApiError::not_found_among("agent", name, known()))
     }
 
     /// A connection by name or id.
     pub(super) fn connection(&self, name: &str) -> Result<Arc<ConnectionRecord>, ApiError> {
         let view = self.deps().directory.view();
         let found = view.find_connection(&self.org(), name).cloned();
-        found.ok_or_else(|| ApiError::not_found("connection", name))
+        let org = self.org();
+        let known =
+            || view.connections().filter(|known| known.org == org).map(|known| &*known.name);
+        found.ok_or_else(|| ApiError::not_found_among("connection", name, known()))
     }
 
     /// Puts what was just stored in force, so that an answer never runs ahead of the policy.
@@ -156,19 +172,19 @@ impl Admin {
         })
     }
 
-    /// Platform roots and the CA. Reading the platform's store takes milliseconds of file work, so
-    /// it is done once and off the async threads.
-    pub(super) async fn bundle(&self) -> Result<Arc<str>, ApiError> {
-        let authority = Arc::clone(&self.deps().authority);
+    /// Platform roots and the CA in one PEM: what `SSL_CERT_FILE` wants, which replaces a client's
+    /// roots. Reading the platform's store takes milliseconds of file work, so it is done once and
+    /// off the async threads.
+    pub(super) async fn bundle(&self) -> Result<String, ApiError> {
         let make = || async move {
-            let made = tokio::task::spawn_blocking(move || authority::bundle_pem(&authority)).await;
-            match made {
+            match tokio::task::spawn_blocking(authority::platform_pem).await {
                 Ok(Ok(pem)) => Ok(Arc::from(pem)),
                 Ok(Err(error)) => Err(ApiError::internal(error)),
                 Err(error) => Err(ApiError::internal(error)),
             }
         };
-        self.0.bundle.get_or_try_init(make).await.cloned()
+        let roots = self.0.roots.get_or_try_init(make).await?;
+        Ok(format!("{roots}{}", self.deps().authority.cert_pem()))
     }
 }
 

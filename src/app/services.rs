@@ -1,17 +1,19 @@
 //! [`Services`]: everything behind the doors, opened in order. The command line opens them by
 //! itself when no gateway runs.
 
+mod imagined;
+
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use anyhow::{Context, bail};
 
 use super::{AppError, declared};
-use crate::admin::Deps;
+use crate::admin::{AuditLog, Deps};
 use crate::base::limits::Limits;
 use crate::base::time::Clock;
 use crate::ca::authority::Authority;
@@ -20,9 +22,11 @@ use crate::config::{Config, StoreChoice};
 use crate::crypto::keyring::Keyring;
 use crate::crypto::source::KeySource;
 use crate::directory::Directory;
+use crate::keys::{Home, Keys};
 use crate::net::dial::Dialler;
 use crate::net::guard::Guard;
 use crate::observe::metrics::Metrics;
+use crate::observe::trail::Trail;
 use crate::rulebook::{RuleText, Rulebook, RulebookError, Sources};
 use crate::store::memory::MemoryStore;
 use crate::store::sled::SledStore;
@@ -39,10 +43,14 @@ pub struct Services {
     pub rulebook: Arc<Rulebook>,
     /// The certificate authority.
     pub authority: Arc<Authority>,
+    /// Master keys and their rotation.
+    pub keys: Arc<Keys>,
     /// Certificates shown to agents.
     pub leaves: Arc<Leaves>,
     /// The way out.
     pub dialler: Arc<Dialler>,
+    /// Where the audit log is.
+    pub audit: Trail,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The time of day.
@@ -76,10 +84,13 @@ impl Services {
             vault: self.vault.clone(),
             rulebook: self.rulebook.clone(),
             authority: self.authority.clone(),
+            keys: self.keys.clone(),
             dialler: self.dialler.clone(),
+            audit: AuditLog::at_rest(self.audit.clone()),
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
             limits: self.limits.clone(),
+            data_path: Weak::new(),
         }
     }
 }
@@ -89,6 +100,7 @@ pub(super) struct Opened {
     directory: Arc<Directory>,
     vault: Arc<Vault>,
     authority: Arc<Authority>,
+    keys: Arc<Keys>,
     clock: Clock,
 }
 
@@ -101,6 +113,7 @@ impl Opened {
         let store = open_store(config).await?;
         let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await?;
         let directory = Arc::new(directory);
+        let keys = Keys::new(store.clone(), keyring.clone(), home_of_key(config))?;
         let catalogue = Arc::new(config.catalogue());
         let vault = Vault::open(store, keyring, directory.clone(), catalogue, clock.clone());
         let vault = Arc::new(vault.await?);
@@ -110,7 +123,7 @@ impl Opened {
             }
         }
         let authority = Authority::load_or_create(&config.ca.cert, &config.ca.key, &clock)?;
-        Ok(Self { directory, vault, authority: Arc::new(authority), clock })
+        Ok(Self { directory, vault, authority: Arc::new(authority), keys, clock })
     }
 
     /// The services of a gateway with listeners on `own`, after the store was brought in line with
@@ -152,7 +165,9 @@ impl Opened {
             vault: self.vault,
             rulebook: Arc::new(rulebook),
             authority: self.authority,
+            keys: self.keys,
             dialler: Arc::new(dialler),
+            audit: Trail::at(&config.audit.file),
             metrics: Arc::default(),
             clock: self.clock,
             limits: config.limits.clone(),
@@ -189,6 +204,15 @@ fn master_key(config: &Config) -> anyhow::Result<Keyring> {
         |name| config.environment.secret(name),
         &config.secret_variables(),
     )?)
+}
+
+/// Who can make another key.
+fn home_of_key(config: &Config) -> Home {
+    match (config.default_master_key, &config.store, config.master_keys.first()) {
+        (true, StoreChoice::Memory, _) => Home::Memory,
+        (true, _, Some(KeySource::File(path))) => Home::Own(path.clone()),
+        _ => Home::Given,
+    }
 }
 
 async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {

@@ -11,6 +11,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
+use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
@@ -24,8 +25,10 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use crate::admin::wire::{ErrorBody, Health, List, Status};
-use crate::admin::{Admin, SOCKET_NAME, socket_router};
-use crate::app::Services;
+use crate::admin::{Admin, Deps, SOCKET_NAME, audit_router, socket_router};
+use crate::app::{self, DataPath, Services};
+use crate::config::Config;
+use crate::observe::trail::Trail;
 use crate::store::StoreError;
 
 /// The longest answer that is read: a full page is far below it.
@@ -49,7 +52,14 @@ enum Via {
     /// A running gateway.
     Socket(PathBuf),
     /// This process.
-    InProcess(Router),
+    InProcess(Box<Answering>),
+}
+
+/// What this process answers from. In this order they end.
+struct Answering {
+    router: Router,
+    /// Where requests may be sent: for tests of connections.
+    _data_path: Option<DataPath>,
 }
 
 /// What `connect` to the socket finds.
@@ -64,14 +74,26 @@ impl Client {
     /// # Errors
     /// When the socket is not for us, or the store cannot be opened.
     pub(crate) async fn open(global: &Global) -> Result<Self, Failure> {
+        Self::open_as(global, false).await
+    }
+
+    /// The same, for commands that test connections: without a gateway, this process sends the test.
+    ///
+    /// # Errors
+    /// As there, and when the audit log cannot be opened.
+    pub(crate) async fn open_to_send(global: &Global) -> Result<Self, Failure> {
+        Self::open_as(global, true).await
+    }
+
+    async fn open_as(global: &Global, to_send: bool) -> Result<Self, Failure> {
         refuse_remote()?;
         let path = global.data_dir()?.join(SOCKET_NAME);
         if let Found::Gateway = look(&path).await? {
             return Ok(Self { via: Via::Socket(path) });
         }
         for poll in 0.. {
-            match in_process(global).await {
-                Ok(router) => return Ok(Self { via: Via::InProcess(router) }),
+            match in_process(global, to_send).await {
+                Ok(services) => return Ok(Self { via: Via::InProcess(Box::new(services)) }),
                 Err(error) if !is_locked(&error) => return Err(error.into()),
                 Err(error) if poll == START_POLLS => return Err(locked(&error)),
                 Err(_) => tokio::time::sleep(START_POLL).await,
@@ -81,6 +103,35 @@ impl Client {
             }
         }
         Ok(Self { via: Via::Socket(path) })
+    }
+
+    /// A running gateway, or else the files of the audit log, which need neither store nor keys.
+    ///
+    /// # Errors
+    /// When the socket is not for us, or the configuration cannot be read.
+    pub(crate) async fn for_audit(global: &Global) -> Result<Self, Failure> {
+        match Self::running(global).await {
+            Err(failure) if failure.exit() == Exit::Unreachable => {
+                let router = audit_router(Trail::at(&global.load()?.audit.file));
+                Ok(Self { via: Via::InProcess(Box::new(Answering { router, _data_path: None })) })
+            }
+            found => found,
+        }
+    }
+
+    /// What the configuration file declares, and nothing that is stored: no store, key or secret is
+    /// opened.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration.
+    pub(crate) async fn of_file(config: &Config) -> Result<Self, Failure> {
+        let services = Services::imagined(config).await.map_err(|error| {
+            Failure::from(error).hint(
+                "without a gateway only what the file itself declares is known: declare it there",
+            )
+        })?;
+        let router = socket_router(Admin::in_process(services.deps()));
+        Ok(Self { via: Via::InProcess(Box::new(Answering { router, _data_path: None })) })
     }
 
     /// A running gateway, or nothing.
@@ -102,6 +153,11 @@ impl Client {
             Via::Socket(_) => self.get("/api/v1/status").await.ok(),
             Via::InProcess(_) => None,
         }
+    }
+
+    /// Whether no gateway runs, and this process answers itself.
+    pub(crate) fn is_in_process(&self) -> bool {
+        matches!(self.via, Via::InProcess(_))
     }
 
     /// Reads one thing.
@@ -153,16 +209,31 @@ impl Client {
         self.call(Method::DELETE, path, Body::empty()).await.map(drop)
     }
 
+    /// Reads an answer that goes on; it ends with the gateway.
+    pub(crate) async fn stream(&self, path: &str) -> Result<Body, Failure> {
+        let request = request(Method::GET, path, Body::empty())?;
+        let answer = match &self.via {
+            Via::InProcess(services) => match services.router.clone().oneshot(request).await {
+                Ok(answer) => answer,
+                Err(never) => match never {},
+            },
+            Via::Socket(at) => {
+                let stream = UnixStream::connect(at).await.map_err(|_| unreachable(at))?;
+                let (mut sender, stream) = handshake(TokioIo::new(stream)).await.map_err(closed)?;
+                tokio::spawn(stream);
+                sender.send_request(request).await.map_err(closed)?.map(Body::new)
+            }
+        };
+        match answer.status().is_success() {
+            true => Ok(answer.into_body()),
+            false => Err(read(answer).await.err().unwrap_or_else(|| unreachable(Path::new(path)))),
+        }
+    }
+
     async fn call(&self, method: Method, path: &str, body: Body) -> Result<Bytes, Failure> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, "localhost")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(body)
-            .map_err(|error| Failure::failed("cannot write the request", &error))?;
+        let request = request(method, path, body)?;
         match &self.via {
-            Via::InProcess(router) => match router.clone().oneshot(request).await {
+            Via::InProcess(services) => match services.router.clone().oneshot(request).await {
                 Ok(answer) => read(answer).await,
                 Err(never) => match never {},
             },
@@ -183,20 +254,30 @@ impl fmt::Debug for Client {
     }
 }
 
+fn request(method: Method, path: &str, body: Body) -> Result<Request<Body>, Failure> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(body)
+        .map_err(|error| Failure::failed("cannot write the request", &error))
+}
+
+fn closed(error: hyper::Error) -> Failure {
+    let message = "the gateway closed the connection";
+    Failure::new(Exit::Unreachable, format!("{message}: {error}"))
+}
+
 /// Sends `request` over a stream of its own and reads the answer.
 pub(crate) async fn exchange<S>(stream: S, request: Request<Body>) -> Result<Bytes, Failure>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let broken = |error: hyper::Error| {
-        let message = "the gateway closed the connection";
-        Failure::new(Exit::Unreachable, format!("{message}: {error}"))
-    };
-    let (mut sender, stream) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let (mut sender, stream) = handshake(TokioIo::new(stream)).await.map_err(closed)?;
     // Errors of the stream come out of the request as well.
     let driver = tokio::spawn(stream);
-    let answer = sender.send_request(request).await.map_err(broken)?;
+    let answer = sender.send_request(request).await.map_err(closed)?;
     let bytes = read(answer.map(Body::new)).await;
     driver.abort();
     bytes
@@ -257,17 +338,21 @@ async fn look(path: &Path) -> Result<Found, Failure> {
     }
 }
 
-async fn in_process(global: &Global) -> anyhow::Result<Router> {
+async fn in_process(global: &Global, to_send: bool) -> anyhow::Result<Answering> {
     let config = global.load()?;
     if !config.data_dir.exists() {
         // A mistyped directory would otherwise look like an install that lost everything.
         output::note(&format!("note: making a new data directory, {}", config.data_dir.display()));
     }
-    let services = Services::open(&config).await?;
-    Ok(socket_router(Admin::in_process(services.deps())))
+    let services = app::Services::open(&config).await?;
+    let data_path = to_send.then(|| DataPath::open(&config, &services)).transpose()?;
+    let gateway = data_path.as_ref().map(DataPath::gateway).unwrap_or_default();
+    let deps = Deps { data_path: gateway, ..services.deps() };
+    Ok(Answering { router: socket_router(Admin::in_process(deps)), _data_path: data_path })
 }
 
-fn is_locked(error: &anyhow::Error) -> bool {
+/// Whether another process has the store.
+pub(crate) fn is_locked(error: &anyhow::Error) -> bool {
     let mut causes = error.chain();
     causes.any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Locked { .. })))
 }

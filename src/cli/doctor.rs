@@ -111,7 +111,7 @@ async fn look_at(install: &Install<'_>, report: &mut Report) -> Option<People> {
     let serves = matches!(found, Found::Serving(_));
     let keys = key::look(install, serves, report);
     let opens = store::look(install, keys, serves, report).await;
-    let signs = authority::look(install, report);
+    let signs = authority::look(install, &found, report).await;
     authority::clock(install, report);
     let client = match found {
         Found::Serving(client) => Some(client),

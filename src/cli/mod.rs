@@ -4,6 +4,7 @@
 //! nothing else; `client` decides whether a gateway answers it or this process does.
 
 mod agent;
+mod audit;
 mod ca;
 mod client;
 mod connection;
@@ -15,14 +16,17 @@ mod failure;
 mod harden;
 mod health;
 mod init;
+mod key;
 mod output;
 mod provider;
 mod reload;
+mod rule;
 mod run;
 mod secret;
 mod serve;
 mod settings;
 mod table;
+mod wait;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -89,6 +93,9 @@ enum Command {
     /// services that are known
     #[command(subcommand)]
     Provider(provider::Command),
+    /// what decides: the rules in force, and whether they do what is expected
+    #[command(subcommand)]
+    Rule(rule::Command),
     /// show what would become of a request, and what would stop it
     Explain(explain::Args),
     /// look for what is wrong, or for why a program does not use the gateway
@@ -96,6 +103,12 @@ enum Command {
     /// the certificate authority that agents must trust
     #[command(subcommand)]
     Ca(ca::Command),
+    /// the master keys that seal the store
+    #[command(subcommand)]
+    Key(key::Command),
+    /// what was asked and answered: search it, follow it, verify it
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// have the gateway read its configuration again, and tell what is wrong with it
     Reload,
     /// exit 0 when the gateway is ready
@@ -164,9 +177,12 @@ impl Command {
             Self::Agent(command) => command.run(global).await,
             Self::Connection(command) => command.run(global).await,
             Self::Provider(command) => command.run(global).await,
+            Self::Rule(command) => command.run(global).await,
             Self::Explain(args) => args.run(global).await,
             Self::Doctor(args) => Box::pin(args.run(global)).await,
             Self::Ca(command) => command.run(global).await,
+            Self::Key(command) => command.run(global).await,
+            Self::Audit(command) => command.run(global).await,
             Self::Reload => reload::run(global).await,
             Self::Health => health::run(global).await,
         }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Uri, Version};
@@ -13,11 +14,12 @@ use super::body::RequestBody;
 use super::error::Refusal;
 use super::session::{Entry, Session};
 use crate::base::host::{Scheme, Target};
+use crate::base::id::OrgId;
 use crate::base::limits::Limits;
 use crate::base::pattern::DecodedPath;
 use crate::inject::placeholder::Core;
 use crate::inject::strip;
-use crate::policy::{Asked, Reason};
+use crate::policy::{Asked, Reason, overrides};
 
 /// The request field by which an agent names the connection it wants. Always stripped.
 static KEYWARD_CONNECTION: HeaderName = HeaderName::from_static("keyward-connection");
@@ -26,11 +28,15 @@ static KEYWARD_CONNECTION: HeaderName = HeaderName::from_static("keyward-connect
 #[derive(Debug)]
 pub struct Inbound {
     target: Target,
+    overrides: Vec<Method>,
     decoded: DecodedPath,
     placeholders: Vec<Core>,
     named: Option<String>,
-    upgrade: Option<OnUpgrade>,
-    session: Arc<Session>,
+    upgrade: Option<(OnUpgrade, Arc<Session>)>,
+    /// Whose streams it may share.
+    org: OrgId,
+    /// The number of its session; 0 for a request of ours.
+    session: u64,
     /// The head as hyper read it.
     pub head: Parts,
     /// The body, held back until the upstream wants it where the agent waits for that.
@@ -42,6 +48,7 @@ pub struct Inbound {
 pub struct Question {
     target: Target,
     method: Method,
+    overrides: Vec<Method>,
     path: DecodedPath,
     placeholders: Vec<Core>,
     named: Option<String>,
@@ -53,6 +60,7 @@ impl Question {
         Asked {
             target: &self.target,
             method: &self.method,
+            overrides: &self.overrides,
             path: &self.path,
             placeholders: &self.placeholders,
             named: self.named.as_deref(),
@@ -81,9 +89,11 @@ impl Inbound {
         let decoded = DecodedPath::parse(path)?;
         let expects_continue = expects_continue(request.headers())?;
         let named = named(request.headers())?;
+        let overrides = overrides(request.headers())?;
         let path_and_query = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let placeholders = strip::placeholders(request.headers(), path_and_query);
-        let upgrade = wants_websocket(&request).then(|| hyper::upgrade::on(&mut request));
+        let upgrade =
+            wants_websocket(&request).then(|| (hyper::upgrade::on(&mut request), session.clone()));
         let (head, body) = request.into_parts();
         let mut body = RequestBody::new(body);
         if expects_continue {
@@ -91,13 +101,37 @@ impl Inbound {
         }
         Ok(Self {
             target,
+            overrides,
             decoded,
             placeholders,
             named,
             upgrade,
-            session: session.clone(),
+            org: session.agent.org.clone(),
+            session: session.number,
             head,
             body,
+        })
+    }
+
+    /// A request of ours, that tests a connection of `org`.
+    ///
+    /// # Errors
+    /// When its URI is none that an agent could send.
+    pub fn test(request: Request<Bytes>, org: &OrgId) -> Result<Self, Refusal> {
+        let target = absolute_target(request.uri())?;
+        let decoded = DecodedPath::parse(path(request.method(), request.uri())?)?;
+        let (head, body) = request.into_parts();
+        Ok(Self {
+            target,
+            overrides: Vec::new(),
+            decoded,
+            placeholders: Vec::new(),
+            named: None,
+            upgrade: None,
+            org: org.clone(),
+            session: 0,
+            head,
+            body: RequestBody::own(body),
         })
     }
 
@@ -106,6 +140,7 @@ impl Inbound {
         Asked {
             target: &self.target,
             method: &self.head.method,
+            overrides: &self.overrides,
             path: &self.decoded,
             placeholders: &self.placeholders,
             named: self.named.as_deref(),
@@ -117,6 +152,7 @@ impl Inbound {
         Question {
             target: self.target.clone(),
             method: self.head.method.clone(),
+            overrides: self.overrides.clone(),
             path: self.decoded.clone(),
             placeholders: self.placeholders.clone(),
             named: self.named.clone(),
@@ -138,13 +174,18 @@ impl Inbound {
         &self.decoded
     }
 
-    /// Its session.
-    pub fn session(&self) -> &Arc<Session> {
-        &self.session
+    /// Whose streams it may share.
+    pub fn org(&self) -> &OrgId {
+        &self.org
+    }
+
+    /// The number of its session: unique among those of agents.
+    pub fn session(&self) -> u64 {
+        self.session
     }
 
     /// The agent's side of a WebSocket handshake, once.
-    pub fn take_upgrade(&mut self) -> Option<OnUpgrade> {
+    pub fn take_upgrade(&mut self) -> Option<(OnUpgrade, Arc<Session>)> {
         self.upgrade.take()
     }
 }

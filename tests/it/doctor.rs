@@ -215,17 +215,19 @@ fn give_ca(install: &Install, days: i64) -> (String, String) {
 async fn a_ca_that_expires_soon_has_expired_or_does_not_match() {
     let (install, _origin) = made().await;
     let folder = install.data().join("ca");
-    let remedy = format!(
-        "stop the gateway, remove {0}/ca.pem and {0}/ca.key, start it: a new one is made, which \
-         clients must trust",
-        folder.display()
-    );
+    let files = format!("{0}/ca.pem and {0}/ca.key", folder.display());
     let (near, day) = give_ca(&install, 10);
     let told = Told::by(&install, &[]);
-    assert_eq!(told.warned("ca"), (&*format!("the CA expires on {day}"), &*remedy));
+    let (message, hint) = told.warned("ca");
+    assert_eq!(message, format!("the CA expires on {day}"));
+    assert_eq!(hint, format!("put its successor in the place of {files}"));
     give_ca(&install, -1);
     let told = Told::by(&install, &[]);
-    assert_eq!(told.failed("ca"), ("the CA has expired", &*remedy));
+    let (message, hint) = told.failed("ca");
+    assert_eq!(message, "the CA has expired");
+    let expected =
+        format!("remove {files}: the next start makes a new one, which clients must trust");
+    assert_eq!(hint, expected);
     fs::write(folder.join("ca.pem"), near).expect("a file");
     let told = Told::by(&install, &[]);
     let (message, hint) = told.failed("ca");

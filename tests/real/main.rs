@@ -12,6 +12,7 @@ mod doctor;
 mod git;
 mod go;
 mod java;
+mod newcomers;
 mod node;
 mod python;
 mod run;

@@ -9,7 +9,7 @@ use super::report::Report;
 use super::{Install, People};
 use crate::admin::wire::{AgentView, ConnectionView, TokenView};
 use crate::cli::client::Client;
-use crate::directory::ConnectionState;
+use crate::directory::{ConnectionState, ManagedBy};
 
 const AGENTS: &str = "agents";
 const CONNECTIONS: &str = "connections";
@@ -119,7 +119,10 @@ fn of_connection(
             report.fail(CONNECTIONS, message, hint);
         }
         ConnectionState::Paused => {
-            let hint = "put it back into the configuration, or remove it";
+            let hint = match connection.managed_by {
+                ManagedBy::Store => format!("{keyward} connection resume {name}"),
+                ManagedBy::File => "put it back into the configuration, or remove it".to_owned(),
+            };
             report.warn(CONNECTIONS, format!("connection {name} is paused"), hint);
         }
         ConnectionState::Active if !is_bound => {
@@ -184,7 +187,7 @@ mod tests {
             (
                 agent("ci", &serde_json::json!({})),
                 serde_json::json!({"state": "paused"}),
-                (Status::Warn, "connection work is paused", "put it back"),
+                (Status::Warn, "connection work is paused", "keyward connection resume work"),
             ),
             (
                 agent("ci", &serde_json::json!({})),

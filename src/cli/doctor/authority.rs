@@ -7,7 +7,9 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Install;
+use super::gateway::Found;
 use super::report::Report;
+use crate::admin::wire::CaView;
 use crate::base::time::Clock;
 use crate::ca::CaError;
 use crate::ca::authority::Authority;
@@ -19,23 +21,27 @@ const JUMP: SignedDuration = SignedDuration::from_mins(5);
 /// Holds the audit log's last record.
 const TAIL_BYTES: u64 = 64 * 1024;
 
-/// Whether it can sign.
-pub(super) fn look(install: &Install<'_>, report: &mut Report) -> bool {
-    let (cert, key) = (&install.config.ca.cert, &install.config.ca.key);
+/// Whether it can sign. That of a gateway is asked for: its files may just be changing.
+pub(super) async fn look(install: &Install<'_>, found: &Found, report: &mut Report) -> bool {
+    let (cert, key) = (&*install.config.ca.cert, &*install.config.ca.key);
+    if let Found::Serving(client) = found {
+        match client.get::<CaView>("/api/v1/ca").await {
+            Ok(ca) => time_left(ca.expires, ca.made_here, (cert, key), report),
+            Err(failure) => {
+                report.fail("ca", failure.message(), failure.advice().unwrap_or_default());
+            }
+        }
+        return false;
+    }
     // What is absent would be made: that is for the gateway.
     if !cert.exists() && !key.exists() {
         report.ok("ca", format!("the first start makes the CA, {}", cert.display()));
         return false;
     }
-    if cert.exists() != key.exists() {
-        let (there, missing) = if cert.exists() { (cert, key) } else { (key, cert) };
-        let message = format!("{} is there, {} is not", there.display(), missing.display());
-        report.fail("ca", message, "restore it from a backup, or remove both for a new CA");
-        return false;
-    }
     match Authority::load_or_create(cert, key, &Clock::System) {
         Ok(authority) => {
-            time_left(&authority, (cert, key), report);
+            let ca = authority.overview();
+            time_left(authority.expires(), ca.made_here, (cert, key), report);
             true
         }
         Err(error) => {
@@ -46,36 +52,48 @@ pub(super) fn look(install: &Install<'_>, report: &mut Report) -> bool {
     }
 }
 
-fn time_left(authority: &Authority, (cert, key): (&Path, &Path), report: &mut Report) {
-    let expires = authority.expires();
+fn time_left(
+    expires: Timestamp,
+    made_here: bool,
+    (cert, key): (&Path, &Path),
+    report: &mut Report,
+) {
     let day = expires.strftime("%Y-%m-%d");
-    match expires.duration_since(Timestamp::now()) < NEAR {
-        true => {
-            report.warn("ca", format!("the CA expires on {day}"), renewed(cert, key));
+    let hint = match made_here {
+        true => "`keyward ca rotate` makes its successor: hand that out within the overlap".into(),
+        false => {
+            format!("put its successor in the place of {} and {}", cert.display(), key.display())
         }
+    };
+    match expires.duration_since(Timestamp::now()) < NEAR {
+        true => report.warn("ca", format!("the CA expires on {day}"), hint),
         false => report.ok("ca", format!("the CA's files match, and it is valid until {day}")),
     }
 }
 
-fn renewed(cert: &Path, key: &Path) -> String {
-    format!(
-        "stop the gateway, remove {} and {}, start it: a new one is made, which clients must trust",
-        cert.display(),
-        key.display()
-    )
-}
-
 fn told(error: &CaError, (cert, key): (&Path, &Path)) -> (String, String) {
+    let shown = |path: &Path| path.display().to_string();
     match error {
+        CaError::Incomplete { present, missing } => (
+            format!("{} is there, {} is not", shown(present), shown(missing)),
+            "restore it from a backup, or remove both for a new CA".to_owned(),
+        ),
         CaError::LooseKey { path, mode } => (
-            format!("others can read the CA's key {} (mode {mode:04o})", path.display()),
-            format!("run `chmod 600 {}`; make a new CA if they could", path.display()),
+            format!("others can read the CA's key {} (mode {mode:04o})", shown(path)),
+            format!("run `chmod 600 {}`; make a new CA if they could", shown(path)),
         ),
         CaError::KeyMismatch { cert, key } => (
-            format!("{} is not the key of {}", key.display(), cert.display()),
+            format!("{} is not the key of {}", shown(key), shown(cert)),
             "restore the pair that was made together, or remove both for a new CA".to_owned(),
         ),
-        CaError::Expired => ("the CA has expired".to_owned(), renewed(cert, key)),
+        CaError::Expired => (
+            "the CA has expired".to_owned(),
+            format!(
+                "remove {} and {}: the next start makes a new one, which clients must trust",
+                shown(cert),
+                shown(key)
+            ),
+        ),
         CaError::NotYetValid => (
             "the CA is not valid yet: this machine's clock is behind".to_owned(),
             "set the clock".to_owned(),

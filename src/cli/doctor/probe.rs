@@ -22,7 +22,7 @@ use super::report::Report;
 use crate::admin::SOCKET_NAME;
 use crate::admin::wire::{AgentView, ExplainAsk, Explanation};
 use crate::base::id::AgentId;
-use crate::ca::authority::{Authority, bundle_pem};
+use crate::ca::authority::{Authority, platform_pem};
 use crate::cli::client::{Client, segment};
 use crate::cli::environment::files::Paths;
 use crate::cli::environment::{DEFAULT_AGENT, Facts, Inherited};
@@ -47,9 +47,9 @@ pub(super) async fn run(
     let facts = facts(global, data.as_deref(), agent).await?;
     let name = facts.agent.name.clone();
     let authority = Arc::new(Authority::ephemeral());
-    let bundle = bundle_pem(&authority)
+    let roots = platform_pem()
         .map_err(|error| Failure::failed("cannot make the bundle of certificates", &error))?;
-    let facts = facts.before(authority.cert_pem(), bundle);
+    let facts = facts.before(authority.cert_pem(), &roots);
     let token = format!("probe-{}", AgentId::random());
     let listener = Listener::open(authority, &token).await?;
     let folder = Temporary::make()?;

@@ -3,7 +3,7 @@
 
 pub(crate) mod files;
 mod no_proxy;
-mod placeholders;
+pub(super) mod placeholders;
 pub(crate) mod table;
 mod truststore;
 
@@ -87,8 +87,8 @@ impl Facts {
     }
 
     /// The same before a proxy with another CA.
-    pub(crate) fn before(self, ca: &str, bundle: String) -> Self {
-        Self { ca: ca.to_owned(), bundle, ..self }
+    pub(crate) fn before(self, ca: String, roots: &str) -> Self {
+        Self { bundle: format!("{roots}{ca}"), ca, ..self }
     }
 
     /// The environment of a client that reaches the proxy at `proxy` with `token` and finds the
