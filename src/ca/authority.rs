@@ -131,7 +131,7 @@ impl Authority {
         Ok(Self::new(signer, Some(files), clock))
     }
 
-    /// A CA in memory only, for tests and demonstrations.
+    /// A CA in memory only, for tests, demonstrations and probes.
     pub fn ephemeral() -> Self {
         let clock = Clock::System;
         let made = Pair::make(clock.now())

@@ -99,6 +99,16 @@ impl Failure {
         Self { exit, ..self }
     }
 
+    /// Its messages, without what to do.
+    pub(crate) fn message(&self) -> String {
+        self.errors.join("; ")
+    }
+
+    /// What to do about it, when that is known.
+    pub(crate) fn advice(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
     /// Its exit code.
     pub(crate) fn exit(&self) -> Exit {
         self.exit

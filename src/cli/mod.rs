@@ -10,6 +10,7 @@ mod client;
 mod completions;
 mod connect;
 mod connection;
+mod doctor;
 mod env;
 mod environment;
 mod explain;
@@ -100,6 +101,8 @@ enum Command {
     Rule(rule::Command),
     /// show what would become of a request, and what would stop it
     Explain(explain::Args),
+    /// look for what is wrong, or for why a program does not use the gateway
+    Doctor(doctor::Args),
     /// the certificate authority that agents must trust
     #[command(subcommand)]
     Ca(ca::Command),
@@ -136,7 +139,11 @@ pub fn run() -> ExitCode {
             Err(failure) => failure.with(Exit::RunFailed).report(),
         };
     }
-    match harden::process().and_then(|()| cli.run()) {
+    let hardened = match &cli.command {
+        Command::Doctor(args) if args.has_program() => harden::memory(),
+        _ => harden::process(),
+    };
+    match hardened.and_then(|()| cli.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
@@ -181,6 +188,7 @@ impl Command {
             Self::Provider(command) => command.run(global).await,
             Self::Rule(command) => command.run(global).await,
             Self::Explain(args) => args.run(global).await,
+            Self::Doctor(args) => Box::pin(args.run(global)).await,
             Self::Ca(command) => command.run(global).await,
             Self::Key(command) => command.run(global).await,
             Self::Audit(command) => command.run(global).await,

@@ -1,13 +1,13 @@
 //! `keyward run`: a program in an environment that leads through the gateway, with a token that dies
 //! with it. The gateway that runs is used; where none does, a private one is started.
 
-mod child;
-mod folder;
+pub(crate) mod child;
+pub(crate) mod folder;
 mod gateway;
 mod lease;
 
 use std::ffi::OsString;
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use clap::Args as Arguments;
@@ -95,7 +95,8 @@ impl Args {
         if let Some(next) = next(facts, global) {
             output::note(&next);
         }
-        let mut child = Child::spawn(&self.program, &made, &config.secret_variables())?;
+        let mut child =
+            Child::spawn(&self.program, &made, (&config.secret_variables(), Stdio::inherit()))?;
         tokio::select! {
             code = child.ended() => code,
             never = keep(lease, &gateway) => match never {},

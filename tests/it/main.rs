@@ -21,6 +21,8 @@ mod connection_test;
 mod crash;
 mod day;
 mod deadlines;
+mod doctor;
+mod doctor_probe;
 mod env;
 mod explain;
 mod guard;

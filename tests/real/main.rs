@@ -8,6 +8,7 @@ mod support;
 mod certificate;
 mod chromium;
 mod command_line;
+mod doctor;
 mod git;
 mod go;
 mod java;
