@@ -1,0 +1,12 @@
+import { Client } from '@modelcontextprotocol/sdk/client/index.js';
+import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+
+const client = new Client({ name: 'real', version: '1.0.0' });
+const headers = { Authorization: `Bearer ${process.env.ACME_MCP_TOKEN}` };
+await client.connect(new StreamableHTTPClientTransport(
+  new URL('https://mcp.acme.test/mcp'),
+  { requestInit: { headers } },
+));
+const { content } = await client.callTool({ name: 'mood', arguments: {} });
+console.log('answer:', content[0].text);
+await client.close();
