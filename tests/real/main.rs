@@ -5,13 +5,18 @@
 #[path = "../it/support/mod.rs"]
 mod support;
 
+mod api;
 mod certificate;
 mod chromium;
 mod command_line;
 mod git;
 mod go;
+mod in_node;
+mod in_python;
 mod java;
+mod mcp;
 mod node;
 mod python;
 mod run;
+mod served;
 mod stage;
