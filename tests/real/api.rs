@@ -45,7 +45,7 @@ const ANSWERS: &[(&str, &str, &str, &str, &str)] = &[
     (
         "generativelanguage.googleapis.com",
         "POST",
-        "/v1beta/models/gemini-2.5-flash:generateContent",
+        "/v1/models/gemini-2.5-flash:generateContent",
         include_str!("answers/gemini-content.json"),
         "",
     ),

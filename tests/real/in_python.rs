@@ -18,7 +18,7 @@ served! {
     anthropic_is_served: python("anthropic_message.py"), ANTHROPIC, ["POST /v1/messages"];
     anthropic_is_served_a_stream: python("anthropic_stream.py"), ANTHROPIC, ["POST /v1/messages"];
     google_genai_is_served: python("google_genai.py"), GEMINI,
-        ["POST /v1beta/models/gemini-2.5-flash:generateContent"];
+        ["POST /v1/models/gemini-2.5-flash:generateContent"];
     stripe_is_served: python("stripe_balance.py"), STRIPE, ["GET /v1/balance"];
     slack_sdk_is_served: python("slack_post.py"), SLACK, ["POST /api/chat.postMessage"];
     slack_sdks_async_client_is_served: python("slack_async.py"), SLACK,

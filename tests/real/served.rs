@@ -41,13 +41,18 @@ pub(crate) enum Takes {
 /// Fields that carry credentials somewhere. A provider takes one and refuses a second.
 const CREDENTIALS: &[&str] = &["authorization", "x-api-key", "x-goog-api-key", "cookie"];
 
+/// What SDKs ask of their own accord, now and then.
+const UNASKED: &[&str] = &["GET /api/agent-harnesses", "GET /simple/pip/", "GET /favicon.ico"];
+
 /// A program as its user starts it.
 pub(crate) struct Program {
     arguments: Vec<String>,
-    /// Copied into the user's folder.
-    scripts: Vec<PathBuf>,
+    /// Files and folders whose content is copied into the user's folder.
+    copied: Vec<PathBuf>,
     /// Links in the user's folder, and what they lead to.
     links: Vec<(&'static str, PathBuf)>,
+    /// Where it keeps what it has compiled: no other variable is set here.
+    caches: Vec<(&'static str, PathBuf)>,
 }
 
 /// The service, and a user who may call it.
@@ -90,12 +95,18 @@ impl Program {
     /// Of these arguments.
     pub(crate) fn of(arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        Self { arguments, scripts: vec![], links: vec![] }
+        Self { arguments, copied: vec![], links: vec![], caches: vec![] }
     }
 
     /// A line of the shell, which puts placeholders where they go.
     pub(crate) fn shell(line: &str) -> Self {
-        Self::of(&["sh", "-ec", line])
+        Self::of(&["sh", "-ec", line, "sh"])
+    }
+
+    /// With one more argument: `$1` of a line of the shell.
+    pub(crate) fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
     }
 
     /// An interpreter that `tests/run` installed, with a script of `programs/`.
@@ -109,9 +120,15 @@ impl Program {
         Self::of(&all).with(script)
     }
 
-    /// With a file of `programs/` in the user's folder.
-    pub(crate) fn with(mut self, script: &str) -> Self {
-        self.scripts.push(source(script));
+    /// With a file of `programs/`, or what is in a folder there, in the user's folder.
+    pub(crate) fn with(mut self, path: &str) -> Self {
+        self.copied.push(source(path));
+        self
+    }
+
+    /// With a folder for what it compiles, which outlives the test.
+    pub(crate) fn cache(mut self, variable: &'static str, folder: &str) -> Self {
+        self.caches.push((variable, installed(folder)));
         self
     }
 
@@ -125,17 +142,33 @@ impl Program {
 impl Stage {
     /// Agent `ci` with one connection, to this service.
     pub(crate) async fn of(service: &Service) -> Self {
-        let Service { provider, own, fields, hosts, takes, answer } = *service;
+        Self::answering(service, service.answer, |plan| plan).await
+    }
+
+    /// The same with answers of its own, and more of a plan.
+    pub(crate) async fn answering<F>(
+        service: &Service,
+        answer: F,
+        more: impl FnOnce(Plan) -> Plan,
+    ) -> Self
+    where
+        F: Fn(&Message) -> Vec<u8> + Clone + Send + Sync + 'static,
+    {
+        let Service { provider, own, fields, hosts, takes, .. } = *service;
         let plan = Plan::api_key();
         let canary = plan.canary().clone();
         let live = canary.text.clone();
         let origin = Origin::named(hosts, move |mut stream: Stream| {
-            let live = live.clone();
+            let (live, answer) = (live.clone(), answer.clone());
             async move {
                 while let Some(request) = stream.request().await {
                     let answer = match takes.accepts(&request, &live) {
                         true => answer(&request),
                         false => REFUSAL.to_vec(),
+                    };
+                    let answer = match request.head.method() {
+                        "HEAD" => head_of(&answer),
+                        _ => &answer,
                     };
                     if stream.try_send(answer).await.is_err() {
                         return;
@@ -152,22 +185,26 @@ impl Stage {
             own => plan.provider(own),
         };
         let connection = format!("{{ name: live, provider: {provider}, fields: {fields} }}");
-        let plan = plan.connection(&connection).no_agents().agent("ci", "live");
+        let plan = more(plan.connection(&connection).no_agents().agent("ci", "live"));
         Self { install: Install::new(&plan, &origin), origin, canary, takes }
     }
 
     /// `keyward run` with a program.
     pub(crate) fn command(&self, program: &Program) -> Command {
         let folder = self.install.folder();
-        for script in &program.scripts {
-            let name = script.file_name().expect("a name");
-            std::fs::copy(script, folder.join(name)).expect("a script of the tests");
+        for path in &program.copied {
+            let name = path.file_name().expect("a name");
+            match path.is_dir() {
+                true => copy_all(path, folder),
+                false => drop(std::fs::copy(path, folder.join(name)).expect("a file of ours")),
+            }
         }
         for (name, to) in &program.links {
             std::os::unix::fs::symlink(to, folder.join(name)).expect("a link");
         }
         let mut command = self.install.keyward(&["run", "--agent", "ci", "--"]);
         command.args(&program.arguments);
+        command.envs(program.caches.iter().cloned());
         command
     }
 
@@ -181,6 +218,7 @@ impl Stage {
             format!("{} {path}", request.head.method())
         };
         let mut lines: Vec<_> = received.iter().map(line).collect();
+        lines.retain(|line| !UNASKED.contains(&line.as_str()));
         lines.sort();
         let stdout = String::from_utf8_lossy(&output.stdout);
         let answered = stdout.lines().any(|line| line.trim() == "answer: fine");
@@ -218,6 +256,26 @@ macro_rules! served {
     )*};
 }
 pub(crate) use served;
+
+fn head_of(answer: &[u8]) -> &[u8] {
+    let end = wire::find(answer, b"\r\n\r\n").expect("an answer has a head") + 4;
+    &answer[..end]
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("a folder of ours") {
+        let (from, to) = {
+            let entry = entry.expect("an entry");
+            (entry.path(), to.join(entry.file_name()))
+        };
+        if from.is_dir() {
+            std::fs::create_dir_all(&to).expect("a folder");
+            copy_all(&from, &to);
+        } else {
+            std::fs::copy(&from, &to).expect("a file of ours");
+        }
+    }
+}
 
 fn source(script: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real/programs").join(script)

@@ -1,6 +1,5 @@
 from google import genai
 
-response = genai.Client().models.generate_content(
-    model="gemini-2.5-flash", contents="How are you?"
-)
+client = genai.Client()
+response = client.models.generate_content(model="gemini-2.5-flash", contents="How are you?")
 print("answer:", response.text)
