@@ -29,6 +29,7 @@ macro_rules! on {
                 old_axios_is_served: node("axios_old.mjs"), OPENAI, ["GET /v1/models"];
                 got_is_served: node("got.mjs"), OPENAI, ["GET /v1/models"];
                 undici_is_served: node("undici.mjs"), OPENAI, ["GET /v1/models"];
+                undicis_agent_is_served: node("undici_agent.mjs"), OPENAI, ["GET /v1/models"];
                 openai_is_served: node("openai_chat.mjs"), OPENAI, ["POST /v1/chat/completions"];
                 openai_is_served_a_stream: node("openai_stream.mjs"), OPENAI,
                     ["POST /v1/chat/completions"];
