@@ -87,14 +87,19 @@ pub(crate) fn http(status: &str, kind: &str, body: impl AsRef<[u8]>) -> Vec<u8> 
 }
 
 /// Server-sent events, each a chunk.
-pub(crate) fn events(text: &str) -> Vec<u8> {
-    let mut answer = EVENT_STREAM.to_owned();
-    for event in text.split_inclusive("\n\n") {
-        answer += &format!("{:x}\r\n{event}\r\n", event.len());
-    }
-    (answer + "0\r\n\r\n").into_bytes()
+fn events(text: &str) -> Vec<u8> {
+    let chunks: String = text.split_inclusive("\n\n").map(chunk).collect();
+    [EVENT_STREAM, &chunks, END].concat().into_bytes()
 }
 
-/// The head of an answer that is never over, as far as the client knows.
+/// The head of server-sent events.
 pub(crate) const EVENT_STREAM: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+/// A piece of a body without a length.
+pub(crate) fn chunk(text: &str) -> String {
+    format!("{:x}\r\n{text}\r\n", text.len())
+}
+
+/// The end of such a body.
+pub(crate) const END: &str = "0\r\n\r\n";

@@ -1,9 +1,9 @@
 //! An MCP server over streamable HTTP that takes the live credential alone, and holds the client's
-//! GET open as such servers do.
+//! GET open as such servers do, with a message in it.
 
 use serde_json::{Value, json};
 
-use crate::api::{EVENT_STREAM, events, http};
+use crate::api::{END, EVENT_STREAM, chunk, http};
 use crate::served::{Service, Takes};
 use crate::support::Message;
 
@@ -19,19 +19,28 @@ pub(crate) const MCP: Service = Service {
 
 fn answer(request: &Message) -> Vec<u8> {
     if request.head.method() == "GET" {
-        // Nothing comes, and it does not end.
-        return EVENT_STREAM.into();
+        // One message comes, and it does not end.
+        let message = json!({
+            "jsonrpc": "2.0", "method": "notifications/message",
+            "params": { "level": "info", "data": "fi" },
+        });
+        return [EVENT_STREAM.into(), event(&message)].concat().into_bytes();
     }
     let asked: Value = serde_json::from_slice(&request.body).unwrap_or_default();
     let result = match asked["method"].as_str() {
         Some("initialize") => json!({
             "protocolVersion": asked["params"]["protocolVersion"],
-            "capabilities": { "tools": {} },
+            "capabilities": { "logging": {}, "tools": {} },
             "serverInfo": { "name": "acme", "version": "1.0.0" },
         }),
-        Some("tools/call") => json!({ "content": [{ "type": "text", "text": "fine" }] }),
+        Some("tools/call") => json!({ "content": [{ "type": "text", "text": "ne" }] }),
         _ => return http("202 Accepted", "application/json", ""),
     };
     let answer = json!({ "jsonrpc": "2.0", "id": asked["id"], "result": result });
-    events(&format!("event: message\ndata: {answer}\n\n"))
+    [EVENT_STREAM.into(), event(&answer), END.into()].concat().into_bytes()
+}
+
+/// One message, as a chunk.
+fn event(message: &Value) -> String {
+    chunk(&format!("event: message\ndata: {message}\n\n"))
 }

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
+use crate::api::{self, http};
 use crate::stage::{installed, run, said};
 use crate::support::canary::Canary;
 use crate::support::install::Install;
@@ -67,11 +68,11 @@ impl Service {
     /// Of the catalogue.
     pub(crate) const fn known(
         provider: &'static str,
-        field: &'static str,
+        fields: &'static str,
         hosts: &'static [&'static str],
         takes: Takes,
     ) -> Self {
-        Self { provider, own: "", fields: field, hosts, takes, answer: crate::api::answer }
+        Self { provider, own: "", fields, hosts, takes, answer: api::answer }
     }
 }
 
@@ -164,7 +165,7 @@ impl Stage {
                 while let Some(request) = stream.request().await {
                     let answer = match takes.accepts(&request, &live) {
                         true => answer(&request),
-                        false => REFUSAL.to_vec(),
+                        false => http("401 Unauthorized", "text/plain", "no such credential\n"),
                     };
                     let answer = match request.head.method() {
                         "HEAD" => head_of(&answer),
@@ -264,10 +265,8 @@ fn head_of(answer: &[u8]) -> &[u8] {
 
 fn copy_all(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).expect("a folder of ours") {
-        let (from, to) = {
-            let entry = entry.expect("an entry");
-            (entry.path(), to.join(entry.file_name()))
-        };
+        let entry = entry.expect("an entry");
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
         if from.is_dir() {
             std::fs::create_dir_all(&to).expect("a folder");
             copy_all(&from, &to);
@@ -280,11 +279,6 @@ fn copy_all(from: &Path, to: &Path) {
 fn source(script: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real/programs").join(script)
 }
-
-/// To everything but the live credential.
-const REFUSAL: &[u8] =
-    b"HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\nContent-Length: 40\r\n\r\n\
-      {\"error\":{\"message\":\"no such credential\"}}";
 
 #[test]
 fn an_origin_takes_nothing_but_the_live_credential() {
