@@ -16,6 +16,18 @@ pub(super) struct Origin {
     pub(super) required: bool,
 }
 
+/// What is read at a start only; everything else is taken up by a reload.
+pub(super) const AT_START: [(&str, fn(&Config, &Config) -> bool); 8] = [
+    ("listen", |a, b| a.listen != b.listen),
+    ("public_url", |a, b| a.public_url != b.public_url),
+    ("store", |a, b| a.store != b.store),
+    ("master_key", |a, b| a.master_keys != b.master_keys),
+    ("ca", |a, b| a.ca != b.ca),
+    ("limits", |a, b| a.limits != b.limits),
+    ("audit", |a, b| a.audit != b.audit),
+    ("log.format", |a, b| a.log.format != b.log.format),
+];
+
 impl Config {
     /// Reads the configuration from where this one came from.
     ///
@@ -41,16 +53,7 @@ impl Config {
 
     /// The keys whose change takes effect at the next start.
     pub fn waits_for_restart(&self, newer: &Self) -> Vec<&'static str> {
-        let changed = [
-            ("listen", self.listen != newer.listen),
-            ("public_url", self.public_url != newer.public_url),
-            ("store", self.store != newer.store),
-            ("master_key", self.master_keys != newer.master_keys),
-            ("ca", self.ca != newer.ca),
-            ("limits", self.limits != newer.limits),
-            ("audit", self.audit != newer.audit),
-            ("log.format", self.log.format != newer.log.format),
-        ];
-        changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+        let changed = AT_START.into_iter().filter(|(_, differs)| differs(self, newer));
+        changed.map(|(key, _)| key).collect()
     }
 }

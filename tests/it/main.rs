@@ -12,6 +12,7 @@ mod cli_help;
 mod cli_local;
 mod cli_runner;
 mod cli_socket;
+mod configuration_page;
 mod connect;
 mod crash;
 mod deadlines;
