@@ -18,6 +18,7 @@ FROM scratch
 COPY --from=build /image/root/ /
 # A volume that is new takes over what is here, and whose it is.
 COPY --from=build --chown=65532:65532 /image/data/ /data/
+COPY --from=build --chown=65532:65532 /image/certs/ /certs/
 ENV KEYWARD_DATA=/data/keyward
 # By number: Kubernetes cannot tell by a name whether it is root (runAsNonRoot).
 USER 65532:65532

@@ -4,6 +4,7 @@
 #   FOLDER/root   the image's root: the binary, the shared objects that it needs, CA certificates, and
 #                 the few files of /etc that glibc and Keyward read
 #   FOLDER/data   what a new volume at /data holds: the data directory, empty, for user 65532
+#   FOLDER/certs  a folder of that user, for certificates that a volume gives to clients
 #
 # The Dockerfile runs it in its build stage. Where there is no container engine, it can be run by hand,
 # as root, and the result entered: chroot --userspec=65532:65532 FOLDER/root /keyward --version
@@ -13,9 +14,10 @@ set -eu
 binary=$1
 root=$2/root
 data=$2/data
+certs=$2/certs
 user=65532
 
-mkdir -p "$root/etc/ssl/certs" "$data/keyward"
+mkdir -p "$root/etc/ssl/certs" "$data/keyward" "$certs"
 cp "$binary" "$root/keyward"
 chmod 755 "$root/keyward"
 
@@ -36,4 +38,4 @@ echo "keyward:x:$user:$user:keyward:/data:/keyward" > "$root/etc/passwd"
 echo "keyward:x:$user:" > "$root/etc/group"
 
 chmod 700 "$data/keyward"
-chown -R "$user:$user" "$data"
+chown -R "$user:$user" "$data" "$certs"

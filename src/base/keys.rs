@@ -112,9 +112,15 @@ pub(crate) use shape;
 
 /// What stands last in `#[key(…)]`.
 macro_rules! absent {
-    () => { $crate::base::keys::Absent::Nothing };
-    (required) => { $crate::base::keys::Absent::Refused };
-    ($default:literal) => { $crate::base::keys::Absent::Means($default) };
+    () => {
+        $crate::base::keys::Absent::Nothing
+    };
+    (required) => {
+        $crate::base::keys::Absent::Refused
+    };
+    ($default:literal) => {
+        $crate::base::keys::Absent::Means($default)
+    };
 }
 pub(crate) use absent;
 

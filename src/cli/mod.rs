@@ -26,7 +26,7 @@ mod table;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 
 use self::failure::{Exit, Failure};
 use self::settings::Global;
@@ -99,6 +99,11 @@ enum Command {
     Health,
 }
 
+/// What the command line takes: for whoever checks lines that are written down.
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -167,7 +172,6 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
     use clap::error::ErrorKind;
 
     use super::*;

@@ -135,13 +135,13 @@ fn json(yaml: &str) -> serde_json::Value {
 
 /// A file that holds `value` where `path` leads.
 fn document(path: &str, value: serde_json::Value) -> String {
-    path.rsplit('.').filter(|key| !key.is_empty()).fold(value, |value, key| {
-        match key.strip_suffix("[]") {
+    path.rsplit('.')
+        .filter(|key| !key.is_empty())
+        .fold(value, |value, key| match key.strip_suffix("[]") {
             Some(key) => serde_json::json!({ key: [value] }),
             None => serde_json::json!({ key: value }),
-        }
-    })
-    .to_string()
+        })
+        .to_string()
 }
 
 /// What a sound part holds already.

@@ -42,3 +42,4 @@ mod service;
 mod shell;
 mod targets;
 mod websocket;
+mod written;
