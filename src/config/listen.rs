@@ -47,7 +47,7 @@ section! {
         /// For agents. Port 0 is any free one; the path of a socket begins at the data directory.
         #[key("`IP:PORT` or `unix:PATH`, or list of them", "127.0.0.1:8080")]
         proxy: Option<Value>,
-        /// For the admin API, `/healthz`, `/readyz`, `/metrics`, `/ca.pem` and `/bundle.pem`.
+        /// For `/healthz`, `/readyz`, `/ca.pem` and `/bundle.pem`. The API is on the admin socket only.
         #[key("`IP:PORT`", "127.0.0.1:8081")]
         admin: Option<String>,
         /// Listeners of one agent each, for clients that cannot authenticate to a proxy.
