@@ -122,7 +122,7 @@ fn entry(path: &str, key: &Key) -> Option<Entry> {
         Absent::Nothing => Default::None,
         Absent::Refused => Default::Required,
     };
-    let at_start = AT_START.iter().any(|(key, _)| is_within(&path, key));
+    let at_start = AT_START.iter().any(|it| is_within(&path, it.key));
     let (name, meaning) = (key.name, key.meaning.clone());
     Some(Entry { path, name, kind, default, least: None, meaning, at_start })
 }
