@@ -3,6 +3,7 @@
 //! The only place where everything meets. What happens on a stream is `proxy/`'s, on the admin
 //! doors `admin/`'s.
 
+mod data_path;
 mod declared;
 mod error;
 mod foresee;
@@ -21,6 +22,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub use data_path::DataPath;
 pub use error::AppError;
 use services::Opened;
 pub use services::Services;
@@ -29,7 +31,7 @@ use self::listeners::Listeners;
 use self::notify::Manager;
 use self::reload::{Outward, Reloader};
 use self::watched::Watched;
-use crate::admin::{self, Admin, AdminSocket, OwnNames, Places, Reloads, Runs};
+use crate::admin::{self, Admin, AdminSocket, Deps, OwnNames, Places, Reloads, Runs};
 use crate::base::host::{Scheme, Target};
 use crate::base::id::OrgId;
 use crate::config::{Config, ListenAt};
@@ -108,7 +110,8 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let last = watch::Sender::new(None);
     let (reloads, asks) = Reloads::new(last.subscribe());
     let manager = Manager::at(config.environment.path("NOTIFY_SOCKET"));
-    let admin = Admin::serving(services.deps(), draining, (places.clone(), reloads.clone()));
+    let deps = Deps { data_path: Arc::downgrade(&gateway), ..services.deps() };
+    let admin = Admin::serving(deps, draining, (places.clone(), reloads.clone()));
     let runs = admin.runs().clone();
     let mut doors = Doors::new();
     let names = own_names(&config, admin_addr);

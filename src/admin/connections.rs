@@ -1,7 +1,7 @@
 //! `/connections`: authenticated accounts at providers. Grants go in and never come out.
 
 use axum::extract::State;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
 use serde::Deserialize;
@@ -29,6 +29,8 @@ pub(super) fn routes() -> Router<Admin> {
     Router::new()
         .route("/connections", get(list).post(add))
         .route("/connections/{connection}", get(show).delete(remove))
+        .route("/connections/{connection}/pause", post(pause))
+        .route("/connections/{connection}/resume", post(resume))
 }
 
 async fn list(
@@ -79,6 +81,34 @@ async fn remove(
     admin.deps().vault.remove(&admin.org(), &connection.id).await?;
     admin.enforce().await?;
     Ok(Json(ConnectionRemoved { revoked_upstream: None }))
+}
+
+/// Agents get 424 from now on, and what is under way with its credential ends.
+async fn pause(
+    State(admin): State<Admin>,
+    Segments(name): Segments<String>,
+) -> Result<Json<ConnectionView>, ApiError> {
+    set_paused(&admin, &name, true).await
+}
+
+async fn resume(
+    State(admin): State<Admin>,
+    Segments(name): Segments<String>,
+) -> Result<Json<ConnectionView>, ApiError> {
+    set_paused(&admin, &name, false).await
+}
+
+/// A broken connection stays broken, as the answer shows.
+async fn set_paused(
+    admin: &Admin,
+    name: &str,
+    paused: bool,
+) -> Result<Json<ConnectionView>, ApiError> {
+    let (directory, org) = (&admin.deps().directory, admin.org());
+    let id = admin.connection(name)?.id.clone();
+    let connection = directory.set_connection_paused(&org, &id, paused, ManagedBy::Store).await?;
+    admin.enforce().await?;
+    Ok(Json(view(&admin.deps().vault.catalogue(), &connection)))
 }
 
 fn view(catalogue: &Catalogue, connection: &ConnectionRecord) -> ConnectionView {

@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use super::wire::{ErrorBody, ErrorView};
 use crate::directory::DirectoryError;
+use crate::provider::decode::nearest;
 use crate::store::StoreError;
 use crate::vault::VaultError;
 
@@ -25,6 +26,8 @@ pub enum ApiError {
         what: &'static str,
         /// As asked for.
         name: String,
+        /// What has nearly that name.
+        near: Option<String>,
     },
     /// The path exists, for other methods.
     #[error("this path does not take that method")]
@@ -108,7 +111,17 @@ pub enum ApiError {
 impl ApiError {
     /// A thing that is not there.
     pub(super) fn not_found(what: &'static str, name: &str) -> Self {
-        Self::NotFound { what, name: shown(name) }
+        Self::NotFound { what, name: shown(name), near: None }
+    }
+
+    /// The same, where one of these may have been meant.
+    pub(super) fn not_found_among<'a>(
+        what: &'static str,
+        name: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let near = nearest(name, known).map(str::to_owned);
+        Self::NotFound { what, name: shown(name), near }
     }
 
     /// A field that is wrong. `message` must not quote its value.
@@ -184,8 +197,10 @@ impl ApiError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Field { hint, .. } => return hint.clone(),
-            Self::NotFound { what: what @ ("agent" | "connection" | "provider"), .. } => {
-                return Some(format!("`keyward {what} list` shows which there are"));
+            Self::NotFound { what: what @ ("agent" | "connection" | "provider"), near, .. } => {
+                let near = near.as_ref().map(|near| format!("did you mean `{near}`? "));
+                let near = near.unwrap_or_default();
+                return Some(format!("{near}`keyward {what} list` shows which there are"));
             }
             Self::NotFound { what: "token" | "binding", .. } => {
                 "`keyward agent show NAME` lists tokens and connections"
@@ -224,7 +239,7 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::NameRefused { rule, .. } => {
                 Self::field("name", format!("must be {rule}"))
             }
-            DirectoryError::NotFound { what, name } => Self::NotFound { what, name },
+            DirectoryError::NotFound { what, name } => Self::NotFound { what, name, near: None },
             DirectoryError::ManagedByFile { what, name } => Self::ManagedByFile { what, name },
             DirectoryError::EnvironmentMismatch { agent, agent_in, connection, connection_in } => {
                 Self::Environments { agent, agent_in, connection, connection_in }

@@ -7,6 +7,7 @@
 mod agents;
 mod bindings;
 mod body;
+mod connection_test;
 mod connections;
 mod error;
 mod explain;

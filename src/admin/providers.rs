@@ -34,7 +34,10 @@ async fn show(
 ) -> Result<Json<ProviderView>, ApiError> {
     let catalogue = admin.deps().vault.catalogue();
     let provider = catalogue.get(&id);
-    let provider = provider.ok_or_else(|| ApiError::not_found("provider", &id))?;
+    let provider = provider.ok_or_else(|| {
+        let known = catalogue.all().map(|provider| &*provider.id);
+        ApiError::not_found_among("provider", &id, known)
+    })?;
     Ok(Json(ProviderView::from(&**provider)))
 }
 

@@ -11,7 +11,8 @@ use super::error::ApiError;
 use super::host::{Local, OwnNames};
 use super::state::Admin;
 use super::{
-    agents, bindings, connections, explain, health, providers, reload, rules, runs, tokens,
+    agents, bindings, connection_test, connections, explain, health, providers, reload, rules,
+    runs, tokens,
 };
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.
@@ -30,6 +31,7 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(tokens::routes())
         .merge(bindings::routes())
         .merge(connections::routes())
+        .merge(connection_test::routes())
         .merge(providers::routes())
         .merge(rules::routes())
         .merge(runs::routes())

@@ -1,7 +1,7 @@
 //! What handlers share: the services, the drain signal, and the bundle of roots once it is made.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::{OnceCell, watch};
 
@@ -15,6 +15,7 @@ use crate::ca::authority::{self, Authority};
 use crate::directory::{AgentRecord, ConnectionRecord, Directory};
 use crate::net::dial::Dialler;
 use crate::observe::metrics::Metrics;
+use crate::proxy::Gateway;
 use crate::rulebook::Rulebook;
 use crate::vault::Vault;
 
@@ -36,6 +37,9 @@ pub struct Deps {
     pub clock: Clock,
     /// Bounds of bodies, heads and waits.
     pub limits: Limits,
+    /// What tests of connections are sent through. Whoever made it ends it: the audit log is whole
+    /// once it is gone. Nothing, in a process that sends no requests.
+    pub data_path: Weak<Gateway>,
 }
 
 /// Where a gateway is reached and keeps its things, as people read it.
@@ -139,14 +143,19 @@ impl Admin {
     pub(super) fn agent(&self, name: &str) -> Result<Arc<AgentRecord>, ApiError> {
         let view = self.deps().directory.view();
         let found = view.find_agent(&self.org(), name).cloned();
-        found.ok_or_else(|| ApiError::not_found("agent", name))
+        let org = self.org();
+        let known = || view.agents().filter(|agent| agent.org == org).map(|agent| &*agent.name);
+        found.ok_or_else(|| ApiError::not_found_among("agent", name, known()))
     }
 
     /// A connection by name or id.
     pub(super) fn connection(&self, name: &str) -> Result<Arc<ConnectionRecord>, ApiError> {
         let view = self.deps().directory.view();
         let found = view.find_connection(&self.org(), name).cloned();
-        found.ok_or_else(|| ApiError::not_found("connection", name))
+        let org = self.org();
+        let known =
+            || view.connections().filter(|known| known.org == org).map(|known| &*known.name);
+        found.ok_or_else(|| ApiError::not_found_among("connection", name, known()))
     }
 
     /// Puts what was just stored in force, so that an answer never runs ahead of the policy.

@@ -109,6 +109,7 @@ async fn services() -> Deps {
         metrics: Arc::default(),
         clock,
         limits: Limits::default(),
+        data_path: std::sync::Weak::new(),
     }
 }
 

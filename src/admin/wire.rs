@@ -2,6 +2,7 @@
 //! what is asked moves secrets into [`Secret`] while it is being read.
 
 mod status;
+mod tested;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,6 +12,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::status::{AgentListener, Health, ReloadView, Status};
+pub use self::tested::{ConnectionTested, TestOutcome};
 use crate::base::id::{AgentId, ConnectionId, TokenId};
 use crate::base::secret::Secret;
 use crate::directory::{ConnectionState, ManagedBy};

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use anyhow::{Context, bail};
 
@@ -80,6 +80,7 @@ impl Services {
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
             limits: self.limits.clone(),
+            data_path: Weak::new(),
         }
     }
 }

@@ -107,7 +107,8 @@ impl OrgId {
 }
 
 /// Names the rule that decided: `file:NAME` for a rule of the configuration, `rul_…` for a stored
-/// one, `binding:con_…` for a binding, `default` for the default action.
+/// one, `binding:con_…` for a binding, `test:con_…` for a test of a connection, `default` for the
+/// default action.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct RuleId(Arc<str>);
 

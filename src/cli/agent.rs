@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use self::paste::Paste;
 use super::client::{Client, segment};
+use super::environment::placeholders;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
@@ -127,7 +128,11 @@ impl Bind {
         }
         output::show(global.json, &List { items, next: None }, |bound| {
             bound.items.iter().map(|binding| told(&self.name, binding)).collect()
-        })
+        })?;
+        let agent: AgentView = client.get(&path(&self.name)).await?;
+        let placeholders = placeholders::of(&agent.name, &agent.bindings);
+        placeholders.notes.iter().for_each(|note| output::note(note));
+        Ok(())
     }
 
     async fn undo(self, global: &Global, client: &Client) -> Result<(), Failure> {
@@ -152,11 +157,11 @@ fn path(name: &str) -> String {
 /// A binding just made.
 fn told(agent: &str, binding: &BindingView) -> String {
     let BindingView { name, provider, .. } = binding;
-    format!("{name} ({provider}) bound to {agent}\n{}", placeholders(binding))
+    format!("{name} ({provider}) bound to {agent}\n{}", lines(binding))
 }
 
 /// The placeholders of a binding, as lines that set the variables that SDKs read.
-fn placeholders(binding: &BindingView) -> String {
+fn lines(binding: &BindingView) -> String {
     let mut text = String::new();
     for (variable, placeholder) in &binding.env {
         text.push_str(&format!("  export {variable}={placeholder}\n"));
@@ -201,7 +206,7 @@ fn show(agent: &AgentView) -> String {
     text.push_str("\nconnections\n");
     for binding in &agent.bindings {
         let BindingView { name, provider, .. } = binding;
-        text.push_str(&format!("{name} ({provider})\n{}", placeholders(binding)));
+        text.push_str(&format!("{name} ({provider})\n{}", lines(binding)));
     }
     if agent.bindings.is_empty() {
         let none = "none: bind one with";

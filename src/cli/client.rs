@@ -24,8 +24,8 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use crate::admin::wire::{ErrorBody, Health, List, Status};
-use crate::admin::{Admin, SOCKET_NAME, socket_router};
-use crate::app::Services;
+use crate::admin::{Admin, Deps, SOCKET_NAME, socket_router};
+use crate::app::{self, DataPath};
 use crate::store::StoreError;
 
 /// The longest answer that is read: a full page is far below it.
@@ -49,7 +49,14 @@ enum Via {
     /// A running gateway.
     Socket(PathBuf),
     /// This process.
-    InProcess(Router),
+    InProcess(Box<Services>),
+}
+
+/// What this process answers from. In this order they end.
+struct Services {
+    router: Router,
+    /// Where requests may be sent: for tests of connections.
+    _data_path: Option<DataPath>,
 }
 
 /// What `connect` to the socket finds.
@@ -64,14 +71,26 @@ impl Client {
     /// # Errors
     /// When the socket is not for us, or the store cannot be opened.
     pub(crate) async fn open(global: &Global) -> Result<Self, Failure> {
+        Self::open_as(global, false).await
+    }
+
+    /// The same, for commands that test connections: without a gateway, this process sends the test.
+    ///
+    /// # Errors
+    /// As there, and when the audit log cannot be opened.
+    pub(crate) async fn open_to_send(global: &Global) -> Result<Self, Failure> {
+        Self::open_as(global, true).await
+    }
+
+    async fn open_as(global: &Global, to_send: bool) -> Result<Self, Failure> {
         refuse_remote()?;
         let path = global.data_dir()?.join(SOCKET_NAME);
         if let Found::Gateway = look(&path).await? {
             return Ok(Self { via: Via::Socket(path) });
         }
         for poll in 0.. {
-            match in_process(global).await {
-                Ok(router) => return Ok(Self { via: Via::InProcess(router) }),
+            match in_process(global, to_send).await {
+                Ok(services) => return Ok(Self { via: Via::InProcess(Box::new(services)) }),
                 Err(error) if !is_locked(&error) => return Err(error.into()),
                 Err(error) if poll == START_POLLS => return Err(locked(&error)),
                 Err(_) => tokio::time::sleep(START_POLL).await,
@@ -102,6 +121,11 @@ impl Client {
             Via::Socket(_) => self.get("/api/v1/status").await.ok(),
             Via::InProcess(_) => None,
         }
+    }
+
+    /// Whether no gateway runs, and this process answers itself.
+    pub(crate) fn is_in_process(&self) -> bool {
+        matches!(self.via, Via::InProcess(_))
     }
 
     /// Reads one thing.
@@ -162,7 +186,7 @@ impl Client {
             .body(body)
             .map_err(|error| Failure::failed("cannot write the request", &error))?;
         match &self.via {
-            Via::InProcess(router) => match router.clone().oneshot(request).await {
+            Via::InProcess(services) => match services.router.clone().oneshot(request).await {
                 Ok(answer) => read(answer).await,
                 Err(never) => match never {},
             },
@@ -257,17 +281,21 @@ async fn look(path: &Path) -> Result<Found, Failure> {
     }
 }
 
-async fn in_process(global: &Global) -> anyhow::Result<Router> {
+async fn in_process(global: &Global, to_send: bool) -> anyhow::Result<Services> {
     let config = global.load()?;
     if !config.data_dir.exists() {
         // A mistyped directory would otherwise look like an install that lost everything.
         output::note(&format!("note: making a new data directory, {}", config.data_dir.display()));
     }
-    let services = Services::open(&config).await?;
-    Ok(socket_router(Admin::in_process(services.deps())))
+    let services = app::Services::open(&config).await?;
+    let data_path = to_send.then(|| DataPath::open(&config, &services)).transpose()?;
+    let gateway = data_path.as_ref().map(DataPath::gateway).unwrap_or_default();
+    let deps = Deps { data_path: gateway, ..services.deps() };
+    Ok(Services { router: socket_router(Admin::in_process(deps)), _data_path: data_path })
 }
 
-fn is_locked(error: &anyhow::Error) -> bool {
+/// Whether another process has the store.
+pub(crate) fn is_locked(error: &anyhow::Error) -> bool {
     let mut causes = error.chain();
     causes.any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Locked { .. })))
 }

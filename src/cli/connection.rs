@@ -1,6 +1,7 @@
 //! `keyward connection`: accounts at providers. What the owner gives goes in and is never shown.
 
 mod form;
+mod test;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,6 +36,26 @@ pub(crate) enum Command {
     },
     /// show one, without its secrets
     Show {
+        /// name or id
+        name: String,
+    },
+    /// ask the provider whether it takes the credential
+    #[command(
+        after_help = "The provider's own test request goes the way that agents' requests go. \
+        Nothing of its answer\nis shown but the status.\n\nexit code: 0 when the provider takes \
+        the credential, 1 when it does not or cannot be asked"
+    )]
+    Test {
+        /// name or id
+        name: String,
+    },
+    /// keep it from all agents: they get 424, and what is under way with it ends
+    Pause {
+        /// name or id
+        name: String,
+    },
+    /// give it to its agents again
+    Resume {
         /// name or id
         name: String,
     },
@@ -86,13 +107,25 @@ struct New {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        if let Self::Test { name } = self {
+            return test::run(global, &name).await;
+        }
         let client = Client::open(global).await?;
         match self {
+            // It opens more.
+            Self::Test { .. } => Ok(()),
+            Self::Pause { name } => set_paused(global, &client, (&name, "pause")).await,
+            Self::Resume { name } => set_paused(global, &client, (&name, "resume")).await,
             Self::Add(add) => add.run(global, &client).await,
             Self::List { q } => {
                 let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
                 let all = client.list("/api/v1/connections", &query).await?;
-                output::show(global.json, &all, |all| list(&all.items))
+                output::show(global.json, &all, |all| list(&all.items))?;
+                if client.is_in_process() {
+                    let names = all.items.iter().map(|known: &ConnectionView| &*known.name);
+                    note_declared(global, &names.collect::<Vec<_>>())?;
+                }
+                Ok(())
             }
             Self::Show { name } => {
                 let connection = client.get(&path(&name)).await?;
@@ -105,6 +138,20 @@ impl Command {
             }
         }
     }
+}
+
+/// What the configuration declares is made by the gateway, which does not run.
+fn note_declared(global: &Global, known: &[&str]) -> Result<(), Failure> {
+    let config = global.load()?;
+    let declared = config.connections.iter().map(|declared| &*declared.name);
+    let missing: Vec<_> = declared.filter(|name| !known.contains(name)).collect();
+    if !missing.is_empty() {
+        let missing = missing.join(", ");
+        output::note(&format!(
+            "note: the configuration declares {missing}: made when the gateway starts"
+        ));
+    }
+    Ok(())
 }
 
 impl Add {
@@ -133,6 +180,19 @@ impl Add {
             format!("connection {} added ({})\n{next}\n", made.name, made.id)
         })
     }
+}
+
+/// `verb` is that of the API.
+async fn set_paused(
+    global: &Global,
+    client: &Client,
+    (name, verb): (&str, &str),
+) -> Result<(), Failure> {
+    let at = format!("{}/{verb}", path(name));
+    let now: ConnectionView = client.post(&at, &serde_json::json!({})).await?;
+    output::show(global.json, &now, |now| {
+        format!("connection {} is {}\n", now.name, state(&now.state))
+    })
 }
 
 /// The path of a connection.

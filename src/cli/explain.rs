@@ -19,7 +19,7 @@ use crate::policy::explain::ActionKind;
                   exit code: 0 when it would be sent, 4 when it would be refused"
 )]
 pub(crate) struct Args {
-    /// absolute URL, after a method when it is not GET
+    /// URL, after a method when it is not GET; https when it names no scheme
     #[arg(value_name = "REQUEST", num_args = 1..=2, required = true)]
     request: Vec<String>,
     /// whose request: an agent's name or id
@@ -52,6 +52,8 @@ impl Args {
             (Some(url), None) => (None, url),
             (None, _) => return Err(Failure::usage("name a URL")),
         };
+        // As browsers and curl take it; https, because credentials go nowhere else.
+        let url = if url.contains("://") { url } else { format!("https://{url}") };
         let mut headers = BTreeMap::new();
         for (name, value) in self.headers {
             if headers.insert(name.to_ascii_lowercase(), value).is_some() {

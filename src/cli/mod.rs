@@ -22,6 +22,7 @@ mod secret;
 mod serve;
 mod settings;
 mod table;
+mod wait;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -1,22 +1,24 @@
 //! `keyward serve`: reads the configuration and runs the gateway until it is told to stop.
 
+use std::error::Error;
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 
 use clap::Args as Arguments;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::client::is_locked;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table;
-use crate::admin::Places;
+use crate::admin::{Places, SOCKET_NAME};
 use crate::app::{self, AppError, Life, Running};
 use crate::base::limits::Limits;
 use crate::config::{Config, ListenAt};
 use crate::directory::View;
 use crate::observe::log::{self, Format};
-use crate::store::StoreError;
 
 /// Threads of the control plane and of background work; the data path has its own.
 const WORKERS: usize = 2;
@@ -64,12 +66,16 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
             tracing::info!(?proxy, ?agents, admin, data, ca, "ready");
         }
     };
-    Ok(runtime.block_on(Box::pin(app::serve(
-        config,
-        Life::UntilSignalled,
-        Some(verbosity),
-        announce,
-    )))?)
+    let data = config.data_dir.clone();
+    let served = app::serve(config, Life::UntilSignalled, Some(verbosity), announce);
+    runtime.block_on(Box::pin(served)).map_err(|error| {
+        let running = is_locked(&error) && UnixStream::connect(data.join(SOCKET_NAME)).is_ok();
+        let failure = Failure::from(error);
+        match running {
+            true => failure.hint("a gateway serves this data directory already: use that one"),
+            false => failure,
+        }
+    })
 }
 
 /// Listens where nobody else needs to know, and outlives the terminal of the run that started it:
@@ -87,10 +93,10 @@ fn make_private(config: &mut Config, at: SocketAddr) {
 /// A store that is in use, or an address that is, is no failure to whoever started a private
 /// gateway: it looks again.
 fn refusal(error: anyhow::Error) -> Failure {
-    let busy = error.chain().any(|cause| {
-        matches!(cause.downcast_ref(), Some(StoreError::Locked { .. }))
-            || matches!(cause.downcast_ref(), Some(AppError::Listen { .. }))
-    });
+    let is_bound = |cause: &(dyn Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(AppError::Listen { .. }))
+    };
+    let busy = is_locked(&error) || error.chain().any(is_bound);
     let failure = Failure::from(error);
     if busy { failure.with(Exit::Unreachable) } else { failure }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::client::Client;
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use crate::config::{self, Config, ListenAt};
 
 /// The proxy listener's default.
@@ -36,6 +36,12 @@ impl Global {
 
     /// The whole configuration.
     pub(crate) fn load(&self) -> Result<Config, Failure> {
+        let data = self.data_dir()?;
+        if data.exists() && !data.is_dir() {
+            let message = format!("the data directory {} is not a directory", data.display());
+            return Err(Failure::new(Exit::Failed, message)
+                .hint("name another with --data or KEYWARD_DATA"));
+        }
         Ok(Config::load(self.config.as_deref(), self.data.as_deref())?)
     }
 

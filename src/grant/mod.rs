@@ -134,6 +134,17 @@ impl Grant {
         Ok(Minted { credential, rotated: None })
     }
 
+    /// The fields that `auth` declares to be no secrets.
+    pub fn shown_fields(&self, auth: &AuthMethod) -> BTreeMap<String, String> {
+        let shown = auth.fields.iter().filter(|field| !field.secret);
+        shown
+            .filter_map(|field| {
+                let text = self.fields().get(&field.name)?.expose_text()?;
+                Some((field.name.clone(), text.to_owned()))
+            })
+            .collect()
+    }
+
     fn fields(&self) -> &BTreeMap<String, Secret> {
         match self {
             Self::ApiKey(grant) => grant.fields(),

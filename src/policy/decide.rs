@@ -9,7 +9,7 @@ use super::{Asked, Binding, Bindings, Candidate, OrgRules, Policy, Reason, is_we
 use crate::base::agent::Agent;
 use crate::base::host::Scheme;
 use crate::base::id::RuleId;
-use crate::base::pattern::{HostPattern, PathPattern};
+use crate::base::pattern::{DecodedPath, HostPattern, PathPattern};
 use crate::inject::credential::Wanted;
 
 /// A name that does not exist is quoted in the answer up to this many characters.
@@ -87,11 +87,7 @@ impl<'a> Question<'a> {
 
     /// Whether the path is among `paths`; none given means all. `rule` depends on the answer.
     fn takes(&self, paths: &[PathPattern], rule: &RuleId) -> Result<bool, Reason> {
-        match paths {
-            [] => Ok(true),
-            _ if self.asked.path.ambiguous() => Err(Reason::PathAmbiguous { rule: rule.clone() }),
-            paths => Ok(paths.iter().any(|path| path.matches(self.asked.path))),
-        }
+        takes(self.asked.path, paths, rule)
     }
 
     /// The connection that the agent lacks for the rule: one that names no agents grants nothing.
@@ -223,17 +219,36 @@ impl<'a> Question<'a> {
         Terms { plaintext, port_named }
     }
 
-    /// Nothing but a `pass` rule reaches a provider's OAuth endpoints.
     fn is_not_carved(&self, rule: &RuleId) -> Result<(), Reason> {
-        for entry in self.policy.carved.matching(self.asked.target) {
-            if !entry.value.path.may_match(self.asked.path) {
+        self.policy.is_not_carved(&self.asked, rule)
+    }
+}
+
+impl Policy {
+    /// Nothing but a `pass` rule reaches a provider's OAuth endpoints.
+    pub(super) fn is_not_carved(&self, asked: &Asked<'_>, rule: &RuleId) -> Result<(), Reason> {
+        for entry in self.carved.matching(asked.target) {
+            if !entry.value.path.may_match(asked.path) {
                 continue;
             }
-            if self.takes(std::slice::from_ref(&entry.value.path), rule)? {
+            if takes(asked.path, std::slice::from_ref(&entry.value.path), rule)? {
                 return Err(Reason::TokenEndpoint { provider: entry.value.provider.clone() });
             }
         }
         Ok(())
+    }
+}
+
+/// Whether the path is among `paths`; none given means all. `rule` depends on the answer.
+pub(super) fn takes(
+    path: &DecodedPath,
+    paths: &[PathPattern],
+    rule: &RuleId,
+) -> Result<bool, Reason> {
+    match paths {
+        [] => Ok(true),
+        _ if path.ambiguous() => Err(Reason::PathAmbiguous { rule: rule.clone() }),
+        paths => Ok(paths.iter().any(|pattern| pattern.matches(path))),
     }
 }
 
@@ -339,7 +354,7 @@ fn host_rank(pattern: &HostPattern) -> usize {
 
 /// Methods that make a server echo what it got, or open a tunnel. Lenient servers
 /// read methods in any case.
-fn is_refused(method: &str) -> bool {
+pub(super) fn is_refused(method: &str) -> bool {
     ["TRACE", "TRACK", "CONNECT"].iter().any(|refused| refused.eq_ignore_ascii_case(method))
 }
 

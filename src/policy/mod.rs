@@ -11,6 +11,7 @@ pub mod permit;
 mod reason;
 mod route;
 pub mod rule;
+mod test_request;
 #[cfg(test)]
 mod tests;
 

@@ -338,7 +338,7 @@ impl Provider {
     }
 
     /// The given values in canonical form, and defaults.
-    fn values(
+    pub(super) fn values(
         &self,
         given: &BTreeMap<String, String>,
     ) -> Result<BTreeMap<String, String>, FormError> {

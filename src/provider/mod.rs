@@ -2,7 +2,8 @@
 //! Data, not code: the YAML of `catalogue/` and of users, in one schema.
 //!
 //! `schema.rs` (with `words.rs`) is the YAML shape; `check.rs`, with `check_auth.rs`, `placing.rs`, `own.rs` and
-//! `kinds.rs`, makes the checked form below of it; `form.rs` fills variables in, `catalogue.rs`
+//! `kinds.rs`, makes the checked form below of it; `form.rs` fills variables in, `test_request.rs`
+//! also into the request that tests a connection, `catalogue.rs`
 //! holds all providers. `document.rs` and `decode.rs`
 //! read YAML with positions, also for the configuration.
 
@@ -16,6 +17,7 @@ mod kinds;
 mod own;
 mod placing;
 pub mod schema;
+pub mod test_request;
 pub mod words;
 
 use std::collections::BTreeMap;
@@ -29,6 +31,7 @@ use crate::inject::placement::Place;
 
 pub use catalogue::Catalogue;
 pub use form::{FormError, HostTemplate, HostTemplateError};
+pub use test_request::{Expected, TestRequest, TestRequestError};
 
 /// A service, checked.
 #[derive(Clone, Debug)]

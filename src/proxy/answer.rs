@@ -36,6 +36,11 @@ impl Sent {
         self.response.status()
     }
 
+    /// The answer as it came, and its stream, which is free again when the lease is finished.
+    pub fn into_parts(self) -> (Response<Incoming>, Lease) {
+        (self.response, self.lease)
+    }
+
     /// The answer for the agent: without hop-by-hop fields, its body passed on as it comes.
     pub fn forward(self, record: Record) -> Response<AnswerBody> {
         let Self { mut response, lease, upgrade } = self;

@@ -28,10 +28,19 @@ pub struct Gate {
 /// The request's body on its way to the upstream.
 #[derive(Debug)]
 pub struct RequestBody {
-    /// `None`: nothing, also not later.
-    incoming: Option<Incoming>,
+    content: Content,
     count: Arc<AtomicU64>,
     gate: Option<(Arc<Gate>, Pin<Box<Sleep>>)>,
+}
+
+#[derive(Debug)]
+enum Content {
+    /// Nothing, also not later.
+    Empty,
+    /// The agent's.
+    Agents(Incoming),
+    /// Ours: of a test request.
+    Own(Bytes),
 }
 
 /// The answer's body on its way to the agent. Its end is the end of the exchange.
@@ -79,12 +88,18 @@ impl Gate {
 impl RequestBody {
     /// Passes `incoming` on and counts its bytes.
     pub fn new(incoming: Incoming) -> Self {
-        Self { incoming: Some(incoming), count: Arc::default(), gate: None }
+        Self { content: Content::Agents(incoming), count: Arc::default(), gate: None }
+    }
+
+    /// A body of ours.
+    pub fn own(bytes: Bytes) -> Self {
+        let content = if bytes.is_empty() { Content::Empty } else { Content::Own(bytes) };
+        Self { content, count: Arc::default(), gate: None }
     }
 
     /// No body.
     pub fn empty() -> Self {
-        Self { incoming: None, count: Arc::default(), gate: None }
+        Self { content: Content::Empty, count: Arc::default(), gate: None }
     }
 
     /// How many bytes have passed.
@@ -130,7 +145,16 @@ impl Body for RequestBody {
         if let Err(error) = std::task::ready!(this.poll_gate(cx)) {
             return Poll::Ready(Some(Err(error)));
         }
-        let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
+        let incoming = match &mut this.content {
+            Content::Empty => return Poll::Ready(None),
+            Content::Own(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.content = Content::Empty;
+                this.count.fetch_add(bytes.len() as u64, Relaxed);
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            Content::Agents(incoming) => incoming,
+        };
         match std::task::ready!(Pin::new(incoming).poll_frame(cx)) {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
@@ -146,11 +170,19 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+        match &self.content {
+            Content::Empty => true,
+            Content::Agents(incoming) => incoming.is_end_stream(),
+            Content::Own(_) => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+        match &self.content {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Agents(incoming) => incoming.size_hint(),
+            Content::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
+        }
     }
 }
 

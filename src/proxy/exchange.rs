@@ -13,6 +13,8 @@ use super::outbound::Outbound;
 use super::record::Record;
 use super::session::Session;
 use super::{Core, permitted, respond, upstream};
+use crate::inject::credential::Credential;
+use crate::policy::Permit;
 
 /// One exchange, from a request to its answer. `record` is complete when the answer's body ends.
 async fn run(
@@ -25,7 +27,17 @@ async fn run(
     session.still_holds(gw)?;
     let inbound = Inbound::parse(request, session, &gw.limits)?;
     record.parsed(&inbound);
-    let (permit, credential) = permitted::decide(gw, session, &inbound, record).await?;
+    let permitted = permitted::decide(gw, session, &inbound, record).await?;
+    send(core, inbound, permitted, record).await
+}
+
+/// The half of it that a test of a connection shares: nothing is sent in another way.
+pub(super) async fn send(
+    core: &Arc<Core>,
+    inbound: Inbound,
+    (permit, credential): (Permit, Option<Arc<Credential>>),
+    record: &mut Record,
+) -> Result<Sent, Refusal> {
     record.injected(credential.as_deref());
     let outbound = Outbound::prepare(inbound, permit, credential.as_deref())?;
     let sent = upstream::send(core, outbound).await?;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Uri, Version};
@@ -13,6 +14,7 @@ use super::body::RequestBody;
 use super::error::Refusal;
 use super::session::{Entry, Session};
 use crate::base::host::{Scheme, Target};
+use crate::base::id::OrgId;
 use crate::base::limits::Limits;
 use crate::base::pattern::DecodedPath;
 use crate::inject::placeholder::Core;
@@ -29,8 +31,11 @@ pub struct Inbound {
     decoded: DecodedPath,
     placeholders: Vec<Core>,
     named: Option<String>,
-    upgrade: Option<OnUpgrade>,
-    session: Arc<Session>,
+    upgrade: Option<(OnUpgrade, Arc<Session>)>,
+    /// Whose streams it may share.
+    org: OrgId,
+    /// The number of its session; 0 for a request of ours.
+    session: u64,
     /// The head as hyper read it.
     pub head: Parts,
     /// The body, held back until the upstream wants it where the agent waits for that.
@@ -83,7 +88,8 @@ impl Inbound {
         let named = named(request.headers())?;
         let path_and_query = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let placeholders = strip::placeholders(request.headers(), path_and_query);
-        let upgrade = wants_websocket(&request).then(|| hyper::upgrade::on(&mut request));
+        let upgrade =
+            wants_websocket(&request).then(|| (hyper::upgrade::on(&mut request), session.clone()));
         let (head, body) = request.into_parts();
         let mut body = RequestBody::new(body);
         if expects_continue {
@@ -95,9 +101,31 @@ impl Inbound {
             placeholders,
             named,
             upgrade,
-            session: session.clone(),
+            org: session.agent.org.clone(),
+            session: session.number,
             head,
             body,
+        })
+    }
+
+    /// A request of ours, that tests a connection of `org`.
+    ///
+    /// # Errors
+    /// When its URI is none that an agent could send.
+    pub fn test(request: Request<Bytes>, org: &OrgId) -> Result<Self, Refusal> {
+        let target = absolute_target(request.uri())?;
+        let decoded = DecodedPath::parse(path(request.method(), request.uri())?)?;
+        let (head, body) = request.into_parts();
+        Ok(Self {
+            target,
+            decoded,
+            placeholders: Vec::new(),
+            named: None,
+            upgrade: None,
+            org: org.clone(),
+            session: 0,
+            head,
+            body: RequestBody::own(body),
         })
     }
 
@@ -138,13 +166,18 @@ impl Inbound {
         &self.decoded
     }
 
-    /// Its session.
-    pub fn session(&self) -> &Arc<Session> {
-        &self.session
+    /// Whose streams it may share.
+    pub fn org(&self) -> &OrgId {
+        &self.org
+    }
+
+    /// The number of its session: unique among those of agents.
+    pub fn session(&self) -> u64 {
+        self.session
     }
 
     /// The agent's side of a WebSocket handshake, once.
-    pub fn take_upgrade(&mut self) -> Option<OnUpgrade> {
+    pub fn take_upgrade(&mut self) -> Option<(OnUpgrade, Arc<Session>)> {
         self.upgrade.take()
     }
 }

@@ -22,6 +22,7 @@ mod respond;
 mod session;
 mod standing;
 mod stream;
+pub mod test_request;
 mod tunnel;
 mod turns;
 mod upgrade;

@@ -57,8 +57,8 @@ impl Outbound {
         credential: Option<&Credential>,
     ) -> Result<Self, Refusal> {
         let target = permit.target().clone();
-        let session = inbound.session().clone();
-        let upgrade = inbound.take_upgrade().map(|agents| (agents, session.clone()));
+        let (org, session) = (inbound.org().clone(), inbound.session());
+        let upgrade = inbound.take_upgrade();
         let uri = prepare_head(&mut inbound, &target, credential, upgrade.is_some())?;
         let Inbound { mut head, body, .. } = inbound;
         let repeatable = head.method.is_idempotent() && body.is_end_stream();
@@ -66,11 +66,7 @@ impl Outbound {
         head.version = Version::HTTP_11;
         Ok(Self {
             request: Request::from_parts(head, body),
-            key: Key {
-                org: session.agent.org.clone(),
-                target,
-                session: credential.is_none().then_some(session.number),
-            },
+            key: Key { org, target, session: credential.is_none().then_some(session) },
             plaintext: plaintext(&permit, credential),
             upgrade,
             repeatable,

@@ -13,7 +13,7 @@ use super::session::Session;
 use super::{Gateway, answer::Sent, inbound::Inbound};
 use crate::base::agent::Agent;
 use crate::base::host::Target;
-use crate::base::id::ExchangeId;
+use crate::base::id::{ExchangeId, OrgId};
 use crate::inject::credential::Credential;
 use crate::observe::audit::Slot;
 use crate::observe::event::{Event, Outcome};
@@ -76,6 +76,11 @@ impl Record {
         self.event.org = Some(agent.org.to_string());
         self.event.agent = Some(agent.name.to_string());
         self.event.token = agent.token.as_ref().map(ToString::to_string);
+    }
+
+    /// No agent asks: the owner of a connection tests it.
+    pub fn asked_by_owner(&mut self, org: &OrgId) {
+        self.event.org = Some(org.to_string());
     }
 
     /// What the first line says.

@@ -58,6 +58,19 @@ pub fn unrecorded(refusal: &Refusal) -> Response<AnswerBody> {
     dressed(&face, AnswerBody::unrecorded(body(&face, exchange.as_str())))
 }
 
+/// Notes a refusal that is nobody's answer, and gives code, words and hint.
+pub fn noted(
+    refusal: &Refusal,
+    record: Option<&mut Record>,
+) -> (&'static str, String, Option<String>) {
+    let face = face(refusal);
+    if let Some(record) = record {
+        log(refusal, &face, record.exchange());
+        record.refused(face.status, face.code);
+    }
+    (face.code, face.message, face.hint)
+}
+
 fn answer(
     refusal: &Refusal,
     mut record: Record,

@@ -19,7 +19,7 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
 use crate::base::agent::Agent;
 use crate::base::id::OrgId;
 use crate::directory::{AgentRecord, ConnectionRecord, Directory};
-use crate::policy::{Asked, DefaultAction, Explanation, Policy};
+use crate::policy::{Asked, DefaultAction, Explanation, Permit, Policy, Reason};
 use crate::provider::Catalogue;
 
 use facts::Facts;
@@ -159,6 +159,23 @@ impl Rulebook {
     /// What would become of a request now.
     pub fn explain(&self, agent: &Agent, asked: &Asked<'_>) -> Explanation {
         self.current().explain(agent, asked)
+    }
+
+    /// Permits the test request of a connection.
+    ///
+    /// # Errors
+    /// As [`Policy::permit_test`].
+    pub fn permit_test(
+        &self,
+        connection: Arc<ConnectionRecord>,
+        asked: &Asked<'_>,
+    ) -> Result<Permit, Reason> {
+        let (org, id) = (connection.org.clone(), connection.id.clone());
+        let catalogue = &self.sources.load().catalogue;
+        let facts = Facts::gather(std::iter::empty(), std::iter::once(connection), catalogue);
+        let found = facts.connection(&org, id.as_str());
+        let found = found.ok_or_else(|| Reason::ConnectionMissing { name: id.as_str().into() })?;
+        self.current().permit_test(&found.account, asked)
     }
 
     /// Compiles anew from the directory's present view, after a change of the configuration that is

@@ -259,13 +259,44 @@ impl Vault {
         agent: &Agent,
         wanted: Option<&Wanted>,
     ) -> Result<Option<Arc<Credential>>, VaultError> {
+        self.credential_in(&agent.org, wanted).await
+    }
+
+    /// [`Vault::credential`] where no agent asks: the owner of a connection tests it.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn credential_in(
+        &self,
+        org: &OrgId,
+        wanted: Option<&Wanted>,
+    ) -> Result<Option<Arc<Credential>>, VaultError> {
         let Some(wanted) = wanted else { return Ok(None) };
         // The org is part of every look-up: one org's data never answers another's question.
-        let connection = self.connection(&agent.org, &wanted.connection)?;
+        let connection = self.connection(org, &wanted.connection)?;
         if let Some(ready) = self.fresh.ready(&connection.id) {
             return Ok(Some(ready));
         }
         Ok(Some(self.fresh.fill(&connection.id, self.mint(&connection)).await?))
+    }
+
+    /// The fields of a connection's grant that are no secrets, such as an account's id.
+    ///
+    /// # Errors
+    /// When there is no such connection, or its grant cannot be opened.
+    pub async fn shown_fields(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<BTreeMap<String, String>, VaultError> {
+        let catalogue = self.catalogue();
+        let (_, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
+        if auth.fields.iter().all(|field| field.secret) {
+            return Ok(BTreeMap::new());
+        }
+        let row = self.row(connection).await?;
+        let opened = self.opened(connection, &row)?;
+        let malformed = |source| VaultError::Mint { connection: connection.name.clone(), source };
+        Ok(Grant::decode(&opened).map_err(malformed)?.shown_fields(auth))
     }
 
     async fn mint(&self, connection: &ConnectionRecord) -> Result<Arc<Credential>, VaultError> {

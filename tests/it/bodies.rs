@@ -89,12 +89,12 @@ async fn a_gibibyte_passes_both_ways_in_constant_memory() {
     let served = Served::start(&plan, &origin, &variables);
     let ca = std::fs::read_to_string(served.data().join("ca/ca.pem")).expect("the CA");
 
-    let mut up = tunnel(&served, &ca, token).await;
+    let mut up = served.tunnel(HOST, token, &ca).await;
     up.send(format!("POST /a HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {SIZE}\r\n\r\n")).await;
     write_zeros(&mut up, SIZE).await;
     assert_eq!(up.answer("POST").await.text(), SIZE.to_string());
 
-    let mut down = tunnel(&served, &ca, token).await;
+    let mut down = served.tunnel(HOST, token, &ca).await;
     down.stop_recording();
     down.send(request_text("GET /a", HOST)).await;
     assert_eq!(down.head().await.expect("a head").status(), 200);
@@ -111,20 +111,6 @@ async fn write_zeros(wire: &mut Wire, mut left: usize) {
         wire.send(&piece[..now]).await;
         left -= now;
     }
-}
-
-async fn tunnel(served: &Served, ca: &str, token: &str) -> Wire {
-    let stream = tokio::net::TcpStream::connect(served.proxy).await.expect("it listens");
-    let mut wire = Wire::plain(stream);
-    wire.send(format!(
-        "CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {token}\r\n\r\n"
-    ))
-    .await;
-    assert_eq!(wire.answer("CONNECT").await.head.status(), 200);
-    let (io, socket, seen) = wire.into_parts();
-    let connector = tokio_rustls::TlsConnector::from(pki::trusting(ca));
-    let name = rustls::pki_types::ServerName::try_from(HOST).expect("a name");
-    Wire::over(connector.connect(name, io).await.expect("the handshake"), socket, seen)
 }
 
 #[tokio::test]

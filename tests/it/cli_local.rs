@@ -261,7 +261,7 @@ fn explain_tells_what_stops_a_request_and_what_lets_it_pass() {
     assert_eq!(after["action"], "inject");
     assert_eq!(after["connection"]["name"], "work");
     assert_eq!(after["placements"][0]["at"], "header authorization");
-    for url in ["ftp://api.github.com/", "api.github.com", "https://a@api.github.com/"] {
+    for url in ["ftp://api.github.com/", "api.git hub.com", "https://a@api.github.com/"] {
         let err = cli.run(&["explain", url, "--agent", "ci"]).failed(1);
         assert!(err.starts_with("error: "), "{err}");
     }

@@ -122,7 +122,10 @@ fn lines_to_paste_name_the_listener_of_the_running_gateway() {
     let added = cli.run(&["agent", "add", "ci"]).ok();
     assert!(added.contains(&format!("@{proxy}\n")), "{added}");
     let data = cli.data();
-    assert!(added.contains(&format!("keyward --data {} ca bundle", data.display())), "{added}");
+    assert!(
+        added.contains(&format!("keyward --data {} env --agent ci", data.display())),
+        "{added}"
+    );
 }
 
 #[test]

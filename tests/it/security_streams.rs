@@ -96,6 +96,26 @@ async fn an_open_answer_to_an_absolute_request_ends_with_what_it_rests_on() {
 }
 
 #[tokio::test]
+async fn an_idle_stream_ends_with_its_agent_or_token() {
+    for gone in [Gone::Token, Gone::Agent] {
+        let lab = Lab::simple().await;
+        let (mut tunnel, mut plain) = (lab.tunnel(HOST).await, lab.client().await);
+        tunnel.send(request_text("GET /a", HOST)).await;
+        assert_eq!(tunnel.answer("GET").await.head.status(), 200);
+        let authorization = lab.authorization("ci");
+        let head = format!("GET https://{HOST}/a HTTP/1.1\r\nHost: {HOST}\r\n{authorization}\r\n");
+        plain.send(head).await;
+        assert_eq!(plain.answer("GET").await.head.status(), 200);
+        take_away(Gone::Binding, lab.gateway.running().services()).await;
+        tunnel.send(request_text("GET /a", HOST)).await;
+        assert_eq!(tunnel.answer("GET").await.head.status(), 403);
+        take_away(gone, lab.gateway.running().services()).await;
+        assert!(tunnel.is_closed().await && plain.is_closed().await, "{gone:?}");
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
 async fn a_websocket_ends_with_what_it_rests_on() {
     for gone in ALL {
         let origin = Origin::scripted(|mut stream: Stream| async move {

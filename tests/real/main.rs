@@ -11,6 +11,7 @@ mod command_line;
 mod git;
 mod go;
 mod java;
+mod newcomers;
 mod node;
 mod python;
 mod run;

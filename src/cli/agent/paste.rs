@@ -19,17 +19,12 @@ impl fmt::Display for Paste<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { agent, token, proxy, keyward } = self;
         writeln!(f, "its token, shown only now:\n  {token}\n")?;
-        writeln!(f, "in the agent's shell:")?;
-        writeln!(f, "  export HTTPS_PROXY=http://{agent}:{token}@{proxy}")?;
-        // wget and gRPC read the lower-case names only.
-        writeln!(f, "  export HTTP_PROXY=$HTTPS_PROXY https_proxy=$HTTPS_PROXY \\")?;
-        writeln!(f, "    http_proxy=$HTTPS_PROXY \\")?;
-        writeln!(f, "    NO_PROXY=localhost,127.0.0.1,::1 no_proxy=localhost,127.0.0.1,::1")?;
-        writeln!(f, "  {keyward} ca bundle > keyward-bundle.pem")?;
-        writeln!(f, "  export SSL_CERT_FILE=\"$PWD/keyward-bundle.pem\"")?;
-        writeln!(f, "  export REQUESTS_CA_BUNDLE=$SSL_CERT_FILE CURL_CA_BUNDLE=$SSL_CERT_FILE \\")?;
-        writeln!(f, "    GIT_SSL_CAINFO=$SSL_CERT_FILE NODE_EXTRA_CA_CERTS=$SSL_CERT_FILE \\")?;
-        writeln!(f, "    NODE_USE_ENV_PROXY=1 GIT_HTTP_PROXY_AUTHMETHOD=basic")?;
+        writeln!(f, "run a program as it:  {keyward} run --agent {agent} -- CMD")?;
+        writeln!(
+            f,
+            "for a program that runs elsewhere: {keyward} env --agent {agent} tells what to set, such as"
+        )?;
+        writeln!(f, "  HTTPS_PROXY=http://{agent}:{token}@{proxy}")?;
         writeln!(f, "\nlet it use a connection: {keyward} agent bind {agent} CONNECTION")
     }
 }

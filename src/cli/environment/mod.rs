@@ -3,7 +3,7 @@
 
 pub(crate) mod files;
 mod no_proxy;
-mod placeholders;
+pub(super) mod placeholders;
 pub(crate) mod table;
 mod truststore;
 

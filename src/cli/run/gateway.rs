@@ -18,6 +18,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::serve::READY;
 use crate::cli::settings::{Global, dialable};
+use crate::cli::wait;
 
 /// What a private gateway says, below the data directory.
 const LOG: &str = "private-gateway.log";
@@ -77,7 +78,9 @@ impl Gateway {
         };
         // It may have come while we waited for our turn.
         match self.client().await {
-            Err(failure) if failure.exit() == Exit::Unreachable => self.start().await?,
+            Err(failure) if failure.exit() == Exit::Unreachable => {
+                wait::during("starting a gateway", self.start()).await?;
+            }
             found => return found,
         }
         self.client().await

@@ -104,6 +104,12 @@ impl Plan {
         self
     }
 
+    /// How connections of the provider are tested, in flow style.
+    pub(crate) fn test(mut self, yaml: &str) -> Self {
+        self.provider_more += &format!(", test: {yaml}");
+        self
+    }
+
     /// Another agent and the connections that it may use, comma-separated.
     pub(crate) fn agent(mut self, name: &str, uses: &str) -> Self {
         self.agents.push((name.to_owned(), uses.to_owned()));
@@ -283,6 +289,15 @@ impl Lab {
     /// An API key before an origin that says `fine`.
     pub(crate) async fn simple() -> Self {
         Plan::api_key().start(Origin::saying("fine").await).await
+    }
+
+    /// Adds an agent by the API: one that no file manages.
+    pub(crate) async fn add_agent(&mut self, name: &str) {
+        let new = format!(r#"{{"name":"{name}"}}"#);
+        assert_eq!(self.gateway.api("POST", "/agents", &new).await.head.status(), 201);
+        let token = self.gateway.api("POST", &format!("/agents/{name}/tokens"), "{}").await;
+        let token = token.json()["token"].as_str().expect("shown once").to_owned();
+        self.tokens.insert(name.to_owned(), Canary::of(token));
     }
 
     /// The token of an agent.

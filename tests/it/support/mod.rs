@@ -7,6 +7,7 @@ pub(crate) mod canary;
 pub(crate) mod gateway;
 pub(crate) mod install;
 pub(crate) mod lab;
+pub(crate) mod newcomer;
 pub(crate) mod origin;
 pub(crate) mod pki;
 pub(crate) mod process;

@@ -15,7 +15,7 @@ use super::canary::Canary;
 use super::gateway;
 use super::lab::Plan;
 use super::origin::Origin;
-use super::pki::pki;
+use super::pki::{self, pki};
 use super::wire::{Message, PATIENCE, Seen, Wire};
 
 /// Variables of at least this length are taken for secrets: what an agent's token must have.
@@ -40,12 +40,21 @@ impl Served {
     /// # Panics
     /// With its output, when it does not become ready.
     pub(crate) fn start(plan: &Plan, origin: &Origin, variables: &[(&str, &str)]) -> Self {
+        Self::start_logging(LOG, plan, origin, variables)
+    }
+
+    /// The same, with the log as it is by default: for runs of many minutes.
+    pub(crate) fn start_quietly(plan: &Plan, origin: &Origin, variables: &[(&str, &str)]) -> Self {
+        Self::start_logging("", plan, origin, variables)
+    }
+
+    fn start_logging(log: &str, plan: &Plan, origin: &Origin, variables: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().expect("a temporary directory");
         let (proxy, admin) = (free_address(), free_address());
         let yaml = plan.yaml(origin);
         let listen = format!("listen: {{ proxy: \"{proxy}\", admin: \"{admin}\" }}\n");
         let (_, rest) = yaml.split_once('\n').expect("`listen` is the first line");
-        fs::write(folder.path().join("keyward.yaml"), listen + rest + LOG)
+        fs::write(folder.path().join("keyward.yaml"), listen + rest + log)
             .expect("the configuration");
         fs::write(folder.path().join("origin-ca.pem"), &pki().pem).expect("the roots");
         let variables = variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
@@ -95,10 +104,38 @@ impl Served {
 
     /// The most memory that it ever had resident, in bytes.
     pub(crate) fn memory_peak(&self) -> usize {
+        self.memory_line("VmHWM:")
+    }
+
+    /// The memory that is resident now, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        self.memory_line("VmRSS:")
+    }
+
+    fn memory_line(&self, name: &str) -> usize {
         let status = self.about("status");
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("Linux says so");
+        let line = status.lines().find(|line| line.starts_with(name)).expect("Linux says so");
         let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<usize>().ok());
         kib.expect("a number") * 1024
+    }
+
+    /// A tunnel to `host` for an agent that trusts `roots`.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub(crate) async fn tunnel(&self, host: &str, token: &str, roots: &str) -> Wire {
+        let stream = tokio::net::TcpStream::connect(self.proxy).await.expect("it listens");
+        let mut wire = Wire::plain(stream);
+        let authorization = format!("Proxy-Authorization: Bearer {token}");
+        wire.send(format!(
+            "CONNECT {host}:443 HTTP/1.1\r\nHost: {host}\r\n{authorization}\r\n\r\n"
+        ))
+        .await;
+        assert_eq!(wire.answer("CONNECT").await.head.status(), 200);
+        let (io, socket, seen) = wire.into_parts();
+        let connector = tokio_rustls::TlsConnector::from(pki::trusting(roots));
+        let name = rustls::pki_types::ServerName::try_from(host.to_owned()).expect("a name");
+        Wire::over(connector.connect(name, io).await.expect("the handshake"), socket, seen)
     }
 
     /// What the kernel says of it, by the file of its `/proc` directory.

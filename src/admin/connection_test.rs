@@ -1,0 +1,102 @@
+//! `POST /connections/{id}/test`: asks the provider whether it takes the credential, down the data
+//! path, and tells what a person can do about the answer.
+
+mod diagnosis;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+
+use self::diagnosis::{Asked, Diagnosis};
+use super::body::Segments;
+use super::error::ApiError;
+use super::state::Admin;
+use super::wire::{ConnectionTested, TestOutcome};
+use crate::directory::ConnectionRecord;
+use crate::provider::TestRequest;
+use crate::proxy::test_request::{self, Tested};
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new().route("/connections/{connection}/test", post(test))
+}
+
+async fn test(
+    State(admin): State<Admin>,
+    Segments(name): Segments<String>,
+) -> Result<Json<ConnectionTested>, ApiError> {
+    let connection = admin.connection(&name)?;
+    let catalogue = admin.deps().vault.catalogue();
+    let provider = catalogue.get(&connection.provider);
+    let provider = provider.ok_or_else(|| ApiError::not_found("provider", &connection.provider))?;
+    let docs = provider.about.docs_url.clone();
+    let asked = Asked {
+        connection: &connection,
+        provider: &provider.name,
+        key_url: provider.about.key_url.as_deref(),
+        docs_url: docs.as_deref(),
+    };
+    let Some(request) = request(&admin, &connection).await? else {
+        return Ok(Json(view(&connection, asked.untested(), None)));
+    };
+    let uri = &request.uri;
+    let host = uri.host().unwrap_or_default().to_owned();
+    let line = format!("{} https://{}{}", request.method, authority(uri), shown_path(&request));
+    let gateway = admin.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
+    let tested = test_request::run(&gateway, &connection, request).await;
+    let diagnosis = asked.diagnosis(&host, &line, &tested);
+    Ok(Json(view(&connection, diagnosis, Some((line, tested)))))
+}
+
+/// The provider's request; `None` when it has none.
+async fn request(
+    admin: &Admin,
+    connection: &Arc<ConnectionRecord>,
+) -> Result<Option<TestRequest>, ApiError> {
+    let vault = &admin.deps().vault;
+    let catalogue = vault.catalogue();
+    let Some(provider) = catalogue.get(&connection.provider) else { return Ok(None) };
+    let Some(auth) = provider.auth(Some(&connection.auth)) else { return Ok(None) };
+    if provider.test(auth).is_none() {
+        return Ok(None);
+    }
+    // A grant that does not open is a finding of the test, not a fault of the API.
+    let shown = vault.shown_fields(connection).await.unwrap_or_default();
+    let request = provider.test_request(auth, &connection.variables, &shown);
+    request.map_err(|error| ApiError::Refused(error.to_string()))
+}
+
+fn authority(uri: &http::Uri) -> &str {
+    uri.authority().map(http::uri::Authority::as_str).unwrap_or_default()
+}
+
+/// The path without query. What stands for a secret in it says nothing.
+fn shown_path(request: &TestRequest) -> String {
+    let path = request.uri.path();
+    let marked = crate::inject::placeholder::scan(path.as_bytes());
+    marked.iter().fold(path.to_owned(), |path, (_, core)| path.replace(core.as_str(), "…"))
+}
+
+fn view(
+    connection: &ConnectionRecord,
+    diagnosis: Diagnosis,
+    asked: Option<(String, Tested)>,
+) -> ConnectionTested {
+    let (request, tested) = asked.unzip();
+    let answer = tested.as_ref().and_then(|tested| tested.result.as_ref().ok());
+    ConnectionTested {
+        connection: connection.id.clone(),
+        name: connection.name.clone(),
+        provider: connection.provider.clone(),
+        ok: diagnosis.outcome == TestOutcome::Ok,
+        outcome: diagnosis.outcome,
+        message: diagnosis.message,
+        hint: diagnosis.hint,
+        request,
+        status: answer.map(|answer| answer.status),
+        latency_ms: tested.as_ref().map(|t| u64::try_from(t.took.as_millis()).unwrap_or(u64::MAX)),
+        retry_after: answer.and_then(|answer| answer.retry_after),
+        exchange: tested.and_then(|tested| tested.exchange),
+    }
+}

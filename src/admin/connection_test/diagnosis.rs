@@ -1,0 +1,271 @@
+//! From what a test met to what a person can do. Pure. Names hosts, statuses and places to look; never
+//! quotes an answer.
+
+use crate::admin::wire::TestOutcome;
+use crate::directory::{ConnectionRecord, ConnectionState, ManagedBy};
+use crate::net::client::CertificateFault;
+use crate::proxy::test_request::{Answer, Fault, Tested};
+
+/// What is known of the connection that was tested.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) connection: &'a ConnectionRecord,
+    /// The provider's name, for people.
+    pub(super) provider: &'a str,
+    pub(super) key_url: Option<&'a str>,
+    pub(super) docs_url: Option<&'a str>,
+}
+
+/// What was found, and what to do about it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Diagnosis {
+    pub(super) outcome: TestOutcome,
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+}
+
+impl Diagnosis {
+    fn new(outcome: TestOutcome, message: impl Into<String>) -> Self {
+        Self { outcome, message: message.into(), hint: None }
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl Asked<'_> {
+    /// There is nothing to ask the provider.
+    pub(super) fn untested(&self) -> Diagnosis {
+        let Self { connection, provider, .. } = self;
+        let message = format!("no test request is known for {provider}: nothing was asked");
+        let docs = self.docs_url.map(|url| format!(" ({url})")).unwrap_or_default();
+        Diagnosis::new(TestOutcome::NoTest, message).hint(format!(
+            "bind it to an agent and ask the API something harmless{docs}: \
+             keyward agent bind AGENT {name} && keyward run --agent AGENT -- curl https://…",
+            name = connection.name
+        ))
+    }
+
+    /// `host` was asked with the request `line`.
+    pub(super) fn diagnosis(&self, host: &str, line: &str, tested: &Tested) -> Diagnosis {
+        match &tested.result {
+            Ok(answer) => self.answered(line, *answer, tested.took.as_millis()),
+            Err(fault) => self.unanswered(host, fault),
+        }
+    }
+
+    fn answered(&self, line: &str, answer: Answer, took_ms: u128) -> Diagnosis {
+        use TestOutcome as O;
+        let Self { provider, .. } = self;
+        let Answer { status, good, retry_after } = answer;
+        if good {
+            return self.good(status, took_ms);
+        }
+        match status {
+            401 => Diagnosis::new(O::WrongKey, format!("{provider} does not take this key (401)"))
+                .hint(self.new_key()),
+            403 => {
+                let message = format!("{provider} knows the key, but it may not do this (403)");
+                Diagnosis::new(O::MissingPermission, message).hint(format!(
+                    "give it the permission that `{line}` needs; it may still do what the agent wants"
+                ))
+            }
+            300..=399 | 404 | 405 | 410 => {
+                let message = format!("there is no such API at the address ({status} to `{line}`)");
+                Diagnosis::new(O::WrongAddress, message).hint(self.address())
+            }
+            429 => {
+                let message = format!("{provider} has been asked too often (429)");
+                let when = retry_after.map_or("later".to_owned(), |s| format!("in {s} s"));
+                Diagnosis::new(O::RateLimited, message)
+                    .hint(format!("test it again {when}; the key itself was not judged"))
+            }
+            500.. => {
+                let message = format!("{provider} has a fault of its own ({status})");
+                Diagnosis::new(O::ProviderDown, message)
+                    .hint("test it again later; the key itself was not judged")
+            }
+            200..=299 => {
+                let message =
+                    format!("{provider} answers {status}, but refuses the key in its answer");
+                Diagnosis::new(O::WrongKey, message).hint(self.new_key())
+            }
+            _ => {
+                let message =
+                    format!("{provider} answers {status}, which the test does not expect");
+                Diagnosis::new(O::UnexpectedAnswer, message).hint(
+                    "some providers say this of a malformed key: compare it with the original",
+                )
+            }
+        }
+    }
+
+    fn good(&self, status: u16, took_ms: u128) -> Diagnosis {
+        let Self { connection, provider, .. } = self;
+        let message = format!("{provider} takes the key ({status}, {took_ms} ms)");
+        let found = Diagnosis::new(TestOutcome::Ok, message);
+        match connection.state {
+            ConnectionState::Paused if connection.managed_by == ManagedBy::Store => found.hint(
+                format!("agents get it again with: keyward connection resume {}", connection.name),
+            ),
+            _ => found,
+        }
+    }
+
+    fn unanswered(&self, host: &str, fault: &Fault) -> Diagnosis {
+        use TestOutcome as O;
+        match fault {
+            Fault::Unresolved => Diagnosis::new(O::Unresolved, format!("{host} has no address"))
+                .hint(format!("check the name, and DNS on this machine; {}", self.address())),
+            Fault::AddressRefused => {
+                let message = format!("the address of {host} may not be dialled");
+                Diagnosis::new(O::AddressRefused, message)
+                    .hint("if it is yours, open its network and port in `upstream.allow_private`")
+            }
+            Fault::Unreachable => {
+                Diagnosis::new(O::Unreachable, format!("nothing accepts connections at {host}"))
+                    .hint(format!("check network and firewall; {}", self.address()))
+            }
+            Fault::Timeout => Diagnosis::new(O::Timeout, format!("{host} does not answer in time"))
+                .hint("check network and firewall, or test it again later"),
+            Fault::Untrusted(fault) => {
+                let message = format!("the certificate of {host} {fault}");
+                Diagnosis::new(O::TlsUntrusted, message).hint(certificate(*fault))
+            }
+            Fault::NoTls => {
+                Diagnosis::new(O::TlsUntrusted, format!("no TLS handshake with {host}"))
+                    .hint("something else listens there, or a firewall cuts the stream")
+            }
+            Fault::Malformed => {
+                Diagnosis::new(O::UnexpectedAnswer, format!("{host} does not answer in HTTP"))
+                    .hint(self.address())
+            }
+            Fault::NotSent { message, hint, .. } => Diagnosis {
+                outcome: O::NotSent,
+                message: format!("the test was not sent: {message}"),
+                hint: hint.clone(),
+            },
+        }
+    }
+
+    fn new_key(&self) -> String {
+        let place = self.key_url.map(|url| format!(" from {url}")).unwrap_or_default();
+        let name = &self.connection.name;
+        match self.connection.managed_by {
+            ManagedBy::File => format!("put a new key{place} where the configuration reads it"),
+            ManagedBy::Store => format!(
+                "get a new key{place}, then: keyward connection remove {name}, and add it again"
+            ),
+        }
+    }
+
+    fn address(&self) -> String {
+        let variables = &self.connection.variables;
+        if variables.is_empty() {
+            return "see whether the provider moved its API".to_owned();
+        }
+        let given: Vec<_> = variables.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        format!("check what the connection was added with: {}", given.join(", "))
+    }
+}
+
+fn certificate(fault: CertificateFault) -> &'static str {
+    match fault {
+        CertificateFault::UnknownIssuer => "if it is yours, name its root in `upstream.trust`",
+        CertificateFault::Expired | CertificateFault::NotYetValid => {
+            "check this machine's clock; otherwise its owner must renew it"
+        }
+        CertificateFault::NameMismatch => {
+            "check the host, and what stands between: `upstream.resolve`"
+        }
+        CertificateFault::Revoked | CertificateFault::Invalid => "its owner must replace it",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::base::id::{ConnectionId, OrgId};
+
+    fn record(managed_by: ManagedBy, variables: &[(&str, &str)]) -> ConnectionRecord {
+        ConnectionRecord {
+            id: ConnectionId::parse("con_1").unwrap(),
+            org: OrgId::default_org(),
+            name: "work".to_owned(),
+            provider: "acme".to_owned(),
+            auth: "key".to_owned(),
+            variables: variables
+                .iter()
+                .map(|(k, v)| ((*k).into(), (*v).into()))
+                .collect::<BTreeMap<_, _>>(),
+            environment: None,
+            state: ConnectionState::Active,
+            managed_by,
+            created: Timestamp::UNIX_EPOCH,
+            updated: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn told(record: &ConnectionRecord, result: Result<Answer, Fault>) -> Diagnosis {
+        let asked = Asked {
+            connection: record,
+            provider: "Acme",
+            key_url: Some("https://acme.test/keys"),
+            docs_url: None,
+        };
+        let tested = Tested { exchange: None, took: Duration::from_millis(12), result };
+        asked.diagnosis("api.acme.test", "GET https://api.acme.test/me", &tested)
+    }
+
+    #[test]
+    fn every_finding_says_what_to_do() {
+        let record = record(ManagedBy::Store, &[("site", "acme")]);
+        let answer = |status| Ok(Answer { status, good: false, retry_after: Some(7) });
+        let not_sent = Fault::NotSent { code: "c", message: "m".into(), hint: Some("h".into()) };
+        let mut text = String::new();
+        for result in [200, 301, 400, 401, 403, 404, 429, 503].map(answer).into_iter().chain(
+            [
+                Fault::Unresolved,
+                Fault::AddressRefused,
+                Fault::Unreachable,
+                Fault::Timeout,
+                Fault::Untrusted(CertificateFault::UnknownIssuer),
+                Fault::Untrusted(CertificateFault::Expired),
+                Fault::Untrusted(CertificateFault::NameMismatch),
+                Fault::NoTls,
+                Fault::Malformed,
+                not_sent,
+            ]
+            .map(Err),
+        ) {
+            let Diagnosis { outcome, message, hint } = told(&record, result);
+            text += &format!("{outcome:?}: {message}\n  {}\n", hint.expect("a remedy"));
+        }
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_declared_connection_is_mended_where_it_is_declared() {
+        let record = record(ManagedBy::File, &[]);
+        let answer = Answer { status: 401, good: false, retry_after: None };
+        let hint = told(&record, Ok(answer)).hint.unwrap();
+        assert!(hint.contains("where the configuration reads it"), "{hint}");
+    }
+
+    #[test]
+    fn a_good_key_of_a_paused_connection_says_how_agents_get_it_again() {
+        let mut record = record(ManagedBy::Store, &[]);
+        let good = Answer { status: 200, good: true, retry_after: None };
+        assert_eq!(told(&record, Ok(good)).hint, None);
+        record.state = ConnectionState::Paused;
+        let found = told(&record, Ok(good));
+        assert_eq!(found.message, "Acme takes the key (200, 12 ms)");
+        assert!(found.hint.unwrap().contains("keyward connection resume work"));
+    }
+}

@@ -1,0 +1,54 @@
+//! [`DataPath`]: the data path of a process that serves nobody. The command line tests connections
+//! through it when no gateway runs.
+
+use std::sync::{Arc, Weak};
+
+use tokio::sync::watch;
+
+use super::reload::Outward;
+use super::{Services, open_audit, parts};
+use crate::config::Config;
+use crate::observe::audit::Writer;
+use crate::proxy::Gateway;
+
+/// A data path without listeners. When it is dropped, what it did is in the audit log.
+pub struct DataPath {
+    gateway: Option<Arc<Gateway>>,
+    writer: Option<Writer>,
+}
+
+impl DataPath {
+    /// Opens the audit log and the way out.
+    ///
+    /// # Errors
+    /// When the audit log cannot be continued, or a root cannot be read.
+    pub fn open(config: &Config, services: &Services) -> anyhow::Result<Self> {
+        let outward = Outward::load(config)?;
+        let (audit, writer) = open_audit(config)?;
+        // A receiver keeps its last value after the sender is gone.
+        let draining = watch::channel(false).1;
+        let gateway = Gateway::new(parts(config, services, &outward, (audit, draining))?);
+        Ok(Self { gateway: Some(gateway), writer: Some(writer) })
+    }
+
+    /// What requests are sent through, for as long as this lives.
+    pub fn gateway(&self) -> Weak<Gateway> {
+        self.gateway.as_ref().map(Arc::downgrade).unwrap_or_default()
+    }
+}
+
+impl Drop for DataPath {
+    fn drop(&mut self) {
+        // The writer ends with the last who could write.
+        drop(self.gateway.take());
+        if let Some(writer) = self.writer.take() {
+            writer.finish();
+        }
+    }
+}
+
+impl std::fmt::Debug for DataPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DataPath").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,106 @@
+//! [`Policy::permit_test`]: the permit of a connection's own test request. No agent asks for it, so
+//! no rule or binding is asked; what holds for every injection holds here too.
+
+use super::decide::{is_refused, takes};
+use super::permit::{Action, Permit, Terms};
+use super::rule::Account;
+use super::{Asked, Policy, Reason};
+use crate::base::host::Scheme;
+use crate::base::id::RuleId;
+use crate::base::pattern::HostPattern;
+use crate::inject::credential::Wanted;
+
+impl Policy {
+    /// Permits one request with the account's credential, to a host and path that the account owns.
+    /// Its state is not asked: whoever paused or broke it wants to know whether it would work.
+    ///
+    /// # Errors
+    /// Where no rule could permit an injection either: cleartext, another's host or path, an OAuth
+    /// endpoint, a method that makes servers echo.
+    pub fn permit_test(&self, account: &Account, asked: &Asked<'_>) -> Result<Permit, Reason> {
+        let rule = RuleId::new(format!("test:{}", account.id));
+        if is_refused(asked.method.as_str()) {
+            return Err(Reason::Method);
+        }
+        if asked.target.scheme() == Scheme::Http {
+            return Err(Reason::PlaintextRefused { connection: account.name.clone() });
+        }
+        let Some(owning) = account.owning(asked.target) else { return Err(NOT_OWNED) };
+        if !takes(asked.path, &account.paths, &rule)? {
+            return Err(NOT_OWNED);
+        }
+        self.is_not_carved(asked, &rule)?;
+        let (connection, name) = (account.id.clone(), account.name.clone());
+        let action = Action::Inject(Wanted { connection, name });
+        let terms = Terms { plaintext: false, port_named: HostPattern::names_port(owning) };
+        Ok(Permit::new(rule, asked.target.clone(), action, terms))
+    }
+}
+
+const NOT_OWNED: Reason = Reason::Contradiction {
+    detail: "the test request goes where the connection's provider does not live",
+};
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::Method;
+
+    use super::*;
+    use crate::base::host::Target;
+    use crate::base::id::ConnectionId;
+    use crate::base::pattern::{DecodedPath, PathPattern};
+    use crate::policy::{AccountState, Spec};
+
+    fn account(state: AccountState) -> Account {
+        Account {
+            id: ConnectionId::parse("con_1").unwrap(),
+            name: "acme".into(),
+            provider: "acme".into(),
+            hosts: vec![HostPattern::parse("api.acme.test:8443").unwrap()],
+            paths: vec![PathPattern::parse("/v1/**").unwrap()],
+            state,
+        }
+    }
+
+    fn permit(method: &str, scheme: Scheme, host: &str, path: &str) -> Result<Permit, Reason> {
+        let endpoint = HostPattern::parse("api.acme.test:8443").unwrap();
+        let carved = (Arc::from("acme"), endpoint, PathPattern::parse("/v1/token").unwrap());
+        let policy = Policy::compile(Spec { carved: vec![carved], ..Spec::default() }).unwrap();
+        let (target, path) =
+            (Target::parse(scheme, host).unwrap(), DecodedPath::parse(path).unwrap());
+        let asked = Asked {
+            target: &target,
+            method: &Method::from_bytes(method.as_bytes()).unwrap(),
+            path: &path,
+            placeholders: &[],
+            named: None,
+        };
+        policy.permit_test(&account(AccountState::Paused), &asked)
+    }
+
+    #[test]
+    fn a_test_goes_nowhere_that_an_injection_may_not() {
+        for (method, scheme, host, path, code) in [
+            ("TRACE", Scheme::Https, "api.acme.test:8443", "/v1/me", "method_refused"),
+            ("GET", Scheme::Http, "api.acme.test:8443", "/v1/me", "plaintext_refused"),
+            ("GET", Scheme::Https, "api.acme.test", "/v1/me", "denied"),
+            ("GET", Scheme::Https, "evil.test:8443", "/v1/me", "denied"),
+            ("GET", Scheme::Https, "api.acme.test:8443", "/v2/me", "denied"),
+            ("GET", Scheme::Https, "api.acme.test:8443", "/v1%2fme", "bad_target"),
+            ("GET", Scheme::Https, "api.acme.test:8443", "/v1/token", "token_endpoint_refused"),
+        ] {
+            let refused = permit(method, scheme, host, path).unwrap_err();
+            assert_eq!(refused.code(), code, "{method} {host}{path}");
+        }
+    }
+
+    #[test]
+    fn the_permit_is_for_the_one_connection_also_when_it_is_paused() {
+        let permit = permit("GET", Scheme::Https, "api.acme.test:8443", "/v1/me").unwrap();
+        assert_eq!(permit.rule().as_str(), "test:con_1");
+        assert_eq!(permit.wanted().unwrap().connection.as_str(), "con_1");
+        assert!(permit.port_named() && !permit.plaintext());
+    }
+}

@@ -1,0 +1,282 @@
+//! [`TestRequest`]: a provider's harmless request, filled in for one connection, and what a good
+//! answer to it looks like. Holds no secret: the data path writes the credential.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use super::schema::TestText;
+use super::{AuthKind, AuthMethod, FormError, Provider};
+use crate::inject::placeholder::Placeholder;
+
+/// RFC 3986 §2.3: what stays as it is, wherever in a URL a value is filled in.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A request that tells a good credential from a bad one.
+#[derive(Clone, Debug)]
+pub struct TestRequest {
+    /// Its method.
+    pub method: Method,
+    /// `https://…`; a placeholder stands where a secret field does.
+    pub uri: Uri,
+    /// Fields, without `Host`.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+    /// What a good answer has.
+    pub expected: Expected,
+}
+
+/// What tells a good answer.
+#[derive(Clone, Debug, Default)]
+pub struct Expected {
+    /// The one good status; any 2xx when absent.
+    status: Option<u16>,
+    /// Members, by dotted path.
+    members: Vec<(String, Value)>,
+    /// GraphQL answers 200 to what it refuses, with `errors`.
+    graphql: bool,
+}
+
+/// Why there is no test request, though one is declared.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum TestRequestError {
+    /// Variables that do not fit.
+    #[error(transparent)]
+    Form(#[from] FormError),
+    /// The declared request cannot be sent.
+    #[error("the test request of provider `{provider}` cannot be sent: {what}")]
+    Unsendable {
+        /// The provider.
+        provider: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+}
+
+impl Provider {
+    /// The request that tests a connection: `None` when the provider has none for `auth`. `shown`:
+    /// values of fields that are no secrets, which some URLs need.
+    ///
+    /// # Errors
+    /// When variables do not fit, or what the provider declares is no request.
+    pub fn test_request(
+        &self,
+        auth: &AuthMethod,
+        variables: &BTreeMap<String, String>,
+        shown: &BTreeMap<String, String>,
+    ) -> Result<Option<TestRequest>, TestRequestError> {
+        let Some(test) = self.test(auth) else { return Ok(None) };
+        let mut values = self.filled(variables)?;
+        for field in &auth.fields {
+            let value = match shown.get(&field.name) {
+                Some(value) if !field.secret => encoded(value),
+                // The placement knows it by the mark, and replaces it.
+                _ => Placeholder::issue("", None).as_str().to_owned(),
+            };
+            values.insert(field.name.clone(), value);
+        }
+        let unsendable =
+            |what| TestRequestError::Unsendable { provider: self.id.to_string(), what };
+        let url = match &test.oauth_url {
+            Some(url) if auth.kind == AuthKind::Oauth2 => url,
+            _ => &test.url,
+        };
+        let url = fill(url, &values).ok_or_else(|| unsendable("its URL names an unknown value"))?;
+        let (body, kind) = body(test).ok_or_else(|| unsendable("its body"))?;
+        let method = test.method.as_deref().unwrap_or("GET");
+        Ok(Some(TestRequest {
+            method: Method::from_bytes(method.as_bytes()).map_err(|_| unsendable("its method"))?,
+            uri: url.parse().map_err(|_| unsendable("its URL"))?,
+            headers: self.fields(test, kind, &values).ok_or_else(|| unsendable("its fields"))?,
+            body,
+            expected: Expected::of(test),
+        }))
+    }
+
+    /// Given variables and defaults, as they stand in URLs.
+    fn filled(
+        &self,
+        given: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, String>, FormError> {
+        let values = self.values(given)?;
+        for variable in &self.variables {
+            if !values.contains_key(&variable.name) {
+                let (name, label) = (variable.name.clone(), variable.label.clone());
+                return Err(FormError::Missing { name, label });
+            }
+        }
+        Ok(values)
+    }
+
+    /// Ours, then the provider's defaults, then those of the test.
+    fn fields(
+        &self,
+        test: &TestText,
+        kind: Option<&'static str>,
+        values: &BTreeMap<String, String>,
+    ) -> Option<HeaderMap> {
+        let mut fields = HeaderMap::new();
+        let agent = concat!("keyward/", env!("CARGO_PKG_VERSION"));
+        fields.insert(header::USER_AGENT, HeaderValue::from_static(agent));
+        fields.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+        if let Some(kind) = kind {
+            fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        }
+        for (name, value) in self.about.default_headers.iter().chain(&test.headers) {
+            let name = HeaderName::try_from(name).ok()?;
+            fields.insert(name, HeaderValue::try_from(fill(value, values)?).ok()?);
+        }
+        Some(fields)
+    }
+}
+
+impl Expected {
+    fn of(test: &TestText) -> Self {
+        let members = test.expect_json.iter().flatten();
+        let members = members
+            .filter_map(|(path, value)| Some((path.clone(), serde_json::to_value(value).ok()?)));
+        let graphql = test.json.as_ref().is_some_and(|json| json.get("query").is_some());
+        Self { status: test.expect_status, members: members.collect(), graphql }
+    }
+
+    /// Whether the answer's body has to be read for the verdict.
+    pub fn reads_body(&self) -> bool {
+        !self.members.is_empty() || self.graphql
+    }
+
+    /// Whether the status is a good one.
+    pub fn takes(&self, status: u16) -> bool {
+        match self.status {
+            Some(expected) => status == expected,
+            None => (200..300).contains(&status),
+        }
+    }
+
+    /// Whether the body says what a good one does.
+    pub fn is_met_by(&self, body: &[u8]) -> bool {
+        let Ok(body) = serde_json::from_slice::<Value>(body) else { return false };
+        let has = |(path, wanted): &(String, Value)| {
+            let found = path.split('.').try_fold(&body, |at, name| at.get(name));
+            found == Some(wanted)
+        };
+        self.members.iter().all(has) && !(self.graphql && body.get("errors").is_some())
+    }
+}
+
+fn body(test: &TestText) -> Option<(Bytes, Option<&'static str>)> {
+    if let Some(json) = &test.json {
+        return Some((serde_json::to_vec(json).ok()?.into(), Some("application/json")));
+    }
+    if let Some(form) = &test.form {
+        let pairs =
+            form.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
+        let text = pairs.collect::<Vec<_>>().join("&");
+        return Some((text.into(), Some("application/x-www-form-urlencoded")));
+    }
+    Some((test.body.clone().unwrap_or_default().into(), None))
+}
+
+fn encoded(value: &str) -> String {
+    utf8_percent_encode(value, UNRESERVED).to_string()
+}
+
+/// Replaces each `{name}`; `None` when one is not there.
+fn fill(template: &str, values: &BTreeMap<String, String>) -> Option<String> {
+    let mut text = String::new();
+    let mut rest = template;
+    while let Some((before, tail)) = rest.split_once('{') {
+        let (name, after) = tail.split_once('}')?;
+        text.push_str(before);
+        text.push_str(values.get(name)?);
+        rest = after;
+    }
+    text.push_str(rest);
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inject::placeholder;
+    use crate::provider::Catalogue;
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    fn request(
+        provider: &str,
+        variables: &[(&str, &str)],
+        shown: &[(&str, &str)],
+    ) -> Result<Option<TestRequest>, TestRequestError> {
+        let catalogue = Catalogue::built_in();
+        let provider = catalogue.get(provider).unwrap();
+        let auth = provider.auth(None).unwrap();
+        provider.test_request(auth, &map(variables), &map(shown))
+    }
+
+    #[test]
+    fn a_missing_variable_is_named() {
+        let error = request("activecampaign", &[], &[]).unwrap_err();
+        assert!(error.to_string().contains("account"), "{error}");
+    }
+
+    #[test]
+    fn a_shown_field_cannot_leave_its_segment() {
+        let shown = [("account_sid", "a/../b?c")];
+        let uri = request("twilio", &[], &shown).unwrap().unwrap().uri;
+        assert!(uri.path().starts_with("/2010-04-01/Accounts/a%2F..%2Fb%3Fc/"), "{uri}");
+    }
+
+    #[test]
+    fn a_secret_field_of_the_url_is_a_placeholder_whatever_is_given() {
+        let uri = request("telegram-bot", &[], &[("api_key", "canary")]).unwrap().unwrap().uri;
+        assert!(!uri.path().contains("canary"));
+        assert_eq!(placeholder::scan(uri.path().as_bytes()).len(), 1, "{uri}");
+    }
+
+    #[test]
+    fn a_body_that_says_no_under_a_good_status_is_no_good_answer() {
+        let slack = request("slack", &[], &[]).unwrap().unwrap().expected;
+        assert!(slack.takes(200) && slack.reads_body());
+        for bad in ["", "{}", "[]", r#"{"ok":false}"#, r#"{"ok":"true"}"#] {
+            assert!(!slack.is_met_by(bad.as_bytes()), "{bad}");
+        }
+        assert!(slack.is_met_by(br#"{"ok":true,"user":"u"}"#));
+        let linear = request("linear", &[], &[]).unwrap().unwrap();
+        assert!(!linear.expected.is_met_by(br#"{"errors":[{}]}"#));
+        assert!(linear.expected.is_met_by(br#"{"data":{"viewer":{"id":"1"}}}"#));
+        assert_eq!(&linear.body[..], br#"{"query":"{ viewer { id } }"}"#);
+    }
+
+    #[test]
+    fn only_the_status_that_is_expected_is_good() {
+        let github = request("github", &[], &[]).unwrap().unwrap();
+        assert!(github.expected.takes(200) && !github.expected.takes(204));
+        assert!(!github.expected.reads_body());
+        assert!(github.headers.contains_key("x-github-api-version"), "what its SDKs send");
+        assert!(github.headers[header::USER_AGENT].to_str().unwrap().starts_with("keyward/"));
+    }
+
+    #[test]
+    fn every_built_in_test_request_can_be_filled_in() {
+        for provider in Catalogue::built_in().all() {
+            let sample = |v: &crate::provider::Variable| match v.choices.first() {
+                Some(choice) => choice.clone(),
+                None if v.kind == crate::provider::VariableKind::Host => "git.own.test".to_owned(),
+                None => "sample".to_owned(),
+            };
+            let variables: BTreeMap<_, _> =
+                provider.variables.iter().map(|v| (v.name.clone(), sample(v))).collect();
+            for auth in provider.auth.iter().filter(|auth| auth.later.is_none()) {
+                let request = provider.test_request(auth, &variables, &BTreeMap::new());
+                let request = request.unwrap_or_else(|error| panic!("{}: {error}", provider.id));
+                assert!(request.is_none_or(|r| r.uri.scheme_str() == Some("https")), "{}", auth.id);
+            }
+        }
+    }
+}

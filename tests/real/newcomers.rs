@@ -1,0 +1,108 @@
+//! Transcripts of people with a real client: what curl shows when something on the way is not set.
+
+use crate::support::newcomer::Newcomer;
+use crate::support::*;
+
+/// Of the right shape for GitHub, and canary.
+const KEY: &str = "ghp_newcomerCANARYnewcomerCANARYnew12345";
+const ADD: &str = "keyward connection add github --name work --secret-stdin token";
+const CURL: &str = "curl -sS --max-time 20 https://api.github.com/user; echo";
+
+macro_rules! reads {
+    ($person:expr, $name:literal) => {
+        insta::assert_snapshot!($name, $person.transcript())
+    };
+}
+
+/// Before an origin that takes the live credential only.
+async fn person() -> (Newcomer, Origin) {
+    let live = format!("Bearer {KEY}");
+    let origin = Origin::named(&["api.github.com"], move |mut stream| {
+        let live = live.clone();
+        async move {
+            while let Some(request) = stream.request().await {
+                let is_live = request.head.all("authorization")[..] == [&*live];
+                let refusal = "HTTP/1.1 401 No\r\nContent-Length: 3\r\n\r\nno!".to_owned();
+                stream.send(&if is_live { ok("hello octocat") } else { refusal }).await;
+            }
+        }
+    });
+    let origin = origin.await;
+    (Newcomer::before(&origin, &["api.github.com"]), origin)
+}
+
+/// Types in a thread that may wait: the origin lives in this one.
+async fn typing(
+    mut person: Newcomer,
+    types: impl FnOnce(&mut Newcomer) + Send + 'static,
+) -> Newcomer {
+    let typed = tokio::task::spawn_blocking(move || {
+        types(&mut person);
+        person
+    });
+    typed.await.expect("nothing panics there")
+}
+
+#[tokio::test]
+async fn the_first_request_takes_three_commands() {
+    let (person, origin) = person().await;
+    let person = typing(person, |person| {
+        person.pastes(ADD, KEY);
+        person.types("keyward agent add claude --json > /dev/null");
+        person.types("keyward agent bind claude work");
+        person.types(&format!("keyward run --agent claude -- {CURL}"));
+    });
+    let person = person.await;
+    reads!(person, "first_request");
+    assert_eq!(origin.only().head.all("authorization"), [format!("Bearer {KEY}")]);
+}
+
+#[tokio::test]
+async fn who_asks_a_host_that_nothing_names_reads_its_code() {
+    let (person, origin) = person().await;
+    let person = typing(person, |person| {
+        person.pastes(ADD, KEY);
+        person.types(&format!("keyward run -- {CURL} 2>&1"));
+        person.types("keyward agent bind default work");
+        person.types(&format!("keyward run -- {CURL}"));
+    });
+    let person = person.await;
+    reads!(person, "host_denied");
+    assert_eq!(origin.received().len(), 1);
+}
+
+#[tokio::test]
+async fn who_does_not_trust_the_ca_is_helped_by_run() {
+    let (person, origin) = person().await;
+    let person = typing(person, |person| {
+        person.pastes(ADD, KEY);
+        person.types("keyward agent add claude --json > /dev/null");
+        person.types("keyward agent bind claude work --json > /dev/null");
+        person.types(&format!(
+            "keyward run --agent claude -- sh -c 'unset SSL_CERT_FILE CURL_CA_BUNDLE; {CURL}' \
+             2>&1 | head -n 1"
+        ));
+        person.types(&format!("keyward run --agent claude -- {CURL}"));
+    });
+    let person = person.await;
+    reads!(person, "ca_not_trusted");
+    assert_eq!(origin.received().len(), 1);
+}
+
+#[tokio::test]
+async fn who_keeps_a_token_of_yesterday_reads_407() {
+    let (person, origin) = person().await;
+    let person = typing(person, |person| {
+        person.pastes(ADD, KEY);
+        person.types("keyward agent add claude --json > /dev/null");
+        person.types("keyward agent bind claude work --json > /dev/null");
+        person.types(&format!(
+            "keyward run --agent claude -- sh -c 'export https_proxy=http://claude:old@\
+             ${{HTTPS_PROXY#*@}} HTTPS_PROXY=; {CURL}' 2>&1"
+        ));
+        person.types(&format!("keyward run --agent claude -- {CURL}"));
+    });
+    let person = person.await;
+    reads!(person, "token_of_yesterday");
+    assert_eq!(origin.received().len(), 1);
+}
