@@ -3,6 +3,7 @@
 //! The only place where everything meets. What happens on a stream is `proxy/`'s, on the admin
 //! doors `admin/`'s.
 
+mod ca;
 mod data_path;
 mod declared;
 mod error;
@@ -35,6 +36,7 @@ use crate::admin::{self, Admin, AdminSocket, Deps, OwnNames, Places, Reloads, Ru
 use crate::base::host::{Scheme, Target};
 use crate::base::id::OrgId;
 use crate::config::{Config, ListenAt};
+use crate::keys::Keys;
 use crate::net::tls;
 use crate::observe::audit::{Audit, Writer};
 use crate::observe::log::Verbosity;
@@ -117,8 +119,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let names = own_names(&config, admin_addr);
     doors.open(|close| admin::serve_tcp(bound.admin, admin.clone(), names, close));
     doors.open(|close| admin::serve_socket(socket, admin, close));
-    let rulebook = services.rulebook.clone();
-    doors.open(|close| async move { until(close, rulebook.follow()).await });
+    doors.tend(&services, &config);
     let reloader = Reloader {
         started: Arc::new(config),
         services: services.clone(),
@@ -199,6 +200,13 @@ fn warn_of_missing_owners(services: &Services, owners: &[(String, ListenAt)]) {
     }
 }
 
+/// A rotation of the master key that a crash interrupted is finished while the gateway serves.
+async fn finish_rotation(keys: &Arc<Keys>) {
+    if let Err(error) = keys.finish().await {
+        tracing::error!(%error, "the rotation of the master key is not finished: the old key stays");
+    }
+}
+
 /// SIGHUP means "read your configuration again".
 async fn reload_at(mut hangup: Signal, reloads: Reloads) {
     while hangup.recv().await.is_some() {
@@ -238,6 +246,15 @@ impl Doors {
         F: Future<Output = ()> + Send + 'static,
     {
         self.tasks.spawn(door(self.close.subscribe()));
+    }
+
+    /// What goes on beside the doors.
+    fn tend(&mut self, services: &Services, config: &Config) {
+        let (rulebook, keys) = (services.rulebook.clone(), services.keys.clone());
+        let (authority, files) = (services.authority.clone(), config.ca.clone());
+        self.open(|close| async move { until(close, rulebook.follow()).await });
+        self.open(|close| async move { until(close, finish_rotation(&keys)).await });
+        self.open(|close| async move { until(close, ca::follow(authority, files)).await });
     }
 
     async fn close(mut self) {

@@ -31,7 +31,7 @@
 //! 6  admin                   the control plane
 //! 5  proxy                   the data path
 //! 4  rulebook  vault         rules in force; grants sealed, credentials fresh
-//! 3  directory  grant        who exists; what owners hand over
+//! 3  directory  grant  keys  who exists; what owners hand over; rotation of master keys
 //! 2  observe  ca  store      audit, metrics; the CA; bytes by (table, key)
 //! 1  provider policy net crypto inject
 //! 0  base                    words
@@ -80,6 +80,7 @@ pub mod crypto;
 pub mod directory;
 pub mod grant;
 pub mod inject;
+pub mod keys;
 pub mod net;
 pub mod observe;
 pub mod policy;

@@ -85,6 +85,14 @@ pub enum ApiError {
     /// What the services behind refuse.
     #[error("{0}")]
     Refused(String),
+    /// The same, with what to do about it.
+    #[error("{message}")]
+    RefusedUntil {
+        /// Why.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
     /// Stored, but the rules no longer compile: the policy before the change still decides.
     #[error("the change is stored but not in force: {causes}")]
     NotInForce {
@@ -161,9 +169,10 @@ impl ApiError {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::Field { .. } | Self::Refused(_) | Self::ConfigRefused { .. } => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            Self::Field { .. }
+            | Self::Refused(_)
+            | Self::RefusedUntil { .. }
+            | Self::ConfigRefused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotInForce { .. } | Self::StoreFailed | Self::Internal => {
                 StatusCode::INTERNAL_SERVER_ERROR
@@ -184,7 +193,7 @@ impl ApiError {
             Self::MediaType => "media_type_refused",
             Self::Misdirected => "host_mismatch",
             Self::Field { .. } => "invalid_field",
-            Self::Refused(_) => "refused",
+            Self::Refused(_) | Self::RefusedUntil { .. } => "refused",
             Self::NotInForce { .. } => "not_in_force",
             Self::ConfigRefused { .. } => "config_refused",
             Self::Draining => "draining",
@@ -197,6 +206,7 @@ impl ApiError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Field { hint, .. } => return hint.clone(),
+            Self::RefusedUntil { hint, .. } => return Some(hint.clone()),
             Self::NotFound { what: what @ ("agent" | "connection" | "provider"), near, .. } => {
                 let near = near.as_ref().map(|near| format!("did you mean `{near}`? "));
                 let near = near.unwrap_or_default();

@@ -65,14 +65,15 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
 }
 
 async fn ca(State(admin): State<Admin>) -> Response {
-    ([(header::CONTENT_TYPE, PEM)], admin.deps().authority.cert_pem().to_owned()).into_response()
+    ([(header::CONTENT_TYPE, PEM)], admin.deps().authority.cert_pem()).into_response()
 }
 
 async fn bundle(State(admin): State<Admin>) -> Result<Response, ApiError> {
-    let pem = admin.bundle().await?;
-    Ok(([(header::CONTENT_TYPE, PEM)], pem.to_string()).into_response())
+    Ok(([(header::CONTENT_TYPE, PEM)], admin.bundle().await?).into_response())
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    ([(header::CONTENT_TYPE, OPEN_METRICS)], admin.deps().metrics.render()).into_response()
+    let deps = admin.deps();
+    deps.metrics.ca_ends.set(deps.authority.expires().as_second());
+    ([(header::CONTENT_TYPE, OPEN_METRICS)], deps.metrics.render()).into_response()
 }

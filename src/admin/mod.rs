@@ -7,12 +7,14 @@
 mod agents;
 mod bindings;
 mod body;
+mod ca;
 mod connection_test;
 mod connections;
 mod error;
 mod explain;
 mod health;
 mod host;
+mod keys;
 mod page;
 mod providers;
 mod reload;

@@ -11,8 +11,8 @@ use super::error::ApiError;
 use super::host::{Local, OwnNames};
 use super::state::Admin;
 use super::{
-    agents, bindings, connection_test, connections, explain, health, providers, reload, rules,
-    runs, tokens,
+    agents, bindings, ca, connection_test, connections, explain, health, keys, providers, reload,
+    rules, runs, tokens,
 };
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.
@@ -36,6 +36,8 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(rules::routes())
         .merge(runs::routes())
         .merge(explain::routes())
+        .merge(keys::routes())
+        .merge(ca::routes())
         .merge(reload::routes());
     Router::new()
         .nest("/api/v1", api)

@@ -13,6 +13,7 @@ use crate::base::limits::Limits;
 use crate::base::time::Clock;
 use crate::ca::authority::{self, Authority};
 use crate::directory::{AgentRecord, ConnectionRecord, Directory};
+use crate::keys::Keys;
 use crate::net::dial::Dialler;
 use crate::observe::metrics::Metrics;
 use crate::proxy::Gateway;
@@ -29,6 +30,8 @@ pub struct Deps {
     pub rulebook: Arc<Rulebook>,
     /// The certificate authority.
     pub authority: Arc<Authority>,
+    /// Master keys and their rotation.
+    pub keys: Arc<Keys>,
     /// Judges addresses for `explain`.
     pub dialler: Arc<Dialler>,
     /// Counters.
@@ -65,7 +68,8 @@ struct Inner {
     deps: Deps,
     draining: watch::Receiver<bool>,
     gateway: Option<(Places, Reloads)>,
-    bundle: OnceCell<Arc<str>>,
+    /// The platform's roots.
+    roots: OnceCell<Arc<str>>,
     runs: Runs,
 }
 
@@ -95,7 +99,7 @@ impl Admin {
             deps,
             draining,
             gateway,
-            bundle: OnceCell::new(),
+            roots: OnceCell::new(),
             runs: Runs::default(),
         }))
     }
@@ -165,19 +169,19 @@ impl Admin {
         })
     }
 
-    /// Platform roots and the CA. Reading the platform's store takes milliseconds of file work, so
-    /// it is done once and off the async threads.
-    pub(super) async fn bundle(&self) -> Result<Arc<str>, ApiError> {
-        let authority = Arc::clone(&self.deps().authority);
+    /// Platform roots and the CA in one PEM: what `SSL_CERT_FILE` wants, which replaces a client's
+    /// roots. Reading the platform's store takes milliseconds of file work, so it is done once and
+    /// off the async threads.
+    pub(super) async fn bundle(&self) -> Result<String, ApiError> {
         let make = || async move {
-            let made = tokio::task::spawn_blocking(move || authority::bundle_pem(&authority)).await;
-            match made {
+            match tokio::task::spawn_blocking(authority::platform_pem).await {
                 Ok(Ok(pem)) => Ok(Arc::from(pem)),
                 Ok(Err(error)) => Err(ApiError::internal(error)),
                 Err(error) => Err(ApiError::internal(error)),
             }
         };
-        self.0.bundle.get_or_try_init(make).await.cloned()
+        let roots = self.0.roots.get_or_try_init(make).await?;
+        Ok(format!("{roots}{}", self.deps().authority.cert_pem()))
     }
 }
 

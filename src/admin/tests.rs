@@ -21,6 +21,7 @@ use crate::base::time::Clock;
 use crate::ca::authority::Authority;
 use crate::crypto::keyring::Keyring;
 use crate::directory::{Directory, ManagedBy, NewAgent};
+use crate::keys::{Home, Keys};
 use crate::net::dial::Dialler;
 use crate::net::guard::Guard;
 use crate::policy::DefaultAction;
@@ -98,6 +99,7 @@ async fn services() -> Deps {
     let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
     let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
     let sources = Sources::new(catalogue.clone(), DefaultAction::Deny, Vec::new(), 100);
+    let keys = Keys::new(store.clone(), keyring.clone(), Home::Memory).unwrap();
     let vault = Vault::open(store, keyring, directory.clone(), catalogue, clock.clone()).await;
     let rulebook = Rulebook::new(sources, directory.clone()).unwrap();
     Deps {
@@ -105,6 +107,7 @@ async fn services() -> Deps {
         vault: Arc::new(vault.unwrap()),
         rulebook: Arc::new(rulebook),
         authority: Arc::new(Authority::ephemeral()),
+        keys,
         dialler: Arc::new(Dialler::new(Guard::default(), Vec::new(), 4)),
         metrics: Arc::default(),
         clock,

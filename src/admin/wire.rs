@@ -1,6 +1,8 @@
 //! The JSON of the API: field names that scripts rely on. What is answered can hold no secret;
 //! what is asked moves secrets into [`Secret`] while it is being read.
 
+mod ca;
+mod keys;
 mod status;
 mod tested;
 
@@ -11,6 +13,8 @@ use jiff::Timestamp;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
+pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
 pub use self::status::{AgentListener, Health, ReloadView, Status};
 pub use self::tested::{ConnectionTested, TestOutcome};
 use crate::base::id::{AgentId, ConnectionId, TokenId};

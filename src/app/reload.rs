@@ -17,6 +17,7 @@ use super::watched::{LOOK_EVERY, Watched};
 use super::{AppError, Services};
 use crate::admin::ReloadAsks;
 use crate::admin::wire::ReloadView;
+use crate::ca::authority::Authority;
 use crate::config::{Config, Upstream};
 use crate::net::tls;
 use crate::observe::log::Verbosity;
@@ -165,6 +166,7 @@ impl Reloader {
             Refused::Half(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
         })?;
         self.go_out(outward, client_tls);
+        self.take_up_ca().await?;
         if let Some(verbosity) = &self.verbosity {
             verbosity.set(config.log.level);
         }
@@ -178,8 +180,21 @@ impl Reloader {
     /// Reads everything, off the async threads: files may be slow, and commands take their time.
     async fn prepare(&self) -> Result<Prepared, Refused> {
         let (started, now) = (self.started.clone(), self.outward.clone());
-        let work = tokio::task::spawn_blocking(move || prepared(&started, &now));
+        let authority = self.services.authority.clone();
+        let work = tokio::task::spawn_blocking(move || prepared(&started, &now, &authority));
         work.await.unwrap_or_else(|error| Err(Refused::Half(error.to_string())))
+    }
+
+    /// The CA's files, where somebody has replaced them. Judged before; last, because a failure here
+    /// leaves nothing half: the rest is in force, and the CA before signs on.
+    async fn take_up_ca(&self) -> Result<(), Refused> {
+        let authority = self.services.authority.clone();
+        let work = tokio::task::spawn_blocking(move || authority.reload());
+        match work.await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(Refused::Half(format!("`ca`: {error}"))),
+            Err(error) => Err(Refused::Half(error.to_string())),
+        }
     }
 
     fn go_out(&mut self, outward: Outward, client_tls: Option<Arc<rustls::ClientConfig>>) {
@@ -206,7 +221,7 @@ impl Reloader {
     }
 }
 
-fn prepared(started: &Config, now: &Outward) -> Result<Prepared, Refused> {
+fn prepared(started: &Config, now: &Outward, authority: &Authority) -> Result<Prepared, Refused> {
     let config = started.again().map_err(|error| {
         let told = match error.problems() {
             [] => vec![error.to_string()],
@@ -219,10 +234,11 @@ fn prepared(started: &Config, now: &Outward) -> Result<Prepared, Refused> {
         other => vec![other.to_string()],
     });
     let outward = Outward::load(&config).map_err(|error| vec![format!("{error:#}")]);
-    let (secrets, outward) = match (secrets, outward) {
-        (Ok(secrets), Ok(outward)) => (secrets, outward),
-        (secrets, outward) => {
-            let errors = [secrets.err(), outward.err()];
+    let ca = authority.check().map_err(|error| vec![format!("`ca`: {error}")]);
+    let (secrets, outward) = match (secrets, outward, ca) {
+        (Ok(secrets), Ok(outward), Ok(())) => (secrets, outward),
+        (secrets, outward, ca) => {
+            let errors = [secrets.err(), outward.err(), ca.err()];
             let errors = errors.into_iter().flatten().flatten().collect();
             return Err(Refused::Wrong(errors, config.files()));
         }

@@ -20,6 +20,7 @@ use crate::config::{Config, StoreChoice};
 use crate::crypto::keyring::Keyring;
 use crate::crypto::source::KeySource;
 use crate::directory::Directory;
+use crate::keys::{Home, Keys};
 use crate::net::dial::Dialler;
 use crate::net::guard::Guard;
 use crate::observe::metrics::Metrics;
@@ -39,6 +40,8 @@ pub struct Services {
     pub rulebook: Arc<Rulebook>,
     /// The certificate authority.
     pub authority: Arc<Authority>,
+    /// Master keys and their rotation.
+    pub keys: Arc<Keys>,
     /// Certificates shown to agents.
     pub leaves: Arc<Leaves>,
     /// The way out.
@@ -76,6 +79,7 @@ impl Services {
             vault: self.vault.clone(),
             rulebook: self.rulebook.clone(),
             authority: self.authority.clone(),
+            keys: self.keys.clone(),
             dialler: self.dialler.clone(),
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
@@ -90,6 +94,7 @@ pub(super) struct Opened {
     directory: Arc<Directory>,
     vault: Arc<Vault>,
     authority: Arc<Authority>,
+    keys: Arc<Keys>,
     clock: Clock,
 }
 
@@ -102,6 +107,7 @@ impl Opened {
         let store = open_store(config).await?;
         let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await?;
         let directory = Arc::new(directory);
+        let keys = Keys::new(store.clone(), keyring.clone(), home_of_key(config))?;
         let catalogue = Arc::new(config.catalogue());
         let vault = Vault::open(store, keyring, directory.clone(), catalogue, clock.clone());
         let vault = Arc::new(vault.await?);
@@ -111,7 +117,7 @@ impl Opened {
             }
         }
         let authority = Authority::load_or_create(&config.ca.cert, &config.ca.key, &clock)?;
-        Ok(Self { directory, vault, authority: Arc::new(authority), clock })
+        Ok(Self { directory, vault, authority: Arc::new(authority), keys, clock })
     }
 
     /// The services of a gateway with listeners on `own`, after the store was brought in line with
@@ -153,6 +159,7 @@ impl Opened {
             vault: self.vault,
             rulebook: Arc::new(rulebook),
             authority: self.authority,
+            keys: self.keys,
             dialler: Arc::new(dialler),
             metrics: Arc::default(),
             clock: self.clock,
@@ -190,6 +197,15 @@ fn master_key(config: &Config) -> anyhow::Result<Keyring> {
         |name| config.environment.secret(name),
         &config.secret_variables(),
     )?)
+}
+
+/// Who can make another key.
+fn home_of_key(config: &Config) -> Home {
+    match (config.default_master_key, &config.store, config.master_keys.first()) {
+        (true, StoreChoice::Memory, _) => Home::Memory,
+        (true, _, Some(KeySource::File(path))) => Home::Own(path.clone()),
+        _ => Home::Given,
+    }
 }
 
 async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {

@@ -4,8 +4,8 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -14,6 +14,7 @@ use rustls::ServerConfig;
 use super::CaError;
 use super::authority::Authority;
 use super::leaf::Leaf;
+use super::signer::Signer;
 use crate::base::host::Host;
 use crate::base::time::Clock;
 
@@ -28,7 +29,14 @@ pub struct Leaves {
 /// The place of one host's leaf. Its lock is held while the leaf is signed, so that all who want
 /// the same host wait for one signature; the lock of the whole cache never is.
 #[derive(Default)]
-struct Slot(Mutex<Option<Leaf>>);
+struct Slot(Mutex<Option<Minted>>);
+
+/// A leaf, and who signed it: that must still be the CA in use. Not kept alive here, because a CA that
+/// was replaced must lose its key.
+struct Minted {
+    leaf: Leaf,
+    by: Weak<Signer>,
+}
 
 impl Leaves {
     /// `max`: leaves kept, at least one.
@@ -40,20 +48,24 @@ impl Leaves {
     }
 
     /// The configuration for a host: the cached one, or a new leaf's. A leaf is replaced before it
-    /// expires. Blocks for one signature (tens of microseconds) when there is none.
+    /// expires, and when the CA was. Blocks for one signature (tens of microseconds) when there is none.
     ///
     /// # Errors
     /// When signing fails or the CA has expired.
     pub fn server_config(&self, host: &Host) -> Result<Arc<ServerConfig>, CaError> {
         let slot = Arc::clone(self.slots.lock().get_or_insert_ref(host, Arc::default));
         let mut place = slot.0.lock();
+        let signer = self.authority.signer();
         let now = self.clock.now();
         match &*place {
-            Some(leaf) if leaf.is_fresh(now) => Ok(Arc::clone(&leaf.config)),
+            Some(minted) if minted.is_of(&signer) && minted.leaf.is_fresh(now) => {
+                Ok(Arc::clone(&minted.leaf.config))
+            }
             _ => {
-                let leaf = Leaf::mint(&self.authority, host, now)?;
+                let leaf = Leaf::mint(&signer, host, now)?;
                 self.minted.fetch_add(1, Ordering::Relaxed);
-                Ok(Arc::clone(&place.insert(leaf).config))
+                let minted = Minted { leaf, by: Arc::downgrade(&signer) };
+                Ok(Arc::clone(&place.insert(minted).leaf.config))
             }
         }
     }
@@ -66,6 +78,12 @@ impl Leaves {
     /// How many are kept now.
     pub fn kept(&self) -> usize {
         self.slots.lock().len()
+    }
+}
+
+impl Minted {
+    fn is_of(&self, signer: &Arc<Signer>) -> bool {
+        std::ptr::eq(self.by.as_ptr(), Arc::as_ptr(signer))
     }
 }
 
@@ -107,7 +125,7 @@ mod tests {
 
     fn client(authority: &Authority, version: &'static SupportedProtocolVersion) -> ClientConfig {
         let mut roots = RootCertStore::empty();
-        roots.add(authority.cert_der().clone()).expect("root");
+        roots.add(authority.cert_der()).expect("root");
         let builder = ClientConfig::builder_with_provider(tls::provider());
         let builder = builder.with_protocol_versions(&[version]).expect("version");
         builder.with_root_certificates(roots).with_no_client_auth()

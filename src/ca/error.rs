@@ -3,9 +3,30 @@
 use std::io;
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use rustls_pki_types::pem;
 
 use crate::net::tls::TlsError;
+
+impl CaError {
+    /// What to do about it, where the message does not say so itself.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NotOurs { .. } => Some(
+                "put a new certificate and its key in the place of both files, then `keyward reload`",
+            ),
+            Self::NoRoom => Some(
+                "replace it at once with --no-overlap, and let clients trust the new one: its \
+                 successors will overlap",
+            ),
+            Self::Overlapping { .. } => {
+                Some("wait for its end, or end it: --no-overlap makes a CA that nobody trusts yet")
+            }
+            Self::Changed => Some("`keyward reload` takes them up"),
+            _ => None,
+        }
+    }
+}
 
 /// Why there is no CA, or no leaf.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +132,32 @@ pub enum CaError {
         /// The certificate file.
         path: PathBuf,
     },
+    /// Replacing it would leave the old key where the link leads.
+    #[error("{path} is a symbolic link: put the file itself there", path = path.display())]
+    Link {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Somebody else's CA, which only they can replace.
+    #[error("the CA in {path} was not made by keyward, so keyward makes no successor", path = path.display())]
+    NotOurs {
+        /// The certificate file.
+        path: PathBuf,
+    },
+    /// It was made before successors were thought of.
+    #[error("this CA may sign leaves only (path length 0), so it cannot vouch for a successor")]
+    NoRoom,
+    /// The last rotation is not over: clients would have to follow two steps at once.
+    #[error(
+        "the last rotation is under way: clients that trust the CA before are served until {until:.0}"
+    )]
+    Overlapping {
+        /// Its end.
+        until: Timestamp,
+    },
+    /// The files are not what is in use.
+    #[error("the CA's files were changed since they were read")]
+    Changed,
     /// The CA's time is over.
     #[error(
         "the CA certificate has expired: remove its two files to have a new one made, and \

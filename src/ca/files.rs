@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -73,32 +73,98 @@ pub(super) fn write_pair(
     // The certificate is public; whether others can reach it is the directory's matter.
     stage(cert, cert_pem, 0o644)?;
     stage(key, key_pem, 0o600)?;
+    // Lest the key's new name reach the disk before the certificate's.
+    sync(cert)?;
     publish(key)?;
     publish(cert)
 }
 
+/// Replaces both files. The moment when the key takes its place is the one that counts: a crash
+/// before it leaves the old pair, one after it a key whose certificate is staged. The old key's bytes
+/// are overwritten, as far as the file system lets us.
+pub(super) fn replace_pair(
+    (cert, cert_pem): (&Path, &str),
+    (key, key_pem): (&Path, &str),
+) -> Result<(), CaError> {
+    for path in [cert, key] {
+        let about = std::fs::symlink_metadata(path).map_err(|source| read_error(path, source))?;
+        if about.is_symlink() {
+            return Err(CaError::Link { path: path.to_owned() });
+        }
+    }
+    let old = open_to_wipe(key).map_err(|source| read_error(key, source))?;
+    write_pair((cert, cert_pem), (key, key_pem))?;
+    old.map_or(Ok(()), wipe).map_err(|source| write_error(key, source))
+}
+
+/// Replaces the certificate file, when the key stays.
+pub(super) fn replace_cert(cert: &Path, cert_pem: &str) -> Result<(), CaError> {
+    stage(cert, cert_pem, 0o644)?;
+    publish(cert)
+}
+
+/// Removes what a crash before the moment that counts has left beside a whole pair.
+pub(super) fn discard_staged(cert: &Path, key: &Path) -> Result<(), CaError> {
+    for path in [staged(cert), staged(key)] {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(write_error(&path, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The file, unless it is write-protected, or somebody keeps it under a second name.
+fn open_to_wipe(path: &Path) -> io::Result<Option<File>> {
+    match OpenOptions::new().write(true).open(path) {
+        Ok(file) if file.metadata()?.nlink() == 1 => Ok(Some(file)),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn wipe(mut file: File) -> io::Result<()> {
+    let len = file.metadata()?.len();
+    io::copy(&mut io::repeat(0).take(len), &mut file)?;
+    file.sync_all()
+}
+
 /// Moves a staged file to its place, durably.
 pub(super) fn publish(path: &Path) -> Result<(), CaError> {
-    std::fs::rename(staged(path), path)
-        .and_then(|()| File::open(directory(path))?.sync_all())
-        .map_err(|source| write_error(path, source))
+    std::fs::rename(staged(path), path).map_err(|source| write_error(path, source))?;
+    sync(path)
+}
+
+/// Makes the names in a file's directory durable.
+fn sync(path: &Path) -> Result<(), CaError> {
+    let synced = File::open(directory(path)).and_then(|directory| directory.sync_all());
+    synced.map_err(|source| write_error(path, source))
 }
 
 /// Where a file waits before it takes its place.
 pub(super) fn staged(path: &Path) -> PathBuf {
     let mut name = path.file_name().map(OsString::from).unwrap_or_default();
-    name.push(".new");
+    name.push(".keyward-new");
     path.with_file_name(name)
 }
 
-fn stage(path: &Path, text: &str, mode: u32) -> Result<(), CaError> {
-    let path = staged(path);
+/// For the owner of what it will replace: root may do this for the user that the gateway runs as.
+fn stage(place: &Path, text: &str, mode: u32) -> Result<(), CaError> {
+    let path = staged(place);
     let write = || {
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path)?;
+        if let Ok(old) = std::fs::symlink_metadata(place)
+            && (old.uid(), old.gid()) != (file.metadata()?.uid(), file.metadata()?.gid())
+        {
+            fchown(&file, Some(old.uid()), Some(old.gid()))?;
+        }
         file.write_all(text.as_bytes())?;
         file.sync_all()
     };
@@ -167,6 +233,24 @@ mod tests {
         assert_eq!(presence(&cert, &key).expect("looked"), Presence::Neither);
         write_pair((&cert, "cert"), (&key, "key")).expect("written");
         assert_eq!(read_key(&key).expect("read").as_slice(), b"key");
+    }
+
+    #[test]
+    fn a_replaced_key_is_overwritten_and_a_link_is_not_replaced() {
+        let dir = tempfile::tempdir().expect("directory");
+        let (cert, key) = (dir.path().join("ca.pem"), dir.path().join("ca.key"));
+        write_pair((&cert, "old cert"), (&key, "old key")).expect("written");
+        let before = File::open(&key).expect("open");
+        replace_pair((&cert, "cert"), (&key, "key")).expect("replaced");
+        assert_eq!(io::read_to_string(before).expect("read"), "\0".repeat("old key".len()));
+        assert_eq!((read_key(&key).expect("read").as_slice(), mode(&key)), (&b"key"[..], 0o600));
+        let real = dir.path().join("real.key");
+        fs::rename(&key, &real).expect("rename");
+        std::os::unix::fs::symlink(&real, &key).expect("link");
+        let refused = replace_pair((&cert, "x"), (&key, "x")).expect_err("a link");
+        assert!(matches!(refused, CaError::Link { .. }), "{refused}");
+        assert_eq!(fs::read(&real).expect("read"), b"key");
+        assert_eq!(fs::read(&cert).expect("read"), b"cert");
     }
 
     #[test]

@@ -18,8 +18,8 @@ use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::CaError;
-use super::authority::Authority;
 use super::pair::{BACKDATED, Validity, random_serial, set_validity};
+use super::signer::Signer;
 use crate::base::host::Host;
 use crate::net::tls;
 
@@ -63,13 +63,9 @@ impl ServerKeys {
 
 impl Leaf {
     /// Signs a leaf and makes its configuration.
-    pub(super) fn mint(
-        authority: &Authority,
-        host: &Host,
-        now: Timestamp,
-    ) -> Result<Self, CaError> {
-        let signed = sign(authority, host, now)?;
-        let config = Arc::new(server_config(authority, signed.cert.clone())?);
+    pub(super) fn mint(signer: &Signer, host: &Host, now: Timestamp) -> Result<Self, CaError> {
+        let signed = sign(signer, host, now)?;
+        let config = Arc::new(server_config(signer, signed.cert.clone(), now)?);
         Ok(Self { config, signed })
     }
 
@@ -80,8 +76,8 @@ impl Leaf {
 }
 
 /// Signs the certificate of `host`.
-pub(super) fn sign(authority: &Authority, host: &Host, now: Timestamp) -> Result<Signed, CaError> {
-    let ca = authority.validity();
+pub(super) fn sign(signer: &Signer, host: &Host, now: Timestamp) -> Result<Signed, CaError> {
+    let ca = signer.validity();
     if now > ca.until {
         return Err(CaError::Expired);
     }
@@ -89,9 +85,11 @@ pub(super) fn sign(authority: &Authority, host: &Host, now: Timestamp) -> Result
     let validity = Validity { from: (now - BACKDATED).max(ca.from), until };
     let mut params = params(host)?;
     set_validity(&mut params, validity);
-    let cert = params.signed_by(&authority.server_keys().public, authority.issuer())?;
+    let cert = params.signed_by(&signer.server_keys().public, signer.issuer())?;
     // Two thirds, as renewals commonly go: time enough for a stream opened last to end.
     let renewed_at = now + (until.duration_since(now) * 2) / 3;
+    // What is sent along changes with the end of an overlap.
+    let renewed_at = signer.overlap(now).map_or(renewed_at, |o| renewed_at.min(o.until));
     Ok(Signed { cert: cert.into(), validity, renewed_at })
 }
 
@@ -131,14 +129,14 @@ fn subject(host: &Host) -> DistinguishedName {
 
 /// Sends the leaf without the CA: whoever trusts the CA has it, nobody else gains from it, and
 /// half a kilobyte is saved per handshake (RFC 8446 §4.4.2 allows it). Only what stands between
-/// the two, when the CA given is an intermediate, is sent along.
+/// the two is sent along: when the CA given is an intermediate, or was signed by the one before.
 fn server_config(
-    authority: &Authority,
+    signer: &Signer,
     leaf: CertificateDer<'static>,
+    now: Timestamp,
 ) -> Result<ServerConfig, CaError> {
-    let keys = authority.server_keys();
-    let mut chain = vec![leaf];
-    chain.extend_from_slice(authority.intermediates());
+    let keys = signer.server_keys();
+    let chain = std::iter::once(leaf).chain(signer.chain(now).cloned()).collect();
     let certified = CertifiedKey::new(chain, Arc::clone(&keys.private));
     let mut config = ServerConfig::builder_with_provider(tls::provider())
         .with_protocol_versions(tls::VERSIONS)?
@@ -169,6 +167,11 @@ mod tests {
 
     use super::*;
 
+    fn signer() -> Signer {
+        let made = crate::ca::pair::Pair::make(Timestamp::now()).expect("made");
+        Signer::of(made, std::path::Path::new("memory"), Timestamp::now()).expect("sound")
+    }
+
     fn host(text: &str) -> Host {
         Host::parse(text).expect(text)
     }
@@ -182,18 +185,18 @@ mod tests {
         name
     }
 
-    fn signed(authority: &Authority, name: &str) -> CertificateDer<'static> {
-        sign(authority, &host(name), Timestamp::now()).expect(name).cert
+    fn signed(ca: &Signer, name: &str) -> CertificateDer<'static> {
+        sign(ca, &host(name), Timestamp::now()).expect(name).cert
     }
 
     fn verify(
-        authority: &Authority,
+        ca: &Signer,
         leaf: &CertificateDer<'_>,
         name: &str,
         at: Timestamp,
     ) -> Result<(), Error> {
         let mut roots = RootCertStore::empty();
-        roots.add(authority.cert_der().clone()).expect("root");
+        roots.add(ca.cert().clone()).expect("root");
         let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), tls::provider());
         let name = ServerName::try_from(name.to_owned()).expect("name");
         let at = Duration::from_secs(u64::try_from(at.as_second()).expect("after 1970"));
@@ -204,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_leaf_proves_no_other_host() {
-        let authority = Authority::ephemeral();
+        let ca = signer();
         for (name, other) in [
             ("api.example.com", "example.com"),
             ("api.example.com", "www.example.com"),
@@ -213,7 +216,7 @@ mod tests {
             ("[2001:db8::1]", "2001:db8::2"),
             ("192.0.2.1", "one.example.com"),
         ] {
-            let result = verify(&authority, &signed(&authority, name), other, Timestamp::now());
+            let result = verify(&ca, &signed(&ca, name), other, Timestamp::now());
             let refused = matches!(
                 result,
                 Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext { .. }))
@@ -224,14 +227,14 @@ mod tests {
 
     #[test]
     fn a_leaf_of_another_ca_is_refused() {
-        let (ours, theirs) = (Authority::ephemeral(), Authority::ephemeral());
+        let (ours, theirs) = (signer(), signer());
         let leaf = signed(&theirs, "api.example.com");
         assert!(verify(&ours, &leaf, "api.example.com", Timestamp::now()).is_err());
     }
 
     #[test]
     fn rustls_accepts_names_addresses_and_long_names() {
-        let authority = Authority::ephemeral();
+        let ca = signer();
         for (name, asked) in [
             ("api.example.com", "api.example.com"),
             ("API.Example.com.", "api.example.com"),
@@ -243,18 +246,18 @@ mod tests {
             (&name_of(65), &name_of(65)),
             (&name_of(253), &name_of(253)),
         ] {
-            let result = verify(&authority, &signed(&authority, name), asked, Timestamp::now());
+            let result = verify(&ca, &signed(&ca, name), asked, Timestamp::now());
             assert_eq!(result, Ok(()), "{name}");
         }
     }
 
     #[test]
     fn a_leaf_has_every_property_that_clients_ask_for() {
-        let authority = Authority::ephemeral();
+        let ca = signer();
         let now = Timestamp::now();
-        let der = sign(&authority, &host("api.example.com"), now).expect("signed").cert;
+        let der = sign(&ca, &host("api.example.com"), now).expect("signed").cert;
         let (_, leaf) = X509Certificate::from_der(&der).expect("parsed");
-        let (_, ca) = X509Certificate::from_der(authority.cert_der()).expect("parsed");
+        let (_, ca) = X509Certificate::from_der(ca.cert()).expect("parsed");
         assert_eq!(leaf.version(), x509_parser::x509::X509Version::V3);
         assert_eq!(leaf.issuer().as_raw(), ca.subject().as_raw());
         let constraints = leaf.basic_constraints().expect("one").expect("present");
@@ -276,8 +279,8 @@ mod tests {
 
     #[test]
     fn key_identifiers_lead_from_the_leaf_to_the_ca() {
-        let authority = Authority::ephemeral();
-        let der = signed(&authority, "api.example.com");
+        let ca = signer();
+        let der = signed(&ca, "api.example.com");
         let subject_key = |der: &CertificateDer<'_>| {
             let (_, cert) = X509Certificate::from_der(der).expect("parsed");
             cert.iter_extensions().find_map(|e| match e.parsed_extension() {
@@ -294,13 +297,13 @@ mod tests {
             _ => None,
         });
         assert!(authority_key.is_some());
-        assert_eq!(authority_key, subject_key(authority.cert_der()));
+        assert_eq!(authority_key, subject_key(ca.cert()));
         assert!(subject_key(&der).is_some_and(|own| Some(own) != authority_key));
     }
 
     #[test]
     fn the_host_is_the_only_alternative_name_and_critical_only_without_subject() {
-        let authority = Authority::ephemeral();
+        let ca = signer();
         let (fits, long) = (name_of(64), name_of(65));
         for (name, common_name) in [
             ("api.example.com", Some("api.example.com")),
@@ -309,7 +312,7 @@ mod tests {
             (fits.as_str(), Some(fits.as_str())),
             (long.as_str(), None),
         ] {
-            let der = signed(&authority, name);
+            let der = signed(&ca, name);
             let (_, leaf) = X509Certificate::from_der(&der).expect("parsed");
             let written = leaf.subject().iter_common_name().next();
             assert_eq!(written.and_then(|cn| cn.as_str().ok()), common_name, "{name}");
@@ -335,10 +338,10 @@ mod tests {
 
     #[test]
     fn serials_are_random_positive_and_at_most_20_octets() {
-        let authority = Authority::ephemeral();
+        let ca = signer();
         let mut seen = HashSet::new();
         for _ in 0..200 {
-            let der = signed(&authority, "api.example.com");
+            let der = signed(&ca, "api.example.com");
             let (_, leaf) = X509Certificate::from_der(&der).expect("parsed");
             let serial = leaf.raw_serial().to_vec();
             assert!((17..=20).contains(&serial.len()) && serial[0] & 0x80 == 0, "{serial:?}");
@@ -348,24 +351,24 @@ mod tests {
 
     #[test]
     fn a_leaf_never_outlives_the_ca() {
-        let authority = Authority::ephemeral();
-        let late = authority.expires() - SignedDuration::from_hours(1);
-        let leaf = sign(&authority, &host("api.example.com"), late).expect("signed");
-        assert_eq!(leaf.validity.until, authority.expires());
-        assert!(leaf.renewed_at < authority.expires());
-        let after = authority.expires() + SignedDuration::from_secs(1);
-        let refused = sign(&authority, &host("api.example.com"), after);
+        let ca = signer();
+        let late = ca.validity().until - SignedDuration::from_hours(1);
+        let leaf = sign(&ca, &host("api.example.com"), late).expect("signed");
+        assert_eq!(leaf.validity.until, ca.validity().until);
+        assert!(leaf.renewed_at < ca.validity().until);
+        let after = ca.validity().until + SignedDuration::from_secs(1);
+        let refused = sign(&ca, &host("api.example.com"), after);
         assert!(matches!(refused, Err(CaError::Expired)));
     }
 
     #[test]
     fn a_leaf_is_refused_after_its_time_and_renewed_well_before() {
-        let authority = Authority::ephemeral();
+        let ca = signer();
         let now = Timestamp::now();
-        let leaf = sign(&authority, &host("api.example.com"), now).expect("signed");
+        let leaf = sign(&ca, &host("api.example.com"), now).expect("signed");
         let days = |n: i64| now + SignedDuration::from_hours(24 * n);
-        assert_eq!(verify(&authority, &leaf.cert, "api.example.com", days(29)), Ok(()));
-        assert!(verify(&authority, &leaf.cert, "api.example.com", days(31)).is_err());
+        assert_eq!(verify(&ca, &leaf.cert, "api.example.com", days(29)), Ok(()));
+        assert!(verify(&ca, &leaf.cert, "api.example.com", days(31)).is_err());
         assert_eq!(leaf.renewed_at, days(20));
     }
 }

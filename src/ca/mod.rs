@@ -9,5 +9,8 @@ mod error;
 mod files;
 pub mod leaf;
 mod pair;
+mod signer;
+#[cfg(test)]
+mod tests;
 
 pub use error::CaError;

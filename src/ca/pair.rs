@@ -14,10 +14,14 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
+use super::signer::{Signer, to_pem};
 use super::{CaError, files};
 
 /// Ten years less the leap days: installing a CA everywhere is work, and its key never leaves.
 const VALID_FOR: SignedDuration = SignedDuration::from_hours(24 * 3_650);
+
+/// How the names of CAs made here begin.
+pub(super) const NAME: &str = "Keyward local CA ";
 
 /// How far back certificates begin, for clients whose clocks are behind.
 pub(super) const BACKDATED: SignedDuration = SignedDuration::from_hours(1);
@@ -40,20 +44,33 @@ impl Pair {
     /// A new CA, in memory.
     pub(super) fn make(now: Timestamp) -> Result<Self, CaError> {
         let key = KeyPair::generate()?;
-        let mut tag = [0; 4];
-        getrandom::fill(&mut tag)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        // A tag, because some clients tell CAs apart by name alone.
-        let name = format!("Keyward local CA {:08x}", u32::from_be_bytes(tag));
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.serial_number = Some(random_serial()?);
-        let from = now - BACKDATED;
-        set_validity(&mut params, Validity { from, until: from + VALID_FOR });
-        let cert = params.self_signed(&key)?.der().clone();
+        let cert = root(&new_name()?, &key, now)?;
         Ok(Self { certs: vec![cert], key })
+    }
+
+    /// A new CA that `former` vouches for until then: itself, the same name and key signed by the
+    /// former, and the former.
+    pub(super) fn make_after(
+        former: &Signer,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Self, CaError> {
+        let key = KeyPair::generate()?;
+        let name = new_name()?;
+        let cert = root(&name, &key, now)?;
+        // Only leaves below it: nothing else is ever signed with this key.
+        let mut params = params(&name, 0)?;
+        // The former's key identifier, so that clients need not go by names alone.
+        params.use_authority_key_identifier_extension = true;
+        let from = (now - BACKDATED).max(former.validity().from);
+        set_validity(&mut params, Validity { from, until });
+        let cross = params.signed_by(&key, former.issuer())?.der().clone();
+        Ok(Self { certs: vec![cert, cross, former.cert().clone()], key })
+    }
+
+    /// Its certificates as they stand in a file.
+    pub(super) fn pem(&self) -> String {
+        self.certs.iter().map(to_pem).collect()
     }
 
     /// Reads both files and sees that they belong together.
@@ -76,6 +93,33 @@ impl Pair {
             Some(_) => Err(CaError::KeyMismatch { cert: cert.to_owned(), key: key.to_owned() }),
         }
     }
+}
+
+/// A tag, because some clients tell CAs apart by name alone.
+fn new_name() -> Result<String, CaError> {
+    let mut tag = [0; 4];
+    getrandom::fill(&mut tag)?;
+    Ok(format!("{NAME}{:08x}", u32::from_be_bytes(tag)))
+}
+
+/// With room for one certificate between it and leaves: that of its successor, when it is rotated
+/// (RFC 5280 §4.2.1.9).
+fn root(name: &str, key: &KeyPair, now: Timestamp) -> Result<CertificateDer<'static>, CaError> {
+    let mut params = params(name, 1)?;
+    let from = now - BACKDATED;
+    set_validity(&mut params, Validity { from, until: from + VALID_FOR });
+    Ok(params.self_signed(key)?.der().clone())
+}
+
+/// All of a CA's certificate but its time.
+fn params(name: &str, room: u8) -> Result<CertificateParams, CaError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(room));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.serial_number = Some(random_serial()?);
+    Ok(params)
 }
 
 /// RFC 5280 §4.1.2.2: positive, at most 20 octets. The second bit keeps it from being short.

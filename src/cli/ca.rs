@@ -1,88 +1,157 @@
-//! `keyward ca`: the certificates that agents must trust.
+//! `keyward ca`: the certificates that agents must trust, and the change to a new CA.
 
 mod out;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use clap::Subcommand;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use self::out::To;
 use super::client::Client;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
+use super::table::moment;
+use crate::admin::wire::{CaView, CertificateRole, RotateCa};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// print the CA certificate (PEM)
+    /// print the CA certificate (PEM), and in an overlap the one before
     #[command(after_help = "examples:\n  keyward ca show > keyward-ca.pem")]
     Show(To),
     /// print the platform's roots and the CA certificate in one PEM
     #[command(after_help = "examples:\n  keyward ca bundle > keyward-bundle.pem\n  \
                             export SSL_CERT_FILE=\"$PWD/keyward-bundle.pem\"")]
     Bundle(To),
+    /// sign with a new CA from now on, while requests go on, and destroy the old key
+    #[command(after_help = ROTATE_HELP)]
+    Rotate {
+        /// how long clients that trust only the old CA are served; default: 30d
+        #[arg(long, value_name = "TIME", conflicts_with = "no_overlap")]
+        overlap: Option<String>,
+        /// drop the old CA at once, because its key may be in wrong hands
+        #[arg(long)]
+        no_overlap: bool,
+    },
 }
 
+const ROTATE_HELP: &str = "\
+in the overlap, clients of the old CA and of the new one are served alike; hand out the new one
+(`keyward ca show`, `keyward ca bundle`, /ca.pem, /bundle.pem) until its end.
+
+examples:
+  keyward ca rotate
+  keyward ca rotate --overlap 7d
+  keyward ca rotate --no-overlap";
+
 #[derive(Debug, Serialize)]
-struct Certificates {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fingerprint: Option<String>,
+struct Bundle {
     pem: String,
 }
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::open(global).await?;
-        let (certificates, to) = match self {
+        match self {
             Self::Show(to) => {
-                let pem = client.text("/ca.pem").await?;
-                (Certificates { fingerprint: fingerprint(&pem), pem }, to)
+                let ca: CaView = client.get("/api/v1/ca").await?;
+                if !global.json {
+                    // Not on standard output, which goes into a file.
+                    notes(&ca).iter().for_each(|note| output::note(note));
+                }
+                to.give(global.json, &ca, &ca.pem)
             }
             Self::Bundle(to) => {
-                (Certificates { fingerprint: None, pem: client.text("/bundle.pem").await? }, to)
+                let bundle = Bundle { pem: client.text("/bundle.pem").await? };
+                to.give(global.json, &bundle, &bundle.pem)
             }
-        };
-        if let (false, Some(fingerprint)) = (global.json, &certificates.fingerprint) {
-            // Not on standard output, which goes into a file.
-            output::note(&format!("sha256 {fingerprint}"));
+            Self::Rotate { overlap, no_overlap } => {
+                let asked = RotateCa { overlap, no_overlap };
+                let ca: CaView = client.post("/api/v1/ca/rotate", &asked).await?;
+                output::show(global.json, &ca, rotated)
+            }
         }
-        to.give(global.json, &certificates, &certificates.pem)
     }
 }
 
-/// SHA-256 of the first certificate's DER, as browsers and `openssl x509 -fingerprint` show it.
-fn fingerprint(pem: &str) -> Option<String> {
-    let (_, rest) = pem.split_once("-----BEGIN CERTIFICATE-----")?;
-    let (body, _) = rest.split_once("-----END CERTIFICATE-----")?;
-    let coded: String = body.split_ascii_whitespace().collect();
-    let digest = Sha256::digest(STANDARD.decode(coded).ok()?);
-    let pairs: Vec<_> = digest.iter().map(|byte| format!("{byte:02X}")).collect();
-    Some(pairs.join(":"))
+/// The certificates, and what a person should know of them.
+fn notes(ca: &CaView) -> Vec<String> {
+    let mut notes: Vec<String> = ca
+        .certificates
+        .iter()
+        .map(|certificate| {
+            let role = match certificate.role {
+                CertificateRole::Current => "current",
+                CertificateRole::Former => "former",
+                CertificateRole::Chain => "chain",
+            };
+            let (subject, until) = (&certificate.subject, moment(certificate.until));
+            format!("{role}: {subject}, until {until}\n  sha256 {}", certificate.fingerprint)
+        })
+        .collect();
+    notes.extend(ca.overlap_until.map(|until| {
+        format!("clients that trust only the former are served until {}", moment(until))
+    }));
+    notes.extend(ca.notice.as_ref().map(|notice| format!("warning: {notice}")));
+    notes
+}
+
+fn rotated(ca: &CaView) -> String {
+    let clients = match ca.overlap_until {
+        Some(until) => format!(
+            "clients that trust only the old CA are served until {}: give them the new one by then",
+            moment(until)
+        ),
+        None => "clients that trust only the old CA are refused: give them the new one".to_owned(),
+    };
+    format!(
+        "a new CA signs, and the key of the old one is gone\nsha256 {}\n{clients}\n",
+        ca.fingerprint
+    )
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use jiff::Timestamp;
 
-    #[test]
-    fn what_is_no_certificate_has_no_fingerprint() {
-        for bad in [
-            "",
-            "-----BEGIN CERTIFICATE-----",
-            "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----",
-        ] {
-            assert_eq!(fingerprint(bad), None, "{bad}");
+    use super::*;
+    use crate::admin::wire::CertificateView;
+
+    fn certificate(role: CertificateRole) -> CertificateView {
+        CertificateView {
+            role,
+            subject: "CN=Keyward local CA 00000001".to_owned(),
+            fingerprint: "AB:CD".to_owned(),
+            from: Timestamp::UNIX_EPOCH,
+            until: Timestamp::UNIX_EPOCH,
         }
     }
 
     #[test]
-    fn the_fingerprint_is_the_digest_of_the_der() {
-        // `abc`, whose SHA-256 is the example of FIPS 180-4.
-        let pem = "-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n";
-        let shown = fingerprint(pem).unwrap();
-        assert!(shown.starts_with("BA:78:16:BF:8F:01:CF:EA"), "{shown}");
-        assert_eq!(shown.len(), 32 * 3 - 1);
+    fn both_certificates_the_overlap_and_a_near_end_are_told() {
+        let ca = CaView {
+            fingerprint: "AB:CD".to_owned(),
+            expires: Timestamp::UNIX_EPOCH,
+            overlap_until: Some(Timestamp::UNIX_EPOCH),
+            made_here: true,
+            notice: Some("it ends".to_owned()),
+            certificates: [CertificateRole::Current, CertificateRole::Former]
+                .map(certificate)
+                .into(),
+            pem: "pem".to_owned(),
+        };
+        insta::assert_snapshot!(notes(&ca).join("\n"), @r"
+        current: CN=Keyward local CA 00000001, until 1970-01-01T00:00:00Z
+          sha256 AB:CD
+        former: CN=Keyward local CA 00000001, until 1970-01-01T00:00:00Z
+          sha256 AB:CD
+        clients that trust only the former are served until 1970-01-01T00:00:00Z
+        warning: it ends
+        ");
+        let gone = CaView { overlap_until: None, ..ca };
+        insta::assert_snapshot!(rotated(&gone), @r"
+        a new CA signs, and the key of the old one is gone
+        sha256 AB:CD
+        clients that trust only the old CA are refused: give them the new one
+        ");
     }
 }

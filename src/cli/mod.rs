@@ -14,6 +14,7 @@ mod failure;
 mod harden;
 mod health;
 mod init;
+mod key;
 mod output;
 mod provider;
 mod reload;
@@ -94,6 +95,9 @@ enum Command {
     /// the certificate authority that agents must trust
     #[command(subcommand)]
     Ca(ca::Command),
+    /// the master keys that seal the store
+    #[command(subcommand)]
+    Key(key::Command),
     /// have the gateway read its configuration again, and tell what is wrong with it
     Reload,
     /// exit 0 when the gateway is ready
@@ -165,6 +169,7 @@ impl Command {
             Self::Provider(command) => command.run(global).await,
             Self::Explain(args) => args.run(global).await,
             Self::Ca(command) => command.run(global).await,
+            Self::Key(command) => command.run(global).await,
             Self::Reload => reload::run(global).await,
             Self::Health => health::run(global).await,
         }

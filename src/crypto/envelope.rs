@@ -56,7 +56,7 @@ pub enum EnvelopeError {
     #[error("the sealed value was changed or belongs elsewhere: restore it from a backup")]
     Corrupt,
     /// The master key has wrapped as many data keys as is safe.
-    #[error("master key {0} is worn out: restart with a new current key, the old one second")]
+    #[error("master key {0} is worn out: `keyward key rotate` tells how to go on with a new one")]
     WornOut(KeyId),
     /// Over what AES-GCM can seal, 64 GiB (NIST SP 800-38D §5.2.1.1).
     #[error("the value is too large to seal")]
@@ -146,6 +146,28 @@ pub(super) fn open(
     let data_key: Zeroizing<[u8; KEY_LEN]> = Zeroizing::new(array(&opened, 0));
     let ciphertext = (Purpose::Value, &sealed[CIPHERTEXT_AT..]);
     decrypt(&data_key, &array(sealed, NONCE_AT), place, ciphertext)
+}
+
+/// The same value with its data key wrapped by `to`. The value stays sealed: the key's name is not
+/// part of what it was sealed with.
+pub(super) fn rewrap(
+    from: &Zeroizing<[u8; KEY_LEN]>,
+    (id, to): (KeyId, &Zeroizing<[u8; KEY_LEN]>),
+    place: &Place<'_>,
+    sealed: &[u8],
+) -> Result<Vec<u8>, EnvelopeError> {
+    if sealed.len() < OVERHEAD {
+        return Err(EnvelopeError::Truncated);
+    }
+    let wrapped = (Purpose::Wrap, &sealed[WRAPPED_AT..NONCE_AT]);
+    let data_key = decrypt(from, &array(sealed, WRAP_NONCE_AT), place, wrapped)?;
+    let wrap_nonce = random::<NONCE_LEN>();
+    let wrapped = encrypt(to, &wrap_nonce, place, (Purpose::Wrap, &data_key))?;
+    let mut moved = sealed.to_vec();
+    moved[ID_AT..WRAP_NONCE_AT].copy_from_slice(&id.0);
+    moved[WRAP_NONCE_AT..WRAPPED_AT].copy_from_slice(&*wrap_nonce);
+    moved[WRAPPED_AT..NONCE_AT].copy_from_slice(&wrapped);
+    Ok(moved)
 }
 
 /// `N` bytes from `at`; the callers have checked that they are there.

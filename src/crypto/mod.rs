@@ -5,6 +5,7 @@
 pub mod command;
 pub mod envelope;
 pub mod keyring;
+pub mod own;
 pub mod private;
 pub mod source;
 pub mod token;

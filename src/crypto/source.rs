@@ -1,9 +1,7 @@
 //! Where a master key comes from: a private file, an environment variable, or a command. Also
 //! makes the file of a fresh install. What the key is used for is `keyring.rs`'s.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,12 +12,16 @@ use zeroize::Zeroizing;
 
 use super::command::{self, Bounds, CommandError};
 use super::envelope::{self, KEY_LEN};
-use super::keyring::Keyring;
+use super::keyring::{Keyring, MasterKey, Origin};
+use super::own;
 use super::private::{FileError, private_file};
 use crate::base::secret::Secret;
 
 /// Text of a key is 64 bytes and perhaps a line end; whatever is longer is something else.
 const TEXT_LEN_MAX: usize = 256;
+
+/// A file may hold a few keys, the current one first: our own does while a rotation is under way.
+const FILE_LEN_MAX: usize = 1024;
 
 /// A command may ask a person or a key service; a start must not hang on it for ever.
 const COMMAND: Bounds = Bounds { timeout: Duration::from_secs(60), bytes_max: TEXT_LEN_MAX };
@@ -27,7 +29,8 @@ const COMMAND: Bounds = Bounds { timeout: Duration::from_secs(60), bytes_max: TE
 /// Where a master key is read from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum KeySource {
-    /// A file of mode 0600 (or 0400) holding 64 hex digits or 44 base64 characters.
+    /// A file of mode 0600 (or 0400) holding 64 hex digits or 44 base64 characters. Further lines
+    /// are older keys.
     File(PathBuf),
     /// An environment variable of the same forms.
     Env(String),
@@ -69,13 +72,18 @@ pub enum KeyError {
     )]
     Exists(PathBuf),
     /// The new file cannot be written.
-    #[error("master key file {path} cannot be made: {source}")]
+    #[error("master key file {path} cannot be written: {source}")]
     Unwritable {
         /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
+    /// Replacing it would leave the key where the link leads.
+    #[error(
+        "master key file {0} is a symbolic link: put the file itself there, or name it in `master_key`"
+    )]
+    Link(PathBuf),
 }
 
 impl KeySource {
@@ -90,9 +98,15 @@ impl KeySource {
         variable: impl Fn(&str) -> Option<Secret>,
         hidden: &[&str],
     ) -> Result<Keyring, KeyError> {
-        let mut keys = sources.iter().map(|source| source.read(&variable, hidden));
-        let current = keys.next().ok_or(KeyError::NoSource)??;
-        Ok(Keyring::new(current, keys.collect::<Result<Vec<_>, _>>()?))
+        let mut keys = Vec::new();
+        for source in sources {
+            let origin = source.origin();
+            let read = source.read(&variable, hidden)?;
+            keys.extend(read.into_iter().map(|key| MasterKey::new(key, origin.clone())));
+        }
+        let mut keys = keys.into_iter();
+        let current = keys.next().ok_or(KeyError::NoSource)?;
+        Ok(Keyring::new(current, keys))
     }
 
     /// Makes a new random key file (0600, write + fsync + link + fsync of the directory).
@@ -100,21 +114,27 @@ impl KeySource {
     /// # Errors
     /// [`KeyError::Exists`] rather than overwriting; [`KeyError::Unwritable`].
     pub fn create_file(path: &Path) -> Result<(), KeyError> {
-        place_new_file(path, &hex_line(&envelope::random())).map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists => KeyError::Exists(path.into()),
-            _ => KeyError::Unwritable { path: path.into(), source },
-        })
+        own::create(path, &envelope::random())
+    }
+
+    fn origin(&self) -> Origin {
+        match self {
+            Self::File(path) => Origin::File(path.clone()),
+            Self::Env(name) => Origin::Env(name.clone()),
+            Self::Command(words) => Origin::Command(words.first().cloned().unwrap_or_default()),
+        }
     }
 
     fn read(
         &self,
         variable: impl Fn(&str) -> Option<Secret>,
         hidden: &[&str],
-    ) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
-        match self {
+    ) -> Result<Vec<Zeroizing<[u8; KEY_LEN]>>, KeyError> {
+        let one = match self {
             Self::File(path) => {
-                let text = private_file(path, TEXT_LEN_MAX)?;
-                parse(&text, || path.display().to_string())
+                let text = private_file(path, FILE_LEN_MAX)?;
+                let lines = text.trim_ascii().split(|byte| *byte == b'\n');
+                return lines.map(|line| parse(line, || path.display().to_string())).collect();
             }
             Self::Env(name) => {
                 let text = variable(name).ok_or_else(|| KeyError::EnvMissing(name.clone()))?;
@@ -126,7 +146,8 @@ impl KeySource {
                 let program = words.first().map(String::as_str).unwrap_or_default();
                 parse(&text, || format!("the output of `{program}`"))
             }
-        }
+        };
+        Ok(vec![one?])
     }
 }
 
@@ -175,44 +196,12 @@ fn base64_32(text: &[u8]) -> Option<Zeroizing<[u8; KEY_LEN]>> {
     Some(key)
 }
 
-fn hex_line(key: &Zeroizing<[u8; KEY_LEN]>) -> Zeroizing<Vec<u8>> {
-    let mut text = Zeroizing::new(Vec::with_capacity(2 * KEY_LEN + 1));
-    for byte in key.iter() {
-        for digit in [byte >> 4, byte & 15] {
-            text.push(b"0123456789abcdef"[usize::from(digit)]);
-        }
-    }
-    text.push(b'\n');
-    text
-}
-
-/// A crash leaves either no file of that name or a whole one. `link` takes the place of the usual
-/// `rename`, because a rename would overwrite a key that another process has just made.
-fn place_new_file(path: &Path, text: &[u8]) -> io::Result<()> {
-    let parent = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let suffix = u64::from_be_bytes(*envelope::random());
-    let draft = parent.join(format!(".master-key-{suffix:016x}"));
-    let written = write_draft(&draft, text).and_then(|()| fs::hard_link(&draft, path));
-    // The draft goes in any case; if that fails, a second copy of a key nobody uses stays, and
-    // the first error is the one to tell.
-    let removed = fs::remove_file(&draft);
-    written.and(removed)?;
-    File::open(parent)?.sync_all()
-}
-
-fn write_draft(draft: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
-    file.write_all(text)?;
-    file.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
 
     const HEX: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
@@ -243,6 +232,19 @@ mod tests {
         }
         let (_dir, source) = file(&"7a".repeat(32), 0o600);
         assert!(matches!(load(&[source]), Err(KeyError::Weak(_))));
+    }
+
+    #[test]
+    fn a_file_of_several_keys_reads_with_all_and_writes_with_the_first() {
+        let other = HEX.replace("00", "ff");
+        let (_a, both) = file(&format!("{other}\n{HEX}\n"), 0o600);
+        let (_b, one) = file(&format!("{other}\n"), 0o600);
+        let (both, one) = (load(&[both]).unwrap(), load(&[one]).unwrap());
+        assert_eq!((both.current(), both.keys().len()), (one.current(), 2));
+        for bad in [format!("{other}\n{}", &HEX[1..]), format!("{other}\n\n{HEX}")] {
+            let (_dir, source) = file(&bad, 0o600);
+            assert!(matches!(load(&[source]), Err(KeyError::Malformed(_))), "a key may be missing");
+        }
     }
 
     #[test]

@@ -126,7 +126,8 @@ impl Rows {
         let plaintext = Zeroizing::new(written.map_err(|_| at.malformed())?);
         let key = at.key();
         let place = Place { org: &at.org, table: at.table.name(), key: &key };
-        let sealed = self.keyring.seal(&place, &plaintext).map_err(DirectoryError::Seal)?;
+        let sealing = self.keyring.sealing().await;
+        let sealed = sealing.seal(&place, &plaintext).map_err(DirectoryError::Seal)?;
         let expect = over.map_or(Expect::Absent, Expect::Version);
         Ok(self.store.put(at.table, &key, &sealed, expect).await?)
     }

@@ -23,6 +23,8 @@ pub struct Metrics {
     pub dialled: Counter,
     /// Requests that found an idle upstream stream.
     pub reused: Counter,
+    /// When the CA's certificate ends, in seconds since the epoch.
+    pub ca_ends: Gauge,
     /// TLS handshakes with agents that failed.
     pub handshakes_failed: Counter,
 }
@@ -52,6 +54,9 @@ impl Default for Metrics {
         let bytes_out = bytes("sent", "body bytes to agents");
         let streams = Gauge::default();
         registry.register("agent_streams", "open streams of agents", streams.clone());
+        let ca_ends = Gauge::default();
+        let help = "when the CA certificate ends, since the epoch";
+        registry.register_with_unit("ca_ends_timestamp", help, Unit::Seconds, ca_ends.clone());
         Self {
             registry,
             exchanges,
@@ -59,6 +64,7 @@ impl Default for Metrics {
             bytes_in,
             bytes_out,
             streams,
+            ca_ends,
             dialled,
             reused,
             handshakes_failed,

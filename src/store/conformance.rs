@@ -27,6 +27,7 @@ macro_rules! conforms {
             concurrent_counters_lose_no_step
             two_hundred_writers_of_one_new_row_have_one_winner
             changes_are_told_to_who_waits
+            only_exactly_that_row_is_resealed_and_keeps_its_version
         }
     };
     ($open:expr; $($claim:ident)*) => {$(
@@ -76,6 +77,24 @@ pub(super) async fn a_write_that_expects_otherwise_changes_nothing(store: Arc<dy
     assert!(is_conflict(store.delete(table, key, Expect::Absent).await));
     let row = store.get(table, key).await.unwrap().unwrap();
     assert_eq!((&row.value[..], row.version), (&b"one"[..], Version(1)));
+}
+
+pub(super) async fn only_exactly_that_row_is_resealed_and_keeps_its_version(store: Arc<dyn Store>) {
+    let (table, key) = (Table::Agents, "o/a");
+    store.put(table, key, b"one", Expect::Absent).await.unwrap();
+    let first = store.get(table, key).await.unwrap().unwrap();
+    store.delete(table, key, Expect::Any).await.unwrap();
+    assert!(is_conflict(store.reseal(table, &first, b"x").await), "it is gone");
+    store.put(table, key, b"two", Expect::Absent).await.unwrap();
+    assert!(is_conflict(store.reseal(table, &first, b"x").await), "another of the same version");
+    let second = store.get(table, key).await.unwrap().unwrap();
+    let told = store.changed(table, Version(0)).await.unwrap();
+    store.reseal(table, &second, b"TWO").await.unwrap();
+    let now = store.get(table, key).await.unwrap().unwrap();
+    assert_eq!((&now.value[..], now.version), (&b"TWO"[..], second.version));
+    assert_eq!(store.changed(table, Version(0)).await.unwrap(), told, "nobody is told");
+    assert!(is_conflict(store.reseal(table, &second, b"x").await), "it was resealed");
+    store.put(table, key, b"three", Expect::Version(second.version)).await.unwrap();
 }
 
 pub(super) async fn versions_count_writes_and_begin_anew_after_a_delete(store: Arc<dyn Store>) {

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::lease::{Lease, Leases};
 use super::watch::Changes;
-use super::{Expect, Row, Store, StoreError, Table, Version, check};
+use super::{Expect, Row, Store, StoreError, Table, Version, check, conflict};
 
 /// A store that lives as long as the process.
 #[derive(Debug)]
@@ -65,6 +65,17 @@ impl Store for MemoryStore {
         drop(rows);
         self.changes.count(table);
         Ok(version)
+    }
+
+    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
+        check(table, &row.key, value)?;
+        let mut rows = self.rows.lock();
+        let found = rows.get_mut(&(table, row.key.clone()));
+        match found.filter(|kept| kept.version == row.version && kept.value == row.value) {
+            Some(kept) => kept.value = value.to_vec(),
+            None => return Err(conflict(table, &row.key)),
+        }
+        Ok(())
     }
 
     async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {

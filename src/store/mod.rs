@@ -162,6 +162,13 @@ pub trait Store: fmt::Debug + Send + Sync {
         expect: Expect,
     ) -> Result<Version, StoreError>;
 
+    /// Puts other bytes in the place of exactly this row, durably and under the same version: what the
+    /// row says is the same, it is only sealed otherwise. Nobody who waits for changes is told.
+    ///
+    /// # Errors
+    /// `Conflict` when version or bytes are not those of `row`, or it is gone; `ValueTooLarge`, `Io`.
+    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError>;
+
     /// Deletes durably; deleting what is absent is an error only under [`Expect::Version`].
     ///
     /// # Errors
@@ -252,7 +259,7 @@ impl Expect {
         };
         match met {
             true => Ok(found.unwrap_or_default().next()),
-            false => Err(StoreError::Conflict { table: table.name(), key: key.to_owned() }),
+            false => Err(conflict(table, key)),
         }
     }
 }
@@ -266,6 +273,10 @@ impl StoreError {
             _ => None,
         }
     }
+}
+
+fn conflict(table: Table, key: &str) -> StoreError {
+    StoreError::Conflict { table: table.name(), key: key.to_owned() }
 }
 
 fn owner(pid: Option<u32>) -> String {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::lease::{Lease, Leases};
 use super::watch::Changes;
-use super::{Expect, Row, Store, StoreError, Table, Version, check, row};
+use super::{Expect, Row, Store, StoreError, Table, Version, check, conflict, row};
 use commit::Commits;
 use site::Site;
 
@@ -143,6 +143,18 @@ impl Files {
         }
     }
 
+    /// Puts other bytes in the place of exactly this row. Not yet durable.
+    fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<Swapped, StoreError> {
+        let (at, version) = (row.key.as_bytes(), row.version);
+        let old = row::encode(table, at, version, &row.value);
+        let new = row::encode(table, at, version, value);
+        let swapped = self.tree(table).compare_and_swap(at, Some(old), Some(new));
+        match swapped.map_err(|error| self.refuse((table, at), error))? {
+            Ok(()) => Ok(Swapped { version, ticket: Some(self.commits.applied()) }),
+            Err(_) => Err(conflict(table, &row.key)),
+        }
+    }
+
     fn list(
         &self,
         table: Table,
@@ -214,6 +226,13 @@ impl Store for SledStore {
         self.files.commits.wait(&self.files.site, swapped.ticket).await?;
         self.changes.count(table);
         Ok(swapped.version)
+    }
+
+    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
+        check(table, &row.key, value)?;
+        let (row, value) = (row.clone(), value.to_vec());
+        let swapped = self.on_files(move |files| files.reseal(table, &row, &value)).await?;
+        self.files.commits.wait(&self.files.site, swapped.ticket).await
     }
 
     async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 pub use error::VaultError;
 use fresh::Fresh;
@@ -21,7 +22,9 @@ use crate::base::id::{AgentId, ConnectionId, OrgId};
 use crate::base::secret::Secret;
 use crate::base::time::Clock;
 use crate::crypto::keyring::Keyring;
-use crate::directory::{BindingRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy};
+use crate::directory::{
+    BindingRecord, ConnectionRecord, ConnectionState, Directory, DirectoryError, ManagedBy,
+};
 use crate::grant::{Grant, MintContext};
 use crate::inject::credential::{Credential, Wanted};
 use crate::inject::placeholder::Placeholder;
@@ -142,9 +145,7 @@ impl Vault {
         let record = self.new_record(new, auth);
         let purpose = Purpose::of(&record);
         let key = record::key(&record.org, &record.id);
-        let (place, first) = ((&record.org, &record.id), Version::default().next());
-        let sealed = record::seal(&self.keyring, place, first, (&purpose, &grant.encode()))?;
-        self.store.put(Table::Grants, &key, &sealed, Expect::Absent).await?;
+        self.write((&record.org, &record.id), (purpose, grant.encode()), None).await?;
         match self.directory.add_connection(record).await {
             Ok(record) => Ok(record),
             Err(refused) => {
@@ -190,12 +191,31 @@ impl Vault {
         if bool::from(old.as_slice().ct_eq(grant.as_slice())) {
             return Ok(false);
         }
-        let (purpose, next) = (Purpose::of(&connection), row.version.next());
-        let sealed = record::seal(&self.keyring, (org, id), next, (&purpose, &grant))?;
-        let expect = Expect::Version(row.version);
-        self.store.put(Table::Grants, &row.key, &sealed, expect).await?;
+        self.write((org, id), (Purpose::of(&connection), grant), Some(row.version)).await?;
         self.fresh.forget(id);
         Ok(true)
+    }
+
+    /// Seals and puts a grant over the version that was read, or a new one over none. In a task of
+    /// its own: the turn to seal must last until the row is on the disk, also when the caller goes
+    /// away.
+    async fn write(
+        &self,
+        (org, id): (&OrgId, &ConnectionId),
+        (purpose, grant): (Purpose, Zeroizing<Vec<u8>>),
+        over: Option<Version>,
+    ) -> Result<(), VaultError> {
+        let (store, keyring) = (Arc::clone(&self.store), Arc::clone(&self.keyring));
+        let (org, id) = (org.clone(), id.clone());
+        let work = tokio::spawn(async move {
+            let sealing = keyring.sealing().await;
+            let version = over.unwrap_or_default().next();
+            let sealed = record::seal(&sealing, (&org, &id), version, (&purpose, &grant))?;
+            let expect = over.map_or(Expect::Absent, Expect::Version);
+            store.put(Table::Grants, &record::key(&org, &id), &sealed, expect).await?;
+            Ok(())
+        });
+        work.await.unwrap_or(Err(VaultError::Directory(DirectoryError::Interrupted)))
     }
 
     /// Removes bindings, metadata and grant, in that order: what is left after a crash opens nothing.
@@ -332,7 +352,7 @@ impl Vault {
         &self,
         connection: &ConnectionRecord,
         row: &Row,
-    ) -> Result<zeroize::Zeroizing<Vec<u8>>, VaultError> {
+    ) -> Result<Zeroizing<Vec<u8>>, VaultError> {
         let purpose = Purpose::of(connection);
         record::open(&self.keyring, connection, &purpose, row)
             .map_err(|source| VaultError::Sealed { connection: connection.name.clone(), source })

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::base::id::{ConnectionId, OrgId};
 use crate::crypto::envelope::{EnvelopeError, Place};
-use crate::crypto::keyring::Keyring;
+use crate::crypto::keyring::{Keyring, Sealing};
 use crate::directory::ConnectionRecord;
 use crate::store::{Row, Table, Version};
 
@@ -66,7 +66,7 @@ pub fn key(org: &OrgId, connection: &ConnectionId) -> String {
 /// # Panics
 /// Never: a purpose serialises and is far below 4 GiB.
 pub fn seal(
-    keyring: &Keyring,
+    sealing: &Sealing,
     (org, connection): (&OrgId, &ConnectionId),
     version: Version,
     (purpose, grant): (&Purpose, &[u8]),
@@ -79,7 +79,7 @@ pub fn seal(
     plain.extend_from_slice(&purpose);
     plain.extend_from_slice(grant);
     let key = key(org, connection);
-    keyring.seal(&Place { org, table: Table::Grants.name(), key: &key }, &plain)
+    sealing.seal(&Place { org, table: Table::Grants.name(), key: &key }, &plain)
 }
 
 /// Opens a row and checks that it was sealed for `expected`, and as this version of the row.
@@ -133,9 +133,10 @@ mod tests {
         }
     }
 
-    fn sealed(keyring: &Keyring, connection: &ConnectionRecord, version: u64) -> Vec<u8> {
+    async fn sealed(keyring: &Keyring, connection: &ConnectionRecord, version: u64) -> Vec<u8> {
         let (purpose, place) = (Purpose::of(connection), (&connection.org, &connection.id));
-        seal(keyring, place, Version(version), (&purpose, b"grant")).unwrap()
+        let sealing = keyring.sealing().await;
+        seal(&sealing, place, Version(version), (&purpose, b"grant")).unwrap()
     }
 
     fn opened(
@@ -148,19 +149,20 @@ mod tests {
         open(keyring, connection, &Purpose::of(connection), &row).map(|plain| plain.to_vec())
     }
 
-    #[test]
-    fn an_older_grant_under_the_present_version_does_not_open() {
+    #[tokio::test]
+    async fn an_older_grant_under_the_present_version_does_not_open() {
         let (keyring, connection) = (Keyring::ephemeral(), connection());
-        let old = sealed(&keyring, &connection, 1);
+        let old = sealed(&keyring, &connection, 1).await;
         assert_eq!(opened(&keyring, &connection, (old.clone(), 1)).unwrap(), b"grant");
         let result = opened(&keyring, &connection, (old, 2));
         assert!(matches!(result, Err(RecordError::RolledBack)), "{result:?}");
     }
 
-    #[test]
-    fn a_grant_does_not_open_for_another_host_provider_or_connection() {
+    #[tokio::test]
+    async fn a_grant_does_not_open_for_another_host_provider_or_connection() {
         let (keyring, connection) = (Keyring::ephemeral(), connection());
-        let value = || (sealed(&keyring, &connection, 1), 1);
+        let value = sealed(&keyring, &connection, 1).await;
+        let value = || (value.clone(), 1);
         let mut other = connection.clone();
         other.variables.insert("shop".into(), "thief".into());
         assert!(matches!(opened(&keyring, &other, value()), Err(RecordError::Purpose)));

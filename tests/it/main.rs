@@ -34,6 +34,8 @@ mod providers_page;
 mod proxy_auth;
 mod reload;
 mod reload_load;
+mod rotation;
+mod rotation_crash;
 mod run_child;
 mod run_gateway;
 mod run_token;

@@ -1,0 +1,133 @@
+//! `keyward key`: the master keys that seal the store, by id, and their rotation.
+
+use clap::Subcommand;
+
+use super::client::Client;
+use super::failure::Failure;
+use super::output;
+use super::settings::Global;
+use super::table::Table;
+use crate::admin::wire::{KeyRotated, KeySourceKind, KeySourceView, KeyView, List};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// list the master keys by id, where each comes from, and how many rows each wraps
+    List,
+    /// wrap every row by a new key, while requests go on, and destroy the old one
+    #[command(after_help = ROTATE_HELP)]
+    Rotate,
+}
+
+const ROTATE_HELP: &str = "\
+where the key is Keyward's own file (the default), a new key is made. where `master_key` names the
+keys, put the new one first, restart, then rotate: every row moves to the first of the list.";
+
+impl Command {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = Client::open(global).await?;
+        match self {
+            Self::List => {
+                let keys = client.list("/api/v1/keys", &[]).await?;
+                output::show(global.json, &keys, listed)
+            }
+            Self::Rotate => {
+                let none = serde_json::json!({});
+                let rotated: KeyRotated = client.post("/api/v1/keys/rotate", &none).await?;
+                output::show(global.json, &rotated, told)?;
+                if !global.json {
+                    notes(&rotated).iter().for_each(|note| output::note(note));
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn listed(keys: &List<KeyView>) -> String {
+    let mut table = Table::new(["ID", "USE", "SOURCE", "ROWS"]);
+    for key in &keys.items {
+        let usage = match (key.current, &key.source) {
+            (true, _) => "current",
+            (false, Some(_)) => "reading",
+            (false, None) => "missing",
+        };
+        let source = key.source.as_ref().map(source).unwrap_or_default();
+        table.row([key.id.clone(), usage.to_owned(), source, key.rows.to_string()]);
+    }
+    table.render("no keys", output::colours())
+}
+
+fn source(source: &KeySourceView) -> String {
+    match source.kind {
+        KeySourceKind::File => source.name.clone(),
+        KeySourceKind::Env => format!("env {}", source.name),
+        KeySourceKind::Command => format!("command {}", source.name),
+        KeySourceKind::Memory => "memory".to_owned(),
+    }
+}
+
+fn told(rotated: &KeyRotated) -> String {
+    let KeyRotated { current, made, rewrapped, rows, .. } = rotated;
+    let what = match made {
+        true => "made a new key",
+        false => "went on with the key that was there",
+    };
+    format!("{what}: {current} wraps all {rows} rows, {rewrapped} of them anew\n")
+}
+
+/// What a person must do now.
+fn notes(rotated: &KeyRotated) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !rotated.retired.is_empty() && rotated.source.kind == KeySourceKind::File {
+        notes.push(format!(
+            "note: renew your copy of {}; a backup of the store from before opens only with the old \
+             key, {}",
+            rotated.source.name,
+            rotated.retired.join(", ")
+        ));
+    }
+    let unneeded = rotated.unneeded.iter();
+    notes.extend(unneeded.map(|key| {
+        format!("note: nothing needs {} any more: take it out of `master_key`", source(key))
+    }));
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rotated(kind: KeySourceKind) -> KeyRotated {
+        KeyRotated {
+            current: "c0".to_owned(),
+            source: KeySourceView { kind, name: "NAME".to_owned() },
+            made: kind == KeySourceKind::File,
+            retired: Vec::new(),
+            unneeded: Vec::new(),
+            rewrapped: 2,
+            rows: 3,
+        }
+    }
+
+    #[test]
+    fn who_keeps_copies_or_names_keys_is_told_what_to_do() {
+        let own = KeyRotated { retired: vec!["a1".to_owned()], ..rotated(KeySourceKind::File) };
+        insta::assert_snapshot!(notes(&own).join("\n"), @"note: renew your copy of NAME; a backup of the store from before opens only with the old key, a1");
+        let old = KeySourceView { kind: KeySourceKind::Env, name: "OLD".to_owned() };
+        let given = KeyRotated { unneeded: vec![old], ..rotated(KeySourceKind::Env) };
+        insta::assert_snapshot!(notes(&given).join("\n"), @"note: nothing needs env OLD any more: take it out of `master_key`");
+        insta::assert_snapshot!(told(&given), @"went on with the key that was there: c0 wraps all 3 rows, 2 of them anew");
+    }
+
+    #[test]
+    fn a_key_that_nobody_gave_is_listed_as_missing() {
+        let key = |current, source| KeyView { id: "c0".to_owned(), current, source, rows: 7 };
+        let file = KeySourceView { kind: KeySourceKind::File, name: "master.key".to_owned() };
+        let items = vec![key(true, Some(file)), key(false, None)];
+        insta::assert_snapshot!(listed(&List { items, next: None }), @r"
+        ID   USE       SOURCE       ROWS
+        c0   current   master.key   7
+        c0   missing                7
+        ");
+    }
+}
