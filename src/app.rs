@@ -32,14 +32,15 @@ use self::listeners::Listeners;
 use self::notify::Manager;
 use self::reload::{Outward, Reloader};
 use self::watched::Watched;
-use crate::admin::{self, Admin, AdminSocket, Deps, OwnNames, Places, Reloads, Runs};
+use crate::admin::{self, Admin, AdminSocket, AuditLog, Deps, OwnNames, Places, Reloads, Runs};
 use crate::base::host::{Scheme, Target};
 use crate::base::id::OrgId;
-use crate::config::{Config, ListenAt};
+use crate::config::{AuditTo, Config, ListenAt};
 use crate::keys::Keys;
 use crate::net::tls;
 use crate::observe::audit::{Audit, Writer};
 use crate::observe::log::Verbosity;
+use crate::observe::trail::Trail;
 use crate::proxy::listen::Cores;
 use crate::proxy::{Gateway, Parts};
 
@@ -102,6 +103,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let socket = AdminSocket::bind(&config.data_dir).await?;
     let (drain, draining) = watch::channel(false);
     let (audit, writer) = open_audit(&config)?;
+    let log = AuditLog::written(services.audit.clone(), audit.written());
     let outward = Outward::load(&config)?;
     let gateway = parts(&config, &services, &outward, (audit, draining.clone()))?;
     let gateway = Gateway::new(gateway);
@@ -112,7 +114,8 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let last = watch::Sender::new(None);
     let (reloads, asks) = Reloads::new(last.subscribe());
     let manager = Manager::at(config.environment.path("NOTIFY_SOCKET"));
-    let deps = Deps { data_path: Arc::downgrade(&gateway), ..services.deps() };
+    let data_path = Arc::downgrade(&gateway);
+    let deps = Deps { data_path, audit: log, ..services.deps() };
     let admin = Admin::serving(deps, draining, (places.clone(), reloads.clone()));
     let runs = admin.runs().clone();
     let mut doors = Doors::new();
@@ -326,7 +329,8 @@ fn open_audit(config: &Config) -> anyhow::Result<(Audit, Writer)> {
     if let Some(folder) = config.audit.file.parent() {
         services::folder_for(folder)?;
     }
-    Ok(Audit::open(&config.audit.file, config.limits.audit_queue_max, config.audit.stdout)?)
+    let AuditTo { file, rotation, stdout } = &config.audit;
+    Ok(Audit::open(Trail::at(file), *rotation, config.limits.audit_queue_max, *stdout)?)
 }
 
 fn parts(

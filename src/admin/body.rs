@@ -39,10 +39,10 @@ impl<T: DeserializeOwned> FromRequest<Admin> for Body<T> {
     }
 }
 
-impl<T: DeserializeOwned> FromRequestParts<Admin> for Params<T> {
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Params<T> {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Admin) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         match Query::try_from_uri(&parts.uri) {
             Ok(Query(value)) => Ok(Self(value)),
             // The rejection quotes values; the names of parameters are all that may be said.

@@ -105,6 +105,12 @@ pub enum ApiError {
         /// Everything that is wrong.
         errors: Vec<String>,
     },
+    /// The audit log's files.
+    #[error("the audit log cannot be read: {cause}")]
+    Audit {
+        /// What the system said.
+        cause: String,
+    },
     /// The gateway has begun to stop.
     #[error("the gateway is stopping")]
     Draining,
@@ -157,6 +163,11 @@ impl ApiError {
         refusal
     }
 
+    /// A failure to read the audit log.
+    pub(super) fn audit(error: &std::io::Error) -> Self {
+        Self::Audit { cause: error.to_string() }
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -174,7 +185,7 @@ impl ApiError {
             | Self::RefusedUntil { .. }
             | Self::ConfigRefused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotInForce { .. } | Self::StoreFailed | Self::Internal => {
+            Self::NotInForce { .. } | Self::Audit { .. } | Self::StoreFailed | Self::Internal => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         }
@@ -196,6 +207,7 @@ impl ApiError {
             Self::Refused(_) | Self::RefusedUntil { .. } => "refused",
             Self::NotInForce { .. } => "not_in_force",
             Self::ConfigRefused { .. } => "config_refused",
+            Self::Audit { .. } => "audit_unreadable",
             Self::Draining => "draining",
             Self::StoreFailed => "store_failed",
             Self::Internal => "internal",
@@ -225,6 +237,7 @@ impl ApiError {
             Self::StoreFailed => {
                 "make sure that its disk has room and is writable, then restart the gateway"
             }
+            Self::Audit { .. } => "read it as the gateway's user; `audit.file` says where it is",
             Self::Internal => "the gateway's log names the cause",
             Self::Misdirected => "use the listener's own address, or set `public_url`",
             _ => return None,

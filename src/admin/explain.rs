@@ -33,19 +33,26 @@ async fn explain(
     State(admin): State<Admin>,
     Body(ask): Body<ExplainAsk>,
 ) -> Result<Json<Explanation>, ApiError> {
+    let (mut told, target) = decided(&admin, &ask)?;
+    if told.allowed {
+        judge(&admin, &target, &mut told).await;
+        told.allowed = told.stopped_by.is_empty();
+    }
+    Ok(Json(told))
+}
+
+/// What becomes of the request as far as can be told without asking the network.
+pub(super) fn decided(admin: &Admin, ask: &ExplainAsk) -> Result<(Explanation, Target), ApiError> {
     let record = admin.agent(&ask.agent)?;
-    let question = Question::parse(&ask)?;
+    let question = Question::parse(ask)?;
     let agent = as_agent(&record);
     let decision = admin.deps().rulebook.current().explain(&agent, &question.asked());
-    let mut told = told(&admin, &record, &question, decision);
-    if told.stopped_by.is_empty() {
-        judge(&admin, &question.target, &mut told).await;
-    }
+    let mut told = told(admin, &record, &question, decision);
     if record.paused {
         told.stopped_by.push(stop::agent_paused(&record.name));
     }
     told.allowed = told.stopped_by.is_empty();
-    Ok(Json(told))
+    Ok((told, question.target))
 }
 
 /// The agent as authentication would make it; no decision depends on which token it was.

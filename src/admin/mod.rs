@@ -5,6 +5,7 @@
 //! the doors; the command line calls the same router in process when no gateway runs.
 
 mod agents;
+mod audit;
 mod bindings;
 mod body;
 mod ca;
@@ -19,6 +20,7 @@ mod page;
 mod providers;
 mod reload;
 mod router;
+mod rule_test;
 mod rules;
 mod runs;
 mod serve;
@@ -29,6 +31,7 @@ mod tests;
 mod tokens;
 pub mod wire;
 
+pub use audit::{AuditLog, audit_router};
 pub use error::ApiError;
 pub use host::OwnNames;
 pub use reload::{ReloadAsks, Reloads};

@@ -40,10 +40,7 @@ impl Page {
         mut items: Vec<T>,
         key: impl Fn(&T) -> &str,
     ) -> Result<List<T>, ApiError> {
-        let limit = self.limit.unwrap_or(PAGE_ITEMS);
-        if !(1..=PAGE_ITEMS_MAX).contains(&limit) {
-            return Err(ApiError::field("limit", format!("must be from 1 to {PAGE_ITEMS_MAX}")));
-        }
+        let limit = limited(self.limit)?;
         items.sort_by(|a, b| key(a).cmp(key(b)));
         if let Some(after) = &self.after {
             items.retain(|item| key(item) > after.as_str());
@@ -52,6 +49,17 @@ impl Page {
         items.truncate(limit);
         let next = items.last().filter(|_| more).map(|item| key(item).to_owned());
         Ok(List { items, next })
+    }
+}
+
+/// How many items a page may hold.
+///
+/// # Errors
+/// When `limit` is zero or over the maximum.
+pub(super) fn limited(limit: Option<usize>) -> Result<usize, ApiError> {
+    match limit.unwrap_or(PAGE_ITEMS) {
+        limit if (1..=PAGE_ITEMS_MAX).contains(&limit) => Ok(limit),
+        _ => Err(ApiError::field("limit", format!("must be from 1 to {PAGE_ITEMS_MAX}"))),
     }
 }
 

@@ -11,8 +11,8 @@ use super::error::ApiError;
 use super::host::{Local, OwnNames};
 use super::state::Admin;
 use super::{
-    agents, bindings, ca, connection_test, connections, explain, health, keys, providers, reload,
-    rules, runs, tokens,
+    agents, audit, bindings, ca, connection_test, connections, explain, health, keys, providers,
+    reload, rule_test, rules, runs, tokens,
 };
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.
@@ -28,12 +28,14 @@ pub fn open_router(admin: Admin, names: OwnNames) -> Router {
 pub fn socket_router(admin: Admin) -> Router {
     let api = Router::new()
         .merge(agents::routes())
+        .merge(audit::routes())
         .merge(tokens::routes())
         .merge(bindings::routes())
         .merge(connections::routes())
         .merge(connection_test::routes())
         .merge(providers::routes())
         .merge(rules::routes())
+        .merge(rule_test::routes())
         .merge(runs::routes())
         .merge(explain::routes())
         .merge(keys::routes())

@@ -57,6 +57,8 @@ fn explicit(rule: &RuleText) -> RuleView {
         action: action.to_owned(),
         connection: rule.use_connection.clone(),
         allow_plaintext: rule.allow_plaintext,
+        // Its path in the file, `rules[3]`, says nothing that its line does not.
+        place: Some(rule.place.rsplit_once(": ").map_or(&*rule.place, |(at, _)| at).to_owned()),
     }
 }
 
@@ -100,5 +102,6 @@ fn blank(action: &str) -> RuleView {
         action: action.to_owned(),
         connection: None,
         allow_plaintext: false,
+        place: None,
     }
 }

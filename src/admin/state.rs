@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::{OnceCell, watch};
 
+use super::audit::AuditLog;
 use super::error::ApiError;
 use super::reload::Reloads;
 use super::runs::Runs;
@@ -34,6 +35,8 @@ pub struct Deps {
     pub keys: Arc<Keys>,
     /// Judges addresses for `explain`.
     pub dialler: Arc<Dialler>,
+    /// The audit log.
+    pub audit: AuditLog,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The time of day.

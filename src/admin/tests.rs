@@ -1,6 +1,7 @@
 //! The routers as their clients meet them, over services in memory.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
@@ -24,6 +25,7 @@ use crate::directory::{Directory, ManagedBy, NewAgent};
 use crate::keys::{Home, Keys};
 use crate::net::dial::Dialler;
 use crate::net::guard::Guard;
+use crate::observe::trail::Trail;
 use crate::policy::DefaultAction;
 use crate::provider::Catalogue;
 use crate::rulebook::{Rulebook, Sources};
@@ -109,6 +111,7 @@ async fn services() -> Deps {
         authority: Arc::new(Authority::ephemeral()),
         keys,
         dialler: Arc::new(Dialler::new(Guard::default(), Vec::new(), 4)),
+        audit: AuditLog::at_rest(Trail::at(Path::new("audit.jsonl"))),
         metrics: Arc::default(),
         clock,
         limits: Limits::default(),

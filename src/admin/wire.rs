@@ -1,8 +1,10 @@
 //! The JSON of the API: field names that scripts rely on. What is answered can hold no secret;
 //! what is asked moves secrets into [`Secret`] while it is being read.
 
+mod audit;
 mod ca;
 mod keys;
+mod rule_test;
 mod status;
 mod tested;
 
@@ -13,8 +15,10 @@ use jiff::Timestamp;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Event, Outcome};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
+pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
 pub use self::status::{AgentListener, Health, ReloadView, Status};
 pub use self::tested::{ConnectionTested, TestOutcome};
 use crate::base::id::{AgentId, ConnectionId, TokenId};
@@ -326,6 +330,9 @@ pub struct RuleView {
     pub connection: Option<String>,
     /// The credential may go over cleartext to allowed private addresses.
     pub allow_plaintext: bool,
+    /// Where it is written: `/etc/keyward.yaml:12`; absent for bindings and the default.
+    #[serde(default)]
+    pub place: Option<String>,
 }
 
 /// A request to explain.

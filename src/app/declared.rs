@@ -141,7 +141,7 @@ pub(super) fn same_account(found: &ConnectionRecord, declared: &DeclaredConnecti
         && found.environment == declared.environment
 }
 
-async fn agent(
+pub(super) async fn agent(
     vault: &Vault,
     declared: &DeclaredAgent,
     token: Option<Secret>,

@@ -161,7 +161,7 @@ fn resumed(kept: &ConnectionRecord) -> ConnectionRecord {
     record
 }
 
-fn to_be_made(declared: &DeclaredConnection, catalogue: &Catalogue) -> ConnectionRecord {
+pub(super) fn to_be_made(declared: &DeclaredConnection, catalogue: &Catalogue) -> ConnectionRecord {
     let provider = catalogue.get(&declared.provider);
     let auth = provider.and_then(|provider| provider.auth(declared.auth.as_deref()));
     ConnectionRecord {

@@ -1,6 +1,8 @@
 //! [`Services`]: everything behind the doors, opened in order. The command line opens them by
 //! itself when no gateway runs.
 
+mod imagined;
+
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -11,7 +13,7 @@ use std::sync::{Arc, Weak};
 use anyhow::{Context, bail};
 
 use super::{AppError, declared};
-use crate::admin::Deps;
+use crate::admin::{AuditLog, Deps};
 use crate::base::limits::Limits;
 use crate::base::time::Clock;
 use crate::ca::authority::Authority;
@@ -24,6 +26,7 @@ use crate::keys::{Home, Keys};
 use crate::net::dial::Dialler;
 use crate::net::guard::Guard;
 use crate::observe::metrics::Metrics;
+use crate::observe::trail::Trail;
 use crate::rulebook::{RuleText, Rulebook, RulebookError, Sources};
 use crate::store::memory::MemoryStore;
 use crate::store::sled::SledStore;
@@ -46,6 +49,8 @@ pub struct Services {
     pub leaves: Arc<Leaves>,
     /// The way out.
     pub dialler: Arc<Dialler>,
+    /// Where the audit log is.
+    pub audit: Trail,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The time of day.
@@ -81,6 +86,7 @@ impl Services {
             authority: self.authority.clone(),
             keys: self.keys.clone(),
             dialler: self.dialler.clone(),
+            audit: AuditLog::at_rest(self.audit.clone()),
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
             limits: self.limits.clone(),
@@ -161,6 +167,7 @@ impl Opened {
             authority: self.authority,
             keys: self.keys,
             dialler: Arc::new(dialler),
+            audit: Trail::at(&config.audit.file),
             metrics: Arc::default(),
             clock: self.clock,
             limits: config.limits.clone(),

@@ -1,10 +1,12 @@
-//! [`Clock`], the only source of the time of day, and durations as people write them.
+//! [`Clock`], the only source of the time of day, and durations and moments as people write them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 /// Where the time of day comes from.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +69,33 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     Duration::try_from_secs_f64(seconds).map_err(|_| error())
 }
 
+/// Text that is not a moment.
+#[derive(Debug, thiserror::Error, Eq, PartialEq)]
+#[error(
+    "this is no time: write how long ago, such as 30m or 2h, or a time such as \
+     2026-01-31T08:00:00Z or 2026-01-31"
+)]
+pub struct MomentError;
+
+/// Reads how long before `now` (`2h`), an RFC 3339 time, or a day, which begins at midnight UTC.
+///
+/// # Errors
+/// When it is none of them.
+pub fn parse_moment(text: &str, now: Timestamp) -> Result<Timestamp, MomentError> {
+    let text = text.trim();
+    if let Ok(ago) = parse_duration(text) {
+        let ago = SignedDuration::try_from(ago).map_err(|_| MomentError)?;
+        return now.checked_sub(ago).map_err(|_| MomentError);
+    }
+    let day = || text.parse::<Date>().ok()?.to_zoned(TimeZone::UTC).ok();
+    match text.parse::<Timestamp>() {
+        Ok(moment) => Ok(moment),
+        // With a time of day but no offset it is nobody's moment.
+        Err(_) if text.len() > "2026-01-31".len() => Err(MomentError),
+        Err(_) => day().map(|day| day.timestamp()).ok_or(MomentError),
+    }
+}
+
 /// Serde adapter: a [`Duration`] written as [`parse_duration`] reads it.
 pub mod duration {
     use std::time::Duration;
@@ -98,6 +127,28 @@ mod tests {
     fn what_is_no_duration_is_refused() {
         for bad in ["", "5", "s", "5 parsecs", "-1s", "1.2.3s", "1s-", "999999999d", "NaNs"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_moment_is_refused() {
+        for bad in ["", "yesterday", "2026-13-01", "2026-01-31T08:00:00", "1", "-1h", "20260131 x"]
+        {
+            assert_eq!(parse_moment(bad, Timestamp::UNIX_EPOCH), Err(MomentError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn moments_read_as_people_write_them() {
+        let now: Timestamp = "2026-02-01T00:30:00Z".parse().unwrap();
+        for (text, moment) in [
+            ("30m", "2026-02-01T00:00:00Z"),
+            ("1d", "2026-01-31T00:30:00Z"),
+            ("2026-01-31", "2026-01-31T00:00:00Z"),
+            ("2026-01-31T10:00:00+02:00", "2026-01-31T08:00:00Z"),
+            ("2026-01-31T08:00:00.5Z", "2026-01-31T08:00:00.5Z"),
+        ] {
+            assert_eq!(parse_moment(text, now).unwrap().to_string(), moment, "{text}");
         }
     }
 

@@ -11,6 +11,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
+use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
@@ -24,8 +25,10 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use crate::admin::wire::{ErrorBody, Health, List, Status};
-use crate::admin::{Admin, Deps, SOCKET_NAME, socket_router};
-use crate::app::{self, DataPath};
+use crate::admin::{Admin, Deps, SOCKET_NAME, audit_router, socket_router};
+use crate::app::{self, DataPath, Services};
+use crate::config::Config;
+use crate::observe::trail::Trail;
 use crate::store::StoreError;
 
 /// The longest answer that is read: a full page is far below it.
@@ -49,11 +52,11 @@ enum Via {
     /// A running gateway.
     Socket(PathBuf),
     /// This process.
-    InProcess(Box<Services>),
+    InProcess(Box<Answering>),
 }
 
 /// What this process answers from. In this order they end.
-struct Services {
+struct Answering {
     router: Router,
     /// Where requests may be sent: for tests of connections.
     _data_path: Option<DataPath>,
@@ -100,6 +103,35 @@ impl Client {
             }
         }
         Ok(Self { via: Via::Socket(path) })
+    }
+
+    /// A running gateway, or else the files of the audit log, which need neither store nor keys.
+    ///
+    /// # Errors
+    /// When the socket is not for us, or the configuration cannot be read.
+    pub(crate) async fn for_audit(global: &Global) -> Result<Self, Failure> {
+        match Self::running(global).await {
+            Err(failure) if failure.exit() == Exit::Unreachable => {
+                let router = audit_router(Trail::at(&global.load()?.audit.file));
+                Ok(Self { via: Via::InProcess(Box::new(Answering { router, _data_path: None })) })
+            }
+            found => found,
+        }
+    }
+
+    /// What the configuration file declares, and nothing that is stored: no store, key or secret is
+    /// opened.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration.
+    pub(crate) async fn of_file(config: &Config) -> Result<Self, Failure> {
+        let services = Services::imagined(config).await.map_err(|error| {
+            Failure::from(error).hint(
+                "without a gateway only what the file itself declares is known: declare it there",
+            )
+        })?;
+        let router = socket_router(Admin::in_process(services.deps()));
+        Ok(Self { via: Via::InProcess(Box::new(Answering { router, _data_path: None })) })
     }
 
     /// A running gateway, or nothing.
@@ -177,14 +209,29 @@ impl Client {
         self.call(Method::DELETE, path, Body::empty()).await.map(drop)
     }
 
+    /// Reads an answer that goes on; it ends with the gateway.
+    pub(crate) async fn stream(&self, path: &str) -> Result<Body, Failure> {
+        let request = request(Method::GET, path, Body::empty())?;
+        let answer = match &self.via {
+            Via::InProcess(services) => match services.router.clone().oneshot(request).await {
+                Ok(answer) => answer,
+                Err(never) => match never {},
+            },
+            Via::Socket(at) => {
+                let stream = UnixStream::connect(at).await.map_err(|_| unreachable(at))?;
+                let (mut sender, stream) = handshake(TokioIo::new(stream)).await.map_err(closed)?;
+                tokio::spawn(stream);
+                sender.send_request(request).await.map_err(closed)?.map(Body::new)
+            }
+        };
+        match answer.status().is_success() {
+            true => Ok(answer.into_body()),
+            false => Err(read(answer).await.err().unwrap_or_else(|| unreachable(Path::new(path)))),
+        }
+    }
+
     async fn call(&self, method: Method, path: &str, body: Body) -> Result<Bytes, Failure> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, "localhost")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(body)
-            .map_err(|error| Failure::failed("cannot write the request", &error))?;
+        let request = request(method, path, body)?;
         match &self.via {
             Via::InProcess(services) => match services.router.clone().oneshot(request).await {
                 Ok(answer) => read(answer).await,
@@ -207,20 +254,30 @@ impl fmt::Debug for Client {
     }
 }
 
+fn request(method: Method, path: &str, body: Body) -> Result<Request<Body>, Failure> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(body)
+        .map_err(|error| Failure::failed("cannot write the request", &error))
+}
+
+fn closed(error: hyper::Error) -> Failure {
+    let message = "the gateway closed the connection";
+    Failure::new(Exit::Unreachable, format!("{message}: {error}"))
+}
+
 /// Sends `request` over a stream of its own and reads the answer.
 pub(crate) async fn exchange<S>(stream: S, request: Request<Body>) -> Result<Bytes, Failure>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let broken = |error: hyper::Error| {
-        let message = "the gateway closed the connection";
-        Failure::new(Exit::Unreachable, format!("{message}: {error}"))
-    };
-    let (mut sender, stream) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let (mut sender, stream) = handshake(TokioIo::new(stream)).await.map_err(closed)?;
     // Errors of the stream come out of the request as well.
     let driver = tokio::spawn(stream);
-    let answer = sender.send_request(request).await.map_err(broken)?;
+    let answer = sender.send_request(request).await.map_err(closed)?;
     let bytes = read(answer.map(Body::new)).await;
     driver.abort();
     bytes
@@ -281,7 +338,7 @@ async fn look(path: &Path) -> Result<Found, Failure> {
     }
 }
 
-async fn in_process(global: &Global, to_send: bool) -> anyhow::Result<Services> {
+async fn in_process(global: &Global, to_send: bool) -> anyhow::Result<Answering> {
     let config = global.load()?;
     if !config.data_dir.exists() {
         // A mistyped directory would otherwise look like an install that lost everything.
@@ -291,7 +348,7 @@ async fn in_process(global: &Global, to_send: bool) -> anyhow::Result<Services> 
     let data_path = to_send.then(|| DataPath::open(&config, &services)).transpose()?;
     let gateway = data_path.as_ref().map(DataPath::gateway).unwrap_or_default();
     let deps = Deps { data_path: gateway, ..services.deps() };
-    Ok(Services { router: socket_router(Admin::in_process(deps)), _data_path: data_path })
+    Ok(Answering { router: socket_router(Admin::in_process(deps)), _data_path: data_path })
 }
 
 /// Whether another process has the store.

@@ -4,6 +4,7 @@
 //! nothing else; `client` decides whether a gateway answers it or this process does.
 
 mod agent;
+mod audit;
 mod ca;
 mod client;
 mod connection;
@@ -18,6 +19,7 @@ mod key;
 mod output;
 mod provider;
 mod reload;
+mod rule;
 mod run;
 mod secret;
 mod serve;
@@ -90,6 +92,9 @@ enum Command {
     /// services that are known
     #[command(subcommand)]
     Provider(provider::Command),
+    /// what decides: the rules in force, and whether they do what is expected
+    #[command(subcommand)]
+    Rule(rule::Command),
     /// show what would become of a request, and what would stop it
     Explain(explain::Args),
     /// the certificate authority that agents must trust
@@ -98,6 +103,9 @@ enum Command {
     /// the master keys that seal the store
     #[command(subcommand)]
     Key(key::Command),
+    /// what was asked and answered: search it, follow it, verify it
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// have the gateway read its configuration again, and tell what is wrong with it
     Reload,
     /// exit 0 when the gateway is ready
@@ -167,9 +175,11 @@ impl Command {
             Self::Agent(command) => command.run(global).await,
             Self::Connection(command) => command.run(global).await,
             Self::Provider(command) => command.run(global).await,
+            Self::Rule(command) => command.run(global).await,
             Self::Explain(args) => args.run(global).await,
             Self::Ca(command) => command.run(global).await,
             Self::Key(command) => command.run(global).await,
+            Self::Audit(command) => command.run(global).await,
             Self::Reload => reload::run(global).await,
             Self::Health => health::run(global).await,
         }

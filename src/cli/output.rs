@@ -10,12 +10,16 @@ use crate::observe::log;
 
 /// Prints `text` to standard output.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    print_on(text).map(drop)
+}
+
+/// Prints `text` to standard output. Answers whether its reader is still there.
+pub(crate) fn print_on(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::failed("cannot write to standard output", &error))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::failed("cannot write to standard output", &error)),
     }
 }
 
@@ -23,7 +27,34 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let json = serde_json::to_string_pretty(value);
     let json = json.map_err(|error| Failure::failed("cannot write JSON", &error))?;
-    print(&format!("{json}\n"))
+    print(&format!("{}\n", inert(&json)))
+}
+
+/// `value` as JSON on one line, without a line end.
+pub(crate) fn json_line(value: &impl Serialize) -> Result<String, Failure> {
+    let json = serde_json::to_string(value);
+    Ok(inert(&json.map_err(|error| Failure::failed("cannot write JSON", &error))?))
+}
+
+/// JSON that does nothing to a terminal: of control characters, JSON itself escapes only the oldest.
+fn inert(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            // Between values of indented JSON.
+            '\n' => text.push(c),
+            _ if is_unseen(c) => text.extend(format!("\\u{:04x}", u32::from(c)).chars()),
+            _ => text.push(c),
+        }
+    }
+    text
+}
+
+/// What a terminal obeys instead of showing: control characters, and those that turn the direction
+/// of text (Unicode's Bidi_Control).
+pub(crate) fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Prints `value` as JSON when that was asked for, else what `text` makes of it.
@@ -67,4 +98,19 @@ pub(crate) fn log_warnings() {
 /// No wish of the person's speaks against colours (no-color.org).
 pub(crate) fn wants_colours() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_holds_nothing_that_a_terminal_obeys_and_says_the_same() {
+        let value = serde_json::json!({"a": "\u{1b}[2J\u{9b}31m\u{7f}\u{202e}é", "b": [1]});
+        let line = json_line(&value).unwrap();
+        assert!(!line.chars().any(is_unseen), "{line:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap(), value);
+        let pretty = inert(&serde_json::to_string_pretty(&value).unwrap());
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&pretty).unwrap(), value);
+    }
 }

@@ -48,6 +48,11 @@ impl Config {
         file::again(&self.origin, &self.data_dir, &self.environment)
     }
 
+    /// The file that it was read from, or would be.
+    pub fn file(&self) -> &Path {
+        &self.origin.file
+    }
+
     /// The files that it rests on: its own, those of secrets, and roots. A change of one is a change
     /// of the configuration.
     pub fn files(&self) -> Vec<PathBuf> {

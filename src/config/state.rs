@@ -8,6 +8,13 @@ use serde_yaml::Value;
 use super::reading::Reading;
 use crate::base::keys::section;
 use crate::observe::log::{Format, Level};
+use crate::observe::trail::Rotation;
+
+/// Below this, every few records would begin a file.
+const FILE_BYTES_MIN: u64 = 4096;
+
+/// The file that is written, and one to read the time before it.
+const FILES_MIN: usize = 2;
 
 /// Which store.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -33,8 +40,10 @@ pub struct CaPaths {
 /// Where audit records go.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AuditTo {
-    /// The file.
+    /// The file that is written.
     pub file: PathBuf,
+    /// When it is full, and how many are kept.
+    pub rotation: Rotation,
     /// Repeated on standard output.
     pub stdout: bool,
 }
@@ -105,6 +114,12 @@ section! {
         /// Where records are appended.
         #[key("path from the data directory", "audit/audit.jsonl")]
         file: Option<String>,
+        /// A file that would grow beyond it is renamed, and a new one begun.
+        #[key("bytes, 4096 or more", "67108864")]
+        file_bytes_max: Option<u64>,
+        /// How many files are kept; the oldest goes.
+        #[key("count, 2 or more", "64")]
+        files_max: Option<usize>,
         /// Records are repeated on standard output.
         #[key(one of ["true", "false"], "false")]
         #[serde(default)]
@@ -165,13 +180,32 @@ pub(super) fn ca(value: Option<&Value>, reading: &mut Reading<'_>) -> CaPaths {
 
 /// Reads `audit:`.
 pub(super) fn audit(value: Option<&Value>, reading: &mut Reading<'_>) -> AuditTo {
-    let mut to = AuditTo { file: reading.default_state("audit/audit.jsonl"), stdout: false };
+    let file = reading.default_state("audit/audit.jsonl");
+    let mut to = AuditTo { file, rotation: Rotation::default(), stdout: false };
     let Some(text) = reading.section::<AuditText>(value, "audit") else { return to };
+    to.rotation = rotation(&text, reading);
     to.stdout = text.stdout;
     if let Some(file) = text.file.and_then(|file| reading.state(&file, "audit.file")) {
         to.file = file;
     }
     to
+}
+
+fn rotation(text: &AuditText, reading: &mut Reading<'_>) -> Rotation {
+    let default = Rotation::default();
+    let file_bytes_max = text.file_bytes_max.unwrap_or(default.file_bytes_max);
+    let files_max = text.files_max.unwrap_or(default.files_max);
+    if file_bytes_max < FILE_BYTES_MIN {
+        let message = format!("{file_bytes_max} bytes hold hardly a record");
+        let remedy = format!("write {FILE_BYTES_MIN} or more");
+        reading.problems.add("audit.file_bytes_max", message, remedy);
+    }
+    if files_max < FILES_MIN {
+        let message = "the records before the file that is written would be lost at once";
+        let remedy = format!("write {FILES_MIN} or more");
+        reading.problems.add("audit.files_max", message, remedy);
+    }
+    Rotation { file_bytes_max, files_max }
 }
 
 /// Reads `log:`.

@@ -5,5 +5,17 @@
 pub mod audit;
 pub mod chain;
 pub mod event;
+pub mod filter;
+pub mod follow;
+mod lines;
 pub mod log;
 pub mod metrics;
+pub mod query;
+#[cfg(test)]
+mod rotation;
+#[cfg(test)]
+mod samples;
+mod sink;
+mod sync;
+pub mod trail;
+pub mod verify;

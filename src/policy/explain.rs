@@ -56,6 +56,18 @@ pub enum ActionKind {
     Deny,
 }
 
+impl ActionKind {
+    /// As rules write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inject => "inject",
+            Self::Pass => "pass",
+            Self::Tunnel => "tunnel",
+            Self::Deny => "deny",
+        }
+    }
+}
+
 impl Policy {
     /// Explains a request: by CONNECT for `https`, absolute-form for `http`.
     pub fn explain(&self, agent: &Agent, asked: &Asked<'_>) -> Explanation {

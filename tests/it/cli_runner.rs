@@ -99,7 +99,8 @@ impl Cli {
         Serving { child }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// The program with these arguments; its output is piped.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
         for name in ["KEYWARD_DATA", "KEYWARD_CONFIG", "KEYWARD_URL", "KEYWARD_TOKEN", "NO_COLOR"] {
             command.env_remove(name);

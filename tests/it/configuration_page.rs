@@ -188,6 +188,30 @@ fn a_choice_is_one_of_the_words_and_no_other() {
 }
 
 #[test]
+fn a_bound_is_the_least_that_is_accepted() {
+    let mut tried = 0;
+    for part in parts() {
+        for entry in &part.entries {
+            let words = match entry.kind {
+                Kind::Value(words) => words.rsplit_once(", ").map(|(_, bound)| bound),
+                Kind::Choice(_) | Kind::Map | Kind::List => None,
+            };
+            let said = words.and_then(|words| words.strip_suffix(" or more"));
+            let Some(least) = entry.least.as_deref().or(said) else { continue };
+            let (good, bad) = match least.parse::<u64>() {
+                Ok(least) => (least.to_string(), (least - 1).to_string()),
+                Err(_) => ("1ms".to_owned(), "0s".to_owned()),
+            };
+            let read = |value| parse(&document(&entry.path, json(value)), &[]);
+            assert!(read(&good).is_ok(), "{}: {good}: {:?}", entry.path, read(&good));
+            assert!(read(&bad).is_err(), "{}: {bad}", entry.path);
+            tried += 1;
+        }
+    }
+    assert!(tried > 15, "{tried}");
+}
+
+#[test]
 fn a_default_is_what_holds_when_the_key_is_left_out() {
     for part in parts() {
         let without = sound(&part);

@@ -8,6 +8,7 @@ mod agent_listeners;
 mod audit;
 mod bodies;
 mod catalogue;
+mod cli_audit;
 mod cli_help;
 mod cli_local;
 mod cli_runner;

@@ -10,6 +10,7 @@ use crate::config::{
 };
 use crate::crypto::source::KeySource;
 use crate::observe::log::{Format, Level};
+use crate::observe::trail::Rotation;
 use crate::policy::DefaultAction;
 
 const EXAMPLE: &str = include_str!("../../../config.example.yaml");
@@ -33,7 +34,11 @@ fn an_empty_configuration_is_all_defaults() {
         assert_eq!(config.default, DefaultAction::Deny);
         assert_eq!(config.limits, Limits::default());
         assert_eq!(config.log, Log::default());
-        let audit = AuditTo { file: "/data/audit/audit.jsonl".into(), stdout: false };
+        let audit = AuditTo {
+            file: "/data/audit/audit.jsonl".into(),
+            rotation: Rotation::default(),
+            stdout: false,
+        };
         assert_eq!(config.audit, audit);
         assert!(config.rules.is_empty() && config.agents.is_empty());
     }
@@ -99,7 +104,7 @@ listen: { proxy: [0.0.0.0:0, 'unix:agents.sock', 'unix:/run/k.sock'] }
 store: { sled: { path: db } }
 master_key: [{ file: new.key }, { file: /old.key }, { env: OLDER }, { command: [./unseal, x] }]
 ca: { cert: c.pem, key: k.pem }
-audit: { file: a.jsonl, stdout: true }
+audit: { file: a.jsonl, stdout: true, file_bytes_max: 4096, files_max: 2 }
 upstream: { trust: [roots.pem, /abs.pem] }
 agents: [{ name: a, token: { file: secrets/a } }, { name: b, token: { command: [pass, b] } }]
 ",
@@ -118,7 +123,8 @@ agents: [{ name: a, token: { file: secrets/a } }, { name: b, token: { command: [
     assert_eq!(config.master_keys, keys);
     assert!(!config.default_master_key);
     assert_eq!(config.ca, CaPaths { cert: "/data/c.pem".into(), key: "/data/k.pem".into() });
-    assert_eq!(config.audit, AuditTo { file: "/data/a.jsonl".into(), stdout: true });
+    let rotation = Rotation { file_bytes_max: 4096, files_max: 2 };
+    assert_eq!(config.audit, AuditTo { file: "/data/a.jsonl".into(), rotation, stdout: true });
     assert_eq!(config.upstream.trust, ["/etc/keyward/roots.pem", "/abs.pem"].map(PathBuf::from));
     let token = |index: usize| config.agents[index].token.as_ref();
     assert!(

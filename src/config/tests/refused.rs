@@ -229,6 +229,13 @@ const SECTIONS: &[(&str, &[&str])] = &[
         "audit: { file: ~, stdout: 1 }",
         &["keyward.yaml:1: audit.stdout: this is a number; write true or false"],
     ),
+    (
+        "audit: { file_bytes_max: 100, files_max: 1 }",
+        &[
+            "keyward.yaml:1: audit.file_bytes_max: 100 bytes hold hardly a record; write 4096 or more",
+            "keyward.yaml:1: audit.files_max: the records before the file that is written would be lost at once; write 2 or more",
+        ],
+    ),
     ("audit: { file: [a] }", &["keyward.yaml:1: audit.file: this is a list; write text"]),
     (
         "insecure_inline: yes please",

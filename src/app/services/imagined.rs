@@ -1,0 +1,73 @@
+//! Services that hold what a configuration declares and nothing else, in memory: rules can be judged
+//! wherever the file is, without its store, its keys and its secrets.
+
+use std::sync::Arc;
+
+use super::super::foresee::to_be_made;
+use super::{Opened, Services, all, declared};
+use crate::app::AppError;
+use crate::base::time::Clock;
+use crate::ca::authority::Authority;
+use crate::config::Config;
+use crate::crypto::keyring::Keyring;
+use crate::directory::Directory;
+use crate::keys::{Home, Keys};
+use crate::store::Store;
+use crate::store::memory::MemoryStore;
+use crate::vault::Vault;
+
+impl Services {
+    /// The agents, connections, bindings and rules of `config`. The connections have no grants:
+    /// what a request gets is decided without them, and nothing can be sent.
+    ///
+    /// # Errors
+    /// Everything that is declared and cannot be; what only the store has does not exist.
+    pub async fn imagined(config: &Config) -> anyhow::Result<Arc<Self>> {
+        let clock = Clock::System;
+        let keyring = Arc::new(Keyring::ephemeral());
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await?;
+        let directory = Arc::new(directory);
+        let catalogue = Arc::new(config.catalogue());
+        let vault = Vault::open(
+            store.clone(),
+            keyring.clone(),
+            directory.clone(),
+            catalogue,
+            clock.clone(),
+        );
+        let vault = Arc::new(vault.await?);
+        let authority = Arc::new(Authority::ephemeral());
+        let mut problems = declare(config, &vault).await;
+        let keys = Keys::new(store, keyring, Home::Memory)?;
+        let opened = Opened { directory, vault, authority, keys, clock };
+        let rulebook = opened.rulebook(config, config.rules.clone()).map_err(all);
+        match rulebook {
+            Ok(rulebook) if problems.is_empty() => opened.finish(config, Vec::new(), rulebook),
+            Ok(_) => Err(AppError::Declared(problems).into()),
+            Err(error) => {
+                if let AppError::Declared(more) = error {
+                    problems.extend(more);
+                }
+                Err(AppError::Declared(problems).into())
+            }
+        }
+    }
+}
+
+async fn declare(config: &Config, vault: &Vault) -> Vec<String> {
+    let (mut problems, catalogue) = (Vec::new(), vault.catalogue());
+    for connection in &config.connections {
+        let made = to_be_made(connection, &catalogue);
+        if let Err(error) = vault.directory().add_connection(made).await {
+            let (place, name) = (&connection.place, &connection.name);
+            problems.push(format!("{place}: connection `{name}`: {error}"));
+        }
+    }
+    for agent in &config.agents {
+        if let Err(error) = declared::agent(vault, agent, None).await {
+            problems.push(format!("{}: agent `{}`: {error:#}", agent.place, agent.name));
+        }
+    }
+    problems
+}

@@ -1,0 +1,315 @@
+//! `keyward audit`: the audit log, searched, followed and verified; by the running gateway, or from
+//! its files where none runs.
+
+mod follow;
+mod show;
+
+use clap::{Args, Subcommand};
+
+use self::show::Lines;
+use super::client::{Client, segment};
+use super::failure::{Exit, Failure};
+use super::output;
+use super::settings::Global;
+use super::table::fields;
+use crate::admin::wire::{AuditVerified, Event, List};
+
+/// Records asked for at once.
+const PAGE: usize = 1_000;
+
+/// What `tail` shows of what is there already.
+const TAIL_MAX: usize = 10_000;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// search the records, newest first
+    #[command(after_help = "examples:\n  keyward audit query --agent ci --refused --since 1h\n  \
+        keyward audit query --host '*.github.com' --method DELETE --since 2026-01-31\n  \
+        keyward audit query --exchange exc_4t2m9c1kq8w3hs6vjx0e --json\n\n\
+        times: 30m or 2h ago, 2026-01-31T08:00:00Z, or a day, which begins at midnight UTC")]
+    Query(Box<Query>),
+    /// show the newest records, oldest first; -f goes on
+    #[command(after_help = "with --json: one JSON object a line")]
+    Tail(Box<Tail>),
+    /// check that every record follows the one before it, over all files
+    #[command(after_help = "exit code: 0 when it is whole, 1 when it is not")]
+    Verify,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Query {
+    #[command(flatten)]
+    wanted: Wanted,
+    /// exchanges that began before
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// records shown, at most
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tail {
+    #[command(flatten)]
+    wanted: Wanted,
+    /// records shown of those that are there
+    #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 10)]
+    lines: usize,
+    /// go on with records as they are written, until Ctrl-C
+    #[arg(short, long)]
+    follow: bool,
+}
+
+/// Which records.
+#[derive(Debug, Args)]
+struct Wanted {
+    /// of this agent
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+    /// to this host: HOST, HOST:PORT or *.SUFFIX
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// with this connection's credential
+    #[arg(long, value_name = "NAME")]
+    connection: Option<String>,
+    /// answered by Keyward itself with this code
+    #[arg(long, value_name = "CODE", conflicts_with = "refused")]
+    code: Option<String>,
+    /// answered by Keyward itself, whatever the code
+    #[arg(long)]
+    refused: bool,
+    /// with this method
+    #[arg(long, value_name = "METHOD")]
+    method: Option<String>,
+    /// with this id, as in error bodies and logs
+    #[arg(long, value_name = "ID")]
+    exchange: Option<String>,
+    /// exchanges that began then or later
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+}
+
+impl Command {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        match self {
+            Self::Query(query) => query.run(global).await,
+            Self::Tail(tail) => tail.run(global).await,
+            Self::Verify => verify(global).await,
+        }
+    }
+}
+
+impl Wanted {
+    /// As the API takes it, with `more`.
+    fn path(&self, more: &[(&str, String)]) -> String {
+        let given = [
+            ("agent", &self.agent),
+            ("host", &self.host),
+            ("connection", &self.connection),
+            ("code", &self.code),
+            ("method", &self.method),
+            ("exchange", &self.exchange),
+            ("since", &self.since),
+        ];
+        let given = given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?)));
+        let refused = self.refused.then(|| ("refused", "true".to_owned()));
+        let all = given.chain(refused).chain(more.iter().cloned());
+        let pairs: Vec<_> = all.map(|(key, value)| format!("{key}={}", segment(&value))).collect();
+        format!("/api/v1/audit?{}", pairs.join("&"))
+    }
+}
+
+/// The records that are wanted, newest first, page by page.
+struct Pages<'a> {
+    client: &'a Client,
+    wanted: &'a Wanted,
+    until: Option<&'a str>,
+    left: usize,
+    next: Option<String>,
+    is_over: bool,
+}
+
+impl<'a> Pages<'a> {
+    fn new(client: &'a Client, wanted: &'a Wanted, limit: usize) -> Self {
+        Self { client, wanted, until: None, left: limit, next: None, is_over: false }
+    }
+
+    /// The next page, which may be empty; `None` after the last.
+    async fn next(&mut self) -> Result<Option<Vec<Event>>, Failure> {
+        if self.is_over || self.left == 0 {
+            return Ok(None);
+        }
+        let mut more = vec![("limit", self.left.min(PAGE).to_string())];
+        more.extend(self.next.take().map(|next| ("after", next)));
+        more.extend(self.until.map(|until| ("until", until.to_owned())));
+        let page: List<Event> = self.client.get(&self.wanted.path(&more)).await?;
+        self.left = self.left.saturating_sub(page.items.len());
+        self.is_over = page.next.is_none();
+        self.next = page.next;
+        Ok(Some(page.items))
+    }
+}
+
+impl Query {
+    async fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = Client::for_audit(global).await?;
+        let mut pages = Pages::new(&client, &self.wanted, self.limit);
+        pages.until = self.until.as_deref();
+        match global.json {
+            true => as_list(pages).await,
+            false => as_table(pages).await,
+        }
+    }
+}
+
+async fn as_table(mut pages: Pages<'_>) -> Result<(), Failure> {
+    let mut lines = Lines::new(output::colours());
+    while let Some(records) = pages.next().await? {
+        if !output::print_on(&lines.of(&records))? {
+            return Ok(());
+        }
+    }
+    if lines.are_none() {
+        output::note("no such records");
+    }
+    Ok(())
+}
+
+/// The API's list, written as it comes: there may be more than fits memory.
+async fn as_list(mut pages: Pages<'_>) -> Result<(), Failure> {
+    let mut before = "{\"items\": [\n  ";
+    while let Some(records) = pages.next().await? {
+        let mut text = String::new();
+        for record in &records {
+            text.push_str(before);
+            text.push_str(&output::json_line(record)?);
+            before = ",\n  ";
+        }
+        if !output::print_on(&text)? {
+            return Ok(());
+        }
+    }
+    let begun = if before.starts_with('{') { "{\"items\": [" } else { "\n" };
+    let next = output::json_line(&pages.next.filter(|_| !pages.is_over))?;
+    output::print(&format!("{begun}], \"next\": {next}}}\n"))
+}
+
+impl Tail {
+    async fn run(self, global: &Global) -> Result<(), Failure> {
+        if self.lines > TAIL_MAX {
+            return Err(Failure::usage(format!("`-n` is at most {TAIL_MAX}"))
+                .hint("`keyward audit query` shows any number"));
+        }
+        let mut lines = Lines::new(output::colours());
+        if self.follow {
+            return follow::run(global, &self, &mut lines).await;
+        }
+        let client = Client::for_audit(global).await?;
+        let mut pages = Pages::new(&client, &self.wanted, self.lines);
+        let mut records = Vec::new();
+        while let Some(page) = pages.next().await? {
+            records.extend(page);
+        }
+        records.reverse();
+        output::print(&rendered(global.json, &records, &mut lines)?)
+    }
+}
+
+/// One JSON object a line, or lines for people.
+fn rendered(json: bool, records: &[Event], lines: &mut Lines) -> Result<String, Failure> {
+    if !json {
+        return Ok(lines.of(records));
+    }
+    let mut text = String::new();
+    for record in records {
+        text.push_str(&output::json_line(record)?);
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+async fn verify(global: &Global) -> Result<(), Failure> {
+    let client = Client::for_audit(global).await?;
+    let verified: AuditVerified = client.get("/api/v1/audit/verify").await?;
+    match &verified.broken {
+        None => output::show(global.json, &verified, whole),
+        Some(_) if global.json => {
+            output::print_json(&verified)?;
+            Err(Failure::silent(Exit::Failed))
+        }
+        Some(broken) => {
+            let failure = Failure::new(
+                Exit::Failed,
+                format!("{}:{}: {}", broken.file, broken.line, broken.reason),
+            );
+            Err(match verified.records {
+                0 => failure,
+                _ => failure.hint(format!(
+                    "records {} to {} follow each other; compare the rest with a copy kept elsewhere",
+                    verified.first, verified.last
+                )),
+            })
+        }
+    }
+}
+
+fn whole(verified: &AuditVerified) -> String {
+    if verified.records == 0 {
+        return "no records yet\n".to_owned();
+    }
+    let before = match verified.first {
+        0 | 1 => String::new(),
+        first => format!("1 to {} were removed with their files", first - 1),
+    };
+    fields(&[
+        ("whole", format!("records {} to {}", verified.first, verified.last)),
+        ("before", before),
+        ("files", verified.files.to_string()),
+        ("hash", verified.hash.clone()),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_stays_in_its_place_of_the_query() {
+        let wanted = Wanted {
+            agent: Some("a&limit=9".to_owned()),
+            host: Some("*.a.test:8443".to_owned()),
+            connection: None,
+            code: None,
+            refused: true,
+            method: None,
+            exchange: None,
+            since: Some("2026-01-31T10:00:00+02:00".to_owned()),
+        };
+        insta::assert_snapshot!(
+            wanted.path(&[("limit", "5".to_owned())]),
+            @"/api/v1/audit?agent=a%26limit%3D9&host=%2A.a.test%3A8443&since=2026-01-31T10%3A00%3A00%2B02%3A00&refused=true&limit=5"
+        );
+    }
+
+    #[test]
+    fn a_whole_log_is_told_with_what_was_removed_before_it() {
+        let mut verified = AuditVerified {
+            whole: true,
+            files: 3,
+            records: 5,
+            first: 8,
+            last: 12,
+            hash: "ab".repeat(32),
+            broken: None,
+        };
+        insta::assert_snapshot!(whole(&verified), @r"
+        whole    records 8 to 12
+        before   1 to 7 were removed with their files
+        files    3
+        hash     abababababababababababababababababababababababababababababababab
+        ");
+        verified.first = 1;
+        assert!(!whole(&verified).contains("removed"));
+        assert_eq!(whole(&AuditVerified { records: 0, ..verified }), "no records yet\n");
+    }
+}

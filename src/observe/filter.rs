@@ -1,0 +1,180 @@
+//! [`Filter`]: which records of the audit log are wanted.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::event::{Event, Outcome};
+
+/// Records are written in the order in which exchanges end. How far the clock may have been set back
+/// between two of them before a search that goes backwards in time ends too soon.
+const CLOCK_STEP: SignedDuration = SignedDuration::from_hours(1);
+
+/// What a record must be. What is absent does not matter.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Filter {
+    /// Its org; a record without one has none to be kept from.
+    pub org: Option<String>,
+    /// The agent's name.
+    pub agent: Option<String>,
+    /// The host, with a port or without, or `*.suffix`.
+    pub host: Option<String>,
+    /// The connection's name.
+    pub connection: Option<String>,
+    /// Keyward's code.
+    pub code: Option<String>,
+    /// Only what Keyward answered itself, or cut.
+    pub refused: bool,
+    /// The method.
+    pub method: Option<String>,
+    /// The exchange's id.
+    pub exchange: Option<String>,
+    /// Exchanges that began then or later.
+    pub since: Option<Timestamp>,
+    /// Exchanges that began before.
+    pub until: Option<Timestamp>,
+}
+
+impl Filter {
+    /// Whether the record is wanted.
+    pub fn wants(&self, event: &Event) -> bool {
+        let is =
+            |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
+        let of_org = self.org.is_none() || event.org.is_none() || self.org == event.org;
+        let refused = event.outcome == Outcome::Refused || event.code.is_some();
+        let method = match (&self.method, &event.method) {
+            (Some(wanted), Some(found)) => wanted.eq_ignore_ascii_case(found),
+            (wanted, _) => wanted.is_none(),
+        };
+        of_org
+            && is(&self.agent, &event.agent)
+            && is(&self.connection, &event.connection)
+            && is(&self.code, &event.code)
+            && (refused || !self.refused)
+            && method
+            && self.exchange.as_ref().is_none_or(|id| *id == event.exchange)
+            && self.since.is_none_or(|since| event.time >= since)
+            && self.until.is_none_or(|until| event.time < until)
+            && self.host.as_ref().is_none_or(|host| is_host(host, event.target.as_deref()))
+    }
+
+    /// Whether neither the record nor any that was written before it is wanted: its exchange ended
+    /// long before.
+    pub(super) fn is_past(&self, event: &Event) -> bool {
+        let Some(since) = self.since else { return false };
+        let took = i64::try_from(event.duration_ms).unwrap_or(i64::MAX);
+        let ended = event.time.saturating_add(SignedDuration::from_millis(took));
+        let since = since.saturating_sub(CLOCK_STEP);
+        matches!((ended, since), (Ok(ended), Ok(since)) if ended < since)
+    }
+}
+
+/// Whether `https://host:port` is of the wanted host.
+fn is_host(wanted: &str, target: Option<&str>) -> bool {
+    let Some((_, authority)) = target.and_then(|target| target.split_once("://")) else {
+        return false;
+    };
+    let is = |name: &str| match wanted.strip_prefix('*').filter(|rest| rest.starts_with('.')) {
+        Some(suffix) => {
+            let at = name.len().checked_sub(suffix.len()).filter(|at| *at > 0);
+            at.and_then(|at| name.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+        }
+        None => name.eq_ignore_ascii_case(wanted),
+    };
+    is(authority) || is(without_port(authority))
+}
+
+/// `host` of `host:port`; an IPv6 address stands in brackets.
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::samples;
+
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    fn event() -> Event {
+        Event {
+            org: some("org_default"),
+            agent: some("ci"),
+            connection: some("work"),
+            target: some("https://api.acme.test:8443"),
+            method: some("DELETE"),
+            code: some("denied"),
+            outcome: Outcome::Refused,
+            duration_ms: 2_000,
+            ..samples::event(100)
+        }
+    }
+
+    fn at(second: i64) -> Option<Timestamp> {
+        Some(Timestamp::from_second(second).unwrap())
+    }
+
+    #[test]
+    fn each_part_of_a_filter_keeps_others_out() {
+        let all = Filter::default;
+        for filter in [
+            Filter { org: some("org_other"), ..all() },
+            Filter { agent: some("CI"), ..all() },
+            Filter { connection: some("wor"), ..all() },
+            Filter { code: some("default_deny"), ..all() },
+            Filter { method: some("GET"), ..all() },
+            Filter { exchange: some("exc_1"), ..all() },
+            Filter { since: at(101), ..all() },
+            Filter { until: at(100), ..all() },
+            Filter { host: some("acme.test"), ..all() },
+            Filter { host: some("*.api.acme.test"), ..all() },
+            Filter { host: some("*acme.test"), ..all() },
+            Filter { host: some("api.acme.test:443"), ..all() },
+            Filter { host: some(""), ..all() },
+        ] {
+            assert!(!filter.wants(&event()), "{filter:?}");
+        }
+        let fine = Event { code: None, outcome: Outcome::Completed, ..event() };
+        assert!(!Filter { refused: true, ..all() }.wants(&fine));
+        let nobody = Event { agent: None, method: None, target: None, ..event() };
+        for filter in [
+            Filter { agent: some("ci"), ..all() },
+            Filter { method: some("GET"), ..all() },
+            Filter { host: some("*.test"), ..all() },
+        ] {
+            assert!(!filter.wants(&nobody), "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn what_fits_every_part_is_wanted() {
+        for host in ["API.acme.test", "api.acme.test:8443", "*.acme.test", "*.test"] {
+            let filter = Filter {
+                org: some("org_default"),
+                agent: some("ci"),
+                host: some(host),
+                connection: some("work"),
+                code: some("denied"),
+                refused: true,
+                method: some("delete"),
+                exchange: some("exc_100"),
+                since: at(100),
+                until: at(101),
+            };
+            assert!(filter.wants(&event()), "{host}");
+        }
+        let address = Event { target: some("http://[::1]:80"), ..event() };
+        assert!(Filter { host: some("[::1]"), ..Filter::default() }.wants(&address));
+    }
+
+    #[test]
+    fn an_exchange_that_took_long_does_not_end_the_search() {
+        let since = |second| Filter { since: at(second), ..Filter::default() };
+        assert!(!Filter::default().is_past(&event()));
+        assert!(!since(102 + 3600).is_past(&event()), "it may have ended then");
+        assert!(since(103 + 3600).is_past(&event()));
+    }
+}

@@ -1,0 +1,199 @@
+//! Searching the audit log, newest record first: files are read backwards, and what is held is one
+//! block and what was found.
+
+use std::fs::File;
+use std::io;
+
+use super::event::Event;
+use super::filter::Filter;
+use super::lines::{Backwards, offset_of};
+use super::trail::{Trail, found};
+
+/// Read for one page, at most: a second's work. What is searched for may be far back.
+const PAGE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// A page of what is wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    /// Which records.
+    pub filter: Filter,
+    /// Only records with smaller numbers: `next` of the page before.
+    pub before: Option<u64>,
+    /// Records wanted, at least one.
+    pub limit: usize,
+}
+
+/// A page of what was found. It may hold less than was wanted, also nothing, and yet have a next.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Found {
+    /// The records, newest first.
+    pub records: Vec<Event>,
+    /// `before` of the next page; `None` when everything was looked at.
+    pub next: Option<u64>,
+}
+
+/// A search under way.
+struct Search<'a> {
+    query: &'a Query,
+    /// Only smaller numbers are still looked for: what was moved to another file meanwhile is not
+    /// seen twice.
+    below: u64,
+    bytes: u64,
+    found: Found,
+}
+
+impl Trail {
+    /// Searches backwards from the newest record, or from `query.before`. Lines that are no records
+    /// are passed over: [`Trail::verify`] names them. Blocks. `go_on` is asked now and then; false
+    /// ends the search.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn query(&self, query: &Query, go_on: impl Fn() -> bool) -> io::Result<Found> {
+        let below = query.before.unwrap_or(u64::MAX);
+        let mut search = Search { query, below, bytes: 0, found: Found::default() };
+        // Before the folder is listed: a file that is put aside in between is seen twice, not never.
+        let active = self.open_active()?;
+        if let Some(active) = active
+            && search.is_over_after(&active, &go_on)?
+        {
+            return Ok(search.found);
+        }
+        for full in self.full()?.iter().rev().skip_while(|full| full.first >= below) {
+            // The oldest may be removed meanwhile.
+            let Some(file) = found(File::open(&full.path))? else { continue };
+            if search.is_over_after(&file, &go_on)? {
+                break;
+            }
+        }
+        Ok(search.found)
+    }
+}
+
+impl Search<'_> {
+    /// Searches one file. Answers whether nothing is to be looked for in older ones.
+    fn is_over_after(&mut self, file: &File, go_on: &impl Fn() -> bool) -> io::Result<bool> {
+        let end = match self.below {
+            u64::MAX => file.metadata()?.len(),
+            below => offset_of(file, below)?,
+        };
+        for line in Backwards::before(file, end)? {
+            let line = line?;
+            self.bytes += line.len() as u64;
+            let event = serde_json::from_slice::<Event>(&line);
+            if event.is_ok_and(|event| self.is_over_with(event)) {
+                return Ok(true);
+            }
+            if self.bytes > PAGE_BYTES_MAX || !go_on() {
+                self.found.next = Some(self.below);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_over_with(&mut self, event: Event) -> bool {
+        let filter = &self.query.filter;
+        if event.seq >= self.below {
+            return false;
+        }
+        self.below = event.seq;
+        if filter.is_past(&event) {
+            return true;
+        }
+        if !filter.wants(&event) {
+            return false;
+        }
+        let is_enough = self.found.records.len() + 1 >= self.query.limit;
+        self.found.next = (is_enough && event.seq > 1).then_some(event.seq);
+        self.found.records.push(event);
+        // An id is given once.
+        if filter.exchange.is_some() {
+            self.found.next = None;
+        }
+        is_enough || filter.exchange.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::observe::samples;
+    use crate::observe::trail::Rotation;
+
+    /// Three records a file.
+    const SMALL: Rotation = Rotation { file_bytes_max: 1_300, files_max: 100 };
+
+    async fn log(records: u64) -> (tempfile::TempDir, Trail) {
+        let folder = tempfile::tempdir().unwrap();
+        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        samples::write(&trail, SMALL, records).await;
+        assert_eq!(trail.full().unwrap().len() as u64, (records - 1) / 3, "files of three");
+        (folder, trail)
+    }
+
+    fn asked(trail: &Trail, filter: Filter, before: Option<u64>, limit: usize) -> Found {
+        trail.query(&Query { filter, before, limit }, || true).unwrap()
+    }
+
+    fn numbers(found: &Found) -> Vec<u64> {
+        found.records.iter().map(|event| event.seq).collect()
+    }
+
+    #[test]
+    fn a_log_that_was_never_written_holds_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        assert_eq!(asked(&trail, Filter::default(), None, 5), Found::default());
+    }
+
+    #[tokio::test]
+    async fn pages_go_back_over_all_files_and_meet_each_record_once() {
+        let (_folder, trail) = log(20).await;
+        for limit in 1..=7 {
+            let (mut seen, mut before) = (Vec::new(), None);
+            loop {
+                let page = asked(&trail, Filter::default(), before, limit);
+                assert!(page.records.len() <= limit);
+                seen.extend(numbers(&page));
+                before = page.next;
+                if before.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(seen, (1..=20).rev().collect::<Vec<_>>(), "pages of {limit}");
+        }
+    }
+
+    #[tokio::test]
+    async fn damaged_lines_hide_no_record() {
+        let (_folder, trail) = log(8).await;
+        let mut file = File::options().append(true).open(trail.active()).unwrap();
+        file.write_all(b"damaged\n\n{\"seq\":99}\nunfinished").unwrap();
+        let all = asked(&trail, Filter::default(), None, 100);
+        assert_eq!(numbers(&all), (1..=8).rev().collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn only_what_is_wanted_counts() {
+        let (_folder, trail) = log(20).await;
+        let ci = Filter { agent: Some("ci".to_owned()), ..Filter::default() };
+        let page = asked(&trail, ci.clone(), None, 3);
+        assert_eq!((numbers(&page), page.next), (vec![19, 17, 15], Some(15)));
+        assert_eq!(numbers(&asked(&trail, ci, Some(4), 3)), [3, 1]);
+        let one = Filter { exchange: Some("exc_7".to_owned()), ..Filter::default() };
+        let page = asked(&trail, one, None, 3);
+        assert_eq!((numbers(&page), page.next), (vec![7], None));
+    }
+
+    #[tokio::test]
+    async fn who_does_not_wait_for_the_answer_ends_the_search() {
+        let (_folder, trail) = log(20).await;
+        let nobody = Filter { agent: Some("nobody".to_owned()), ..Filter::default() };
+        let query = Query { filter: nobody, before: None, limit: 1 };
+        let found = trail.query(&query, || false).unwrap();
+        assert_eq!(found.next, Some(20), "after the first line");
+    }
+}

@@ -1,0 +1,26 @@
+//! Audit logs for tests.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::audit::Audit;
+use super::event::Event;
+use super::trail::{Rotation, Trail};
+
+/// An event of agent `ci` or `dev`, in turns; `n` is its second and stands in its id.
+pub(super) fn event(n: u64) -> Event {
+    let second = SignedDuration::from_secs(i64::try_from(n).unwrap());
+    let mut event = Event::begun(Timestamp::UNIX_EPOCH + second, format!("exc_{n}"));
+    event.agent = Some(if n % 2 == 1 { "ci" } else { "dev" }.to_owned());
+    event
+}
+
+/// Writes `count` events; answers when they are in the files.
+pub(super) async fn write(trail: &Trail, rotation: Rotation, count: u64) {
+    let (audit, writer) = Audit::open(trail.clone(), rotation, 8, false).unwrap();
+    let before = *audit.written().borrow();
+    for n in 1..=count {
+        audit.reserve().await.unwrap().send(event(before + n));
+    }
+    drop(audit);
+    writer.finish();
+}

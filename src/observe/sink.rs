@@ -1,0 +1,244 @@
+//! [`Sink`]: the writing end of the audit log, in a thread of its own: chains events, writes their
+//! lines whole, begins a new file when one is full, and lets the oldest go.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::watch;
+
+use super::audit::AuditError;
+use super::chain::{self, Head};
+use super::event::Event;
+use super::lines::first_number;
+use super::sync::Syncer;
+use super::trail::{Rotation, Trail};
+
+/// Events taken from the queue for one write.
+const BATCH_MAX: usize = 512;
+
+/// How long the writer waits before it tries a failed write again.
+const RETRY_AFTER: Duration = Duration::from_millis(250);
+
+/// How long a file that is full is written on, when a new one cannot be begun.
+const ROTATE_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// What keeps requests from being served.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Health {
+    /// The last write failed, and is being repeated.
+    pub(super) unwritten: Arc<AtomicBool>,
+    /// What was written last could not be put on the disk.
+    pub(super) unsynced: Arc<AtomicBool>,
+}
+
+impl Health {
+    pub(super) fn is_failing(&self) -> bool {
+        self.unwritten.load(Ordering::Relaxed) || self.unsynced.load(Ordering::Relaxed)
+    }
+}
+
+/// The log under the writer's hands.
+#[derive(Debug)]
+pub(super) struct Sink {
+    trail: Trail,
+    rotation: Rotation,
+    stdout: bool,
+    file: Arc<File>,
+    /// In the file.
+    bytes: u64,
+    /// The number of the file's first record.
+    first: u64,
+    head: Head,
+    health: Health,
+    written: watch::Sender<u64>,
+    /// `None` for what is no file, such as `/dev/null`: there is nothing to put on a disk, and
+    /// nothing fills up.
+    syncer: Option<Syncer>,
+    /// Not before then is a new file tried again.
+    rotate_at: Instant,
+}
+
+impl Sink {
+    /// Opens the log and finds the end of its chain, which may be in the newest full file.
+    pub(super) fn open(
+        trail: Trail,
+        rotation: Rotation,
+        stdout: bool,
+        health: Health,
+    ) -> Result<Self, AuditError> {
+        let failed = |source| AuditError::Open { path: trail.active().to_owned(), source };
+        let file = create(&trail).map_err(failed)?;
+        let (head, first) = continued(&trail, &file)?;
+        let metadata = file.metadata().map_err(failed)?;
+        let syncer = match metadata.is_file() {
+            true => Some(Syncer::start(health.unsynced.clone()).map_err(AuditError::Thread)?),
+            false => None,
+        };
+        let sink = Self {
+            written: watch::Sender::new(head.seq),
+            file: Arc::new(file),
+            bytes: metadata.len(),
+            rotate_at: Instant::now(),
+            trail,
+            rotation,
+            stdout,
+            first,
+            head,
+            health,
+            syncer,
+        };
+        sink.let_the_oldest_go();
+        Ok(sink)
+    }
+
+    /// The number of the last record that can be read.
+    pub(super) fn written(&self) -> watch::Receiver<u64> {
+        self.written.subscribe()
+    }
+
+    /// Writes until the queue ends.
+    pub(super) fn run(mut self, mut queue: Receiver<Event>) {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        while queue.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
+            let mut lines = String::new();
+            for mut event in batch.drain(..) {
+                let line = self.head.append(&mut event);
+                if self.is_full_with(lines.len() + line.len()) {
+                    self.write(lines.as_bytes());
+                    lines.clear();
+                    self.begin_another_file();
+                }
+                lines.push_str(&line);
+            }
+            self.write(lines.as_bytes());
+            if let Some(syncer) = &self.syncer {
+                syncer.written(&self.file);
+            }
+            self.written.send_replace(self.head.seq);
+        }
+    }
+
+    /// Writes the lines whole, however long the disk is full. Meanwhile no exchange begins.
+    fn write(&mut self, mut lines: &[u8]) {
+        if self.stdout {
+            // Standard output is a convenience: the file is the log.
+            let _ = io::stdout().lock().write_all(lines);
+        }
+        while !lines.is_empty() {
+            match (&*self.file).write(lines) {
+                Ok(written) => {
+                    self.bytes += written as u64;
+                    lines = &lines[written..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => self.wait_after(&error),
+            }
+        }
+        if self.health.unwritten.swap(false, Ordering::Relaxed) {
+            let path = self.trail.active().display();
+            tracing::warn!(%path, "the audit log can be written again");
+        }
+    }
+
+    fn wait_after(&self, error: &io::Error) {
+        if !self.health.unwritten.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, path = %self.trail.active().display(),
+                "the audit log cannot be written: requests are refused until it can");
+        }
+        std::thread::sleep(RETRY_AFTER);
+    }
+
+    fn is_full_with(&self, more: usize) -> bool {
+        let is_file = self.syncer.is_some();
+        let has_records = self.head.seq > self.first;
+        is_file && has_records && self.bytes + more as u64 > self.rotation.file_bytes_max
+    }
+
+    /// Puts the full file aside. Where that fails the file is written on: a record that is too much
+    /// in it is better than none.
+    fn begin_another_file(&mut self) {
+        if Instant::now() < self.rotate_at {
+            return;
+        }
+        match self.another_file() {
+            Ok(file) => {
+                self.file = Arc::new(file);
+                self.bytes = 0;
+                self.first = self.head.seq;
+                self.let_the_oldest_go();
+            }
+            Err(error) => {
+                self.rotate_at = Instant::now() + ROTATE_AGAIN_AFTER;
+                tracing::error!(%error, path = %self.trail.active().display(),
+                    "the audit log grows beyond `audit.file_bytes_max`: no new file can be begun");
+            }
+        }
+    }
+
+    /// The old one is on the disk before it gets its name: only the last file can be torn.
+    fn another_file(&self) -> io::Result<File> {
+        self.file.sync_data()?;
+        let (active, full) = (self.trail.active(), self.trail.full_path(self.first));
+        if self.trail.is_active(&self.file)? {
+            if full.exists() {
+                let named = format!("{} exists already", full.display());
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, named));
+            }
+            fs::rename(active, &full)?;
+        }
+        let file = create(&self.trail).inspect_err(|_| {
+            // Under its new name it is written on as well.
+            let _ = fs::rename(&full, active);
+        })?;
+        file.set_permissions(self.file.metadata()?.permissions())?;
+        self.trail.sync_folder()?;
+        Ok(file)
+    }
+
+    fn let_the_oldest_go(&self) {
+        let full = match self.trail.full() {
+            Ok(full) => full,
+            Err(error) => return tracing::warn!(%error, "the audit log's files cannot be listed"),
+        };
+        let surplus = (full.len() + 1).saturating_sub(self.rotation.files_max);
+        for oldest in &full[..surplus.min(full.len())] {
+            let path = oldest.path.display();
+            match fs::remove_file(&oldest.path) {
+                Ok(()) => tracing::info!(%path, "the oldest audit file is gone: `audit.files_max`"),
+                Err(error) => tracing::warn!(%error, %path, "an old audit file cannot be removed"),
+            }
+        }
+    }
+}
+
+/// The end of the chain, and the number of the first record in `file`, or of the next one.
+fn continued(trail: &Trail, file: &File) -> Result<(Head, u64), AuditError> {
+    let failed = |source| AuditError::Open { path: trail.active().to_owned(), source };
+    let broken = |path: &Path, source| AuditError::Chain { path: path.to_owned(), source };
+    let head = chain::resume(file).map_err(|source| broken(trail.active(), source))?;
+    if head != Head::default() {
+        let first = first_number(file).map_err(failed)?.unwrap_or(head.seq);
+        return Ok((head, first));
+    }
+    for full in trail.full().map_err(failed)?.iter().rev() {
+        let opened = OpenOptions::new().read(true).write(true).open(&full.path);
+        let opened = opened.map_err(|source| AuditError::Open { path: full.path.clone(), source });
+        let head = chain::resume(&opened?).map_err(|source| broken(&full.path, source))?;
+        if head != Head::default() {
+            let next = head.seq + 1;
+            return Ok((head, next));
+        }
+    }
+    Ok((head, 1))
+}
+
+fn create(trail: &Trail) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true).mode(0o600).open(trail.active())
+}

@@ -1,0 +1,132 @@
+//! [`Syncer`]: puts what was written on the disk, once a second while there is something, in a
+//! thread of its own: neither requests nor the writer wait for the disk's cache.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+/// What a power cut may take, at most.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The running thread. Ends when dropped, with everything on the disk.
+#[derive(Debug)]
+pub(super) struct Syncer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+    failing: Arc<AtomicBool>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Written since it was last put on the disk.
+    dirty: Option<Arc<File>>,
+    ended: bool,
+}
+
+impl Syncer {
+    /// Starts it. `failing` is true while the disk does not take what was written.
+    pub(super) fn start(failing: Arc<AtomicBool>) -> std::io::Result<Self> {
+        let (state, wake) = (Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { state, wake, failing });
+        let own = shared.clone();
+        let thread = std::thread::Builder::new().name("keyward-sync".into());
+        let thread = thread.spawn(move || own.run())?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Something was written to `file`. Of an earlier file nothing may be left to put on the disk.
+    pub(super) fn written(&self, file: &Arc<File>) {
+        let mut state = self.shared.state.lock();
+        if state.dirty.is_none() {
+            self.shared.wake.notify_one();
+        }
+        state.dirty = Some(file.clone());
+    }
+}
+
+impl Drop for Syncer {
+    fn drop(&mut self) {
+        self.shared.state.lock().ended = true;
+        self.shared.wake.notify_one();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that puts the audit log on the disk panicked");
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        while let Some(file) = self.next() {
+            let done = self.sync(&file);
+            let mut state = self.state.lock();
+            if !done && !state.ended && state.dirty.is_none() {
+                state.dirty = Some(file);
+            }
+            self.wake.wait_while_for(&mut state, |state| !state.ended, EVERY);
+        }
+    }
+
+    /// Waits for something written; `None` at the end.
+    fn next(&self) -> Option<Arc<File>> {
+        let mut state = self.state.lock();
+        self.wake.wait_while(&mut state, |state| state.dirty.is_none() && !state.ended);
+        state.dirty.take()
+    }
+
+    fn sync(&self, file: &File) -> bool {
+        let result = file.sync_data();
+        let failed_before = self.failing.swap(result.is_err(), Ordering::Relaxed);
+        match result {
+            Err(error) if !failed_before => tracing::error!(
+                %error, "the audit log cannot be put on the disk, and its last second may be lost: \
+                         requests are refused until it can"
+            ),
+            Ok(()) if failed_before => tracing::warn!("the audit log can be put on the disk again"),
+            _ => {}
+        }
+        !self.failing.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `fdatasync` of a device that has nothing to put anywhere is EINVAL.
+    fn that_cannot_be_synced() -> Arc<File> {
+        Arc::new(File::options().write(true).open("/dev/null").unwrap())
+    }
+
+    #[test]
+    fn a_disk_that_does_not_take_it_is_told_until_it_does() {
+        let failing = Arc::new(AtomicBool::new(false));
+        let syncer = Syncer::start(failing.clone()).unwrap();
+        syncer.written(&that_cannot_be_synced());
+        while !failing.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        syncer.written(&Arc::new(tempfile::tempfile().unwrap()));
+        while failing.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn the_end_waits_for_what_was_written_last() {
+        let failing = Arc::new(AtomicBool::new(false));
+        let syncer = Syncer::start(failing.clone()).unwrap();
+        syncer.written(&that_cannot_be_synced());
+        drop(syncer);
+        assert!(failing.load(Ordering::Relaxed), "it was tried");
+    }
+}

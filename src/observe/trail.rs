@@ -1,0 +1,174 @@
+//! [`Trail`]: the files of an audit log and their order. The one that is written has the configured
+//! name; full ones have the number of their first record appended, so that a listing tells where
+//! each record is. Writing is `sink.rs`'s, reading `query.rs`'s, `follow.rs`'s and `verify.rs`'s.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Digits of a full file's number, so that names sort as numbers do for longer than disks last.
+const DIGITS: usize = 12;
+
+/// When a file is full, and how many are kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rotation {
+    /// A file that would grow beyond it is put aside, and a new one begun.
+    pub file_bytes_max: u64,
+    /// Files kept, the one that is written included; the oldest go.
+    pub files_max: usize,
+}
+
+/// Where an audit log is. Cheap to clone.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Trail {
+    active: PathBuf,
+}
+
+/// A full file.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Full {
+    /// The number of its first record.
+    pub(super) first: u64,
+    pub(super) path: PathBuf,
+}
+
+impl Default for Rotation {
+    /// 4 GiB in all: some ten million records, of which a busy agent makes a few thousand a day.
+    fn default() -> Self {
+        Self { file_bytes_max: 64 * 1024 * 1024, files_max: 64 }
+    }
+}
+
+impl Trail {
+    /// The log whose written file is `path`. A symbolic link stands for what it leads to: full files
+    /// lie beside that.
+    pub fn at(path: &Path) -> Self {
+        Self { active: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()) }
+    }
+
+    /// The file that is written.
+    pub fn active(&self) -> &Path {
+        &self.active
+    }
+
+    /// What the written file is called once it is full.
+    pub(super) fn full_path(&self, first: u64) -> PathBuf {
+        let mut name = self.name();
+        name.push(format!(".{first:0DIGITS$}"));
+        self.active.with_file_name(name)
+    }
+
+    /// The full files, oldest first; none where there is no folder.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub(super) fn full(&self) -> io::Result<Vec<Full>> {
+        let entries = match fs::read_dir(self.folder()) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = entry?.path();
+            found.extend(self.number(&path).map(|first| Full { first, path }));
+        }
+        found.sort_by_key(|full| full.first);
+        Ok(found)
+    }
+
+    /// Opens the written file; `None` when there is none, as between two files.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(super) fn open_active(&self) -> io::Result<Option<File>> {
+        found(File::open(&self.active))
+    }
+
+    /// Whether `file` is the one that is written now. One that is not gets no more records.
+    pub(super) fn is_active(&self, file: &File) -> io::Result<bool> {
+        let now = found(fs::metadata(&self.active))?;
+        let own = file.metadata()?;
+        Ok(now.is_some_and(|now| (now.dev(), now.ino()) == (own.dev(), own.ino())))
+    }
+
+    /// Makes the folder's entries durable: a new file of which no entry is left has no records.
+    pub(super) fn sync_folder(&self) -> io::Result<()> {
+        File::open(self.folder())?.sync_all()
+    }
+
+    fn folder(&self) -> &Path {
+        match self.active.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        }
+    }
+
+    fn name(&self) -> OsString {
+        self.active.file_name().map(OsString::from).unwrap_or_default()
+    }
+
+    fn number(&self, path: &Path) -> Option<u64> {
+        let name = path.file_name()?.to_str()?;
+        let digits = name.strip_prefix(self.name().to_str()?)?.strip_prefix('.')?;
+        let is_number = digits.len() >= DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| digits.parse().ok())?
+    }
+}
+
+/// `None` instead of the error that something is not there.
+pub(super) fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_with_a_whole_number_belong_to_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        for name in [
+            "audit.jsonl",
+            "audit.jsonl.1",
+            "audit.jsonl.000000000001.gz",
+            "audit.jsonl.00000000000x",
+            "other.jsonl.000000000001",
+            "audit.jsonl.000000000120",
+            "audit.jsonl.000000000007",
+            "audit.jsonl.1000000000000",
+        ] {
+            File::create(folder.path().join(name)).unwrap();
+        }
+        let firsts: Vec<_> = trail.full().unwrap().iter().map(|full| full.first).collect();
+        assert_eq!(firsts, [7, 120, 1_000_000_000_000]);
+        assert_eq!(trail.full_path(7), folder.path().join("audit.jsonl.000000000007"));
+    }
+
+    #[test]
+    fn a_log_that_was_never_written_has_no_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let trail = Trail::at(&folder.path().join("none/audit.jsonl"));
+        assert_eq!(trail.full().unwrap(), []);
+        assert!(trail.open_active().unwrap().is_none());
+    }
+
+    #[test]
+    fn full_files_lie_beside_what_a_link_leads_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().join("disk");
+        fs::create_dir(&real).unwrap();
+        File::create(real.join("a.jsonl")).unwrap();
+        let link = folder.path().join("audit.jsonl");
+        std::os::unix::fs::symlink(real.join("a.jsonl"), &link).unwrap();
+        let full = Trail::at(&link).full_path(1);
+        assert!(full.ends_with("disk/a.jsonl.000000000001"), "{full:?}");
+    }
+}

@@ -1,0 +1,222 @@
+//! Walking the chain of the audit log over all its files, and naming the first line that does not
+//! follow the one before.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::chain::{Head, hash};
+use super::event::Event;
+use super::lines::{LINE_BYTES_MAX, line_at};
+use super::trail::Trail;
+
+/// Lines between two questions whether to go on.
+const ASK_EVERY: u64 = 1_000;
+
+/// What the walk found.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Verified {
+    /// Files that were read.
+    pub files: u64,
+    /// Records that follow each other.
+    pub records: u64,
+    /// The number of the first; 0 when there is none. Above 1, older files were removed.
+    pub first: u64,
+    /// The last of them.
+    pub last: Head,
+    /// The first line that does not follow.
+    pub broken: Option<Break>,
+}
+
+/// A line where the chain ends before the log does.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Break {
+    /// The file.
+    pub file: PathBuf,
+    /// The line in it, from 1.
+    pub line: u64,
+    /// What is wrong, for people.
+    pub reason: String,
+}
+
+/// A walk under way.
+struct Walk<'a, G> {
+    verified: Verified,
+    go_on: &'a G,
+}
+
+impl Trail {
+    /// Walks the chain from the oldest record that is kept. Blocks. `go_on` is asked now and then;
+    /// false ends the walk.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or was removed meanwhile.
+    pub fn verify(&self, go_on: impl Fn() -> bool) -> io::Result<Verified> {
+        let mut walk = Walk { verified: Verified::default(), go_on: &go_on };
+        let mut read = 0;
+        loop {
+            // Opened before the listing: put aside in between, it is found there under its number.
+            let active = self.open_active()?;
+            let full = self.full()?;
+            let new = full.partition_point(|full| full.first <= read);
+            for full in &full[new..] {
+                read = full.first;
+                let file = File::open(&full.path)?;
+                if !walk.file(&file, &full.path)? {
+                    return Ok(walk.verified);
+                }
+            }
+            // A file was begun while the others were read: the list is not whole any more.
+            match active {
+                Some(active) if self.is_active(&active)? => {
+                    walk.file(&active, self.active())?;
+                    return Ok(walk.verified);
+                }
+                None if self.open_active()?.is_none() => return Ok(walk.verified),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl<G: Fn() -> bool> Walk<'_, G> {
+    /// Walks one file. Answers whether to go on with the next.
+    fn file(&mut self, file: &File, path: &Path) -> io::Result<bool> {
+        self.verified.files += 1;
+        let (mut offset, mut number) = (0, 0);
+        while let Some((line, next)) = line_at(file, offset)? {
+            number += 1;
+            offset = next;
+            if let Err(reason) = self.line(&line) {
+                self.verified.broken = Some(Break { file: path.to_owned(), line: number, reason });
+                return Ok(false);
+            }
+            if number % ASK_EVERY == 0 && !(self.go_on)() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn line(&mut self, line: &[u8]) -> Result<(), String> {
+        let is_first = self.verified.records == 0;
+        let event = serde_json::from_slice::<Event>(line);
+        let event = match event {
+            Ok(event) if line.len() <= LINE_BYTES_MAX => event,
+            _ => return Err("is not a record".to_owned()),
+        };
+        let Head { seq, hash: before } = &self.verified.last;
+        if is_first && event.seq > 1 {
+            // Nothing is left that could tell whether it follows.
+            self.verified.first = event.seq;
+        } else if event.seq != seq + 1 || event.prev != *before {
+            return Err(match is_first {
+                true => format!("holds record {}, which does not begin a log", event.seq),
+                false => format!(
+                    "holds record {}, which does not follow record {seq}: one of them was changed, \
+                     or what stood between them",
+                    event.seq
+                ),
+            });
+        } else if is_first {
+            self.verified.first = 1;
+        }
+        self.verified.records += 1;
+        self.verified.last = Head { seq: event.seq, hash: hash(line) };
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use super::*;
+    use crate::observe::samples;
+    use crate::observe::trail::Rotation;
+
+    /// Three records a file.
+    const SMALL: Rotation = Rotation { file_bytes_max: 1_300, files_max: 100 };
+
+    async fn log(records: u64) -> (tempfile::TempDir, Trail) {
+        let folder = tempfile::tempdir().unwrap();
+        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        samples::write(&trail, SMALL, records).await;
+        (folder, trail)
+    }
+
+    fn broken(trail: &Trail) -> (String, u64) {
+        let found = trail.verify(|| true).unwrap().broken.expect("it is broken");
+        (found.file.file_name().unwrap().to_string_lossy().into_owned(), found.line)
+    }
+
+    /// Changes the lines of the file whose first record is 4.
+    async fn spoilt(change: impl Fn(&mut Vec<String>)) -> (String, u64) {
+        let (_folder, trail) = log(11).await;
+        let path = trail.full_path(4);
+        let text = fs::read_to_string(&path).unwrap();
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        change(&mut lines);
+        fs::write(&path, lines.join("\n") + "\n").unwrap();
+        broken(&trail)
+    }
+
+    #[tokio::test]
+    async fn a_removed_altered_swapped_or_foreign_line_is_named_with_its_file() {
+        let own = "audit.jsonl.000000000004".to_owned();
+        let after = "audit.jsonl.000000000007".to_owned();
+        assert_eq!(spoilt(|lines| drop(lines.remove(1))).await, (own.clone(), 2));
+        assert_eq!(spoilt(|lines| lines.swap(0, 1)).await, (own.clone(), 1));
+        assert_eq!(
+            spoilt(|lines| lines[0] = lines[0].replace("exc_4", "exc_9")).await,
+            (own.clone(), 2),
+            "the next one tells"
+        );
+        assert_eq!(spoilt(|lines| lines.insert(1, "x".to_owned())).await, (own.clone(), 2));
+        assert_eq!(spoilt(|lines| lines.insert(0, String::new())).await, (own, 1));
+        assert_eq!(spoilt(|lines| drop(lines.pop())).await, (after, 1));
+    }
+
+    #[tokio::test]
+    async fn a_removed_file_in_between_is_noticed() {
+        let (_folder, trail) = log(11).await;
+        fs::remove_file(trail.full_path(4)).unwrap();
+        assert_eq!(broken(&trail), ("audit.jsonl.000000000007".to_owned(), 1));
+    }
+
+    #[tokio::test]
+    async fn a_log_that_was_begun_anew_with_an_old_hash_is_noticed() {
+        let (_folder, trail) = log(2).await;
+        let text = fs::read_to_string(trail.active()).unwrap();
+        let zeros = "0".repeat(64);
+        fs::write(trail.active(), text.replacen(&zeros, &"1".repeat(64), 1)).unwrap();
+        assert_eq!(broken(&trail), ("audit.jsonl".to_owned(), 1));
+    }
+
+    #[tokio::test]
+    async fn a_log_whose_oldest_files_are_gone_is_whole_from_there() {
+        let (_folder, trail) = log(11).await;
+        fs::remove_file(trail.full_path(1)).unwrap();
+        let verified = trail.verify(|| true).unwrap();
+        assert_eq!((verified.first, verified.records, verified.broken), (4, 8, None));
+    }
+
+    #[tokio::test]
+    async fn a_whole_log_ends_in_its_last_record_also_while_one_is_written() {
+        let (_folder, trail) = log(11).await;
+        let whole = trail.verify(|| true).unwrap();
+        assert_eq!((whole.first, whole.records, whole.files), (1, 11, 4));
+        assert_eq!((whole.last.seq, &whole.broken), (11, &None));
+        let mut file = File::options().append(true).open(trail.active()).unwrap();
+        file.write_all(br#"{"v":1,"seq":12"#).unwrap();
+        assert_eq!(trail.verify(|| true).unwrap(), whole);
+    }
+
+    #[test]
+    fn a_log_that_was_never_written_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let trail = Trail::at(&folder.path().join("none/audit.jsonl"));
+        assert_eq!(trail.verify(|| true).unwrap(), Verified::default());
+    }
+}

@@ -1,0 +1,282 @@
+//! The audit log as its reader meets it: beside a running gateway, and from the files alone.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStderr, ChildStdout, Stdio};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::cli_runner::{Cli, Serving, over_socket};
+
+/// An install with agent `ci`, whose requests are all refused.
+struct Lab {
+    cli: Cli,
+    serving: Serving,
+    proxy: String,
+    token: String,
+}
+
+/// `keyward audit tail -f`, reading.
+struct Tail {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    stderr: ChildStderr,
+}
+
+impl Lab {
+    fn new(config: &str) -> Self {
+        let cli = Cli::new();
+        let serving = cli.serve_with(config);
+        let added = cli.run(&["agent", "add", "ci", "--json"]).json();
+        let token = added["token"]["token"].as_str().expect("a token").to_owned();
+        let ask = "GET /api/v1/status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let (_, status) = over_socket(&cli.data().join("admin.sock"), ask);
+        let status: Value = serde_json::from_str(&status).expect("JSON");
+        let proxy = status["proxy"][0].as_str().expect("an address").to_owned();
+        Self { cli, serving, proxy, token }
+    }
+
+    /// Asks for something that no rule allows.
+    fn ask(&self, method: &str, host: &str, path: &str) {
+        let mut stream = TcpStream::connect(&self.proxy).expect("it listens");
+        let head = format!(
+            "{method} http://{host}{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
+             Proxy-Authorization: Bearer {}\r\n\r\n",
+            self.token
+        );
+        stream.write_all(head.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    }
+
+    /// Waits until this many records can be read. Each question takes a process.
+    fn until(&self, records: u64) {
+        let mut asked = (0..500).map(|_| self.cli.run(&["audit", "verify", "--json"]).json());
+        assert!(asked.any(|told| told["last"] == records), "{records} records");
+    }
+
+    fn query(&self, arguments: &[&str]) -> Vec<String> {
+        let words = ["audit", "query", "--json"].iter().chain(arguments).copied();
+        let list = self.cli.run(&words.collect::<Vec<_>>()).json();
+        assert!(list.get("next").is_some(), "{list}");
+        let items = list["items"].as_array().expect("a list");
+        items.iter().map(|item| item["path"].as_str().expect("a path").to_owned()).collect()
+    }
+
+    fn tail(&self, arguments: &[&str]) -> Tail {
+        let words = ["audit", "tail", "-f"].iter().chain(arguments).copied();
+        let mut command = self.cli.command(&words.collect::<Vec<_>>());
+        let mut child = command.stdin(Stdio::null()).spawn().expect("keyward starts");
+        let lines = BufReader::new(child.stdout.take().expect("piped"));
+        let stderr = child.stderr.take().expect("piped");
+        Tail { child, lines, stderr }
+    }
+
+    /// Ends the gateway; its files stay.
+    fn stop(self) -> Cli {
+        self.serving.signal(Signal::TERM);
+        assert_eq!(self.serving.wait(), Some(0));
+        self.cli
+    }
+}
+
+impl Tail {
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("text");
+        line
+    }
+
+    fn path(&mut self) -> String {
+        let line = self.line();
+        let record: Value = serde_json::from_str(&line).expect("one JSON object a line");
+        record["path"].as_str().expect("a path").to_owned()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).expect("a process id");
+        let id = rustix::process::Pid::from_raw(id).expect("a process id");
+        rustix::process::kill_process(id, signal).expect("it runs");
+    }
+
+    fn said(mut self) -> (std::process::ExitStatus, String) {
+        let status = self.child.wait().expect("our child");
+        let mut said = String::new();
+        self.stderr.read_to_string(&mut said).expect("text");
+        (status, said)
+    }
+}
+
+#[test]
+fn filters_that_make_no_sense_are_refused_with_a_remedy() {
+    let cli = Cli::new();
+    let err = cli.run(&["audit", "query", "--since", "yesterday"]).failed(1);
+    assert!(err.contains("write how long ago, such as 30m"), "{err}");
+    cli.run(&["audit", "query", "--code", "denied", "--refused"]).failed(2);
+    cli.run(&["audit", "tail", "-n", "20000"]).failed(2);
+    assert!(!cli.data().exists(), "reading makes nothing");
+}
+
+#[test]
+fn without_a_gateway_there_is_nothing_to_follow_and_an_empty_log_to_read() {
+    let cli = Cli::new();
+    let err = cli.run(&["audit", "tail", "-f"]).failed(3);
+    assert!(err.contains("leave `-f` out to read what is there"), "{err}");
+    let nothing = cli.run(&["audit", "query"]);
+    assert_eq!((nothing.err.as_str(), nothing.out.as_str()), ("no such records\n", ""));
+    assert_eq!(cli.run(&["audit", "query", "--json"]).json()["items"], serde_json::json!([]));
+    assert_eq!(cli.run(&["audit", "tail"]).ok(), "");
+    assert_eq!(cli.run(&["audit", "verify"]).ok(), "no records yet\n");
+    assert!(!cli.data().exists(), "reading makes nothing");
+}
+
+#[test]
+fn records_are_found_over_the_socket_and_in_the_files_alike() {
+    let lab = Lab::new("audit: { file_bytes_max: 4096, files_max: 50 }\n");
+    for n in 1..=25 {
+        let method = if n % 5 == 0 { "DELETE" } else { "GET" };
+        lab.ask(method, if n == 7 { "b.test" } else { "a.test" }, &format!("/{n}"));
+    }
+    lab.until(25);
+    let full = std::fs::read_dir(lab.cli.data().join("audit")).expect("a folder").count();
+    assert!(full > 2, "there are several files: {full}");
+
+    assert_eq!(lab.query(&["--limit", "3"]), ["/25", "/24", "/23"], "newest first");
+    assert_eq!(lab.query(&["--method", "delete", "--limit", "2"]), ["/25", "/20"]);
+    assert_eq!(lab.query(&["--host", "b.test"]), ["/7"]);
+    assert_eq!(lab.query(&["--host", "*.test", "--since", "1h"]).len(), 25);
+    assert_eq!(lab.query(&["--agent", "nobody"]), [""; 0]);
+    assert_eq!(lab.query(&["--code", "default_deny"]).len(), 25);
+    assert_eq!(lab.query(&["--refused", "--until", "1h"]), [""; 0]);
+    let id = lab.cli.run(&["audit", "query", "--host", "b.test", "--json"]).json();
+    let id = id["items"][0]["exchange"].as_str().expect("an id").to_owned();
+    assert_eq!(lab.query(&["--exchange", &id]), ["/7"]);
+    let all = lab.query(&[]);
+
+    let cli = lab.stop();
+    // What only a gateway needs, and nobody else may open.
+    for secret in ["master.key", "store"] {
+        std::fs::rename(cli.data().join(secret), cli.data().join("gone")).expect("ours");
+        std::fs::remove_dir_all(cli.data().join("gone"))
+            .or_else(|_| std::fs::remove_file(cli.data().join("gone")))
+            .expect("ours");
+    }
+    let list = cli.run(&["audit", "query", "--json"]).json();
+    let paths: Vec<_> = list["items"].as_array().expect("a list").iter().collect();
+    assert_eq!(paths.iter().map(|item| item["path"].as_str().unwrap()).collect::<Vec<_>>(), all);
+    let table = cli.run(&["audit", "tail", "-n", "2"]).ok();
+    let lines: Vec<_> = table.lines().collect();
+    assert!(lines[0].starts_with("TIME "), "{table}");
+    assert!(lines[1].contains("default_deny") && lines[1].ends_with("http://a.test/24"), "{table}");
+    assert!(lines[2].contains(" ci ") && lines[2].ends_with("http://a.test/25"), "{table}");
+    assert!(!cli.data().join("store").exists(), "nothing was opened");
+}
+
+#[test]
+fn a_follower_sees_each_record_once_over_several_files_until_the_gateway_stops() {
+    let lab = Lab::new("audit: { file_bytes_max: 4096, files_max: 50 }\n");
+    (1..=3).for_each(|n| lab.ask("GET", "a.test", &format!("/{n}")));
+    lab.until(3);
+    let mut tail = lab.tail(&["-n", "2", "--json", "--host", "a.test"]);
+    assert_eq!([tail.path(), tail.path()], ["/2", "/3"], "those that are there, oldest first");
+    for n in 4..=40 {
+        lab.ask("GET", "b.test", "/other");
+        lab.ask("GET", "a.test", &format!("/{n}"));
+        assert_eq!(tail.path(), format!("/{n}"));
+    }
+    let files = std::fs::read_dir(lab.cli.data().join("audit")).expect("a folder").count();
+    assert!(files > 3, "the log was rotated: {files}");
+    lab.stop();
+    let (status, said) = tail.said();
+    assert_eq!(status.code(), Some(3), "{said}");
+    assert_eq!(said, "error: the gateway is stopping\nhint: run this again when it serves again\n");
+}
+
+#[test]
+fn a_gateway_that_is_killed_ends_its_followers() {
+    let lab = Lab::new("");
+    let tail = lab.tail(&[]);
+    lab.ask("GET", "a.test", "/");
+    lab.serving.kill();
+    let (status, said) = tail.said();
+    assert_eq!(status.code(), Some(3), "{said}");
+    assert!(said.starts_with("error: "), "{said}");
+}
+
+#[test]
+fn control_c_and_a_reader_that_goes_away_end_a_follower_quietly() {
+    let lab = Lab::new("");
+    lab.ask("GET", "a.test", "/1");
+    lab.until(1);
+    let mut tail = lab.tail(&[]);
+    assert!(tail.line().starts_with("TIME "));
+    assert!(tail.line().ends_with(" http://a.test/1\n"));
+    tail.signal(Signal::INT);
+    let (status, said) = tail.said();
+    assert_eq!((status.signal(), said.as_str()), (Some(2), ""), "a shell says 130");
+
+    let mut tail = lab.tail(&["--json"]);
+    assert_eq!(tail.path(), "/1");
+    let Tail { mut child, lines, .. } = tail;
+    drop(lines);
+    lab.ask("GET", "a.test", "/2");
+    assert_eq!(child.wait().expect("our child").code(), Some(0));
+}
+
+#[test]
+fn a_changed_line_is_named_with_its_file() {
+    let lab = Lab::new("audit: { file_bytes_max: 4096, files_max: 50 }\n");
+    (1..=20).for_each(|n| lab.ask("GET", "a.test", &format!("/{n}")));
+    lab.until(20);
+    let whole = lab.cli.run(&["audit", "verify"]).ok();
+    assert!(whole.starts_with("whole    records 1 to 20\n"), "{whole}");
+    let path = lab.cli.data().join("audit/audit.jsonl.000000000001");
+    let text = std::fs::read_to_string(&path).expect("a full file");
+    std::fs::write(&path, text.replacen("\"agent\":\"ci\"", "\"agent\":\"di\"", 1)).expect("ours");
+
+    let broken = |err: &str| {
+        let named = format!("error: {}:2: holds record 2, which does not follow", path.display());
+        assert!(err.starts_with(&named), "{err}");
+        assert!(err.contains("hint: records 1 to 1 follow each other"), "{err}");
+    };
+    broken(&lab.cli.run(&["audit", "verify"]).failed(1));
+    let told = lab.cli.run(&["audit", "verify", "--json"]);
+    assert_eq!(told.code, 1);
+    let told: Value = serde_json::from_str(&told.out).expect("JSON");
+    assert_eq!((&told["whole"], &told["broken"]["line"]), (&Value::Bool(false), &2.into()));
+    let cli = lab.stop();
+    broken(&cli.run(&["audit", "verify"]).failed(1));
+}
+
+#[test]
+fn what_a_request_said_reaches_the_terminal_as_text_only() {
+    let cli = Cli::new();
+    cli.run(&["init"]).ok();
+    let nasty = "\\u001b[2J\u{9b}31m\\r\\n\u{7f}\u{202e}";
+    let record = format!(
+        "{{\"v\":1,\"seq\":1,\"prev\":\"\",\"time\":\"2026-01-31T08:00:00Z\",\"exchange\":\"exc_1\",\
+         \"org\":null,\"agent\":\"{nasty}\",\"token\":null,\"rule\":\"{nasty}\",\
+         \"connection\":\"{nasty}\",\"generation\":null,\"target\":\"https://{nasty}\",\
+         \"method\":\"{nasty}\",\"path\":\"/{nasty}\",\"status\":200,\"code\":\"{nasty}\",\
+         \"bytes_in\":0,\"bytes_out\":0,\"duration_ms\":0,\"outcome\":\"completed\"}}\n"
+    );
+    std::fs::create_dir_all(cli.data().join("audit")).expect("a folder");
+    std::fs::write(cli.data().join("audit/audit.jsonl"), record).expect("a file");
+    for words in [
+        &["audit", "query"][..],
+        &["audit", "query", "--json"],
+        &["audit", "tail"],
+        &["audit", "tail", "--json"],
+        &["audit", "query", "--agent", "\u{1b}[2J"],
+        &["audit", "query", "--since", "\u{1b}[2J"],
+        &["audit", "verify"],
+    ] {
+        let ran = cli.run(words);
+        let text = format!("{}{}", ran.out, ran.err).replace('\n', "");
+        assert!(!text.chars().any(|c| c.is_control() || c == '\u{202e}'), "{words:?}: {text:?}");
+        assert!(text.contains("exc_1") || !words.contains(&"--json"), "{words:?}: {text:?}");
+    }
+}
