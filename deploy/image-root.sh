@@ -38,4 +38,5 @@ echo "keyward:x:$user:$user:keyward:/data:/keyward" > "$root/etc/passwd"
 echo "keyward:x:$user:" > "$root/etc/group"
 
 chmod 700 "$data/keyward"
-chown -R "$user:$user" "$data" "$certs"
+# Who is not root looks at the files only.
+[ "$(id -u)" != 0 ] || chown -R "$user:$user" "$data" "$certs"

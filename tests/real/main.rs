@@ -10,6 +10,7 @@ mod chromium;
 mod command_line;
 mod git;
 mod go;
+mod image;
 mod java;
 mod newcomers;
 mod node;
