@@ -32,7 +32,7 @@ pub enum FileError {
     NotAFile(PathBuf),
     /// Others can read it.
     #[error(
-        "file {path} has mode {mode:04o}, so others can read it: run `chmod 600` on it (Kubernetes: `defaultMode: 0400` and `fsGroup`) and consider its content known"
+        "file {path} has mode {mode:04o}, so others can read it: run `chmod 600` on it (Kubernetes: `defaultMode: 0400`) and consider its content known"
     )]
     Loose {
         /// The file.
