@@ -32,6 +32,8 @@ pub(crate) enum Exit {
     NotExecutable = 126,
     /// The program of `run` does not exist.
     NoProgram = 127,
+    /// The person ended it: 128 and SIGINT, as shells say it.
+    Interrupted = 130,
 }
 
 /// A failure of a command.

@@ -7,6 +7,8 @@ mod agent;
 mod audit;
 mod ca;
 mod client;
+mod completions;
+mod connect;
 mod connection;
 mod env;
 mod environment;
@@ -25,6 +27,7 @@ mod secret;
 mod serve;
 mod settings;
 mod table;
+mod terminal;
 mod wait;
 
 use std::ffi::OsString;
@@ -64,10 +67,7 @@ pub(crate) struct Cli {
 
 const FIRST_STEPS: &str = "\
 examples:
-  keyward serve
-  keyward connection add github --name work
-  keyward agent add claude
-  keyward agent bind claude work
+  keyward connect github --name work --agent claude
   keyward run --agent claude -- curl https://api.github.com/user
   keyward explain https://api.github.com/user --agent claude
 
@@ -86,6 +86,9 @@ enum Command {
     /// programs that use the proxy: their tokens, and what they may use
     #[command(subcommand)]
     Agent(agent::Command),
+    /// connect an account, step by step: key, test, agent
+    #[command(after_help = connect::EXAMPLES)]
+    Connect(Box<connect::Args>),
     /// accounts at providers
     #[command(subcommand)]
     Connection(connection::Command),
@@ -110,6 +113,11 @@ enum Command {
     Reload,
     /// exit 0 when the gateway is ready
     Health,
+    /// print the completions of a shell
+    Completions(completions::Completions),
+    /// print the manual page, or write those of all commands: for packages
+    #[command(hide = true)]
+    Man(completions::Manual),
 }
 
 /// What the command line takes: for whoever checks lines that are written down.
@@ -173,6 +181,7 @@ impl Command {
             Self::Env(args) => args.run(global).await,
             Self::Init => init::run(global).await,
             Self::Agent(command) => command.run(global).await,
+            Self::Connect(args) => Box::pin(args.run(global)).await,
             Self::Connection(command) => command.run(global).await,
             Self::Provider(command) => command.run(global).await,
             Self::Rule(command) => command.run(global).await,
@@ -182,6 +191,8 @@ impl Command {
             Self::Audit(command) => command.run(global).await,
             Self::Reload => reload::run(global).await,
             Self::Health => health::run(global).await,
+            Self::Completions(args) => args.run(),
+            Self::Man(args) => args.run(),
         }
     }
 }

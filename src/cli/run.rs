@@ -156,9 +156,6 @@ fn next(facts: &Facts, global: &Global) -> Option<String> {
         return None;
     }
     let (agent, keyward) = (&facts.agent.name, global.keyward());
-    Some(format!(
-        "note: agent {agent} may use no connection yet\n\
-         hint: {keyward} connection add github --name work\n      \
-         {keyward} agent bind {agent} work"
-    ))
+    let option = if agent == DEFAULT_AGENT { "" } else { &format!(" --agent {agent}") };
+    Some(format!("note: agent {agent} may use no connection yet\nhint: {keyward} connect{option}"))
 }

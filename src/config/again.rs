@@ -32,7 +32,6 @@ pub(super) const AT_START: &[AtStart] = &[
     at_start("listen", |a, b| a.listen != b.listen),
     at_start("public_url", |a, b| a.public_url != b.public_url),
     at_start("store", |a, b| a.store != b.store),
-    at_start("master_key", |a, b| a.master_keys != b.master_keys),
     at_start("ca", |a, b| a.ca != b.ca),
     at_start("limits", |a, b| a.limits != b.limits),
     at_start("audit", |a, b| a.audit != b.audit),

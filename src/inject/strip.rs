@@ -21,6 +21,18 @@ static HOP_BY_HOP: [HeaderName; 8] = [
     HeaderName::from_static("http2-settings"),
 ];
 
+/// Fields by which some servers take another path than the request's (IIS rewriting, Symfony):
+/// nobody has permitted that one.
+static STEERING: [HeaderName; 2] =
+    [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
+
+/// Removes fields that would steer a request past what was permitted.
+pub fn steering(fields: &mut HeaderMap) {
+    for name in &STEERING {
+        fields.remove(name);
+    }
+}
+
 /// Removes hop-by-hop fields, everything that `Connection` names, every `Proxy-…` field except
 /// `Proxy-Status` (RFC 9209 lets it pass), and every `Keyward-…` field. `Host` and framing stay,
 /// whatever `Connection` names: they are the proxy's to write, not the agent's to remove.

@@ -21,6 +21,18 @@ impl Policy {
     /// # Errors
     /// The reason for refusing it.
     pub fn decide(&self, agent: &Agent, asked: &Asked<'_>) -> Result<Permit, Reason> {
+        let permit = self.decide_one(agent, asked)?;
+        for method in asked.overrides {
+            let other = self.decide_one(agent, &Asked { method, ..*asked })?;
+            if other.wanted() != permit.wanted() {
+                let detail = "rules give another connection to the method that a field asks for";
+                return Err(Reason::Contradiction { detail });
+            }
+        }
+        Ok(permit)
+    }
+
+    fn decide_one(&self, agent: &Agent, asked: &Asked<'_>) -> Result<Permit, Reason> {
         if is_refused(asked.method.as_str()) {
             return Err(Reason::Method);
         }

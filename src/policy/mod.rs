@@ -7,6 +7,7 @@ mod compile;
 mod decide;
 pub mod explain;
 mod index;
+mod overrides;
 pub mod permit;
 mod reason;
 mod route;
@@ -29,6 +30,7 @@ use crate::inject::placeholder::Core;
 use index::HostIndex;
 
 pub use explain::Explanation;
+pub use overrides::{NoMethod, overrides};
 pub use permit::{Action, InterceptPermit, Permit, Route, TunnelPermit};
 pub use reason::Reason;
 pub use rule::{Account, AccountState, Bound, CompileError, DefaultAction, Rule, RuleAction, Spec};
@@ -54,6 +56,8 @@ pub struct Asked<'a> {
     pub target: &'a Target,
     /// Its method.
     pub method: &'a Method,
+    /// Methods that its fields ask the server to take instead: all must be permitted alike.
+    pub overrides: &'a [Method],
     /// Its path, decoded.
     pub path: &'a DecodedPath,
     /// Cores of placeholders found in fields and URL (bodies never select).

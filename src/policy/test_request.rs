@@ -73,6 +73,7 @@ mod tests {
         let asked = Asked {
             target: &target,
             method: &Method::from_bytes(method.as_bytes()).unwrap(),
+            overrides: &[],
             path: &path,
             placeholders: &[],
             named: None,

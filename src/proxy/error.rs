@@ -8,7 +8,7 @@ use crate::base::pattern::PathError;
 use crate::inject::write::WriteError;
 use crate::net::client::HandshakeError;
 use crate::net::dial::DialError;
-use crate::policy::Reason;
+use crate::policy::{NoMethod, Reason};
 use crate::vault::VaultError;
 
 /// Why an exchange ends with an answer of ours. Grouped by who must act.
@@ -101,6 +101,12 @@ pub enum Refusal {
     /// A bug or a fault of ours.
     #[error("internal error: {0}")]
     Internal(&'static str),
+}
+
+impl From<NoMethod> for Refusal {
+    fn from(_: NoMethod) -> Self {
+        Self::BadRequest("a field that overrides the method names none")
+    }
 }
 
 impl From<Reason> for Refusal {

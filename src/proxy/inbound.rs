@@ -19,7 +19,7 @@ use crate::base::limits::Limits;
 use crate::base::pattern::DecodedPath;
 use crate::inject::placeholder::Core;
 use crate::inject::strip;
-use crate::policy::{Asked, Reason};
+use crate::policy::{Asked, Reason, overrides};
 
 /// The request field by which an agent names the connection it wants. Always stripped.
 static KEYWARD_CONNECTION: HeaderName = HeaderName::from_static("keyward-connection");
@@ -28,6 +28,7 @@ static KEYWARD_CONNECTION: HeaderName = HeaderName::from_static("keyward-connect
 #[derive(Debug)]
 pub struct Inbound {
     target: Target,
+    overrides: Vec<Method>,
     decoded: DecodedPath,
     placeholders: Vec<Core>,
     named: Option<String>,
@@ -47,6 +48,7 @@ pub struct Inbound {
 pub struct Question {
     target: Target,
     method: Method,
+    overrides: Vec<Method>,
     path: DecodedPath,
     placeholders: Vec<Core>,
     named: Option<String>,
@@ -58,6 +60,7 @@ impl Question {
         Asked {
             target: &self.target,
             method: &self.method,
+            overrides: &self.overrides,
             path: &self.path,
             placeholders: &self.placeholders,
             named: self.named.as_deref(),
@@ -86,6 +89,7 @@ impl Inbound {
         let decoded = DecodedPath::parse(path)?;
         let expects_continue = expects_continue(request.headers())?;
         let named = named(request.headers())?;
+        let overrides = overrides(request.headers())?;
         let path_and_query = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let placeholders = strip::placeholders(request.headers(), path_and_query);
         let upgrade =
@@ -97,6 +101,7 @@ impl Inbound {
         }
         Ok(Self {
             target,
+            overrides,
             decoded,
             placeholders,
             named,
@@ -118,6 +123,7 @@ impl Inbound {
         let (head, body) = request.into_parts();
         Ok(Self {
             target,
+            overrides: Vec::new(),
             decoded,
             placeholders: Vec::new(),
             named: None,
@@ -134,6 +140,7 @@ impl Inbound {
         Asked {
             target: &self.target,
             method: &self.head.method,
+            overrides: &self.overrides,
             path: &self.decoded,
             placeholders: &self.placeholders,
             named: self.named.as_deref(),
@@ -145,6 +152,7 @@ impl Inbound {
         Question {
             target: self.target.clone(),
             method: self.head.method.clone(),
+            overrides: self.overrides.clone(),
             path: self.decoded.clone(),
             placeholders: self.placeholders.clone(),
             named: self.named.clone(),

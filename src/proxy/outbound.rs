@@ -94,6 +94,7 @@ fn prepare_head(
     // 1. What never passes a proxy. `TE: trailers` is for us to say again: we do pass trailers.
     let trailers = wants_trailers(fields);
     strip::hop_by_hop(fields);
+    strip::steering(fields);
     // 2. What would stand where the credential goes, and every placeholder.
     let uri = &inbound.head.uri;
     let (path, query) = (path_of(uri), uri.query());

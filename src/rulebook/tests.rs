@@ -21,8 +21,14 @@ fn code(policy: &Policy, agent: &Agent, host: &str) -> Result<String, &'static s
     let target = Target::parse(Scheme::Https, host).expect(host);
     let path = DecodedPath::parse("/v1/x").expect("a path");
     let method = http::Method::GET;
-    let asked =
-        Asked { target: &target, method: &method, path: &path, placeholders: &[], named: None };
+    let asked = Asked {
+        target: &target,
+        method: &method,
+        overrides: &[],
+        path: &path,
+        placeholders: &[],
+        named: None,
+    };
     let decided = policy.decide(agent, &asked);
     decided.map(|permit| permit.rule().to_string()).map_err(|reason| reason.code())
 }

@@ -142,3 +142,52 @@ async fn placeholders_in_odd_syntax_reach_no_origin() {
     }
     lab.finish().await;
 }
+
+/// Rules that let `ci` read but not delete.
+fn reading() -> Plan {
+    Plan::api_key().rule(&format!(
+        "{{ name: read, agents: [ci], hosts: [{HOST}], methods: [GET, POST], use: acme }}"
+    ))
+}
+
+async fn sent(lab: &Lab, request: &str) -> Message {
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request).await;
+    wire.answer("POST").await
+}
+
+#[tokio::test]
+async fn a_field_that_overrides_the_method_is_judged_as_that_method() {
+    let lab = reading().start(Origin::saying("fine").await).await;
+    for field in ["X-HTTP-Method-Override", "x-http-method", "X-METHOD-OVERRIDE"] {
+        for (method, status) in [("delete", 403), ("DELETE", 403), ("PATCH", 403), ("GET, x", 400)]
+        {
+            let request = format!(
+                "POST /a HTTP/1.1\r\nHost: {HOST}\r\n{field}: {method}\r\nContent-Length: 0\r\n\r\n"
+            );
+            let answer = sent(&lab, &request).await;
+            assert_eq!(answer.head.status(), status, "{field}: {method}: {}", answer.text());
+        }
+    }
+    assert_eq!(lab.origin.received().len(), 0);
+    // What is permitted by itself may also stand in the field: Google's clients send long queries so.
+    let request = format!(
+        "POST /a HTTP/1.1\r\nHost: {HOST}\r\nX-HTTP-Method-Override: GET\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    assert_eq!(sent(&lab, &request).await.head.status(), 200);
+    assert_eq!(lab.origin.only().head.one("x-http-method-override"), Some("GET"));
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_field_that_names_another_path_does_not_arrive() {
+    let lab = reading().start(Origin::saying("fine").await).await;
+    let request = format!(
+        "GET /a HTTP/1.1\r\nHost: {HOST}\r\nX-Original-URL: /admin\r\nX-Rewrite-Url: /admin\r\n\r\n"
+    );
+    assert_eq!(sent(&lab, &request).await.head.status(), 200);
+    let received = lab.origin.only();
+    assert!(!received.head.has("x-original-url") && !received.head.has("x-rewrite-url"));
+    lab.finish().await;
+}

@@ -16,4 +16,5 @@ mod newcomers;
 mod node;
 mod python;
 mod run;
+mod shells;
 mod stage;

@@ -97,3 +97,19 @@ async fn nodes_https_is_served() {
 async fn an_sdks_own_agent_in_node_is_served() {
     is_served(&["node", "-e", NODE_AGENT]).await;
 }
+
+/// A program of a run asks, waits for a line, and asks again with what it was started with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_began_before_the_ca_was_rotated_goes_on() {
+    let stage = Stage::new().await;
+    let ask = "curl -sS --max-time 20 https://api.acme.test/a && echo";
+    let mut ran = stage.install.script(&format!("{ask} && read go && {ask}"));
+    assert_eq!(ran.line(), "fine");
+    let rotated = run(stage.install.keyward(&["ca", "rotate"])).await;
+    assert!(rotated.status.success(), "{}", said(&rotated));
+    ran.say("go");
+    assert_eq!(ran.line(), "fine");
+    assert_eq!(ran.code(), Some(0));
+    let requests = stage.origin.received();
+    assert!(requests.iter().all(|r| r.head.all("x-api-key") == [&*stage.canary.text]));
+}

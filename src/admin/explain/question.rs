@@ -8,7 +8,7 @@ use crate::base::host::{Scheme, Target};
 use crate::base::pattern::{DecodedPath, PathError};
 use crate::inject::placeholder::Core;
 use crate::inject::strip;
-use crate::policy::Asked;
+use crate::policy::{Asked, overrides};
 
 /// The field that names a connection; it counts only when `connection` does not.
 const KEYWARD_CONNECTION: &str = "keyward-connection";
@@ -24,6 +24,7 @@ pub(super) struct Question {
     pub(super) path_sent: String,
     placeholders: Vec<Core>,
     named: Option<String>,
+    overrides: Vec<Method>,
 }
 
 impl Question {
@@ -51,6 +52,8 @@ impl Question {
             path_sent: path_sent.to_owned(),
             placeholders: strip::placeholders(&fields, path_and_query),
             named: named(ask, &fields),
+            overrides: overrides(&fields)
+                .map_err(|error| ApiError::field("headers", error.to_string()))?,
         })
     }
 
@@ -59,6 +62,7 @@ impl Question {
         Asked {
             target: &self.target,
             method: &self.method,
+            overrides: &self.overrides,
             path: &self.path,
             placeholders: &self.placeholders,
             named: self.named.as_deref(),

@@ -68,7 +68,14 @@ impl Sample {
         let target = Target::parse(scheme, &rest[..slash]).expect(url);
         let path = DecodedPath::parse(&rest[slash..]).expect(url);
         let method = Method::from_bytes(method.as_bytes()).expect(line);
-        with(&Asked { target: &target, method: &method, path: &path, placeholders, named })
+        with(&Asked {
+            target: &target,
+            method: &method,
+            overrides: &[],
+            path: &path,
+            placeholders,
+            named,
+        })
     }
 
     pub(in crate::policy) fn explain(&self, policy: &Policy, line: &str) -> Explanation {
