@@ -34,7 +34,7 @@ mod wait;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 
 use self::failure::{Exit, Failure};
 use self::settings::Global;
@@ -123,6 +123,11 @@ enum Command {
     Man(completions::Manual),
 }
 
+/// What the command line takes: for whoever checks lines that are written down.
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -202,7 +207,6 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
     use clap::error::ErrorKind;
 
     use super::*;

@@ -12,6 +12,7 @@ mod command_line;
 mod doctor;
 mod git;
 mod go;
+mod image;
 mod in_node;
 mod in_others;
 mod in_python;
