@@ -203,8 +203,8 @@ async fn serve(stream: TcpStream, shared: &Arc<Shared>) {
         let (shared, open) = (shared.clone(), open.clone());
         async move { Ok::<_, Infallible>(proxied(&shared, &open, request).await) }
     });
+    let server = server();
     // What is wrong with a stream was seen, or is of no interest.
-    let server = hyper::server::conn::http1::Builder::new();
     drop(server.serve_connection(TokioIo::new(stream), service).with_upgrades().await);
     drop(open);
     while let Some((host, upgrade)) = tunnels.recv().await {
@@ -316,11 +316,18 @@ where
             Ok::<_, Infallible>(answer(StatusCode::OK))
         }
     });
-    let server = hyper::server::conn::http1::Builder::new();
+    let server = server();
     drop(server.serve_connection(TokioIo::new(tls), service).await);
     if !came.load(std::sync::atomic::Ordering::Relaxed) {
         shared.saw(Event::Shaken { host });
     }
+}
+
+/// Also sees the request of a client that goes right after it.
+fn server() -> hyper::server::conn::http1::Builder {
+    let mut server = hyper::server::conn::http1::Builder::new();
+    server.half_close(true);
+    server
 }
 
 /// Clients take an answer before they are done for a failure.
