@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use keyward::config::Config;
+use keyward::config::{Config, rule_cases};
 
 use super::pages;
 
@@ -15,16 +15,24 @@ pub(super) fn problems(yaml: &str) -> String {
     }
 }
 
+/// The same for cases of `rule test`, which are a list.
+fn problems_of_cases(yaml: &str) -> String {
+    let found = rule_cases("cases.yaml", yaml).err().unwrap_or_default();
+    found.iter().map(|problem| format!("{problem}\n")).collect()
+}
+
 #[test]
 fn every_configuration_shown_is_read() {
     let mut checked = 0;
     for page in pages() {
         for block in page.blocks().iter().filter(|block| block.language == "yaml") {
-            // A provider's own file; `providers_page.rs` checks those.
-            if block.text.starts_with("id:") {
-                continue;
-            }
-            let problems = problems(block.text);
+            let first = block.text.lines().find(|line| !line.starts_with('#')).unwrap_or_default();
+            let problems = match first {
+                // A provider's own file; `providers_page.rs` checks those.
+                id if id.starts_with("id:") => continue,
+                item if item.starts_with("- ") => problems_of_cases(block.text),
+                _ => problems(block.text),
+            };
             assert!(problems.is_empty(), "{}:{}:\n{problems}", page.path, block.line);
             checked += 1;
         }
