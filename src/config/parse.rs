@@ -40,7 +40,8 @@ section! {
         /// begins at the data directory.
         #[key("[secret](#secrets), or list of them", "{ file: master.key }")]
         master_key: Option<Value>,
-        /// The local CA, whose certificate agents trust. Both files are made when both are absent.
+        /// The local CA, whose certificate agents trust. Both files are made when both are absent;
+        /// replaced files are taken up, other paths at the next start.
         #[key(map of CaText)]
         ca: Option<Value>,
         /// What hosts get that no rule and no binding names. `tunnel` does not look inside; `pass` looks

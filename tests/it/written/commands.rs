@@ -57,15 +57,17 @@ fn of_prose(text: &str) -> Vec<Vec<String>> {
     commands.filter(|span| !span.contains(['[', '…'])).map(words).collect()
 }
 
-/// In prose a command may be named without its arguments.
-fn is_named(error: &clap::Error) -> bool {
-    use ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingRequiredArgument};
-    matches!(
-        error.kind(),
-        DisplayHelpOnMissingArgumentOrSubcommand
-            | MissingRequiredArgument
-            | ErrorKind::MissingSubcommand
-    )
+/// In prose a command may be named without its arguments, and a word in capitals stands for one.
+fn is_named(command: &[String], error: &clap::Error) -> bool {
+    match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        | ErrorKind::MissingRequiredArgument
+        | ErrorKind::MissingSubcommand => true,
+        ErrorKind::InvalidValue => {
+            command.iter().any(|word| word.bytes().all(|b| b.is_ascii_uppercase()))
+        }
+        _ => false,
+    }
 }
 
 #[test]
@@ -93,7 +95,7 @@ fn prose_names_only_commands_that_exist() {
     prose.extend(deployed.chain([Page::read("config.example.yaml")]).map(|p| (p.path, p.text)));
     for (path, text) in prose {
         for command in of_prose(&text) {
-            if let Some(refused) = refusal(&command).filter(|error| !is_named(error)) {
+            if let Some(refused) = refusal(&command).filter(|error| !is_named(&command, error)) {
                 panic!("{path}: {command:?}: {refused}");
             }
             checked += 1;
@@ -114,7 +116,8 @@ fn commands_are_found_where_a_shell_would_run_them() {
 #[test]
 fn a_command_that_does_not_exist_is_refused() {
     for line in ["keyward frobnicate", "keyward run --nope -- x", "keyward env --for cobol"] {
-        assert!(refusal(&words(line)).is_some_and(|error| !is_named(&error)), "{line}");
+        let command = words(line);
+        assert!(refusal(&command).is_some_and(|error| !is_named(&command, &error)), "{line}");
     }
     assert!(refusal(&words("keyward agent add ci --help")).is_none());
 }
