@@ -315,8 +315,7 @@ impl Vault {
         if auth.fields.iter().all(|field| field.secret) {
             return Ok(BTreeMap::new());
         }
-        let row = self.row(connection).await?;
-        let opened = self.opened(connection, &row)?;
+        let (_, opened) = self.opened(connection).await?;
         let malformed = |source| VaultError::Mint { connection: connection.name.clone(), source };
         Ok(Grant::decode(&opened).map_err(malformed)?.shown_fields(auth))
     }
