@@ -8,6 +8,7 @@ mod data_path;
 mod declared;
 mod error;
 mod foresee;
+mod keys;
 mod listeners;
 mod notify;
 mod reload;
@@ -103,10 +104,9 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let socket = AdminSocket::bind(&config.data_dir).await?;
     let (drain, draining) = watch::channel(false);
     let (audit, writer) = open_audit(&config)?;
-    let log = AuditLog::written(services.audit.clone(), audit.written());
+    let log = audit_log(&services, &audit);
     let outward = Outward::load(&config)?;
-    let gateway = parts(&config, &services, &outward, (audit, draining.clone()))?;
-    let gateway = Gateway::new(gateway);
+    let gateway = Gateway::new(parts(&config, &services, &outward, (audit, draining.clone()))?);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let cores = Arc::new(Cores::start(gateway.clone(), threads).context("cannot start a core")?);
 
@@ -114,9 +114,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let last = watch::Sender::new(None);
     let (reloads, asks) = Reloads::new(last.subscribe());
     let manager = Manager::at(config.environment.path("NOTIFY_SOCKET"));
-    let data_path = Arc::downgrade(&gateway);
-    let deps = Deps { data_path, audit: log, ..services.deps() };
-    let admin = Admin::serving(deps, draining, (places.clone(), reloads.clone()));
+    let admin = control((&services, log), &gateway, (draining, places.clone(), reloads.clone()));
     let runs = admin.runs().clone();
     let mut doors = Doors::new();
     let names = own_names(&config, admin_addr);
@@ -124,6 +122,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     doors.open(|close| admin::serve_socket(socket, admin, close));
     doors.tend(&services, &config);
     let reloader = Reloader {
+        keys: keys::Named::of(&config),
         started: Arc::new(config),
         services: services.clone(),
         gateway,
@@ -154,6 +153,16 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         reloads,
         manager,
     })
+}
+
+/// The control plane. It does not keep the data path, which ends before the audit log does.
+fn control(
+    (services, audit): (&Services, AuditLog),
+    gateway: &Arc<Gateway>,
+    (draining, places, reloads): (watch::Receiver<bool>, Places, Reloads),
+) -> Admin {
+    let deps = Deps { data_path: Arc::downgrade(gateway), audit, ..services.deps() };
+    Admin::serving(deps, draining, (places, reloads))
 }
 
 /// Serves until SIGTERM, SIGINT or the end of its `life`, then drains; a second signal cuts what is
@@ -331,6 +340,10 @@ fn open_audit(config: &Config) -> anyhow::Result<(Audit, Writer)> {
     }
     let AuditTo { file, rotation, stdout } = &config.audit;
     Ok(Audit::open(Trail::at(file), *rotation, config.limits.audit_queue_max, *stdout)?)
+}
+
+fn audit_log(services: &Services, audit: &Audit) -> AuditLog {
+    AuditLog::written(services.audit.clone(), audit.written())
 }
 
 fn parts(

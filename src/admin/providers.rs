@@ -94,6 +94,9 @@ impl From<&Field> for FieldView {
             secret: field.secret,
             optional: field.optional,
             env: field.env.clone(),
+            prefixes: field.prefixes.clone(),
+            length: field.length,
+            pattern: field.pattern.as_ref().map(|shape| shape.as_str().to_owned()),
         }
     }
 }

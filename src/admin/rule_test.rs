@@ -36,7 +36,7 @@ fn tested(admin: &Admin, case: &RuleCase) -> RuleTested {
         // Of one case: the others are still worth knowing.
         Err(error) => {
             let wrong = match &error {
-                ApiError::Field { field, message, .. } => format!("`{field}` {message}"),
+                ApiError::Field { field, message, .. } => format!("{field}: {message}"),
                 error => error.to_string(),
             };
             RuleTested { passed: false, wrong: vec![wrong], became: None }

@@ -143,6 +143,7 @@ async fn the_tcp_door_opens_nothing_but_health_and_certificates() {
         (format!("HEAD /readyz {own}"), 200),
         (format!("GET /ca.pem {own}"), 200),
         (format!("GET /api/v1/agents {own}"), 404),
+        (format!("GET /api/v1/audit {own}"), 404),
         (format!("GET /metrics {own}"), 404),
         (format!("GET //healthz {own}"), 404),
         (format!("GET /healthz/ {own}"), 404),
@@ -244,6 +245,57 @@ async fn a_form_that_does_not_fit_is_422_and_names_the_field() {
         assert!(!body.to_string().contains("canary"), "{body}");
     }
     assert_eq!(lab.get("/api/v1/connections").await.1["items"], json!([]));
+}
+
+#[tokio::test]
+async fn what_is_asked_of_the_audit_log_is_checked() {
+    let lab = Lab::new().await;
+    for (query, field) in [
+        ("nope=1", None),
+        ("after=x", None),
+        ("limit=0", Some("limit")),
+        ("limit=1001", Some("limit")),
+        ("since=yesterday", Some("since")),
+        ("until=1", Some("until")),
+        ("follow=true&until=1h", Some("until")),
+    ] {
+        let (status, body) = lab.get(&format!("/api/v1/audit?{query}")).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{query}: {body}");
+        assert_eq!(body["error"]["field"].as_str(), field, "{query}: {body}");
+        assert!(!body.to_string().contains("yesterday"), "{body}");
+    }
+    // Nobody writes this one.
+    assert_eq!(lab.get("/api/v1/audit?follow=true").await.0, StatusCode::NOT_FOUND);
+    let empty = json!({"items": [], "next": null});
+    assert_eq!(lab.get("/api/v1/audit").await, (StatusCode::OK, empty));
+}
+
+#[tokio::test]
+async fn a_rule_test_tells_of_each_case_also_beside_one_that_cannot_be() {
+    let lab = Lab::stocked().await;
+    lab.post("/api/v1/agents/ci/bindings", json!({"connection": "work"})).await;
+    let url = "https://api.github.com/user";
+    let (status, report) = lab
+        .post("/api/v1/rules/test", json!({"cases": [
+            {"agent": "ci", "request": "GETT", "expect": "deny"},
+            {"agent": "nobody", "request": url, "expect": "deny"},
+            {"agent": "ci", "request": url, "expect": "inject", "connection": "work", "rule": "binding"},
+            {"agent": "ci", "request": url, "expect": "pass"},
+        ]}))
+        .await;
+    assert_eq!(status, StatusCode::OK, "{report}");
+    let of = |case: usize, key: &str| report["results"][case][key].clone();
+    assert_eq!([0, 1, 2, 3].map(|case| of(case, "passed")), [false, false, true, false]);
+    assert_eq!(of(0, "wrong"), json!(["url: must begin with https:// or http://"]));
+    assert_eq!(of(1, "became"), Value::Null);
+    assert_eq!(of(3, "wrong"), json!(["expected pass, got inject"]));
+    assert!(!report.to_string().contains("canary"), "{report}");
+    let wrong = json!({"cases": [{"agent": "ci", "request": url, "expect": "allow"}]});
+    let (status, body) = lab.post("/api/v1/rules/test", wrong).await;
+    assert_eq!(
+        (status, &body["error"]["field"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("cases[0].expect"))
+    );
 }
 
 #[tokio::test]

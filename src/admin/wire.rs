@@ -308,6 +308,15 @@ pub struct FieldView {
     pub optional: bool,
     /// Variables that SDKs read it from.
     pub env: Vec<String>,
+    /// Known beginnings of values; services add new ones.
+    #[serde(default)]
+    pub prefixes: Vec<String>,
+    /// How long values with the first beginning are.
+    #[serde(default)]
+    pub length: Option<usize>,
+    /// A regular expression that values must match.
+    #[serde(default)]
+    pub pattern: Option<String>,
 }
 
 /// A rule, a binding or the default, in the order in which they decide.

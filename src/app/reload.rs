@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::declared::{self, Secrets};
 use super::foresee::{Foreseen, foresee};
+use super::keys::{self, Named};
 use super::notify::Manager;
 use super::watched::{LOOK_EVERY, Watched};
 use super::{AppError, Services};
@@ -19,6 +20,8 @@ use crate::admin::ReloadAsks;
 use crate::admin::wire::ReloadView;
 use crate::ca::authority::Authority;
 use crate::config::{Config, Upstream};
+use crate::crypto::keyring::Keyring;
+use crate::crypto::source::KeyError;
 use crate::net::tls;
 use crate::observe::log::Verbosity;
 use crate::proxy::Gateway;
@@ -34,6 +37,7 @@ pub(super) struct Reloader {
     pub(super) services: Arc<Services>,
     pub(super) gateway: Arc<Gateway>,
     pub(super) outward: Outward,
+    pub(super) keys: Named,
     pub(super) verbosity: Option<Verbosity>,
     pub(super) manager: Manager,
     /// `None` while a look is under way.
@@ -56,6 +60,8 @@ struct Prepared {
     secrets: Secrets,
     outward: Outward,
     client_tls: Option<Arc<rustls::ClientConfig>>,
+    /// Master keys, where others are named than before.
+    keyring: Option<(Named, Keyring)>,
 }
 
 /// Why nothing, or not everything, changed.
@@ -139,7 +145,7 @@ impl Reloader {
 
     async fn try_reload(&mut self) -> Result<Vec<String>, Refused> {
         self.watched(Watched::reading).await;
-        let Prepared { config, secrets, outward, client_tls } = self.prepare().await?;
+        let Prepared { config, secrets, outward, client_tls, keyring } = self.prepare().await?;
         let (vault, rulebook) = (&self.services.vault, &self.services.rulebook);
         let catalogue = Arc::new(config.catalogue());
         let hostless = self.started.limits.hostless_rules_max;
@@ -154,6 +160,13 @@ impl Reloader {
         problems.extend(rules.err().into_iter().flatten().map(|error| error.to_string()));
         if !problems.is_empty() {
             return Err(Refused::Wrong(problems, config.files()));
+        }
+        if let Some((named, keyring)) = keyring {
+            let taken = self.services.keys.take_up(keyring, named.home().clone()).await;
+            taken.map_err(|error| {
+                Refused::Wrong(vec![format!("`master_key`: {error}")], config.files())
+            })?;
+            self.keys = named;
         }
         let before = vault.catalogue();
         vault.know(catalogue);
@@ -179,7 +192,7 @@ impl Reloader {
 
     /// Reads everything, off the async threads: files may be slow, and commands take their time.
     async fn prepare(&self) -> Result<Prepared, Refused> {
-        let (started, now) = (self.started.clone(), self.outward.clone());
+        let (started, now) = (self.started.clone(), (self.outward.clone(), self.keys.clone()));
         let authority = self.services.authority.clone();
         let work = tokio::task::spawn_blocking(move || prepared(&started, &now, &authority));
         work.await.unwrap_or_else(|error| Err(Refused::Half(error.to_string())))
@@ -221,7 +234,11 @@ impl Reloader {
     }
 }
 
-fn prepared(started: &Config, now: &Outward, authority: &Authority) -> Result<Prepared, Refused> {
+fn prepared(
+    started: &Config,
+    (now, keys): &(Outward, Named),
+    authority: &Authority,
+) -> Result<Prepared, Refused> {
     let config = started.again().map_err(|error| {
         let told = match error.problems() {
             [] => vec![error.to_string()],
@@ -235,10 +252,11 @@ fn prepared(started: &Config, now: &Outward, authority: &Authority) -> Result<Pr
     });
     let outward = Outward::load(&config).map_err(|error| vec![format!("{error:#}")]);
     let ca = authority.check().map_err(|error| vec![format!("`ca`: {error}")]);
-    let (secrets, outward) = match (secrets, outward, ca) {
-        (Ok(secrets), Ok(outward), Ok(())) => (secrets, outward),
-        (secrets, outward, ca) => {
-            let errors = [secrets.err(), outward.err(), ca.err()];
+    let keyring = other_keys(&config, keys).map_err(|error| vec![format!("`master_key`: {error}")]);
+    let (secrets, outward, keyring) = match (secrets, outward, ca, keyring) {
+        (Ok(secrets), Ok(outward), Ok(()), Ok(keyring)) => (secrets, outward, keyring),
+        (secrets, outward, ca, keyring) => {
+            let errors = [secrets.err(), outward.err(), ca.err(), keyring.err()];
             let errors = errors.into_iter().flatten().flatten().collect();
             return Err(Refused::Wrong(errors, config.files()));
         }
@@ -250,5 +268,14 @@ fn prepared(started: &Config, now: &Outward, authority: &Authority) -> Result<Pr
             Some(made.map_err(|error| Refused::Wrong(vec![error.to_string()], config.files()))?)
         }
     };
-    Ok(Prepared { config, secrets, outward, client_tls })
+    Ok(Prepared { config, secrets, outward, client_tls, keyring })
+}
+
+/// The keys, when others are named than before: those in use are not read again.
+fn other_keys(config: &Config, before: &Named) -> Result<Option<(Named, Keyring)>, KeyError> {
+    let named = Named::of(config);
+    match named == *before {
+        true => Ok(None),
+        false => Ok(Some((named, keys::read(config)?))),
+    }
 }

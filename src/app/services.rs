@@ -12,17 +12,15 @@ use std::sync::{Arc, Weak};
 
 use anyhow::{Context, bail};
 
-use super::{AppError, declared};
+use super::{AppError, declared, keys};
 use crate::admin::{AuditLog, Deps};
 use crate::base::limits::Limits;
 use crate::base::time::Clock;
 use crate::ca::authority::Authority;
 use crate::ca::cache::Leaves;
 use crate::config::{Config, StoreChoice};
-use crate::crypto::keyring::Keyring;
-use crate::crypto::source::KeySource;
 use crate::directory::Directory;
-use crate::keys::{Home, Keys};
+use crate::keys::Keys;
 use crate::net::dial::Dialler;
 use crate::net::guard::Guard;
 use crate::observe::metrics::Metrics;
@@ -109,11 +107,11 @@ impl Opened {
     pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
         private_dir(&config.data_dir)?;
         let clock = Clock::System;
-        let keyring = Arc::new(master_key(config)?);
+        let keyring = Arc::new(keys::open(config)?);
         let store = open_store(config).await?;
         let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await?;
         let directory = Arc::new(directory);
-        let keys = Keys::new(store.clone(), keyring.clone(), home_of_key(config))?;
+        let keys = Keys::new(store.clone(), keyring.clone(), keys::home(config))?;
         let catalogue = Arc::new(config.catalogue());
         let vault = Vault::open(store, keyring, directory.clone(), catalogue, clock.clone());
         let vault = Arc::new(vault.await?);
@@ -177,42 +175,6 @@ impl Opened {
 
 fn all(errors: Vec<RulebookError>) -> AppError {
     AppError::Declared(errors.iter().map(ToString::to_string).collect())
-}
-
-/// The master keys. The default file is made when it is absent, unless there is a store already:
-/// then it was lost, and a new key would not open what is there.
-fn master_key(config: &Config) -> anyhow::Result<Keyring> {
-    if let StoreChoice::Memory = config.store
-        && config.default_master_key
-    {
-        return Ok(Keyring::ephemeral());
-    }
-    if let (true, Some(KeySource::File(path))) =
-        (config.default_master_key, config.master_keys.first())
-        && !path.exists()
-    {
-        if let StoreChoice::Sled { path: store } = &config.store
-            && store.exists()
-        {
-            return Err(AppError::KeyLost(path.clone()).into());
-        }
-        KeySource::create_file(path)?;
-        tracing::info!(path = %path.display(), "made a master key: back it up, apart from the store");
-    }
-    Ok(KeySource::load(
-        &config.master_keys,
-        |name| config.environment.secret(name),
-        &config.secret_variables(),
-    )?)
-}
-
-/// Who can make another key.
-fn home_of_key(config: &Config) -> Home {
-    match (config.default_master_key, &config.store, config.master_keys.first()) {
-        (true, StoreChoice::Memory, _) => Home::Memory,
-        (true, _, Some(KeySource::File(path))) => Home::Own(path.clone()),
-        _ => Home::Given,
-    }
 }
 
 async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {

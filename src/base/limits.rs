@@ -5,73 +5,101 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::keys::section;
 use super::time::duration;
 
-/// The bounds. Sizes in bytes, counts in items, waits as durations.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Request or answer head: more is 431 (requests) or 502 (answers).
-    pub head_bytes_max: usize,
-    /// Fields in a head, of requests and answers.
-    pub head_fields_max: usize,
-    /// The request target: more is 414.
-    pub target_bytes_max: usize,
-    /// Interim (1xx) answers to one request; more is 502.
-    pub interim_answers_max: usize,
-    /// From accept to the whole head of a proxy request, and of each inner request once its first
-    /// byte has come. Absolute: slow bytes do not extend it.
-    #[serde(with = "duration")]
-    pub head_timeout: Duration,
-    /// A kept-alive stream of an agent without a request.
-    #[serde(with = "duration")]
-    pub idle_timeout: Duration,
-    /// A TLS handshake, of either leg.
-    #[serde(with = "duration")]
-    pub handshake_timeout: Duration,
-    /// Resolving, connecting and TLS towards an upstream, all addresses together.
-    #[serde(with = "duration")]
-    pub connect_timeout: Duration,
-    /// From the whole request sent to the head of the answer (`timeout` of a connection's settings).
-    #[serde(with = "duration")]
-    pub answer_timeout: Duration,
-    /// An exchange during which no byte moves on the agent's stream, in either direction.
-    #[serde(with = "duration")]
-    pub body_idle_timeout: Duration,
-    /// A tunnel or WebSocket on which no byte moves in either direction.
-    #[serde(with = "duration")]
-    pub tunnel_idle_timeout: Duration,
-    /// How long a body waits for the upstream's `100 Continue` (RFC 9110 §10.1.1) before it goes.
-    #[serde(with = "duration")]
-    pub continue_timeout: Duration,
-    /// Streams of agents, in total and for one agent.
-    pub streams_max: usize,
-    /// Streams of one agent.
-    pub streams_per_agent_max: usize,
-    /// Handshakes towards agents under way at once, per core.
-    pub handshakes_max: usize,
-    /// Leaf certificates kept.
-    pub leaves_max: usize,
-    /// Idle upstream streams kept per pool key and core.
-    pub idle_upstreams_per_key_max: usize,
-    /// Idle upstream streams kept per core.
-    pub idle_upstreams_max: usize,
-    /// How long an idle upstream stream is kept.
-    #[serde(with = "duration")]
-    pub idle_upstream_timeout: Duration,
-    /// Addresses of one name that are considered; the rest are ignored.
-    pub addresses_max: usize,
-    /// Failed authentications from one address within a minute before it gets 429.
-    pub auth_failures_per_minute_max: u32,
-    /// Audit events that may wait for the writer; exchanges wait for a slot beyond it.
-    pub audit_queue_max: usize,
-    /// Rules whose hosts cannot be found by hash (none given): they are tried for every host.
-    pub hostless_rules_max: usize,
-    /// A body of an admin request.
-    pub admin_body_bytes_max: usize,
-    /// How long SIGTERM waits for exchanges under way.
-    #[serde(with = "duration")]
-    pub drain_timeout: Duration,
+section! {
+    /// The bounds. Sizes in bytes, counts in items, waits as durations.
+    #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct Limits {
+        /// Request or answer head: more is 431 (requests) or 502 (answers).
+        #[key("bytes")]
+        pub head_bytes_max: usize,
+        /// Fields in a head, of requests and answers.
+        #[key("count")]
+        pub head_fields_max: usize,
+        /// The request target: more is 414.
+        #[key("bytes")]
+        pub target_bytes_max: usize,
+        /// Interim (1xx) answers to one request; more is 502.
+        #[key("count")]
+        pub interim_answers_max: usize,
+        /// From accept to the whole head of a proxy request, and of each inner request once its first
+        /// byte has come. Absolute: slow bytes do not extend it.
+        #[key("time")]
+        #[serde(with = "duration")]
+        pub head_timeout: Duration,
+        /// A kept-alive stream of an agent without a request.
+        #[key("time")]
+        #[serde(with = "duration")]
+        pub idle_timeout: Duration,
+        /// A TLS handshake, of either leg.
+        #[key("time")]
+        #[serde(with = "duration")]
+        pub handshake_timeout: Duration,
+        /// Resolving, connecting and TLS towards an upstream, all addresses together.
+        #[key("time")]
+        #[serde(with = "duration")]
+        pub connect_timeout: Duration,
+        /// From the whole request sent to the head of its answer.
+        #[key("time")]
+        #[serde(with = "duration")]
+        pub answer_timeout: Duration,
+        /// An exchange during which no byte moves on the agent's stream, in either direction.
+        #[key("time")]
+        #[serde(with = "duration")]
+        pub body_idle_timeout: Duration,
+        /// A tunnel or WebSocket on which no byte moves in either direction.
+        #[key("time")]
+        #[serde(with = "duration")]
+        pub tunnel_idle_timeout: Duration,
+        /// How long a body waits for the upstream's `100 Continue` (RFC 9110 §10.1.1) before it goes.
+        #[key("time")]
+        #[serde(with = "duration")]
+        pub continue_timeout: Duration,
+        /// Streams of all agents.
+        #[key("count")]
+        pub streams_max: usize,
+        /// Streams of one agent.
+        #[key("count")]
+        pub streams_per_agent_max: usize,
+        /// Handshakes towards agents under way at once, per core.
+        #[key("count")]
+        pub handshakes_max: usize,
+        /// Leaf certificates kept.
+        #[key("count")]
+        pub leaves_max: usize,
+        /// Idle upstream streams kept per pool key and core.
+        #[key("count")]
+        pub idle_upstreams_per_key_max: usize,
+        /// Idle upstream streams kept per core.
+        #[key("count")]
+        pub idle_upstreams_max: usize,
+        /// How long an idle upstream stream is kept.
+        #[key("time")]
+        #[serde(with = "duration")]
+        pub idle_upstream_timeout: Duration,
+        /// Addresses of one name that are considered; the rest are ignored.
+        #[key("count")]
+        pub addresses_max: usize,
+        /// Failed authentications from one address within a minute before it gets 429.
+        #[key("count")]
+        pub auth_failures_per_minute_max: u32,
+        /// Audit events that may wait for the writer; exchanges wait for a slot beyond it.
+        #[key("count")]
+        pub audit_queue_max: usize,
+        /// Rules whose hosts cannot be found by hash (none given): they are tried for every host.
+        #[key("count")]
+        pub hostless_rules_max: usize,
+        /// A body of an admin request.
+        #[key("bytes")]
+        pub admin_body_bytes_max: usize,
+        /// How long SIGTERM waits for exchanges under way.
+        #[key("time")]
+        #[serde(with = "duration")]
+        pub drain_timeout: Duration,
+    }
 }
 
 impl Default for Limits {

@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod host;
 pub mod id;
+pub mod keys;
 pub mod limits;
 pub mod pattern;
 pub mod secret;

@@ -131,7 +131,7 @@ impl Authority {
         Ok(Self::new(signer, Some(files), clock))
     }
 
-    /// A CA in memory only, for tests and demonstrations.
+    /// A CA in memory only, for tests, demonstrations and probes.
     pub fn ephemeral() -> Self {
         let clock = Clock::System;
         let made = Pair::make(clock.now())
@@ -239,7 +239,7 @@ impl Authority {
     /// As [`Authority::load_or_create`]; also when they have vanished.
     pub fn check(&self) -> Result<(), CaError> {
         let _turn = self.turn.lock();
-        self.from_files().map(drop)
+        self.replaced().map(drop)
     }
 
     /// Takes up files that others have replaced; answers whether they have. Blocks for the disk.
@@ -248,7 +248,7 @@ impl Authority {
     /// As [`Authority::check`]: the CA in use stays.
     pub fn reload(&self) -> Result<bool, CaError> {
         let _turn = self.turn.lock();
-        let Some(signer) = self.from_files()? else { return Ok(false) };
+        let Some(signer) = self.replaced()? else { return Ok(false) };
         let fingerprint = fingerprint(signer.cert());
         self.signer.store(Arc::new(signer));
         tracing::info!(%fingerprint, "the CA's files were replaced: this CA signs from now on");
@@ -278,7 +278,7 @@ impl Authority {
     }
 
     /// What the files hold, unless it is what is in use.
-    fn from_files(&self) -> Result<Option<Signer>, CaError> {
+    fn replaced(&self) -> Result<Option<Signer>, CaError> {
         let Some(Files { cert, key }) = &self.files else { return Ok(None) };
         let pair = Pair::load(cert, key)?;
         if pair.certs == self.signer.load().certs() {

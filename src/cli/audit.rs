@@ -40,9 +40,6 @@ pub(crate) enum Command {
 pub(crate) struct Query {
     #[command(flatten)]
     wanted: Wanted,
-    /// exchanges that began before
-    #[arg(long, value_name = "TIME")]
-    until: Option<String>,
     /// records shown, at most
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
@@ -56,7 +53,7 @@ pub(crate) struct Tail {
     #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 10)]
     lines: usize,
     /// go on with records as they are written, until Ctrl-C
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "until")]
     follow: bool,
 }
 
@@ -87,6 +84,9 @@ struct Wanted {
     /// exchanges that began then or later
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
+    /// exchanges that began before
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
 }
 
 impl Command {
@@ -110,6 +110,7 @@ impl Wanted {
             ("method", &self.method),
             ("exchange", &self.exchange),
             ("since", &self.since),
+            ("until", &self.until),
         ];
         let given = given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?)));
         let refused = self.refused.then(|| ("refused", "true".to_owned()));
@@ -123,7 +124,6 @@ impl Wanted {
 struct Pages<'a> {
     client: &'a Client,
     wanted: &'a Wanted,
-    until: Option<&'a str>,
     left: usize,
     next: Option<String>,
     is_over: bool,
@@ -131,7 +131,7 @@ struct Pages<'a> {
 
 impl<'a> Pages<'a> {
     fn new(client: &'a Client, wanted: &'a Wanted, limit: usize) -> Self {
-        Self { client, wanted, until: None, left: limit, next: None, is_over: false }
+        Self { client, wanted, left: limit, next: None, is_over: false }
     }
 
     /// The next page, which may be empty; `None` after the last.
@@ -141,7 +141,6 @@ impl<'a> Pages<'a> {
         }
         let mut more = vec![("limit", self.left.min(PAGE).to_string())];
         more.extend(self.next.take().map(|next| ("after", next)));
-        more.extend(self.until.map(|until| ("until", until.to_owned())));
         let page: List<Event> = self.client.get(&self.wanted.path(&more)).await?;
         self.left = self.left.saturating_sub(page.items.len());
         self.is_over = page.next.is_none();
@@ -153,8 +152,7 @@ impl<'a> Pages<'a> {
 impl Query {
     async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::for_audit(global).await?;
-        let mut pages = Pages::new(&client, &self.wanted, self.limit);
-        pages.until = self.until.as_deref();
+        let pages = Pages::new(&client, &self.wanted, self.limit);
         match global.json {
             true => as_list(pages).await,
             false => as_table(pages).await,
@@ -284,6 +282,7 @@ mod tests {
             method: None,
             exchange: None,
             since: Some("2026-01-31T10:00:00+02:00".to_owned()),
+            until: None,
         };
         insta::assert_snapshot!(
             wanted.path(&[("limit", "5".to_owned())]),

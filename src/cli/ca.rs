@@ -1,8 +1,11 @@
 //! `keyward ca`: the certificates that agents must trust, and the change to a new CA.
 
+mod out;
+
 use clap::Subcommand;
 use serde::Serialize;
 
+use self::out::To;
 use super::client::Client;
 use super::failure::Failure;
 use super::output;
@@ -14,11 +17,11 @@ use crate::admin::wire::{CaView, CertificateRole, RotateCa};
 pub(crate) enum Command {
     /// print the CA certificate (PEM), and in an overlap the one before
     #[command(after_help = "examples:\n  keyward ca show > keyward-ca.pem")]
-    Show,
+    Show(To),
     /// print the platform's roots and the CA certificate in one PEM
     #[command(after_help = "examples:\n  keyward ca bundle > keyward-bundle.pem\n  \
                             export SSL_CERT_FILE=\"$PWD/keyward-bundle.pem\"")]
-    Bundle,
+    Bundle(To),
     /// sign with a new CA from now on, while requests go on, and destroy the old key
     #[command(after_help = ROTATE_HELP)]
     Rotate {
@@ -49,17 +52,17 @@ impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::open(global).await?;
         match self {
-            Self::Show => {
+            Self::Show(to) => {
                 let ca: CaView = client.get("/api/v1/ca").await?;
                 if !global.json {
                     // Not on standard output, which goes into a file.
                     notes(&ca).iter().for_each(|note| output::note(note));
                 }
-                output::show(global.json, &ca, |ca| ca.pem.clone())
+                to.give(global.json, &ca, &ca.pem)
             }
-            Self::Bundle => {
+            Self::Bundle(to) => {
                 let bundle = Bundle { pem: client.text("/bundle.pem").await? };
-                output::show(global.json, &bundle, |bundle| bundle.pem.clone())
+                to.give(global.json, &bundle, &bundle.pem)
             }
             Self::Rotate { overlap, no_overlap } => {
                 let asked = RotateCa { overlap, no_overlap };

@@ -1,7 +1,8 @@
 //! `keyward connection`: accounts at providers. What the owner gives goes in and is never shown.
 
-mod form;
-mod test;
+pub(in crate::cli) mod form;
+pub(in crate::cli) mod shape;
+pub(in crate::cli) mod test;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use self::form::Given;
+use self::shape::Shapes;
 use super::agent::{pair, unique};
 use super::client::{Client, segment};
 use super::failure::Failure;
@@ -70,18 +72,25 @@ pub(crate) enum Command {
 pub(crate) struct Add {
     /// a provider's id: see `keyward provider list`
     provider: String,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What a new connection is made of.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Options {
     /// way to authenticate; default: the provider's first
     #[arg(long, value_name = "ID")]
-    auth: Option<String>,
+    pub(in crate::cli) auth: Option<String>,
     /// its name; default: the provider's id
     #[arg(long)]
-    name: Option<String>,
+    pub(in crate::cli) name: Option<String>,
     /// a field that is no secret; may be given several times
     #[arg(long = "field", value_name = "KEY=VALUE", value_parser = pair)]
     fields: Vec<(String, String)>,
     /// read a secret field from standard input
     #[arg(long, value_name = "FIELD")]
-    secret_stdin: Option<String>,
+    pub(in crate::cli) secret_stdin: Option<String>,
     /// read a secret field from a file; may be given several times
     #[arg(long = "secret-file", value_name = "FIELD=PATH", value_parser = file)]
     secret_files: Vec<(String, PathBuf)>,
@@ -90,19 +99,38 @@ pub(crate) struct Add {
     variables: Vec<(String, String)>,
     /// environment: agents of another one cannot bind it
     #[arg(long = "env", value_name = "ENV")]
-    environment: Option<String>,
+    pub(in crate::cli) environment: Option<String>,
+    /// take a secret that does not look like one of the provider's
+    #[arg(long)]
+    pub(in crate::cli) any_shape: bool,
 }
 
 /// The request.
 #[derive(Debug, Serialize)]
-struct New {
-    provider: String,
-    auth: String,
-    name: String,
+pub(in crate::cli) struct New {
+    pub(in crate::cli) provider: String,
+    pub(in crate::cli) auth: String,
+    pub(in crate::cli) name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    environment: Option<String>,
-    variables: BTreeMap<String, String>,
-    fields: BTreeMap<String, Typed>,
+    pub(in crate::cli) environment: Option<String>,
+    pub(in crate::cli) variables: BTreeMap<String, String>,
+    pub(in crate::cli) fields: BTreeMap<String, Typed>,
+}
+
+impl Options {
+    /// The form, as far as it was filled in.
+    ///
+    /// # Errors
+    /// When something is given twice.
+    pub(in crate::cli) fn given(&self) -> Result<Given, Failure> {
+        Ok(Given {
+            auth: self.auth.clone(),
+            fields: unique(self.fields.clone())?,
+            secret_stdin: self.secret_stdin.clone(),
+            secret_files: self.secret_files.clone(),
+            variables: unique(self.variables.clone())?,
+        })
+    }
 }
 
 impl Command {
@@ -157,19 +185,17 @@ fn note_declared(global: &Global, known: &[&str]) -> Result<(), Failure> {
 impl Add {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         let provider = provider::of(client, &self.provider).await?;
-        let given = Given {
-            auth: self.auth,
-            fields: unique(self.fields)?,
-            secret_stdin: self.secret_stdin,
-            secret_files: self.secret_files,
-            variables: unique(self.variables)?,
-        };
-        let filled = given.complete(&provider)?;
+        let options = self.options;
+        let filled = options.given()?.complete(&provider)?;
+        if !options.any_shape {
+            let shapes = Shapes::load(client).await?;
+            filled.check(&provider, &shapes)?.iter().for_each(|remark| output::note(remark));
+        }
         let new = New {
-            name: self.name.unwrap_or_else(|| provider.id.clone()),
+            name: options.name.unwrap_or_else(|| provider.id.clone()),
             provider: provider.id,
             auth: filled.auth,
-            environment: self.environment,
+            environment: options.environment,
             variables: filled.variables,
             fields: filled.fields,
         };
@@ -196,7 +222,7 @@ async fn set_paused(
 }
 
 /// The path of a connection.
-fn path(name: &str) -> String {
+pub(in crate::cli) fn path(name: &str) -> String {
     format!("/api/v1/connections/{}", segment(name))
 }
 
@@ -222,8 +248,7 @@ fn list(connections: &[ConnectionView]) -> String {
             state(&connection.state),
         ]);
     }
-    table
-        .render("no connections: add one with `keyward connection add PROVIDER`", output::colours())
+    table.render("no connections: make one with `keyward connect`", output::colours())
 }
 
 fn show(connection: &ConnectionView) -> String {

@@ -32,6 +32,8 @@ pub(crate) enum Exit {
     NotExecutable = 126,
     /// The program of `run` does not exist.
     NoProgram = 127,
+    /// The person ended it: 128 and SIGINT, as shells say it.
+    Interrupted = 130,
 }
 
 /// A failure of a command.
@@ -95,6 +97,16 @@ impl Failure {
     /// The same, with another exit code.
     pub(crate) fn with(self, exit: Exit) -> Self {
         Self { exit, ..self }
+    }
+
+    /// Its messages, without what to do.
+    pub(crate) fn message(&self) -> String {
+        self.errors.join("; ")
+    }
+
+    /// What to do about it, when that is known.
+    pub(crate) fn advice(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 
     /// Its exit code.

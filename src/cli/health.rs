@@ -45,7 +45,7 @@ async fn over_tcp(global: &Global, no_socket: Failure) -> Result<Health, Failure
 }
 
 /// Connects by the one way out there is, which is told to allow this address.
-async fn connect(addr: SocketAddr) -> Option<TcpStream> {
+pub(crate) async fn connect(addr: SocketAddr) -> Option<TcpStream> {
     let host = match addr.ip() {
         IpAddr::V4(v4) => Host::V4(v4),
         IpAddr::V6(v6) => Host::V6(v6),

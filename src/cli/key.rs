@@ -20,7 +20,8 @@ pub(crate) enum Command {
 
 const ROTATE_HELP: &str = "\
 where the key is Keyward's own file (the default), a new key is made. where `master_key` names the
-keys, put the new one first, restart, then rotate: every row moves to the first of the list.";
+keys, put the new one first and `keyward reload` (restart, if it lies in a variable), then rotate:
+every row moves to the first of the list.";
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {

@@ -7,7 +7,10 @@ mod agent;
 mod audit;
 mod ca;
 mod client;
+mod completions;
+mod connect;
 mod connection;
+mod doctor;
 mod env;
 mod environment;
 mod explain;
@@ -25,12 +28,13 @@ mod secret;
 mod serve;
 mod settings;
 mod table;
+mod terminal;
 mod wait;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 
 use self::failure::{Exit, Failure};
 use self::settings::Global;
@@ -64,10 +68,7 @@ pub(crate) struct Cli {
 
 const FIRST_STEPS: &str = "\
 examples:
-  keyward serve
-  keyward connection add github --name work
-  keyward agent add claude
-  keyward agent bind claude work
+  keyward connect github --name work --agent claude
   keyward run --agent claude -- curl https://api.github.com/user
   keyward explain https://api.github.com/user --agent claude
 
@@ -86,6 +87,9 @@ enum Command {
     /// programs that use the proxy: their tokens, and what they may use
     #[command(subcommand)]
     Agent(agent::Command),
+    /// connect an account, step by step: key, test, agent
+    #[command(after_help = connect::EXAMPLES)]
+    Connect(Box<connect::Args>),
     /// accounts at providers
     #[command(subcommand)]
     Connection(connection::Command),
@@ -97,6 +101,8 @@ enum Command {
     Rule(rule::Command),
     /// show what would become of a request, and what would stop it
     Explain(explain::Args),
+    /// look for what is wrong, or for why a program does not use the gateway
+    Doctor(doctor::Args),
     /// the certificate authority that agents must trust
     #[command(subcommand)]
     Ca(ca::Command),
@@ -110,6 +116,16 @@ enum Command {
     Reload,
     /// exit 0 when the gateway is ready
     Health,
+    /// print the completions of a shell
+    Completions(completions::Completions),
+    /// print the manual page, or write those of all commands: for packages
+    #[command(hide = true)]
+    Man(completions::Manual),
+}
+
+/// What the command line takes: for whoever checks lines that are written down.
+pub fn definition() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command line of this process.
@@ -128,7 +144,11 @@ pub fn run() -> ExitCode {
             Err(failure) => failure.with(Exit::RunFailed).report(),
         };
     }
-    match harden::process().and_then(|()| cli.run()) {
+    let hardened = match &cli.command {
+        Command::Doctor(args) if args.has_program() => harden::memory(),
+        _ => harden::process(),
+    };
+    match hardened.and_then(|()| cli.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
@@ -168,22 +188,25 @@ impl Command {
             Self::Env(args) => args.run(global).await,
             Self::Init => init::run(global).await,
             Self::Agent(command) => command.run(global).await,
+            Self::Connect(args) => Box::pin(args.run(global)).await,
             Self::Connection(command) => command.run(global).await,
             Self::Provider(command) => command.run(global).await,
             Self::Rule(command) => command.run(global).await,
             Self::Explain(args) => args.run(global).await,
+            Self::Doctor(args) => Box::pin(args.run(global)).await,
             Self::Ca(command) => command.run(global).await,
             Self::Key(command) => command.run(global).await,
             Self::Audit(command) => command.run(global).await,
             Self::Reload => reload::run(global).await,
             Self::Health => health::run(global).await,
+            Self::Completions(args) => args.run(),
+            Self::Man(args) => args.run(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
     use clap::error::ErrorKind;
 
     use super::*;

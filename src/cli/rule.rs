@@ -195,11 +195,11 @@ impl Report {
     }
 }
 
-/// `inject work by gh-read`.
+/// `inject (work) by gh-read`.
 fn became(tested: &RuleTested) -> String {
     let Some(became) = &tested.became else { return String::new() };
     let what = became.connection.as_ref().or(became.code.as_ref());
-    let what = what.map(|what| format!(" {what}")).unwrap_or_default();
+    let what = what.map(|what| format!(" ({what})")).unwrap_or_default();
     let by = became.rule.as_ref().map(|rule| format!(" by {}", name(rule))).unwrap_or_default();
     format!("{}{what}{by}", became.action.as_str())
 }

@@ -1,13 +1,13 @@
 //! `keyward run`: a program in an environment that leads through the gateway, with a token that dies
 //! with it. The gateway that runs is used; where none does, a private one is started.
 
-mod child;
-mod folder;
+pub(crate) mod child;
+pub(crate) mod folder;
 mod gateway;
 mod lease;
 
 use std::ffi::OsString;
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use clap::Args as Arguments;
@@ -95,7 +95,8 @@ impl Args {
         if let Some(next) = next(facts, global) {
             output::note(&next);
         }
-        let mut child = Child::spawn(&self.program, &made, &config.secret_variables())?;
+        let mut child =
+            Child::spawn(&self.program, &made, (&config.secret_variables(), Stdio::inherit()))?;
         tokio::select! {
             code = child.ended() => code,
             never = keep(lease, &gateway) => match never {},
@@ -156,9 +157,6 @@ fn next(facts: &Facts, global: &Global) -> Option<String> {
         return None;
     }
     let (agent, keyward) = (&facts.agent.name, global.keyward());
-    Some(format!(
-        "note: agent {agent} may use no connection yet\n\
-         hint: {keyward} connection add github --name work\n      \
-         {keyward} agent bind {agent} work"
-    ))
+    let option = if agent == DEFAULT_AGENT { "" } else { &format!(" --agent {agent}") };
+    Some(format!("note: agent {agent} may use no connection yet\nhint: {keyward} connect{option}"))
 }

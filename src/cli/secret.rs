@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
+use super::terminal;
 
 /// Longest secret that is read: the API takes bodies of this size.
 const SECRET_BYTES_MAX: usize = 1024 * 1024;
@@ -34,13 +35,7 @@ impl Typed {
 
     /// From the terminal, without echo.
     pub(crate) fn from_prompt(label: &str) -> Result<Self, Failure> {
-        let typed = rpassword::prompt_password(format!("{label}: "));
-        let typed = typed.map_err(|error| {
-            // The prompt still stands on the line.
-            super::output::note("");
-            Failure::failed("cannot read from the terminal", &error)
-        });
-        Self::filled(Zeroizing::new(typed?), label)
+        terminal::secret(label).map(Self)
     }
 
     fn read(from: impl Read, name: &str) -> Result<Self, Failure> {
@@ -100,15 +95,17 @@ pub(crate) fn can_ask() -> bool {
 
 /// Asks for what is no secret, with echo.
 pub(crate) fn ask(label: &str) -> Result<String, Failure> {
-    use std::io::Write;
-    let failed = |error: io::Error| Failure::failed("cannot read from the terminal", &error);
-    let mut prompt = io::stderr().lock();
-    write!(prompt, "{label}: ").and_then(|()| prompt.flush()).map_err(failed)?;
-    let mut line = String::new();
-    io::stdin().read_line(&mut line).map_err(failed)?;
-    match line.trim() {
-        "" => Err(Failure::usage(format!("{label} is empty"))),
-        text => Ok(text.to_owned()),
+    match terminal::text(label)? {
+        text if text.is_empty() => Err(Failure::usage(format!("{label} is empty"))),
+        text => Ok(text),
+    }
+}
+
+/// The same, with what an empty line means.
+pub(crate) fn ask_or(label: &str, default: &str) -> Result<String, Failure> {
+    match terminal::text(&format!("{label} [{default}]"))? {
+        text if text.is_empty() => Ok(default.to_owned()),
+        text => Ok(text),
     }
 }
 

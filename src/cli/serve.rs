@@ -142,7 +142,7 @@ fn next(view: &View, keyward: &str) -> String {
     let agent = view.agents().map(|agent| &*agent.name).next();
     match (bound, connection, agent) {
         (true, _, _) => String::new(),
-        (_, None, _) => format!("{keyward} connection add github --name work"),
+        (_, None, _) => format!("{keyward} connect"),
         (_, Some(_), None) => format!("{keyward} agent add NAME"),
         (_, Some(connection), Some(agent)) => {
             format!("{keyward} agent bind {agent} {connection}")

@@ -16,6 +16,28 @@ pub(super) struct Origin {
     pub(super) required: bool,
 }
 
+/// A key that is read at a start only; everything else is taken up by a reload.
+pub(super) struct AtStart {
+    /// Its path; what stands below it waits too.
+    pub(super) key: &'static str,
+    differs: fn(&Config, &Config) -> bool,
+}
+
+const fn at_start(key: &'static str, differs: fn(&Config, &Config) -> bool) -> AtStart {
+    AtStart { key, differs }
+}
+
+/// All of them.
+pub(super) const AT_START: &[AtStart] = &[
+    at_start("listen", |a, b| a.listen != b.listen),
+    at_start("public_url", |a, b| a.public_url != b.public_url),
+    at_start("store", |a, b| a.store != b.store),
+    at_start("ca", |a, b| a.ca != b.ca),
+    at_start("limits", |a, b| a.limits != b.limits),
+    at_start("audit", |a, b| a.audit != b.audit),
+    at_start("log.format", |a, b| a.log.format != b.log.format),
+];
+
 impl Config {
     /// Reads the configuration from where this one came from.
     ///
@@ -46,16 +68,7 @@ impl Config {
 
     /// The keys whose change takes effect at the next start.
     pub fn waits_for_restart(&self, newer: &Self) -> Vec<&'static str> {
-        let changed = [
-            ("listen", self.listen != newer.listen),
-            ("public_url", self.public_url != newer.public_url),
-            ("store", self.store != newer.store),
-            ("master_key", self.master_keys != newer.master_keys),
-            ("ca", self.ca != newer.ca),
-            ("limits", self.limits != newer.limits),
-            ("audit", self.audit != newer.audit),
-            ("log.format", self.log.format != newer.log.format),
-        ];
-        changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+        let changed = AT_START.iter().filter(|it| (it.differs)(self, newer));
+        changed.map(|it| it.key).collect()
     }
 }

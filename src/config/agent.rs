@@ -11,6 +11,7 @@ use super::reading::Reading;
 use super::secret::SecretSource;
 use super::source;
 use crate::base::id::OrgId;
+use crate::base::keys::section;
 use crate::crypto::token;
 use crate::provider::document::{item_of, key_of};
 
@@ -33,18 +34,33 @@ pub struct DeclaredAgent {
     pub place: String,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AgentText {
-    #[serde(default)]
-    name: String,
-    org: Option<String>,
-    token: Option<Value>,
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
-    #[serde(default, rename = "use")]
-    uses: Vec<String>,
-    environment: Option<String>,
+section! {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct AgentText {
+        /// Unique. 1 to 64 letters, digits or `-_.~`.
+        #[key("text", required)]
+        #[serde(default)]
+        name: String,
+        /// Other organisations are not supported yet.
+        #[key(one of ["default"], "default")]
+        org: Option<String>,
+        /// A token that is chosen here: at least 20 letters, digits or `-._~`. Without it, tokens are
+        /// issued by commands.
+        #[key("[secret](#secrets)")]
+        token: Option<Value>,
+        /// For people. At most 64, each side 1 to 64 bytes.
+        #[key("map of text to text", "{}")]
+        #[serde(default)]
+        labels: BTreeMap<String, String>,
+        /// The connections that it may use, of this file or of the store.
+        #[key("list of names of connections", "[]")]
+        #[serde(default, rename = "use")]
+        uses: Vec<String>,
+        /// Connections of another environment cannot be used.
+        #[key("text")]
+        environment: Option<String>,
+    }
 }
 
 /// Reads `agents:`.

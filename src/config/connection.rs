@@ -11,6 +11,7 @@ use super::reading::Reading;
 use super::secret::SecretSource;
 use super::source;
 use crate::base::id::OrgId;
+use crate::base::keys::section;
 use crate::base::secret::Secret;
 use crate::provider::decode::nearest;
 use crate::provider::document::{item_of, key_of};
@@ -45,21 +46,41 @@ pub(super) struct Providers<'a> {
     pub(super) declared: Vec<&'a str>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ConnectionText {
-    #[serde(default)]
-    name: String,
-    org: Option<String>,
-    provider: Option<String>,
-    auth: Option<String>,
-    #[serde(default)]
-    fields: BTreeMap<String, Value>,
-    #[serde(default)]
-    variables: BTreeMap<String, String>,
-    environment: Option<String>,
-    app: Option<Value>,
-    settings: Option<Value>,
+section! {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct ConnectionText {
+        /// Unique. 1 to 64 letters, digits or `-_.`.
+        #[key("text", required)]
+        #[serde(default)]
+        name: String,
+        /// Other organisations are not supported yet.
+        #[key(one of ["default"], "default")]
+        org: Option<String>,
+        /// Of the catalogue or of `providers`.
+        #[key("id of a [provider](providers.md)", required)]
+        provider: Option<String>,
+        /// One of the provider's methods; left out: its first.
+        #[key("id of a method")]
+        auth: Option<String>,
+        /// What the method asks for. Fields that are not secret may stand there as text.
+        #[key("map of names to [secrets](#secrets)", "{}")]
+        #[serde(default)]
+        fields: BTreeMap<String, Value>,
+        /// What the provider's hosts leave open, such as `shop` of `{shop}.myshopify.com`.
+        #[key("map of text to text", "{}")]
+        #[serde(default)]
+        variables: BTreeMap<String, String>,
+        /// A label. Agents of another environment cannot use it.
+        #[key("text")]
+        environment: Option<String>,
+        /// An OAuth client of `apps`.
+        #[key(later)]
+        app: Option<Value>,
+        /// Timeouts, retries and fields of requests.
+        #[key(later)]
+        settings: Option<Value>,
+    }
 }
 
 /// A connection under check.

@@ -55,7 +55,7 @@ fn sound_keys(value: &Value, reading: &mut Reading<'_>) -> Value {
 
 /// Counts and sizes that must not be zero. Those left out may be: nothing idle is kept, no interim
 /// answer passed on, no rule without hosts allowed.
-fn least(limits: &Limits) -> [(&'static str, usize, usize); 11] {
+pub(super) fn least(limits: &Limits) -> [(&'static str, usize, usize); 11] {
     let failures = usize::try_from(limits.auth_failures_per_minute_max).unwrap_or(usize::MAX);
     [
         ("head_bytes_max", limits.head_bytes_max, HEAD_BYTES_MIN),
@@ -74,7 +74,7 @@ fn least(limits: &Limits) -> [(&'static str, usize, usize); 11] {
 
 /// Waits that must not be zero. Those left out may be: idle upstream streams, `100 Continue`, and
 /// draining need not be waited for.
-fn waits(limits: &Limits) -> [(&'static str, Duration); 7] {
+pub(super) fn waits(limits: &Limits) -> [(&'static str, Duration); 7] {
     [
         ("head_timeout", limits.head_timeout),
         ("idle_timeout", limits.idle_timeout),

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use super::listen_agents::{self, ListenAgent};
+use super::listen_agents::{self, ListenAgent, ListenAgentText};
 use super::reading::Reading;
 use crate::base::host::{Scheme, Target};
+use crate::base::keys::section;
 use crate::provider::document::{item_of, key_of};
 
 /// The ports of a fresh install.
@@ -39,13 +40,23 @@ pub enum ListenAt {
     Unix(PathBuf),
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ListenText {
-    proxy: Option<Value>,
-    admin: Option<String>,
-    agents: Option<Value>,
-    admin_tls: Option<Value>,
+section! {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct ListenText {
+        /// For agents. Port 0 is any free one; the path of a socket begins at the data directory.
+        #[key("`IP:PORT` or `unix:PATH`, or list of them", "127.0.0.1:8080")]
+        proxy: Option<Value>,
+        /// For `/healthz`, `/readyz`, `/ca.pem` and `/bundle.pem`. The API is on the admin socket only.
+        #[key("`IP:PORT`", "127.0.0.1:8081")]
+        admin: Option<String>,
+        /// Listeners of one agent each, for clients that cannot authenticate to a proxy.
+        #[key(list of ListenAgentText)]
+        agents: Option<Value>,
+        /// TLS for the admin listener.
+        #[key(later)]
+        admin_tls: Option<Value>,
+    }
 }
 
 impl Default for Listen {

@@ -8,6 +8,7 @@ use super::listen::{self, ListenAt};
 use super::names;
 use super::reading::Reading;
 use crate::base::id::OrgId;
+use crate::base::keys::section;
 use crate::provider::document::{item_of, key_of};
 
 /// A listener whose streams are one agent's without a token.
@@ -21,15 +22,25 @@ pub struct ListenAgent {
     pub at: ListenAt,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ListenAgentText {
-    #[serde(default)]
-    agent: String,
-    org: Option<String>,
-    at: Option<Value>,
-    #[serde(default)]
-    unsafe_no_auth: bool,
+section! {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct ListenAgentText {
+        /// Who everyone is that reaches this listener.
+        #[key("name of an agent", required)]
+        #[serde(default)]
+        agent: String,
+        /// Other organisations are not supported yet.
+        #[key(one of ["default"], "default")]
+        org: Option<String>,
+        /// A socket is for Keyward's own user and root. TCP is for loopback only.
+        #[key("`unix:PATH` or `IP:PORT`", required)]
+        at: Option<Value>,
+        /// Must be `true` over TCP, where every program of the machine can be the agent.
+        #[key(one of ["true", "false"], "false")]
+        #[serde(default)]
+        unsafe_no_auth: bool,
+    }
 }
 
 /// Reads `listen.agents:`.

@@ -16,6 +16,7 @@ mod listen_agents;
 mod names;
 mod parse;
 mod reading;
+pub mod reference;
 mod rule;
 mod rule_cases;
 mod secret;

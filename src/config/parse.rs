@@ -5,36 +5,84 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::again::Origin;
-use super::connection::Providers;
+use super::agent::AgentText;
+use super::connection::{ConnectionText, Providers};
 use super::environment::Environment;
+use super::listen::ListenText;
 use super::reading::{Folders, Reading};
+use super::state::{AuditText, CaText, StoreText};
+use super::upstream::UpstreamText;
 use super::{Config, agent, connection, limits, listen, rule, source, state, upstream};
+use crate::base::keys::section;
+use crate::base::limits::Limits;
 use crate::crypto::source::KeySource;
 use crate::provider::check;
 use crate::provider::document::{Document, Problem};
 use crate::provider::{Catalogue, Provider};
 
-/// The sections, unread.
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Sections {
-    listen: Option<Value>,
-    public_url: Option<Value>,
-    store: Option<Value>,
-    master_key: Option<Value>,
-    ca: Option<Value>,
-    default: Option<Value>,
-    upstream: Option<Value>,
-    providers: Option<Value>,
-    apps: Option<Value>,
-    connections: Option<Value>,
-    agents: Option<Value>,
-    rules: Option<Value>,
-    limits: Option<Value>,
-    log: Option<Value>,
-    audit: Option<Value>,
-    telemetry: Option<Value>,
-    insecure_inline: Option<Value>,
+section! {
+    /// The sections, unread.
+    #[derive(Default, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub(super) struct Sections {
+        /// Where agents and the admin API reach Keyward.
+        #[key(map of ListenText)]
+        listen: Option<Value>,
+        /// How browsers reach the admin listener: the base of OAuth redirect URIs. The default has the
+        /// port of `listen.admin`.
+        #[key("URL of a server", "http://localhost:8081")]
+        public_url: Option<Value>,
+        /// Which store. One of its keys, and only one.
+        #[key(map of StoreText)]
+        store: Option<Value>,
+        /// What seals the store. A list names the current key first, then old ones that are kept for
+        /// reading. The file is made when this key is left out; one that is named must exist. Its path
+        /// begins at the data directory.
+        #[key("[secret](#secrets), or list of them", "{ file: master.key }")]
+        master_key: Option<Value>,
+        /// The local CA, whose certificate agents trust. Both files are made when both are absent;
+        /// replaced files are taken up, other paths at the next start.
+        #[key(map of CaText)]
+        ca: Option<Value>,
+        /// What hosts get that no rule and no binding names. `tunnel` does not look inside; `pass` looks
+        /// inside and forwards without a credential.
+        #[key(one of ["deny", "tunnel", "pass"], "deny")]
+        default: Option<Value>,
+        /// Whom Keyward trusts, what it may dial, and where.
+        #[key(map of UpstreamText)]
+        upstream: Option<Value>,
+        /// Own services, in the schema of the built-in ones.
+        #[key("list of [providers](providers.md)", "[]")]
+        providers: Option<Value>,
+        /// OAuth clients.
+        #[key(later)]
+        apps: Option<Value>,
+        /// Accounts at providers. Others are added by commands and live in the store.
+        #[key(list of ConnectionText)]
+        connections: Option<Value>,
+        /// Programs, and the connections that each may use. Others are added by commands and live in the
+        /// store.
+        #[key(list of AgentText)]
+        agents: Option<Value>,
+        /// The first rule that matches decides, before any binding.
+        #[key(list of rule::Text)]
+        rules: Option<Value>,
+        /// Bounds of the data path.
+        #[key(map of Limits)]
+        limits: Option<Value>,
+        /// How Keyward logs.
+        #[key(map of state::Log)]
+        log: Option<Value>,
+        /// Where audit records go: one per exchange, each with the hash of the one before.
+        #[key(map of AuditText)]
+        audit: Option<Value>,
+        /// Traces and metrics for a collector.
+        #[key(later)]
+        telemetry: Option<Value>,
+        /// For tests only: secrets may stand in this file as text.
+        #[key(one of ["true", "false"], "false")]
+        insecure_inline: Option<Value>,
+    }
 }
 
 /// Reads a document. All problems are found.

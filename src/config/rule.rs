@@ -7,6 +7,7 @@ use serde_yaml::Value;
 
 use super::names;
 use super::reading::Reading;
+use crate::base::keys::section;
 use crate::base::pattern::{HostPattern, PathPattern, PatternError};
 use crate::provider::decode::nearest;
 use crate::provider::document::{item_of, key_of};
@@ -14,23 +15,45 @@ use crate::rulebook::RuleText;
 
 const ACTIONS: [&str; 4] = ["inject", "deny", "pass", "tunnel"];
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Text {
-    name: Option<String>,
-    org: Option<String>,
-    agents: Option<Vec<String>>,
-    #[serde(default)]
-    hosts: Vec<String>,
-    #[serde(default)]
-    methods: Vec<String>,
-    #[serde(default)]
-    paths: Vec<String>,
-    action: Option<String>,
-    #[serde(rename = "use")]
-    use_connection: Option<String>,
-    #[serde(default)]
-    allow_plaintext: bool,
+section! {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct Text {
+        /// For refusals, `explain` and audit. Unique. 1 to 64 letters, digits or `-_.`.
+        #[key("text")]
+        name: Option<String>,
+        /// Other organisations are not supported yet.
+        #[key(one of ["default"], "default")]
+        org: Option<String>,
+        /// Whom it is for; left out: for all. With `use`, the rule is itself the grant.
+        #[key("list of names of agents")]
+        agents: Option<Vec<String>>,
+        /// Exact names, or `*.` and a suffix for one label or more, with a port when it is not 443;
+        /// left out: all hosts.
+        #[key("list of host patterns")]
+        #[serde(default)]
+        hosts: Vec<String>,
+        /// Left out: all methods.
+        #[key("list of methods")]
+        #[serde(default)]
+        methods: Vec<String>,
+        /// `*` is one segment or a part of one, a final `**` any rest; left out: all paths.
+        #[key("list of path patterns")]
+        #[serde(default)]
+        paths: Vec<String>,
+        /// `inject` is implied by `use`. `pass` looks inside and forwards without a credential,
+        /// `tunnel` does not look inside.
+        #[key(one of ["inject", "deny", "pass", "tunnel"])]
+        action: Option<String>,
+        /// The connection that is injected. Without `agents` it only narrows what bindings allow.
+        #[key("name of a connection")]
+        #[serde(rename = "use")]
+        use_connection: Option<String>,
+        /// A credential may go over cleartext to an address of `upstream.allow_private`.
+        #[key(one of ["true", "false"], "false")]
+        #[serde(default)]
+        allow_plaintext: bool,
+    }
 }
 
 /// Reads `rules:`, in order.

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::reading::Reading;
+use crate::base::keys::section;
 use crate::observe::log::{Format, Level};
 use crate::observe::trail::Rotation;
 
@@ -47,49 +48,83 @@ pub struct AuditTo {
     pub stdout: bool,
 }
 
-/// How Keyward logs.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(default, deny_unknown_fields)]
-pub struct Log {
-    /// How lines look.
-    pub format: Format,
-    /// The lowest level shown.
-    pub level: Level,
+section! {
+    /// How Keyward logs.
+    #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct Log {
+        /// How lines look.
+        #[key(one of ["text", "json"], "text")]
+        pub format: Format,
+        /// The lowest level shown.
+        #[key(one of ["error", "warn", "info", "debug", "trace"], "info")]
+        pub level: Level,
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StoreText {
-    sled: Option<SledText>,
-    memory: Option<MemoryText>,
-    postgres: Option<Value>,
+section! {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct StoreText {
+        /// The embedded store; used when `store` is left out.
+        #[key(map of SledText)]
+        sled: Option<SledText>,
+        /// A store that forgets everything when Keyward ends.
+        #[key(map of MemoryText)]
+        memory: Option<MemoryText>,
+        /// Many replicas on one database.
+        #[key(later)]
+        postgres: Option<Value>,
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SledText {
-    path: Option<String>,
+section! {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct SledText {
+        /// Its directory.
+        #[key("path from the data directory", "store")]
+        path: Option<String>,
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MemoryText {}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CaText {
-    cert: Option<String>,
-    key: Option<String>,
+section! {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct MemoryText {}
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AuditText {
-    file: Option<String>,
-    file_bytes_max: Option<u64>,
-    files_max: Option<usize>,
-    #[serde(default)]
-    stdout: bool,
+section! {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct CaText {
+        /// The certificate, and those above it when it is an intermediate CA. Needs `key` beside it.
+        #[key("path from the data directory", "ca/ca.pem")]
+        cert: Option<String>,
+        /// Its private key. Needs `cert` beside it.
+        #[key("path from the data directory", "ca/ca.key")]
+        key: Option<String>,
+    }
+}
+
+section! {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct AuditText {
+        /// Where records are appended.
+        #[key("path from the data directory", "audit/audit.jsonl")]
+        file: Option<String>,
+        /// A file that would grow beyond it is renamed, and a new one begun.
+        #[key("bytes, 4096 or more", "67108864")]
+        file_bytes_max: Option<u64>,
+        /// How many files are kept; the oldest goes.
+        #[key("count, 2 or more", "64")]
+        files_max: Option<usize>,
+        /// Records are repeated on standard output.
+        #[key(one of ["true", "false"], "false")]
+        #[serde(default)]
+        stdout: bool,
+    }
 }
 
 /// Reads `store:`.

@@ -9,6 +9,7 @@ use serde_yaml::Value;
 
 use super::reading::Reading;
 use crate::base::host::{Host, Scheme, Target};
+use crate::base::keys::section;
 use crate::net::guard::AllowPrivate;
 use crate::provider::document::{item_of, key_of};
 
@@ -23,16 +24,28 @@ pub struct Upstream {
     pub resolve: Vec<(Host, Option<u16>, SocketAddr)>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct UpstreamText {
-    #[serde(default)]
-    trust: Vec<String>,
-    #[serde(default)]
-    allow_private: Vec<String>,
-    proxy: Option<Value>,
-    #[serde(default)]
-    resolve: BTreeMap<String, String>,
+section! {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct UpstreamText {
+        /// PEM files of roots beside the platform's.
+        #[key("list of paths from the configuration file", "[]")]
+        #[serde(default)]
+        trust: Vec<String>,
+        /// Networks and ports that may be dialled although they are loopback, private, link-local or
+        /// a metadata service. `10.1.2.0/24:8000-9000` is a range of ports, `:*` every port.
+        #[key("list of `NETWORK:PORTS`", "[]")]
+        #[serde(default)]
+        allow_private: Vec<String>,
+        /// A corporate proxy.
+        #[key(later)]
+        proxy: Option<Value>,
+        /// Names, with a port or for every port, and the address dialled instead, as by curl's
+        /// `--resolve`. `allow_private` judges it all the same.
+        #[key("map of `HOST` or `HOST:PORT` to `IP:PORT`", "{}")]
+        #[serde(default)]
+        resolve: BTreeMap<String, String>,
+    }
 }
 
 /// Reads `upstream:`.

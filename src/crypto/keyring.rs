@@ -221,6 +221,12 @@ impl Keyring {
         self.ring.store(Arc::new(Ring { current: next.into(), older }));
     }
 
+    /// Changes to other keys, among which must be all that rows need.
+    pub async fn replace(&self, other: Keyring) {
+        let _all_turns = self.turns.write().await;
+        self.ring.store(other.ring.into_inner());
+    }
+
     /// Forgets the older keys, in `file` first, durably; answers which. Blocks for the disk.
     ///
     /// # Errors

@@ -1,5 +1,8 @@
 //! Files that only their owner may read: master keys, and secrets that the configuration names. What
 //! their bytes mean is for `source.rs` and the configuration to say.
+//!
+//! One exception: a file of root's may be readable by a group that we are in, while we are not root.
+//! That is how Kubernetes gives a secret to a process with a user of its own (`fsGroup`).
 
 use std::fs::OpenOptions;
 use std::io;
@@ -49,7 +52,21 @@ pub enum FileError {
     },
 }
 
-/// The first `bytes_max` bytes of a file of mode 0600 or stricter, that is this user's or root's.
+/// Who a file is, as its permissions say.
+struct Owner {
+    user: u32,
+    group: u32,
+    mode: u32,
+}
+
+/// Who reads it.
+struct Reader {
+    user: u32,
+    groups: Vec<u32>,
+}
+
+/// The first `bytes_max` bytes of a file of mode 0600 or stricter, that is this user's or root's; root's
+/// may be 0640 or 0440 for a group of this user's.
 ///
 /// # Errors
 /// [`FileError`].
@@ -67,15 +84,37 @@ pub fn private_file(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>,
     if !about.is_file() {
         return Err(FileError::NotAFile(path.into()));
     }
-    let owner = about.uid();
-    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
-        return Err(FileError::ForeignOwner { path: path.into(), owner });
-    }
-    let mode = about.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(FileError::Loose { path: path.into(), mode });
-    }
+    let owner = Owner { user: about.uid(), group: about.gid(), mode: about.mode() & 0o7777 };
+    owner.is_private_to(&Reader::this_process(), path)?;
     command::read_bounded(file, bytes_max).map_err(unreadable)
+}
+
+impl Reader {
+    fn this_process() -> Self {
+        // Without the list, the exception for groups does not apply.
+        let groups = rustix::process::getgroups().unwrap_or_default();
+        let groups = groups.into_iter().chain([rustix::process::getegid()]);
+        Self {
+            user: rustix::process::geteuid().as_raw(),
+            groups: groups.map(rustix::process::Gid::as_raw).collect(),
+        }
+    }
+}
+
+impl Owner {
+    fn is_private_to(&self, reader: &Reader, path: &Path) -> Result<(), FileError> {
+        if self.user != 0 && self.user != reader.user {
+            return Err(FileError::ForeignOwner { path: path.into(), owner: self.user });
+        }
+        // Whoever owns the file can close it to the group, and shall. We cannot when it is root's, and
+        // could not read it otherwise.
+        let lent = self.user == 0 && reader.user != 0 && reader.groups.contains(&self.group);
+        let open = if lent { self.mode & 0o037 } else { self.mode & 0o077 };
+        match open {
+            0 => Ok(()),
+            _ => Err(FileError::Loose { path: path.into(), mode: self.mode }),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -99,6 +138,31 @@ mod tests {
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
         assert_eq!(private_file(&path, 4).unwrap().as_slice(), b"cana");
+    }
+
+    #[test]
+    fn a_group_may_read_only_what_root_lends_to_one_of_ours() {
+        let judged = |user, group, mode, reader: (u32, &[u32])| {
+            let reader = Reader { user: reader.0, groups: reader.1.to_vec() };
+            Owner { user, group, mode }.is_private_to(&reader, Path::new("secret")).is_ok()
+        };
+        let we: (u32, &[u32]) = (1000, &[1000, 2000]);
+        for (user, group, mode, why) in [
+            (0, 3000, 0o440, "a group that we are not in"),
+            (0, 2000, 0o460, "the group may write"),
+            (0, 2000, 0o450, "the group may execute"),
+            (0, 2000, 0o444, "everyone may read"),
+            (0, 2000, 0o441, "everyone may execute"),
+            (1000, 2000, 0o440, "ours: we can close it"),
+            (1001, 2000, 0o440, "of another user"),
+            (1001, 1001, 0o400, "of another user"),
+        ] {
+            assert!(!judged(user, group, mode, we), "{why}");
+        }
+        assert!(!judged(0, 0, 0o440, (0, &[0])), "root's own: it can close it");
+        for (user, group, mode) in [(0, 2000, 0o440), (0, 2000, 0o640), (0, 3000, 0o400)] {
+            assert!(judged(user, group, mode, we), "{mode:o}");
+        }
     }
 
     #[test]

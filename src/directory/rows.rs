@@ -78,13 +78,24 @@ impl Rows {
         Self { store, keyring }
     }
 
-    /// One record.
+    /// One record. A rotation of the master key may wrap it anew between reading and opening, and
+    /// drop the key that it was read under: then it is read again.
     pub(super) async fn read<T: DeserializeOwned>(
         &self,
         at: &At,
     ) -> Result<Option<Read<T>>, DirectoryError> {
-        let row = self.store.get(at.table, &at.key()).await?;
-        row.map(|row| self.open(at, &row)).transpose()
+        let mut before: Option<Row> = None;
+        loop {
+            let Some(row) = self.store.get(at.table, &at.key()).await? else { return Ok(None) };
+            match self.open(at, &row) {
+                Err(DirectoryError::Unreadable {
+                    source: EnvelopeError::UnknownKey(_), ..
+                }) if before.as_ref() != Some(&row) => {
+                    before = Some(row);
+                }
+                result => return result.map(Some),
+            }
+        }
     }
 
     /// All records of a table.

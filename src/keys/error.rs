@@ -32,8 +32,8 @@ pub enum KeysError {
         /// The row's key.
         key: String,
     },
-    /// Rows are wrapped by it, though all were wrapped anew.
-    #[error("master key {0} still wraps rows, so it stays: rotate again")]
+    /// It cannot go yet.
+    #[error("master key {0} still wraps rows: keep it in the list and run `keyward key rotate`")]
     StillNeeded(KeyId),
     /// The key file.
     #[error(transparent)]
@@ -60,9 +60,14 @@ impl KeysError {
         match self {
             Self::Busy => Some("`keyward key list` shows how far it is".to_owned()),
             Self::NothingOlder(present) => Some(format!(
-                "put a new key before it, `master_key: [{}, {}]`, restart, then rotate",
+                "put a new key before it, `master_key: [{}, {}]`, {}, then rotate",
                 present.like(),
-                present.yaml()
+                present.yaml(),
+                match present {
+                    // The environment of a process does not change.
+                    Origin::Env(_) => "restart",
+                    _ => "`keyward reload`",
+                }
             )),
             Self::Sealed { source: EnvelopeError::UnknownKey(_), .. } => {
                 Some("`keyward key list` shows which keys rows need".to_owned())

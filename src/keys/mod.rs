@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
 
 pub use error::KeysError;
 
@@ -46,7 +47,7 @@ pub enum Home {
 pub struct Keys {
     store: Arc<dyn Store>,
     keyring: Arc<Keyring>,
-    home: Home,
+    home: Mutex<Home>,
     /// One rotation at a time.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
@@ -94,7 +95,7 @@ impl Keys {
         if let Home::Own(file) = &home {
             own::clean(file)?;
         }
-        Ok(Arc::new(Self { store, keyring, home, turn: Arc::default() }))
+        Ok(Arc::new(Self { store, keyring, home: home.into(), turn: Arc::default() }))
     }
 
     /// All keys, the current one first, and those that rows need and nobody gave.
@@ -149,15 +150,39 @@ impl Keys {
     /// # Errors
     /// As [`Keys::rotate`].
     pub async fn finish(self: &Arc<Self>) -> Result<Option<Rotated>, KeysError> {
-        match &self.home {
+        match self.home() {
             Home::Own(_) if self.keyring.keys().len() > 1 => self.rotate().await.map(Some),
             _ => Ok(None),
         }
     }
 
+    /// Takes up the keys that the configuration names now.
+    ///
+    /// # Errors
+    /// `StillNeeded` when a row needs one that is not among them; then nothing changes.
+    pub async fn take_up(&self, keys: Keyring, home: Home) -> Result<(), KeysError> {
+        let _turn = self.turn.try_lock().map_err(|_| KeysError::Busy)?;
+        let given = keys.keys();
+        let is_given = |id: KeyId| given.iter().any(|key| key.id == id);
+        // What is written meanwhile is sealed by the current key, which wraps rows already.
+        let uses = self.uses().await?;
+        if let Some(key) = uses.iter().find(|key| key.rows > 0 && !is_given(key.id)) {
+            return Err(KeysError::StillNeeded(key.id));
+        }
+        self.keyring.replace(keys).await;
+        *self.home.lock() = home;
+        tracing::info!(current = %self.keyring.current(), "the master keys were read again");
+        Ok(())
+    }
+
+    fn home(&self) -> Home {
+        self.home.lock().clone()
+    }
+
     async fn rotate_now(&self) -> Result<Rotated, KeysError> {
+        let home = self.home();
         let older = self.keyring.keys().len() > 1;
-        let file = match &self.home {
+        let file = match &home {
             Home::Own(file) => Some(file.clone()),
             Home::Memory => None,
             Home::Given if older => None,
@@ -175,7 +200,7 @@ impl Keys {
         if let Some(needed) = uses.iter().find(|key| !key.current && key.rows > 0) {
             return Err(KeysError::StillNeeded(needed.id));
         }
-        let retired = match self.home {
+        let retired = match home {
             Home::Given => Vec::new(),
             Home::Own(_) | Home::Memory => {
                 let keyring = Arc::clone(&self.keyring);

@@ -79,12 +79,16 @@ impl Trail {
         Ok(found)
     }
 
-    /// Opens the written file; `None` when there is none, as between two files.
+    /// Opens the written file; `None` when there is none, as between two files, or it is a device or
+    /// pipe, which is not to be read.
     ///
     /// # Errors
     /// When it cannot be opened.
     pub(super) fn open_active(&self) -> io::Result<Option<File>> {
-        found(File::open(&self.active))
+        match found(fs::metadata(&self.active))? {
+            Some(metadata) if metadata.is_file() => found(File::open(&self.active)),
+            _ => Ok(None),
+        }
     }
 
     /// Whether `file` is the one that is written now. One that is not gets no more records.
@@ -158,6 +162,7 @@ mod tests {
         let trail = Trail::at(&folder.path().join("none/audit.jsonl"));
         assert_eq!(trail.full().unwrap(), []);
         assert!(trail.open_active().unwrap().is_none());
+        assert!(Trail::at(Path::new("/dev/zero")).open_active().unwrap().is_none());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! All providers: the built-in ones, compiled in from `catalogue/*.yaml`, and the user's own.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::{Provider, check};
 use crate::base::pattern::HostPattern;
@@ -46,6 +46,12 @@ pub struct Catalogue {
 impl Catalogue {
     /// The built-in ones.
     pub fn built_in() -> Self {
+        // Constants in effect: each configuration that is read asks for them several times.
+        static READ: LazyLock<Catalogue> = LazyLock::new(Catalogue::read);
+        READ.clone()
+    }
+
+    fn read() -> Self {
         let none = Self::default();
         let read = |(name, text): &(&str, &str)| {
             check::file(name, text, &none).expect("built-in files are sound: a test reads them all")

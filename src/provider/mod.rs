@@ -4,7 +4,7 @@
 //! `schema.rs` (with `words.rs`) is the YAML shape; `check.rs`, with `check_auth.rs`, `placing.rs`, `own.rs` and
 //! `kinds.rs`, makes the checked form below of it; `form.rs` fills variables in, `test_request.rs`
 //! also into the request that tests a connection, `catalogue.rs`
-//! holds all providers. `document.rs` and `decode.rs`
+//! holds all providers. `pasted.rs` judges what people paste. `document.rs` and `decode.rs`
 //! read YAML with positions, also for the configuration.
 
 pub mod catalogue;
@@ -15,6 +15,7 @@ pub mod document;
 pub mod form;
 mod kinds;
 mod own;
+pub mod pasted;
 mod placing;
 pub mod schema;
 pub mod test_request;
@@ -301,6 +302,11 @@ impl Shape {
             .build()
             .map(Self)
             .map_err(|error| error.to_string())
+    }
+
+    /// The anchored expression.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
     }
 
     /// Whether the whole text matches.

@@ -4,6 +4,8 @@
 mod error;
 mod fresh;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,12 +17,13 @@ use zeroize::Zeroizing;
 
 pub use error::VaultError;
 use fresh::Fresh;
-use record::Purpose;
+use record::{Purpose, RecordError};
 
 use crate::base::agent::Agent;
 use crate::base::id::{AgentId, ConnectionId, OrgId};
 use crate::base::secret::Secret;
 use crate::base::time::Clock;
+use crate::crypto::envelope::EnvelopeError;
 use crate::crypto::keyring::Keyring;
 use crate::directory::{
     BindingRecord, ConnectionRecord, ConnectionState, Directory, DirectoryError, ManagedBy,
@@ -186,8 +189,7 @@ impl Vault {
         let catalogue = self.catalogue();
         let (_, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
         let grant = Grant::from_fields(auth, fields)?.encode();
-        let row = self.row(&connection).await?;
-        let old = self.opened(&connection, &row)?;
+        let (row, old) = self.opened(&connection).await?;
         if bool::from(old.as_slice().ct_eq(grant.as_slice())) {
             return Ok(false);
         }
@@ -313,8 +315,7 @@ impl Vault {
         if auth.fields.iter().all(|field| field.secret) {
             return Ok(BTreeMap::new());
         }
-        let row = self.row(connection).await?;
-        let opened = self.opened(connection, &row)?;
+        let (_, opened) = self.opened(connection).await?;
         let malformed = |source| VaultError::Mint { connection: connection.name.clone(), source };
         Ok(Grant::decode(&opened).map_err(malformed)?.shown_fields(auth))
     }
@@ -323,8 +324,7 @@ impl Vault {
         let catalogue = self.catalogue();
         let (provider, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
         let instance = provider.instantiate(auth, &connection.variables)?;
-        let row = self.row(connection).await?;
-        let opened = self.opened(connection, &row)?;
+        let (row, opened) = self.opened(connection).await?;
         let generation = row.version.0;
         let context = MintContext { connection: &connection.id, generation, instance: &instance };
         let malformed = |source| VaultError::Mint { connection: connection.name.clone(), source };
@@ -348,14 +348,28 @@ impl Vault {
         self.store.get(Table::Grants, &key).await?.ok_or_else(missing)
     }
 
-    fn opened(
+    /// Reads and opens. A rotation of the master key may wrap the row anew between the two, and drop
+    /// the key that it was read under: then it is read again.
+    async fn opened(
         &self,
         connection: &ConnectionRecord,
-        row: &Row,
-    ) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+    ) -> Result<(Row, Zeroizing<Vec<u8>>), VaultError> {
         let purpose = Purpose::of(connection);
-        record::open(&self.keyring, connection, &purpose, row)
-            .map_err(|source| VaultError::Sealed { connection: connection.name.clone(), source })
+        let mut before: Option<Row> = None;
+        loop {
+            let row = self.row(connection).await?;
+            match record::open(&self.keyring, connection, &purpose, &row) {
+                Ok(plain) => return Ok((row, plain)),
+                Err(RecordError::Sealed(EnvelopeError::UnknownKey(_)))
+                    if before.as_ref() != Some(&row) =>
+                {
+                    before = Some(row);
+                }
+                Err(source) => {
+                    return Err(VaultError::Sealed { connection: connection.name.clone(), source });
+                }
+            }
+        }
     }
 
     async fn sweep(&self) -> Result<(), StoreError> {

@@ -117,6 +117,7 @@ fn filters_that_make_no_sense_are_refused_with_a_remedy() {
     assert!(err.contains("write how long ago, such as 30m"), "{err}");
     cli.run(&["audit", "query", "--code", "denied", "--refused"]).failed(2);
     cli.run(&["audit", "tail", "-n", "20000"]).failed(2);
+    cli.run(&["audit", "tail", "-f", "--until", "1h"]).failed(2);
     assert!(!cli.data().exists(), "reading makes nothing");
 }
 

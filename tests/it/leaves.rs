@@ -118,7 +118,7 @@ async fn the_ca_has_every_property_that_some_verifier_asks_for() {
     let (_, ca) = X509Certificate::from_der(&der).expect("DER");
     let constraints = ca.basic_constraints().expect("one").expect("basicConstraints");
     assert!(constraints.critical && constraints.value.ca);
-    assert_eq!(constraints.value.path_len_constraint, Some(0));
+    assert_eq!(constraints.value.path_len_constraint, Some(1));
     let usage = ca.key_usage().expect("one").expect("keyUsage");
     assert!(usage.critical && usage.value.key_cert_sign());
     assert!(has(&ca, oid_registry::OID_X509_EXT_SUBJECT_KEY_IDENTIFIER), "SKI");

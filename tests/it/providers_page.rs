@@ -8,7 +8,7 @@ const PAGE: &str = include_str!("../../docs/providers.md");
 const MARKS: [&str; 2] = ["<!-- made from the catalogue: begin -->\n", "<!-- end -->\n"];
 
 /// What stands between two texts.
-fn between<'t>(text: &'t str, [begin, end]: [&str; 2]) -> &'t str {
+pub(crate) fn between<'t>(text: &'t str, [begin, end]: [&str; 2]) -> &'t str {
     let (_, rest) = text.split_once(begin).expect("the page has its marks");
     rest.split_once(end).expect("the page has its marks").0
 }

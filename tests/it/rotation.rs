@@ -206,6 +206,44 @@ async fn files_that_are_replaced_unasked_are_taken_up_too() {
 }
 
 #[tokio::test]
+async fn master_keys_that_the_configuration_names_change_without_a_restart() {
+    let lab = Lab::simple().await;
+    let file = lab.gateway.folder().join("keyward.yaml");
+    let base = std::fs::read_to_string(&file).expect("the configuration");
+    let name_keys = async |keys: &str| {
+        std::fs::write(&file, format!("{base}master_key: {keys}\n")).expect("the configuration");
+        lab.gateway.api("POST", "/reload", "{}").await
+    };
+    let new = lab.gateway.data().join("new.key");
+    std::fs::write(&new, format!("{:064x}\n", 0xa1b2)).expect("a key");
+    std::fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .expect("a mode");
+    let mut open = lab.tunnel(HOST).await;
+    // The rows need the key that was there before.
+    let refused = name_keys("{ file: new.key }").await;
+    assert_eq!(refused.head.status(), 422);
+    assert!(refused.text().contains("still wraps rows"), "{}", refused.text());
+    ask(&mut open, &request_text("GET /a", HOST)).await;
+    let taken = name_keys("[{ file: new.key }, { file: master.key }]").await;
+    assert_eq!(taken.head.status(), 200, "{}", taken.text());
+    assert_eq!(taken.json()["warnings"], serde_json::json!([]));
+    let rotated = rotate_key(&lab).await;
+    assert_eq!((&rotated["made"], &rotated["retired"]), (&false.into(), &serde_json::json!([])));
+    let unneeded = rotated["unneeded"][0]["name"].as_str().expect("a file");
+    assert!(unneeded.ends_with("master.key"), "{rotated}");
+    let taken = name_keys("{ file: new.key }").await;
+    assert_eq!(taken.head.status(), 200, "{}", taken.text());
+    let keys = lab.gateway.api("GET", "/keys", "").await.json()["items"].clone();
+    assert_eq!(keys.as_array().map(Vec::len), Some(1), "{keys}");
+    assert_eq!(keys[0]["source"]["kind"], "file");
+    let nothing = lab.gateway.api("POST", "/keys/rotate", "{}").await;
+    assert_eq!(nothing.head.status(), 422);
+    assert!(nothing.text().contains("`keyward reload`, then rotate"), "{}", nothing.text());
+    ask(&mut open, &request_text("GET /a", HOST)).await;
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn the_end_of_the_ca_is_among_the_metrics() {
     let lab = Lab::simple().await;
     let ends = lab.gateway.running().services().authority.expires().as_second();

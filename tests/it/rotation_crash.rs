@@ -11,8 +11,9 @@ use crate::support::install::Install;
 use crate::support::process::{Served, api_request, soak};
 use crate::support::*;
 
-const CONNECTIONS: usize = 1_000;
-const WRITERS: usize = 8;
+/// Each is three rows: its grant, its metadata, its name.
+const CONNECTIONS: usize = 350;
+const AGENTS: usize = 10;
 
 /// How every secret begins.
 const SECRET: &str = "secret-of-connection-";
@@ -23,26 +24,33 @@ fn secret(number: usize) -> String {
     format!("{SECRET}{number:04}-0123456789")
 }
 
-/// Makes the connections and binds `ci` to each.
-async fn fill(served: &Served) {
-    let writers = (0..WRITERS).map(|writer| async move {
+/// Makes the connections, and agents that may use a share of them each; answers the agents' tokens.
+async fn fill(served: &Served) -> Vec<String> {
+    let writers = (0..AGENTS).map(|writer| async move {
         let mut wire = served.admin().await;
-        for number in (writer..CONNECTIONS).step_by(WRITERS) {
-            let body = serde_json::json!({
+        let agent = format!("reader-{writer}");
+        let made = post(&mut wire, "/agents", &format!(r#"{{"name":"{agent}"}}"#)).await;
+        assert_eq!(made["name"], *agent);
+        for number in (writer..CONNECTIONS).step_by(AGENTS) {
+            let new = serde_json::json!({
                 "provider": "acme", "auth": "key", "name": format!("c{number}"),
                 "fields": { "api_key": secret(number) },
             });
-            let bind = format!(r#"{{"connection":"c{number}"}}"#);
-            for (path, body) in
-                [("/connections", body.to_string()), ("/agents/reader/bindings", bind)]
-            {
-                wire.send(api_request("POST", path, &body)).await;
-                let answer = wire.answer("POST").await;
-                assert_eq!(answer.head.status(), 201, "{}", answer.text());
-            }
+            post(&mut wire, "/connections", &new.to_string()).await;
+            let binding = format!(r#"{{"connection":"c{number}"}}"#);
+            post(&mut wire, &format!("/agents/{agent}/bindings"), &binding).await;
         }
+        let issued = post(&mut wire, &format!("/agents/{agent}/tokens"), "{}").await;
+        issued["token"].as_str().expect("shown once").to_owned()
     });
-    futures_util::future::join_all(writers).await;
+    futures_util::future::join_all(writers).await
+}
+
+async fn post(wire: &mut Wire, path: &str, body: &str) -> serde_json::Value {
+    wire.send(api_request("POST", path, body)).await;
+    let answer = wire.answer("POST").await;
+    assert_eq!(answer.head.status(), 201, "{}", answer.text());
+    answer.json()
 }
 
 async fn key_list(served: &Served) -> Vec<serde_json::Value> {
@@ -52,11 +60,12 @@ async fn key_list(served: &Served) -> Vec<serde_json::Value> {
 }
 
 /// Uses every connection through the proxy: what the origin receives is what was stored.
-async fn all_are_injected(served: &Served, origin: &Origin, token: &str) {
+async fn all_are_injected(served: &Served, origin: &Origin, tokens: &[String]) {
     let before = origin.received().len();
     let stream = tokio::net::TcpStream::connect(served.proxy).await.expect("it listens");
     let mut wire = Wire::plain(stream);
     for number in 0..CONNECTIONS {
+        let token = &tokens[number % AGENTS];
         wire.send(format!(
             "GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nKeyward-Connection: c{number}\r\n\
              Proxy-Authorization: Bearer {token}\r\n\r\n"
@@ -83,14 +92,10 @@ async fn a_gateway_that_is_killed_while_it_rotates_its_key_loses_no_secret() {
     let plan = Plan::api_key();
     let variables = [("CANARY", &*plan.canary().text), ("TOKEN_CI", TOKEN)];
     let mut served = Served::start(&plan, &origin, &variables);
-    let made = served.api("POST", "/agents", r#"{"name":"reader"}"#).await;
-    assert_eq!(made.head.status(), 201, "{}", made.text());
-    let issued = served.api("POST", "/agents/reader/tokens", "{}").await;
-    let token = issued.json()["token"].as_str().expect("shown once").to_owned();
-    fill(&served).await;
+    let tokens = fill(&served).await;
     // Killed once the new key wraps so many rows.
-    let soaked = (0..20).map(|round| round * 157).collect();
-    let moments: Vec<u64> = if soak() { soaked } else { vec![0, 1, 700, 2_100] };
+    let soaked = (0..20).map(|round| round * 55).collect();
+    let moments: Vec<u64> = if soak() { soaked } else { vec![0, 1, 400, 950] };
     for moment in moments {
         finished(&served).await;
         let old = key_list(&served).await[0]["id"].clone();
@@ -107,7 +112,7 @@ async fn a_gateway_that_is_killed_while_it_rotates_its_key_loses_no_secret() {
         }
         served.kill();
         served.restart();
-        all_are_injected(&served, &origin, &token).await;
+        all_are_injected(&served, &origin, &tokens).await;
     }
     finished(&served).await;
     let text = fs::read_to_string(served.data().join("master.key")).expect("the key file");
@@ -152,7 +157,7 @@ async fn a_command_that_is_killed_while_it_rotates_leaves_a_store_that_opens() {
     let install = Install::new(&Plan::api_key(), &origin);
     assert!(install.keyward(&["agent", "add", "one"]).output().expect("it runs").status.success());
     let file = install.data().join("master.key");
-    for round in 0..6 {
+    for round in 0..if soak() { 30 } else { 3 } {
         let before = bytes(&file);
         let drafts = || {
             let entries = fs::read_dir(install.data()).expect("the folder");
@@ -178,7 +183,7 @@ async fn a_command_that_is_killed_while_it_rotates_the_ca_leaves_one_whole() {
     let install = Install::new(&Plan::api_key(), &origin);
     json(install.keyward(&["ca", "show", "--json"]));
     let (cert, key) = (install.data().join("ca/ca.pem"), install.data().join("ca/ca.key"));
-    for round in 0..9 {
+    for round in 0..if soak() { 60 } else { 6 } {
         let (old_cert, old_key) = (bytes(&cert), bytes(&key));
         killed_at(install.keyward(&["ca", "rotate", "--no-overlap"]), || match round % 3 {
             0 => cert.with_file_name("ca.pem.keyward-new").exists(),

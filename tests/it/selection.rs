@@ -146,9 +146,26 @@ async fn a_rule_that_uses_a_connection_takes_the_place_of_its_binding() {
 #[tokio::test]
 async fn a_path_that_climbs_is_refused() {
     let lab = Lab::simple().await;
-    for path in ["/a/../b", "/a/%2e%2e/b", "/..", "/a/.%2E/b", "/a/./b", "/a%2fb/../c", "/a\\b"] {
+    for path in ["/a/../b", "/a/%2e%2e/b", "/..", "/a/.%2E/b", "/a/%2e/b", "/a%2fb/../c", "/a\\b"] {
         let answer = lab.ask(&format!("GET {path}")).await;
         assert_eq!(answer.head.status(), 400, "{path}: {answer:?}");
+    }
+    assert_eq!(lab.origin.received().len(), 0);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_dot_in_a_path_goes_out_as_it_came_unless_a_path_decides() {
+    let lab = Lab::simple().await;
+    assert_eq!(lab.ask("GET /debian/./Packages").await.head.status(), 200);
+    let request = lab.origin.only();
+    assert_eq!(request.head.target(), "/debian/./Packages");
+    assert_eq!(request.head.all("x-api-key"), [&*lab.canary.text]);
+    lab.finish().await;
+    let rule = format!("{{ name: closed, hosts: [{HOST}], paths: [/admin/**], action: deny }}");
+    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine").await).await;
+    for path in ["/./admin/a", "/admin/./a", "/a/./b", "/."] {
+        assert_eq!(lab.ask(&format!("GET {path}")).await.head.status(), 400, "{path}");
     }
     assert_eq!(lab.origin.received().len(), 0);
     lab.finish().await;

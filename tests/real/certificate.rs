@@ -66,3 +66,27 @@ async fn a_leaf_is_good_to_openssl_s_strict_checks_and_for_one_name_only() {
     assert_eq!(lab.origin.streams(), 0, "a handshake alone dials nobody");
     lab.finish().await;
 }
+
+#[tokio::test]
+async fn after_a_rotation_openssl_accepts_the_chain_by_either_root_strictly() {
+    for trusts in [Trusts::Former, Trusts::Current] {
+        let lab = rotated(trusts).await;
+        let output = run(s_client(&lab, HOST)).await;
+        let text = said(&output);
+        assert!(output.status.success(), "{trusts:?}: {text}");
+        assert!(text.contains("Verify return code: 0 (ok)"), "{trusts:?}: {text}");
+        // By the cross certificate, or past it.
+        assert_eq!(text.contains("depth=2"), matches!(trusts, Trusts::Former), "{text}");
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn after_a_rotation_without_overlap_openssl_refuses_by_the_old_root() {
+    let lab = lab().await;
+    let answer = lab.gateway.api("POST", "/ca/rotate", r#"{"no_overlap":true}"#).await;
+    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+    let output = run(s_client(&lab, HOST)).await;
+    assert!(!output.status.success(), "{}", said(&output));
+    lab.finish().await;
+}

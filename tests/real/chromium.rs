@@ -70,7 +70,17 @@ async fn trust_the_ca(lab: &Lab) {
 
 #[tokio::test]
 async fn chromium_accepts_the_leaf_and_is_served() {
-    let lab = lab().await;
+    is_served(lab().await).await;
+}
+
+#[tokio::test]
+async fn after_a_rotation_chromium_accepts_the_chain_by_either_root() {
+    for trusts in [Trusts::Former, Trusts::Current] {
+        is_served(rotated(trusts).await).await;
+    }
+}
+
+async fn is_served(lab: Lab) {
     let proxy = forwarder(&lab).await;
     trust_the_ca(&lab).await;
     let output = run(chromium(&lab, proxy)).await;

@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use tempfile::TempDir;
 
+use crate::served::{Program, Service, Stage, Takes};
 use crate::stage::*;
 use crate::support::canary::Canary;
 use crate::support::*;
@@ -51,9 +52,8 @@ impl Hub {
             .resolve(&format!("github.com: \"{}\"", origin.addr))
             .start(origin)
             .await;
-        let hub = Self { lab, token, folder };
-        hub.publish().await;
-        hub
+        publish(folder.path());
+        Self { lab, token, folder }
     }
 
     /// git, telling all it can.
@@ -70,24 +70,6 @@ impl Hub {
         let output = run(git).await;
         assert!(output.status.success(), "{arguments:?}: {}", said(&output));
         self.token.assert_absent("what git said", said(&output).as_bytes());
-    }
-
-    /// Makes `me/repo.git` with one commit.
-    async fn publish(&self) {
-        let work = self.folder.path().join("work");
-        std::fs::create_dir_all(&work).expect("a directory");
-        std::fs::write(work.join("README"), "hello\n").expect("a file");
-        for arguments in [
-            &["init", "--quiet", "--initial-branch=main"][..],
-            &["add", "README"],
-            &["commit", "--quiet", "-m", "one"],
-            &["clone", "--quiet", "--bare", ".", "../me/repo.git"],
-            &["--git-dir=../me/repo.git", "config", "http.receivepack", "true"],
-        ] {
-            let mut git = self.git();
-            git.current_dir(&work);
-            self.run(git, arguments).await;
-        }
     }
 
     fn cloned(&self) -> PathBuf {
@@ -136,6 +118,45 @@ async fn a_push_with_the_placeholder_in_the_url_arrives() {
     hub.run(git, &["cat-file", "-e", "main:large"]).await;
     // Three of the clone; the refs, a probe before the chunks, and the pack.
     hub.finish(6).await;
+}
+
+const GITHUB: Service = Service::known(
+    "github",
+    "{ token: { env: CANARY } }",
+    &["github.com"],
+    Takes::Basic("x-access-token"),
+);
+
+#[tokio::test]
+async fn git_is_served_in_a_run() {
+    let folder = TempDir::new().expect("a temporary directory");
+    publish(folder.path());
+    let root = folder.path().to_owned();
+    let stage = Stage::answering(&GITHUB, move |request| backend(&root, request), |plan| plan);
+    let stage = stage.await;
+    let line = format!("git clone --quiet {URL} cloned; sed 's/hello/answer: fine/' cloned/README");
+    let output = run(stage.command(&Program::shell(&line))).await;
+    let (refs, pack) = ("GET /me/repo.git/info/refs", "POST /me/repo.git/git-upload-pack");
+    stage.assert_served(&output, &[refs, pack, pack]);
+}
+
+/// Makes `me/repo.git` with one commit.
+fn publish(root: &Path) {
+    let work = root.join("work");
+    std::fs::create_dir_all(&work).expect("a directory");
+    std::fs::write(work.join("README"), "hello\n").expect("a file");
+    for arguments in [
+        &["init", "--quiet", "--initial-branch=main"][..],
+        &["add", "README"],
+        &["-c", "user.name=t", "-c", "user.email=t@acme.test", "commit", "--quiet", "-m", "one"],
+        &["clone", "--quiet", "--bare", ".", "../me/repo.git"],
+        &["--git-dir=../me/repo.git", "config", "http.receivepack", "true"],
+    ] {
+        let mut git = Command::new("git");
+        git.current_dir(&work).env("GIT_CONFIG_NOSYSTEM", "1").env("HOME", root);
+        let output = git.args(arguments).output().expect("git is installed");
+        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+    }
 }
 
 const REFUSAL: &[u8] =

@@ -23,6 +23,15 @@ async fn go_accepts_the_leaf_and_is_served() {
 }
 
 #[tokio::test]
+async fn after_a_rotation_go_accepts_the_chain_by_either_root() {
+    for trusts in [Trusts::Former, Trusts::Current] {
+        let lab = rotated(trusts).await;
+        let output = run(go(&lab, "https://api.acme.test/v1/items")).await;
+        assert_served(lab, output).await;
+    }
+}
+
+#[tokio::test]
 async fn go_is_told_why_a_host_is_denied() {
     let lab = lab().await;
     let output = run(go(&lab, &format!("https://{STRANGER}/"))).await;

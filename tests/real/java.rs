@@ -23,3 +23,12 @@ async fn java_accepts_the_leaf_and_is_served() {
     let output = run(java(&lab, "https://api.acme.test/v1/items")).await;
     assert_served(lab, output).await;
 }
+
+#[tokio::test]
+async fn after_a_rotation_java_accepts_the_chain_by_either_root() {
+    for trusts in [Trusts::Former, Trusts::Current] {
+        let lab = rotated(trusts).await;
+        let output = run(java(&lab, "https://api.acme.test/v1/items")).await;
+        assert_served(lab, output).await;
+    }
+}

@@ -5,14 +5,26 @@
 #[path = "../it/support/mod.rs"]
 mod support;
 
+mod api;
 mod certificate;
 mod chromium;
 mod command_line;
+mod doctor;
 mod git;
 mod go;
+mod image;
+mod in_node;
+mod in_others;
+mod in_python;
 mod java;
+mod mcp;
 mod newcomers;
 mod node;
+mod packages;
 mod python;
 mod run;
+mod served;
+mod shelf;
+mod shells;
 mod stage;
+mod unable;

@@ -83,6 +83,25 @@ async fn the_strict_verifier_accepts_the_leaf() {
     is_served(STRICT).await;
 }
 
+/// Strict, and with the roots alone as anchors.
+const STRICT_ROOTS: &str = "
+import os, ssl, urllib.request
+context = ssl.create_default_context()
+context.verify_flags |= ssl.VERIFY_X509_STRICT
+context.verify_flags &= ~ssl.VERIFY_X509_PARTIAL_CHAIN
+request = urllib.request.Request('https://api.acme.test/a', headers={'X-Api-Key': os.environ['KEY']})
+print(urllib.request.urlopen(request, timeout=20, context=context).read().decode())
+";
+
+#[tokio::test]
+async fn after_a_rotation_the_strict_verifier_accepts_the_chain_by_either_root() {
+    for trusts in [Trusts::Former, Trusts::Current] {
+        let lab = rotated(trusts).await;
+        let output = run(python(&lab, STRICT_ROOTS)).await;
+        assert_served(lab, output).await;
+    }
+}
+
 #[tokio::test]
 async fn requests_is_served() {
     is_served(REQUESTS).await;

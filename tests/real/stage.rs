@@ -23,6 +23,29 @@ pub(crate) async fn lab() -> Lab {
     plan.start(origin.await).await
 }
 
+/// Which CA a client trusts after a rotation: that one alone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Trusts {
+    /// The one before.
+    Former,
+    /// The new one.
+    Current,
+}
+
+/// [`lab`] after a rotation of its CA, whose programs trust one of the two.
+pub(crate) async fn rotated(trusts: Trusts) -> Lab {
+    let mut lab = lab().await;
+    let former = lab.gateway.ca_pem.clone();
+    let answer = lab.gateway.api("POST", "/ca/rotate", r#"{"overlap":"1d"}"#).await;
+    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+    let both = answer.json()["pem"].as_str().expect("PEM").to_owned();
+    let current = both.strip_suffix(&former).expect("the new one, then the one before");
+    if let Trusts::Current = trusts {
+        lab.gateway.ca_pem = current.to_owned();
+    }
+    lab
+}
+
 /// Where `tests/run` puts what it installs.
 pub(crate) fn installed(path: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(path)

@@ -44,7 +44,8 @@ pub enum PathError {
         "the path has a backslash, a control byte or invalid UTF-8, which servers read differently"
     )]
     Ambiguous,
-    /// `.` or `..` in any spelling, or a path that does not begin with a slash.
+    /// `..` in any spelling, `.` in any but the plain one, or a path that does not begin with a
+    /// slash.
     #[error("the path has dot segments, or does not begin with a slash")]
     DotSegments,
 }
@@ -174,7 +175,8 @@ impl DecodedPath {
     /// Decodes the path part of an origin-form target (no query); empty means `/`.
     ///
     /// # Errors
-    /// On dot segments, backslashes, control bytes and invalid UTF-8, however they are encoded.
+    /// On dot segments, backslashes, control bytes and invalid UTF-8, however they are encoded. A
+    /// plain `.` is none of them: apt sends it (`/debian/./Packages`).
     pub fn parse(raw: &str) -> Result<Self, PathError> {
         if matches!(raw, "" | "*") {
             return Ok(Self {
@@ -189,12 +191,14 @@ impl DecodedPath {
             return Err(PathError::Ambiguous);
         }
         let both = text.to_ascii_lowercase().replace("%2f", "/");
-        if both.split('/').any(is_dots) {
+        let plain = raw.split('/').filter(|segment| *segment == ".").count();
+        if both.split('/').filter(|segment| is_dots(segment)).count() != plain {
             return Err(PathError::DotSegments);
         }
-        // Servers that merge slashes (nginx), cut `;parameters` (Java's) or take a stray percent
-        // sign otherwise read another path than we do.
+        // Servers that merge slashes (nginx), leave `.` out or don't, cut `;parameters` (Java's) or
+        // take a stray percent sign otherwise read another path than we do.
         let ambiguous = kept.len() != raw.len()
+            || plain > 0
             || body.contains("//")
             || body.starts_with('/')
             || body.contains(';')
@@ -207,17 +211,17 @@ impl DecodedPath {
         &self.text
     }
 
-    /// Whether servers read the path differently: an encoded slash, an empty segment, `;`, or a
+    /// Whether servers read the path differently: an encoded slash, an empty segment, `.`, `;`, or a
     /// percent sign that encodes nothing. No decision may then rest on the path.
     pub fn ambiguous(&self) -> bool {
         self.ambiguous
     }
 }
 
-/// Empty segments, parameters, or a percent sign that is not one of `%2F`.
+/// Empty segments, `.`, parameters, or a percent sign that is not one of `%2F`.
 fn has_other_doubts(body: &str) -> bool {
     let body = body.strip_suffix('/').unwrap_or(body);
-    body.split('/').any(str::is_empty)
+    body.split('/').any(|segment| matches!(segment, "" | "."))
         || body.contains(';')
         || body.split('%').skip(1).any(|rest| !rest.starts_with("2F"))
 }
@@ -294,10 +298,12 @@ mod tests {
     fn dot_segments_are_refused_in_every_spelling() {
         for bad in [
             "/..",
-            "/.",
             "/a/../b",
-            "/a/./b",
+            "/a/./../b",
             "/a/..",
+            "/./%2e",
+            "/a/.%2fb",
+            "/a/.;x/b",
             "/%2e%2e/b",
             "/%2E./b",
             "/.%2e",
@@ -329,6 +335,8 @@ mod tests {
             "/oauth/token%2f",
             "/%2foauth/token",
             "//oauth/token",
+            "/./oauth/token",
+            "/x/./oauth",
             "/x//oauth/token",
             "/oauth;x/token",
             "/x;y/oauth",
@@ -352,6 +360,8 @@ mod tests {
             ("//a", "//a"),
             ("/a//b", "/a//b"),
             ("/a//", "/a//"),
+            ("/a/./b", "/a/./b"),
+            ("/.", "/."),
             ("/a;b=c/d", "/a;b=c/d"),
             ("/100%", "/100%"),
             ("/%zz", "/%zz"),
@@ -473,12 +483,13 @@ mod tests {
         }
 
         #[test]
-        fn what_parses_has_no_dot_segment_or_control(
+        fn what_parses_does_not_climb_and_has_no_control(
             raw in "/(\\.|%2e|%2f|/|;|a|%5c|%00|%25|2e){0,8}",
         ) {
             if let Ok(path) = DecodedPath::parse(&raw) {
                 let text = path.as_str().replace("%2F", "/");
-                prop_assert!(!text.split('/').any(|s| matches!(s, "." | "..")), "{}", text);
+                prop_assert!(!text.split('/').any(|s| s == ".."), "{}", text);
+                prop_assert!(path.ambiguous() || !text.split('/').any(|s| s == "."), "{}", text);
                 prop_assert!(!text.contains('\\') && !text.contains(char::is_control));
             }
         }

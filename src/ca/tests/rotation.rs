@@ -242,14 +242,19 @@ fn a_crash_leaves_the_old_ca_or_the_new_one_whole() {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("chmod");
     };
     // The files as a crash after each step leaves them: what is staged, then the key's place.
-    let moments: [(&[(&PathBuf, &[u8])], &String); 4] = [
-        (&[(cert, &old_cert), (key, &old_key), (&next_cert, half)], &old),
-        (&[(cert, &old_cert), (key, &old_key), (&next_cert, &new_cert)], &old),
+    let moments = [
+        (vec![(cert, &old_cert[..]), (key, &old_key), (&next_cert, half)], &old),
+        (vec![(cert, &old_cert), (key, &old_key), (&next_cert, &new_cert)], &old),
         (
-            &[(cert, &old_cert), (key, &old_key), (&next_cert, &new_cert), (&next_key, &new_key)],
+            vec![
+                (cert, &old_cert),
+                (key, &old_key),
+                (&next_cert, &new_cert),
+                (&next_key, &new_key),
+            ],
             &old,
         ),
-        (&[(cert, &old_cert), (key, &new_key), (&next_cert, &new_cert)], &new),
+        (vec![(cert, &old_cert), (key, &new_key), (&next_cert, &new_cert)], &new),
     ];
     for (moment, (written, whole)) in moments.into_iter().enumerate() {
         for name in world.place.names() {

@@ -4,27 +4,54 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::shape::{self, Shapes};
 use crate::admin::wire::{AuthView, FieldView, ProviderView, VariableView};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::secret::{self, Typed};
+use crate::cli::terminal;
 
 /// What the arguments say.
 #[derive(Debug, Default)]
-pub(super) struct Given {
-    pub(super) auth: Option<String>,
-    pub(super) fields: BTreeMap<String, String>,
-    pub(super) secret_stdin: Option<String>,
-    pub(super) secret_files: Vec<(String, PathBuf)>,
-    pub(super) variables: BTreeMap<String, String>,
+pub(in crate::cli) struct Given {
+    pub(in crate::cli) auth: Option<String>,
+    pub(in crate::cli) fields: BTreeMap<String, String>,
+    pub(in crate::cli) secret_stdin: Option<String>,
+    pub(in crate::cli) secret_files: Vec<(String, PathBuf)>,
+    pub(in crate::cli) variables: BTreeMap<String, String>,
 }
 
 /// A complete form.
 #[derive(Debug)]
-pub(super) struct Filled {
-    pub(super) auth: String,
-    pub(super) fields: BTreeMap<String, Typed>,
-    pub(super) variables: BTreeMap<String, String>,
+pub(in crate::cli) struct Filled {
+    pub(in crate::cli) auth: String,
+    pub(in crate::cli) fields: BTreeMap<String, Typed>,
+    pub(in crate::cli) variables: BTreeMap<String, String>,
+}
+
+impl Filled {
+    /// Compares the secrets with the shapes that are known: what is remarked on them.
+    ///
+    /// # Errors
+    /// When one looks like something else.
+    pub(in crate::cli) fn check(
+        &self,
+        provider: &ProviderView,
+        shapes: &Shapes,
+    ) -> Result<Vec<String>, Failure> {
+        let mut remarks = Vec::new();
+        let auth = choose(provider, Some(&self.auth))?;
+        for field in &auth.fields {
+            let Some(value) = self.fields.get(&field.name) else { continue };
+            match shapes.judge((provider, auth, field), value) {
+                Ok(remark) => {
+                    remarks.extend(remark.map(|it| format!("note: {}: {it}", field.name)))
+                }
+                Err(misfit) => return Err(shape::refusal(field, &misfit)),
+            }
+        }
+        Ok(remarks)
+    }
 }
 
 impl Given {
@@ -33,7 +60,7 @@ impl Given {
     /// # Errors
     /// When a field is unknown, given twice, a secret among the arguments, or missing where nobody
     /// can be asked.
-    pub(super) fn complete(self, provider: &ProviderView) -> Result<Filled, Failure> {
+    pub(in crate::cli) fn complete(self, provider: &ProviderView) -> Result<Filled, Failure> {
         let auth = choose(provider, self.auth.as_deref())?;
         self.check(auth)?;
         self.check_variables(provider)?;
@@ -58,7 +85,7 @@ impl Given {
     }
 
     /// Fields that exist, each given once, and no secret in plain sight.
-    fn check(&self, auth: &AuthView) -> Result<(), Failure> {
+    pub(in crate::cli) fn check(&self, auth: &AuthView) -> Result<(), Failure> {
         let mut seen = Vec::new();
         for name in self.names() {
             let field = auth.fields.iter().find(|field| field.name == name);
@@ -74,7 +101,7 @@ impl Given {
         Ok(())
     }
 
-    fn check_variables(&self, provider: &ProviderView) -> Result<(), Failure> {
+    pub(in crate::cli) fn check_variables(&self, provider: &ProviderView) -> Result<(), Failure> {
         let known: Vec<_> = provider.variables.iter().map(|known| known.name.as_str()).collect();
         let Some(name) = self.variables.keys().find(|name| !known.contains(&name.as_str())) else {
             return Ok(());
@@ -113,7 +140,7 @@ impl Given {
         self.fields.keys().map(String::as_str).chain(files).chain(self.secret_stdin.as_deref())
     }
 
-    fn read(&self) -> Result<BTreeMap<String, Typed>, Failure> {
+    pub(in crate::cli) fn read(&self) -> Result<BTreeMap<String, Typed>, Failure> {
         let plain = self.fields.iter().map(|(k, v)| (k.clone(), Typed::from(v.clone())));
         let mut fields: BTreeMap<_, _> = plain.collect();
         for (field, path) in &self.secret_files {
@@ -126,7 +153,10 @@ impl Given {
     }
 }
 
-fn choose<'a>(provider: &'a ProviderView, id: Option<&str>) -> Result<&'a AuthView, Failure> {
+pub(in crate::cli) fn choose<'a>(
+    provider: &'a ProviderView,
+    id: Option<&str>,
+) -> Result<&'a AuthView, Failure> {
     let found = match id {
         Some(id) => provider.auth.iter().find(|auth| auth.id == id),
         None => provider.auth.iter().find(|auth| auth.supported).or(provider.auth.first()),
@@ -148,11 +178,15 @@ fn choose<'a>(provider: &'a ProviderView, id: Option<&str>) -> Result<&'a AuthVi
     }
 }
 
-fn is_asked(variable: &VariableView) -> bool {
+pub(in crate::cli) fn is_asked(variable: &VariableView) -> bool {
     variable.default.is_none()
 }
 
-fn ask_variable(variable: &VariableView) -> Result<String, Failure> {
+pub(in crate::cli) fn ask_variable(variable: &VariableView) -> Result<String, Failure> {
+    if !variable.choices.is_empty() {
+        let place = terminal::choose(&variable.label, &variable.choices)?;
+        return Ok(variable.choices[place].clone());
+    }
     secret::ask(&match &variable.example {
         Some(example) => format!("{} (such as {example})", variable.label),
         None => variable.label.clone(),

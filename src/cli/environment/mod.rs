@@ -10,11 +10,15 @@ mod truststore;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use jiff::Timestamp;
+
 use self::files::{Files, Paths, Sources};
 use self::table::{Gets, TABLE};
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
 use crate::admin::wire::{AgentView, ConnectionView, NewAgent};
+use crate::base::id::AgentId;
+use crate::directory::ManagedBy;
 
 /// The agent of whoever names none.
 pub(crate) const DEFAULT_AGENT: &str = "default";
@@ -64,6 +68,27 @@ impl Facts {
         }
         let (ca, bundle) = (client.text("/ca.pem").await?, client.text("/bundle.pem").await?);
         Ok(Self { agent, ca, bundle, hosts })
+    }
+
+    /// Of an agent that exists nowhere, bound to nothing.
+    pub(crate) fn of_nobody(name: &str) -> Self {
+        let agent = AgentView {
+            id: AgentId::random(),
+            name: name.to_owned(),
+            environment: None,
+            labels: BTreeMap::new(),
+            managed_by: ManagedBy::default(),
+            paused: false,
+            created: Timestamp::now(),
+            tokens: Vec::new(),
+            bindings: Vec::new(),
+        };
+        Self { agent, ca: String::new(), bundle: String::new(), hosts: Vec::new() }
+    }
+
+    /// The same before a proxy with another CA.
+    pub(crate) fn before(self, ca: String, roots: &str) -> Self {
+        Self { bundle: format!("{roots}{ca}"), ca, ..self }
     }
 
     /// The environment of a client that reaches the proxy at `proxy` with `token` and finds the

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, getpgrp, getpid, kill_process};
 use tokio::signal::unix::{self, SignalKind};
@@ -29,7 +30,7 @@ const OF_TERMINALS: &[Signal] = &[Signal::INT, Signal::QUIT, Signal::HUP, Signal
 const OVERRIDES: &str = "KEYWARD__";
 
 /// The running program.
-pub(super) struct Child {
+pub(crate) struct Child {
     process: tokio::process::Child,
     pid: Option<Pid>,
     signals: Vec<(Signal, unix::Signal)>,
@@ -37,17 +38,17 @@ pub(super) struct Child {
 
 impl Child {
     /// Starts `program` in the surroundings of this process, with what `made` sets and without the
-    /// variables in `hidden`.
-    pub(super) fn spawn(
+    /// variables in `hidden`; it prints to `stdout`.
+    pub(crate) fn spawn(
         program: &[OsString],
         made: &Environment,
-        hidden: &[&str],
+        (hidden, stdout): (&[&str], Stdio),
     ) -> Result<Self, Failure> {
         let [name, arguments @ ..] = program else {
             return Err(Failure::usage("there is no program to run"));
         };
         let mut command = tokio::process::Command::new(name);
-        command.args(arguments);
+        command.args(arguments).stdout(stdout);
         for (variable, _) in std::env::vars_os() {
             if variable.as_encoded_bytes().starts_with(OVERRIDES.as_bytes()) {
                 command.env_remove(variable);
@@ -65,8 +66,13 @@ impl Child {
         Ok(Self { process, pid, signals })
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.pid.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok())
+    }
+
     /// Waits for its end, passing on signals; its exit code, or 128 and the signal that ended it.
-    pub(super) async fn ended(&mut self) -> Result<u8, Failure> {
+    pub(crate) async fn ended(&mut self) -> Result<u8, Failure> {
         let Self { process, pid, signals } = self;
         let status = loop {
             tokio::select! {

@@ -13,7 +13,7 @@ const FOLDERS: &str = "run";
 
 /// A folder that is removed when this is dropped.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
     /// Tells that the run lives: the kernel lets go of it, however the run ends. `None` once the
     /// folder is gone.
@@ -22,7 +22,7 @@ pub(super) struct Folder {
 
 impl Folder {
     /// Makes one, and removes those of the dead.
-    pub(super) fn make(data: &Path) -> Result<Self, Failure> {
+    pub(crate) fn make(data: &Path) -> Result<Self, Failure> {
         let all = data.join(FOLDERS);
         let path = all.join(std::process::id().to_string());
         let made = make(&all, &path);
@@ -33,7 +33,7 @@ impl Folder {
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod newcomer;
 pub(crate) mod origin;
 pub(crate) mod pki;
 pub(crate) mod process;
+pub(crate) mod pty;
 pub(crate) mod wire;
 
 #[allow(unused_imports, reason = "two test binaries share this, each uses a part")]

@@ -251,7 +251,7 @@ fn keyward(folder: &TempDir, variables: &BTreeMap<String, String>) -> Command {
 }
 
 /// An address that was free a moment ago.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
     listener.local_addr().expect("an address")
 }

@@ -1,0 +1,30 @@
+# The gateway in an image with nothing else in it: no shell, no package manager, one user.
+#
+#   docker build -t keyward .
+#   docker run --rm keyward --version
+#
+# See docs/getting-started.md and deploy/docker-compose.yaml. BuildKit is needed, for the caches.
+
+FROM rust:1.95-bookworm AS build
+WORKDIR /src
+COPY . .
+# The target directory is a cache and no part of the layer: what is kept is copied out of it.
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    --mount=type=cache,target=/src/target,sharing=locked \
+    cargo build --release --locked --bin keyward \
+    && deploy/image-root.sh target/release/keyward /image
+
+FROM scratch
+COPY --from=build /image/root/ /
+# A volume that is new takes over what is here, and whose it is.
+COPY --from=build --chown=65532:65532 /image/data/ /data/
+COPY --from=build --chown=65532:65532 /image/certs/ /certs/
+ENV KEYWARD_DATA=/data/keyward
+# By number: Kubernetes cannot tell by a name whether it is root (runAsNonRoot).
+USER 65532:65532
+VOLUME /data
+# The proxy, and the admin listener. Both are on loopback until the configuration says otherwise.
+EXPOSE 8080 8081
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["/keyward", "health"]
+ENTRYPOINT ["/keyward"]
+CMD ["serve"]

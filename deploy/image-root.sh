@@ -1,0 +1,42 @@
+#!/bin/sh
+# Makes the files of the container image: image-root.sh BINARY FOLDER
+#
+#   FOLDER/root   the image's root: the binary, the shared objects that it needs, CA certificates, and
+#                 the few files of /etc that glibc and Keyward read
+#   FOLDER/data   what a new volume at /data holds: the data directory, empty, for user 65532
+#   FOLDER/certs  a folder of that user, for certificates that a volume gives to clients
+#
+# The Dockerfile runs it in its build stage. Where there is no container engine, it can be run by hand,
+# as root, and the result entered: chroot --userspec=65532:65532 FOLDER/root /keyward --version
+set -eu
+
+[ $# = 2 ] || { echo "usage: image-root.sh BINARY FOLDER" >&2; exit 2; }
+binary=$1
+root=$2/root
+data=$2/data
+certs=$2/certs
+user=65532
+
+mkdir -p "$root/etc/ssl/certs" "$data/keyward" "$certs"
+cp "$binary" "$root/keyward"
+chmod 755 "$root/keyward"
+
+# The loader and the libraries, under the very paths that `ldd` names: they differ by architecture.
+# Names are resolved by libc itself: glibc 2.34 and later have no separate files for DNS.
+objects=$(ldd "$binary")
+case $objects in
+    *"not found"*) echo "error: $objects" >&2; exit 1 ;;
+esac
+for object in $(echo "$objects" | tr ' \t' '\n\n' | grep '^/'); do
+    mkdir -p "$root$(dirname "$object")"
+    cp -L "$object" "$root$object"
+done
+
+cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
+echo "hosts: files dns" > "$root/etc/nsswitch.conf"
+echo "keyward:x:$user:$user:keyward:/data:/keyward" > "$root/etc/passwd"
+echo "keyward:x:$user:" > "$root/etc/group"
+
+chmod 700 "$data/keyward"
+# Who is not root looks at the files only.
+[ "$(id -u)" != 0 ] || chown -R "$user:$user" "$data" "$certs"

@@ -1,0 +1,75 @@
+//! `keyward completions` and `keyward man`: what shells and packages want, made from the same
+//! definition as the help.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Command, CommandFactory};
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+use super::Cli;
+use super::failure::Failure;
+use super::output;
+
+#[derive(Debug, Args)]
+#[command(after_help = "put it where the shell looks for it:\n  \
+    keyward completions bash > ~/.local/share/bash-completion/completions/keyward\n  \
+    keyward completions zsh > ~/.zfunc/_keyward         with fpath+=~/.zfunc before compinit\n  \
+    keyward completions fish > ~/.config/fish/completions/keyward.fish")]
+pub(crate) struct Completions {
+    /// the shell
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Manual {
+    /// write the pages of all commands there; without it, keyward(1) is printed
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+impl Completions {
+    /// Prints the script.
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "keyward", &mut script);
+        output::print(&String::from_utf8_lossy(&script))
+    }
+}
+
+impl Manual {
+    /// Prints or writes the pages.
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        let mut keyward = Cli::command();
+        keyward.build();
+        match &self.dir {
+            None => output::print(&page(keyward).map_err(|error| cannot_write("it", &error))?),
+            Some(dir) => {
+                let shown = dir.display().to_string();
+                std::fs::create_dir_all(dir).map_err(|error| cannot_write(&shown, &error))?;
+                write(&keyward, dir).map_err(|error| cannot_write(&shown, &error))
+            }
+        }
+    }
+}
+
+fn cannot_write(what: &str, error: &std::io::Error) -> Failure {
+    Failure::failed(&format!("cannot write {what}"), error)
+}
+
+/// A page for the command, and one for each that is listed below it: `keyward-agent-add.1`.
+fn write(command: &Command, dir: &Path) -> std::io::Result<()> {
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+        write(below, dir)?;
+    }
+    let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+    std::fs::write(dir.join(format!("{name}.1")), page(command.clone())?)
+}
+
+fn page(command: Command) -> std::io::Result<String> {
+    let mut page = Vec::new();
+    let version = concat!("keyward ", env!("CARGO_PKG_VERSION"));
+    Man::new(command).source(version).render(&mut page)?;
+    Ok(String::from_utf8_lossy(&page).into_owned())
+}

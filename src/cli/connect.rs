@@ -1,0 +1,250 @@
+//! `keyward connect`: from nothing to an agent that may use an account: provider, key, test, binding, and
+//! the line to run. What is not finished is taken back.
+
+mod made;
+mod questions;
+
+use serde::Serialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use self::made::Made;
+use self::questions::{Questions, Way};
+use super::client::{Client, segment};
+use super::connection::shape::Shapes;
+use super::connection::{New, Options, test};
+use super::environment::DEFAULT_AGENT;
+use super::failure::{Exit, Failure};
+use super::output;
+use super::provider;
+use super::secret;
+use super::settings::Global;
+use super::terminal;
+use crate::admin::wire::{
+    AgentView, BindingView, ConnectionTested, ConnectionView, ProviderView, TestOutcome,
+};
+use crate::directory::ManagedBy;
+
+pub(crate) const EXAMPLES: &str = "\
+examples:
+  keyward connect
+  keyward connect github --name work --agent claude
+  keyward connect github --name work --secret-stdin token --agent claude --no-test < token.txt
+
+On a terminal it asks for what is missing. Elsewhere everything is given, and a connection that its
+provider does not take is not kept.";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// a provider's id: see `keyward provider list`
+    provider: Option<String>,
+    #[command(flatten)]
+    options: Options,
+    /// the agent that may use it; made when absent
+    #[arg(long, default_value = DEFAULT_AGENT, value_name = "NAME")]
+    agent: String,
+    /// do not ask the provider whether it takes the key
+    #[arg(long)]
+    no_test: bool,
+}
+
+/// What was made.
+#[derive(Debug, Serialize)]
+struct Connected {
+    connection: ConnectionView,
+    test: Option<ConnectionTested>,
+    agent: String,
+    binding: BindingView,
+    /// The line to run.
+    run: String,
+}
+
+/// What the walk goes on with.
+struct Walk<'a> {
+    global: &'a Global,
+    client: &'a Client,
+    agent: &'a str,
+    tests: bool,
+    /// Someone can be asked.
+    asks: bool,
+    interrupt: Signal,
+}
+
+/// What becomes of a connection whose test was looked at.
+enum Judged {
+    Keep(Option<ConnectionTested>),
+    /// Another key is given.
+    Again,
+}
+
+impl Args {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let asks = secret::can_ask() && self.options.secret_stdin.is_none();
+        if self.provider.is_none() && !asks {
+            return Err(Failure::usage("name a provider: nobody can be asked here").hint(
+                "keyward connect PROVIDER --secret-stdin FIELD; see `keyward provider list`",
+            ));
+        }
+        let client = Client::open_to_send(global).await?;
+        let shapes = Shapes::load(&client).await?;
+        let provider = match &self.provider {
+            Some(id) => provider::of(&client, id).await?,
+            None => questions::provider(&shapes)?,
+        };
+        let agent = agent(&client, &self.agent).await?;
+        let taken = client.list::<ConnectionView>("/api/v1/connections", &[]).await?;
+        let taken = taken.items.into_iter().map(|one| one.name).collect();
+        let way = if asks { Way::Asking } else { Way::Given };
+        let questions = Questions { options: self.options, provider, shapes, taken, way };
+        // From here on a signal takes back what was made, and does not just end us.
+        let interrupt = signal(SignalKind::interrupt());
+        let interrupt =
+            interrupt.map_err(|error| Failure::failed("cannot wait for SIGINT", &error))?;
+        let (client, tests) = (&client, !self.no_test);
+        let mut walk = Walk { global, client, agent: &self.agent, tests, asks, interrupt };
+        let connected = walk.until_connected(&questions, agent.as_ref()).await?;
+        output::show(global.json, &connected, |connected| {
+            told(connected, &questions.provider, agent.as_ref())
+        })
+    }
+}
+
+impl Walk<'_> {
+    async fn until_connected(
+        &mut self,
+        questions: &Questions,
+        agent: Option<&AgentView>,
+    ) -> Result<Connected, Failure> {
+        let named = questions.named()?;
+        loop {
+            let new = questions.filled(&named)?;
+            let mut made = Made::default();
+            match self.connected(new, agent, &mut made).await {
+                Ok(Some(connected)) => return Ok(connected),
+                Ok(None) => made.undo(self.client).await?,
+                Err(failure) => {
+                    made.undo(self.client).await?;
+                    if !self.asks || failure.exit() != Exit::Failed {
+                        return Err(failure);
+                    }
+                    output::note(failure.to_string().trim_end());
+                    if questions::choose("now", &["give the key again", "stop"])? == 1 {
+                        return Err(terminal::interrupted());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stores, tests, binds; `None` when another key is to be given. What was made stands in `made`.
+    async fn connected(
+        &mut self,
+        new: New,
+        agent: Option<&AgentView>,
+        made: &mut Made,
+    ) -> Result<Option<Connected>, Failure> {
+        let environment = new.environment.clone();
+        let connection: ConnectionView = self.client.post("/api/v1/connections", &new).await?;
+        made.connection = Some(connection.id.clone());
+        let test = match self.judged(&connection).await? {
+            Judged::Keep(test) => test,
+            Judged::Again => return Ok(None),
+        };
+        if agent.is_none() {
+            let new = serde_json::json!({"name": self.agent, "environment": environment});
+            let agent: AgentView = self.client.post("/api/v1/agents", &new).await?;
+            made.agent = Some(agent.id);
+        }
+        let at = format!("/api/v1/agents/{}/bindings", segment(self.agent));
+        let new = serde_json::json!({"connection": connection.id});
+        let binding = self.client.post(&at, &new).await?;
+        let run = self.line(test.as_ref());
+        Ok(Some(Connected { connection, test, agent: self.agent.to_owned(), binding, run }))
+    }
+
+    /// Tests until the person or the provider is content.
+    async fn judged(&mut self, connection: &ConnectionView) -> Result<Judged, Failure> {
+        if !self.tests {
+            return Ok(Judged::Keep(None));
+        }
+        loop {
+            let found = tokio::select! {
+                biased;
+                _ = self.interrupt.recv() => return Err(terminal::interrupted()),
+                found = test::ask(self.client, &connection.name) => found?,
+            };
+            match found.outcome {
+                TestOutcome::Ok | TestOutcome::NoTest => return Ok(Judged::Keep(Some(found))),
+                _ if !self.asks => {
+                    let kept = "nothing was kept; --no-test keeps it untested";
+                    let hint = format!("{}; {kept}", remedy(&found));
+                    return Err(test::failure(found).hint(hint));
+                }
+                _ => {}
+            }
+            let failure = test::failure(found.clone()).hint(remedy(&found));
+            output::note(failure.to_string().trim_end());
+            let ways = ["test it again", "give another key", "keep it anyway", "discard it"];
+            match questions::choose("now", &ways)? {
+                0 => {}
+                1 => return Ok(Judged::Again),
+                2 => return Ok(Judged::Keep(Some(found))),
+                _ => return Err(terminal::interrupted()),
+            }
+        }
+    }
+
+    /// `keyward run -- curl https://…`
+    fn line(&self, test: Option<&ConnectionTested>) -> String {
+        let agent = match self.agent {
+            DEFAULT_AGENT => String::new(),
+            agent => format!("--agent {agent} "),
+        };
+        let asked = test.and_then(|test| test.request.as_deref());
+        let program = match asked.and_then(|asked| asked.strip_prefix("GET ")) {
+            Some(url) if !url.contains('…') => format!("curl {url}"),
+            _ => "PROGRAM".to_owned(),
+        };
+        format!("{} run {agent}-- {program}", self.global.keyward())
+    }
+}
+
+/// The agent, unless it is to be made.
+async fn agent(client: &Client, name: &str) -> Result<Option<AgentView>, Failure> {
+    match client.get::<AgentView>(&format!("/api/v1/agents/{}", segment(name))).await {
+        Ok(agent) if agent.managed_by == ManagedBy::File => {
+            let message = format!("agent `{name}` is managed by the configuration file");
+            Err(Failure::new(Exit::Failed, message)
+                .hint("name the connection in its `use` there, or another agent with --agent"))
+        }
+        Ok(agent) => Ok(Some(agent)),
+        Err(failure) if failure.exit() == Exit::NotFound => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// What to do about a test that failed, where the key is still at hand.
+fn remedy(found: &ConnectionTested) -> String {
+    match (found.outcome, &found.hint) {
+        (TestOutcome::WrongKey, _) | (_, None) => "compare the key with the original".to_owned(),
+        (_, Some(hint)) => hint.clone(),
+    }
+}
+
+fn told(connected: &Connected, provider: &ProviderView, before: Option<&AgentView>) -> String {
+    let Connected { connection, test, agent, run, .. } = connected;
+    let mut text = format!("connection {} added ({})\n", connection.name, connection.id);
+    if let Some(test) = test {
+        text += &format!("{}\n", test.message);
+    }
+    let made = if before.is_none() { ", which was made for it" } else { "" };
+    text += &format!("it may be used by agent {agent}{made}\n");
+    let bound = before.map_or(&[][..], |agent| &agent.bindings);
+    if bound.iter().any(|binding| binding.provider == provider.id) {
+        text += &format!(
+            "note: {agent} has several connections of {} now: a request says which one with its \
+             placeholder,\nor with the field `Keyward-Connection: {}`\n",
+            provider.name, connection.name
+        );
+    }
+    text + &format!("\nrun a program that uses it:\n  {run}\n")
+}

@@ -1,0 +1,36 @@
+//! [`Made`]: what a walk has made so far, to be taken back when it is not finished.
+
+use crate::base::id::{AgentId, ConnectionId};
+use crate::cli::client::Client;
+use crate::cli::failure::{Exit, Failure};
+
+/// What was made, by id: somebody else's of the same name is not ours to remove.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    pub(super) connection: Option<ConnectionId>,
+    pub(super) agent: Option<AgentId>,
+}
+
+impl Made {
+    /// Takes it back.
+    ///
+    /// # Errors
+    /// When something stays, with its name.
+    pub(super) async fn undo(self, client: &Client) -> Result<(), Failure> {
+        let agent = self.agent.map(|id| ("agent", format!("/api/v1/agents/{id}"), id.to_string()));
+        let connection = self
+            .connection
+            .map(|id| ("connection", format!("/api/v1/connections/{id}"), id.to_string()));
+        for (what, at, id) in agent.into_iter().chain(connection) {
+            match client.delete(&at).await {
+                Err(failure) if failure.exit() != Exit::NotFound => {
+                    let message = format!("{what} {id} was made and could not be taken back");
+                    return Err(Failure::new(failure.exit(), message)
+                        .hint(format!("keyward {what} remove {id}")));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,226 @@
+//! What a person is asked, in the order in which it is known: provider, way, variables, name, fields,
+//! the secret last. Where nobody can be asked, the options answer.
+
+use std::collections::HashSet;
+
+use crate::admin::wire::{AuthView, FieldView, ProviderView};
+use crate::cli::connection::form::{self, Filled};
+use crate::cli::connection::shape::Shapes;
+use crate::cli::connection::{New, Options};
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
+use crate::cli::secret::{self, Typed};
+use crate::cli::terminal;
+
+/// Who answers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Way {
+    /// The options, and a person for what is missing.
+    Asking,
+    /// The options alone.
+    Given,
+}
+
+/// What the answers are about.
+pub(super) struct Questions {
+    pub(super) options: Options,
+    pub(super) provider: ProviderView,
+    pub(super) shapes: Shapes,
+    /// Names that connections have.
+    pub(super) taken: HashSet<String>,
+    pub(super) way: Way,
+}
+
+/// The answers that stay when another key is given.
+pub(super) struct Named {
+    auth: AuthView,
+    name: String,
+}
+
+/// Has a provider chosen.
+pub(super) fn provider(shapes: &Shapes) -> Result<ProviderView, Failure> {
+    let all = shapes.providers();
+    let line = |one: &ProviderView| match &one.category {
+        Some(category) => format!("{} ({}, {category})", one.name, one.id),
+        None => format!("{} ({})", one.name, one.id),
+    };
+    let lines: Vec<_> = all.iter().map(line).collect();
+    Ok(all[terminal::choose("provider", &lines)?].clone())
+}
+
+/// Has one of a few ways chosen.
+pub(super) fn choose(label: &str, ways: &[&str]) -> Result<usize, Failure> {
+    let ways: Vec<_> = ways.iter().map(ToString::to_string).collect();
+    terminal::choose(label, &ways)
+}
+
+impl Questions {
+    /// The way to authenticate, and the name.
+    ///
+    /// # Errors
+    /// When there is no way that can be used, or the name is taken.
+    pub(super) fn named(&self) -> Result<Named, Failure> {
+        let auth = self.auth()?;
+        let proposed = proposed(&self.provider.id, &self.taken);
+        let name = match (&self.options.name, self.way) {
+            (Some(name), _) => name.clone(),
+            (None, Way::Asking) => secret::ask_or("name of the connection", &proposed)?,
+            (None, Way::Given) => self.provider.id.clone(),
+        };
+        match self.taken.contains(&name) {
+            true => Err(Failure::new(Exit::Failed, format!("connection `{name}` exists already"))
+                .hint(format!("give this one another name: --name {proposed}"))),
+            false => Ok(Named { auth, name }),
+        }
+    }
+
+    fn auth(&self) -> Result<AuthView, Failure> {
+        let provider = &self.provider;
+        let usable: Vec<_> = provider.auth.iter().filter(|auth| auth.supported).collect();
+        if usable.is_empty() {
+            let kinds: Vec<_> = provider.auth.iter().map(|auth| auth.kind.as_str()).collect();
+            let message = format!("{} cannot be connected yet", provider.name);
+            return Err(Failure::new(Exit::Failed, message).hint(format!(
+                "it authenticates by {} only, which is not supported yet",
+                kinds.join(", ")
+            )));
+        }
+        if self.options.auth.is_some() || usable.len() == 1 || self.way == Way::Given {
+            return form::choose(provider, self.options.auth.as_deref()).cloned();
+        }
+        let line = |auth: &&AuthView| match &auth.note {
+            Some(note) => format!("{}: {note}", auth.label),
+            None => auth.label.clone(),
+        };
+        let lines: Vec<_> = usable.iter().map(line).collect();
+        Ok(usable[terminal::choose("authenticate with", &lines)?].clone())
+    }
+
+    /// The whole form.
+    ///
+    /// # Errors
+    /// When something is missing, does not look right, or the person ends it.
+    pub(super) fn filled(&self, named: &Named) -> Result<New, Failure> {
+        let mut given = self.options.given()?;
+        given.auth = Some(named.auth.id.clone());
+        let filled = match self.way {
+            Way::Asking => self.asked(given, &named.auth)?,
+            Way::Given => {
+                let filled = given.complete(&self.provider)?;
+                if !self.options.any_shape {
+                    let remarks = filled.check(&self.provider, &self.shapes)?;
+                    remarks.iter().for_each(|remark| output::note(remark));
+                }
+                filled
+            }
+        };
+        Ok(New {
+            provider: self.provider.id.clone(),
+            auth: filled.auth,
+            name: named.name.clone(),
+            environment: self.options.environment.clone(),
+            variables: filled.variables,
+            fields: filled.fields,
+        })
+    }
+
+    fn asked(&self, given: form::Given, auth: &AuthView) -> Result<Filled, Failure> {
+        given.check(auth)?;
+        given.check_variables(&self.provider)?;
+        let mut fields = given.read()?;
+        let mut variables = given.variables;
+        for variable in self.provider.variables.iter().filter(|one| form::is_asked(one)) {
+            if !variables.contains_key(&variable.name) {
+                if let Some(help) = &variable.help {
+                    output::note(&format!("{}: {help}", variable.label));
+                }
+                variables.insert(variable.name.clone(), form::ask_variable(variable)?);
+            }
+        }
+        self.tell_where_keys_are(auth);
+        let mut asked: Vec<_> = auth.fields.iter().filter(|field| !field.optional).collect();
+        asked.sort_by_key(|field| field.secret);
+        for field in asked {
+            let value = match fields.remove(&field.name) {
+                Some(value) => value,
+                None => self.ask(field)?,
+            };
+            let value = self.looks_right(auth, field, value)?;
+            fields.insert(field.name.clone(), value);
+        }
+        Ok(Filled { auth: auth.id.clone(), fields, variables })
+    }
+
+    fn tell_where_keys_are(&self, auth: &AuthView) {
+        let provider = &self.provider;
+        match (&provider.key_url, &provider.docs_url) {
+            (Some(url), _) => output::note(&format!("get it at {url}")),
+            (None, Some(url)) => output::note(&format!("how to get it: {url}")),
+            (None, None) => {}
+        }
+        if let Some(note) = &auth.note {
+            output::note(&format!("({note})"));
+        }
+    }
+
+    fn ask(&self, field: &FieldView) -> Result<Typed, Failure> {
+        if let Some(help) = &field.help {
+            output::note(&format!("{}: {help}", field.label));
+        }
+        match field.secret {
+            true => Typed::from_prompt(&format!("{} (not shown)", field.label)),
+            false => secret::ask(&field.label).map(Typed::from),
+        }
+    }
+
+    /// The value, or another one, until it looks right or the person insists.
+    fn looks_right(
+        &self,
+        auth: &AuthView,
+        field: &FieldView,
+        mut value: Typed,
+    ) -> Result<Typed, Failure> {
+        if self.options.any_shape {
+            return Ok(value);
+        }
+        loop {
+            let misfit = match self.shapes.judge((&self.provider, auth, field), &value) {
+                Ok(remark) => {
+                    if let Some(remark) = remark {
+                        output::note(&format!("note: {remark}"));
+                    }
+                    return Ok(value);
+                }
+                Err(misfit) => misfit,
+            };
+            output::note(&format!("{}: it {}; {}", field.label, misfit.says, misfit.remedy));
+            let ways: &[&str] = match misfit.is_final {
+                true => &["paste it again"],
+                false => &["paste it again", "it is right as it is"],
+            };
+            if choose("now", ways)? == 1 {
+                return Ok(value);
+            }
+            value = self.ask(field)?;
+        }
+    }
+}
+
+/// `github`, `github-2` …
+fn proposed(provider: &str, taken: &HashSet<String>) -> String {
+    let numbered = (2..).map(|number| format!("{provider}-{number}"));
+    let mut names = std::iter::once(provider.to_owned()).chain(numbered);
+    names.find(|name| !taken.contains(name)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_taken_is_never_proposed() {
+        let taken = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        assert_eq!(proposed("github", &taken(&["github", "github-2", "work"])), "github-3");
+        assert_eq!(proposed("github", &taken(&["work"])), "github");
+    }
+}

@@ -1,0 +1,64 @@
+//! Whether what was pasted looks like what was asked for, by the shapes that the API knows.
+
+use crate::admin::wire::{AuthView, FieldView, ProviderView};
+use crate::cli::client::Client;
+use crate::cli::failure::Failure;
+use crate::cli::secret::Typed;
+use crate::provider::pasted::{self, Keys, Misfit};
+
+/// The shapes of all providers.
+pub(in crate::cli) struct Shapes(Vec<ProviderView>);
+
+impl Shapes {
+    /// Of the providers that the gateway knows.
+    pub(in crate::cli) async fn load(client: &Client) -> Result<Self, Failure> {
+        Ok(Self(client.list("/api/v1/providers", &[]).await?.items))
+    }
+
+    /// The providers.
+    pub(in crate::cli) fn providers(&self) -> &[ProviderView] {
+        &self.0
+    }
+
+    /// Judges the value of a field; `Ok` may hold a remark.
+    pub(in crate::cli) fn judge(
+        &self,
+        (provider, auth, field): (&ProviderView, &AuthView, &FieldView),
+        value: &Typed,
+    ) -> Result<Option<String>, Misfit> {
+        if !field.secret {
+            return Ok(None);
+        }
+        let is_wanted = |keys: &Keys<'_>| keys.provider == provider.id && keys.auth == auth.id;
+        let each = self.0.iter().flat_map(|one| one.auth.iter().map(move |auth| (one, auth)));
+        let others = each.flat_map(|(one, auth)| fields(one, auth));
+        let others = others.filter(|keys| !is_wanted(keys));
+        pasted::judge(value.text(), &keys(provider, auth, field), others)
+    }
+}
+
+fn fields<'a>(provider: &'a ProviderView, auth: &'a AuthView) -> Vec<Keys<'a>> {
+    let secret = auth.fields.iter().filter(|field| field.secret);
+    secret.map(|field| keys(provider, auth, field)).collect()
+}
+
+fn keys<'a>(provider: &'a ProviderView, auth: &'a AuthView, field: &'a FieldView) -> Keys<'a> {
+    Keys {
+        provider: &provider.id,
+        name: &provider.name,
+        auth: &auth.id,
+        prefixes: &field.prefixes,
+        length: field.length,
+        has_pattern: field.pattern.is_some(),
+    }
+}
+
+/// A misfit as commands fail.
+pub(in crate::cli) fn refusal(field: &FieldView, misfit: &Misfit) -> Failure {
+    let Misfit { says, remedy, is_final } = misfit;
+    let way_on = match is_final {
+        true => "",
+        false => "; should it be right as it is: --any-shape",
+    };
+    Failure::usage(format!("`{}` {says}", field.name)).hint(format!("{remedy}{way_on}"))
+}

@@ -1,0 +1,130 @@
+//! `keyward doctor`: looks at everything that can stand between a program and an answer, and says
+//! what to do about it. It makes nothing, and changes no more than opening the store does, which
+//! completes what a crash has left. With a program, runs it before a probe instead
+//! (`probe.rs`).
+//!
+//! One file per part that is looked at. A part that needs a broken one is left out.
+
+mod access;
+mod authority;
+mod configuration;
+mod data;
+mod gateway;
+mod key;
+mod private;
+mod probe;
+mod processes;
+mod reach;
+mod report;
+mod settings;
+mod store;
+mod variables;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args as Arguments;
+
+use self::gateway::Found;
+use self::report::Report;
+use super::client::Client;
+use super::environment::DEFAULT_AGENT;
+use super::failure::{Exit, Failure};
+use super::output;
+use super::settings::Global;
+use crate::admin::wire::{AgentView, ConnectionView};
+use crate::config::Config;
+
+#[derive(Debug, Arguments)]
+#[command(after_help = "examples:\n  keyward doctor\n  keyward doctor -- python app.py\n  \
+                        keyward doctor --agent claude --json -- npm test\n\n\
+                        exit code: 0 when nothing failed, 1 otherwise; warnings do not count;\n126 and \
+                        127 when CMD cannot be run, as `run` has them")]
+pub(crate) struct Args {
+    /// whose placeholders the program gets
+    #[arg(long, default_value = DEFAULT_AGENT)]
+    agent: String,
+    /// run this program before a probe, and tell whether it would use the gateway
+    #[arg(last = true, value_name = "CMD")]
+    program: Vec<OsString>,
+}
+
+/// What the checks share.
+struct Install<'a> {
+    global: &'a Global,
+    /// The data directory.
+    data: PathBuf,
+    config: Config,
+}
+
+/// Who exists, as the API shows it.
+struct People {
+    agents: Vec<AgentView>,
+    connections: Vec<ConnectionView>,
+}
+
+impl Args {
+    /// Whether there is a program, which must find the world as it is.
+    pub(crate) fn has_program(&self) -> bool {
+        !self.program.is_empty()
+    }
+
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let report = match self.has_program() {
+            true => probe::run(global, &self.agent, &self.program).await?,
+            false => Box::pin(look(global)).await,
+        };
+        output::show(global.json, &report, |report| report.text(output::colours()))?;
+        match report.failed() {
+            true => Err(Failure::silent(Exit::Failed)),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Every check, in the order in which one needs the other.
+async fn look(global: &Global) -> Report {
+    let mut report = Report::default();
+    let config = configuration::read(global, &mut report);
+    let people = match (global.data_dir(), config) {
+        (Ok(data), Some(config)) => {
+            let install = Install { global, data, config };
+            Box::pin(look_at(&install, &mut report)).await
+        }
+        (Ok(data), None) => {
+            data::look(&data, &mut report);
+            None
+        }
+        // The configuration's complaint as well.
+        (Err(_), _) => None,
+    };
+    let connections = people.map_or_else(Vec::new, |people| people.connections);
+    settings::look(&mut report);
+    private::look(&connections, &mut report);
+    report
+}
+
+/// The checks of an install whose configuration can be read.
+async fn look_at(install: &Install<'_>, report: &mut Report) -> Option<People> {
+    let is_made = data::look(&install.data, report);
+    let found = gateway::look(install, report).await;
+    let serves = matches!(found, Found::Serving(_));
+    let keys = key::look(install, serves, report);
+    let opens = store::look(install, keys, serves, report).await;
+    let signs = authority::look(install, &found, report).await;
+    authority::clock(install, report);
+    let client = match found {
+        Found::Serving(client) => Some(client),
+        // All that the services make when it is absent was there.
+        Found::Nobody if is_made && opens && signs => Client::open(install.global).await.ok(),
+        Found::Nobody => None,
+    };
+    let mut people = None;
+    if let Some(client) = client {
+        people = access::look(install, &client, report).await;
+    }
+    let connections = people.as_ref().map_or(&[][..], |people: &People| &people.connections);
+    reach::look(install, connections, report).await;
+    variables::look(&install.config, connections, report);
+    people
+}

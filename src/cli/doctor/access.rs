@@ -1,0 +1,218 @@
+//! Who exists and may use what: agents without connections, connections without agents, and what
+//! cannot be used.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::report::Report;
+use super::{Install, People};
+use crate::admin::wire::{AgentView, ConnectionView, TokenView};
+use crate::cli::client::Client;
+use crate::directory::{ConnectionState, ManagedBy};
+
+const AGENTS: &str = "agents";
+const CONNECTIONS: &str = "connections";
+/// Of each kind; a large install is told its size, not all of it.
+const TOLD_MAX: usize = 20;
+
+/// Asks for both.
+pub(super) async fn look(
+    install: &Install<'_>,
+    client: &Client,
+    report: &mut Report,
+) -> Option<People> {
+    let agents = client.list::<AgentView>("/api/v1/agents", &[]).await;
+    let connections = client.list::<ConnectionView>("/api/v1/connections", &[]).await;
+    match (agents, connections) {
+        (Ok(agents), Ok(connections)) => {
+            let people = People { agents: agents.items, connections: connections.items };
+            judge(&people, &install.global.keyward(), report);
+            Some(people)
+        }
+        (Err(failure), _) | (_, Err(failure)) => {
+            let hint = failure.advice().unwrap_or("see the gateway's log");
+            report.fail(AGENTS, failure.message(), hint);
+            None
+        }
+    }
+}
+
+fn judge(people: &People, keyward: &str, report: &mut Report) {
+    let before = report.checks.len();
+    let unfit = people.agents.iter().filter_map(|agent| of_agent(agent, people, keyward));
+    told(AGENTS, unfit, report);
+    if people.agents.is_empty() {
+        let hint = format!("{keyward} agent add NAME");
+        report.warn(AGENTS, "there is no agent; `keyward run` makes `default`", hint);
+    } else if report.checks.len() == before {
+        report.ok(AGENTS, format!("every agent may use something ({})", people.agents.len()));
+    }
+    let before = report.checks.len();
+    let bound: BTreeSet<_> = people
+        .agents
+        .iter()
+        .flat_map(|agent| agent.bindings.iter().map(|binding| &binding.connection))
+        .collect();
+    for connection in people.connections.iter().take(TOLD_MAX) {
+        of_connection(connection, (bound.contains(&connection.id), keyward), report);
+    }
+    if people.connections.is_empty() {
+        let hint = format!("{keyward} connection add github --name work");
+        report.warn(CONNECTIONS, "there is no connection", hint);
+    } else if report.checks.len() == before {
+        let count = people.connections.len();
+        report.ok(CONNECTIONS, format!("every connection can be used, and is ({count})"));
+    }
+}
+
+fn of_agent(agent: &AgentView, people: &People, keyward: &str) -> Option<(String, String)> {
+    let name = &agent.name;
+    if agent.paused {
+        let hint = "put it back into the configuration, or remove it";
+        return Some((format!("agent {name} is paused: it left the file"), hint.to_owned()));
+    }
+    if !agent.bindings.is_empty() {
+        let now = Timestamp::now();
+        let is_over = |token: &TokenView| token.expires.is_some_and(|expires| expires <= now);
+        // One without any is for `keyward run`, which makes its own.
+        let all_over = !agent.tokens.is_empty() && agent.tokens.iter().all(is_over);
+        let hint = format!("{keyward} agent token add {name}; `keyward run` makes its own");
+        return all_over.then(|| (format!("every token of agent {name} has expired"), hint));
+    }
+    let connection = match &people.connections[..] {
+        [] => "CONNECTION",
+        [first, ..] => &first.name,
+    };
+    // A rule that names agents and a connection grants as well; there is no telling for whom.
+    let hint = format!("{keyward} agent bind {name} {connection}");
+    Some((format!("agent {name} is bound to no connection"), hint))
+}
+
+fn told(id: &'static str, all: impl Iterator<Item = (String, String)>, report: &mut Report) {
+    let all: Vec<_> = all.collect();
+    let more = all.len().saturating_sub(TOLD_MAX);
+    for (message, hint) in all.into_iter().take(TOLD_MAX) {
+        report.warn(id, message, hint);
+    }
+    if more > 0 {
+        report.warn(id, format!("and {more} more"), "");
+    }
+}
+
+fn of_connection(
+    connection: &ConnectionView,
+    (is_bound, keyward): (bool, &str),
+    report: &mut Report,
+) {
+    let ConnectionView { name, provider, .. } = connection;
+    match &connection.state {
+        ConnectionState::Broken { reason, detail } => {
+            let reason = serde_json::to_value(reason).ok();
+            let reason = reason.as_ref().and_then(|reason| reason.as_str()).unwrap_or_default();
+            let detail = detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
+            let hint = format!(
+                "{keyward} connection remove {name}, then give it again: \
+                 {keyward} connection add {provider} --name {name}"
+            );
+            let message = format!("connection {name} is broken: {reason}{detail}");
+            report.fail(CONNECTIONS, message, hint);
+        }
+        ConnectionState::Paused => {
+            let hint = match connection.managed_by {
+                ManagedBy::Store => format!("{keyward} connection resume {name}"),
+                ManagedBy::File => "put it back into the configuration, or remove it".to_owned(),
+            };
+            report.warn(CONNECTIONS, format!("connection {name} is paused"), hint);
+        }
+        ConnectionState::Active if !is_bound => {
+            let hint = format!("{keyward} agent bind AGENT {name}");
+            report.warn(CONNECTIONS, format!("no agent is bound to connection {name}"), hint);
+        }
+        ConnectionState::Active => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::report::{Check, Status};
+
+    fn agent(name: &str, more: &serde_json::Value) -> AgentView {
+        let mut agent = serde_json::json!({
+            "id": "agt_1", "name": name, "environment": null, "labels": {},
+            "managed_by": "store", "paused": false, "created": "2025-01-02T03:04:05Z",
+            "tokens": [], "bindings": [{
+                "connection": "con_1", "name": "work", "provider": "github",
+                "managed_by": "store", "created": "2025-01-02T03:04:05Z",
+                "placeholders": {}, "env": {}}],
+        });
+        let more = more.as_object().unwrap().clone();
+        agent.as_object_mut().unwrap().extend(more);
+        serde_json::from_value(agent).unwrap()
+    }
+
+    fn connection(id: &str, state: &serde_json::Value) -> ConnectionView {
+        let mut connection = serde_json::json!({
+            "id": id, "name": "work", "provider": "github", "auth": "pat", "environment": null,
+            "variables": {}, "hosts": [], "managed_by": "store",
+            "created": "2025-01-02T03:04:05Z", "updated": "2025-01-02T03:04:05Z",
+        });
+        let state = state.as_object().unwrap().clone();
+        connection.as_object_mut().unwrap().extend(state);
+        serde_json::from_value(connection).unwrap()
+    }
+
+    fn judged(agents: Vec<AgentView>, connections: Vec<ConnectionView>) -> Vec<Check> {
+        let mut report = Report::default();
+        judge(&People { agents, connections }, "keyward", &mut report);
+        report.checks
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_with_what_to_do() {
+        let token = serde_json::json!({"id": "tok_1", "label": null,
+            "created": "2025-01-02T03:04:05Z", "expires": "2025-01-03T03:04:05Z"});
+        let table = [
+            (
+                agent("ci", &serde_json::json!({"paused": true})),
+                serde_json::json!({"state": "active"}),
+                (Status::Warn, "agent ci is paused: it left the file", "put it back"),
+            ),
+            (
+                agent("ci", &serde_json::json!({"tokens": [token]})),
+                serde_json::json!({"state": "active"}),
+                (Status::Warn, "every token of agent ci has expired", "keyward agent token add ci"),
+            ),
+            (
+                agent("ci", &serde_json::json!({})),
+                serde_json::json!({"state": "paused"}),
+                (Status::Warn, "connection work is paused", "keyward connection resume work"),
+            ),
+            (
+                agent("ci", &serde_json::json!({})),
+                serde_json::json!({"state": "broken", "reason": "revoked", "detail": "x"}),
+                (
+                    Status::Fail,
+                    "connection work is broken: revoked (x)",
+                    "keyward connection remove",
+                ),
+            ),
+        ];
+        for (agent, state, (status, message, hint)) in table {
+            let checks = judged(vec![agent], vec![connection("con_1", &state)]);
+            let check = checks.iter().find(|check| check.status != Status::Ok).unwrap();
+            assert_eq!((check.status, &*check.message), (status, message));
+            assert!(check.hint.as_ref().unwrap().starts_with(hint), "{check:?}");
+        }
+    }
+
+    #[test]
+    fn a_large_install_is_told_its_size_and_not_all_of_it() {
+        let loose = |n: usize| agent(&format!("a{n}"), &serde_json::json!({"bindings": []}));
+        let checks = judged((0..50).map(loose).collect(), vec![]);
+        let agents: Vec<_> = checks.iter().filter(|check| check.id == AGENTS).collect();
+        assert_eq!(agents.len(), TOLD_MAX + 1);
+        assert_eq!(agents[TOLD_MAX].message, "and 30 more");
+    }
+}

@@ -1,0 +1,148 @@
+//! The CA: its files, its time; and the clock that all certificates depend on.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Install;
+use super::gateway::Found;
+use super::report::Report;
+use crate::admin::wire::CaView;
+use crate::base::time::Clock;
+use crate::ca::CaError;
+use crate::ca::authority::Authority;
+
+/// Room to make a new CA known everywhere.
+const NEAR: SignedDuration = SignedDuration::from_hours(24 * 30);
+/// Clocks that are set right move by seconds.
+const JUMP: SignedDuration = SignedDuration::from_mins(5);
+/// Holds the audit log's last record.
+const TAIL_BYTES: u64 = 64 * 1024;
+
+/// Whether it can sign. That of a gateway is asked for: its files may just be changing.
+pub(super) async fn look(install: &Install<'_>, found: &Found, report: &mut Report) -> bool {
+    let (cert, key) = (&*install.config.ca.cert, &*install.config.ca.key);
+    if let Found::Serving(client) = found {
+        match client.get::<CaView>("/api/v1/ca").await {
+            Ok(ca) => time_left(ca.expires, ca.made_here, (cert, key), report),
+            Err(failure) => {
+                report.fail("ca", failure.message(), failure.advice().unwrap_or_default());
+            }
+        }
+        return false;
+    }
+    // What is absent would be made: that is for the gateway.
+    if !cert.exists() && !key.exists() {
+        report.ok("ca", format!("the first start makes the CA, {}", cert.display()));
+        return false;
+    }
+    match Authority::load_or_create(cert, key, &Clock::System) {
+        Ok(authority) => {
+            let ca = authority.overview();
+            time_left(authority.expires(), ca.made_here, (cert, key), report);
+            true
+        }
+        Err(error) => {
+            let (message, hint) = told(&error, (cert, key));
+            report.fail("ca", message, hint);
+            false
+        }
+    }
+}
+
+fn time_left(
+    expires: Timestamp,
+    made_here: bool,
+    (cert, key): (&Path, &Path),
+    report: &mut Report,
+) {
+    let day = expires.strftime("%Y-%m-%d");
+    let hint = match made_here {
+        true => "`keyward ca rotate` makes its successor: hand that out within the overlap".into(),
+        false => {
+            format!("put its successor in the place of {} and {}", cert.display(), key.display())
+        }
+    };
+    match expires.duration_since(Timestamp::now()) < NEAR {
+        true => report.warn("ca", format!("the CA expires on {day}"), hint),
+        false => report.ok("ca", format!("the CA's files match, and it is valid until {day}")),
+    }
+}
+
+fn told(error: &CaError, (cert, key): (&Path, &Path)) -> (String, String) {
+    let shown = |path: &Path| path.display().to_string();
+    match error {
+        CaError::Incomplete { present, missing } => (
+            format!("{} is there, {} is not", shown(present), shown(missing)),
+            "restore it from a backup, or remove both for a new CA".to_owned(),
+        ),
+        CaError::LooseKey { path, mode } => (
+            format!("others can read the CA's key {} (mode {mode:04o})", shown(path)),
+            format!("run `chmod 600 {}`; make a new CA if they could", shown(path)),
+        ),
+        CaError::KeyMismatch { cert, key } => (
+            format!("{} is not the key of {}", shown(key), shown(cert)),
+            "restore the pair that was made together, or remove both for a new CA".to_owned(),
+        ),
+        CaError::Expired => (
+            "the CA has expired".to_owned(),
+            format!(
+                "remove {} and {}: the next start makes a new one, which clients must trust",
+                shown(cert),
+                shown(key)
+            ),
+        ),
+        CaError::NotYetValid => (
+            "the CA is not valid yet: this machine's clock is behind".to_owned(),
+            "set the clock".to_owned(),
+        ),
+        other => (other.to_string(), "check `ca` in the configuration".to_owned()),
+    }
+}
+
+/// Compares the clock with the last record of the audit log.
+pub(super) fn clock(install: &Install<'_>, report: &mut Report) {
+    let file = &install.config.audit.file;
+    let Some(last) = last_record(file) else { return };
+    match last.duration_since(Timestamp::now()) > JUMP {
+        true => {
+            let message =
+                format!("the clock is behind: the audit log's last record is of {last:.0}");
+            report.fail("clock", message, "set the clock (systemd: timedatectl set-ntp true)");
+        }
+        false => report.ok("clock", "the clock is past the audit log's last record"),
+    }
+}
+
+fn last_record(file: &Path) -> Option<Timestamp> {
+    let mut file = File::open(file).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES))).ok()?;
+    let mut tail = Vec::new();
+    file.take(TAIL_BYTES).read_to_end(&mut tail).ok()?;
+    let time = |line: &[u8]| {
+        let record: serde_json::Value = serde_json::from_slice(line).ok()?;
+        record.get("time")?.as_str()?.parse().ok()
+    };
+    // One that is just being written is not whole yet.
+    tail.rsplit(|byte| *byte == b'\n').find_map(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_whole_record_tells_the_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        let text =
+            "{\"time\":\"2025-01-01T00:00:00Z\"}\n{\"time\":\"2025-01-02T00:00:00Z\"}\n{\"ti";
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(last_record(&path), "2025-01-02T00:00:00Z".parse().ok());
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(last_record(&path), None);
+    }
+}

@@ -1,0 +1,72 @@
+//! The data directory: there, ours, and closed to others.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::report::Report;
+
+const ID: &str = "data";
+
+/// Whether it is there and can be used.
+pub(super) fn look(data: &Path, report: &mut Report) -> bool {
+    let shown = data.display();
+    let about = match fs::metadata(data) {
+        Ok(about) => about,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let message = format!("data directory {shown} does not exist yet");
+            report.warn(ID, message, "`keyward serve` makes it; name another with --data");
+            return false;
+        }
+        Err(error) => {
+            let message = format!("data directory {shown} cannot be read: {error}");
+            report.fail(ID, message, "run this as the user that the gateway runs as");
+            return false;
+        }
+    };
+    let (own, owner) = (rustix::process::geteuid(), about.uid());
+    if !about.is_dir() {
+        let hint = "move it away, or name another with --data";
+        report.fail(ID, format!("data directory {shown} is not a directory"), hint);
+    } else if owner != own.as_raw() && !own.is_root() {
+        let hint = "run this as that user, or name another data directory with --data";
+        report.fail(ID, format!("data directory {shown} belongs to user {owner}"), hint);
+    } else if about.mode() & 0o077 != 0 {
+        let message =
+            format!("others can enter data directory {shown} (mode {:04o})", about.mode() & 0o7777);
+        report.fail(ID, message, format!("run `chmod 700 {shown}`"));
+    } else {
+        report.ok(ID, format!("data directory {shown} is ours alone"));
+        return true;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_others_can_enter_is_told_with_the_line_that_closes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut report = Report::default();
+        assert!(!look(dir.path(), &mut report));
+        assert!(report.failed());
+        let hint = report.checks[0].hint.clone().unwrap();
+        assert_eq!(hint, format!("run `chmod 700 {}`", dir.path().display()));
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(look(dir.path(), &mut report));
+    }
+
+    #[test]
+    fn one_that_is_not_there_yet_is_only_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut report = Report::default();
+        assert!(!look(&dir.path().join("no"), &mut report));
+        assert!(!report.failed() && !dir.path().join("no").exists());
+    }
+}

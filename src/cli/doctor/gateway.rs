@@ -1,0 +1,160 @@
+//! The gateway: whether one answers, is of this version, took its configuration and can be reached;
+//! and where none runs, whether the next could listen.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use super::report::Report;
+use super::{Install, processes};
+use crate::admin::SOCKET_NAME;
+use crate::admin::wire::{Health, Status};
+use crate::cli::client::{self, Client};
+use crate::cli::failure::Exit;
+use crate::cli::health;
+use crate::cli::settings::dialable;
+
+const ID: &str = "gateway";
+
+/// Who answers on the admin socket.
+pub(super) enum Found {
+    Serving(Client),
+    Nobody,
+}
+
+/// Looks for it.
+pub(super) async fn look(install: &Install<'_>, report: &mut Report) -> Found {
+    match Client::running(install.global).await {
+        Ok(client) => {
+            match client.status().await {
+                Some(status) => serving(&status, report).await,
+                None => {
+                    let hint = "use the same version of the gateway and the command line";
+                    report.fail(ID, "a gateway answers, but not to what it was asked", hint);
+                }
+            }
+            Found::Serving(client)
+        }
+        Err(failure) if failure.exit() == Exit::Unreachable => {
+            absent(install, report);
+            Found::Nobody
+        }
+        Err(failure) => {
+            report.fail(ID, failure.message(), failure.advice().unwrap_or_default());
+            Found::Nobody
+        }
+    }
+}
+
+async fn serving(status: &Status, report: &mut Report) {
+    let kind = if status.private { "a private gateway" } else { "a gateway" };
+    report.ok(ID, format!("{kind} answers: {}", status.status));
+    let own = env!("CARGO_PKG_VERSION");
+    if status.version == own {
+        report.ok("version", format!("gateway and command line are of version {own}"));
+    } else {
+        let message =
+            format!("the gateway is of version {}, this program of {own}", status.version);
+        report.warn("version", message, "restart the gateway with this program");
+    }
+    if let Some(reload) = &status.reload {
+        for error in &reload.errors {
+            let hint = "mend it, then `keyward reload`; until then the old one is in force";
+            report.fail("reload", format!("the configuration was refused: {error}"), hint);
+        }
+        for warning in &reload.warnings {
+            report.warn("reload", warning.clone(), "restart the gateway");
+        }
+    }
+    let hint = "another program may hold the port, or a firewall be in between: see its log";
+    for at in status.proxy.iter().filter_map(|at| at.parse().ok()).map(dialable) {
+        match health::connect(at).await {
+            Some(_) => report.ok("listen", format!("the proxy can be reached at {at}")),
+            None => report.fail("listen", format!("the proxy cannot be reached at {at}"), hint),
+        }
+    }
+    if let Ok(at) = status.admin.parse().map(dialable) {
+        match ready(at).await {
+            Ok(()) => report.ok("listen", format!("the admin listener answers at {at}")),
+            Err(why) => report.fail("listen", format!("the admin listener at {at} {why}"), hint),
+        }
+    }
+}
+
+async fn ready(at: SocketAddr) -> Result<(), String> {
+    let stream = health::connect(at).await.ok_or("cannot be reached")?;
+    let request = http::Request::get("/readyz")
+        .header(http::header::HOST, at.to_string())
+        .body(axum::body::Body::empty())
+        .map_err(|error| error.to_string())?;
+    let answer = client::exchange(stream, request).await;
+    let bytes = answer.map_err(|failure| format!("says: {}", failure.message()))?;
+    let health = serde_json::from_slice::<Health>(&bytes);
+    health.map(drop).map_err(|_| "is of another program".to_owned())
+}
+
+/// Nobody answers: whether one could start.
+fn absent(install: &Install<'_>, report: &mut Report) {
+    let socket = install.data.join(SOCKET_NAME);
+    match socket.exists() {
+        true => {
+            let message =
+                format!("no gateway runs; {} is of one that was killed", socket.display());
+            report.warn(ID, message, "nothing: the next one replaces it");
+        }
+        false => report.ok(ID, "no gateway runs; `keyward run` starts a private one"),
+    }
+    let listen = &install.config.listen;
+    let proxies = listen.proxy.iter().filter_map(|at| at.tcp()).map(|at| ("listen.proxy", at));
+    let agents = listen.agents.iter().filter_map(|own| own.at.tcp());
+    let agents = agents.map(|at| ("listen.agents", at));
+    for (key, at) in proxies.chain(agents).chain([("listen.admin", listen.admin)]) {
+        // Port 0 is any that is free.
+        if at.port() == 0 {
+            continue;
+        }
+        match TcpListener::bind(at) {
+            Ok(_) => report.ok("listen", format!("{at} is free")),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                let by = processes::listening_on(at.port());
+                let by =
+                    by.map_or_else(|| "another program".to_owned(), |name| format!("`{name}`"));
+                let hint = format!("stop that, or choose another port: `{key}`");
+                report.fail("listen", format!("{at} is taken by {by}"), hint);
+            }
+            Err(error) => {
+                let hint = format!("choose another address: `{key}`");
+                report.fail("listen", format!("cannot listen on {at}: {error}"), hint);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::report::Status as Stands;
+
+    #[tokio::test]
+    async fn a_gateway_of_another_version_with_a_refused_reload_that_nobody_reaches() {
+        // A port that was free a moment ago.
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let status = serde_json::from_value(serde_json::json!({
+            "status": "ready", "version": "0.0.0", "proxy": [free], "admin": free, "data": "/d",
+            "ca": "/c", "reload": {"time": "2025-01-01T00:00:00Z", "errors": ["x"], "warnings": ["y"]},
+        }));
+        let mut report = Report::default();
+        serving(&status.unwrap(), &mut report).await;
+        let found: Vec<_> = report.checks.iter().map(|check| (check.id, check.status)).collect();
+        let expected = [
+            ("gateway", Stands::Ok),
+            ("version", Stands::Warn),
+            ("reload", Stands::Fail),
+            ("reload", Stands::Warn),
+            ("listen", Stands::Fail),
+            ("listen", Stands::Fail),
+        ];
+        assert_eq!(found, expected);
+        let hint = report.checks[1].hint.as_deref();
+        assert_eq!(hint, Some("restart the gateway with this program"));
+    }
+}

@@ -1,0 +1,75 @@
+//! The master keys: readable, private, well formed. Whether they open the store is `store.rs`'s.
+
+use std::path::Path;
+
+use super::Install;
+use super::report::Report;
+use crate::config::StoreChoice;
+use crate::crypto::keyring::Keyring;
+use crate::crypto::private::FileError;
+use crate::crypto::source::{KeyError, KeySource};
+
+const ID: &str = "key";
+
+/// The keys, when all of them can be had. A gateway that serves has its own variables, and a command
+/// may ask a person: then only files are looked at.
+pub(super) fn look(install: &Install<'_>, serves: bool, report: &mut Report) -> Option<Keyring> {
+    let config = &install.config;
+    let made_later = config.default_master_key && !has_store(&config.store);
+    if let (StoreChoice::Memory, true) = (&config.store, config.default_master_key) {
+        // It is made for the process, and goes with it.
+        return None;
+    }
+    let is_file = |source: &&KeySource| matches!(source, KeySource::File(_));
+    let sources: Vec<_> = match serves {
+        true => config.master_keys.iter().filter(is_file).cloned().collect(),
+        false => config.master_keys.clone(),
+    };
+    if sources.is_empty() {
+        report.ok(ID, "the gateway has its master key");
+        return None;
+    }
+    let variable = |name: &str| config.environment.secret(name);
+    match KeySource::load(&sources, variable, &config.secret_variables()) {
+        Ok(keys) => {
+            report.ok(ID, "the master key can be read, and by nobody else");
+            Some(keys)
+        }
+        Err(KeyError::Missing(path)) if made_later => {
+            let message = format!("the first start makes the master key, {}", path.display());
+            report.ok(ID, message);
+            None
+        }
+        Err(error) => {
+            let (message, hint) = told(&error);
+            report.fail(ID, message, hint);
+            None
+        }
+    }
+}
+
+fn has_store(store: &StoreChoice) -> bool {
+    match store {
+        StoreChoice::Sled { path } => path.exists(),
+        StoreChoice::Memory => false,
+    }
+}
+
+fn told(error: &KeyError) -> (String, String) {
+    let shown = |path: &Path| path.display().to_string();
+    match error {
+        KeyError::Missing(path) => (
+            format!("master key file {} does not exist", shown(path)),
+            "restore it from your backup of keys, or check `master_key`".to_owned(),
+        ),
+        KeyError::File(FileError::Loose { path, mode }) => (
+            format!("others can read master key file {} (mode {mode:04o})", shown(path)),
+            format!("run `chmod 600 {}`, and consider the key known", shown(path)),
+        ),
+        KeyError::File(FileError::ForeignOwner { path, owner }) => (
+            format!("master key file {} belongs to user {owner}", shown(path)),
+            format!("run `chown` on it, or this as user {owner}"),
+        ),
+        other => (other.to_string(), "check `master_key` in the configuration".to_owned()),
+    }
+}

@@ -1,0 +1,132 @@
+//! Secrets that clients have stored for hosts of connections: an agent of this user can read them,
+//! whatever its environment holds.
+
+use std::path::{Path, PathBuf};
+
+use super::report::Report;
+use crate::admin::wire::ConnectionView;
+
+/// A file is read as far as this.
+const FILE_BYTES_MAX: usize = 1024 * 1024;
+
+/// A secret that a client keeps.
+struct Kept {
+    id: &'static str,
+    file: PathBuf,
+    line: usize,
+    host: String,
+}
+
+/// Looks where git and curl (`.netrc`), gh and aws keep theirs.
+pub(super) fn look(connections: &[ConnectionView], report: &mut Report) {
+    let path = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let home = path("HOME").unwrap_or_default();
+    let gh = path("GH_CONFIG_DIR").or_else(|| path("XDG_CONFIG_HOME").map(|at| at.join("gh")));
+    let gh = gh.unwrap_or_else(|| home.join(".config/gh")).join("hosts.yml");
+    let aws = path("AWS_SHARED_CREDENTIALS_FILE").unwrap_or_else(|| home.join(".aws/credentials"));
+    let netrc = path("NETRC").unwrap_or_else(|| home.join(".netrc"));
+    let read = |file: &Path, entries: fn(&str) -> Vec<(usize, String)>, id| {
+        let mut bytes = std::fs::read(file).unwrap_or_default();
+        bytes.truncate(FILE_BYTES_MAX);
+        let found = entries(&String::from_utf8_lossy(&bytes)).into_iter();
+        let file = file.to_owned();
+        found.map(move |(line, host)| Kept { id, file: file.clone(), line, host })
+    };
+    let kept = read(&netrc, of_netrc, "netrc").chain(read(&gh, of_gh, "gh"));
+    for kept in kept.chain(read(&aws, of_aws, "aws")) {
+        let Kept { id, file, line, host } = &kept;
+        let is_of = |c: &&ConnectionView| c.hosts.iter().any(|pattern| is_below(pattern, host));
+        let Some(connection) = connections.iter().find(is_of) else { continue };
+        let message = format!("{}:{line} holds a secret for {host}", file.display());
+        let hint = match *id {
+            "gh" => format!("`gh auth logout --hostname {host}`: agents can read it"),
+            _ => "remove it: agents can read it".to_owned(),
+        };
+        let hint = format!("{hint}, and connection {} is there for it", connection.name);
+        report.warn(id, message, hint);
+    }
+}
+
+/// `machine HOST` with a password, wherever the words stand (`.netrc` of ftp(1)).
+fn of_netrc(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut machine: Option<(usize, String)> = None;
+    let lines = text.lines().enumerate();
+    let words = lines.flat_map(|(number, line)| {
+        let line = if line.trim_start().starts_with('#') { "" } else { line };
+        line.split_ascii_whitespace().map(move |word| (number + 1, word))
+    });
+    let mut words = words.peekable();
+    while let Some((line, word)) = words.next() {
+        match word {
+            "machine" => machine = words.next().map(|(_, host)| (line, host.to_owned())),
+            "default" => machine = None,
+            "login" | "account" => drop(words.next()),
+            "password" => {
+                words.next();
+                found.extend(machine.take());
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// A host, and below it a token; those in the system's keyring are not in the file.
+fn of_gh(text: &str) -> Vec<(usize, String)> {
+    let mut found: Vec<(usize, String)> = Vec::new();
+    let mut host = "";
+    for (number, line) in text.lines().enumerate() {
+        let name = line.trim_end().trim_end_matches(':');
+        if !line.starts_with([' ', '\t', '#']) && !name.is_empty() {
+            host = name;
+        }
+        let is_token = line.trim_start().starts_with("oauth_token:");
+        if is_token && found.last().is_none_or(|(_, last)| last != host) {
+            found.push((number + 1, host.to_owned()));
+        }
+    }
+    found
+}
+
+fn of_aws(text: &str) -> Vec<(usize, String)> {
+    let mut lines = text.lines().enumerate();
+    let key = lines.find(|(_, line)| line.trim_start().starts_with("aws_secret_access_key"));
+    key.map(|(number, _)| (number + 1, "amazonaws.com".to_owned())).into_iter().collect()
+}
+
+/// Whether a pattern of a connection, `api.github.com` or `*.example.com:8443`, is of a service at
+/// `host`: the same, or below it.
+fn is_below(pattern: &str, host: &str) -> bool {
+    let name = pattern.trim_start_matches("*.");
+    let name = name.rsplit_once(':').map_or(name, |(name, _)| name);
+    name == host || name.strip_suffix(host).is_some_and(|rest| rest.ends_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_netrc_is_read_wherever_its_words_stand() {
+        let text = "# machine no password x\nmachine a.test login password password canary\n\
+                    machine b.test\n  login x\n  password canary\nmachine c.test login x\n\
+                    default login x password canary";
+        assert_eq!(of_netrc(text), [(2, "a.test".to_owned()), (3, "b.test".to_owned())]);
+    }
+
+    #[test]
+    fn a_token_of_gh_is_found_once_for_its_host() {
+        let text = "github.com:\n    user: x\n    oauth_token: canary\n    users:\n        x:\n            \
+                    oauth_token: canary\nghe.test:\n    user: y\n";
+        assert_eq!(of_gh(text), [(3, "github.com".to_owned())]);
+    }
+
+    #[test]
+    fn only_hosts_of_a_connection_matter() {
+        assert!(is_below("api.github.com", "github.com"));
+        assert!(is_below("*.s3.amazonaws.com:443", "amazonaws.com"));
+        assert!(!is_below("api.github.com", "hub.com"));
+        assert!(!is_below("github.com", "api.github.com"));
+    }
+}

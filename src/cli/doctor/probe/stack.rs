@@ -1,0 +1,162 @@
+//! Which HTTP stack a program has, by the names of its processes, its user agents, and words of its
+//! script: what makes a remedy specific. Guesses: they choose words, never a verdict.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::watch::Process;
+
+/// A script is read as far as this.
+const SCRIPT_BYTES_MAX: u64 = 256 * 1024;
+
+/// A family of clients that needs the same.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Stack {
+    Python,
+    Node,
+    Java,
+    Git,
+    Docker,
+    Chromium,
+    Curl,
+    Npm,
+    Pip,
+    Cargo,
+    Go,
+    /// Starts others, perhaps with another environment.
+    Starter,
+    Unknown,
+}
+
+/// Beginnings of program names.
+const NAMES: &[(&str, Stack)] = &[
+    ("python", Stack::Python),
+    ("pypy", Stack::Python),
+    ("uvicorn", Stack::Python),
+    ("pip", Stack::Pip),
+    ("node", Stack::Node),
+    ("nodejs", Stack::Node),
+    ("npm", Stack::Npm),
+    ("npx", Stack::Npm),
+    ("tsx", Stack::Node),
+    ("java", Stack::Java),
+    ("gradle", Stack::Java),
+    ("mvn", Stack::Java),
+    ("git", Stack::Git),
+    ("docker", Stack::Docker),
+    ("podman", Stack::Docker),
+    ("nerdctl", Stack::Docker),
+    ("sudo", Stack::Starter),
+    ("doas", Stack::Starter),
+    ("su", Stack::Starter),
+    ("env", Stack::Starter),
+    ("chrom", Stack::Chromium),
+    ("google-chrome", Stack::Chromium),
+    ("headless_shell", Stack::Chromium),
+    ("curl", Stack::Curl),
+    ("cargo", Stack::Cargo),
+    ("go", Stack::Go),
+];
+
+/// A program as it was recognised.
+pub(super) struct Recognised {
+    pub(super) stack: Stack,
+    /// Words, script, libraries and user agents, to look for words in.
+    pub(super) text: String,
+}
+
+impl Recognised {
+    /// Of a process.
+    pub(super) fn of(process: &Process, agents: &str) -> Self {
+        let named = |word: &String| stack_of(file_name(word));
+        let mut stack = stack_of(&process.program);
+        // A program that an interpreter runs: `python -m pip`, `node …/npm`.
+        let script = process.words.iter().skip(1).find(|word| !word.starts_with('-'));
+        if let Some(tool @ (Stack::Pip | Stack::Npm)) = script.map(named) {
+            stack = tool;
+        }
+        let mut text = process.words.join(" ") + "\n";
+        text.push_str(&script_of(&process.words, process.folder.as_deref()));
+        text.extend(process.modules.iter().copied());
+        text.push_str(agents);
+        Self { stack, text }
+    }
+
+    /// Whether its script, libraries or user agents have the word.
+    pub(super) fn has(&self, word: &str) -> bool {
+        self.text.contains(word)
+    }
+}
+
+fn file_name(word: &str) -> &str {
+    word.rsplit('/').next().unwrap_or(word)
+}
+
+fn stack_of(name: &str) -> Stack {
+    let fits = |(begin, _): &&(&str, Stack)| {
+        name.strip_prefix(*begin).is_some_and(|rest| {
+            // `go` is not `gopher`, and `git-remote-https` is git.
+            !rest.starts_with(|c: char| c.is_ascii_alphabetic()) || begin.len() > 4
+        })
+    };
+    NAMES.iter().find(fits).map_or(Stack::Unknown, |(_, stack)| *stack)
+}
+
+/// The code that an interpreter was given, or that of the first word that is a file.
+fn script_of(words: &[String], folder: Option<&Path>) -> String {
+    let given = words.iter().position(|word| matches!(&**word, "-c" | "-e" | "--eval" | "-p"));
+    if let Some(code) = given.and_then(|at| words.get(at + 1)) {
+        return format!("{code}\n");
+    }
+    let file = |word: &String| -> Option<PathBuf> {
+        let path = folder.map_or_else(|| PathBuf::from(word), |folder| folder.join(word));
+        path.is_file().then_some(path)
+    };
+    let path = words.iter().skip(1).filter(|word| !word.starts_with('-')).find_map(file);
+    let mut bytes = Vec::new();
+    if let Some(file) = path.and_then(|path| std::fs::File::open(path).ok()) {
+        // What cannot be read makes the words less specific.
+        drop(file.take(SCRIPT_BYTES_MAX).read_to_end(&mut bytes));
+    }
+    format!("{}\n", String::from_utf8_lossy(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(words: &[&str]) -> Process {
+        let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+        Process { program: file_name(&words[0]).to_owned(), words, ..Process::default() }
+    }
+
+    #[test]
+    fn programs_are_recognised_by_their_names() {
+        let table: [(&[&str], Stack); 9] = [
+            (&["/x/bin/python3.11", "app.py"], Stack::Python),
+            (&["python3", "-m", "pip", "install", "x"], Stack::Pip),
+            (&["python3", "/x/bin/pip", "download"], Stack::Pip),
+            (&["node", "/x/npm-cli.js"], Stack::Npm),
+            (&["node", "--no-warnings", "app.js"], Stack::Node),
+            (&["git-remote-https", "origin"], Stack::Git),
+            (&["chromium", "--headless"], Stack::Chromium),
+            (&["gopher"], Stack::Unknown),
+            (&["gitea"], Stack::Unknown),
+        ];
+        for (words, stack) in table {
+            assert_eq!(Recognised::of(&process(words), "").stack, stack, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn the_script_tells_which_library_it_is() {
+        let code = Recognised::of(&process(&["python3", "-c", "import aiohttp"]), "");
+        assert!(code.has("aiohttp"));
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("app.py"), "import stripe").unwrap();
+        let mut app = process(&["python3", "app.py"]);
+        app.folder = Some(dir.path().to_owned());
+        assert!(Recognised::of(&app, "").has("stripe"));
+        assert!(Recognised::of(&process(&["x"]), "Stripe/v1").has("Stripe/v1"));
+    }
+}

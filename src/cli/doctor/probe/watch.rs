@@ -1,0 +1,166 @@
+//! What the program and those that it starts do beside the probe: where they connect straight, whether
+//! they look names up, and which of our variables reach them. By polling: what is over within a
+//! moment may be missed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cli::doctor::processes;
+use crate::cli::environment::Environment;
+
+/// Far below what TCP, TLS and a request take on any network.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// Looks after which a process has no variables.
+const LOOKS: u8 = 4;
+/// Processes that are remembered.
+const PROCESSES_MAX: usize = 500;
+/// RFC 1035.
+const DNS_PORT: u16 = 53;
+/// Libraries that leave compiled modules in memory, by a part of the path.
+const MODULES: &[&str] = &["site-packages/aiohttp/", "site-packages/grpc/"];
+
+/// The variables that a program cannot do without, and those that Java, Node, Python and git read
+/// instead.
+const WATCHED: &[&str] = &[
+    "HTTPS_PROXY",
+    "https_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "NODE_EXTRA_CA_CERTS",
+    "NODE_OPTIONS",
+    "JAVA_TOOL_OPTIONS",
+];
+
+/// What is known of the program. Shows nothing of itself: variables and words hold secrets.
+#[derive(Default)]
+pub(super) struct Watch {
+    root: Option<u32>,
+    /// The probe's port is no other's.
+    proxy: Option<SocketAddr>,
+    given: BTreeMap<&'static str, String>,
+    /// This program's own file: a child is that for a moment.
+    own: Option<String>,
+    /// By process id; in the order in which they came.
+    pub(super) processes: BTreeMap<u32, Process>,
+    /// Where somebody connected past the probe, and who.
+    pub(super) straight: BTreeMap<SocketAddr, u32>,
+    /// Somebody asked a name server.
+    pub(super) looked_up: bool,
+}
+
+/// A process of the program.
+#[derive(Clone, Default)]
+pub(super) struct Process {
+    /// The file name of its program.
+    pub(super) program: String,
+    pub(super) words: Vec<String>,
+    pub(super) folder: Option<PathBuf>,
+    /// How often its variables were looked for.
+    pub(super) looks: u8,
+    /// Variables of ours that it did not get, or with another value.
+    pub(super) lost: BTreeSet<&'static str>,
+    /// Libraries seen in its memory.
+    pub(super) modules: BTreeSet<&'static str>,
+}
+
+impl Watch {
+    /// Of the program with this id, in an environment.
+    pub(super) fn new(root: Option<u32>, proxy: SocketAddr, made: &Environment) -> Self {
+        let all = made.by_name();
+        let given = WATCHED.iter().filter_map(|name| Some((*name, (*all.get(name)?).to_owned())));
+        let own = processes::program(std::process::id());
+        Self { root, proxy: Some(proxy), given: given.collect(), own, ..Self::default() }
+    }
+
+    /// Looks until dropped.
+    pub(super) async fn follow(&mut self) -> Infallible {
+        loop {
+            self.look();
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn look(&mut self) {
+        let Some(root) = self.root else { return };
+        for pid in processes::tree(root) {
+            self.look_at(pid);
+            for to in processes::connected(pid) {
+                if Some(to) != self.proxy {
+                    self.straight.entry(to).or_insert(pid);
+                }
+            }
+            self.looked_up |= processes::sends_to(pid).iter().any(|to| to.port() == DNS_PORT);
+        }
+    }
+
+    fn look_at(&mut self, pid: u32) {
+        // One that has ended tells nothing any more; what it told stays.
+        let Some(program) = processes::program(pid) else { return };
+        if Some(&program) == self.own.as_ref() || self.processes.len() >= PROCESSES_MAX {
+            return;
+        }
+        let known = self.processes.get(&pid).is_some_and(|known| known.program == program);
+        if !known {
+            let (words, folder) = (processes::words(pid), processes::folder(pid));
+            self.processes.insert(pid, Process { program, words, folder, ..Process::default() });
+        }
+        self.compare(pid);
+        if let Some(process) = self.processes.get_mut(&pid)
+            && process.program.starts_with("python")
+        {
+            let seen = MODULES.iter().filter(|module| processes::maps(pid, module));
+            process.modules.extend(seen);
+        }
+    }
+
+    /// Notes which variables a process got. While it is being executed it has none: only one that
+    /// has none again and again was started without.
+    fn compare(&mut self, pid: u32) {
+        let Some(process) = self.processes.get(&pid).filter(|p| p.looks < LOOKS) else { return };
+        let looks = process.looks + 1;
+        let Some(variables) = processes::variables(pid) else { return };
+        let settled = !variables.is_empty() || looks == LOOKS;
+        let lost = if settled { self.lost(&variables) } else { BTreeSet::new() };
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.looks = if settled { LOOKS } else { looks };
+            process.lost = lost;
+        }
+    }
+
+    /// Which of ours are not among the variables of a process.
+    fn lost(&self, variables: &[String]) -> BTreeSet<&'static str> {
+        let is_there = |name: &str, value: &str| {
+            variables.iter().any(|variable| {
+                let found = variable.split_once('=').filter(|(found, _)| *found == name);
+                // Something may have been added to options.
+                found.is_some_and(|(_, found)| found.contains(value))
+            })
+        };
+        let lost = self.given.iter().filter(|(name, value)| !is_there(name, value));
+        lost.map(|(name, _)| *name).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_that_is_cleared_or_changed_is_lost_and_one_added_to_is_not() {
+        let given =
+            [("HTTPS_PROXY", "http://p"), ("NODE_OPTIONS", "--require=x"), ("NO_PROXY", "l")];
+        let given = given.map(|(name, value)| (name, value.to_owned())).into();
+        let watch = Watch { given, ..Watch::default() };
+        let variables = ["HTTPS_PROXY=http://other", "NODE_OPTIONS=--a --require=x", "A=b"];
+        let lost = watch.lost(&variables.map(str::to_owned));
+        assert_eq!(lost, ["HTTPS_PROXY", "NO_PROXY"].into());
+        assert_eq!(watch.lost(&[]).len(), 3);
+    }
+}

@@ -1,0 +1,141 @@
+//! The way to the providers: names, addresses and certificates, by the dialler and the verifier that
+//! serve requests. No request is sent, and so no credential.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use tokio::task::JoinSet;
+
+use super::Install;
+use super::report::Report;
+use crate::admin::wire::ConnectionView;
+use crate::base::host::{Scheme, Target};
+use crate::config::Config;
+use crate::directory::ConnectionState;
+use crate::net::client::{CertificateFault, HandshakeError, connect_tls};
+use crate::net::dial::{DialError, Dialler};
+use crate::net::guard::Guard;
+use crate::net::tls;
+
+const ID: &str = "upstream";
+/// For resolving and connecting, and again for the handshake.
+const WITHIN: Duration = Duration::from_secs(5);
+/// Hosts that are tried; all at once, so that the whole takes no longer than one.
+const HOSTS_MAX: usize = 50;
+
+/// Shakes hands with every host that an active connection is for. Patterns are no hosts.
+pub(super) async fn look(
+    install: &Install<'_>,
+    connections: &[ConnectionView],
+    report: &mut Report,
+) {
+    let Some(tls) = trust(&install.config, report) else { return };
+    let active = connections.iter().filter(|c| c.state == ConnectionState::Active);
+    let hosts: BTreeSet<_> = active.flat_map(|c| &c.hosts).filter(|h| !h.contains('*')).collect();
+    let upstream = &install.config.upstream;
+    let guard = Guard::new(upstream.allow_private.clone(), Vec::new());
+    let most = install.config.limits.addresses_max;
+    let dialler = Arc::new(Dialler::new(guard, upstream.resolve.clone(), most));
+    let mut tries = JoinSet::new();
+    let targets = hosts.iter().filter_map(|host| Target::parse(Scheme::Https, host).ok());
+    for target in targets.take(HOSTS_MAX) {
+        let (dialler, tls) = (dialler.clone(), tls.clone());
+        tries.spawn(async move {
+            let tried = reach(&dialler, tls, &target).await;
+            (target, tried)
+        });
+    }
+    let mut found = tries.join_all().await;
+    found.sort_by_key(|(target, _)| target.authority());
+    for (target, tried) in found {
+        match tried {
+            Ok(()) => {
+                report.ok(ID, format!("{} answers, and proves who it is", target.authority()));
+            }
+            Err((message, hint)) => report.fail(ID, message, hint),
+        }
+    }
+    if hosts.len() > HOSTS_MAX {
+        let more = hosts.len() - HOSTS_MAX;
+        report.warn(ID, format!("{more} more hosts were not tried"), "");
+    }
+}
+
+/// What upstreams are verified against.
+fn trust(config: &Config, report: &mut Report) -> Option<Arc<ClientConfig>> {
+    let mut roots = Vec::new();
+    for path in &config.upstream.trust {
+        match tls::load_pem_certs(path) {
+            Ok(certs) => roots.extend(certs),
+            Err(error) => {
+                report.fail(ID, error.to_string(), "correct `upstream.trust`");
+                return None;
+            }
+        }
+    }
+    let made = tls::client_config(&roots);
+    made.map_err(|error| report.fail(ID, error.to_string(), "correct `upstream.trust`")).ok()
+}
+
+async fn reach(
+    dialler: &Dialler,
+    tls: Arc<ClientConfig>,
+    target: &Target,
+) -> Result<(), (String, String)> {
+    let dialled = match dialler.dial(target, WITHIN).await {
+        Ok(dialled) => dialled,
+        Err(error) => return Err(undialled(dialler, target, &error).await),
+    };
+    let shaken = connect_tls(dialled.stream, target, tls, WITHIN).await;
+    shaken.map(drop).map_err(|error| unproven(target, &error))
+}
+
+async fn undialled(dialler: &Dialler, target: &Target, error: &DialError) -> (String, String) {
+    let at = target.authority();
+    match error {
+        DialError::Resolve { .. } => (
+            error.to_string(),
+            format!(
+                "check the DNS of this machine, or give its address: \
+                 `upstream: {{ resolve: {{ \"{at}\": ADDRESS:{} }} }}`",
+                target.port()
+            ),
+        ),
+        DialError::Refused { .. } => {
+            let judged = tokio::time::timeout(WITHIN, dialler.judge(target)).await;
+            let refused = judged.ok().and_then(Result::ok).unwrap_or_default();
+            let refused = refused.into_iter().find(|(_, verdict)| verdict.is_err());
+            let addr = refused.map_or_else(|| "ADDRESS:PORT".to_owned(), |r| r.0.to_string());
+            (
+                format!("{error}: {addr}"),
+                format!("if that is right: `upstream: {{ allow_private: [\"{addr}\"] }}`"),
+            )
+        }
+        DialError::Connect { .. } | DialError::Timeout { .. } => (
+            error.to_string(),
+            format!("check that this machine may connect to {at}: a firewall may be in between"),
+        ),
+    }
+}
+
+fn unproven(target: &Target, error: &HandshakeError) -> (String, String) {
+    let hint = match error {
+        HandshakeError::Certificate { fault: CertificateFault::UnknownIssuer, .. } => {
+            "if a proxy of your company looks into TLS, or the service has its own CA, trust \
+             that: `upstream: { trust: [FILE.pem] }`"
+        }
+        HandshakeError::Certificate {
+            fault: CertificateFault::Expired | CertificateFault::NotYetValid,
+            ..
+        } => "check the clock of this machine; if it is right, tell the service's owner",
+        HandshakeError::Certificate { .. } => {
+            "ask the service's owner: requests are not sent there"
+        }
+        HandshakeError::Handshake { .. } | HandshakeError::Timeout { .. } => {
+            "something else than the service may answer there: check DNS and firewall"
+        }
+    };
+    (format!("{error} ({})", target.authority()), hint.to_owned())
+}

@@ -1,0 +1,157 @@
+//! [`Report`]: what was looked at, how it stands, and what to do about it.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+/// How something stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Status {
+    /// As it should be.
+    Ok,
+    /// Not what it seems to be meant to be.
+    Warn,
+    /// Something does not work.
+    Fail,
+}
+
+/// One thing that was looked at. Holds no value that could be a secret.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub(super) struct Check {
+    /// Stable, for programs.
+    pub(super) id: &'static str,
+    pub(super) status: Status,
+    /// What is so.
+    pub(super) message: String,
+    /// What to do about it.
+    pub(super) hint: Option<String>,
+}
+
+/// All of them.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Report {
+    pub(super) checks: Vec<Check>,
+    /// How the program of a probe ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) exit_code: Option<u8>,
+}
+
+impl Report {
+    /// Something is as it should be.
+    pub(super) fn ok(&mut self, id: &'static str, message: impl Into<String>) {
+        self.checks.push(Check { id, status: Status::Ok, message: message.into(), hint: None });
+    }
+
+    /// Something works, or is not needed by everyone, and still wants a look.
+    pub(super) fn warn(
+        &mut self,
+        id: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.add(id, Status::Warn, (message.into(), hint.into()));
+    }
+
+    /// Something does not work.
+    pub(super) fn fail(
+        &mut self,
+        id: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.add(id, Status::Fail, (message.into(), hint.into()));
+    }
+
+    fn add(&mut self, id: &'static str, status: Status, (message, hint): (String, String)) {
+        let hint = Some(hint).filter(|hint| !hint.is_empty());
+        self.checks.push(Check { id, status, message, hint });
+    }
+
+    /// Whether something does not work.
+    pub(super) fn failed(&self) -> bool {
+        self.count(Status::Fail) > 0
+    }
+
+    fn count(&self, status: Status) -> usize {
+        self.checks.iter().filter(|check| check.status == status).count()
+    }
+
+    /// For people: a line for each, a second one where there is something to do, and the sum.
+    pub(super) fn text(&self, colours: bool) -> String {
+        let width = self.checks.iter().map(|check| check.id.len()).max().unwrap_or(0) + 2;
+        let mut text = String::new();
+        for check in &self.checks {
+            let (word, id) = (check.status.word(colours), check.id);
+            let _ = writeln!(text, "{word}  {id:width$}{}", clean(&check.message));
+            if let Some(hint) = &check.hint {
+                let _ = writeln!(text, "      {:width$}hint: {}", "", clean(hint));
+            }
+        }
+        if let Some(code) = self.exit_code {
+            let _ = writeln!(text, "the program's exit code: {code}");
+        }
+        let _ = match (self.count(Status::Fail), self.count(Status::Warn)) {
+            (0, 0) => writeln!(text, "nothing is wrong"),
+            (fails, warnings) => writeln!(text, "failed: {fails}, warnings: {warnings}"),
+        };
+        text
+    }
+}
+
+impl Status {
+    fn word(self, colours: bool) -> String {
+        let (word, colour) = match self {
+            Self::Ok => ("ok  ", 32),
+            Self::Warn => ("warn", 33),
+            Self::Fail => ("fail", 31),
+        };
+        match colours {
+            true => format!("\u{1b}[{colour}m{word}\u{1b}[0m"),
+            false => word.to_owned(),
+        }
+    }
+}
+
+/// A path or a program's words must not move the cursor.
+fn clean(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let mut report = Report::default();
+        report.ok("config", "the configuration is sound");
+        report.warn("git", "a\u{1b}[2Jb", "remove it");
+        report.fail("data", "others can enter /d", "run `chmod 700 /d`");
+        report
+    }
+
+    #[test]
+    fn each_check_is_a_line_and_what_to_do_another() {
+        insta::assert_snapshot!(report().text(false), @r"
+        ok    config  the configuration is sound
+        warn  git     a[2Jb
+                      hint: remove it
+        fail  data    others can enter /d
+                      hint: run `chmod 700 /d`
+        failed: 1, warnings: 1
+        ");
+    }
+
+    #[test]
+    fn warnings_alone_are_no_failure() {
+        let mut report = report();
+        assert!(report.failed());
+        report.checks.pop();
+        assert!(!report.failed());
+    }
+
+    #[test]
+    fn programs_read_stable_names() {
+        insta::assert_snapshot!(serde_json::to_string(&report().checks[1..]).unwrap(), @r#"[{"id":"git","status":"warn","message":"a\u001b[2Jb","hint":"remove it"},{"id":"data","status":"fail","message":"others can enter /d","hint":"run `chmod 700 /d`"}]"#);
+    }
+}

@@ -1,0 +1,363 @@
+//! Settings of clients that win over what `keyward run` and `keyward env` set. What those win over
+//! (git's `http.sslCAInfo`, npm's `cafile`, pip's `cert`, cargo's `http.cainfo`, all of wgetrc) is
+//! left alone.
+
+use std::path::{Path, PathBuf};
+
+use super::report::Report;
+
+/// A file is read as far as this.
+const FILE_BYTES_MAX: usize = 1024 * 1024;
+
+/// A client whose files are looked at.
+struct Client {
+    id: &'static str,
+    files: fn(&Places) -> Vec<PathBuf>,
+    /// In a section whose name is, or begins with, the first word; the key.
+    settings: &'static [(&'static str, &'static str, When)],
+    /// Ends one entry of its files: `#`, and for some `;`.
+    comments: &'static [char],
+}
+
+/// When a setting matters.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum When {
+    /// It names another proxy.
+    Proxy,
+    /// It turns verification off, with this value.
+    Off(&'static str),
+    /// It verifies against its own roots.
+    Roots,
+    /// It names hosts that are not verified.
+    Trusted,
+}
+
+/// Where files may be.
+pub(super) struct Places {
+    home: PathBuf,
+    config: PathBuf,
+    current: PathBuf,
+    system: PathBuf,
+    variable: fn(&str) -> Option<PathBuf>,
+}
+
+/// A setting that wins.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Setting {
+    /// The client's id.
+    pub(super) client: &'static str,
+    /// Why it matters.
+    pub(super) when: When,
+    /// What is so.
+    pub(super) message: String,
+    /// What to do.
+    pub(super) hint: String,
+}
+
+/// A line of a file.
+struct Entry<'a> {
+    line: usize,
+    section: String,
+    key: String,
+    value: &'a str,
+}
+
+const CLIENTS: &[Client] = &[
+    Client {
+        id: "git",
+        files: git_files,
+        settings: &[
+            ("http", "proxy", When::Proxy),
+            ("remote", "proxy", When::Proxy),
+            ("http", "sslverify", When::Off("false")),
+        ],
+        comments: &['#', ';'],
+    },
+    Client {
+        id: "npm",
+        files: npm_files,
+        settings: &[
+            ("", "proxy", When::Proxy),
+            ("", "https-proxy", When::Proxy),
+            ("", "strict-ssl", When::Off("false")),
+        ],
+        comments: &['#', ';'],
+    },
+    Client {
+        id: "pip",
+        files: pip_files,
+        settings: &[("", "proxy", When::Proxy), ("", "trusted-host", When::Trusted)],
+        comments: &['#', ';'],
+    },
+    Client {
+        id: "curl",
+        files: curl_files,
+        settings: &[
+            ("", "proxy", When::Proxy),
+            ("", "x", When::Proxy),
+            ("", "cacert", When::Roots),
+            ("", "insecure", When::Off("")),
+            ("", "k", When::Off("")),
+        ],
+        comments: &['#'],
+    },
+    Client {
+        id: "cargo",
+        files: cargo_files,
+        settings: &[("http", "proxy", When::Proxy), ("", "http.proxy", When::Proxy)],
+        comments: &['#'],
+    },
+];
+
+/// Looks into the files of all of them.
+pub(super) fn look(report: &mut Report) {
+    let found = found(&Places::of_process());
+    if found.is_empty() {
+        let message = "no file of git, npm, pip, curl or cargo leads past the gateway";
+        report.ok("clients", message);
+    }
+    for Setting { client, message, hint, .. } in found {
+        report.warn(client, message, hint);
+    }
+}
+
+/// What wins, in all files.
+pub(super) fn found(places: &Places) -> Vec<Setting> {
+    let mut found = Vec::new();
+    for client in CLIENTS {
+        let mut files = (client.files)(places);
+        files.dedup();
+        for file in files {
+            let Ok(mut bytes) = std::fs::read(&file) else { continue };
+            bytes.truncate(FILE_BYTES_MAX);
+            found.extend(of_file(client, &file, &String::from_utf8_lossy(&bytes)));
+        }
+    }
+    found
+}
+
+fn of_file(client: &Client, file: &Path, text: &str) -> Vec<Setting> {
+    let told = |entry: Entry<'_>| {
+        let fits = |(section, key, when): &&(&str, &str, When)| {
+            let of_section = entry.section.split([' ', '.']).next().unwrap_or_default();
+            (section.is_empty() || *section == of_section) && *key == entry.key && when.is(&entry)
+        };
+        let (_, _, when) = client.settings.iter().find(fits)?;
+        Some(when.told(client.id, file, &entry))
+    };
+    entries(text, client.comments).into_iter().filter_map(told).collect()
+}
+
+/// Every `key = value`, `key: value` and `key value` with its section, all in lower case but the
+/// value. The grammars differ in what does not matter here.
+fn entries<'a>(text: &'a str, comments: &[char]) -> Vec<Entry<'a>> {
+    let mut section = String::new();
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with(comments) {
+            continue;
+        }
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+            section = name.trim().to_ascii_lowercase();
+            continue;
+        }
+        let line = line.trim_start_matches('-');
+        let end = line.find(|c: char| c == '=' || c == ':' || c.is_whitespace());
+        let (key, value) = line.split_at(end.unwrap_or(line.len()));
+        let value = value.trim_start_matches([' ', '\t', '=', ':']).trim();
+        let value = value.trim_matches(['"', '\'']);
+        let (section, key) = (section.clone(), key.trim().to_ascii_lowercase());
+        found.push(Entry { line: number + 1, section, key, value });
+    }
+    found
+}
+
+impl When {
+    fn is(self, entry: &Entry<'_>) -> bool {
+        match self {
+            // An empty one, and npm's `null`, is none.
+            Self::Proxy => !matches!(entry.value, "" | "null" | "false"),
+            Self::Off("") => entry.value.is_empty(),
+            Self::Off(off) => entry.value.eq_ignore_ascii_case(off),
+            Self::Roots | Self::Trusted => !entry.value.is_empty(),
+        }
+    }
+
+    /// Without the value: a proxy's URL may hold a password.
+    fn told(self, client: &'static str, file: &Path, entry: &Entry<'_>) -> Setting {
+        let (file, line, key) = (file.display(), entry.line, &entry.key);
+        let key = match &*entry.section {
+            "" => key.clone(),
+            // A part may be a URL with a password.
+            section => format!("{}.{key}", section.split([' ', '.']).next().unwrap_or_default()),
+        };
+        let says = match self {
+            Self::Proxy => {
+                format!("{client} takes it before HTTPS_PROXY and passes the gateway by")
+            }
+            Self::Off(_) => format!("{client} then takes anyone for the gateway"),
+            Self::Roots => format!("{client} then does not trust the gateway's CA"),
+            Self::Trusted => format!("{client} then takes anyone for those hosts"),
+        };
+        Setting {
+            client,
+            when: self,
+            message: format!("{file}:{line} sets `{key}`: {says}"),
+            hint: format!("remove line {line} of {file}"),
+        }
+    }
+}
+
+impl Places {
+    /// Of this process.
+    pub(super) fn of_process() -> Self {
+        let variable: fn(&str) -> Option<PathBuf> =
+            |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let home = variable("HOME").unwrap_or_default();
+        let config = variable("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
+        let current = std::env::current_dir().unwrap_or_default();
+        Self { home, config, current, system: PathBuf::from("/etc"), variable }
+    }
+
+    /// The current directory and those above it.
+    fn upwards(&self) -> impl Iterator<Item = &Path> {
+        self.current.ancestors()
+    }
+}
+
+fn git_files(places: &Places) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    if (places.variable)("GIT_CONFIG_NOSYSTEM").is_none() {
+        files.push(places.system.join("gitconfig"));
+    }
+    match (places.variable)("GIT_CONFIG_GLOBAL") {
+        Some(file) => files.push(file),
+        None => files.extend([places.config.join("git/config"), places.home.join(".gitconfig")]),
+    }
+    files.extend(places.upwards().map(|at| at.join(".git/config")).find(|file| file.exists()));
+    files
+}
+
+fn npm_files(places: &Places) -> Vec<PathBuf> {
+    let user = (places.variable)("npm_config_userconfig");
+    let user = user.unwrap_or_else(|| places.home.join(".npmrc"));
+    let global = (places.variable)("npm_config_globalconfig");
+    let global = global.unwrap_or_else(|| places.system.join("npmrc"));
+    let project = places.upwards().find(|at| at.join("package.json").exists());
+    let project = project.unwrap_or(&places.current).join(".npmrc");
+    let mut files = vec![global, user];
+    if !files.contains(&project) {
+        files.push(project);
+    }
+    files
+}
+
+fn pip_files(places: &Places) -> Vec<PathBuf> {
+    let mut files = vec![
+        places.system.join("pip.conf"),
+        places.system.join("xdg/pip/pip.conf"),
+        places.home.join(".pip/pip.conf"),
+        places.config.join("pip/pip.conf"),
+    ];
+    files.extend((places.variable)("VIRTUAL_ENV").map(|at| at.join("pip.conf")));
+    files.extend((places.variable)("PIP_CONFIG_FILE"));
+    files
+}
+
+fn curl_files(places: &Places) -> Vec<PathBuf> {
+    let home = (places.variable)("CURL_HOME").unwrap_or_else(|| places.home.clone());
+    // curl reads the first that exists.
+    let files = [home.join(".curlrc"), places.config.join("curlrc")];
+    files.into_iter().find(|file| file.exists()).into_iter().collect()
+}
+
+fn cargo_files(places: &Places) -> Vec<PathBuf> {
+    let home = (places.variable)("CARGO_HOME").unwrap_or_else(|| places.home.join(".cargo"));
+    let of = |folder: &Path| [folder.join("config"), folder.join("config.toml")];
+    let mut files: Vec<PathBuf> =
+        places.upwards().flat_map(|at| of(&at.join(".cargo"))).chain(of(&home)).collect();
+    files.sort();
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found_in(name: &str, text: &str) -> Vec<String> {
+        let client = CLIENTS.iter().find(|client| client.id == name).unwrap();
+        let found = of_file(client, Path::new("/f"), text);
+        assert!(found.iter().all(|setting| !setting.message.contains("canary")), "{found:?}");
+        let short = |s: Setting| s.message.split(": ").next().unwrap_or_default().to_owned();
+        found.into_iter().map(short).collect()
+    }
+
+    #[test]
+    fn settings_that_win_are_found_by_line() {
+        let table = [
+            (
+                "git",
+                "[user]\n\tname = x\n[http]\n\tproxy = http://u:canary@p:1",
+                "/f:4 sets `http.proxy`",
+            ),
+            (
+                "git",
+                "[HTTP \"https://u:canary@x\"]\nsslVerify = False",
+                "/f:2 sets `http.sslverify`",
+            ),
+            ("git", "[remote \"origin\"]\nproxy=canary", "/f:2 sets `remote.proxy`"),
+            ("npm", "; a\nhttps-proxy=http://canary", "/f:2 sets `https-proxy`"),
+            ("npm", "strict-ssl = false", "/f:1 sets `strict-ssl`"),
+            ("pip", "[global]\nproxy: canary", "/f:2 sets `global.proxy`"),
+            ("pip", "[install]\ntrusted-host = canary", "/f:2 sets `install.trusted-host`"),
+            ("curl", "proxy \"canary\"", "/f:1 sets `proxy`"),
+            ("curl", "-x canary", "/f:1 sets `x`"),
+            ("curl", "--insecure", "/f:1 sets `insecure`"),
+            ("curl", "cacert = canary", "/f:1 sets `cacert`"),
+            ("cargo", "[http]\nproxy = \"canary\"", "/f:2 sets `http.proxy`"),
+            ("cargo", "http.proxy = 'canary'", "/f:1 sets `http.proxy`"),
+        ];
+        for (client, text, expected) in table {
+            assert_eq!(found_in(client, text), [expected], "{client}: {text}");
+        }
+    }
+
+    #[test]
+    fn settings_that_do_not_matter_are_left_alone() {
+        let table = [
+            ("git", "[http]\nsslCAInfo = /x\nproxy =\n[core]\nproxy = x\n# [http]\n#proxy = x"),
+            ("npm", "cafile=/x\nproxy=null\nstrict-ssl=true\n//registry/:_authToken=canary"),
+            ("pip", "[global]\ncert = /x\nindex-url = https://u:canary@x/"),
+            ("curl", "silent\n# proxy = x\nuser-agent = \"proxy\""),
+            ("cargo", "[http]\ncainfo = \"/x\"\n[net]\nproxy = \"x\""),
+        ];
+        for (client, text) in table {
+            assert_eq!(found_in(client, text), [""; 0], "{client}");
+        }
+    }
+
+    #[test]
+    fn files_are_looked_for_where_their_clients_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let (home, current) = (dir.path().join("home"), dir.path().join("home/a/b"));
+        for (file, text) in [
+            (home.join(".gitconfig"), "[http]\nproxy = x"),
+            (home.join(".npmrc"), "proxy=x"),
+            (home.join(".config/pip/pip.conf"), "[global]\nproxy = x"),
+            (home.join(".curlrc"), "proxy=x"),
+            (home.join("a/.cargo/config.toml"), "[http]\nproxy=\"x\""),
+            (home.join("a/.git/config"), "[http]\nproxy = x"),
+            (current.join(".npmrc"), "proxy=x"),
+        ] {
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, text).unwrap();
+        }
+        std::fs::create_dir_all(&current).unwrap();
+        let config = home.join(".config");
+        let system = dir.path().join("etc");
+        let places = Places { home, config, current, system, variable: |_| None };
+        let found: Vec<_> = found(&places).into_iter().map(|setting| setting.client).collect();
+        assert_eq!(found, ["git", "git", "npm", "npm", "pip", "curl", "cargo"]);
+    }
+}

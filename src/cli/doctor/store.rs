@@ -1,0 +1,81 @@
+//! The store: held by a gateway that answers, or free and opened by the master key.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Install;
+use super::report::Report;
+use crate::base::time::Clock;
+use crate::config::StoreChoice;
+use crate::crypto::keyring::Keyring;
+use crate::directory::Directory;
+use crate::store::StoreError;
+use crate::store::sled::SledStore;
+
+const ID: &str = "store";
+
+/// Whether this process can open it.
+pub(super) async fn look(
+    install: &Install<'_>,
+    keys: Option<Keyring>,
+    serves: bool,
+    report: &mut Report,
+) -> bool {
+    let StoreChoice::Sled { path } = &install.config.store else {
+        report.warn(ID, "the store is in memory: it ends with the gateway", "set `store.sled`");
+        return false;
+    };
+    let shown = path.display();
+    let held_by = held_by(path);
+    if serves {
+        let process = held_by.map_or_else(String::new, |pid| format!(" (process {pid})"));
+        report.ok(ID, format!("store {shown} is held by the gateway{process}"));
+        return false;
+    }
+    if !path.exists() {
+        report.ok(ID, format!("the first start makes the store, {shown}"));
+        return false;
+    }
+    match SledStore::open(path).await {
+        Err(error) => refused(&error, report),
+        Ok(store) => match keys {
+            None => report.ok(ID, format!("nobody holds store {shown}")),
+            Some(keys) => {
+                return opened(Directory::open(Arc::new(store), keys.into(), Clock::System).await)
+                    .map_err(|(message, hint)| report.fail(ID, message, hint))
+                    .map(|()| report.ok(ID, format!("the master key opens store {shown}")))
+                    .is_ok();
+            }
+        },
+    }
+    false
+}
+
+fn refused(error: &StoreError, report: &mut Report) {
+    match error {
+        StoreError::Locked { pid } => {
+            let hint = match pid {
+                Some(pid) => format!("wait for process {pid}, or stop it: kill {pid}"),
+                None => "wait for that process, or stop it".to_owned(),
+            };
+            report.fail(ID, format!("{error}, which answers on no admin socket"), hint);
+        }
+        StoreError::Exposed { path, mode } => {
+            let message = format!("others can reach store {} (mode {mode:04o})", path.display());
+            report.fail(ID, message, format!("run `chmod 700 {}`", path.display()));
+        }
+        other => report.fail(ID, other.to_string(), "keep the files, and restore a backup"),
+    }
+}
+
+fn opened<T>(found: Result<T, crate::directory::DirectoryError>) -> Result<(), (String, String)> {
+    let hint = "restore the master key that belongs to this store, or a backup of both";
+    found.map(drop).map_err(|error| {
+        (error.to_string(), error.hint().map_or_else(|| hint.to_owned(), str::to_owned))
+    })
+}
+
+/// The number that its owner wrote down; a stale one is of no process.
+fn held_by(store: &Path) -> Option<u32> {
+    std::fs::read_to_string(store.join("pid")).ok()?.trim().parse().ok()
+}

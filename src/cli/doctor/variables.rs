@@ -1,0 +1,80 @@
+//! Real keys in the present environment: a program would inherit them beside its placeholders.
+
+use std::collections::BTreeMap;
+
+use super::report::Report;
+use crate::admin::wire::ConnectionView;
+use crate::config::Config;
+use crate::inject::placeholder;
+use crate::provider::Catalogue;
+
+const ID: &str = "environment";
+
+/// Looks at the variables that the providers' SDKs read secrets from.
+pub(super) fn look(config: &Config, connections: &[ConnectionView], report: &mut Report) {
+    let hidden = config.secret_variables();
+    let mut real = 0;
+    for (name, provider) in names(&config.catalogue()) {
+        let value = std::env::var_os(&name).unwrap_or_default();
+        // `keyward run` keeps from its program what the configuration reads.
+        if hidden.contains(&&*name) || !is_real(value.as_encoded_bytes()) {
+            continue;
+        }
+        real += 1;
+        let (message, hint) = told(&name, &provider, connections);
+        report.warn(ID, message, hint);
+    }
+    if real == 0 {
+        report.ok(ID, "no variable holds a key of a provider");
+    }
+}
+
+/// The variables of secret fields, each with the provider that reads it.
+fn names(catalogue: &Catalogue) -> BTreeMap<String, String> {
+    let mut names = BTreeMap::new();
+    for provider in catalogue.all() {
+        let fields = provider.auth.iter().flat_map(|auth| &auth.fields);
+        for name in fields.filter(|field| field.secret).flat_map(|field| &field.env) {
+            names.entry(name.clone()).or_insert_with(|| provider.id.to_string());
+        }
+    }
+    names
+}
+
+fn is_real(value: &[u8]) -> bool {
+    !value.trim_ascii().is_empty() && placeholder::scan(value).is_empty()
+}
+
+fn told(name: &str, provider: &str, connections: &[ConnectionView]) -> (String, String) {
+    let message = format!("{name} holds a real key: programs get it, and so do their agents");
+    let own = connections.iter().find(|connection| connection.provider == provider);
+    let hint = match own {
+        Some(own) => format!("`unset {name}`: connection {} has a placeholder for it", own.name),
+        None => format!(
+            "keep it here instead: `keyward connection add {provider} --name {provider}`, \
+             then `unset {name}`"
+        ),
+    };
+    (message, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inject::placeholder::Placeholder;
+
+    #[test]
+    fn placeholders_are_no_keys() {
+        let placeholder = Placeholder::issue("sk-proj-", Some(60));
+        assert!(!is_real(placeholder.as_str().as_bytes()));
+        assert!(!is_real(b" "));
+        assert!(is_real(b"sk-proj-abc"));
+    }
+
+    #[test]
+    fn names_of_accounts_are_no_keys() {
+        let names = names(&Catalogue::built_in());
+        assert_eq!(names["OPENAI_API_KEY"], "openai");
+        assert!(!names.contains_key("TWILIO_ACCOUNT_SID"));
+    }
+}

@@ -1,0 +1,388 @@
+//! A terminal asked key by key: a choice from a list, a line, a secret without echo. Ctrl-C is an answer
+//! here and no signal, so that the terminal is put right again and nothing is left half made.
+
+use std::io::{self, Stdin, Write};
+
+use rustix::termios::{
+    InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize,
+    tcsetattr,
+};
+use zeroize::Zeroizing;
+
+use super::failure::{Exit, Failure};
+
+/// Rows of a list that are shown at once.
+const ROWS_MAX: usize = 8;
+/// What a terminal is taken for when it does not say.
+const COLUMNS_USUAL: usize = 80;
+/// 16 KiB: the longest secret that is taken. The buffer never grows, so no copy is left behind.
+const SECRET_BYTES_MAX: usize = 16 * 1024;
+/// Tenths of a second in which the rest of a paste, or of a key's sequence, has come.
+const REST_WITHIN: u8 = 1;
+
+/// A terminal without echo, lines and signals; as it was before when dropped.
+struct Raw {
+    stdin: Stdin,
+    before: Termios,
+}
+
+/// One key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Key {
+    Char(char),
+    Enter,
+    Backspace,
+    /// Ctrl-U.
+    Wipe,
+    Up,
+    Down,
+    /// Ctrl-C, Ctrl-D, or a terminal that is gone.
+    Interrupt,
+    Other,
+}
+
+/// Where a choice stands.
+struct List<'a> {
+    label: &'a str,
+    items: &'a [String],
+    filter: String,
+    at: usize,
+}
+
+/// The person ended it.
+pub(crate) fn interrupted() -> Failure {
+    Failure::new(Exit::Interrupted, "interrupted: nothing was kept")
+}
+
+/// Reads a secret without echo. Several lines at once are no secret of this kind.
+///
+/// # Errors
+/// When the person ends it, or what comes is empty, too long or more than a line.
+pub(crate) fn secret(label: &str) -> Result<Zeroizing<String>, Failure> {
+    let read = Raw::begin().and_then(|mut raw| {
+        // Not before the echo is off: whoever sees the question may paste at once.
+        show(&format!("{label}: "));
+        raw.line()
+    });
+    show("\n");
+    let (bytes, whole) = match read {
+        Ok(Some(read)) => read,
+        Ok(None) => return Err(interrupted()),
+        Err(error) => return Err(Failure::failed("cannot read from the terminal", &error)),
+    };
+    if !whole {
+        return Err(Failure::usage(format!("{label}: more than a line, or 16 KiB, was pasted"))
+            .hint("give it from a file: --secret-file FIELD=PATH"));
+    }
+    let text = std::str::from_utf8(&bytes);
+    let text = text.map_err(|_| Failure::usage(format!("{label} is not UTF-8")))?;
+    match text {
+        "" => Err(Failure::usage(format!("{label} is empty"))),
+        text => Ok(Zeroizing::new(text.to_owned())),
+    }
+}
+
+/// Reads a line that is no secret, trimmed; it may be empty.
+///
+/// # Errors
+/// When the person ends it.
+pub(crate) fn text(label: &str) -> Result<String, Failure> {
+    let read = Raw::begin().and_then(|mut raw| {
+        show(&format!("{label}: "));
+        raw.shown_line(label)
+    });
+    show("\n");
+    match read {
+        Ok(Some(text)) => Ok(text.trim().to_owned()),
+        Ok(None) => Err(interrupted()),
+        Err(error) => Err(Failure::failed("cannot read from the terminal", &error)),
+    }
+}
+
+/// Has one of `items` chosen; typing narrows the list. Answers its place.
+///
+/// # Errors
+/// When the person ends it.
+pub(crate) fn choose(label: &str, items: &[String]) -> Result<usize, Failure> {
+    let mut list = List { label, items, filter: String::new(), at: 0 };
+    let chosen = Raw::begin().and_then(|mut raw| list.chosen(&mut raw));
+    let chosen =
+        chosen.map_err(|error| Failure::failed("cannot read from the terminal", &error))?;
+    let Some(place) = chosen else { return Err(interrupted()) };
+    show(&format!("{label}: {}\n", items[place]));
+    Ok(place)
+}
+
+impl Raw {
+    fn begin() -> io::Result<Self> {
+        let stdin = io::stdin();
+        let before = tcgetattr(&stdin)?;
+        let mut modes = before.clone();
+        modes.local_modes &=
+            !(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG | LocalModes::IEXTEN);
+        modes.input_modes &= !(InputModes::ICRNL | InputModes::IXON);
+        modes.special_codes[SpecialCodeIndex::VMIN] = 1;
+        modes.special_codes[SpecialCodeIndex::VTIME] = 0;
+        // What was typed ahead stays: a paste may have begun.
+        tcsetattr(&stdin, OptionalActions::Now, &modes)?;
+        Ok(Self { stdin, before })
+    }
+
+    /// A byte; `None` when the terminal is gone.
+    fn byte(&mut self) -> io::Result<Option<u8>> {
+        let mut byte = [0];
+        loop {
+            match rustix::io::read(&self.stdin, &mut byte) {
+                Ok(0) | Err(rustix::io::Errno::IO) => return Ok(None),
+                Ok(_) => return Ok(Some(byte[0])),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// A byte that comes at once, or none.
+    fn rest(&mut self) -> io::Result<Option<u8>> {
+        self.wait(0, REST_WITHIN)?;
+        let byte = self.byte();
+        self.wait(1, 0)?;
+        byte
+    }
+
+    fn wait(&self, bytes_min: u8, tenths: u8) -> io::Result<()> {
+        let mut modes = tcgetattr(&self.stdin)?;
+        modes.special_codes[SpecialCodeIndex::VMIN] = bytes_min;
+        modes.special_codes[SpecialCodeIndex::VTIME] = tenths;
+        Ok(tcsetattr(&self.stdin, OptionalActions::Now, &modes)?)
+    }
+
+    fn key(&mut self) -> io::Result<Key> {
+        let Some(first) = self.byte()? else { return Ok(Key::Interrupt) };
+        Ok(match first {
+            b'\r' | b'\n' => Key::Enter,
+            0x03 | 0x04 => Key::Interrupt,
+            0x08 | 0x7f => Key::Backspace,
+            0x15 => Key::Wipe,
+            0x1b => self.sequence()?,
+            0x00..0x20 => Key::Other,
+            first => self.char(first)?,
+        })
+    }
+
+    /// Arrows are `ESC [ A` or `ESC O A`.
+    fn sequence(&mut self) -> io::Result<Key> {
+        let Some(b'[' | b'O') = self.rest()? else { return Ok(Key::Other) };
+        loop {
+            match self.rest()? {
+                Some(b'A') => return Ok(Key::Up),
+                Some(b'B') => return Ok(Key::Down),
+                // Parameters go on.
+                Some(b'0'..=b'9' | b';') => {}
+                _ => return Ok(Key::Other),
+            }
+        }
+    }
+
+    fn char(&mut self, first: u8) -> io::Result<Key> {
+        let length = match first {
+            ..0x80 => 1,
+            0xc2..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xf4 => 4,
+            _ => return Ok(Key::Other),
+        };
+        let mut bytes = vec![first];
+        while bytes.len() < length {
+            let Some(byte) = self.rest()? else { return Ok(Key::Other) };
+            bytes.push(byte);
+        }
+        let text = std::str::from_utf8(&bytes).ok().and_then(|text| text.chars().next());
+        Ok(text.map_or(Key::Other, Key::Char))
+    }
+
+    /// A line, shown as it is typed; `None` when the person ends it.
+    fn shown_line(&mut self, label: &str) -> io::Result<Option<String>> {
+        let mut line = String::new();
+        loop {
+            match self.key()? {
+                Key::Interrupt => return Ok(None),
+                Key::Enter => return Ok(Some(line)),
+                Key::Char(char) => {
+                    line.push(char);
+                    show(char.encode_utf8(&mut [0; 4]));
+                }
+                key @ (Key::Backspace | Key::Wipe) => {
+                    let kept = line.chars().count().saturating_sub(1);
+                    line = if key == Key::Wipe { "" } else { &line }.chars().take(kept).collect();
+                    show(&format!("\r\u{1b}[K{label}: {line}"));
+                }
+                Key::Up | Key::Down | Key::Other => {}
+            }
+        }
+    }
+
+    /// A line, and whether it was all that came; `None` when the person ends it.
+    fn line(&mut self) -> io::Result<Option<(Zeroizing<Vec<u8>>, bool)>> {
+        let mut line = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX));
+        loop {
+            match self.byte()? {
+                None | Some(0x03 | 0x04) => return Ok(None),
+                Some(b'\r' | b'\n') => break,
+                Some(0x08 | 0x7f) => drop(line.pop()),
+                Some(0x15) => line.clear(),
+                Some(byte) if line.len() < SECRET_BYTES_MAX => line.push(byte),
+                Some(_) => {
+                    self.nothing_more()?;
+                    return Ok(Some((line, false)));
+                }
+            }
+        }
+        Ok(Some((line, self.nothing_more()?)))
+    }
+
+    /// Swallows the rest of a paste, which would be echoed otherwise.
+    fn nothing_more(&mut self) -> io::Result<bool> {
+        let mut is_all = true;
+        while let Some(byte) = self.rest()? {
+            is_all &= matches!(byte, b'\r' | b'\n');
+        }
+        Ok(is_all)
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // A terminal that is gone needs nothing.
+        let _ = tcsetattr(&self.stdin, OptionalActions::Now, &self.before);
+    }
+}
+
+impl List<'_> {
+    fn chosen(&mut self, raw: &mut Raw) -> io::Result<Option<usize>> {
+        loop {
+            let frame = self.frame(columns());
+            show(&frame);
+            let key = raw.key()?;
+            // Back to its first line, and wiped.
+            show(&format!("\r\u{1b}[{}A\u{1b}[J", frame.matches('\n').count()));
+            match key {
+                Key::Interrupt => return Ok(None),
+                Key::Enter => {
+                    if let Some(place) = self.found().get(self.at) {
+                        return Ok(Some(*place));
+                    }
+                }
+                key => self.take(key),
+            }
+        }
+    }
+
+    fn take(&mut self, key: Key) {
+        let last = self.found().len().saturating_sub(1);
+        match key {
+            Key::Up => self.at = self.at.checked_sub(1).unwrap_or(last),
+            Key::Down if self.at < last => self.at += 1,
+            Key::Down => self.at = 0,
+            Key::Char(char) => {
+                self.filter.push(char);
+                self.at = 0;
+            }
+            Key::Backspace => {
+                self.filter.pop();
+                self.at = 0;
+            }
+            Key::Wipe => {
+                self.filter.clear();
+                self.at = 0;
+            }
+            Key::Enter | Key::Interrupt | Key::Other => {}
+        }
+    }
+
+    /// The places of the items that hold the filter; those that begin with it first.
+    fn found(&self) -> Vec<usize> {
+        let filter = self.filter.to_lowercase();
+        let holding = |(place, item): (usize, &String)| {
+            let found = item.to_lowercase().find(&filter)?;
+            Some((found > 0, place))
+        };
+        let mut found: Vec<_> = self.items.iter().enumerate().filter_map(holding).collect();
+        if filter.is_empty() {
+            found.iter_mut().for_each(|(later, _)| *later = false);
+        }
+        found.sort_unstable();
+        found.into_iter().map(|(_, place)| place).collect()
+    }
+
+    fn frame(&self, columns: usize) -> String {
+        let found = self.found();
+        let cut =
+            |line: String| -> String { line.chars().take(columns.saturating_sub(1)).collect() };
+        let mut frame = cut(format!("{} (type to filter): {}", self.label, self.filter)) + "\n";
+        let first = (self.at + 1).saturating_sub(ROWS_MAX);
+        for (row, place) in found.iter().enumerate().skip(first).take(ROWS_MAX) {
+            let mark = if row == self.at { ">" } else { " " };
+            frame += &(cut(format!("{mark} {}", self.items[*place])) + "\n");
+        }
+        match found.len() {
+            0 => frame += "  nothing matches: Ctrl-U begins anew\n",
+            all if all > ROWS_MAX => frame += &format!("  {all} in all\n"),
+            _ => {}
+        }
+        frame
+    }
+}
+
+fn columns() -> usize {
+    let size = tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+    if size == 0 { COLUMNS_USUAL } else { size }
+}
+
+fn show(text: &str) {
+    let mut terminal = io::stderr().lock();
+    // A terminal that is gone ends the reading.
+    let _ = terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn items() -> Vec<String> {
+        ["Airtable", "GitHub", "GitLab", "Legit", "Stripe"].map(str::to_owned).into()
+    }
+
+    fn typed(items: &[String], keys: &[Key]) -> Option<String> {
+        let mut list = List { label: "provider", items, filter: String::new(), at: 0 };
+        keys.iter().for_each(|key| list.take(*key));
+        list.found().get(list.at).map(|place| items[*place].clone())
+    }
+
+    #[test]
+    fn a_filter_that_nothing_has_chooses_nothing() {
+        assert_eq!(typed(&items(), &[Key::Char('x'), Key::Char('y')]), None);
+        assert_eq!(typed(&[], &[Key::Down, Key::Up]), None);
+    }
+
+    #[test]
+    fn typing_narrows_and_arrows_go_round() {
+        let git = ['G', 'i', 't'].map(Key::Char);
+        let then = |more: &[Key]| typed(&items(), &[&git[..], more].concat()).unwrap();
+        assert_eq!(then(&[]), "GitHub", "what begins with it goes first");
+        assert_eq!(then(&[Key::Down, Key::Down]), "Legit");
+        assert_eq!(then(&[Key::Up]), "Legit");
+        assert_eq!(then(&[Key::Down, Key::Down, Key::Down]), "GitHub");
+        assert_eq!(then(&[Key::Down, Key::Char('l')]), "GitLab");
+        assert_eq!(then(&[Key::Wipe]), "Airtable");
+    }
+
+    #[test]
+    fn a_long_list_shows_the_rows_around_the_choice_and_no_line_wraps() {
+        let items: Vec<String> = (0..20).map(|n| format!("{n} {}", "long ".repeat(30))).collect();
+        let list = List { label: "provider", items: &items, filter: String::new(), at: 12 };
+        let frame = list.frame(20);
+        assert!(frame.lines().all(|line| line.len() < 20), "{frame}");
+        assert!(frame.contains("\n> 12 long") && frame.contains("20 in all"), "{frame}");
+        assert_eq!(frame.lines().count(), 2 + ROWS_MAX);
+    }
+}

@@ -1,0 +1,171 @@
+//! The reference of the configuration: every key there is, with shape, default, bound, meaning, and
+//! when a change of it counts. Collected from the structs that the sections are read into; the page
+//! `docs/configuration.md` is made of it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::again::AT_START;
+use super::limits;
+use super::parse::Sections;
+use crate::base::keys::{Absent, Key, Section, Shape};
+use crate::base::limits::Limits;
+
+/// A map of the configuration, or the items of a list of maps.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Where: empty for the whole file, `log`, or `listen.agents[]` for the items of a list.
+    pub path: String,
+    /// What it is for.
+    pub meaning: String,
+    /// Its keys, in order, without those whose feature does not exist.
+    pub entries: Vec<Entry>,
+}
+
+/// One key.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its path, such as `log.level`.
+    pub path: String,
+    /// Its last word.
+    pub name: &'static str,
+    /// What may stand there.
+    pub kind: Kind,
+    /// What stands for it when it is left out.
+    pub default: Default,
+    /// The least that is accepted, for a bound.
+    pub least: Option<String>,
+    /// What it is for, in Markdown.
+    pub meaning: String,
+    /// A change counts at the next start, not at a reload.
+    pub at_start: bool,
+}
+
+/// What may stand at a key.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// In words, in Markdown.
+    Value(&'static str),
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A map, which is a [`Part`] of its own.
+    Map,
+    /// A list of such.
+    List,
+}
+
+/// What holds where a key is left out.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Default {
+    /// As if this YAML stood there.
+    Is(String),
+    /// Nothing; the meaning says it.
+    None,
+    /// That is an error.
+    Required,
+}
+
+/// Everything, in the order of the file.
+pub fn parts() -> Vec<Part> {
+    let mut found = Vec::new();
+    collect("", "", &Sections::keys(), &mut found);
+    fill_in_limits(&mut found);
+    found
+}
+
+/// Keys that are known, and refused until their feature exists.
+pub fn later() -> Vec<String> {
+    fn walk(path: &str, keys: &[Key], found: &mut Vec<String>) {
+        for key in keys {
+            let at = joined(path, key.name);
+            match key.shape {
+                Shape::Later => found.push(at),
+                Shape::Map(inner) => walk(&at, &inner(), found),
+                Shape::List(inner) => walk(&format!("{at}[]"), &inner(), found),
+                Shape::Value(..) | Shape::Choice(..) => {}
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk("", &Sections::keys(), &mut found);
+    found
+}
+
+fn collect(path: &str, meaning: &str, keys: &[Key], found: &mut Vec<Part>) {
+    let entries = keys.iter().filter_map(|key| entry(path, key)).collect();
+    found.push(Part { path: path.to_owned(), meaning: meaning.to_owned(), entries });
+    for key in keys {
+        let at = joined(path, key.name);
+        match key.shape {
+            Shape::Map(inner) if !inner().is_empty() => {
+                collect(&at, &key.meaning, &inner(), found);
+            }
+            Shape::List(inner) => collect(&format!("{at}[]"), &key.meaning, &inner(), found),
+            Shape::Map(_) | Shape::Value(..) | Shape::Choice(..) | Shape::Later => {}
+        }
+    }
+}
+
+fn entry(path: &str, key: &Key) -> Option<Entry> {
+    let (kind, absent) = match key.shape {
+        Shape::Value(words, absent) => (Kind::Value(words), absent),
+        Shape::Choice(words, absent) => (Kind::Choice(words), absent),
+        Shape::Map(inner) if inner().is_empty() => (Kind::Value("`{}`"), Absent::Nothing),
+        Shape::Map(_) => (Kind::Map, Absent::Nothing),
+        Shape::List(_) => (Kind::List, Absent::Means("[]")),
+        Shape::Later => return None,
+    };
+    let path = joined(path, key.name);
+    let default = match absent {
+        Absent::Means(yaml) => Default::Is(yaml.to_owned()),
+        Absent::Nothing => Default::None,
+        Absent::Refused => Default::Required,
+    };
+    let at_start = AT_START.iter().any(|it| is_within(&path, it.key));
+    let (name, meaning) = (key.name, key.meaning.clone());
+    Some(Entry { path, name, kind, default, least: None, meaning, at_start })
+}
+
+/// Whether `path` is `key` or stands below it.
+fn is_within(path: &str, key: &str) -> bool {
+    path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// The defaults of bounds are those of the code, and so is the least that is accepted.
+fn fill_in_limits(parts: &mut [Part]) {
+    let limits = Limits::default();
+    let defaults = serde_json::to_value(&limits).unwrap_or_default();
+    let least = limits::least(&limits);
+    for entry in parts.iter_mut().filter(|part| part.path == "limits").flat_map(|p| &mut p.entries)
+    {
+        if let Some(default) = defaults.get(entry.name) {
+            entry.default = Default::Is(bound(default));
+        }
+        let count = least.iter().find(|(key, ..)| *key == entry.name);
+        entry.least = count.map(|(_, _, least)| least.to_string());
+        if limits::waits(&limits).iter().any(|(key, _)| *key == entry.name) {
+            entry.least = Some("more than 0".to_owned());
+        }
+    }
+}
+
+/// A bound as people write it: `1500ms` stays, `30000ms` is `30s`.
+fn bound(value: &Value) -> String {
+    let text = value.as_str().and_then(|text| text.strip_suffix("ms"));
+    let Some(ms) = text.and_then(|text| text.parse().ok()) else { return value.to_string() };
+    let seconds = Duration::from_millis(ms).as_secs();
+    match (ms % 1000, seconds) {
+        (0, s) if s > 0 && s % 3600 == 0 => format!("{}h", s / 3600),
+        (0, s) if s > 60 && s % 60 == 0 => format!("{}m", s / 60),
+        (0, s) => format!("{s}s"),
+        _ => format!("{ms}ms"),
+    }
+}
+
+fn joined(path: &str, key: &str) -> String {
+    match path.is_empty() {
+        true => key.to_owned(),
+        false => format!("{path}.{key}"),
+    }
+}

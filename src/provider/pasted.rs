@@ -1,0 +1,304 @@
+//! What may be wrong with a pasted secret, told by how the catalogue's keys begin. For people who paste:
+//! services add new shapes, so whoever is sure may go on. Names prefixes of the catalogue, never a
+//! part of the value.
+
+use crate::inject::placeholder;
+
+/// Of another service a shorter beginning says too little: two letters stand anywhere.
+const TELLING_CHARS_MIN: usize = 3;
+
+/// The same where nothing is known of the wanted keys.
+const TELLING_ALONE_CHARS_MIN: usize = 4;
+
+/// After its prefix no key is shorter.
+const BODY_CHARS_MIN: usize = 8;
+
+/// The values of one field, as the catalogue knows them.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys<'a> {
+    /// The provider's id.
+    pub provider: &'a str,
+    /// Its name, for people.
+    pub name: &'a str,
+    /// The id of the way to authenticate.
+    pub auth: &'a str,
+    /// Known beginnings.
+    pub prefixes: &'a [String],
+    /// The length of those with the first beginning.
+    pub length: Option<usize>,
+    /// A pattern is enforced elsewhere: beginnings are only samples then.
+    pub has_pattern: bool,
+}
+
+/// Why a value is not what was asked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Misfit {
+    /// What it looks like, to follow "it ".
+    pub says: String,
+    /// What to do.
+    pub remedy: String,
+    /// Nothing but the real value helps.
+    pub is_final: bool,
+}
+
+/// Judges a value for `wanted`. `Ok` may hold a remark about it; `others` are all other fields of
+/// the catalogue.
+///
+/// # Errors
+/// When it looks like something else.
+pub fn judge<'a>(
+    value: &str,
+    wanted: &Keys<'_>,
+    others: impl Iterator<Item = Keys<'a>>,
+) -> Result<Option<String>, Misfit> {
+    if !placeholder::scan(value.as_bytes()).is_empty() {
+        return Err(Misfit {
+            is_final: true,
+            ..misfit(
+                "is a placeholder of ours, which agents hold instead of the secret",
+                "give the real value: it is at the provider, not in an agent's environment",
+            )
+        });
+    }
+    wrapped(value).map_or(Ok(()), Err)?;
+    let own = wanted.longest(value);
+    let other = others.filter_map(|keys| Some((keys.longest(value)?, keys)));
+    let other = other.max_by_key(|(prefix, _)| prefix.len());
+    if let Some((prefix, keys)) = other
+        && wanted.is_told_by(prefix, own)
+    {
+        return Err(others_key(prefix, wanted, &keys));
+    }
+    match own {
+        None if wanted.begins_somehow() => Err(wanted.strange()),
+        own => wanted.whole(value, own.unwrap_or_default()),
+    }
+}
+
+impl<'a> Keys<'a> {
+    /// The longest known beginning that the value has.
+    fn longest(&self, value: &str) -> Option<&'a str> {
+        if self.has_pattern {
+            return None;
+        }
+        let fitting = self.prefixes.iter().map(String::as_str);
+        fitting.filter(|prefix| value.starts_with(prefix)).max_by_key(|prefix| prefix.len())
+    }
+
+    fn begins_somehow(&self) -> bool {
+        !self.has_pattern && !self.prefixes.is_empty()
+    }
+
+    /// Whether another's beginning says more than our own.
+    fn is_told_by(&self, others: &str, own: Option<&str>) -> bool {
+        let least = match self.prefixes {
+            [] => TELLING_ALONE_CHARS_MIN,
+            _ => TELLING_CHARS_MIN,
+        };
+        others.len() >= least && others.len() > own.map_or(0, str::len)
+    }
+
+    fn strange(&self) -> Misfit {
+        let known: Vec<_> = self.prefixes.iter().map(|prefix| format!("`{prefix}…`")).collect();
+        let says = format!("does not begin as keys of {} do ({})", self.name, known.join(", "));
+        misfit(&says, "compare it with the original")
+    }
+
+    fn whole(&self, value: &str, prefix: &str) -> Result<Option<String>, Misfit> {
+        let (chars, usual) = (value.chars().count(), self.length.unwrap_or(0));
+        let is_first = self.prefixes.first().is_none_or(|first| first == prefix);
+        // Lengths change over the years, a third of one is a piece.
+        let least = prefix.len() + BODY_CHARS_MIN;
+        let least = if is_first { least.max(usual / 3) } else { least };
+        if (self.begins_somehow() || usual > 0) && chars < least {
+            let says = format!("has {chars} characters only: it was not copied whole");
+            return Err(misfit(&says, "copy it again"));
+        }
+        if prefix.contains("test") {
+            return Ok(Some(format!(
+                "it is a test key of {}: it reaches test data only",
+                self.name
+            )));
+        }
+        Ok((is_first && chars < usual)
+            .then(|| format!("it has {chars} characters, most keys of {} have {usual}", self.name)))
+    }
+}
+
+fn misfit(says: &str, remedy: &str) -> Misfit {
+    Misfit { says: says.to_owned(), remedy: remedy.to_owned(), is_final: false }
+}
+
+fn others_key(prefix: &str, wanted: &Keys<'_>, keys: &Keys<'_>) -> Misfit {
+    if keys.provider == wanted.provider {
+        let says =
+            format!("looks like what `--auth {}` of {} takes (`{prefix}…`)", keys.auth, keys.name);
+        return misfit(&says, &format!("add it with --auth {}", keys.auth));
+    }
+    let says = format!("looks like a key of {} (`{prefix}…`), not of {}", keys.name, wanted.name);
+    misfit(&says, &format!("for that one the provider is `{}`", keys.provider))
+}
+
+/// What was copied along with the value.
+fn wrapped(value: &str) -> Option<Misfit> {
+    if value.trim() != value {
+        return Some(misfit("begins or ends with a blank", "copy it without"));
+    }
+    let quoted = |quote| value.len() > 1 && value.starts_with(quote) && value.ends_with(quote);
+    if ['"', '\'', '`'].into_iter().any(quoted) {
+        return Some(misfit("stands in quotes", "give it without them"));
+    }
+    let lower = value.get(..24).unwrap_or(value).to_ascii_lowercase();
+    let scheme = ["authorization:", "bearer ", "basic ", "token "];
+    if let Some(scheme) = scheme.into_iter().find(|scheme| lower.starts_with(scheme)) {
+        let says = format!("begins with `{}`, which is no part of it", scheme.trim_end());
+        return Some(misfit(&says, "give what stands after it: the rest is written by Keyward"));
+    }
+    is_assignment(value).then(|| {
+        misfit("is a line that sets a variable", "give what stands after the `=`, without quotes")
+    })
+}
+
+/// `export NAME=value` or `NAME=value`. Base 64 has `=` at its end only.
+fn is_assignment(value: &str) -> bool {
+    let exported = value.strip_prefix("export ").or_else(|| value.strip_prefix("set "));
+    let Some((name, rest)) = exported.unwrap_or(value).split_once('=') else { return false };
+    let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    name.len() > 2 && name.chars().all(is_name) && !rest.trim_start_matches('=').is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inject::placeholder::Placeholder;
+    use crate::provider::Catalogue;
+
+    /// As the catalogue judges it: the misfit's words, or the remark's.
+    fn told(provider: &str, auth: Option<&str>, value: &str) -> Result<String, String> {
+        let catalogue = Catalogue::built_in();
+        let found = catalogue.get(provider).unwrap();
+        let auth = found.auth(auth).unwrap();
+        let field = auth.fields.iter().find(|field| field.secret).unwrap();
+        let all: Vec<_> = catalogue
+            .all()
+            .flat_map(|p| p.auth.iter().flat_map(move |a| a.fields.iter().map(move |f| (p, a, f))))
+            .map(|(p, a, f)| Keys {
+                provider: &p.id,
+                name: &p.name,
+                auth: &a.id,
+                prefixes: &f.prefixes,
+                length: f.length,
+                has_pattern: f.pattern.is_some(),
+            })
+            .collect();
+        let is_wanted = |keys: &Keys<'_>| {
+            keys.provider == provider
+                && keys.auth == auth.id
+                && std::ptr::eq(keys.prefixes, &*field.prefixes)
+        };
+        let wanted = *all.iter().find(|keys| is_wanted(keys)).unwrap();
+        let others = all.iter().filter(|keys| !is_wanted(keys)).copied();
+        match judge(value, &wanted, others) {
+            Ok(remark) => Ok(remark.unwrap_or_default()),
+            Err(misfit) => Err(format!("{}; {}", misfit.says, misfit.remedy)),
+        }
+    }
+
+    fn key(prefix: &str, chars: usize) -> String {
+        format!("{prefix}{}", "a1B2".repeat(64))[..chars].to_owned()
+    }
+
+    #[test]
+    fn a_key_of_another_service_is_recognised_by_the_longest_beginning() {
+        for (provider, value, says) in [
+            (
+                "openai",
+                key("sk-ant-api03-", 108),
+                "a key of Anthropic (`sk-ant-api03-…`), not of OpenAI",
+            ),
+            ("anthropic", key("sk-proj-", 164), "a key of OpenAI"),
+            ("openai", key("sk-or-v1-", 73), "a key of OpenRouter"),
+            ("mistral", key("ghp_", 40), "a key of GitHub"),
+            ("github", key("glpat-", 26), "a key of GitLab"),
+        ] {
+            let told = told(provider, None, &value).unwrap_err();
+            assert!(told.contains(says), "{provider}: {told}");
+        }
+    }
+
+    #[test]
+    fn another_method_of_the_same_service_is_named() {
+        let told = told("slack", None, &key("xapp-", 60)).unwrap_err();
+        assert!(told.contains("add it with --auth app_token"), "{told}");
+    }
+
+    #[test]
+    fn what_was_copied_along_is_told_and_never_the_value() {
+        let good = key("ghp_", 40);
+        for (value, says) in [
+            (format!(" {good}"), "a blank"),
+            (format!("{good}\t"), "a blank"),
+            (format!("\"{good}\""), "quotes"),
+            (format!("'{good}'"), "quotes"),
+            (format!("Bearer {good}"), "`bearer`"),
+            (format!("authorization: Bearer {good}"), "`authorization:`"),
+            (format!("export GITHUB_TOKEN={good}"), "sets a variable"),
+            (format!("GITHUB_TOKEN='{good}'"), "sets a variable"),
+            (key("ghp_", 11), "not copied whole"),
+            (key("sk_live_", 60), "a key of Stripe"),
+            (key("nothing-known-", 40), "(`ghp_…`, `github_pat_…`,"),
+        ] {
+            let told = told("github", None, &value).unwrap_err();
+            assert!(told.contains(says), "{told}");
+            assert!(!told.contains("a1B2"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_placeholder_is_never_the_secret() {
+        let value = Placeholder::issue("ghp_", Some(40)).as_str().to_owned();
+        assert!(told("github", None, &value).unwrap_err().contains("a placeholder of ours"));
+    }
+
+    #[test]
+    fn a_test_key_and_a_short_one_are_remarked_on() {
+        assert!(
+            told("stripe", None, &key("sk_test_", 107)).unwrap().contains("a test key of Stripe")
+        );
+        assert!(
+            told("github", None, &key("ghp_", 39)).unwrap().contains("most keys of GitHub have 40")
+        );
+    }
+
+    #[test]
+    fn good_keys_are_taken_without_a_word() {
+        for (provider, value) in [
+            ("openai", key("sk-proj-", 164)),
+            ("openai", key("sk-", 51)),
+            ("github", key("github_pat_", 93)),
+            ("stripe", key("sk_live_", 107)),
+            // Nothing is known of its keys; base 64 is no line of a shell.
+            ("mistral", key("re", 32)),
+            ("mistral", "QUJDREVGR0hJSktMTU5P==".to_owned()),
+            // Its pattern is enforced by the API.
+            ("telegram-bot", format!("110201543:{}", key("AAH", 35))),
+            ("whatsapp", key("EAA", 180)),
+        ] {
+            assert_eq!(told(provider, None, &value), Ok(String::new()), "{provider}");
+        }
+    }
+
+    #[test]
+    fn samples_of_every_built_in_field_are_taken() {
+        for provider in Catalogue::built_in().all() {
+            for auth in provider.auth.iter().filter(|auth| auth.later.is_none()) {
+                let Some(field) = auth.fields.iter().find(|field| field.secret) else { continue };
+                for prefix in &field.prefixes {
+                    let value = key(prefix, field.length.unwrap_or(60));
+                    let told = told(&provider.id, Some(&auth.id), &value);
+                    assert!(told.is_ok(), "{} {}: {told:?}", provider.id, auth.id);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! `keyward connect`: the walk at a real terminal and by options, what is left when it is not finished, and
+//! what is said of a secret that does not look right.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use rustix::process::Signal;
+
+use crate::cli_runner::Cli;
+use crate::support::install::Install;
+use crate::support::pty::Terminal;
+use crate::support::*;
+
+const ME: &str = "{ url: 'https://api.acme.test/me' }";
+const GITHUB: &str = "ghp_canaryCANARYcanaryCANARYcanary123456";
+
+/// An install before an origin whose status the test chooses; nothing in it yet but the provider.
+struct Desk {
+    install: Install,
+    plan: Plan,
+    origin: Origin,
+    status: Arc<AtomicU16>,
+}
+
+impl Desk {
+    async fn new() -> Self {
+        let status = Arc::new(AtomicU16::new(200));
+        let answered = status.clone();
+        let origin = Origin::answering(move |_| {
+            let status = answered.load(Ordering::SeqCst);
+            format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n")
+        })
+        .await;
+        let plan = Plan::api_key().test(ME);
+        let install = Install::new(&plan, &origin);
+        Self { install, plan, origin, status }
+    }
+
+    fn secret(&self) -> &str {
+        &self.plan.canary().text
+    }
+
+    fn walk(&self, arguments: &[&str]) -> Terminal {
+        let mut command = self.install.keyward(&["connect"]);
+        command.args(arguments).env("TERM", "xterm");
+        Terminal::start(command)
+    }
+
+    /// `connect` with the secret on standard input: exit code, standard output and error.
+    fn piped(&self, arguments: &[&str], secret: &str) -> (i32, String, String) {
+        use std::io::Write;
+        use std::process::Stdio;
+        let mut command = self.install.keyward(&["connect"]);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        // It may refuse before it reads.
+        drop(child.stdin.take().expect("piped").write_all(secret.as_bytes()));
+        let output = child.wait_with_output().expect("it ends");
+        self.plan.canary().assert_absent("standard output", &output.stdout);
+        self.plan.canary().assert_absent("standard error", &output.stderr);
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        (output.status.code().expect("a code"), text(output.stdout), text(output.stderr))
+    }
+
+    fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let output = self.install.keyward(arguments).arg("--json").output().expect("it runs");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// Names of connections and agents.
+    fn names(&self) -> (Vec<String>, Vec<String>) {
+        let names = |of: &str| {
+            let items = self.json(&[of, "list"])["items"].as_array().expect("a list").clone();
+            let name = |it: &serde_json::Value| it["name"].as_str().map(str::to_owned);
+            items.iter().filter_map(name).collect()
+        };
+        (names("connection"), names("agent"))
+    }
+
+    fn assert_nothing_is_left(&self) {
+        assert_eq!(self.names(), (vec![], vec![]));
+    }
+
+    /// The end of a walk: nothing that was shown holds the secret.
+    fn ended(&self, terminal: Terminal) -> (Option<i32>, String) {
+        let (code, shown) = terminal.ends();
+        self.plan.canary().assert_absent("the terminal", shown.as_bytes());
+        self.plan.canary().assert_absent_below(self.install.folder());
+        (code, shown)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nobody_can_be_asked_what_is_missing_is_named() {
+    let desk = Desk::new().await;
+    for (arguments, says) in [
+        (&[][..], "error: name a provider: nobody can be asked here\nhint: keyward connect"),
+        (&["acme"], "error: field `api_key` (Api key) is missing\nhint: --secret-stdin api_key"),
+        (&["acme", "--auth", "nope"], "error: acme has no way to authenticate named `nope`\n"),
+    ] {
+        let (code, _, err) = desk.piped(arguments, "");
+        assert_eq!(code, 2, "{err}");
+        assert!(err.to_lowercase().contains(&says.to_lowercase()), "{arguments:?}: {err}");
+    }
+    let (code, _, err) = desk.piped(&["acmee"], "");
+    assert_eq!((code, err.starts_with("error: no provider is named `acmee`\nhint: ")), (5, true));
+    desk.assert_nothing_is_left();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_the_provider_refuses_is_not_kept() {
+    let desk = Desk::new().await;
+    desk.status.store(401, Ordering::SeqCst);
+    let (code, out, err) = desk.piped(&["acme", "--secret-stdin", "api_key"], desk.secret());
+    assert_eq!((code, &*out), (1, ""), "{err}");
+    assert!(err.contains("error: acme: Acme does not take this key (401)\nhint: compare"), "{err}");
+    assert!(err.contains("nothing was kept; --no-test keeps it untested"), "{err}");
+    assert_eq!(desk.origin.only().head.all("x-api-key"), [desk.secret()]);
+    desk.assert_nothing_is_left();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn options_do_it_all_and_a_second_one_needs_a_name() {
+    let desk = Desk::new().await;
+    let stdin = ["acme", "--secret-stdin", "api_key", "--agent", "claude"];
+    let (code, out, err) = desk.piped(&stdin, desk.secret());
+    assert_eq!(code, 0, "{err}");
+    for line in [
+        "Acme takes the key (200, ",
+        "it may be used by agent claude, which was made for it\n",
+        "run --agent claude -- curl https://api.acme.test/me\n",
+    ] {
+        assert!(out.contains(line), "{out}");
+    }
+    assert_eq!(desk.names(), (vec!["acme".to_owned()], vec!["claude".to_owned()]));
+    let (code, _, err) = desk.piped(&stdin, desk.secret());
+    assert_eq!(code, 1);
+    assert!(err.contains("`acme` exists already\nhint: give this one another name: --name acme-2"));
+    let more = ["--name", "acme-2", "--no-test", "--json"];
+    let (code, out, err) = desk.piped(&[&stdin[..], &more].concat(), desk.secret());
+    assert_eq!(code, 0, "{err}");
+    let made: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((&made["connection"]["name"], &made["test"]), (&"acme-2".into(), &().into()));
+    assert_eq!(made["binding"]["name"], "acme-2");
+    assert_eq!(desk.origin.received().len(), 1, "--no-test asks nobody");
+    assert_eq!(
+        desk.json(&["agent", "show", "claude"])["bindings"].as_array().map(Vec::len),
+        Some(2)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_of_the_file_is_refused_before_anything_is_asked() {
+    let desk = Desk::new().await;
+    let gateway = desk.install.serve();
+    let (code, _, err) = desk.piped(&["acme", "--agent", "ci"], "");
+    assert_eq!(code, 1);
+    assert!(err.contains("agent `ci` is managed by the configuration file\nhint: "), "{err}");
+    drop(gateway);
+    assert_eq!(desk.names().0, ["acme"], "the file's own");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_is_led_from_the_provider_to_the_line_to_run() {
+    let desk = Desk::new().await;
+    let mut walk = desk.walk(&[]);
+    walk.shows("provider (type to filter): ");
+    walk.types("acme");
+    walk.shows("> Acme (acme)");
+    walk.types("\r");
+    walk.shows("name of the connection [acme]: ");
+    walk.types("worj\u{7f}k\r");
+    walk.shows("(not shown): ");
+    assert!(!walk.echoes());
+    // Keys are pasted with what stood around them.
+    walk.types(&format!("\"{}\"\r", desk.secret()));
+    walk.shows("it stands in quotes; give it without them");
+    walk.shows("> paste it again");
+    walk.types("\r");
+    walk.shows("(not shown): ");
+    walk.types(&format!("{}\r", desk.secret()));
+    walk.shows("connection work added (con_");
+    walk.shows("Acme takes the key (200, ");
+    walk.shows("it may be used by agent default, which was made for it");
+    walk.shows("run -- curl https://api.acme.test/me");
+    let (code, shown) = desk.ended(walk);
+    assert_eq!(code, Some(0), "{shown}");
+    assert_eq!(desk.names(), (vec!["work".to_owned()], vec!["default".to_owned()]));
+    assert_eq!(desk.origin.only().head.all("x-api-key"), [desk.secret()]);
+    assert_eq!(desk.install.audit().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ctrl_c_at_any_question_leaves_nothing_and_the_terminal_as_it_was() {
+    let desk = Desk::new().await;
+    for questions in 0..3 {
+        let mut walk = desk.walk(if questions == 0 { &[] } else { &["acme"] });
+        walk.shows(["provider (type", "name of the", "name of the"][questions]);
+        if questions == 2 {
+            walk.types("\r");
+            walk.shows("(not shown): ");
+            walk.types(desk.secret());
+        }
+        walk.types("\u{3}");
+        walk.shows("interrupted: nothing was kept");
+        assert_eq!(desk.ended(walk).0, Some(130), "{questions}");
+    }
+    desk.assert_nothing_is_left();
+    assert_eq!(desk.origin.streams(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_test_that_fails_is_tried_again_kept_or_discarded_as_the_person_says() {
+    let desk = Desk::new().await;
+    desk.status.store(401, Ordering::SeqCst);
+    for (choice, kept) in [("discard", false), ("\u{3}", false), ("keep", true)] {
+        let mut walk = desk.walk(&["acme", "--name", "mine"]);
+        walk.shows("(not shown): ");
+        walk.types(&format!("{}\r", desk.secret()));
+        walk.shows("error: mine: Acme does not take this key (401)");
+        walk.shows("> test it again");
+        walk.types("\r");
+        walk.shows("(401)");
+        walk.shows("> test it again");
+        walk.types("another");
+        walk.shows("> give another key");
+        walk.types("\r");
+        walk.shows("(not shown): ");
+        walk.types(&format!("{}\r", desk.secret()));
+        walk.shows("(401)");
+        walk.shows("> test it again");
+        walk.types(choice);
+        if choice != "\u{3}" {
+            walk.shows(&format!("> {choice}"));
+            walk.types("\r");
+        }
+        let (code, shown) = desk.ended(walk);
+        assert_eq!(code, Some(if kept { 0 } else { 130 }), "{shown}");
+        let names = if kept { vec!["mine".to_owned()] } else { vec![] };
+        assert_eq!(desk.names().0, names, "{choice}: {shown}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_during_the_test_takes_the_connection_back() {
+    let origin =
+        Origin::scripted(
+            |mut stream: Stream| async move { while stream.request().await.is_some() {} },
+        );
+    let mut desk = Desk::new().await;
+    desk.origin = origin.await;
+    desk.install = Install::new(&desk.plan, &desk.origin);
+    let mut walk = desk.walk(&["acme", "--name", "mine"]);
+    walk.shows("(not shown): ");
+    walk.types(&format!("{}\r", desk.secret()));
+    walk.shows("| testing mine");
+    desk.origin.arrival().await;
+    walk.signal(Signal::INT);
+    walk.shows("interrupted: nothing was kept");
+    assert_eq!(desk.ended(walk).0, Some(130));
+    desk.assert_nothing_is_left();
+    assert_eq!(desk.install.audit().len(), 1, "what was sent stands in the log");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_lines_are_no_secret_and_none_of_them_is_shown() {
+    let desk = Desk::new().await;
+    let mut walk = desk.walk(&["acme", "--name", "mine"]);
+    walk.shows("(not shown): ");
+    walk.types(&format!("first\r{}\r", desk.secret()));
+    walk.shows("more than a line");
+    assert_eq!(desk.ended(walk).0, Some(2));
+    desk.assert_nothing_is_left();
+}
+
+#[test]
+fn secrets_that_do_not_look_right_are_refused_unless_someone_insists() {
+    let cli = Cli::new();
+    let stripe = format!("sk_live_{}", "a1B2".repeat(24));
+    let quoted = format!("'{GITHUB}'");
+    let line = format!("export GITHUB_TOKEN={GITHUB}");
+    for command in [&["connection", "add"][..], &["connect"]] {
+        let add = |more: &[&'static str]| {
+            [command, &["github", "--secret-stdin", "token"], more].concat()
+        };
+        for (secret, says) in [
+            (&*stripe, "`token` looks like a key of Stripe (`sk_live_…`), not of GitHub\nhint: "),
+            (&*quoted, "`token` stands in quotes\nhint: give it without them"),
+            (&*line, "`token` is a line that sets a variable\nhint: "),
+            ("ghp_short", "`token` has 9 characters only: it was not copied whole\nhint: "),
+        ] {
+            let err = cli.run_with(&add(&[]), secret).failed(2);
+            assert!(err.contains(says) && err.contains("--any-shape"), "{err}");
+        }
+    }
+    cli.run_with(
+        &["connection", "add", "github", "--secret-stdin", "token", "--any-shape"],
+        &stripe,
+    )
+    .ok();
+    let test_key = format!("sk_test_{}", "a1B2".repeat(24));
+    let ran =
+        cli.run_with(&["connection", "add", "stripe", "--secret-stdin", "api_key"], &test_key);
+    assert!(ran.err.contains("note: api_key: it is a test key of Stripe"), "{ran:?}");
+    ran.ok();
+}
+
+#[test]
+fn a_placeholder_is_refused_whoever_insists() {
+    let cli = Cli::new();
+    cli.run_with(&["connection", "add", "github", "--secret-stdin", "token"], GITHUB).ok();
+    cli.run(&["agent", "add", "ci"]).ok();
+    let bound = cli.run(&["agent", "bind", "ci", "github", "--json"]).json();
+    let placeholder = bound["items"][0]["placeholders"]["token"].as_str().expect("one").to_owned();
+    let file = cli.file("placeholder", &placeholder);
+    let file = format!("token={}", file.display());
+    let add = ["connection", "add", "github", "--name", "b", "--secret-file", &file];
+    let err = cli.run(&add).failed(2);
+    assert!(err.contains("is a placeholder of ours") && !err.contains("--any-shape"), "{err}");
+    let err = cli.run(&[&add[..], &["--any-shape"]].concat()).failed(1);
+    assert!(err.contains("looks like a placeholder"), "{err}");
+}

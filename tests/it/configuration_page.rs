@@ -1,0 +1,269 @@
+//! The reference of the configuration: the page is made of the structs that the parser reads into,
+//! and what it says of defaults, choices and required keys is tried on the parser.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+use keyward::config::reference::{Default as Absent, Entry, Kind, Part, later, parts};
+use keyward::config::{Config, Environment};
+
+use crate::providers_page::between;
+
+const PAGE: &str = include_str!("../../docs/configuration.md");
+const EXAMPLE: &str = include_str!("../../config.example.yaml");
+
+/// Around the tables.
+const MARKS: [&str; 2] = ["<!-- made from the code: begin -->\n", "<!-- end -->\n"];
+
+/// Sound items of the lists, to which keys are added and from which they are taken.
+const ITEMS: [(&str, &str); 4] = [
+    ("listen.agents[]", r#"{"agent": "ci", "at": "unix:ci.sock"}"#),
+    (
+        "connections[]",
+        r#"{"name": "gh", "provider": "github", "auth": "pat", "fields": {"token": {"env": "T"}}}"#,
+    ),
+    ("agents[]", r#"{"name": "ci"}"#),
+    ("rules[]", r#"{"hosts": ["api.example.com"], "action": "deny"}"#),
+];
+
+// === the page ===
+
+fn tables() -> String {
+    let mut text = String::new();
+    for part in parts() {
+        section(&part, &mut text);
+    }
+    let names: Vec<_> = later().iter().map(|path| format!("`{path}`")).collect();
+    let _ = writeln!(
+        text,
+        "## Reserved\n\nThese keys are known and refused until what they are for exists: {}.",
+        names.join(", ")
+    );
+    text
+}
+
+fn section(part: &Part, text: &mut String) {
+    let (all_at_start, none_at_start) = (
+        part.entries.iter().all(|entry| entry.at_start),
+        !part.entries.iter().any(|entry| entry.at_start),
+    );
+    let variable = variable(part.path.trim_end_matches("[]"));
+    match (part.path.as_str(), part.path.ends_with("[]")) {
+        ("", _) => text.push_str("## The whole file\n\n"),
+        (path, true) => {
+            let _ = write!(text, "## `{path}`\n\n{} Variable: `{variable}`, ", part.meaning);
+            text.push_str("the whole list in flow style.");
+        }
+        (path, false) => {
+            let _ = write!(text, "## `{path}`\n\n{} Variables: `{variable}__…`.", part.meaning);
+        }
+    }
+    match (all_at_start, none_at_start) {
+        _ if part.path.is_empty() => {}
+        (true, _) => text.push_str(" Read at the start."),
+        (_, true) => text.push_str(" Taken up by a reload."),
+        _ => text.push_str(" Taken up by a reload, but for what is marked."),
+    }
+    let mixed = !all_at_start && !none_at_start;
+    text.push_str("\n\n| key | value | when left out | meaning |\n|---|---|---|---|\n");
+    for entry in &part.entries {
+        row(entry, mixed, text);
+    }
+    text.push('\n');
+}
+
+fn row(entry: &Entry, mixed: bool, text: &mut String) {
+    let Entry { name, path, .. } = entry;
+    let mut value = match entry.kind {
+        Kind::Value(words) => words.to_owned(),
+        Kind::Choice(words) => {
+            words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+        }
+        Kind::Map => format!("[map](#{})", path.replace('.', "")),
+        Kind::List => format!("[list](#{})", path.replace('.', "")),
+    };
+    if let Some(least) = &entry.least {
+        let least = least.parse::<u64>().map_or(least.clone(), |least| format!("{least} or more"));
+        let _ = write!(value, ", {least}");
+    }
+    let default = match &entry.default {
+        Absent::Is(yaml) => format!("`{yaml}`"),
+        Absent::None => String::new(),
+        Absent::Required => "**required**".to_owned(),
+    };
+    let mark = match mixed && entry.at_start {
+        true => " *Read at the start.*",
+        false => "",
+    };
+    let _ = writeln!(text, "| `{name}` | {value} | {default} | {}{mark} |", entry.meaning);
+}
+
+fn variable(path: &str) -> String {
+    format!("KEYWARD__{}", path.to_ascii_uppercase().replace('.', "__"))
+}
+
+#[test]
+fn the_page_has_every_key_and_nothing_else() {
+    let [begin, end] = MARKS;
+    if std::env::var_os("KEYWARD_WRITE_DOCS").is_some() {
+        let old = format!("{begin}{}{end}", between(PAGE, MARKS));
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+        let page = PAGE.replacen(&old, &format!("{begin}{}{end}", tables()), 1);
+        std::fs::write(file, page).expect("the page can be written");
+        return;
+    }
+    let (written, made) = (between(PAGE, MARKS), tables());
+    assert!(written == made, "run this test once with KEYWARD_WRITE_DOCS=1, and commit the page");
+}
+
+// === what it says, tried ===
+
+fn parse(yaml: &str, variables: &[(String, String)]) -> Result<String, String> {
+    let variables: BTreeMap<_, _> = variables.iter().cloned().collect();
+    let mut config = Config::parse(yaml, Path::new("keyward.yaml"), &variables)
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect::<String>())?;
+    // What tells the ways apart that lead to the same configuration.
+    config.environment = Environment::default();
+    config.default_master_key = true;
+    Ok(format!("{config:?}"))
+}
+
+fn json(yaml: &str) -> serde_json::Value {
+    serde_yaml::from_str(yaml).expect("the page shows YAML")
+}
+
+/// A file that holds `value` where `path` leads.
+fn document(path: &str, value: serde_json::Value) -> String {
+    path.rsplit('.')
+        .filter(|key| !key.is_empty())
+        .fold(value, |value, key| match key.strip_suffix("[]") {
+            Some(key) => serde_json::json!({ key: [value] }),
+            None => serde_json::json!({ key: value }),
+        })
+        .to_string()
+}
+
+/// What a sound part holds already.
+fn sound(part: &Part) -> serde_json::Value {
+    let item = ITEMS.iter().find(|(path, _)| *path == part.path);
+    match part.path.ends_with("[]") {
+        true => json(item.unwrap_or_else(|| panic!("add an item of {} to ITEMS", part.path)).1),
+        false => serde_json::json!({}),
+    }
+}
+
+#[test]
+fn a_required_key_cannot_be_left_out() {
+    let mut tried = 0;
+    for part in parts() {
+        let whole = sound(&part);
+        if part.path.ends_with("[]") {
+            parse(&document(&part.path, whole.clone()), &[]).expect("the item is sound");
+        }
+        for entry in part.entries.iter().filter(|entry| entry.default == Absent::Required) {
+            let mut item = whole.clone();
+            item.as_object_mut().expect("a map").remove(entry.name).expect("it is there");
+            let refused = parse(&document(&part.path, item), &[]);
+            assert!(refused.is_err_and(|said| said.contains("is missing")), "{}", entry.path);
+            tried += 1;
+        }
+    }
+    assert!(tried > 4, "{tried}");
+}
+
+#[test]
+fn a_choice_is_one_of_the_words_and_no_other() {
+    for part in parts() {
+        for entry in &part.entries {
+            let Kind::Choice(words) = entry.kind else { continue };
+            for word in words.iter().chain(&["zzz"]) {
+                let mut item = sound(&part);
+                item[entry.name] = json(word);
+                let read = parse(&document(&part.path, item), &[]);
+                assert_eq!(read.is_ok(), words.contains(word), "{}: {word}: {read:?}", entry.path);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bound_is_the_least_that_is_accepted() {
+    let mut tried = 0;
+    for part in parts() {
+        for entry in &part.entries {
+            let words = match entry.kind {
+                Kind::Value(words) => words.rsplit_once(", ").map(|(_, bound)| bound),
+                Kind::Choice(_) | Kind::Map | Kind::List => None,
+            };
+            let said = words.and_then(|words| words.strip_suffix(" or more"));
+            let Some(least) = entry.least.as_deref().or(said) else { continue };
+            let (good, bad) = match least.parse::<u64>() {
+                Ok(least) => (least.to_string(), (least - 1).to_string()),
+                Err(_) => ("1ms".to_owned(), "0s".to_owned()),
+            };
+            let read = |value| parse(&document(&entry.path, json(value)), &[]);
+            assert!(read(&good).is_ok(), "{}: {good}: {:?}", entry.path, read(&good));
+            assert!(read(&bad).is_err(), "{}: {bad}", entry.path);
+            tried += 1;
+        }
+    }
+    assert!(tried > 15, "{tried}");
+}
+
+#[test]
+fn a_default_is_what_holds_when_the_key_is_left_out() {
+    for part in parts() {
+        let without = sound(&part);
+        let mut with = without.clone();
+        for entry in &part.entries {
+            if let (Absent::Is(yaml), None) = (&entry.default, without.get(entry.name)) {
+                with[entry.name] = json(yaml);
+            }
+        }
+        if with == without {
+            continue;
+        }
+        let read = |value| parse(&document(&part.path, value), &[]).expect("defaults are sound");
+        assert_eq!(read(with), read(without), "{}", part.path);
+    }
+}
+
+#[test]
+fn a_variable_named_as_the_page_says_is_the_key() {
+    let none = parse("", &[]).expect("nothing at all is sound");
+    for part in parts().iter().filter(|part| !part.path.ends_with("[]")) {
+        let defaults = part.entries.iter().filter_map(|entry| match &entry.default {
+            Absent::Is(yaml) => Some((variable(&entry.path), yaml.clone())),
+            Absent::None | Absent::Required => None,
+        });
+        assert_eq!(parse("", &defaults.collect::<Vec<_>>()).as_ref(), Ok(&none), "{}", part.path);
+        for entry in part.entries.iter().filter(|entry| !matches!(entry.kind, Kind::Map)) {
+            let wrong = [(variable(&entry.path), "{ zzz: [] }".to_owned())];
+            let refused = parse("", &wrong).expect_err(&entry.path);
+            assert!(refused.contains(&wrong[0].0), "{}: {refused}", entry.path);
+        }
+    }
+}
+
+#[test]
+fn the_example_shows_every_key() {
+    for part in parts() {
+        for entry in &part.entries {
+            let shown = format!("{}:", entry.name);
+            assert!(EXAMPLE.contains(&shown), "{} is not in config.example.yaml", entry.path);
+        }
+    }
+}
+
+#[test]
+fn what_waits_for_a_start_is_said_of_keys_that_exist() {
+    let at_start: Vec<_> = parts().into_iter().flat_map(|part| part.entries).collect();
+    let named = |path: &str| at_start.iter().any(|entry| entry.path == path && entry.at_start);
+    for path in ["listen", "store", "ca", "limits.head_bytes_max", "log.format"] {
+        assert!(named(path), "{path}");
+    }
+    for path in ["rules", "log.level", "upstream.trust", "default", "agents", "master_key"] {
+        assert!(!named(path), "{path}");
+    }
+}

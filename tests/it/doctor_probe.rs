@@ -1,0 +1,256 @@
+//! `keyward doctor -- CMD`: what a program does at the probe, and what it is told to do instead. The
+//! program is a shell that hands its environment out and waits, while the test is its HTTP stack.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use rustls::pki_types::ServerName;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::support::install::Install;
+use crate::support::pki::{pki, trusting};
+use crate::support::*;
+
+/// Says where the proxy is and which file to trust, then waits for the end of standard input.
+const SCRIPT: &str = "echo \"$HTTPS_PROXY\" \"$SSL_CERT_FILE\" >&2; read end; exit 3";
+
+/// A program at the probe.
+struct Probed {
+    child: Child,
+    /// Host and port of the proxy.
+    proxy: String,
+    /// `name:token`.
+    user: String,
+    /// The bundle's text.
+    bundle: String,
+}
+
+impl Probed {
+    fn new(install: &Install) -> Self {
+        let mut command =
+            install.keyward(&["doctor", "--json", "--agent", "ci", "--", "sh", "-c", SCRIPT]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary was built");
+        let mut line = String::new();
+        let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+        stderr.read_line(&mut line).expect("text");
+        let (url, bundle) = line.trim().split_once(' ').unwrap_or_else(|| panic!("{line}"));
+        let url = url.strip_prefix("http://").expect("a URL");
+        let (user, proxy) = url.split_once('@').expect("a user");
+        let bundle = std::fs::read_to_string(bundle).expect("the bundle");
+        Self { child, proxy: proxy.to_owned(), user: user.to_owned(), bundle }
+    }
+
+    async fn stream(&self) -> Wire {
+        Wire::plain(
+            patiently("connecting", TcpStream::connect(&self.proxy)).await.expect("it listens"),
+        )
+    }
+
+    /// CONNECT, as most clients send it.
+    async fn connected(&self, host: &str, user: Option<&str>) -> (u16, TcpStream) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream =
+            patiently("connecting", TcpStream::connect(&self.proxy)).await.expect("it listens");
+        let user = user.map(|user| BASE64_STANDARD.encode(user));
+        let user =
+            user.map_or_else(String::new, |user| format!("Proxy-Authorization: Basic {user}\r\n"));
+        let head = format!("CONNECT {host}:443 HTTP/1.0\r\n{user}\r\n");
+        stream.write_all(head.as_bytes()).await.expect("it reads");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(patiently("the answer", stream.read_u8()).await.expect("an answer"));
+        }
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        (answer[9..12].parse().expect("a status"), stream)
+    }
+
+    /// A request in a tunnel, by a client that trusts these roots.
+    async fn get(&self, roots: &str, fields: &str) -> std::io::Result<String> {
+        let (status, stream) = self.connected("api.acme.test", Some(&self.user)).await;
+        assert_eq!(status, 200);
+        let name = ServerName::try_from("api.acme.test").expect("a name");
+        let shaken = TlsConnector::from(trusting(roots)).connect(name, stream);
+        let mut wire =
+            Wire::over(patiently("the handshake", shaken).await?, None, wire::Seen::default());
+        wire.send(format!("GET /a?b=c HTTP/1.1\r\nHost: api.acme.test\r\n{fields}\r\n")).await;
+        Ok(wire.answer("GET").await.text())
+    }
+
+    /// Ends the program: doctor's exit code and its report.
+    fn ended(mut self) -> (Option<i32>, Value) {
+        drop(self.child.stdin.take());
+        let output = self.child.wait_with_output().expect("it ends");
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(report["exit_code"], 3, "the program's own: {report}");
+        assert!(!report.to_string().contains(self.user.split_once(':').expect("a token").1));
+        (output.status.code(), report)
+    }
+
+    /// The one check that failed: id, message and hint.
+    fn failed(self) -> [String; 3] {
+        let (code, report) = self.ended();
+        assert_eq!(code, Some(1), "{report:#}");
+        let checks = report["checks"].as_array().expect("a list");
+        let failed: Vec<_> = checks.iter().filter(|check| check["status"] == "fail").collect();
+        assert_eq!(failed.len(), 1, "{report:#}");
+        ["id", "message", "hint"]
+            .map(|name| failed[0][name].as_str().unwrap_or_default().to_owned())
+    }
+}
+
+/// An install whose connection is in the store.
+async fn install() -> (Install, Origin) {
+    let origin = Origin::saying("fine").await;
+    let install = Install::new(&Plan::api_key(), &origin);
+    drop(install.serve());
+    (install, origin)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_uses_the_proxy_and_trusts_the_ca_is_fine() {
+    let (install, origin) = install().await;
+    let placeholder = {
+        let agent = install.agent("ci");
+        agent["bindings"][0]["placeholders"]["api_key"].as_str().expect("one").to_owned()
+    };
+    let probed = Probed::new(&install);
+    let answer = probed.get(&probed.bundle, &format!("X-Api-Key: {placeholder}\r\n")).await;
+    assert_eq!(answer.expect("an answer"), "{\"keyward\":\"doctor\"}\n");
+    let (code, report) = probed.ended();
+    assert_eq!(code, Some(0), "{report:#}");
+    let says = "api.acme.test: it uses the proxy and trusts the CA; a placeholder in `x-api-key`";
+    assert_eq!(report["checks"][0]["message"], says, "{report:#}");
+    assert_eq!(report["checks"][1]["id"], "program", "its exit code is not 0: {report:#}");
+    assert!(report["checks"].as_array().expect("a list").len() == 2, "{report:#}");
+    assert_eq!(origin.streams(), 0, "nothing goes out");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_credential_of_its_own_and_a_host_that_the_gateway_denies_are_told() {
+    let (install, _origin) = install().await;
+    let probed = Probed::new(&install);
+    probed.get(&probed.bundle, "Authorization: Bearer canary\r\n").await.expect("an answer");
+    let mut wire = probed.stream().await;
+    let user = BASE64_STANDARD.encode(&probed.user);
+    let head = format!(
+        "GET http://other.acme.test/x HTTP/1.1\r\nHost: other.acme.test\r\n\
+                        Proxy-Authorization: Basic {user}\r\n\r\n"
+    );
+    wire.send(head).await;
+    assert_eq!(wire.answer("GET").await.head.status(), 200);
+    let (code, report) = probed.ended();
+    assert_eq!(code, Some(0), "{report:#}");
+    let text = report.to_string();
+    assert!(text.contains("`authorization` has no placeholder"), "{report:#}");
+    assert!(text.contains("the gateway would refuse GET at other.acme.test: "), "{report:#}");
+    assert!(!text.contains("canary"), "{report:#}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_never_comes_is_told_that() {
+    let (install, _origin) = install().await;
+    let [id, message, hint] = Probed::new(&install).failed();
+    assert_eq!((&*id, &*message), ("proxy", "it made no connection to the proxy"));
+    assert!(hint.starts_with("if it calls an API, it ignores HTTPS_PROXY: look for"), "{hint}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_with_roots_of_its_own_is_told_where_the_ca_is() {
+    let (install, _origin) = install().await;
+    let probed = Probed::new(&install);
+    probed.get(&pki().pem, "").await.expect_err("it does not trust the probe");
+    let [id, message, hint] = probed.failed();
+    assert_eq!((&*id, &*message), ("tls", "api.acme.test: it does not trust the CA (UnknownCA)"));
+    assert!(hint.contains("an option that takes $SSL_CERT_FILE"), "{hint}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_without_credentials_is_given_a_listener_of_its_agents_own() {
+    let (install, _origin) = install().await;
+    let probed = Probed::new(&install);
+    for user in [None, Some("ci:kwa_wrong")] {
+        assert_eq!(probed.connected("api.acme.test", user).await.0, 407);
+    }
+    let [id, message, hint] = probed.failed();
+    assert_eq!(id, "auth");
+    assert_eq!(message, "api.acme.test: it sends no credentials to the proxy");
+    let listener =
+        "`listen: { agents: [{ agent: ci, at: \"127.0.0.1:8090\", unsafe_no_auth: true }] }`";
+    assert!(hint.ends_with(listener), "{hint}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_answers_the_challenge_is_fine() {
+    let (install, _origin) = install().await;
+    let probed = Probed::new(&install);
+    assert_eq!(probed.connected("api.acme.test", None).await.0, 407);
+    probed.get(&probed.bundle, "").await.expect("an answer");
+    assert_eq!(probed.ended().0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_tls_or_no_proxy_protocol_is_told() {
+    let (install, _origin) = install().await;
+    let table: [(&[u8], &str, &str); 3] = [
+        (&[5, 1, 0], "it speaks SOCKS to the proxy", "the gateway does not speak SOCKS"),
+        (&[22, 3, 1], "it speaks TLS to the proxy", "write the proxy's URL with http://"),
+        (
+            b"GET /a HTTP/1.1\r\n\r\n",
+            "it takes the proxy for the server of its API",
+            "give the URL",
+        ),
+    ];
+    for (bytes, says, remedy) in table {
+        let probed = Probed::new(&install);
+        let mut wire = probed.stream().await;
+        wire.send(bytes).await;
+        drop(wire);
+        let [id, message, hint] = probed.failed();
+        assert_eq!((&*id, &*message), ("proxy", says));
+        assert!(hint.contains(remedy), "{hint}");
+    }
+    let probed = Probed::new(&install);
+    let (_, mut stream) = probed.connected("ssh.acme.test", Some(&probed.user)).await;
+    tokio::io::AsyncWriteExt::write_all(&mut stream, b"SSH-2.0-x\r\n").await.expect("sent");
+    drop(stream);
+    let [id, _, hint] = probed.failed();
+    assert_eq!(id, "tls");
+    assert!(hint.contains("hosts: [\"ssh.acme.test\"], action: tunnel"), "{hint}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_variable_that_is_cleared_on_the_way_is_named() {
+    let (install, _origin) = install().await;
+    // Long enough to be looked at.
+    let script = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done";
+    let arguments = ["doctor", "--json", "--", "env", "-i", "/bin/sh", "-c", script];
+    let output = install.keyward(&arguments).output().expect("it runs");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let check = &report["checks"][0];
+    let message = check["message"].as_str().expect("text");
+    assert!(message.contains("HTTPS_PROXY does not reach "), "{message}");
+    assert!(message.ends_with("something clears or changes it"), "{message}");
+    let hint = check["hint"].as_str().expect("text");
+    assert!(hint.starts_with("let it through (`sudo --preserve-env=HTTPS_PROXY`)"), "{hint}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_made_and_nothing_is_left() {
+    let origin = Origin::saying("fine").await;
+    let install = Install::new(&Plan::api_key(), &origin);
+    let temporary = install.folder().join("tmp");
+    std::fs::create_dir(&temporary).expect("a folder");
+    let mut command = install.keyward(&["doctor", "--", "true"]);
+    let output = command.env("TMPDIR", &temporary).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+    assert!(!install.data().exists());
+    assert_eq!(std::fs::read_dir(&temporary).expect("a folder").count(), 0);
+    let missing = install.keyward(&["doctor", "--", "no-such-program"]).output().expect("it runs");
+    assert_eq!(missing.status.code(), Some(127), "{missing:?}");
+}

@@ -1,0 +1,59 @@
+//! Node's HTTP libraries and the SDKs of providers, started by `keyward run` on both the oldest and
+//! the newest Node that people have; and the other runtimes of JavaScript.
+
+use crate::api::*;
+use crate::mcp::MCP;
+use crate::served::{Program, served};
+
+fn script(runtime: &str, arguments: &[&str], script: &str) -> Program {
+    let runtime = format!("real-node/node_modules/{runtime}");
+    let program = Program::script(&runtime, arguments, &format!("node/{script}"));
+    program.linked("node_modules", "real-node/node_modules")
+}
+
+/// All programs on one version of Node.
+macro_rules! on {
+    ($version:ident) => {
+        mod $version {
+            use super::*;
+
+            fn node(name: &str) -> Program {
+                script(concat!(stringify!($version), "/bin/node"), &[], name)
+            }
+
+            served! {
+                fetch_is_served: node("fetch.mjs"), OPENAI, ["GET /v1/models"];
+                https_is_served: node("https.mjs"), OPENAI, ["GET /v1/models"];
+                an_agent_of_its_own_is_served: node("https_agent.mjs"), OPENAI, ["GET /v1/models"];
+                axios_is_served: node("axios.mjs"), OPENAI, ["GET /v1/models"];
+                old_axios_is_served: node("axios_old.mjs"), OPENAI, ["GET /v1/models"];
+                got_is_served: node("got.mjs"), OPENAI, ["GET /v1/models"];
+                undici_is_served: node("undici.mjs"), OPENAI, ["GET /v1/models"];
+                undicis_agent_is_served: node("undici_agent.mjs"), OPENAI, ["GET /v1/models"];
+                openai_is_served: node("openai_chat.mjs"), OPENAI, ["POST /v1/chat/completions"];
+                openai_is_served_a_stream: node("openai_stream.mjs"), OPENAI,
+                    ["POST /v1/chat/completions"];
+                anthropic_is_served: node("anthropic_message.mjs"), ANTHROPIC,
+                    ["POST /v1/messages"];
+                anthropic_is_served_a_stream: node("anthropic_stream.mjs"), ANTHROPIC,
+                    ["POST /v1/messages"];
+                octokit_is_served: node("octokit.mjs"), GITHUB, ["GET /user"];
+                the_ai_sdk_is_served: node("ai_sdk.mjs"), OPENAI, ["POST /v1/responses"];
+                stripe_is_served: node("stripe_balance.mjs"), STRIPE, ["GET /v1/balance"];
+                the_mcp_sdk_is_served: node("mcp.mjs"), MCP,
+                    ["GET /mcp", "POST /mcp", "POST /mcp", "POST /mcp"];
+            }
+        }
+    };
+}
+
+on!(node20);
+on!(node24);
+
+served! {
+    deno_is_served: script(".bin/deno", &["run", "--allow-all", "--quiet"], "fetch.mjs"), OPENAI,
+        ["GET /v1/models"];
+    bun_is_served: script(".bin/bun", &["run"], "fetch.mjs"), OPENAI, ["GET /v1/models"];
+    openai_in_bun_is_served: script(".bin/bun", &["run"], "openai_chat.mjs"), OPENAI,
+        ["POST /v1/chat/completions"];
+}

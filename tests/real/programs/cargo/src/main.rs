@@ -1,0 +1,5 @@
+//! What a private crate says.
+
+fn main() {
+    println!("answer: {}", fine::word());
+}

@@ -1,0 +1,7 @@
+// Before 1.16, axios sends the whole URI to the proxy, and no CONNECT.
+import axios from 'axios-old';
+
+const response = await axios.get('https://api.openai.com/v1/models', {
+  headers: { Authorization: `Bearer ${process.env.OPENAI_API_KEY}` },
+});
+console.log('answer:', response.data.data[0].id);

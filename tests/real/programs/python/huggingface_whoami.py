@@ -1,0 +1,3 @@
+from huggingface_hub import HfApi
+
+print("answer:", HfApi().whoami()["name"])
