@@ -19,7 +19,7 @@ use crate::policy::explain::ActionKind;
                   exit code: 0 when it would be sent, 4 when it would be refused"
 )]
 pub(crate) struct Args {
-    /// URL, after a method when it is not GET; https when it names no scheme
+    /// a URL, after a method when it is not GET; https when it names no scheme
     #[arg(value_name = "REQUEST", num_args = 1..=2, required = true)]
     request: Vec<String>,
     /// whose request: an agent's name or id

@@ -80,6 +80,20 @@ impl Day {
         assert!(wire.is_closed().await, "hour {}: nor does its agent's stream stay", self.hour);
     }
 
+    /// Keys and CA, each at hours of its own. One overlap at a time: after the first, the CA goes at
+    /// once, and clients that start read the new one.
+    fn rotates(&self) {
+        if self.hour % 3 == 1 {
+            self.does(&["key", "rotate"]);
+        }
+        match self.hour {
+            2 => self.does(&["ca", "rotate", "--overlap", "1h"]),
+            hour if hour % 4 == 0 => self.does(&["ca", "rotate", "--no-overlap"]),
+            _ => {}
+        }
+        self.does(&["audit", "verify"]);
+    }
+
     /// Everything of an hour, with `kept` in use all along.
     async fn passes(&mut self, kept: &mut Wire) {
         self.hour += 1;
@@ -88,6 +102,8 @@ impl Day {
         self.lends_a_connection().await;
         ask(kept, self.hour).await;
         self.does(&["run", "--agent", "ci", "--", "true"]);
+        self.rotates();
+        ask(kept, self.hour).await;
         for _ in 0..20 {
             ask(kept, self.hour).await;
             ask(&mut self.tunnel(TOKEN).await, self.hour).await;

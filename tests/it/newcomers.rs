@@ -373,3 +373,70 @@ async fn a_socket_that_a_crash_left_is_no_hindrance() {
     assert!(person.is_served());
     reads!(person, "stale_socket");
 }
+
+#[test]
+fn who_pastes_another_key_is_told_whose_it_looks_like() {
+    let mut person = Newcomer::new();
+    let other = "sk-ant-api03-canaryCANARYcanaryCANARYcanary";
+    person.pastes(ADD, other);
+    person.pastes(ADD, &format!("export GITHUB_TOKEN={KEY}"));
+    person.pastes(ADD, "ghp_short");
+    person.pastes(ADD, KEY);
+    reads!(person, "another_key");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_connects_step_by_step_without_a_terminal_is_told_the_options() {
+    let (mut person, origin) = person().await;
+    person.types("keyward connect < /dev/null");
+    person.types("keyward connect github < /dev/null");
+    person.pastes("keyward connect github --name work --secret-stdin token --agent claude", KEY);
+    person.types("keyward explain https://api.github.com/user --agent claude | head -n 3");
+    reads!(person, "connected_by_options");
+    assert_eq!(origin.only().head.all("authorization"), [format!("Bearer {KEY}")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_pauses_a_connection_reads_so_wherever_it_is_asked_for() {
+    let (mut person, _origin) = person().await;
+    person.pastes("keyward connect github --name work --secret-stdin token --no-test", KEY);
+    person.types("keyward connection pause work");
+    person.types("keyward explain https://api.github.com/user --agent default");
+    person.types("keyward connection test work");
+    person.types("keyward connection resume work");
+    person.types("keyward explain https://api.github.com/user --agent default | head -n 3");
+    reads!(person, "paused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stores_a_dead_key_is_told_by_a_test() {
+    let origin = Origin::named(&["api.github.com"], |mut stream| async move {
+        while stream.request().await.is_some() {
+            stream.send("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n").await;
+        }
+    });
+    let origin = origin.await;
+    let mut person = Newcomer::before(&origin, &["api.github.com"]);
+    person.pastes(ADD, KEY);
+    person.types("keyward connection test work");
+    reads!(person, "dead_key");
+}
+
+#[test]
+fn who_asks_the_doctor_before_there_is_anything_is_told_where_to_begin() {
+    let mut person = Newcomer::new();
+    person.types("keyward doctor | grep -A 1 '  data '");
+    reads!(person, "doctor_first");
+}
+
+#[test]
+fn who_rotates_a_key_twice_and_a_ca_is_told_what_to_keep() {
+    let mut person = Newcomer::new();
+    person.pastes(ADD, KEY);
+    person.types("keyward key rotate");
+    person.types("keyward key list");
+    person.types("keyward ca rotate --overlap 1h");
+    person.types("keyward ca rotate");
+    person.types("keyward connection list --json | grep '\"name\"'");
+    reads!(person, "rotated");
+}

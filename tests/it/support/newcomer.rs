@@ -21,6 +21,9 @@ const VARYING: &[(&str, &str)] = &[
     (r"\b(con|agt|tok|exc|rul|key)_[a-z0-9]{16,}", "${1}_…"),
     (r"(127\.0\.0\.1|\[::1\]):\d{4,5}", "${1}:PORT"),
     (r"\b[0-9a-f]{16}\b", "(key id)"),
+    (r"\b\d+ ms\b", "N ms"),
+    // Columns are as wide as the paths in them.
+    (r"(\S) {3,}", "${1}   "),
     (r"\bprocess \d+", "process PID"),
     (r"\brun \d+\b", "run PID"),
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?Z?", "TIME"),

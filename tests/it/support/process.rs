@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -50,15 +51,12 @@ impl Served {
 
     fn start_logging(log: &str, plan: &Plan, origin: &Origin, variables: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().expect("a temporary directory");
-        let (proxy, admin) = (free_address(), free_address());
         let yaml = plan.yaml(origin);
-        let listen = format!("listen: {{ proxy: \"{proxy}\", admin: \"{admin}\" }}\n");
-        let (_, rest) = yaml.split_once('\n').expect("`listen` is the first line");
-        fs::write(folder.path().join("keyward.yaml"), listen + rest + log)
-            .expect("the configuration");
+        fs::write(folder.path().join("keyward.yaml"), yaml + log).expect("the configuration");
         fs::write(folder.path().join("origin-ca.pem"), &pki().pem).expect("the roots");
         let variables = variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let child = spawn(&folder, &variables);
+        let proxy = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut served = Self { child, folder, variables, proxy };
         served.wait_until_ready();
         served
@@ -79,6 +77,19 @@ impl Served {
             let late = began.elapsed() > PATIENCE;
             assert!(ended.is_none() && !late, "not ready ({ended:?}):\n{}", self.output());
         }
+        self.proxy = self.status()["proxy"][0].as_str().expect("an address").parse().expect("TCP");
+    }
+
+    /// What the gateway says of itself.
+    fn status(&self) -> serde_json::Value {
+        let socket = self.data().join("admin.sock");
+        let mut stream = std::os::unix::net::UnixStream::connect(socket).expect("it listens");
+        let head = "GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(head.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
+        serde_json::from_str(body).expect("JSON")
     }
 
     /// What it wrote to its standard streams.
@@ -250,8 +261,11 @@ fn keyward(folder: &TempDir, variables: &BTreeMap<String, String>) -> Command {
     command
 }
 
-/// An address that was free a moment ago.
+/// An address for a listener that somebody must be told before it listens. Below the ports that
+/// connections get (32768 and up on Linux), and not the same in another process.
 pub(crate) fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
-    listener.local_addr().expect("an address")
+    let begin = 20_000 + std::process::id() % 12_000;
+    let ports = (begin..32_000).filter_map(|port| u16::try_from(port).ok());
+    let mut free = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    free.find(|at| std::net::TcpListener::bind(at).is_ok()).expect("one of them is free")
 }
