@@ -106,7 +106,9 @@ impl Watch {
         if Some(&program) == self.own.as_ref() || self.processes.len() >= PROCESSES_MAX {
             return;
         }
-        let known = self.processes.get(&pid).is_some_and(|known| known.program == program);
+        // While it is being executed it has no words yet.
+        let is_known = |known: &Process| known.program == program && !known.words.is_empty();
+        let known = self.processes.get(&pid).is_some_and(is_known);
         if !known {
             let (words, folder) = (processes::words(pid), processes::folder(pid));
             self.processes.insert(pid, Process { program, words, folder, ..Process::default() });
