@@ -13,6 +13,8 @@ use super::failure::{Exit, Failure};
 
 /// Rows of a list that are shown at once.
 const ROWS_MAX: usize = 8;
+/// Lists of so few are chosen from by arrows alone.
+const FILTERED_ABOVE: usize = 4;
 /// What a terminal is taken for when it does not say.
 const COLUMNS_USUAL: usize = 80;
 /// 16 KiB: the longest secret that is taken. The buffer never grows, so no copy is left behind.
@@ -283,7 +285,7 @@ impl List<'_> {
             Key::Up => self.at = self.at.checked_sub(1).unwrap_or(last),
             Key::Down if self.at < last => self.at += 1,
             Key::Down => self.at = 0,
-            Key::Char(char) => {
+            Key::Char(char) if self.is_filtered() => {
                 self.filter.push(char);
                 self.at = 0;
             }
@@ -295,8 +297,14 @@ impl List<'_> {
                 self.filter.clear();
                 self.at = 0;
             }
-            Key::Enter | Key::Interrupt | Key::Other => {}
+            Key::Char(_) | Key::Enter | Key::Interrupt | Key::Other => {}
         }
+    }
+
+    /// Whether typing narrows the list. Of a few answers none needs to be typed, and a secret that is
+    /// pasted where a question stands must not be shown.
+    fn is_filtered(&self) -> bool {
+        self.items.len() > FILTERED_ABOVE
     }
 
     /// The places of the items that hold the filter; those that begin with it first.
@@ -318,7 +326,10 @@ impl List<'_> {
         let found = self.found();
         let cut =
             |line: String| -> String { line.chars().take(columns.saturating_sub(1)).collect() };
-        let mut frame = cut(format!("{} (type to filter): {}", self.label, self.filter)) + "\n";
+        let mut frame = match self.is_filtered() {
+            true => cut(format!("{} (type to filter): {}", self.label, self.filter)) + "\n",
+            false => cut(format!("{} (arrows, Enter)", self.label)) + "\n",
+        };
         let first = (self.at + 1).saturating_sub(ROWS_MAX);
         for (row, place) in found.iter().enumerate().skip(first).take(ROWS_MAX) {
             let mark = if row == self.at { ">" } else { " " };
@@ -362,6 +373,15 @@ mod tests {
     fn a_filter_that_nothing_has_chooses_nothing() {
         assert_eq!(typed(&items(), &[Key::Char('x'), Key::Char('y')]), None);
         assert_eq!(typed(&[], &[Key::Down, Key::Up]), None);
+    }
+
+    #[test]
+    fn what_is_pasted_at_a_question_with_few_answers_is_not_shown() {
+        let items = ["paste it again", "it is right as it is"].map(str::to_owned);
+        let mut list = List { label: "now", items: &items, filter: String::new(), at: 0 };
+        "sk-canary".chars().for_each(|key| list.take(Key::Char(key)));
+        assert!(!list.frame(80).contains("canary"), "{}", list.frame(80));
+        assert_eq!(list.found().len(), 2, "and nothing is ruled out by it");
     }
 
     #[test]
