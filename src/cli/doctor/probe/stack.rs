@@ -82,6 +82,17 @@ impl Recognised {
         Self { stack, text }
     }
 
+    /// The same program with the stack that its user agents name, where its processes named none: one
+    /// that ends at once may have been missed, but not what it sent.
+    pub(super) fn or_by_agent<'a>(self, agents: impl IntoIterator<Item = &'a String>) -> Self {
+        if !matches!(self.stack, Stack::Unknown | Stack::Starter) {
+            return self;
+        }
+        let mut named = agents.into_iter().map(|agent| stack_of(&agent.to_ascii_lowercase()));
+        let named = named.find(|stack| !matches!(stack, Stack::Unknown | Stack::Starter));
+        Self { stack: named.unwrap_or(self.stack), ..self }
+    }
+
     /// Whether its script, libraries or user agents have the word.
     pub(super) fn has(&self, word: &str) -> bool {
         self.text.contains(word)
@@ -128,6 +139,18 @@ mod tests {
     fn process(words: &[&str]) -> Process {
         let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
         Process { program: file_name(&words[0]).to_owned(), words, ..Process::default() }
+    }
+
+    #[test]
+    fn a_user_agent_names_what_no_process_did() {
+        let shell = || Recognised::of(&process(&["sh", "-c", "x"]), "");
+        let by = |agent: &str| shell().or_by_agent([&agent.to_owned()]).stack;
+        assert_eq!(by("curl/7.88.1"), Stack::Curl);
+        assert_eq!(by("python-requests/2.32"), Stack::Python);
+        assert_eq!(by("Go-http-client/1.1"), Stack::Go);
+        assert_eq!(by("gopher/1"), shell().stack);
+        let node = Recognised::of(&process(&["node", "x.js"]), "");
+        assert_eq!(node.or_by_agent([&"curl/8".to_owned()]).stack, Stack::Node);
     }
 
     #[test]

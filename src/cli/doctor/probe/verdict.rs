@@ -233,7 +233,8 @@ impl Observed {
             folder: std::env::current_dir().ok(),
             ..Process::default()
         };
-        (Recognised::of(&process, &agents), seen.values().next_back())
+        let program = Recognised::of(&process, &agents).or_by_agent(&self.events.agents);
+        (program, seen.values().next_back())
     }
 
     fn cure(&self, trouble: Trouble, pid: Option<u32>) -> Cure {
