@@ -5,6 +5,7 @@
 
 mod answer;
 mod authenticate;
+pub mod base_url;
 mod body;
 mod connect;
 mod drive;
@@ -47,6 +48,7 @@ use crate::rulebook::Rulebook;
 use crate::vault::Vault;
 
 use authenticate::Guesses;
+use base_url::BaseUrls;
 use pool::Pool;
 use session::Census;
 use turns::Turns;
@@ -73,6 +75,8 @@ pub struct Parts {
     pub limits: Limits,
     /// The time of day.
     pub clock: Clock,
+    /// Which base URLs are served.
+    pub base_urls: BaseUrls,
     /// Becomes true when the gateway drains.
     pub draining: watch::Receiver<bool>,
 }
