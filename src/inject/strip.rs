@@ -196,11 +196,8 @@ pub fn holding(fields: &mut HeaderMap, text: &str) {
     let holds = |value: &HeaderValue| {
         within(value.as_bytes()) || basic_pair(value).is_some_and(|pair| within(&pair))
     };
-    let holders: Vec<HeaderName> = fields
-        .iter()
-        .filter(|(_, value)| holds(value))
-        .map(|(name, _)| name.clone())
-        .collect();
+    let holders: Vec<HeaderName> =
+        fields.iter().filter(|(_, value)| holds(value)).map(|(name, _)| name.clone()).collect();
     for name in holders {
         fields.remove(name);
     }

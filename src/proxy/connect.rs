@@ -67,8 +67,8 @@ async fn absolute(
              /to/CONNECTION/…",
         )),
     };
-    let admitted = admitted
-        .and_then(|agent| accepted.standing.admit(&core.gateway, &agent).map(|()| agent));
+    let admitted =
+        admitted.and_then(|agent| accepted.standing.admit(&core.gateway, &agent).map(|()| agent));
     let agent = match admitted {
         Ok(agent) => agent,
         Err(refusal) => {

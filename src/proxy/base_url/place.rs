@@ -144,7 +144,10 @@ mod tests {
             "local host",
             "",
         ] {
-            assert!(matches!(read(authority, "/to/work/"), Some(Err(Fault::NotOurs))), "{authority}");
+            assert!(
+                matches!(read(authority, "/to/work/"), Some(Err(Fault::NotOurs))),
+                "{authority}"
+            );
         }
         let none = Place::read(None, "/to/work/", &BaseUrls::default());
         assert!(matches!(none, Some(Err(Fault::NotOurs))));
