@@ -63,6 +63,7 @@ pub(super) fn least(limits: &Limits) -> [(&'static str, usize, usize); 11] {
         ("target_bytes_max", limits.target_bytes_max, 1),
         ("streams_max", limits.streams_max, 1),
         ("streams_per_agent_max", limits.streams_per_agent_max, 1),
+        ("exchanges_per_stream_max", limits.exchanges_per_stream_max, 1),
         ("handshakes_max", limits.handshakes_max, 1),
         ("leaves_max", limits.leaves_max, 1),
         ("addresses_max", limits.addresses_max, 1),
