@@ -7,9 +7,11 @@ mod answer;
 mod authenticate;
 mod body;
 mod connect;
+mod copy;
 mod drive;
 mod error;
 mod exchange;
+mod frames;
 mod inbound;
 mod intercept;
 pub mod listen;
@@ -28,6 +30,7 @@ mod tunnel;
 mod turns;
 mod upgrade;
 mod upstream;
+mod websocket;
 
 use std::fmt;
 use std::sync::Arc;
@@ -84,6 +87,8 @@ pub struct Gateway {
     census: Census,
     streams: Arc<Semaphore>,
     outward: ArcSwap<Outward>,
+    /// Becomes true when what has not ended by itself is ended.
+    cutting: watch::Sender<bool>,
 }
 
 /// How upstreams are dialled and verified now.
@@ -108,13 +113,20 @@ impl Gateway {
         let census = Census::new(parts.limits.streams_per_agent_max);
         let streams = Arc::new(Semaphore::new(parts.limits.streams_max));
         let outward = ArcSwap::from_pointee(Outward { tls: parts.client_tls.clone(), number: 0 });
-        Arc::new(Self { parts, guesses, census, streams, outward })
+        let cutting = watch::Sender::new(false);
+        Arc::new(Self { parts, guesses, census, streams, outward, cutting })
     }
 
     /// Verifies upstreams with `tls` from now on, on new streams only.
     pub fn go_out_anew(&self, tls: Arc<ClientConfig>) {
         let number = self.outward.load().number + 1;
         self.outward.store(Arc::new(Outward { tls, number }));
+    }
+
+    /// Resolves when a drain has waited long enough: every stream ends now.
+    pub(crate) async fn cut(&self) {
+        // The sender is our own: it cannot be gone.
+        let _ = self.cutting.subscribe().wait_for(|cutting| *cutting).await;
     }
 }
 
