@@ -86,6 +86,7 @@ async fn must_end(core: &Core, whose: Whose<'_>) {
     tokio::select! {
         _ = whose.pulse.overdue(&core.gateway.limits) => {}
         () = whose.standing.lost(&core.gateway) => {}
+        () = core.gateway.cut() => {}
     }
 }
 

@@ -8,9 +8,11 @@ mod arriving;
 mod authenticate;
 mod body;
 mod connect;
+mod copy;
 mod drive;
 mod error;
 mod exchange;
+mod frames;
 mod h2;
 mod inbound;
 mod intercept;
@@ -31,6 +33,7 @@ mod tunnel;
 mod turns;
 mod upgrade;
 mod upstream;
+mod websocket;
 
 use std::fmt;
 use std::sync::Arc;
@@ -94,6 +97,8 @@ pub struct Gateway {
     census: Census,
     streams: Arc<Semaphore>,
     outward: ArcSwap<Outward>,
+    /// Becomes true when what has not ended by itself is ended.
+    cutting: watch::Sender<bool>,
 }
 
 /// How upstreams are dialled and verified now.
@@ -124,13 +129,20 @@ impl Gateway {
         let census = Census::new(parts.limits.streams_per_agent_max);
         let streams = Arc::new(Semaphore::new(parts.limits.streams_max));
         let outward = ArcSwap::from_pointee(Outward::new(&parts.client_tls, 0));
-        Arc::new(Self { parts, guesses, census, streams, outward })
+        let cutting = watch::Sender::new(false);
+        Arc::new(Self { parts, guesses, census, streams, outward, cutting })
     }
 
     /// Verifies upstreams with `tls` from now on, on new streams only.
     pub fn go_out_anew(&self, tls: Arc<ClientConfig>) {
         let number = self.outward.load().number + 1;
         self.outward.store(Arc::new(Outward::new(&tls, number)));
+    }
+
+    /// Resolves when a drain has waited long enough: every stream ends now.
+    pub(crate) async fn cut(&self) {
+        // The sender is our own: it cannot be gone.
+        let _ = self.cutting.subscribe().wait_for(|cutting| *cutting).await;
     }
 }
 

@@ -96,9 +96,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Serving<IO> {
         let mut overdue = pin!(session.pulse.overdue(&gateway.limits));
         let nap = gateway.limits.body_idle_timeout / 2;
         let mut looked = Instant::now();
-        let mut leaves_by: Option<Instant> = None;
+        let (mut leaves_by, mut drained) = (None, false);
         loop {
-            let leaving = leaves_by.is_some();
             tokio::select! {
                 biased;
                 ended = poll_fn(|cx| self.poll(cx)) => {
@@ -112,7 +111,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Serving<IO> {
                         return self.cut();
                     }
                 }
-                why = overdue.as_mut(), if !leaving => match why {
+                why = overdue.as_mut(), if leaves_by.is_none() => match why {
                     Overdue::Idle => {
                         self.connection.graceful_shutdown();
                         leaves_by = Some(Instant::now() + LEAVES_WITHIN);
@@ -120,9 +119,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Serving<IO> {
                     Overdue::Head | Overdue::Body => return self.cut(),
                 },
                 () = until(leaves_by) => return self.cut(),
-                () = draining(&mut drain), if !leaving => {
+                () = gateway.cut() => return self.cut(),
+                () = draining(&mut drain), if !drained => {
                     self.connection.graceful_shutdown();
-                    leaves_by = Some(Instant::now() + gateway.limits.drain_timeout);
+                    drained = true;
                 }
                 () = tokio::time::sleep_until(looked + nap) => {
                     looked = Instant::now();
