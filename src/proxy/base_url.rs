@@ -14,12 +14,11 @@ use std::sync::Arc;
 use http::header::{ORIGIN, REFERER};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Response, Uri};
-use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 
 use self::back::WayBack;
 use super::authenticate::Proof;
-use super::body::AnswerBody;
+use super::body::{AnswerBody, RequestBody};
 use super::connect::{Unopened, refused};
 use super::error::Refusal;
 use super::session::{Accepted, Entry, Session};
@@ -40,7 +39,7 @@ const LISTED_MAX: usize = 8;
 pub(super) async fn answer(
     core: &Arc<Core>,
     accepted: &Arc<Accepted>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     place: Result<Place, Fault>,
 ) -> Response<AnswerBody> {
     let (method, path) = (request.method().clone(), shown(request.uri()));
@@ -58,13 +57,13 @@ pub(super) async fn answer(
 }
 
 /// An admitted request: whose it is, how its answer gets back, and what goes on.
-type Admitted = (Arc<Session>, WayBack, Request<Incoming>);
+type Admitted = (Arc<Session>, WayBack, Request<RequestBody>);
 
 /// In this order: nothing is said of connections to whoever is not authenticated.
 fn admit(
     core: &Arc<Core>,
     accepted: &Arc<Accepted>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     place: Result<Place, Fault>,
 ) -> Result<Admitted, (Refusal, Option<Agent>)> {
     let nobody = |refusal: Refusal| (refusal, None);
@@ -121,10 +120,10 @@ fn hosts_of(account: &Account) -> String {
 /// The request as it would be inside a tunnel: its path is the upstream's, the agent's token and what
 /// speaks of our own origin are gone.
 fn onward(
-    mut request: Request<Incoming>,
+    mut request: Request<RequestBody>,
     place: &Place,
     token: &str,
-) -> Result<Request<Incoming>, Refusal> {
+) -> Result<Request<RequestBody>, Refusal> {
     let sent = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
     let path: PathAndQuery = place
         .behind(sent)

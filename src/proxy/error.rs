@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::arriving::Cut;
 use super::base_url::Fault;
 use crate::base::host::TargetError;
 use crate::base::pattern::PathError;
@@ -90,8 +91,8 @@ pub enum Refusal {
     Protocol {
         /// What is wrong with it.
         what: &'static str,
-        /// What hyper said.
-        source: Option<hyper::Error>,
+        /// What hyper or h2 said.
+        source: Option<Cut>,
     },
     /// An answer that repeats the credential, or that cannot be searched for it.
     #[error(transparent)]
