@@ -1,6 +1,7 @@
 //! The environment of a program that is given an address and an API key, and no proxy.
 
 use crate::admin::wire::{AgentView, ConnectionView};
+use crate::base::host::{Scheme, Target};
 use crate::cli::client::Client;
 use crate::cli::connection::{base_url, home, path};
 use crate::cli::environment::Environment;
@@ -39,6 +40,10 @@ impl Based {
             Some((name, host)) => (name, Some(host.to_owned())),
             None => (named, None),
         };
+        if host.as_deref().is_some_and(|host| Target::parse(Scheme::Https, host).is_err()) {
+            return Err(Failure::usage("what follows the @ is not a host")
+                .hint("name one of the connection's hosts, without wildcards"));
+        }
         let connection: ConnectionView = client.get(&path(name)).await?;
         let Some(stands_for) = host.as_deref().or_else(|| home(&connection)) else {
             let hosts = connection.hosts.join(", ");
