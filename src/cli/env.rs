@@ -44,8 +44,7 @@ pub(crate) struct Args {
     /// where to write the certificates; default: `client` in the data directory
     #[arg(long, value_name = "DIR")]
     files: Option<PathBuf>,
-    /// for a program that cannot use a proxy: the base URL of one connection, and the token as its
-    /// API key; CONNECTION@HOST for another of its hosts
+    /// the base URL of a connection (CONNECTION@HOST) for what cannot use a proxy
     #[arg(long, value_name = "CONNECTION", conflicts_with = "files")]
     base_url: Option<String>,
 }
