@@ -13,6 +13,7 @@ use super::authenticate::authenticate;
 use super::body::AnswerBody;
 use super::drive::{self, Whose};
 use super::error::Refusal;
+use super::grpc::Dialect;
 use super::permitted::{self, Way};
 use super::pulse::Pulse;
 use super::record::Record;
@@ -58,7 +59,7 @@ async fn absolute(
         accepted.pulse.begin();
         let mut record = match Record::begin(&core.gateway).await {
             Ok(record) => record,
-            Err(refusal) => return respond::unrecorded(&refusal),
+            Err(refusal) => return respond::unrecorded(&refusal, Dialect::Http),
         };
         record.ends(&accepted.pulse);
         record.asked_for(request.method(), None, Some(request.uri().path()));
@@ -90,7 +91,7 @@ async fn connect(
     accepted.pulse.begin();
     let mut record = match Record::begin(&core.gateway).await {
         Ok(record) => record,
-        Err(refusal) => return respond::unrecorded(&refusal),
+        Err(refusal) => return respond::unrecorded(&refusal, Dialect::Http),
     };
     record.ends(&accepted.pulse);
     record.asked_for(&Method::CONNECT, None, None);

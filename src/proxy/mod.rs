@@ -10,6 +10,7 @@ mod connect;
 mod drive;
 mod error;
 mod exchange;
+mod grpc;
 mod h2;
 mod inbound;
 mod intercept;

@@ -8,6 +8,7 @@ use http::Method;
 use tokio::time::Instant;
 
 use super::error::Refusal;
+use super::grpc::Dialect;
 use super::pulse::Pulse;
 use super::session::Session;
 use super::{Gateway, answer::Sent, inbound::Inbound, respond};
@@ -30,6 +31,7 @@ pub struct Record {
     gateway: Arc<Gateway>,
     pulse: Option<Arc<Pulse>>,
     session: Option<Arc<Session>>,
+    dialect: Dialect,
 }
 
 impl Record {
@@ -48,6 +50,7 @@ impl Record {
             gateway: gateway.clone(),
             pulse: None,
             session: None,
+            dialect: Dialect::default(),
         })
     }
 
@@ -70,6 +73,16 @@ impl Record {
     pub fn ends_in(&mut self, session: &Arc<Session>) {
         self.ends(&session.pulse);
         self.session = Some(session.clone());
+    }
+
+    /// How the agent understands a refusal.
+    pub fn speaks(&mut self, dialect: Dialect) {
+        self.dialect = dialect;
+    }
+
+    /// How to tell a refusal.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// Who asks.

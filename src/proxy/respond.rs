@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::body::AnswerBody;
 use super::error::Refusal;
+use super::grpc::{self, Dialect};
 use super::record::Record;
 use crate::base::host::Target;
 use crate::base::id::ExchangeId;
@@ -52,11 +53,11 @@ pub fn connect_refusal(
 }
 
 /// Answers where no record could be begun: without the audit log there are no exchanges.
-pub fn unrecorded(refusal: &Refusal) -> Response<AnswerBody> {
+pub fn unrecorded(refusal: &Refusal, dialect: Dialect) -> Response<AnswerBody> {
     let face = face(refusal);
     let exchange = ExchangeId::random();
     log(refusal, &face, exchange.as_str());
-    dressed(&face, AnswerBody::unrecorded(body(&face, exchange.as_str())))
+    dressed(&face, dialect, exchange.as_str()).map(AnswerBody::unrecorded)
 }
 
 /// Notes a refusal that is nobody's answer, and gives code, words and hint.
@@ -80,22 +81,34 @@ fn answer(
     let face = face(refusal);
     log(refusal, &face, record.exchange());
     record.refused(face.status, face.code);
-    let body = body(&face, record.exchange());
-    let mut response = dressed(&face, AnswerBody::own(body, record));
+    let response = dressed(&face, record.dialect(), record.exchange());
+    let mut response = response.map(|body| AnswerBody::own(body, record));
     if let Some(phrase) = phrase {
         response.extensions_mut().insert(phrase);
     }
     response
 }
 
-fn dressed(face: &Face, body: AnswerBody) -> Response<AnswerBody> {
-    let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::from_u16(face.status).expect("a constant status");
+fn dressed(face: &Face, dialect: Dialect, exchange: &str) -> Response<Bytes> {
+    let mut response = match dialect {
+        Dialect::Http => in_http(face, exchange),
+        Dialect::Grpc => in_grpc(face, exchange),
+    };
     let fields = response.headers_mut();
-    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     fields.insert(KEYWARD_ERROR.clone(), HeaderValue::from_static(face.code));
     fields.insert(PROXY_STATUS.clone(), proxy_status(face));
+    if let Some(seconds) = face.retry_after {
+        fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+fn in_http(face: &Face, exchange: &str) -> Response<Bytes> {
+    let mut response = Response::new(body(face, exchange));
+    *response.status_mut() = StatusCode::from_u16(face.status).expect("a constant status");
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if matches!(face.status, 400 | 414 | 417 | 431 | 501) {
         // What follows a request that has no sound reading is no request.
         fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -104,9 +117,16 @@ fn dressed(face: &Face, body: AnswerBody) -> Response<AnswerBody> {
         let challenge = HeaderValue::from_static("Basic realm=\"keyward\", charset=\"UTF-8\"");
         fields.insert(header::PROXY_AUTHENTICATE, challenge);
     }
-    if let Some(seconds) = face.retry_after {
-        fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
+    response
+}
+
+/// A gRPC client shows nothing but the words, so that all of it stands in them.
+fn in_grpc(face: &Face, exchange: &str) -> Response<Bytes> {
+    let (code, message) = (face.code, &face.message);
+    let hint = face.hint.as_ref().map_or_else(String::new, |hint| format!("; {hint}"));
+    let words = format!("{code}: {message}{hint} (exchange {exchange})");
+    let mut response = Response::new(Bytes::new());
+    grpc::trailers_only(response.headers_mut(), face.status, &words);
     response
 }
 

@@ -26,6 +26,7 @@ mod doctor;
 mod doctor_probe;
 mod env;
 mod explain;
+mod grpc_refusals;
 mod guard;
 mod host_mismatch;
 mod injection;
