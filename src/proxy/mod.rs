@@ -6,6 +6,7 @@
 mod answer;
 mod arriving;
 mod authenticate;
+pub mod base_url;
 mod body;
 mod connect;
 mod copy;
@@ -55,6 +56,7 @@ use crate::rulebook::Rulebook;
 use crate::vault::Vault;
 
 use authenticate::Guesses;
+use base_url::BaseUrls;
 use h2::upstream::SharedStreams;
 use pool::Pool;
 use replay::Replays;
@@ -87,6 +89,8 @@ pub struct Parts {
     pub limits: Limits,
     /// The time of day.
     pub clock: Clock,
+    /// Which base URLs are served.
+    pub base_urls: BaseUrls,
     /// Becomes true when the gateway drains.
     pub draining: watch::Receiver<bool>,
 }

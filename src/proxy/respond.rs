@@ -9,6 +9,7 @@ use http::{Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 use serde::Serialize;
 
+use super::base_url;
 use super::body::AnswerBody;
 use super::error::Refusal;
 use super::grpc::{self, Dialect};
@@ -33,6 +34,8 @@ struct Face {
     hint: Option<String>,
     connection: Option<Arc<str>>,
     retry_after: Option<u64>,
+    /// The field that asks for the agent's name and token.
+    asks: Option<HeaderName>,
 }
 
 /// Answers a request with the refusal, and notes it in the record.
@@ -113,9 +116,9 @@ fn in_http(face: &Face, exchange: &str) -> Response<Bytes> {
         // What follows a request that has no sound reading is no request.
         fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    if face.status == 407 {
+    if let Some(asks) = &face.asks {
         let challenge = HeaderValue::from_static("Basic realm=\"keyward\", charset=\"UTF-8\"");
-        fields.insert(header::PROXY_AUTHENTICATE, challenge);
+        fields.insert(asks, challenge);
     }
     response
 }
@@ -210,6 +213,7 @@ fn face(refusal: &Refusal) -> Face {
         hint: None,
         connection: None,
         retry_after: None,
+        asks: None,
     };
     match refusal {
         Refusal::Policy(reason) => {
@@ -226,7 +230,15 @@ fn face(refusal: &Refusal) -> Face {
             );
         }
         Refusal::Unauthenticated => {
+            face.asks = Some(header::PROXY_AUTHENTICATE);
             face.hint = Some("use a proxy URL of the form http://NAME:TOKEN@HOST:PORT".into());
+        }
+        Refusal::BaseUrl(fault) => {
+            face.hint = Some(fault.hint());
+            face.connection = fault.connection().cloned();
+            if matches!(fault, base_url::Fault::Unauthenticated { browser: false, .. }) {
+                face.asks = Some(header::WWW_AUTHENTICATE);
+            }
         }
         Refusal::OwnerGone { .. } => {
             face.hint = Some("`keyward agent list` shows which there are".into());
@@ -257,6 +269,7 @@ fn status_and_code(refusal: &Refusal) -> (u16, &'static str) {
         Refusal::Guessing { .. } => (429, "agent_unauthenticated"),
         Refusal::OwnerGone { .. } => (403, "agent_unavailable"),
         Refusal::BadRequest(_) => (400, "bad_request"),
+        Refusal::BaseUrl(fault) => fault.status_and_code(),
         Refusal::BadTarget(_) | Refusal::BadPath(_) => (400, "bad_target"),
         Refusal::HeadersTooLarge { .. } => (431, "headers_too_large"),
         Refusal::TargetTooLong { .. } => (414, "target_too_long"),
