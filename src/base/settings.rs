@@ -105,13 +105,17 @@ pub enum SettingsError {
     #[error("this is no time from 10ms to 1h: write a number and a unit, such as 500ms, 30s or 2m")]
     Wait,
     /// No rate.
-    #[error("this is no rate: write 1 to 1000000 and a unit of time, such as 10/s, 100/min or 5000/h")]
+    #[error(
+        "this is no rate: write 1 to 1000000 and a unit of time, such as 10/s, 100/min or 5000/h"
+    )]
     Rate,
     /// Too few or too many attempts.
     #[error("this is no number of attempts: write 1 to 10")]
     Attempts,
     /// A status after which a request is not better the second time.
-    #[error("a request is not sent again after {0}: name some of 408, 409, 425, 429 and 500 to 599")]
+    #[error(
+        "a request is not sent again after {0}: name some of 408, 409, 425, 429 and 500 to 599"
+    )]
     Status(u16),
     /// Too few or too many.
     #[error("this is no number of exchanges at once: write 1 to 100000")]

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Uri, Version};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
@@ -132,6 +133,24 @@ impl Inbound {
             session: 0,
             head,
             body: RequestBody::own(body),
+        })
+    }
+
+    /// A second one, where sending it twice is as good as sending it once: idempotent, and without a
+    /// body, which is passed on and not kept.
+    pub fn copy(&self) -> Option<Self> {
+        let repeatable = self.head.method.is_idempotent() && self.body.is_end_stream();
+        (repeatable && self.upgrade.is_none()).then(|| Self {
+            target: self.target.clone(),
+            overrides: self.overrides.clone(),
+            decoded: self.decoded.clone(),
+            placeholders: self.placeholders.clone(),
+            named: self.named.clone(),
+            upgrade: None,
+            org: self.org.clone(),
+            session: self.session,
+            head: self.head.clone(),
+            body: RequestBody::empty(),
         })
     }
 

@@ -3,6 +3,7 @@
 //! `listen` hands streams to cores; `session` and `connect` find out who asks for what; every
 //! request ends in `exchange::run`. Decisions are `policy/`'s, credentials `vault/`'s.
 
+mod admit;
 mod answer;
 mod authenticate;
 mod body;
@@ -12,13 +13,16 @@ mod error;
 mod exchange;
 mod inbound;
 mod intercept;
+mod limiter;
 pub mod listen;
+mod meter;
 mod outbound;
 mod permitted;
 mod pool;
 mod pulse;
 mod record;
 mod respond;
+mod retry;
 mod scrub;
 mod session;
 mod standing;
@@ -47,6 +51,7 @@ use crate::rulebook::Rulebook;
 use crate::vault::Vault;
 
 use authenticate::Guesses;
+use meter::Meters;
 use pool::Pool;
 use session::Census;
 use turns::Turns;
@@ -82,6 +87,7 @@ pub struct Gateway {
     parts: Parts,
     guesses: Guesses,
     census: Census,
+    meters: Meters,
     streams: Arc<Semaphore>,
     outward: ArcSwap<Outward>,
 }
@@ -108,7 +114,8 @@ impl Gateway {
         let census = Census::new(parts.limits.streams_per_agent_max);
         let streams = Arc::new(Semaphore::new(parts.limits.streams_max));
         let outward = ArcSwap::from_pointee(Outward { tls: parts.client_tls.clone(), number: 0 });
-        Arc::new(Self { parts, guesses, census, streams, outward })
+        let meters = Meters::default();
+        Arc::new(Self { parts, guesses, census, meters, streams, outward })
     }
 
     /// Verifies upstreams with `tls` from now on, on new streams only.

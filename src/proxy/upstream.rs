@@ -16,6 +16,7 @@ use super::body::{Gate, RequestBody};
 use super::error::Refusal;
 use super::outbound::{Outbound, Plaintext};
 use super::pool::{Key, Lease, Stream};
+use super::retry::{self, Tries};
 use super::stream::Upstream;
 use super::tunnel::silence;
 use crate::base::host::{Scheme, Target};
@@ -34,16 +35,17 @@ const BROKEN: &str = "the stream broke";
 /// # Errors
 /// When no checked, verified stream can be had, or the answer is none.
 pub async fn send(core: &Arc<Core>, outbound: Outbound) -> Result<Sent, Refusal> {
-    let Outbound { mut request, key, plaintext, upgrade, repeatable, needles } = outbound;
+    let Outbound { mut request, key, plaintext, upgrade, repeatable, needles, timeout, tries } =
+        outbound;
     let (gate, uploaded) = (request.body().gate(), request.body().count());
     let flood = watch_interim(core, &mut request, gate.clone());
-    let limit = core.gateway.limits.answer_timeout;
+    let limit = timeout.unwrap_or(core.gateway.limits.answer_timeout);
     // The time to the answer's head counts from the last byte of the upload.
     let uploads = [&*uploaded];
     let (mut lease, response) = tokio::select! {
         biased;
         () = flood.notified() => return Err(protocol("it sends interim answers without end")),
-        result = with_stream(core, request, (&key, plaintext, repeatable)) => result?,
+        result = with_stream(core, request, (&key, plaintext, repeatable), tries) => result?,
         () = silence(&uploads, limit) => return Err(Refusal::AnswerTimeout),
     };
     lease.gate = gate;
@@ -84,6 +86,7 @@ async fn with_stream(
     core: &Arc<Core>,
     mut request: Request<RequestBody>,
     (key, plaintext, repeatable): (&Key, Plaintext, bool),
+    tries: Option<Arc<Tries>>,
 ) -> Result<(Lease, Response<Incoming>), Refusal> {
     while let Some(mut stream) = core.pool.take(key) {
         let current = stream.number() == core.gateway.outward.load().number;
@@ -105,7 +108,7 @@ async fn with_stream(
             (Err((None, error)), _) => return Err(error),
         }
     }
-    let mut stream = dial(core, &key.target, plaintext).await?;
+    let mut stream = retry::dialled(core, key, plaintext, tries.as_deref()).await?;
     match try_send(&mut stream, request).await {
         Ok(response) => Ok((Lease::new(stream, key.clone(), core.clone()), response)),
         Err((_, error)) => Err(error),
@@ -144,8 +147,17 @@ fn refusal(error: hyper::Error) -> Refusal {
     Refusal::Protocol { what, source: Some(error) }
 }
 
+/// Whether the upstream hung up before it answered.
+pub(super) fn hung_up(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::Protocol { what: CUT | BROKEN, .. })
+}
+
 /// A new stream: checked address, verified TLS, hyper's handshake.
-async fn dial(core: &Arc<Core>, target: &Target, plaintext: Plaintext) -> Result<Stream, Refusal> {
+pub(super) async fn dial(
+    core: &Arc<Core>,
+    target: &Target,
+    plaintext: Plaintext,
+) -> Result<Stream, Refusal> {
     let gateway = &core.gateway;
     let limit = gateway.limits.connect_timeout;
     let outward = gateway.outward.load_full();
