@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::arriving::Cut;
 use super::meter::Excess;
 use crate::base::host::TargetError;
 use crate::base::pattern::PathError;
@@ -96,8 +97,8 @@ pub enum Refusal {
     Protocol {
         /// What is wrong with it.
         what: &'static str,
-        /// What hyper said.
-        source: Option<hyper::Error>,
+        /// What hyper or h2 said.
+        source: Option<Cut>,
     },
     /// An answer that repeats the credential, or that cannot be searched for it.
     #[error(transparent)]

@@ -7,8 +7,6 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Uri, Version};
-use http_body::Body;
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::body::RequestBody;
@@ -75,7 +73,7 @@ impl Inbound {
     /// # Errors
     /// When it is malformed, ambiguous, too large, or not for the session's target.
     pub fn parse(
-        mut request: Request<Incoming>,
+        mut request: Request<RequestBody>,
         session: &Arc<Session>,
         limits: &Limits,
     ) -> Result<Self, Refusal> {
@@ -95,8 +93,7 @@ impl Inbound {
         let placeholders = strip::placeholders(request.headers(), path_and_query);
         let upgrade =
             wants_websocket(&request).then(|| (hyper::upgrade::on(&mut request), session.clone()));
-        let (head, body) = request.into_parts();
-        let mut body = RequestBody::new(body);
+        let (head, mut body) = request.into_parts();
         if expects_continue {
             body.wait_for_continue(limits.continue_timeout);
         }
@@ -136,11 +133,11 @@ impl Inbound {
         })
     }
 
-    /// A second one, where sending it twice is as good as sending it once: idempotent, and without a
-    /// body, which is passed on and not kept.
+    /// A second one without its body, where sending it twice is as good as sending it once
+    /// (RFC 9110 §9.2.2), and its body does not wait for the upstream's word.
     pub fn copy(&self) -> Option<Self> {
-        let repeatable = self.head.method.is_idempotent() && self.body.is_end_stream();
-        (repeatable && self.upgrade.is_none()).then(|| Self {
+        let plain = self.upgrade.is_none() && self.body.gate().is_none();
+        (plain && self.head.method.is_idempotent()).then(|| Self {
             target: self.target.clone(),
             overrides: self.overrides.clone(),
             decoded: self.decoded.clone(),
@@ -209,7 +206,7 @@ impl Inbound {
     }
 }
 
-fn within_limits(request: &Request<Incoming>, limits: &Limits) -> Result<(), Refusal> {
+fn within_limits(request: &Request<RequestBody>, limits: &Limits) -> Result<(), Refusal> {
     let target = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     if target > limits.target_bytes_max {
         return Err(Refusal::TargetTooLong { bytes: limits.target_bytes_max });
@@ -248,7 +245,7 @@ fn framing(fields: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// The target: the tunnel's, with which everything else must agree, or the absolute URI's.
-fn target(request: &Request<Incoming>, session: &Session) -> Result<Target, Refusal> {
+fn target(request: &Request<RequestBody>, session: &Session) -> Result<Target, Refusal> {
     let host = host_field(request)?;
     match &session.entry {
         Entry::Absolute => absolute_target(request.uri()),
@@ -269,7 +266,7 @@ fn target(request: &Request<Incoming>, session: &Session) -> Result<Target, Refu
 }
 
 /// The one `Host` field, which HTTP/1.1 demands (RFC 9112 §3.2).
-fn host_field(request: &Request<Incoming>) -> Result<Option<&HeaderValue>, Refusal> {
+fn host_field(request: &Request<RequestBody>) -> Result<Option<&HeaderValue>, Refusal> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(host), None) => Ok(Some(host)),
@@ -327,7 +324,7 @@ fn named(fields: &HeaderMap) -> Result<Option<String>, Refusal> {
 
 /// Whether this is a WebSocket handshake (RFC 6455 §4.1). Any other upgrade is dropped with the
 /// hop-by-hop fields, so the request goes on without it.
-fn wants_websocket(request: &Request<Incoming>) -> bool {
+fn wants_websocket(request: &Request<RequestBody>) -> bool {
     let fields = request.headers();
     let mut upgrades = fields.get_all(header::UPGRADE).iter();
     let (upgrade, more) = (upgrades.next(), upgrades.next());

@@ -18,7 +18,7 @@ use super::pool::Key;
 use super::retry::Tries;
 use super::session::Session;
 use crate::base::host::{Scheme, Target};
-use crate::base::settings::Wait;
+use crate::base::settings::{Settings, Wait};
 use crate::inject::credential::{Credential, Write};
 use crate::inject::scrub::{Needles, ask};
 use crate::inject::strip;
@@ -38,6 +38,8 @@ pub struct Outbound {
     pub upgrade: Option<(OnUpgrade, Arc<Session>)>,
     /// Whether the request may be sent again when an idle stream turns out to be dead.
     pub repeatable: bool,
+    /// Whether the agent speaks HTTP/2, and the request is one that HTTP/2 has.
+    pub http2: bool,
     /// What must not be in the answer.
     pub needles: Option<Arc<Needles>>,
     /// The time to the head of the answer; `None`: the general limit.
@@ -70,13 +72,11 @@ impl Outbound {
         let target = permit.target().clone();
         let (org, session) = (inbound.org().clone(), inbound.session());
         let upgrade = inbound.take_upgrade();
-        let settings = permit.settings().cloned();
-        if let Some(settings) = &settings {
-            admit::write_fields(&mut inbound.head.headers, settings);
-        }
-        let uri = prepare_head(&mut inbound, &target, credential, upgrade.is_some())?;
+        let settings = permit.settings().map(|settings| &**settings);
+        let uri = prepare_head(&mut inbound, &target, (credential, settings), upgrade.is_some())?;
         let Inbound { mut head, body, .. } = inbound;
         let repeatable = head.method.is_idempotent() && body.is_end_stream();
+        let http2 = head.version == Version::HTTP_2 && upgrade.is_none();
         head.uri = uri;
         head.version = Version::HTTP_11;
         Ok(Self {
@@ -85,6 +85,7 @@ impl Outbound {
             plaintext: plaintext(&permit, credential),
             upgrade,
             repeatable,
+            http2,
             needles: credential.map(|c| c.needles.clone()).filter(|needles| !needles.is_empty()),
             timeout: settings.and_then(|settings| settings.timeout).map(Wait::duration),
             tries: None,
@@ -112,7 +113,7 @@ fn plaintext(permit: &Permit, credential: Option<&Credential>) -> Plaintext {
 fn prepare_head(
     inbound: &mut Inbound,
     target: &Target,
-    credential: Option<&Credential>,
+    (credential, settings): (Option<&Credential>, Option<&Settings>),
     websocket: bool,
 ) -> Result<Uri, Refusal> {
     let decoded = inbound.decoded().clone();
@@ -121,6 +122,9 @@ fn prepare_head(
     let trailers = wants_trailers(fields);
     strip::hop_by_hop(fields);
     strip::steering(fields);
+    if let Some(settings) = settings {
+        admit::write_fields(fields, settings);
+    }
     // 2. What would stand where the credential goes, and every placeholder.
     let uri = &inbound.head.uri;
     let (path, query) = (path_of(uri), uri.query());

@@ -1,6 +1,7 @@
 //! Further attempts, where the connection's settings want them: after a failure to connect, for every
 //! request; after an answer that says "later" or none at all, for one that is idempotent
-//! (RFC 9110 §9.2.2) and has no body. Each is decided anew: what was revoked meanwhile is not sent.
+//! (RFC 9110 §9.2.2) and whose body, if it has one, is short. Each is decided anew: what was revoked
+//! meanwhile is not sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -13,14 +14,14 @@ use tokio::time::Instant;
 
 use super::admit::Admitted;
 use super::answer::Sent;
+use super::arriving::Cut;
 use super::error::Refusal;
 use super::inbound::Inbound;
 use super::meter::Meter;
-use super::outbound::Plaintext;
-use super::pool::{Key, Stream};
 use super::record::Record;
+use super::replay::Kept;
 use super::session::Session;
-use super::{Core, Gateway, exchange, permitted, upstream};
+use super::{Core, Gateway, exchange, permitted};
 use crate::base::settings::{Retry, Settings};
 use crate::net::client::HandshakeError;
 use crate::net::dial::DialError;
@@ -47,6 +48,12 @@ pub struct Tries {
     made: AtomicU32,
 }
 
+/// A request that may be sent again, when what was sent of it has been dropped.
+struct Spare {
+    copy: Inbound,
+    kept: Kept,
+}
+
 /// Sends a request as often as its connection's settings want; once, where they want nothing.
 ///
 /// # Errors
@@ -63,9 +70,10 @@ pub async fn send(
         return exchange::send(core, inbound, permitted, None, record).await;
     };
     loop {
-        let spare = inbound.copy();
+        let spare = Spare::of(core, &mut inbound);
         let result = exchange::send(core, inbound, permitted, Some(&tries), record).await;
-        let again = spare.and_then(|spare| Some((spare, tries.after(gw, &result)?)));
+        let Some(spare) = spare.filter(|_| tries.is_worth_another(&result)) else { return result };
+        let again = spare.whole().and_then(|spare| Some((spare, tries.after(gw, &result)?)));
         let Some((spare, wait)) = again else { return result };
         if let Ok(sent) = result {
             discard(sent).await;
@@ -81,22 +89,38 @@ pub async fn send(
 ///
 /// # Errors
 /// Of the last attempt.
-pub async fn dialled(
-    core: &Arc<Core>,
-    key: &Key,
-    plaintext: Plaintext,
+pub async fn dialled<T, F>(
+    gateway: &Gateway,
     tries: Option<&Tries>,
-) -> Result<Stream, Refusal> {
+    mut dial: impl FnMut() -> F,
+) -> Result<T, Refusal>
+where
+    F: Future<Output = Result<T, Refusal>>,
+{
     loop {
-        let refusal = match upstream::dial(core, &key.target, plaintext).await {
+        let refusal = match dial().await {
             Ok(stream) => return Ok(stream),
             Err(refusal) => refusal,
         };
         let tries = tries.filter(|_| is_unreachable(&refusal));
-        let another = tries.and_then(|tries| Some((tries, tries.another(&core.gateway, None)?)));
+        let another = tries.and_then(|tries| Some((tries, tries.another(gateway, None)?)));
         let Some((tries, wait)) = another else { return Err(refusal) };
         tokio::time::sleep(wait).await;
         tries.count();
+    }
+}
+
+impl Spare {
+    fn of(core: &Core, inbound: &mut Inbound) -> Option<Self> {
+        let copy = inbound.copy()?;
+        Some(Self { copy, kept: Kept::of(&mut inbound.body, &core.replays) })
+    }
+
+    /// The request once more; `None` while its body is still on its way, or when it was too long to keep.
+    fn whole(self) -> Option<Inbound> {
+        let mut whole = self.copy;
+        whole.body = self.kept.again()?;
+        Some(whole)
     }
 }
 
@@ -129,15 +153,18 @@ impl Tries {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
+    /// Whether the next one may end otherwise.
+    fn is_worth_another(&self, result: &Result<Sent, Refusal>) -> bool {
+        match result {
+            Ok(sent) => self.retry.is_on(sent.status().as_u16()),
+            Err(refusal) => hung_up(refusal),
+        }
+    }
+
     /// How long to wait before the next one; `None` when there is none.
     fn after(&self, gateway: &Gateway, result: &Result<Sent, Refusal>) -> Option<Duration> {
-        match result {
-            Ok(sent) if self.retry.is_on(sent.status().as_u16()) => {
-                self.another(gateway, retry_after(sent.headers(), gateway.clock.now()))
-            }
-            Err(refusal) if upstream::hung_up(refusal) => self.another(gateway, None),
-            _ => None,
-        }
+        let fields = result.as_ref().ok().map(Sent::headers);
+        self.another(gateway, fields.and_then(|it| retry_after(it, gateway.clock.now())))
     }
 
     /// The same, after a wait that the upstream asked for.
@@ -188,7 +215,21 @@ fn retry_after(fields: &HeaderMap, now: Timestamp) -> Option<Duration> {
 fn is_unreachable(refusal: &Refusal) -> bool {
     match refusal {
         Refusal::Dial(error) => !matches!(error, DialError::Refused { .. }),
-        Refusal::Tls(error) => !matches!(error, HandshakeError::Certificate { .. }),
+        Refusal::Tls(HandshakeError::Certificate { .. }) => false,
+        Refusal::Tls(error) => !error.is_of_protocol(),
+        _ => false,
+    }
+}
+
+/// The upstream ended its stream before it answered.
+fn hung_up(refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::Protocol { source: Some(Cut::Http1(error)), .. } => {
+            !error.is_parse() && !error.is_user()
+        }
+        Refusal::Protocol { source: Some(Cut::Http2(error)), .. } => {
+            error.is_io() || error.is_go_away()
+        }
         _ => false,
     }
 }
