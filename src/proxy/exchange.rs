@@ -11,8 +11,9 @@ use super::grpc::Dialect;
 use super::inbound::Inbound;
 use super::outbound::Outbound;
 use super::record::Record;
+use super::retry::{self, Tries};
 use super::session::Session;
-use super::{Core, permitted, respond, upstream};
+use super::{Core, admit, permitted, respond, upstream};
 use crate::inject::credential::Credential;
 use crate::policy::Permit;
 
@@ -28,18 +29,22 @@ async fn run(
     let inbound = Inbound::parse(request, session, &gw.limits)?;
     record.parsed(&inbound);
     let permitted = permitted::decide(gw, session, &inbound, record).await?;
-    send(core, inbound, permitted, record).await?.scrubbed(record).await
+    let admitted = admit::admit(gw, permitted, record)?;
+    retry::send(core, session, inbound, admitted, record).await?.scrubbed(record).await
 }
 
-/// The half of it that a test of a connection shares: nothing is sent in another way.
+/// The half of it that is one attempt, and that a test of a connection shares: nothing is sent in another
+/// way.
 pub(super) async fn send(
     core: &Arc<Core>,
     inbound: Inbound,
     (permit, credential): (Permit, Option<Arc<Credential>>),
+    tries: Option<&Arc<Tries>>,
     record: &mut Record,
 ) -> Result<Sent, Refusal> {
     record.injected(credential.as_deref());
-    let outbound = Outbound::prepare(inbound, permit, credential.as_deref())?;
+    record.attempts(tries);
+    let outbound = Outbound::prepare(inbound, permit, credential.as_deref())?.within(tries);
     let sent = upstream::send(core, outbound).await?;
     record.answered(&sent);
     Ok(sent)

@@ -133,6 +133,24 @@ impl Inbound {
         })
     }
 
+    /// A second one without its body, where sending it twice is as good as sending it once
+    /// (RFC 9110 §9.2.2), and its body does not wait for the upstream's word.
+    pub fn copy(&self) -> Option<Self> {
+        let plain = self.upgrade.is_none() && self.body.gate().is_none();
+        (plain && self.head.method.is_idempotent()).then(|| Self {
+            target: self.target.clone(),
+            overrides: self.overrides.clone(),
+            decoded: self.decoded.clone(),
+            placeholders: self.placeholders.clone(),
+            named: self.named.clone(),
+            upgrade: None,
+            org: self.org.clone(),
+            session: self.session,
+            head: self.head.clone(),
+            body: RequestBody::empty(),
+        })
+    }
+
     /// What policy needs to know.
     pub fn asked(&self) -> Asked<'_> {
         Asked {

@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 use super::error::Refusal;
 use super::grpc::Dialect;
+use super::meter::Turn;
 use super::pulse::Pulse;
+use super::retry::Tries;
 use super::session::Session;
 use super::{Gateway, answer::Sent, inbound::Inbound, respond};
 use crate::base::agent::Agent;
@@ -32,6 +34,9 @@ pub struct Record {
     pulse: Option<Arc<Pulse>>,
     session: Option<Arc<Session>>,
     dialect: Dialect,
+    tries: Option<Arc<Tries>>,
+    /// Its place among the exchanges of a connection, given back with the record.
+    turn: Option<Turn>,
 }
 
 impl Record {
@@ -51,6 +56,8 @@ impl Record {
             pulse: None,
             session: None,
             dialect: Dialect::default(),
+            tries: None,
+            turn: None,
         })
     }
 
@@ -137,6 +144,22 @@ impl Record {
         self.event.generation = credential.map(|credential| credential.generation);
     }
 
+    /// The request is sent: once, or as often as `tries` counts.
+    pub fn attempts(&mut self, tries: Option<&Arc<Tries>>) {
+        match tries {
+            None => self.event.attempts = 1,
+            Some(tries) => {
+                tries.count();
+                self.tries = Some(tries.clone());
+            }
+        }
+    }
+
+    /// Keeps the exchange counted as under way.
+    pub fn holds(&mut self, turn: Turn) {
+        self.turn = Some(turn);
+    }
+
     /// The upstream answered.
     pub fn answered(&mut self, sent: &Sent) {
         self.event.status = Some(sent.status().as_u16());
@@ -195,6 +218,9 @@ impl Drop for Record {
         }
         let Some(slot) = self.slot.take() else { return };
         self.event.bytes_in = self.bytes_in.load(Relaxed);
+        if let Some(tries) = &self.tries {
+            self.event.attempts = tries.made();
+        }
         let elapsed = self.begun.elapsed().as_millis();
         self.event.duration_ms = u64::try_from(elapsed).unwrap_or(u64::MAX);
         let blank = Event::begun(self.event.time, String::new());

@@ -13,6 +13,7 @@ use super::base_url;
 use super::body::AnswerBody;
 use super::error::Refusal;
 use super::grpc::{self, Dialect};
+use super::meter::Excess;
 use super::record::Record;
 use crate::base::host::Target;
 use crate::base::id::ExchangeId;
@@ -248,6 +249,19 @@ fn face(refusal: &Refusal) -> Face {
             face.hint = Some("`upstream.allow_private` opens named networks and ports".into());
         }
         Refusal::Guessing { retry_after } => face.retry_after = Some(retry_after.as_secs().max(1)),
+        Refusal::RateLimited { connection, excess } => {
+            // Whole seconds, none too early.
+            face.retry_after = Some(excess.retry_after().as_millis().div_ceil(1000).max(1) as u64);
+            face.connection = Some(connection.clone());
+            let setting = match excess {
+                Excess::Rate { .. } => "rate_limit",
+                Excess::Concurrency { .. } => "concurrency",
+            };
+            face.hint = Some(format!(
+                "this is Keyward's limit, not the provider's: come again as `Retry-After` says, or \
+                 raise `{setting}` in the connection's settings"
+            ));
+        }
         Refusal::Overloaded | Refusal::AuditUnavailable => face.retry_after = Some(1),
         _ => {}
     }
@@ -282,6 +296,7 @@ fn status_and_code(refusal: &Refusal) -> (u16, &'static str) {
         Refusal::Vault(_) => (424, "connection_broken"),
         Refusal::Write(WriteError::PlaceholderInPath | WriteError::NoPlace) => (400, "bad_request"),
         Refusal::Write(_) => (424, "connection_broken"),
+        Refusal::RateLimited { .. } => (429, "rate_limited"),
         Refusal::Plaintext => (403, "plaintext_refused"),
         Refusal::Dial(DialError::Refused { .. }) => (403, "address_refused"),
         Refusal::Dial(DialError::Timeout { .. }) | Refusal::AnswerTimeout => {
