@@ -15,6 +15,7 @@ use super::{Core, Gateway};
 use crate::base::host::Target;
 use crate::base::id::OrgId;
 use crate::base::limits::Limits;
+use crate::net::corporate::Forwarded;
 
 /// What must be equal for a stream to be shared. HTTP/1.1 without client certificates, so ALPN and
 /// TLS identity are the target's.
@@ -37,6 +38,8 @@ pub struct Stream {
     private: bool,
     /// Of the [`Outward`](super::Outward) that it was made with.
     number: u64,
+    /// How a corporate proxy wants requests that it forwards.
+    forwarded: Option<Forwarded>,
     idle_since: Instant,
 }
 
@@ -69,7 +72,18 @@ pub struct Lease {
 impl Stream {
     /// A new stream.
     pub fn new(sender: SendRequest<RequestBody>, private: bool, number: u64) -> Self {
-        Self { sender, private, number, idle_since: Instant::now() }
+        Self { sender, private, number, forwarded: None, idle_since: Instant::now() }
+    }
+
+    /// The same to a corporate proxy that forwards requests.
+    pub fn forwarded(mut self, forwarded: Option<Forwarded>) -> Self {
+        self.forwarded = forwarded;
+        self
+    }
+
+    /// How its requests are forwarded, when they are.
+    pub fn forwarding(&self) -> Option<&Forwarded> {
+        self.forwarded.as_ref()
     }
 
     /// Whether the dialled address stands on the explicit private list.
@@ -157,6 +171,11 @@ impl Lease {
     /// Takes a stream into use.
     pub fn new(stream: Stream, key: Key, core: Arc<Core>) -> Self {
         Self { stream, key, core, gate: None, reusable: true }
+    }
+
+    /// The stream.
+    pub fn stream(&self) -> &Stream {
+        &self.stream
     }
 
     /// The shared state.

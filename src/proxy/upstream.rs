@@ -19,8 +19,8 @@ use super::pool::{Key, Lease, Stream};
 use super::stream::Upstream;
 use super::tunnel::silence;
 use crate::base::host::{Scheme, Target};
-use crate::net::client;
 use crate::net::dial::Dialled;
+use crate::net::{client, corporate};
 
 /// An upstream rarely closes a stream that it answered on so lately; older idle ones are kept a copy
 /// of the request for.
@@ -49,6 +49,10 @@ pub async fn send(core: &Arc<Core>, outbound: Outbound) -> Result<Sent, Refusal>
     lease.gate = gate;
     lease.reusable = !binds_identity(&response);
     check_head(&response, upgrade.is_some())?;
+    let forwarding = lease.stream().forwarding();
+    if let Some(refused) = forwarding.and_then(|by| by.refused(response.status())) {
+        return Err(refused.into());
+    }
     Ok(Sent::new(response, lease, upgrade, needles))
 }
 
@@ -85,9 +89,12 @@ async fn with_stream(
     mut request: Request<RequestBody>,
     (key, plaintext, repeatable): (&Key, Plaintext, bool),
 ) -> Result<(Lease, Response<Incoming>), Refusal> {
+    // A proxy that forwards requests one by one does not switch protocols.
+    let upgrading = request.headers().contains_key(header::UPGRADE);
     while let Some(mut stream) = core.pool.take(key) {
         let current = stream.number() == core.gateway.outward.load().number;
-        if !current || !plaintext.allows(key.target.scheme(), stream.is_private()) {
+        let fits = current && !(upgrading && stream.forwarding().is_some());
+        if !fits || !plaintext.allows(key.target.scheme(), stream.is_private()) {
             continue;
         }
         let spare = (repeatable && stream.idle_for() > FRESH).then(|| copy(&request));
@@ -105,7 +112,7 @@ async fn with_stream(
             (Err((None, error)), _) => return Err(error),
         }
     }
-    let mut stream = dial(core, &key.target, plaintext).await?;
+    let mut stream = dial(core, (&key.target, upgrading), plaintext).await?;
     match try_send(&mut stream, request).await {
         Ok(response) => Ok((Lease::new(stream, key.clone(), core.clone()), response)),
         Err((_, error)) => Err(error),
@@ -125,8 +132,9 @@ fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
 /// Sends on one stream. The error holds the request when no byte of it was written.
 async fn try_send(
     stream: &mut Stream,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
 ) -> Result<Response<Incoming>, (Option<Box<Request<RequestBody>>>, Refusal)> {
+    corporate::fit(&mut request, stream.forwarding());
     stream.sender().try_send_request(request).await.map_err(|mut error| {
         let unsent = error.take_message().map(Box::new);
         (unsent, refusal(error.into_error()))
@@ -145,13 +153,20 @@ fn refusal(error: hyper::Error) -> Refusal {
 }
 
 /// A new stream: checked address, verified TLS, hyper's handshake.
-async fn dial(core: &Arc<Core>, target: &Target, plaintext: Plaintext) -> Result<Stream, Refusal> {
+async fn dial(
+    core: &Arc<Core>,
+    (target, upgrading): (&Target, bool),
+    plaintext: Plaintext,
+) -> Result<Stream, Refusal> {
     let gateway = &core.gateway;
     let limit = gateway.limits.connect_timeout;
     let outward = gateway.outward.load_full();
-    let dialled = gateway.dialler.dial(target, limit).await?;
+    let dialled = match upgrading {
+        true => gateway.dialler.dial(target, limit).await?,
+        false => gateway.dialler.dial_for_requests(target, limit).await?,
+    };
     gateway.metrics.dialled.inc();
-    let Dialled { stream, private, .. } = dialled;
+    let Dialled { stream, private, forwarded } = dialled;
     if !plaintext.allows(target.scheme(), private) {
         return Err(Refusal::Plaintext);
     }
@@ -163,7 +178,7 @@ async fn dial(core: &Arc<Core>, target: &Target, plaintext: Plaintext) -> Result
             handshake(core, tls).await?
         }
     };
-    Ok(Stream::new(sender, private, outward.number))
+    Ok(Stream::new(sender, private, outward.number).forwarded(forwarded))
 }
 
 /// hyper's client on the stream; its connection runs in a task of this core.
