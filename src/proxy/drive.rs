@@ -2,7 +2,9 @@
 //! revoked token. Used for the proxy port and inside tunnels alike.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::pin;
+use std::task::Poll;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -13,11 +15,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use super::Core;
-use super::body::AnswerBody;
+use super::arriving::Arriving;
+use super::body::{AnswerBody, RequestBody};
+use super::rarely::Rarely;
 use super::record::Record;
 use super::session::Session;
-use crate::base::agent::Agent;
-use crate::base::host::Target;
 
 /// Whose stream it is, as far as that is known.
 #[derive(Clone, Copy, Debug)]
@@ -34,12 +36,12 @@ pub struct Whose<'a> {
 pub async fn serve<IO, S, F>(core: &std::sync::Arc<Core>, io: IO, whose: Whose<'_>, service: S)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Fn(Request<Incoming>) -> F,
+    S: Fn(Request<RequestBody>) -> F,
     F: Future<Output = Response<AnswerBody>>,
 {
     let limits = &core.gateway.limits;
-    let service = service_fn(|request| {
-        let answer = service(request);
+    let service = service_fn(|request: Request<Incoming>| {
+        let answer = service(request.map(|body| RequestBody::new(Arriving::Http1(body))));
         async { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
@@ -52,25 +54,46 @@ where
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let mut drain = core.gateway.draining.clone();
-    let mut must_end = pin!(must_end(core, whose));
+    let (mut must_end, mut drains) = (pin!(must_end(core, whose)), pin!(drains(core)));
     let mut drained = false;
+    let mut beside = Rarely::new(poll_fn(|cx| {
+        if must_end.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Beside::MustEnd);
+        }
+        if drained || drains.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        drained = true;
+        Poll::Ready(Beside::Drains)
+    }));
     loop {
         tokio::select! {
             biased;
             result = connection.as_mut() => {
                 if let Err(error) = result {
-                    unparsed(core, whose, &error).await;
+                    if error.is_parse() {
+                        let status = if error.is_parse_too_large() { 431 } else { 400 };
+                        unparsed(core, whose.session, status).await;
+                    }
                 }
                 return;
             }
-            () = must_end.as_mut() => return whose.pulse.cut(),
-            () = draining(&mut drain), if !drained => {
-                connection.as_mut().graceful_shutdown();
-                drained = true;
-            }
+            what = &mut beside => match what {
+                Beside::MustEnd => return whose.pulse.cut(),
+                Beside::Drains => connection.as_mut().graceful_shutdown(),
+            },
         }
     }
+}
+
+/// What happens beside the requests of a stream.
+enum Beside {
+    MustEnd,
+    Drains,
+}
+
+async fn drains(core: &Core) {
+    draining(&mut core.gateway.draining.clone()).await;
 }
 
 /// Resolves when the gateway drains; never when it is gone.
@@ -84,25 +107,20 @@ async fn must_end(core: &Core, whose: Whose<'_>) {
     tokio::select! {
         _ = whose.pulse.overdue(&core.gateway.limits) => {}
         () = whose.standing.lost(&core.gateway) => {}
+        () = core.gateway.cut() => {}
     }
 }
 
-/// Leaves a record for a head that hyper refused by itself with a bare 400, 414 or 431.
-async fn unparsed(core: &std::sync::Arc<Core>, whose: Whose<'_>, error: &hyper::Error) {
-    if !error.is_parse() {
-        return;
-    }
+/// Leaves a record for what hyper or h2 refused by itself: a head, with a bare 400, 414 or 431, or a
+/// whole HTTP/2 stream.
+pub async fn unparsed(core: &std::sync::Arc<Core>, session: Option<&Session>, status: u16) {
     let Ok(mut record) = Record::begin(&core.gateway).await else { return };
-    if let Some(Session { agent, entry, .. }) = whose.session {
-        note(&mut record, agent, entry.target());
+    if let Some(Session { agent, entry, .. }) = session {
+        record.asked_by(agent);
+        record.at(entry.target());
     }
-    match () {
-        () if error.is_parse_too_large() => record.refused(431, "headers_too_large"),
-        () => record.refused(400, "bad_request"),
+    match status {
+        431 => record.refused(431, "headers_too_large"),
+        _ => record.refused(400, "bad_request"),
     }
-}
-
-fn note(record: &mut Record, agent: &Agent, target: Option<&Target>) {
-    record.asked_by(agent);
-    record.at(target);
 }

@@ -12,6 +12,7 @@ use crate::base::limits::Limits;
 const IDLE: u64 = 0;
 const HEAD: u64 = 1;
 const BUSY: u64 = 2;
+const OPEN: u64 = 3;
 
 /// The state of one stream: a phase and when it began, and whether bytes moved lately.
 #[derive(Debug)]
@@ -60,6 +61,21 @@ impl Pulse {
         self.phase.store((ms << 2) | phase, Relaxed);
     }
 
+    /// The stream carries many exchanges at once, none so far: bytes do not begin a head.
+    pub fn multiplex(&self) {
+        self.enter(OPEN);
+    }
+
+    /// Whether such a stream carries exchanges.
+    pub fn carries(&self, some: bool) {
+        self.enter(if some { BUSY } else { OPEN });
+    }
+
+    /// Whether bytes have moved since this was asked last.
+    pub fn has_moved(&self) -> bool {
+        self.moved.swap(false, Relaxed)
+    }
+
     /// Bytes came from the agent.
     pub fn read(&self) {
         self.moved.store(true, Relaxed);
@@ -99,9 +115,7 @@ impl Pulse {
         let longest_nap =
             limits.head_timeout.min(limits.idle_timeout).min(limits.body_idle_timeout);
         let mut quiet_since = Instant::now();
-        let mut nap = Duration::ZERO;
         loop {
-            tokio::time::sleep(nap).await;
             let now = Instant::now();
             if self.moved.swap(false, Relaxed) {
                 quiet_since = now;
@@ -117,7 +131,7 @@ impl Pulse {
             if left.is_zero() {
                 return overdue;
             }
-            nap = left.min(longest_nap);
+            tokio::time::sleep(left.min(longest_nap)).await;
         }
     }
 }

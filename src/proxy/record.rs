@@ -183,6 +183,9 @@ impl Record {
     /// Body bytes went to the agent.
     pub fn sent(&mut self, bytes: u64) {
         self.noted.bytes_out += bytes;
+        if let Some(pulse) = &self.pulse {
+            pulse.wrote();
+        }
     }
 
     /// How it ended, unless it was refused.
