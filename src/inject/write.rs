@@ -124,7 +124,7 @@ mod tests {
         vec![Write { at, value: Secret::from(value.to_owned()) }]
     }
 
-    fn head<'a>(fields: &'a mut HeaderMap, path: &str, query: Option<&str>) -> Head<'a> {
+    fn head<'a>(fields: &'a mut HeaderMap, path: &'a str, query: Option<&'a str>) -> Head<'a> {
         Head { fields, path: path.into(), query: query.map(Into::into) }
     }
 
