@@ -121,7 +121,8 @@ impl Body for Answer {
             Self::Whole(bytes) => bytes.take(),
             Self::Repeated { left: 0, .. } | Self::Events { left: 0, .. } => None,
             Self::Repeated { chunk, left } => {
-                let next = chunk.slice(..chunk.len().min(usize::try_from(*left).unwrap_or(usize::MAX)));
+                let next =
+                    chunk.slice(..chunk.len().min(usize::try_from(*left).unwrap_or(usize::MAX)));
                 *left -= next.len() as u64;
                 Some(next)
             }
