@@ -67,6 +67,9 @@ pub struct Event<S = String> {
     /// How often a secret was masked in the answer. Records of before it are without.
     #[serde(default)]
     pub scrubbed: u64,
+    /// How often the request was sent, or tried to be. Records of before it are without.
+    #[serde(default)]
+    pub attempts: u32,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -103,6 +106,7 @@ impl<S: Default> Event<S> {
             bytes_out: 0,
             duration_ms: 0,
             scrubbed: 0,
+            attempts: 0,
             outcome: Outcome::ClientAborted,
         }
     }

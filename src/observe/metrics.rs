@@ -28,6 +28,8 @@ pub struct Metrics {
     pub dialled: Counter,
     /// Requests that found an idle upstream stream.
     pub reused: Counter,
+    /// Requests sent once more, because a connection's settings say so.
+    pub retried: Counter,
     /// When the CA's certificate ends, in seconds since the epoch.
     pub ca_ends: Gauge,
     /// TLS handshakes with agents that failed.
@@ -49,6 +51,8 @@ impl Default for Metrics {
         };
         let dialled = counter("upstreams_dialled", "streams dialled to upstreams");
         let reused = counter("upstreams_reused", "requests sent on an idle upstream stream");
+        let retried =
+            counter("requests_retried", "requests sent once more by connections' settings");
         let handshakes_failed =
             counter("agent_handshakes_failed", "TLS handshakes with agents that failed");
         let scrubbed =
@@ -80,6 +84,7 @@ impl Default for Metrics {
             ca_ends,
             dialled,
             reused,
+            retried,
             handshakes_failed,
         }
     }

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
@@ -11,12 +12,15 @@ use http::{Request, Uri, Version};
 use http_body::Body;
 use hyper::upgrade::OnUpgrade;
 
+use super::admit;
 use super::body::RequestBody;
 use super::error::Refusal;
 use super::inbound::Inbound;
 use super::pool::Key;
+use super::retry::Tries;
 use super::session::Session;
 use crate::base::host::{Scheme, Target};
+use crate::base::settings::{Settings, Wait};
 use crate::inject::credential::{Credential, Write};
 use crate::inject::scrub::{Needles, ask};
 use crate::inject::strip;
@@ -40,6 +44,10 @@ pub struct Outbound {
     pub http2: bool,
     /// What must not be in the answer.
     pub needles: Option<Arc<Needles>>,
+    /// The time to the head of the answer; `None`: the general limit.
+    pub timeout: Option<Duration>,
+    /// The attempts that it is one of, where there may be several.
+    pub tries: Option<Arc<Tries>>,
 }
 
 /// Whether the request may go over cleartext.
@@ -66,7 +74,8 @@ impl Outbound {
         let target = permit.target().clone();
         let (org, session) = (inbound.org().clone(), inbound.session());
         let upgrade = inbound.take_upgrade();
-        let uri = prepare_head(&mut inbound, &target, credential, upgrade.is_some())?;
+        let settings = permit.settings().map(|settings| &**settings);
+        let uri = prepare_head(&mut inbound, &target, (credential, settings), upgrade.is_some())?;
         let Inbound { mut head, body, .. } = inbound;
         let repeatable = head.method.is_idempotent() && body.is_end_stream();
         let http2 = head.version == Version::HTTP_2 && upgrade.is_none();
@@ -80,7 +89,17 @@ impl Outbound {
             repeatable,
             http2,
             needles: credential.map(|c| c.needles.clone()).filter(|needles| !needles.is_empty()),
+            timeout: settings.and_then(|settings| settings.timeout).map(Wait::duration),
+            tries: None,
         })
+    }
+
+    /// One of several attempts, with what is left of the time for all.
+    pub fn within(self, tries: Option<&Arc<Tries>>) -> Self {
+        match tries {
+            None => self,
+            Some(tries) => Self { timeout: Some(tries.left()), tries: Some(tries.clone()), ..self },
+        }
     }
 }
 
@@ -96,7 +115,7 @@ fn plaintext(permit: &Permit, credential: Option<&Credential>) -> Plaintext {
 fn prepare_head(
     inbound: &mut Inbound,
     target: &Target,
-    credential: Option<&Credential>,
+    (credential, settings): (Option<&Credential>, Option<&Settings>),
     websocket: bool,
 ) -> Result<Uri, Refusal> {
     let (Parts { headers: fields, uri, .. }, decoded) = inbound.head_and_path();
@@ -104,6 +123,9 @@ fn prepare_head(
     let trailers = wants_trailers(fields);
     strip::hop_by_hop(fields);
     strip::steering(fields);
+    if let Some(settings) = settings {
+        admit::write_fields(fields, settings);
+    }
     // 2. What would stand where the credential goes, and every placeholder.
     let query = strip_query(uri.query(), credential);
     if let Some(credential) = credential {

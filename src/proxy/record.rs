@@ -9,7 +9,10 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::error::Refusal;
+use super::grpc::Dialect;
+use super::meter::Turn;
 use super::pulse::Pulse;
+use super::retry::Tries;
 use super::session::Session;
 use super::{Gateway, answer::Sent, inbound::Inbound, respond};
 use crate::base::agent::Agent;
@@ -31,6 +34,10 @@ pub struct Record {
     gateway: Arc<Gateway>,
     pulse: Option<Arc<Pulse>>,
     session: Option<Arc<Session>>,
+    dialect: Dialect,
+    tries: Option<Arc<Tries>>,
+    /// Its place among the exchanges of a connection, given back with the record.
+    turn: Option<Turn>,
 }
 
 /// What is known of the exchange.
@@ -47,6 +54,7 @@ struct Noted {
     path: Option<String>,
     status: Option<u16>,
     code: Option<&'static str>,
+    attempts: u32,
     bytes_out: u64,
     scrubbed: u64,
     outcome: Outcome,
@@ -75,6 +83,9 @@ impl Record {
             gateway: gateway.clone(),
             pulse: None,
             session: None,
+            dialect: Dialect::default(),
+            tries: None,
+            turn: None,
         })
     }
 
@@ -97,6 +108,16 @@ impl Record {
     pub fn ends_in(&mut self, session: &Arc<Session>) {
         self.ends(&session.pulse);
         self.session = Some(session.clone());
+    }
+
+    /// How the agent understands a refusal.
+    pub fn speaks(&mut self, dialect: Dialect) {
+        self.dialect = dialect;
+    }
+
+    /// How to tell a refusal.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// Who asks.
@@ -149,6 +170,22 @@ impl Record {
     /// Which generation of the credential goes out.
     pub fn injected(&mut self, credential: Option<&Credential>) {
         self.noted.generation = credential.map(|credential| credential.generation);
+    }
+
+    /// The request is sent: once, or as often as `tries` counts.
+    pub fn attempts(&mut self, tries: Option<&Arc<Tries>>) {
+        match tries {
+            None => self.noted.attempts = 1,
+            Some(tries) => {
+                tries.count();
+                self.tries = Some(tries.clone());
+            }
+        }
+    }
+
+    /// Keeps the exchange counted as under way.
+    pub fn holds(&mut self, turn: Turn) {
+        self.turn = Some(turn);
     }
 
     /// The upstream answered.
@@ -210,6 +247,7 @@ impl Noted {
             path: None,
             status: None,
             code: None,
+            attempts: 0,
             bytes_out: 0,
             scrubbed: 0,
             outcome: Outcome::ClientAborted,
@@ -237,6 +275,7 @@ impl Noted {
             path: self.path.as_deref(),
             status: self.status,
             code: self.code,
+            attempts: self.attempts,
             bytes_out: self.bytes_out,
             scrubbed: self.scrubbed,
             outcome: self.outcome,
@@ -257,6 +296,9 @@ impl Drop for Record {
             }
         }
         let Some(slot) = self.slot.take() else { return };
+        if let Some(tries) = &self.tries {
+            self.noted.attempts = tries.made();
+        }
         let target = self.noted.target.as_ref().map(Target::to_string);
         let elapsed = self.begun.elapsed().as_millis();
         let event = Event {

@@ -48,6 +48,13 @@ pub enum Entry {
         /// Whether the TLS client named the same host, or none.
         sni_agrees: bool,
     },
+    /// From the base URL of the request.
+    BaseUrl {
+        /// The host that it stands for.
+        target: Target,
+        /// The name of the connection in it.
+        connection: Arc<str>,
+    },
 }
 
 /// An accepted stream before anyone is authenticated on it.
@@ -141,11 +148,19 @@ impl Session {
 }
 
 impl Entry {
-    /// The tunnel's target.
+    /// The target of all its requests, when that is one.
     pub fn target(&self) -> Option<&Target> {
         match self {
             Self::Absolute => None,
-            Self::Tunnel { target, .. } => Some(target),
+            Self::Tunnel { target, .. } | Self::BaseUrl { target, .. } => Some(target),
+        }
+    }
+
+    /// The connection that it names.
+    pub fn connection(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Absolute | Self::Tunnel { .. } => None,
+            Self::BaseUrl { connection, .. } => Some(connection),
         }
     }
 }
