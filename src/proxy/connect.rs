@@ -155,7 +155,7 @@ async fn open(
             accepted.standing.tunnels(permit.target());
             record.tunnelled(permit.rule());
             let limit = gateway.limits.connect_timeout;
-            let dialled = gateway.dialler.dial(permit.target(), limit).await?;
+            let dialled = Box::pin(gateway.dialler.dial(permit.target(), limit)).await?;
             Opening::Tunnel(permit, dialled)
         }
     };
@@ -204,7 +204,8 @@ async fn tunnelled(
             let entry = Entry::Tunnel { target: permit.target().clone(), sni_agrees: true };
             let session = Session::new(agent, entry, pulse, accepted);
             let upstream = dialled.stream;
-            tunnel::splice(stream, upstream, &mut record, &session, &core.gateway).await;
+            let splice = tunnel::splice(stream, upstream, &mut record, &session, &core.gateway);
+            Box::pin(splice).await;
         }
     }
 }

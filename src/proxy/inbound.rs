@@ -185,9 +185,9 @@ impl Inbound {
         self.head.uri.path()
     }
 
-    /// The path that decisions use.
-    pub fn decoded(&self) -> &DecodedPath {
-        &self.decoded
+    /// The head, to be changed, and the path that decisions use.
+    pub fn head_and_path(&mut self) -> (&mut Parts, &DecodedPath) {
+        (&mut self.head, &self.decoded)
     }
 
     /// Whose streams it may share.
@@ -281,6 +281,9 @@ fn host_field(request: &Request<RequestBody>) -> Result<Option<&HeaderValue>, Re
 }
 
 fn agrees(host: &HeaderValue, target: &Target) -> bool {
+    if target.is_written(host.as_bytes()) {
+        return true;
+    }
     let parsed = host.to_str().ok().and_then(|text| Target::parse(target.scheme(), text).ok());
     parsed.is_some_and(|parsed| parsed == *target)
 }

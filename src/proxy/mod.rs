@@ -26,6 +26,7 @@ mod outbound;
 mod permitted;
 mod pool;
 mod pulse;
+mod rarely;
 mod record;
 mod replay;
 mod respond;
