@@ -91,19 +91,28 @@ pub fn trailers(fields: &mut HeaderMap) {
 }
 
 /// Whether two field names are one to an origin that maps `-` and `_` to the same (CGI, WSGI).
-fn is_alias(name: &HeaderName, of: &HeaderName) -> bool {
+pub(super) fn is_alias(name: &HeaderName, of: &HeaderName) -> bool {
     let (name, of) = (name.as_str().as_bytes(), of.as_str().as_bytes());
     let fold = |b: u8| if b == b'_' { b'-' } else { b };
     name.len() == of.len() && name.iter().zip(of).all(|(a, b)| fold(*a) == fold(*b))
 }
 
-/// Removes every instance and `_`-alias of the cleared fields, and the cleared cookies.
-pub fn cleared(fields: &mut HeaderMap, clears: &Clears) {
-    let is_cleared = |name: &HeaderName| clears.headers.iter().any(|gone| is_alias(name, gone));
-    let aliases: Vec<HeaderName> = fields.keys().filter(|n| is_cleared(n)).cloned().collect();
-    for name in aliases {
+/// Writes a field instead of every instance and `_`-alias of it.
+pub fn replace(fields: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
+    remove_where(fields, |other| is_alias(other, name));
+    fields.insert(name.clone(), value.clone());
+}
+
+fn remove_where(fields: &mut HeaderMap, is_gone: impl Fn(&HeaderName) -> bool) {
+    let gone: Vec<HeaderName> = fields.keys().filter(|name| is_gone(name)).cloned().collect();
+    for name in gone {
         fields.remove(name);
     }
+}
+
+/// Removes every instance and `_`-alias of the cleared fields, and the cleared cookies.
+pub fn cleared(fields: &mut HeaderMap, clears: &Clears) {
+    remove_where(fields, |name| clears.covers(name));
     if !clears.cookies.is_empty() {
         retain_cookies(fields, |name, _| !clears.cookies.iter().any(|gone| **gone == *name));
     }

@@ -13,6 +13,7 @@ use super::base_url::{self, Place};
 use super::body::{AnswerBody, RequestBody};
 use super::drive::{self, Whose};
 use super::error::Refusal;
+use super::grpc::Dialect;
 use super::permitted::{self, Way};
 use super::pulse::Pulse;
 use super::record::Record;
@@ -98,7 +99,7 @@ pub(super) async fn refused(
     accepted.pulse.begin();
     let mut record = match Record::begin(&core.gateway).await {
         Ok(record) => record,
-        Err(refusal) => return respond::unrecorded(&refusal),
+        Err(refusal) => return respond::unrecorded(&refusal, Dialect::Http),
     };
     record.ends(&accepted.pulse);
     if let Some(agent) = &agent {
@@ -117,7 +118,7 @@ async fn connect(
     accepted.pulse.begin();
     let mut record = match Record::begin(&core.gateway).await {
         Ok(record) => record,
-        Err(refusal) => return respond::unrecorded(&refusal),
+        Err(refusal) => return respond::unrecorded(&refusal, Dialect::Http),
     };
     record.ends(&accepted.pulse);
     record.asked_for(&Method::CONNECT, None, None);
@@ -154,7 +155,7 @@ async fn open(
             accepted.standing.tunnels(permit.target());
             record.tunnelled(permit.rule());
             let limit = gateway.limits.connect_timeout;
-            let dialled = gateway.dialler.dial(permit.target(), limit).await?;
+            let dialled = Box::pin(gateway.dialler.dial(permit.target(), limit)).await?;
             Opening::Tunnel(permit, dialled)
         }
     };
@@ -203,7 +204,8 @@ async fn tunnelled(
             let entry = Entry::Tunnel { target: permit.target().clone(), sni_agrees: true };
             let session = Session::new(agent, entry, pulse, accepted);
             let upstream = dialled.stream;
-            tunnel::splice(stream, upstream, &mut record, &session, &core.gateway).await;
+            let splice = tunnel::splice(stream, upstream, &mut record, &session, &core.gateway);
+            Box::pin(splice).await;
         }
     }
 }

@@ -1,10 +1,12 @@
 //! [`Refusal`]: every way in which Keyward answers an exchange itself. `respond.rs` gives each its
 //! status, code and words; sources go to the log only.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::arriving::Cut;
 use super::base_url::Fault;
+use super::meter::Excess;
 use crate::base::host::TargetError;
 use crate::base::pattern::PathError;
 use crate::inject::scrub;
@@ -76,6 +78,14 @@ pub enum Refusal {
     /// The credential cannot be written into this request.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// The connection has as many requests or exchanges as it may.
+    #[error("{}", excess_message(connection, excess))]
+    RateLimited {
+        /// The connection's name.
+        connection: Arc<str>,
+        /// What there is too much of.
+        excess: Excess,
+    },
     /// A credential would go over cleartext to an address that is not on the private list.
     #[error("a credential is not sent over cleartext to this address")]
     Plaintext,
@@ -110,6 +120,17 @@ pub enum Refusal {
     /// A bug or a fault of ours.
     #[error("internal error: {0}")]
     Internal(&'static str),
+}
+
+fn excess_message(connection: &str, excess: &Excess) -> String {
+    match excess {
+        Excess::Rate { rate, .. } => {
+            format!("connection `{connection}` has sent its {rate} requests")
+        }
+        Excess::Concurrency { max } => format!(
+            "connection `{connection}` has {max} exchanges under way, which is as many as it may"
+        ),
+    }
 }
 
 impl From<NoMethod> for Refusal {

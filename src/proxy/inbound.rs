@@ -133,6 +133,24 @@ impl Inbound {
         })
     }
 
+    /// A second one without its body, where sending it twice is as good as sending it once
+    /// (RFC 9110 §9.2.2), and its body does not wait for the upstream's word.
+    pub fn copy(&self) -> Option<Self> {
+        let plain = self.upgrade.is_none() && self.body.gate().is_none();
+        (plain && self.head.method.is_idempotent()).then(|| Self {
+            target: self.target.clone(),
+            overrides: self.overrides.clone(),
+            decoded: self.decoded.clone(),
+            placeholders: self.placeholders.clone(),
+            named: self.named.clone(),
+            upgrade: None,
+            org: self.org.clone(),
+            session: self.session,
+            head: self.head.clone(),
+            body: RequestBody::empty(),
+        })
+    }
+
     /// What policy needs to know.
     pub fn asked(&self) -> Asked<'_> {
         Asked {
@@ -167,9 +185,9 @@ impl Inbound {
         self.head.uri.path()
     }
 
-    /// The path that decisions use.
-    pub fn decoded(&self) -> &DecodedPath {
-        &self.decoded
+    /// The head, to be changed, and the path that decisions use.
+    pub fn head_and_path(&mut self) -> (&mut Parts, &DecodedPath) {
+        (&mut self.head, &self.decoded)
     }
 
     /// Whose streams it may share.
@@ -263,6 +281,9 @@ fn host_field(request: &Request<RequestBody>) -> Result<Option<&HeaderValue>, Re
 }
 
 fn agrees(host: &HeaderValue, target: &Target) -> bool {
+    if target.is_written(host.as_bytes()) {
+        return true;
+    }
     let parsed = host.to_str().ok().and_then(|text| Target::parse(target.scheme(), text).ok());
     parsed.is_some_and(|parsed| parsed == *target)
 }

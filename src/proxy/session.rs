@@ -133,7 +133,7 @@ impl Session {
     /// When the token that opened the stream was revoked or has expired, or the listener's agent is
     /// gone.
     pub fn still_holds(&self, gateway: &Gateway) -> Result<(), Refusal> {
-        let holds = gateway.directory.view().still_holds(&self.agent, gateway.clock.now());
+        let holds = gateway.directory.glance().still_holds(&self.agent, gateway.clock.now());
         match (holds, &self.accepted.owner) {
             (true, _) => Ok(()),
             (false, None) => Err(Refusal::Unauthenticated),
