@@ -59,11 +59,19 @@ fn candidates(fields: &HeaderMap) -> Vec<Option<Presented>> {
     }
     if given.is_empty() {
         given.extend(fields.get_all(AUTHORIZATION).iter().map(any));
-        let others = fields.iter().filter(|(name, _)| *name != AUTHORIZATION);
+        let others =
+            fields.iter().filter(|(name, value)| *name != AUTHORIZATION && may_hold(value));
         let keys = others.filter_map(|(_, value)| any(value));
         given.extend(keys.filter(|one| one.token().starts_with(TOKEN_PREFIX)).map(Some));
     }
     given
+}
+
+/// Whether an issued token may stand in the value: most fields need no closer look.
+fn may_hold(value: &HeaderValue) -> bool {
+    let (bytes, mark) = (value.as_bytes(), TOKEN_PREFIX.as_bytes());
+    bytes.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic "))
+        || bytes.windows(mark.len()).any(|piece| piece == mark)
 }
 
 /// Basic and Bearer; of other schemes (`token …`), and of none, the last word. The user of a pair is the
