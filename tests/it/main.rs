@@ -24,6 +24,7 @@ mod day;
 mod deadlines;
 mod doctor;
 mod doctor_probe;
+mod drain;
 mod env;
 mod explain;
 mod guard;
