@@ -53,6 +53,8 @@ mod security_streams;
 mod selection;
 mod service;
 mod shell;
+mod smuggling;
+mod streams;
 mod targets;
 mod websocket;
 mod written;
