@@ -224,7 +224,7 @@ impl Cores {
         let least = self.cores.iter().min_by_key(|core| core.open.load(Relaxed));
         let core = least.expect("there is at least one core: see `start`");
         let pulse = Arc::new(Pulse::awaiting_head());
-        let (standing, counted) = (Standing::default(), Counted::new(&core.open));
+        let (standing, counted) = (Arc::new(Standing::default()), Counted::new(&core.open));
         let accepted = Accepted { peer, owner, pulse, standing, permit, counted };
         if core.sockets.send((socket, accepted)).is_err() {
             tracing::error!("a core has stopped");
