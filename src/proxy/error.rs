@@ -62,6 +62,9 @@ pub enum Refusal {
     /// `Host`, an inner absolute URI or SNI differ from the CONNECT target.
     #[error("{0} differs from the host of the tunnel")]
     HostMismatch(&'static str),
+    /// Its stream ended before its body did: nobody reads the answer.
+    #[error("the request ended before its body did")]
+    AgentGone,
     // The owner of rules and connections.
     /// Policy refuses.
     #[error("refused by policy: {}", .0.code())]
