@@ -54,6 +54,7 @@ mod selection;
 mod service;
 mod shell;
 mod smuggling;
+mod soak;
 mod streams;
 mod targets;
 mod websocket;
