@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Response, StatusCode, header};
+use http::{HeaderMap, Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 
 use super::arriving::Arriving;
@@ -49,6 +49,11 @@ impl Sent {
     /// Its status.
     pub fn status(&self) -> StatusCode {
         self.response.status()
+    }
+
+    /// Its fields.
+    pub fn headers(&self) -> &HeaderMap {
+        self.response.headers()
     }
 
     /// The answer as it came, and its stream, which is free again when the lease is finished.

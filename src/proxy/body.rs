@@ -45,8 +45,8 @@ pub struct RequestBody {
     tells: Option<Arc<Passed>>,
     /// What has gone out already, and goes out again.
     again: VecDeque<Bytes>,
-    /// Where a copy is kept of what goes out.
-    keeps: Option<Keeper>,
+    /// Where copies are kept of what goes out: the last is asked first to send it again.
+    keeps: Vec<Keeper>,
 }
 
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl RequestBody {
             gate: None,
             tells: None,
             again: VecDeque::new(),
-            keeps: None,
+            keeps: Vec::new(),
         }
     }
 
@@ -131,7 +131,7 @@ impl RequestBody {
             gate: None,
             tells: None,
             again: VecDeque::new(),
-            keeps: None,
+            keeps: Vec::new(),
         }
     }
 
@@ -157,13 +157,15 @@ impl RequestBody {
 
     /// Keeps a copy of what goes out, and leaves the rest there when it is dropped.
     pub fn kept_by(&mut self, keeper: Keeper) {
-        self.keeps = Some(keeper);
+        self.keeps.push(keeper);
     }
 
     /// The same, after what has gone out of it once.
     pub fn after(mut self, mut gone: VecDeque<Bytes>) -> Self {
         gone.append(&mut self.again);
         self.again = gone;
+        // It goes out from its beginning again.
+        self.keeps.iter().for_each(Keeper::begins_again);
         self
     }
 
@@ -208,10 +210,10 @@ impl Body for RequestBody {
             Some(data) => Some(Ok(Frame::data(data))),
             None => std::task::ready!(this.poll_content(cx)),
         };
-        if let (Some(Ok(frame)), Some(keeper)) = (&frame, &this.keeps)
+        if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
-            keeper.sends(data);
+            this.keeps.iter().for_each(|keeper| keeper.sends(data));
         }
         Poll::Ready(frame)
     }
@@ -278,12 +280,14 @@ impl Content {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        let Some(keeper) = self.keeps.take() else { return };
+        let Some(keeper) = self.keeps.pop() else { return };
         let mut rest = Self::empty();
         rest.count = self.count.clone();
         std::mem::swap(&mut rest.content, &mut self.content);
         (rest.gate, rest.tells) = (self.gate.take(), self.tells.take());
         std::mem::swap(&mut rest.again, &mut self.again);
+        // Where nobody sends that, it is left to the one before.
+        std::mem::swap(&mut rest.keeps, &mut self.keeps);
         keeper.leaves(rest);
     }
 }

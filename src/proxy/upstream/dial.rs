@@ -7,10 +7,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Way;
 use crate::base::host::Scheme;
 use crate::net::client;
+use crate::net::corporate::Forwarded;
 use crate::net::dial::Dialled;
 use crate::net::tls::ALPN_HTTP2;
 use crate::proxy::Core;
 use crate::proxy::error::Refusal;
+use crate::proxy::retry;
 use crate::proxy::stream::Upstream;
 
 /// What an upstream is offered in the TLS handshake.
@@ -36,25 +38,36 @@ pub struct Fresh {
     pub private: bool,
     /// Which way out it was made by.
     pub number: u64,
+    /// How requests are sent on it, where a corporate proxy forwards them.
+    pub forwarded: Option<Forwarded>,
 }
 
-/// Dials the way's target.
+/// Dials the way's target, as often as its connection's settings want.
 ///
 /// # Errors
 /// When no address may be dialled or none answers, or the upstream does not prove to be the target.
 pub async fn dial(core: &Arc<Core>, way: &Way, offer: Offer) -> Result<Fresh, Refusal> {
+    let tries = way.tries.as_deref();
+    retry::dialled(&core.gateway, tries, || dial_once(core, way, offer)).await
+}
+
+async fn dial_once(core: &Arc<Core>, way: &Way, offer: Offer) -> Result<Fresh, Refusal> {
     let (gateway, target) = (&core.gateway, &way.key.target);
     let limit = gateway.limits.connect_timeout;
     let outward = gateway.outward.load_full();
-    let dialled = gateway.dialler.dial(target, limit).await?;
+    let dialled = match way.upgrades {
+        // A proxy that forwards requests one by one does not switch protocols.
+        true => gateway.dialler.dial(target, limit).await?,
+        false => gateway.dialler.dial_for_requests(target, limit).await?,
+    };
     gateway.metrics.dialled.inc();
-    let Dialled { stream, private, .. } = dialled;
+    let Dialled { stream, private, forwarded } = dialled;
     if !way.allows(private) {
         return Err(Refusal::Plaintext);
     }
     let (socket, number) = (Upstream::new(stream), outward.number);
     if target.scheme() == Scheme::Http {
-        return Ok(Fresh { io: Box::new(socket), http2: false, private, number });
+        return Ok(Fresh { io: Box::new(socket), http2: false, private, number, forwarded });
     }
     let tls = match offer {
         Offer::Http1 => &outward.http1,
@@ -62,5 +75,5 @@ pub async fn dial(core: &Arc<Core>, way: &Way, offer: Offer) -> Result<Fresh, Re
     };
     let tls = client::connect_tls(socket, target, tls.clone(), limit).await?;
     let http2 = tls.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2);
-    Ok(Fresh { io: Box::new(tls), http2, private, number })
+    Ok(Fresh { io: Box::new(tls), http2, private, number, forwarded: None })
 }
