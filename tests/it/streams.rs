@@ -82,6 +82,34 @@ async fn an_answer_before_a_reset_reaches_a_client_that_has_more_to_send() {
 }
 
 #[tokio::test]
+async fn an_upload_that_is_answered_early_costs_neither_answer_nor_stream() {
+    const SIZE: usize = 8 << 20;
+    let origin = Origin::scripted(|mut stream: Stream| async move {
+        while let Some(head) = stream.head().await {
+            if head.method() == "POST" {
+                stream.send("HTTP/1.1 413 Too Much\r\nContent-Length: 3\r\n\r\nbig").await;
+                return stream.into_wire().abort();
+            }
+            stream.send(ok("fine")).await;
+        }
+    });
+    let rule = format!("{{ name: shut, hosts: [{HOST}], paths: [/shut], action: deny }}");
+    let lab = Plan::api_key().rule(&rule).start(origin.await).await;
+    for (path, status) in [("/shut", 403), ("/a", 413), ("/shut", 403)] {
+        let mut wire = lab.tunnel(HOST).await;
+        wire.send(request_text(&format!("POST {path}\r\nContent-Length: {SIZE}"), HOST)).await;
+        // More than all buffers on the way hold: somebody reads it.
+        for _ in 0..SIZE >> 20 {
+            wire.send(vec![b'x'; 1 << 20]).await;
+        }
+        assert_eq!(wire.answer("POST").await.head.status(), status, "{path}");
+        wire.send(request_text("GET /a", HOST)).await;
+        assert_eq!(wire.answer("GET").await.text(), "fine", "{path}");
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn one_direction_of_a_tunnel_may_end_before_the_other() {
     // The server's first words tell which side ends first.
     let origin = Origin::with_tls(None, |mut stream: Stream| async move {
