@@ -28,3 +28,4 @@ mod shelf;
 mod shells;
 mod stage;
 mod unable;
+mod websockets;

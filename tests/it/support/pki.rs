@@ -35,6 +35,15 @@ impl Pki {
         Arc::new(self.server_with(params))
     }
 
+    /// A certificate for `names` and its key, in PEM, for an origin that is a program.
+    pub(crate) fn pem(&self, names: &[&str]) -> (String, String) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(names).expect("names");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        (certificate.pem(), key.serialize_pem())
+    }
+
     /// TLS for an origin whose certificate has expired.
     pub(crate) fn expired(&self, name: &str) -> Arc<ServerConfig> {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
