@@ -16,6 +16,7 @@ mod services;
 mod watched;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -189,19 +190,35 @@ pub async fn serve(
     announce(&running);
     running.manager.ready();
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = told(&mut terminate, &mut interrupt) => {}
         () = life.over(&running.runs) => {}
     }
     tracing::info!("draining");
     running.manager.stopping();
+    let cutting = running.cores.cutting();
+    let mut shutdown = pin!(running.shutdown());
     tokio::select! {
-        () = running.shutdown() => {}
-        _ = terminate.recv() => tracing::warn!("cut by a second signal"),
-        _ = interrupt.recv() => tracing::warn!("cut by a second signal"),
+        () = shutdown.as_mut() => {}
+        () = told(&mut terminate, &mut interrupt) => {
+            tracing::warn!("cut by a second signal");
+            cutting.send_replace(true);
+            // Not without the audit records of what was cut; a third signal waits for nothing.
+            tokio::select! {
+                () = shutdown => {}
+                () = told(&mut terminate, &mut interrupt) => {}
+            }
+        }
     }
     hangups.abort();
     Ok(())
+}
+
+/// Resolves when a signal tells us to end.
+async fn told(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
 }
 
 fn warn_of_missing_owners(services: &Services, owners: &[(String, ListenAt)]) {

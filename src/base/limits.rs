@@ -64,6 +64,9 @@ section! {
         /// Streams of one agent.
         #[key("count")]
         pub streams_per_agent_max: usize,
+        /// Exchanges under way at once on one HTTP/2 stream of an agent.
+        #[key("count")]
+        pub exchanges_per_stream_max: usize,
         /// Handshakes towards agents under way at once, per core.
         #[key("count")]
         pub handshakes_max: usize,
@@ -121,6 +124,7 @@ impl Default for Limits {
             continue_timeout: seconds(1),
             streams_max: 16_384,
             streams_per_agent_max: 8_192,
+            exchanges_per_stream_max: 200,
             handshakes_max: 256,
             leaves_max: 4_096,
             idle_upstreams_per_key_max: 64,

@@ -235,11 +235,12 @@ mod tests {
         for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
             for name in ["api.test", "192.0.2.1"] {
                 let mut config = client(&leaves.authority, version);
-                config.alpn_protocols = vec![b"h2".to_vec(), tls::ALPN_HTTP1.to_vec()];
+                // In this order, as httpx has it.
+                config.alpn_protocols = vec![tls::ALPN_HTTP1.to_vec(), tls::ALPN_HTTP2.to_vec()];
                 let config = Arc::new(config);
                 let (client, _) = handshake(&config, &leaves, name, name).expect(name);
                 assert_eq!(client.protocol_version(), Some(version.version));
-                assert_eq!(client.alpn_protocol(), Some(tls::ALPN_HTTP1));
+                assert_eq!(client.alpn_protocol(), Some(tls::ALPN_HTTP2));
                 assert_eq!(client.peer_certificates().map(<[_]>::len), Some(1));
                 let suite = client.negotiated_cipher_suite().map(|s| format!("{:?}", s.suite()));
                 assert!(suite.is_some_and(|suite| suite.contains("AES_128_GCM")));
@@ -248,10 +249,10 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_only_speaks_h2_is_refused_in_the_handshake() {
+    fn a_client_that_speaks_neither_protocol_is_refused_in_the_handshake() {
         let leaves = leaves(8);
         let mut config = client(&leaves.authority, &rustls::version::TLS13);
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = vec![b"h3".to_vec()];
         assert!(handshake(&Arc::new(config), &leaves, "api.test", "api.test").is_err());
     }
 

@@ -142,7 +142,8 @@ fn server_config(
         .with_protocol_versions(tls::VERSIONS)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
-    config.alpn_protocols = vec![tls::ALPN_HTTP1.to_vec()];
+    // Ours first, whatever the client's order: httpx names HTTP/1.1 first and speaks both.
+    config.alpn_protocols = vec![tls::ALPN_HTTP2.to_vec(), tls::ALPN_HTTP1.to_vec()];
     config.ticketer = Arc::clone(&keys.tickets);
     // Clients keep one session per host; a second ticket is work for nothing.
     config.send_tls13_tickets = 1;

@@ -55,7 +55,7 @@ fn sound_keys(value: &Value, reading: &mut Reading<'_>) -> Value {
 
 /// Counts and sizes that must not be zero. Those left out may be: nothing idle is kept, no interim
 /// answer passed on, no rule without hosts allowed.
-pub(super) fn least(limits: &Limits) -> [(&'static str, usize, usize); 11] {
+pub(super) fn least(limits: &Limits) -> [(&'static str, usize, usize); 12] {
     let failures = usize::try_from(limits.auth_failures_per_minute_max).unwrap_or(usize::MAX);
     [
         ("head_bytes_max", limits.head_bytes_max, HEAD_BYTES_MIN),
@@ -63,6 +63,7 @@ pub(super) fn least(limits: &Limits) -> [(&'static str, usize, usize); 11] {
         ("target_bytes_max", limits.target_bytes_max, 1),
         ("streams_max", limits.streams_max, 1),
         ("streams_per_agent_max", limits.streams_per_agent_max, 1),
+        ("exchanges_per_stream_max", limits.exchanges_per_stream_max, 1),
         ("handshakes_max", limits.handshakes_max, 1),
         ("leaves_max", limits.leaves_max, 1),
         ("addresses_max", limits.addresses_max, 1),

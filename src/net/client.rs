@@ -99,6 +99,18 @@ fn server_name(host: &Host) -> io::Result<ServerName<'static>> {
 }
 
 impl HandshakeError {
+    /// Whether the upstream speaks none of the protocols that it was offered (RFC 7301 §3.2).
+    pub fn is_of_protocol(&self) -> bool {
+        use rustls::{AlertDescription, Error};
+        let Self::Handshake { source, .. } = self else { return false };
+        let tls = source.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+        matches!(
+            tls,
+            Some(Error::AlertReceived(AlertDescription::NoApplicationProtocol))
+                | Some(Error::NoApplicationProtocol)
+        )
+    }
+
     fn from_io(host: Host, source: io::Error) -> Self {
         let tls = source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match tls {

@@ -19,6 +19,9 @@ pub const VERSIONS: &[&rustls::SupportedProtocolVersion] =
 /// What both legs speak.
 pub const ALPN_HTTP1: &[u8] = b"http/1.1";
 
+/// The ALPN name of HTTP/2 over TLS (RFC 9113 §3.2).
+pub const ALPN_HTTP2: &[u8] = b"h2";
+
 /// Sessions kept for resumption, over all upstreams; beyond it the oldest are forgotten.
 const SESSIONS_MAX: usize = 2_048;
 

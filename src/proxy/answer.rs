@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use http::{Response, StatusCode, header};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
+use super::arriving::Arriving;
 use super::body::AnswerBody;
 use super::error::Refusal;
 use super::pool::Lease;
@@ -19,7 +19,7 @@ use crate::inject::strip;
 /// The head of an answer, and the stream that its body will come from.
 #[derive(Debug)]
 pub struct Sent {
-    response: Response<Incoming>,
+    response: Response<Arriving>,
     lease: Lease,
     upgrade: Option<(OnUpgrade, Arc<Session>)>,
     /// What must not be in it; `None` where no credential was sent.
@@ -38,7 +38,7 @@ pub struct Answer {
 impl Sent {
     /// An answer as it came.
     pub fn new(
-        response: Response<Incoming>,
+        response: Response<Arriving>,
         lease: Lease,
         upgrade: Option<(OnUpgrade, Arc<Session>)>,
         needles: Option<Arc<Needles>>,
@@ -52,7 +52,7 @@ impl Sent {
     }
 
     /// The answer as it came, and its stream, which is free again when the lease is finished.
-    pub fn into_parts(self) -> (Response<Incoming>, Lease) {
+    pub fn into_parts(self) -> (Response<Arriving>, Lease) {
         (self.response, self.lease)
     }
 

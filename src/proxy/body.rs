@@ -1,5 +1,6 @@
 //! Bodies of both directions, passed on frame by frame as they come: counted, never collected.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
@@ -9,11 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Sleep;
 
+use super::arriving::{Arriving, Cut};
 use super::pool::Lease;
 use super::record::Record;
+use super::replay::Keeper;
 use super::scrub::Passing;
 use crate::inject::scrub::Fault;
 use crate::inject::strip;
@@ -27,20 +29,30 @@ pub struct Gate {
     waker: AtomicWaker,
 }
 
+/// Tells that a body is asked for, to whoever must say `100 Continue` by himself.
+#[derive(Debug, Default)]
+pub struct Passed {
+    asked: AtomicBool,
+    waker: AtomicWaker,
+}
+
 /// The request's body on its way to the upstream.
 #[derive(Debug)]
 pub struct RequestBody {
     content: Content,
     count: Arc<AtomicU64>,
     gate: Option<(Arc<Gate>, Pin<Box<Sleep>>)>,
+    tells: Option<Arc<Passed>>,
+    /// What has gone out already, and goes out again.
+    again: VecDeque<Bytes>,
+    /// Where a copy is kept of what goes out.
+    keeps: Option<Keeper>,
 }
 
 #[derive(Debug)]
 enum Content {
-    /// Nothing, also not later.
-    Empty,
-    /// The agent's.
-    Agents(Incoming),
+    /// The agent's, or none.
+    Agents(Arriving),
     /// Ours: of a test request.
     Own(Bytes),
 }
@@ -65,7 +77,7 @@ enum Kind {
 pub enum BodyError {
     /// The other side's stream broke.
     #[error("the body was cut")]
-    Cut(#[from] hyper::Error),
+    Cut(#[from] Cut),
     /// The answer came before the body was wanted.
     #[error("the body was not wanted")]
     NotWanted,
@@ -90,21 +102,42 @@ impl Gate {
     }
 }
 
+impl Passed {
+    /// Ready once, when the body is asked for.
+    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.waker.register(cx.waker());
+        if self.asked.swap(false, SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
 impl RequestBody {
-    /// Passes `incoming` on and counts its bytes.
-    pub fn new(incoming: Incoming) -> Self {
-        Self { content: Content::Agents(incoming), count: Arc::default(), gate: None }
+    /// Passes `arriving` on and counts its bytes.
+    pub fn new(arriving: Arriving) -> Self {
+        Self {
+            content: Content::Agents(arriving),
+            count: Arc::default(),
+            gate: None,
+            tells: None,
+            again: VecDeque::new(),
+            keeps: None,
+        }
     }
 
     /// A body of ours.
     pub fn own(bytes: Bytes) -> Self {
-        let content = if bytes.is_empty() { Content::Empty } else { Content::Own(bytes) };
-        Self { content, count: Arc::default(), gate: None }
+        Self {
+            content: Content::Own(bytes),
+            count: Arc::default(),
+            gate: None,
+            tells: None,
+            again: VecDeque::new(),
+            keeps: None,
+        }
     }
 
     /// No body.
     pub fn empty() -> Self {
-        Self { content: Content::Empty, count: Arc::default(), gate: None }
+        Self::new(Arriving::Empty)
     }
 
     /// How many bytes have passed.
@@ -115,6 +148,23 @@ impl RequestBody {
     /// Holds the body back until its gate opens, at most for `patience`.
     pub fn wait_for_continue(&mut self, patience: Duration) {
         self.gate = Some((Arc::default(), Box::pin(tokio::time::sleep(patience))));
+    }
+
+    /// Tells when the body is asked for. hyper does so by itself (RFC 9110 §10.1.1), h2 does not.
+    pub fn tells(&mut self) -> Arc<Passed> {
+        self.tells.get_or_insert_default().clone()
+    }
+
+    /// Keeps a copy of what goes out, and leaves the rest there when it is dropped.
+    pub fn kept_by(&mut self, keeper: Keeper) {
+        self.keeps = Some(keeper);
+    }
+
+    /// The same, after what has gone out of it once.
+    pub fn after(mut self, mut gone: VecDeque<Bytes>) -> Self {
+        gone.append(&mut self.again);
+        self.again = gone;
+        self
     }
 
     /// The gate that holds it back.
@@ -150,17 +200,52 @@ impl Body for RequestBody {
         if let Err(error) = std::task::ready!(this.poll_gate(cx)) {
             return Poll::Ready(Some(Err(error)));
         }
-        let incoming = match &mut this.content {
-            Content::Empty => return Poll::Ready(None),
+        if let Some(passed) = this.tells.take() {
+            passed.asked.store(true, SeqCst);
+            passed.waker.wake();
+        }
+        let frame = match this.again.pop_front() {
+            Some(data) => Some(Ok(Frame::data(data))),
+            None => std::task::ready!(this.poll_content(cx)),
+        };
+        if let (Some(Ok(frame)), Some(keeper)) = (&frame, &this.keeps)
+            && let Some(data) = frame.data_ref()
+        {
+            keeper.sends(data);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.again.is_empty() && self.content.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let gone: usize = self.again.iter().map(Bytes::len).sum();
+        match self.content.size_hint().exact() {
+            Some(left) => SizeHint::with_exact(left + gone as u64),
+            None => SizeHint::new(),
+        }
+    }
+}
+
+impl RequestBody {
+    /// What has not gone out before.
+    fn poll_content(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self;
+        let arriving = match &mut this.content {
+            Content::Own(bytes) if bytes.is_empty() => return Poll::Ready(None),
             Content::Own(bytes) => {
                 let bytes = std::mem::take(bytes);
-                this.content = Content::Empty;
                 this.count.fetch_add(bytes.len() as u64, Relaxed);
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
-            Content::Agents(incoming) => incoming,
+            Content::Agents(arriving) => arriving,
         };
-        match std::task::ready!(Pin::new(incoming).poll_frame(cx)) {
+        match std::task::ready!(Pin::new(arriving).poll_frame(cx)) {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
                     this.count.fetch_add(data.len() as u64, Relaxed);
@@ -173,21 +258,33 @@ impl Body for RequestBody {
             None => Poll::Ready(None),
         }
     }
+}
 
+impl Content {
     fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Empty => true,
-            Content::Agents(incoming) => incoming.is_end_stream(),
-            Content::Own(_) => false,
+        match self {
+            Self::Agents(arriving) => arriving.is_end_stream(),
+            Self::Own(bytes) => bytes.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Empty => SizeHint::with_exact(0),
-            Content::Agents(incoming) => incoming.size_hint(),
-            Content::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
+        match self {
+            Self::Agents(arriving) => arriving.size_hint(),
+            Self::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
         }
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let Some(keeper) = self.keeps.take() else { return };
+        let mut rest = Self::empty();
+        rest.count = self.count.clone();
+        std::mem::swap(&mut rest.content, &mut self.content);
+        (rest.gate, rest.tells) = (self.gate.take(), self.tells.take());
+        std::mem::swap(&mut rest.again, &mut self.again);
+        keeper.leaves(rest);
     }
 }
 

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, Request, Response};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use super::authenticate::authenticate;
-use super::body::AnswerBody;
+use super::body::{AnswerBody, RequestBody};
 use super::drive::{self, Whose};
 use super::error::Refusal;
 use super::permitted::{self, Way};
@@ -35,7 +34,7 @@ pub async fn serve(core: Arc<Core>, stream: Agents, accepted: Accepted) {
     let accepted = Arc::new(accepted);
     let owner = accepted.clone();
     let whose = Whose { pulse: &owner.pulse, standing: &owner.standing, session: None };
-    let service = |request: Request<Incoming>| {
+    let service = |request: Request<RequestBody>| {
         let (core, accepted) = (core.clone(), accepted.clone());
         async move {
             match *request.method() {
@@ -52,7 +51,7 @@ pub async fn serve(core: Arc<Core>, stream: Agents, accepted: Accepted) {
 async fn absolute(
     core: &Arc<Core>,
     accepted: &Arc<Accepted>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Response<AnswerBody> {
     let refuse = async |refusal| {
         accepted.pulse.begin();
@@ -85,7 +84,7 @@ async fn absolute(
 async fn connect(
     core: &Arc<Core>,
     accepted: &Arc<Accepted>,
-    mut request: Request<Incoming>,
+    mut request: Request<RequestBody>,
 ) -> Response<AnswerBody> {
     accepted.pulse.begin();
     let mut record = match Record::begin(&core.gateway).await {
@@ -112,7 +111,7 @@ async fn connect(
 async fn open(
     core: &Arc<Core>,
     accepted: &Arc<Accepted>,
-    (request, target): (&Request<Incoming>, Result<Target, Refusal>),
+    (request, target): (&Request<RequestBody>, Result<Target, Refusal>),
     record: &mut Record,
 ) -> Result<(Agent, Opening), Refusal> {
     let gateway = &core.gateway;
@@ -135,7 +134,7 @@ async fn open(
 }
 
 /// The authority; without a port it means 443 (RFC 9110 §9.3.6 demands one, gRPC leaves it out).
-fn target(request: &Request<Incoming>) -> Result<Target, Refusal> {
+fn target(request: &Request<RequestBody>) -> Result<Target, Refusal> {
     let uri = request.uri();
     match (uri.authority(), uri.scheme(), uri.path()) {
         (Some(authority), None, "" | "/") => Ok(Target::parse(Scheme::Https, authority.as_str())?),
@@ -144,7 +143,7 @@ fn target(request: &Request<Incoming>) -> Result<Target, Refusal> {
 }
 
 /// A CONNECT has no body (RFC 9110 §9.3.6): bytes behind it belong to the tunnel.
-fn without_body(request: &Request<Incoming>) -> Result<(), Refusal> {
+fn without_body(request: &Request<RequestBody>) -> Result<(), Refusal> {
     let fields = request.headers();
     let length = fields.get_all(CONTENT_LENGTH).iter().all(|length| length == "0");
     match length && !fields.contains_key(TRANSFER_ENCODING) {

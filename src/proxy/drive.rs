@@ -13,11 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use super::Core;
-use super::body::AnswerBody;
+use super::arriving::Arriving;
+use super::body::{AnswerBody, RequestBody};
 use super::record::Record;
 use super::session::Session;
-use crate::base::agent::Agent;
-use crate::base::host::Target;
 
 /// Whose stream it is, as far as that is known.
 #[derive(Clone, Copy, Debug)]
@@ -34,12 +33,12 @@ pub struct Whose<'a> {
 pub async fn serve<IO, S, F>(core: &std::sync::Arc<Core>, io: IO, whose: Whose<'_>, service: S)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Fn(Request<Incoming>) -> F,
+    S: Fn(Request<RequestBody>) -> F,
     F: Future<Output = Response<AnswerBody>>,
 {
     let limits = &core.gateway.limits;
-    let service = service_fn(|request| {
-        let answer = service(request);
+    let service = service_fn(|request: Request<Incoming>| {
+        let answer = service(request.map(|body| RequestBody::new(Arriving::Http1(body))));
         async { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
@@ -60,7 +59,10 @@ where
             biased;
             result = connection.as_mut() => {
                 if let Err(error) = result {
-                    unparsed(core, whose, &error).await;
+                    if error.is_parse() {
+                        let status = if error.is_parse_too_large() { 431 } else { 400 };
+                        unparsed(core, whose.session, status).await;
+                    }
                 }
                 return;
             }
@@ -84,25 +86,20 @@ async fn must_end(core: &Core, whose: Whose<'_>) {
     tokio::select! {
         _ = whose.pulse.overdue(&core.gateway.limits) => {}
         () = whose.standing.lost(&core.gateway) => {}
+        () = core.gateway.cut() => {}
     }
 }
 
-/// Leaves a record for a head that hyper refused by itself with a bare 400, 414 or 431.
-async fn unparsed(core: &std::sync::Arc<Core>, whose: Whose<'_>, error: &hyper::Error) {
-    if !error.is_parse() {
-        return;
-    }
+/// Leaves a record for what hyper or h2 refused by itself: a head, with a bare 400, 414 or 431, or a
+/// whole HTTP/2 stream.
+pub async fn unparsed(core: &std::sync::Arc<Core>, session: Option<&Session>, status: u16) {
     let Ok(mut record) = Record::begin(&core.gateway).await else { return };
-    if let Some(Session { agent, entry, .. }) = whose.session {
-        note(&mut record, agent, entry.target());
+    if let Some(Session { agent, entry, .. }) = session {
+        record.asked_by(agent);
+        record.at(entry.target());
     }
-    match () {
-        () if error.is_parse_too_large() => record.refused(431, "headers_too_large"),
-        () => record.refused(400, "bad_request"),
+    match status {
+        431 => record.refused(431, "headers_too_large"),
+        _ => record.refused(400, "bad_request"),
     }
-}
-
-fn note(record: &mut Record, agent: &Agent, target: Option<&Target>) {
-    record.asked_by(agent);
-    record.at(target);
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::arriving::Cut;
 use crate::base::host::TargetError;
 use crate::base::pattern::PathError;
 use crate::inject::scrub::Fault;
@@ -86,8 +87,8 @@ pub enum Refusal {
     Protocol {
         /// What is wrong with it.
         what: &'static str,
-        /// What hyper said.
-        source: Option<hyper::Error>,
+        /// What hyper or h2 said.
+        source: Option<Cut>,
     },
     /// An answer that repeats the credential, or that cannot be searched for it.
     #[error(transparent)]

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 
 use super::answer::{Answer, Sent};
-use super::body::AnswerBody;
+use super::body::{AnswerBody, RequestBody};
 use super::error::Refusal;
 use super::inbound::Inbound;
 use super::outbound::Outbound;
@@ -20,7 +19,7 @@ use crate::policy::Permit;
 async fn run(
     core: &Arc<Core>,
     session: &Arc<Session>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     record: &mut Record,
 ) -> Result<Answer, Refusal> {
     let gw = &core.gateway;
@@ -49,7 +48,7 @@ pub(super) async fn send(
 pub async fn answer(
     core: &Arc<Core>,
     session: &Arc<Session>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Response<AnswerBody> {
     session.pulse.begin();
     let mut record = match Record::begin(&core.gateway).await {

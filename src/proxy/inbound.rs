@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Uri, Version};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::body::RequestBody;
@@ -74,7 +73,7 @@ impl Inbound {
     /// # Errors
     /// When it is malformed, ambiguous, too large, or not for the session's target.
     pub fn parse(
-        mut request: Request<Incoming>,
+        mut request: Request<RequestBody>,
         session: &Arc<Session>,
         limits: &Limits,
     ) -> Result<Self, Refusal> {
@@ -94,8 +93,7 @@ impl Inbound {
         let placeholders = strip::placeholders(request.headers(), path_and_query);
         let upgrade =
             wants_websocket(&request).then(|| (hyper::upgrade::on(&mut request), session.clone()));
-        let (head, body) = request.into_parts();
-        let mut body = RequestBody::new(body);
+        let (head, mut body) = request.into_parts();
         if expects_continue {
             body.wait_for_continue(limits.continue_timeout);
         }
@@ -190,7 +188,7 @@ impl Inbound {
     }
 }
 
-fn within_limits(request: &Request<Incoming>, limits: &Limits) -> Result<(), Refusal> {
+fn within_limits(request: &Request<RequestBody>, limits: &Limits) -> Result<(), Refusal> {
     let target = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     if target > limits.target_bytes_max {
         return Err(Refusal::TargetTooLong { bytes: limits.target_bytes_max });
@@ -229,7 +227,7 @@ fn framing(fields: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// The target: the tunnel's, with which everything else must agree, or the absolute URI's.
-fn target(request: &Request<Incoming>, session: &Session) -> Result<Target, Refusal> {
+fn target(request: &Request<RequestBody>, session: &Session) -> Result<Target, Refusal> {
     let host = host_field(request)?;
     match &session.entry {
         Entry::Absolute => absolute_target(request.uri()),
@@ -250,7 +248,7 @@ fn target(request: &Request<Incoming>, session: &Session) -> Result<Target, Refu
 }
 
 /// The one `Host` field, which HTTP/1.1 demands (RFC 9112 §3.2).
-fn host_field(request: &Request<Incoming>) -> Result<Option<&HeaderValue>, Refusal> {
+fn host_field(request: &Request<RequestBody>) -> Result<Option<&HeaderValue>, Refusal> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(host), None) => Ok(Some(host)),
@@ -308,7 +306,7 @@ fn named(fields: &HeaderMap) -> Result<Option<String>, Refusal> {
 
 /// Whether this is a WebSocket handshake (RFC 6455 §4.1). Any other upgrade is dropped with the
 /// hop-by-hop fields, so the request goes on without it.
-fn wants_websocket(request: &Request<Incoming>) -> bool {
+fn wants_websocket(request: &Request<RequestBody>) -> bool {
     let fields = request.headers();
     let mut upgrades = fields.get_all(header::UPGRADE).iter();
     let (upgrade, more) = (upgrades.next(), upgrades.next());

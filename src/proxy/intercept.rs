@@ -11,9 +11,10 @@ use super::drive::{self, Whose};
 use super::record::Record;
 use super::session::{Accepted, Entry, Session};
 use super::stream::Agents;
-use super::{Core, exchange};
+use super::{Core, exchange, h2};
 use crate::base::agent::Agent;
 use crate::base::host::{Host, Target};
+use crate::net::tls::ALPN_HTTP2;
 use crate::observe::event::Outcome;
 use crate::policy::InterceptPermit;
 
@@ -34,6 +35,9 @@ pub async fn intercept(
     let entry = Entry::Tunnel { target, sni_agrees };
     let session = Session::new(agent, entry, pulse.clone(), accepted);
     let whose = Whose { pulse: &pulse, standing: session.standing(), session: Some(&session) };
+    if tls.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2) {
+        return h2::agents::serve(&core, tls, &session).await;
+    }
     let service = |request| {
         let (core, session) = (core.clone(), session.clone());
         async move { exchange::answer(&core, &session, request).await }

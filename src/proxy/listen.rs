@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 
 use super::drive::draining;
 use super::pulse::Pulse;
@@ -23,6 +25,9 @@ use super::{Core, Gateway, connect};
 
 /// How long accepting pauses when the process is out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long streams that are cut have to say so: WebSockets take no longer.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a stream gets when there are as many as there may be.
 const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nKeyward-Error: overloaded\r\n\
@@ -219,19 +224,33 @@ impl Cores {
         let least = self.cores.iter().min_by_key(|core| core.open.load(Relaxed));
         let core = least.expect("there is at least one core: see `start`");
         let pulse = Arc::new(Pulse::awaiting_head());
-        let (standing, counted) = (Standing::default(), Counted::new(&core.open));
+        let (standing, counted) = (Arc::new(Standing::default()), Counted::new(&core.open));
         let accepted = Accepted { peer, owner, pulse, standing, permit, counted };
         if core.sockets.send((socket, accepted)).is_err() {
             tracing::error!("a core has stopped");
         }
     }
 
-    /// Waits until every stream has ended, at most for `within`; then ends the threads and what is
-    /// left. Answers whether all had ended by themselves.
+    /// What ends all streams when it becomes true: [`Cores::finish`] waits no longer then.
+    pub fn cutting(&self) -> watch::Sender<bool> {
+        self.gateway.cutting.clone()
+    }
+
+    /// Waits until every stream has ended, at most for `within`; then ends what is left, and the
+    /// threads. Answers whether all had ended by themselves.
     pub async fn finish(self, within: Duration) -> bool {
         let all = u32::try_from(self.gateway.limits.streams_max).unwrap_or(u32::MAX);
-        let ended = self.gateway.streams.acquire_many(all);
-        let clean = tokio::time::timeout(within, ended).await.is_ok();
+        let mut ended = pin!(self.gateway.streams.acquire_many(all));
+        let clean = tokio::select! {
+            _ = ended.as_mut() => true,
+            () = self.gateway.cut() => false,
+            () = tokio::time::sleep(within) => false,
+        };
+        if !clean {
+            self.gateway.cutting.send_replace(true);
+            // Whoever does not end even then is dropped with its runtime.
+            let _ = tokio::time::timeout(LAST_WORDS_WITHIN, ended).await;
+        }
         let threads: Vec<_> = self
             .cores
             .into_iter()

@@ -4,12 +4,16 @@
 //! request ends in `exchange::run`. Decisions are `policy/`'s, credentials `vault/`'s.
 
 mod answer;
+mod arriving;
 mod authenticate;
 mod body;
 mod connect;
+mod copy;
 mod drive;
 mod error;
 mod exchange;
+mod frames;
+mod h2;
 mod inbound;
 mod intercept;
 pub mod listen;
@@ -18,6 +22,7 @@ mod permitted;
 mod pool;
 mod pulse;
 mod record;
+mod replay;
 mod respond;
 mod scrub;
 mod session;
@@ -28,6 +33,7 @@ mod tunnel;
 mod turns;
 mod upgrade;
 mod upstream;
+mod websocket;
 
 use std::fmt;
 use std::sync::Arc;
@@ -41,15 +47,22 @@ use crate::base::time::Clock;
 use crate::ca::cache::Leaves;
 use crate::directory::Directory;
 use crate::net::dial::Dialler;
+use crate::net::tls::{ALPN_HTTP1, ALPN_HTTP2};
 use crate::observe::audit::Audit;
 use crate::observe::metrics::Metrics;
 use crate::rulebook::Rulebook;
 use crate::vault::Vault;
 
 use authenticate::Guesses;
+use h2::upstream::SharedStreams;
 use pool::Pool;
+use replay::Replays;
 use session::Census;
 use turns::Turns;
+use upstream::protocols::Protocols;
+
+/// What the bodies that are kept to be sent again may take, per core, in bytes.
+const REPLAYS_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// What the data path stands on, shared by all cores.
 pub struct Parts {
@@ -84,11 +97,16 @@ pub struct Gateway {
     census: Census,
     streams: Arc<Semaphore>,
     outward: ArcSwap<Outward>,
+    /// Becomes true when what has not ended by itself is ended.
+    cutting: watch::Sender<bool>,
 }
 
 /// How upstreams are dialled and verified now.
 pub struct Outward {
-    tls: Arc<ClientConfig>,
+    /// Offers HTTP/1.1 alone.
+    http1: Arc<ClientConfig>,
+    /// Offers HTTP/2 as well.
+    either: Arc<ClientConfig>,
     /// Streams of an earlier number are not used again: other roots verified them, or their address
     /// may not be allowed any more.
     number: u64,
@@ -98,6 +116,9 @@ pub struct Outward {
 pub struct Core {
     gateway: Arc<Gateway>,
     pool: Pool,
+    shared: SharedStreams,
+    protocols: Protocols,
+    replays: Arc<Replays>,
     handshakes: Turns,
 }
 
@@ -107,14 +128,34 @@ impl Gateway {
         let guesses = Guesses::new(parts.limits.auth_failures_per_minute_max);
         let census = Census::new(parts.limits.streams_per_agent_max);
         let streams = Arc::new(Semaphore::new(parts.limits.streams_max));
-        let outward = ArcSwap::from_pointee(Outward { tls: parts.client_tls.clone(), number: 0 });
-        Arc::new(Self { parts, guesses, census, streams, outward })
+        let outward = ArcSwap::from_pointee(Outward::new(&parts.client_tls, 0));
+        let cutting = watch::Sender::new(false);
+        Arc::new(Self { parts, guesses, census, streams, outward, cutting })
     }
 
     /// Verifies upstreams with `tls` from now on, on new streams only.
     pub fn go_out_anew(&self, tls: Arc<ClientConfig>) {
         let number = self.outward.load().number + 1;
-        self.outward.store(Arc::new(Outward { tls, number }));
+        self.outward.store(Arc::new(Outward::new(&tls, number)));
+    }
+
+    /// Resolves when a drain has waited long enough: every stream ends now.
+    pub(crate) async fn cut(&self) {
+        // The sender is our own: it cannot be gone.
+        let _ = self.cutting.subscribe().wait_for(|cutting| *cutting).await;
+    }
+}
+
+impl Outward {
+    fn new(tls: &Arc<ClientConfig>, number: u64) -> Self {
+        // The sessions to resume are common to both.
+        let offering = |names: &[&[u8]]| {
+            let mut config = ClientConfig::clone(tls);
+            config.alpn_protocols = names.iter().map(|name| name.to_vec()).collect();
+            Arc::new(config)
+        };
+        let (http1, either) = (offering(&[ALPN_HTTP1]), offering(&[ALPN_HTTP2, ALPN_HTTP1]));
+        Self { http1, either, number }
     }
 }
 
@@ -131,7 +172,9 @@ impl Core {
     pub fn new(gateway: Arc<Gateway>) -> Arc<Self> {
         let pool = Pool::new(&gateway.limits);
         let handshakes = Turns::new(gateway.limits.handshakes_max);
-        Arc::new(Self { gateway, pool, handshakes })
+        let (shared, protocols) = (SharedStreams::default(), Protocols::default());
+        let replays = Replays::new(REPLAYS_BYTES_MAX);
+        Arc::new(Self { gateway, pool, shared, protocols, replays, handshakes })
     }
 }
 

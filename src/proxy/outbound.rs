@@ -34,6 +34,8 @@ pub struct Outbound {
     pub upgrade: Option<(OnUpgrade, Arc<Session>)>,
     /// Whether the request may be sent again when an idle stream turns out to be dead.
     pub repeatable: bool,
+    /// Whether the agent speaks HTTP/2, and the request is one that HTTP/2 has.
+    pub http2: bool,
     /// What must not be in the answer.
     pub needles: Option<Arc<Needles>>,
 }
@@ -65,6 +67,7 @@ impl Outbound {
         let uri = prepare_head(&mut inbound, &target, credential, upgrade.is_some())?;
         let Inbound { mut head, body, .. } = inbound;
         let repeatable = head.method.is_idempotent() && body.is_end_stream();
+        let http2 = head.version == Version::HTTP_2 && upgrade.is_none();
         head.uri = uri;
         head.version = Version::HTTP_11;
         Ok(Self {
@@ -73,6 +76,7 @@ impl Outbound {
             plaintext: plaintext(&permit, credential),
             upgrade,
             repeatable,
+            http2,
             needles: credential.map(|c| c.needles.clone()).filter(|needles| !needles.is_empty()),
         })
     }

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::body::{Gate, RequestBody};
+use super::h2::upstream::Stay;
 use super::{Core, Gateway};
 use crate::base::host::Target;
 use crate::base::id::OrgId;
@@ -60,13 +61,19 @@ struct Idle {
 
 /// A stream in use. Goes back to its pool with [`Lease::finish`]; dropped, it is closed.
 pub struct Lease {
-    stream: Stream,
-    key: Key,
+    held: Held,
     core: Arc<Core>,
     /// Holds the request's body back; abandoned when the answer ends first.
     pub gate: Option<Arc<Gate>>,
     /// False when the answer binds identity to the stream, or the stream is to be closed.
     pub reusable: bool,
+}
+
+enum Held {
+    /// For one exchange at a time.
+    Alone(Stream, Key),
+    /// With others.
+    Shared(Stay),
 }
 
 impl Stream {
@@ -138,7 +145,7 @@ impl Pool {
     }
 
     /// Keeps a stream for the next request, within the limits.
-    fn put(&self, key: Key, mut stream: Stream) {
+    pub fn put(&self, key: Key, mut stream: Stream) {
         let now = Instant::now();
         stream.idle_since = now;
         let mut idle = self.idle.lock();
@@ -169,13 +176,13 @@ impl Idle {
 
 impl Lease {
     /// Takes a stream into use.
-    pub fn new(stream: Stream, key: Key, core: Arc<Core>) -> Self {
-        Self { stream, key, core, gate: None, reusable: true }
+    pub fn alone(stream: Stream, key: Key, core: Arc<Core>) -> Self {
+        Self { held: Held::Alone(stream, key), core, gate: None, reusable: true }
     }
 
-    /// The stream.
-    pub fn stream(&self) -> &Stream {
-        &self.stream
+    /// Uses a stream that others use too.
+    pub fn shared(stay: Stay, core: Arc<Core>) -> Self {
+        Self { held: Held::Shared(stay), core, gate: None, reusable: true }
     }
 
     /// The shared state.
@@ -190,7 +197,11 @@ impl Lease {
         if let Some(gate) = &self.gate {
             gate.abandon();
         }
-        let Self { mut stream, key, core, reusable, .. } = self;
+        let Self { held, core, reusable, .. } = self;
+        let (mut stream, key) = match held {
+            Held::Alone(stream, key) => (stream, key),
+            Held::Shared(stay) => return stay.end(reusable),
+        };
         if stream.sender.is_ready() {
             if reusable {
                 core.pool.put(key, stream);
@@ -210,7 +221,7 @@ impl Lease {
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("Lease").field("reusable", &self.reusable).finish_non_exhaustive()
     }
 }
 

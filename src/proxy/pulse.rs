@@ -12,6 +12,7 @@ use crate::base::limits::Limits;
 const IDLE: u64 = 0;
 const HEAD: u64 = 1;
 const BUSY: u64 = 2;
+const OPEN: u64 = 3;
 
 /// The state of one stream: a phase and when it began, and whether bytes moved lately.
 #[derive(Debug)]
@@ -58,6 +59,21 @@ impl Pulse {
     fn enter(&self, phase: u64) {
         let ms = u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
         self.phase.store((ms << 2) | phase, Relaxed);
+    }
+
+    /// The stream carries many exchanges at once, none so far: bytes do not begin a head.
+    pub fn multiplex(&self) {
+        self.enter(OPEN);
+    }
+
+    /// Whether such a stream carries exchanges.
+    pub fn carries(&self, some: bool) {
+        self.enter(if some { BUSY } else { OPEN });
+    }
+
+    /// Whether bytes have moved since this was asked last.
+    pub fn has_moved(&self) -> bool {
+        self.moved.swap(false, Relaxed)
     }
 
     /// Bytes came from the agent.

@@ -156,6 +156,9 @@ impl Record {
     /// Body bytes went to the agent.
     pub fn sent(&mut self, bytes: u64) {
         self.event.bytes_out += bytes;
+        if let Some(pulse) = &self.pulse {
+            pulse.wrote();
+        }
     }
 
     /// How it ended, unless it was refused.

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap};
 use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 
+use super::arriving::Arriving;
 use super::body::BodyError;
 use super::error::Refusal;
 use crate::inject::scrub::{Fault, Inspector, Masker, Needles, fields};
@@ -27,7 +27,7 @@ const FIRST_BYTES_WITHIN: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub enum Passing {
     /// Nothing of ours can be in it: nothing is looked at.
-    AsItComes(Incoming),
+    AsItComes(Arriving),
     /// The request carried a credential.
     Looked(Box<Looked>),
 }
@@ -35,7 +35,7 @@ pub enum Passing {
 /// A body that is looked into.
 #[derive(Debug)]
 pub struct Looked {
-    incoming: Incoming,
+    incoming: Arriving,
     needles: Arc<Needles>,
     look: Look,
     /// What may go on.
@@ -65,7 +65,7 @@ enum Look {
 /// # Errors
 /// When the body cannot be looked into, or its beginning already shows that it must not go on.
 pub async fn scrubbed(
-    response: Response<Incoming>,
+    response: Response<Arriving>,
     needles: Arc<Needles>,
 ) -> Result<(Response<Passing>, u64), Refusal> {
     let (mut head, incoming) = response.into_parts();
@@ -117,7 +117,7 @@ impl Passing {
 }
 
 impl Looked {
-    fn new(incoming: Incoming, needles: Arc<Needles>, look: Look) -> Self {
+    fn new(incoming: Arriving, needles: Arc<Needles>, look: Look) -> Self {
         Self {
             left: incoming.size_hint().exact(),
             incoming,
@@ -240,8 +240,8 @@ impl Looked {
 fn refusal(error: BodyError) -> Refusal {
     match error {
         BodyError::Scrubbed(fault) => Refusal::Scrubbed(fault),
-        BodyError::Cut(source) => {
-            Refusal::Protocol { what: "it ended before its body did", source: Some(source) }
+        BodyError::Cut(cut) => {
+            Refusal::Protocol { what: "it ended before its body did", source: Some(cut) }
         }
         BodyError::NotWanted => Refusal::Internal("an answer's body was not wanted"),
     }

@@ -27,15 +27,17 @@ pub struct Session {
     pub entry: Entry,
     /// Unique in the process: `pass` streams of a session are its own.
     pub number: u64,
-    /// The stream's pulse.
+    /// The pulse of the stream, or of the one HTTP/2 stream.
     pub pulse: Arc<Pulse>,
+    /// What that rests on.
+    standing: Arc<Standing>,
     /// The stream that it came on, with its places among the open ones: given back when the last
     /// user of the session ends.
     accepted: Arc<Accepted>,
 }
 
 /// How the target of a request becomes known.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Entry {
     /// From the request itself, in absolute form.
     Absolute,
@@ -58,7 +60,7 @@ pub struct Accepted {
     /// Its pulse.
     pub pulse: Arc<Pulse>,
     /// What it rests on once somebody has authenticated.
-    pub standing: Standing,
+    pub standing: Arc<Standing>,
     /// Its share of `streams_max`.
     #[expect(dead_code, reason = "held for what dropping it gives back")]
     pub permit: OwnedSemaphorePermit,
@@ -104,7 +106,18 @@ impl Session {
     ) -> Arc<Self> {
         static NUMBERS: AtomicU64 = AtomicU64::new(1);
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Self { agent, entry, number, pulse, accepted })
+        let standing = accepted.standing.clone();
+        Arc::new(Self { agent, entry, number, pulse, standing, accepted })
+    }
+
+    /// The session of one HTTP/2 stream of this one: only its exchange beats in its pulse, and only it
+    /// ends with what that rests on.
+    pub fn of_stream(&self) -> Arc<Self> {
+        let pulse = Arc::new(Pulse::idle());
+        let standing = Arc::new(Standing::of_stream(&self.agent));
+        let (agent, entry) = (self.agent.clone(), self.entry.clone());
+        let accepted = self.accepted.clone();
+        Arc::new(Self { agent, entry, number: self.number, pulse, standing, accepted })
     }
 
     /// Asked anew by every request: a tunnel may be older than a change of the agent's tokens.
@@ -123,7 +136,7 @@ impl Session {
 
     /// What its stream rests on.
     pub fn standing(&self) -> &Standing {
-        &self.accepted.standing
+        &self.standing
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::Gateway;
 use super::error::Refusal;
@@ -16,6 +17,7 @@ use crate::base::host::Target;
 use crate::base::id::ConnectionId;
 use crate::directory::{ConnectionRecord, ConnectionState, View};
 use crate::policy::{Permit, Route};
+use crate::rulebook::Progress;
 
 /// How late a token's expiry may end a stream that it opened; each new request asks by itself.
 const EXPIRY_SEEN_WITHIN: Duration = Duration::from_secs(60);
@@ -27,7 +29,8 @@ pub struct Standing(Mutex<Option<Ground>>);
 #[derive(Debug)]
 struct Ground {
     agent: Agent,
-    _seat: Seat,
+    /// None for a stream in another one, which has it.
+    _seat: Option<Seat>,
     under_way: Option<UnderWay>,
 }
 
@@ -40,6 +43,11 @@ enum UnderWay {
 }
 
 impl Standing {
+    /// Of a stream in a stream that `agent` has its place for.
+    pub fn of_stream(agent: &Agent) -> Self {
+        Self(Mutex::new(Some(Ground { agent: agent.clone(), _seat: None, under_way: None })))
+    }
+
     /// The stream is `agent`'s from now on, and has a place among its streams.
     ///
     /// # Errors
@@ -52,7 +60,7 @@ impl Standing {
         // Another agent's place is given back first: one stream never holds two.
         *ground = None;
         let seat = gateway.census.admit(&agent.id).ok_or(Refusal::Overloaded)?;
-        *ground = Some(Ground { agent: agent.clone(), _seat: seat, under_way: None });
+        *ground = Some(Ground { agent: agent.clone(), _seat: Some(seat), under_way: None });
         Ok(())
     }
 
@@ -78,7 +86,7 @@ impl Standing {
     }
 
     /// Whether all that it rests on is still there.
-    fn holds(&self, gateway: &Gateway) -> bool {
+    pub fn holds(&self, gateway: &Gateway) -> bool {
         match &*self.0.lock() {
             None => true,
             Some(Ground { agent, under_way, .. }) => {
@@ -91,25 +99,44 @@ impl Standing {
 
     /// Resolves when something of it has gone.
     pub async fn lost(&self, gateway: &Gateway) {
-        let mut changes = gateway.directory.changes();
-        let mut policies = gateway.rulebook.policies();
+        let mut changes = Changes::of(gateway);
         while self.holds(gateway) {
-            // An expiry is no change: looked for now and then. An error means that the gateway ends.
-            let changed = async {
-                tokio::select! {
-                    changed = changes.changed() => changed,
-                    changed = policies.changed() => changed,
-                }
-            };
-            if let Ok(Err(_)) = tokio::time::timeout(EXPIRY_SEEN_WITHIN, changed).await {
-                return std::future::pending().await;
+            changes.next().await;
+        }
+    }
+}
+
+/// What may take the ground from under a stream.
+#[derive(Debug)]
+pub struct Changes {
+    directory: watch::Receiver<u64>,
+    policies: watch::Receiver<Progress>,
+}
+
+impl Changes {
+    /// Those from now on.
+    pub fn of(gateway: &Gateway) -> Self {
+        let (directory, policies) = (gateway.directory.changes(), gateway.rulebook.policies());
+        Self { directory, policies }
+    }
+
+    /// Resolves at the next one; also now and then, because an expiry is no change. Never again when
+    /// the gateway ends.
+    pub async fn next(&mut self) {
+        let changed = async {
+            tokio::select! {
+                changed = self.directory.changed() => changed,
+                changed = self.policies.changed() => changed,
             }
+        };
+        if let Ok(Err(_)) = tokio::time::timeout(EXPIRY_SEEN_WITHIN, changed).await {
+            std::future::pending().await
         }
     }
 }
 
 impl UnderWay {
-    fn holds(&self, gateway: &Gateway, view: &View, agent: &Agent) -> bool {
+    pub fn holds(&self, gateway: &Gateway, view: &View, agent: &Agent) -> bool {
         let policy = gateway.rulebook.current();
         match self {
             Self::Tunnel(target) => matches!(policy.route(agent, target), Route::Tunnel(_)),

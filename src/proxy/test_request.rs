@@ -7,10 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Request, header};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::answer::Sent;
+use super::arriving::Arriving;
 use super::error::Refusal;
 use super::inbound::Inbound;
 use super::record::Record;
@@ -144,7 +144,7 @@ async fn judge(sent: Sent, expected: &Expected) -> Answer {
     Answer { status, good, retry_after: retry_after(&head.headers) }
 }
 
-async fn is_met(body: Incoming, expected: &Expected) -> bool {
+async fn is_met(body: Arriving, expected: &Expected) -> bool {
     let all = Limited::new(body, BODY_BYTES_MAX).collect();
     match tokio::time::timeout(ANSWERED_WITHIN, all).await {
         Ok(Ok(whole)) => expected.is_met_by(&whole.to_bytes()),

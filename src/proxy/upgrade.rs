@@ -1,5 +1,5 @@
-//! WebSocket after an injected handshake: when the upstream answers 101 to an upgrade that the agent
-//! asked for, bytes are copied both ways until one side ends.
+//! The end of an injected handshake: when the upstream answers 101 to an upgrade that the agent asked
+//! for, the two streams become a WebSocket's.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::pool::Lease;
 use super::record::Record;
 use super::scrub::Passing;
 use super::session::Session;
-use super::tunnel;
+use super::websocket;
 use crate::inject::strip;
 use crate::observe::event::Outcome;
 
@@ -29,7 +29,8 @@ pub fn join(
         match tokio::try_join!(agents, upstream) {
             Ok((agents, upstream)) => {
                 let (agents, upstream) = (TokioIo::new(agents), TokioIo::new(upstream));
-                tunnel::splice(agents, upstream, &mut record, &session, lease.gateway()).await;
+                let gateway = lease.gateway();
+                websocket::splice(agents, upstream, &mut record, &session, gateway).await;
             }
             Err(error) => {
                 tracing::debug!(%error, "an upgrade ended before it began");

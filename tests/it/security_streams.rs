@@ -116,7 +116,7 @@ async fn an_idle_stream_ends_with_its_agent_or_token() {
 }
 
 #[tokio::test]
-async fn a_websocket_ends_with_what_it_rests_on() {
+async fn a_websocket_ends_with_what_it_rests_on_and_says_1008() {
     for gone in ALL {
         let origin = Origin::scripted(|mut stream: Stream| async move {
             if stream.request().await.is_some() {
@@ -133,7 +133,8 @@ async fn a_websocket_ends_with_what_it_rests_on() {
         wire.send(request_text(asks, HOST)).await;
         assert_eq!(wire.head().await.expect("a head").status(), 101);
         take_away(gone, lab.gateway.running().services()).await;
-        assert!(wire.is_closed().await, "{gone:?}");
+        let rest = wire.rest().await;
+        assert_eq!(rest, b"\x88\x14\x03\xf0access was revoked", "{gone:?}");
         lab.finish().await;
     }
 }

@@ -1,6 +1,13 @@
 //! Upgrades: a websocket handshake carries the credential, then bytes pass as they are. Nothing
 //! else changes the protocol.
 
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use keyward::base::id::OrgId;
+use keyward::directory::ManagedBy;
+use tokio::time::{MissedTickBehavior, interval};
+
 use crate::support::*;
 
 const HANDSHAKE: &str = "GET /chat\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -142,5 +149,247 @@ async fn a_refused_handshake_is_an_ordinary_answer_and_the_tunnel_goes_on() {
     assert_eq!(wire.answer("DELETE").await.head.one("keyward-error"), Some("denied"));
     wire.send(request_text("GET /a", HOST)).await;
     assert_eq!(wire.answer("GET").await.text(), "fine");
+    lab.finish().await;
+}
+
+/// What the origin says once the handshake is done, and what it says when it is told to go on.
+#[derive(Clone, Copy)]
+struct Says {
+    first: &'static [u8],
+    then: &'static [u8],
+}
+
+/// An open WebSocket of `ci`, and what its origin has read.
+struct Open {
+    lab: Lab,
+    wire: Wire,
+    at_origin: Arc<Mutex<Vec<u8>>>,
+    go_on: Arc<tokio::sync::Notify>,
+}
+
+impl Open {
+    async fn new(plan: Plan, says: Says) -> Self {
+        let (at_origin, go_on) =
+            (Arc::<Mutex<Vec<u8>>>::default(), Arc::new(tokio::sync::Notify::new()));
+        let (read, told) = (Arc::clone(&at_origin), Arc::clone(&go_on));
+        let origin = Origin::scripted(move |mut stream: Stream| {
+            let (read, told) = (Arc::clone(&read), Arc::clone(&told));
+            async move {
+                if stream.request().await.is_none() {
+                    return;
+                }
+                stream.send([SWITCHING.as_bytes(), says.first].concat()).await;
+                told.notified().await;
+                // The gateway may have gone.
+                drop(stream.try_send(says.then).await);
+                loop {
+                    let bytes = stream.some().await;
+                    read.lock().expect("not poisoned").extend_from_slice(&bytes);
+                    if bytes.is_empty() {
+                        return;
+                    }
+                }
+            }
+        });
+        let lab = plan.start(origin.await).await;
+        let mut wire = lab.tunnel(HOST).await;
+        wire.send(request_text(HANDSHAKE, HOST)).await;
+        assert_eq!(wire.answer("GET").await.head.status(), 101);
+        assert_eq!(wire.exactly(says.first.len()).await, says.first);
+        Self { lab, wire, at_origin, go_on }
+    }
+
+    /// Takes the agent's binding away.
+    async fn revoke(&self) {
+        let services = self.lab.gateway.running().services();
+        let (org, view) = (OrgId::default_org(), services.directory.view());
+        let agent = view.find_agent(&org, "ci").expect("the agent").id.clone();
+        let connection = view.find_connection(&org, "acme").expect("the connection").id.clone();
+        let directory = &services.directory;
+        directory.unbind_by(&org, &agent, &connection, ManagedBy::File).await.expect("unbound");
+    }
+
+    /// All that the origin read, once its stream has ended.
+    async fn finish(self) -> (Vec<u8>, Vec<serde_json::Value>) {
+        drop(self.wire);
+        let records = self.lab.finish().await;
+        let read = self.at_origin.lock().expect("not poisoned").clone();
+        (read, records)
+    }
+}
+
+/// An unmasked close frame.
+fn close(code: u16, reason: &str) -> Vec<u8> {
+    let length = u8::try_from(2 + reason.len()).expect("short");
+    [&[0x88, length], &code.to_be_bytes()[..], reason.as_bytes()].concat()
+}
+
+/// The code in a masked close frame that is all of `bytes`.
+fn masked_close(bytes: &[u8]) -> u16 {
+    assert!(bytes.len() >= 8 && bytes[0] == 0x88 && bytes[1] & 0x80 != 0, "{bytes:02x?}");
+    assert_eq!(bytes.len(), 6 + usize::from(bytes[1] & 0x7f), "{bytes:02x?}");
+    u16::from_be_bytes([bytes[6] ^ bytes[2], bytes[7] ^ bytes[3]])
+}
+
+const REVOKED: &str = "access was revoked";
+const SILENT: Says = Says { first: b"", then: b"" };
+
+#[tokio::test]
+async fn what_is_revoked_is_closed_with_1008_and_the_origin_is_told() {
+    let mut open = Open::new(Plan::api_key(), Says { first: b"\x81\x02hi", then: b"" }).await;
+    open.wire.send(b"\x81\x82abcd\x09\x0b").await;
+    open.go_on.notify_one();
+    open.lab.origin.has_read("abcd").await;
+    let begun = Instant::now();
+    open.revoke().await;
+    assert_eq!(open.wire.rest().await, close(1008, REVOKED));
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    let (at_origin, records) = open.finish().await;
+    let (hello, goodbye) = at_origin.split_at(8);
+    assert_eq!(hello, b"\x81\x82abcd\x09\x0b");
+    assert_eq!(masked_close(goodbye), 1001);
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0]["outcome"], "ended");
+}
+
+#[tokio::test]
+async fn a_frame_that_has_begun_is_finished_and_no_other_begins() {
+    let says = Says { first: b"\x81\x05he", then: b"llo\x81\x04late" };
+    let mut open = Open::new(Plan::api_key(), says).await;
+    open.revoke().await;
+    open.go_on.notify_one();
+    assert_eq!(open.wire.rest().await, [b"llo", &*close(1008, REVOKED)].concat());
+    open.finish().await;
+}
+
+#[tokio::test]
+async fn a_header_that_has_begun_is_finished_too() {
+    let says = Says { first: b"\x82\x7e\x00", then: b"\x80" };
+    let mut open = Open::new(Plan::api_key(), says).await;
+    open.revoke().await;
+    open.go_on.notify_one();
+    // The payload that it announces does not come.
+    assert_eq!(open.wire.rest().await, b"\x80");
+    open.finish().await;
+}
+
+#[tokio::test]
+async fn a_frame_whose_rest_does_not_come_is_cut_within_a_second() {
+    let mut open = Open::new(Plan::api_key(), Says { first: b"\x81\x05he", then: b"" }).await;
+    let begun = Instant::now();
+    open.revoke().await;
+    assert!(open.wire.is_closed().await, "a close frame in a payload is text");
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    open.go_on.notify_one();
+    open.finish().await;
+}
+
+#[tokio::test]
+async fn a_frame_that_misses_much_is_cut_at_once() {
+    let first = b"\x82\x7f\x00\x00\x00\x00\x40\x00\x00\x00beginning";
+    let mut open = Open::new(Plan::api_key(), Says { first, then: b"more" }).await;
+    open.revoke().await;
+    assert!(open.wire.is_closed().await);
+    open.go_on.notify_one();
+    open.finish().await;
+}
+
+#[tokio::test]
+async fn nothing_that_an_agent_says_after_a_revocation_goes_on() {
+    let says = Says { first: b"\x81\x05he", then: b"llo" };
+    let mut open = Open::new(Plan::api_key(), says).await;
+    open.revoke().await;
+    open.wire.send(b"\x81\x84\x00\x00\x00\x00late").await;
+    open.go_on.notify_one();
+    assert_eq!(open.wire.rest().await, [b"llo", &*close(1008, REVOKED)].concat());
+    let (at_origin, _) = open.finish().await;
+    assert_eq!(masked_close(&at_origin), 1001);
+}
+
+#[tokio::test]
+async fn an_origin_in_the_middle_of_a_frame_is_told_nothing() {
+    let mut open = Open::new(Plan::api_key(), SILENT).await;
+    open.wire.send(b"\x81\x84abcdha").await;
+    open.go_on.notify_one();
+    open.lab.origin.has_read("abcdha").await;
+    open.revoke().await;
+    assert_eq!(open.wire.rest().await, close(1008, REVOKED));
+    assert_eq!(open.finish().await.0, b"\x81\x84abcdha");
+}
+
+#[tokio::test]
+async fn after_a_close_frame_of_the_origin_nothing_is_said() {
+    let first = b"\x88\x02\x0f\xa0";
+    let mut open = Open::new(Plan::api_key(), Says { first, then: b"" }).await;
+    open.revoke().await;
+    assert!(open.wire.is_closed().await);
+    open.go_on.notify_one();
+    open.finish().await;
+}
+
+#[tokio::test]
+async fn close_codes_pass_both_ways() {
+    for code in [1000_u16, 1001, 1011, 3000, 4999] {
+        let mut open = Open::new(Plan::api_key(), SILENT).await;
+        let own = [&[0x88, 0x82, 0, 0, 0, 0][..], &code.to_be_bytes()].concat();
+        open.wire.send(&own).await;
+        open.go_on.notify_one();
+        open.wire.finish().await;
+        assert!(open.wire.is_closed().await);
+        let (at_origin, records) = open.finish().await;
+        assert_eq!(at_origin, own);
+        assert_eq!(records[0]["outcome"], "completed", "{code}");
+        let theirs: &[u8] = close(code, "x").leak();
+        let mut open = Open::new(Plan::api_key(), Says { first: b"", then: theirs }).await;
+        open.go_on.notify_one();
+        assert_eq!(open.wire.exactly(theirs.len()).await, theirs);
+        open.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_on_which_nothing_moves_is_closed_with_1001() {
+    let plan = Plan::api_key().limit("tunnel_idle_timeout: 300ms");
+    let mut open = Open::new(plan, SILENT).await;
+    assert_eq!(open.wire.rest().await, close(1001, "idle for too long"));
+    open.go_on.notify_one();
+    let (at_origin, records) = open.finish().await;
+    assert_eq!(masked_close(&at_origin), 1001);
+    assert_eq!(records[0]["outcome"], "ended");
+}
+
+#[tokio::test]
+async fn pings_keep_a_websocket_open() {
+    let plan = Plan::api_key().limit("tunnel_idle_timeout: 300ms").limit("idle_timeout: 300ms");
+    let plan = plan.limit("body_idle_timeout: 300ms").limit("head_timeout: 300ms");
+    let lab = plan.start(echoing().await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text(HANDSHAKE, HOST)).await;
+    assert_eq!(wire.answer("GET").await.head.status(), 101);
+    let mut time = interval(Duration::from_millis(100));
+    time.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for _ in 0..15 {
+        time.tick().await;
+        wire.send(b"\x89\x80abcd").await;
+        assert_eq!(wire.exactly(6).await, b"\x89\x80abcd");
+    }
+    drop(wire);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_a_websocket_and_then_closes_it_with_1001() {
+    let mut lab = Plan::api_key().start(echoing().await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text(HANDSHAKE, HOST)).await;
+    assert_eq!(wire.answer("GET").await.head.status(), 101);
+    let (records, last) = tokio::join!(lab.gateway.stop(), async {
+        wire.send(b"\x81\x82abcdhi").await;
+        assert_eq!(wire.exactly(8).await, b"\x81\x82abcdhi");
+        wire.rest().await
+    });
+    assert_eq!(last, close(1001, "the gateway stops"));
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert_eq!(records[0]["outcome"], "ended");
     lab.finish().await;
 }

@@ -1,0 +1,196 @@
+//! [`Direction`]: bytes copied from one stream to another, as they come. While nothing moves it holds
+//! no buffer: what was read lies on the stack, and only what could not be written is kept.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use super::frames::Frames;
+
+/// Bytes read at a time: a TLS record's most.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// One direction between two streams.
+#[derive(Debug)]
+pub struct Direction {
+    moved: Arc<AtomicU64>,
+    /// Where frames end, for a WebSocket.
+    frames: Option<Frames>,
+    /// Was read, and waits until it can be written; empty without an allocation.
+    rest: Bytes,
+    unflushed: bool,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Open,
+    /// The reading side has ended; the writing side is told.
+    Ending,
+    Ended,
+}
+
+/// Which stream of a direction broke.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Broken {
+    /// The one that is read.
+    Source,
+    /// The one that is written.
+    Sink,
+}
+
+impl Direction {
+    /// A direction whose written bytes are counted in `moved`.
+    pub fn new(moved: Arc<AtomicU64>, frames: Option<Frames>) -> Self {
+        Self { moved, frames, rest: Bytes::new(), unflushed: false, stage: Stage::Open }
+    }
+
+    /// How many bytes were written.
+    pub fn moved(&self) -> &Arc<AtomicU64> {
+        &self.moved
+    }
+
+    /// Copies until the source has ended and the sink was told.
+    ///
+    /// # Errors
+    /// The stream that broke.
+    pub fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut R,
+        sink: &mut W,
+    ) -> Poll<Result<(), Broken>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            ready!(self.poll_rest(cx, sink)).map_err(|_| Broken::Sink)?;
+            match self.stage {
+                Stage::Open => {
+                    let mut space = [const { MaybeUninit::uninit() }; BUFFER_BYTES];
+                    let mut read = ReadBuf::uninit(&mut space);
+                    match Pin::new(&mut *source).poll_read(cx, &mut read) {
+                        Poll::Pending => {
+                            ready!(self.poll_flush(cx, sink)).map_err(|_| Broken::Sink)?;
+                            return Poll::Pending;
+                        }
+                        Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Source)),
+                        Poll::Ready(Ok(())) if read.filled().is_empty() => {
+                            self.stage = Stage::Ending;
+                        }
+                        Poll::Ready(Ok(())) => {
+                            self.write(cx, sink, read.filled()).map_err(|_| Broken::Sink)?;
+                        }
+                    }
+                }
+                Stage::Ending => {
+                    ready!(Pin::new(&mut *sink).poll_shutdown(cx)).map_err(|_| Broken::Sink)?;
+                    self.stage = Stage::Ended;
+                }
+                Stage::Ended => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    /// Writes what the sink takes now and keeps the rest.
+    fn write<W>(&mut self, cx: &mut Context<'_>, sink: &mut W, bytes: &[u8]) -> io::Result<()>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        let mut written = 0;
+        while written < bytes.len() {
+            match Pin::new(&mut *sink).poll_write(cx, &bytes[written..])? {
+                Poll::Ready(count) => {
+                    self.wrote(&bytes[written..written + count])?;
+                    written += count;
+                }
+                Poll::Pending => {
+                    self.rest = Bytes::copy_from_slice(&bytes[written..]);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what was kept.
+    fn poll_rest<W>(&mut self, cx: &mut Context<'_>, sink: &mut W) -> Poll<io::Result<()>>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        while !self.rest.is_empty() {
+            let count = ready!(Pin::new(&mut *sink).poll_write(cx, &self.rest))?;
+            let bytes = self.rest.split_to(count);
+            self.wrote(&bytes)?;
+        }
+        // Gives the allocation back.
+        self.rest = Bytes::new();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush<W>(&mut self, cx: &mut Context<'_>, sink: &mut W) -> Poll<io::Result<()>>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        if self.unflushed {
+            ready!(Pin::new(sink).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes note of bytes that the sink has taken.
+    fn wrote(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.unflushed = true;
+        self.moved.fetch_add(bytes.len() as u64, Relaxed);
+        if let Some(frames) = &mut self.frames {
+            frames.pass(bytes);
+        }
+        Ok(())
+    }
+
+    /// Whether a frame of ours may follow what was written.
+    pub fn may_close(&self) -> bool {
+        self.frames.as_ref().is_some_and(|frames| frames.is_between() && !frames.is_closed())
+    }
+
+    /// Whether a close frame was written.
+    pub fn is_closed(&self) -> bool {
+        self.frames.as_ref().is_some_and(Frames::is_closed)
+    }
+
+    /// Copies the rest of the frame under way and not a byte of the next one, so that
+    /// [`Direction::may_close`]; unless more than `bytes_max` of it are missing, or a stream breaks.
+    pub async fn finish_frame<R, W>(&mut self, source: &mut R, sink: &mut W, bytes_max: u64)
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        while let Some(frames) = &self.frames
+            && !frames.is_between()
+            && frames.left() <= bytes_max
+        {
+            if self.rest.is_empty() {
+                let mut space = Vec::with_capacity(BUFFER_BYTES);
+                let Ok(1..) = source.read_buf(&mut space).await else { return };
+                self.rest = space.into();
+            }
+            let own = frames.clone().pass_one(&self.rest);
+            let Ok(count) = sink.write(&self.rest[..own]).await else { return };
+            let bytes = self.rest.split_to(count);
+            if self.wrote(&bytes).is_err() {
+                return;
+            }
+        }
+    }
+}

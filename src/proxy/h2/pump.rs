@@ -1,0 +1,102 @@
+//! A body on its way out of an HTTP/2 stream of either leg, as fast as the peer makes room for it.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::SendStream;
+use http::HeaderMap;
+use http_body::{Body, Frame};
+
+/// Why a body did not go out whole.
+#[derive(Debug)]
+pub enum Stop<E> {
+    /// It broke where it came from.
+    Body(E),
+    /// The peer does not want it any more, or its stream broke.
+    Peer,
+}
+
+/// Sends the whole body and ends the stream. One frame is held while the peer has no room: whoever
+/// sends the body waits with us.
+///
+/// # Errors
+/// When either side breaks; the stream is then still to be reset.
+pub async fn pump<B>(body: &mut B, stream: &mut SendStream<Bytes>) -> Result<(), Stop<B::Error>>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    loop {
+        let Some(frame) = poll_fn(|cx| next(body, stream, cx)).await? else {
+            return end(stream, Bytes::new());
+        };
+        match frame.into_data() {
+            Ok(data) if body.is_end_stream() => return last(stream, data).await,
+            Ok(data) => send(stream, data).await?,
+            Err(frame) => return trailers(stream, frame.into_trailers().unwrap_or_default()),
+        }
+    }
+}
+
+/// The body's next frame, unless the peer resets the stream before it comes.
+fn next<B>(
+    body: &mut B,
+    stream: &mut SendStream<Bytes>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Option<Frame<Bytes>>, Stop<B::Error>>>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    match Pin::new(body).poll_frame(cx) {
+        Poll::Ready(None) => Poll::Ready(Ok(None)),
+        Poll::Ready(Some(Ok(frame))) => Poll::Ready(Ok(Some(frame))),
+        Poll::Ready(Some(Err(error))) => Poll::Ready(Err(Stop::Body(error))),
+        Poll::Pending => stream.poll_reset(cx).map(|_| Err(Stop::Peer)),
+    }
+}
+
+/// Sends all of `data` but what ends the stream.
+async fn send<E>(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), Stop<E>> {
+    while !data.is_empty() {
+        let room = room(stream, data.len()).await?;
+        let part = data.split_to(room.min(data.len()));
+        stream.send_data(part, false).map_err(|_| Stop::Peer)?;
+    }
+    Ok(())
+}
+
+/// Sends `data` and ends the stream with its last frame.
+async fn last<E>(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), Stop<E>> {
+    while !data.is_empty() {
+        let room = room(stream, data.len()).await?;
+        if room >= data.len() {
+            break;
+        }
+        stream.send_data(data.split_to(room), false).map_err(|_| Stop::Peer)?;
+    }
+    end(stream, data)
+}
+
+fn end<E>(stream: &mut SendStream<Bytes>, data: Bytes) -> Result<(), Stop<E>> {
+    stream.send_data(data, true).map_err(|_| Stop::Peer)
+}
+
+fn trailers<E>(stream: &mut SendStream<Bytes>, fields: HeaderMap) -> Result<(), Stop<E>> {
+    stream.send_trailers(fields).map_err(|_| Stop::Peer)
+}
+
+/// Waits until the peer has room for some of `wanted` bytes. Never 0.
+async fn room<E>(stream: &mut SendStream<Bytes>, wanted: usize) -> Result<usize, Stop<E>> {
+    stream.reserve_capacity(wanted);
+    loop {
+        match stream.capacity() {
+            0 => {}
+            room => return Ok(room),
+        }
+        match poll_fn(|cx| stream.poll_capacity(cx)).await {
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return Err(Stop::Peer),
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! One request on an agent's HTTP/2 stream: through the spine, then its answer.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::Poll;
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream, StreamId};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body;
+
+use super::pump::{Stop, pump};
+use crate::proxy::arriving::{Arriving, Streamed};
+use crate::proxy::body::{AnswerBody, BodyError, Passed, RequestBody};
+use crate::proxy::session::Session;
+use crate::proxy::{Core, exchange};
+
+/// Fields that HTTP/2 does not have (RFC 9113 §8.2.2).
+static OF_HTTP1: [HeaderName; 5] = [
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// A stream with its exchange under way, as the connection's owner sees it.
+#[derive(Debug)]
+pub struct Live {
+    session: Arc<Session>,
+    /// Nothing moved when it was looked at last.
+    quiet: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Live {
+    /// Of a session of its own.
+    pub fn new(session: Arc<Session>) -> Self {
+        Self { session, quiet: AtomicBool::new(false), waker: AtomicWaker::new() }
+    }
+
+    /// Its session.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Ends it, whatever it is about.
+    pub fn cut(&self) {
+        self.session.pulse.cut();
+        self.waker.wake();
+    }
+
+    /// Whether nothing has moved since this was asked the time before last.
+    pub fn is_overdue(&self) -> bool {
+        let quiet = !self.session.pulse.has_moved();
+        self.quiet.swap(quiet, Relaxed) && quiet
+    }
+
+    async fn was_cut(&self) {
+        poll_fn(|cx| {
+            self.waker.register(cx.waker());
+            if self.session.pulse.was_cut() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+/// Runs the exchange until its answer has gone out, the agent resets the stream, or it is cut. What
+/// is dropped on the way resets the streams of both legs.
+pub async fn serve(
+    core: Arc<Core>,
+    live: Arc<Live>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) -> StreamId {
+    let id = respond.stream_id();
+    tokio::select! {
+        biased;
+        () = live.was_cut() => {}
+        () = answer(&core, &live.session, request, respond) => {}
+    }
+    id
+}
+
+async fn answer(
+    core: &Arc<Core>,
+    session: &Arc<Session>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let bodyless = request.method() == Method::HEAD;
+    let (request, passed) = dressed(request, session);
+    let mut exchange = pin!(exchange::answer(core, session, request));
+    let response = poll_fn(|cx| {
+        if let Poll::Ready(response) = exchange.as_mut().poll(cx) {
+            return Poll::Ready(Some(response));
+        }
+        if let Some(passed) = &passed
+            && passed.poll(cx).is_ready()
+            && respond.send_informational(interim()).is_err()
+        {
+            return Poll::Ready(None);
+        }
+        respond.poll_reset(cx).map(|_| None)
+    });
+    let Some(response) = response.await else { return };
+    let (mut head, mut body) = response.into_parts();
+    without_fields_of_http1(&mut head.headers);
+    let ended = bodyless || body.is_end_stream();
+    let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), ended) else {
+        return;
+    };
+    if !ended {
+        send(&mut body, &mut stream).await;
+    }
+}
+
+async fn send(body: &mut AnswerBody, stream: &mut SendStream<Bytes>) {
+    match pump(body, stream).await {
+        Ok(()) | Err(Stop::Peer) => {}
+        Err(Stop::Body(error)) => stream.send_reset(reason(&error)),
+    }
+}
+
+/// How an answer that breaks is told to the agent. The upstream's own code is passed on where it says
+/// the same of this leg.
+fn reason(error: &BodyError) -> Reason {
+    let told = match error {
+        BodyError::Cut(cut) => cut.reason(),
+        _ => None,
+    };
+    match told {
+        Some(reason @ (Reason::CANCEL | Reason::ENHANCE_YOUR_CALM)) => reason,
+        _ => Reason::INTERNAL_ERROR,
+    }
+}
+
+/// The request as the spine takes it; with `Expect`, also what tells that its body is wanted.
+fn dressed(
+    request: Request<RecvStream>,
+    session: &Session,
+) -> (Request<RequestBody>, Option<Arc<Passed>>) {
+    let (mut head, stream) = request.into_parts();
+    one_cookie(&mut head.headers);
+    let pulse = Some(session.pulse.clone());
+    let arriving = match stream.is_end_stream() {
+        true => Arriving::Empty,
+        false => Arriving::Http2(Streamed::new(stream, &head.headers, pulse)),
+    };
+    let mut body = RequestBody::new(arriving);
+    let passed = head.headers.contains_key(header::EXPECT).then(|| body.tells());
+    (Request::from_parts(head, body), passed)
+}
+
+/// HTTP/2 lets a client send each pair in a field of its own; elsewhere they are one
+/// (RFC 9113 §8.2.3).
+fn one_cookie(fields: &mut HeaderMap) {
+    let mut crumbs = fields.get_all(header::COOKIE).iter();
+    if crumbs.next().is_none() || crumbs.next().is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> =
+        fields.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        fields.insert(header::COOKIE, whole);
+    }
+}
+
+/// Removes what is said of a stream and not of the message.
+pub fn without_fields_of_http1(fields: &mut HeaderMap) {
+    for name in &OF_HTTP1 {
+        fields.remove(name);
+    }
+}
+
+fn interim() -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::CONTINUE;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crumbs_become_one_cookie_and_one_cookie_stays() {
+        for (crumbs, whole) in [
+            (&["a=1"][..], "a=1"),
+            (&["a=1", "b=2"], "a=1; b=2"),
+            (&["a=1", "b=2; c=3", "d=4"], "a=1; b=2; c=3; d=4"),
+        ] {
+            let mut fields = HeaderMap::new();
+            for crumb in crumbs {
+                fields.append(header::COOKIE, HeaderValue::from_static(crumb));
+            }
+            one_cookie(&mut fields);
+            let found: Vec<_> = fields.get_all(header::COOKIE).iter().collect();
+            assert_eq!(found, [whole]);
+        }
+    }
+}

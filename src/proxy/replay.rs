@@ -1,0 +1,181 @@
+//! Bodies that can be sent again: what has gone out of a small body is kept until its answer begins,
+//! for an upstream that did not process the request.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use bytes::Bytes;
+use http_body::Body;
+use parking_lot::Mutex;
+
+use super::body::RequestBody;
+
+/// What is kept of one body, in bytes. More has gone out for good.
+const BYTES_MAX: usize = 64 * 1024;
+
+/// What all kept bodies of a core may take.
+#[derive(Debug)]
+pub struct Replays(AtomicUsize);
+
+/// A body's own copy, for whoever may have to send it again.
+#[derive(Debug)]
+pub enum Kept {
+    /// There is none.
+    Nothing,
+    /// Its beginning, and when it is dropped the rest.
+    Body(Arc<Copied>),
+}
+
+/// The side of the body that is sent.
+#[derive(Debug)]
+pub struct Keeper(Arc<Copied>);
+
+/// What has gone out.
+#[derive(Debug)]
+pub struct Copied {
+    replays: Arc<Replays>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    frames: VecDeque<Bytes>,
+    bytes: usize,
+    /// More went out than is kept.
+    lost: bool,
+    rest: Option<Box<RequestBody>>,
+}
+
+impl Replays {
+    /// At most so many bytes.
+    pub fn new(bytes_max: usize) -> Arc<Self> {
+        Arc::new(Self(AtomicUsize::new(bytes_max)))
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(bytes)).is_ok()
+    }
+}
+
+impl Kept {
+    /// Keeps a copy of what goes out of `body` from now on.
+    pub fn of(body: &mut RequestBody, replays: &Arc<Replays>) -> Self {
+        if body.is_end_stream() {
+            return Self::Nothing;
+        }
+        let copied = Arc::new(Copied { replays: replays.clone(), state: Mutex::default() });
+        body.kept_by(Keeper(copied.clone()));
+        Self::Body(copied)
+    }
+
+    /// The whole body once more, when the one that was sent is dropped and nothing of it is lost.
+    pub fn again(self) -> Option<RequestBody> {
+        let copied = match self {
+            Self::Nothing => return Some(RequestBody::empty()),
+            Self::Body(copied) => copied,
+        };
+        let mut state = copied.state.lock();
+        let rest = state.rest.take().filter(|_| !state.lost)?;
+        Some(rest.after(std::mem::take(&mut state.frames)))
+    }
+}
+
+impl Kept {
+    /// It will not be sent again.
+    pub fn forget(self) {
+        if let Self::Body(copied) = self {
+            copied.state.lock().forget();
+        }
+    }
+}
+
+impl State {
+    fn forget(&mut self) {
+        self.lost = true;
+        self.frames.clear();
+    }
+}
+
+impl Keeper {
+    /// Such a piece goes out.
+    pub fn sends(&self, data: &Bytes) {
+        let mut state = self.0.state.lock();
+        if state.lost {
+            return;
+        }
+        if state.bytes + data.len() > BYTES_MAX || !self.0.replays.take(data.len()) {
+            return state.forget();
+        }
+        state.bytes += data.len();
+        state.frames.push_back(data.clone());
+    }
+
+    /// The body is dropped; this is left of it.
+    pub fn leaves(self, rest: RequestBody) {
+        self.0.state.lock().rest = Some(Box::new(rest));
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        self.replays.0.fetch_add(self.state.get_mut().bytes, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    async fn whole(body: RequestBody) -> Bytes {
+        body.collect().await.unwrap().to_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_large_or_over_the_budget_is_not_sent_again() {
+        for (bytes, budget) in [(BYTES_MAX + 1, usize::MAX), (10, 9)] {
+            let replays = Replays::new(budget);
+            let mut body = RequestBody::own(Bytes::from(vec![b'x'; bytes]));
+            let kept = Kept::of(&mut body, &replays);
+            assert_eq!(whole(body).await.len(), bytes);
+            assert!(kept.again().is_none(), "{bytes}");
+            assert_eq!(replays.0.load(Relaxed), budget, "the budget is given back");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_still_sent_is_not_sent_twice() {
+        let replays = Replays::new(100);
+        let mut body = RequestBody::own(Bytes::from_static(b"once"));
+        let kept = Kept::of(&mut body, &replays);
+        assert!(kept.again().is_none());
+        drop(body);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_sent_again_whole_wherever_it_was_dropped() {
+        for frames in [0, 1] {
+            let replays = Replays::new(100);
+            let mut body = RequestBody::own(Bytes::from_static(b"once more"));
+            let kept = Kept::of(&mut body, &replays);
+            for _ in 0..frames {
+                body.frame().await.unwrap().unwrap();
+            }
+            drop(body);
+            let mut again = kept.again().unwrap();
+            assert!(!again.is_end_stream());
+            let more = Kept::of(&mut again, &replays);
+            assert_eq!(whole(again).await, "once more");
+            assert_eq!(whole(more.again().unwrap()).await, "once more");
+            assert_eq!(replays.0.load(Relaxed), 100);
+        }
+    }
+
+    #[test]
+    fn nothing_is_kept_of_no_body() {
+        let kept = Kept::of(&mut RequestBody::empty(), &Replays::new(0));
+        assert!(kept.again().unwrap().is_end_stream());
+    }
+}
