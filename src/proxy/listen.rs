@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;
 use std::pin::pin;
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
@@ -146,6 +148,15 @@ impl Listener {
         }
     }
 
+    /// A descriptor to give back when there is none left for the next stream.
+    fn spare(&self) -> Option<OwnedFd> {
+        let socket = match &self.socket {
+            Bound::Tcp(listener) => listener.as_fd(),
+            Bound::Unix(listener, _) => listener.as_fd(),
+        };
+        socket.try_clone_to_owned().ok()
+    }
+
     async fn accept(&self) -> io::Result<(Handed, Option<std::net::IpAddr>)> {
         match &self.socket {
             Bound::Tcp(listener) => {
@@ -194,9 +205,11 @@ impl Cores {
         Ok(Self { gateway, cores })
     }
 
-    /// Accepts until the gateway drains. A failed accept is one socket's loss, not an exit.
+    /// Accepts until the gateway drains. A failed accept is one socket's loss, not an exit; without
+    /// descriptors, streams are turned away one by one instead of waiting for nobody.
     pub async fn accept(self: Arc<Self>, listener: Listener) {
         let mut drain = self.gateway.draining.clone();
+        let mut spare = listener.spare();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -205,11 +218,20 @@ impl Cores {
             match accepted {
                 Ok((socket, peer)) => self.hand_over(socket, (peer, listener.owner.clone())),
                 Err(error) if is_of_one_socket(&error) => {}
+                Err(error) if is_of_descriptors(&error) && spare.take().is_some() => {
+                    // Who waits may have gone meanwhile.
+                    let waiting = tokio::time::timeout(PAUSE, listener.accept()).await;
+                    if let Ok(Ok((socket, _))) = waiting {
+                        turn_away(socket);
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%error, "accepting pauses");
                     tokio::time::sleep(PAUSE).await;
                 }
             }
+            // Somebody else may have taken the one that was given back.
+            spare = spare.or_else(|| listener.spare());
         }
     }
 
@@ -305,14 +327,28 @@ fn is_of_one_socket(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
+/// Errors that say that the process, or the system, has no descriptor left (accept(2)).
+fn is_of_descriptors(error: &io::Error) -> bool {
+    let none_left = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|code| none_left.contains(&code))
+}
+
 fn turn_away(socket: Handed) {
-    use std::io::Write;
-    // The socket's buffer is empty and non-blocking: this never waits.
-    let written = match socket {
-        Handed::Tcp(mut tcp) => tcp.write(OVERLOADED),
-        Handed::Unix(mut unix) => unix.write(OVERLOADED),
+    let told = match socket {
+        Handed::Tcp(tcp) => tell_and_close(tcp),
+        Handed::Unix(unix) => tell_and_close(unix),
     };
-    tracing::warn!(told = written.is_ok(), "turned a stream away: too many are open");
+    tracing::warn!(told, "turned a stream away: too many are open");
+}
+
+/// The socket's buffer is empty and non-blocking: this never waits. What was sent already is read,
+/// because closing on it could cost the peer our answer (RFC 9112 §9.6).
+fn tell_and_close(mut socket: impl io::Read + io::Write) -> bool {
+    let written = socket.write(OVERLOADED);
+    let mut sent = [0; 4096];
+    let read = socket.read(&mut sent);
+    tracing::trace!(?read, "a stream that is turned away had sent this");
+    written.is_ok()
 }
 
 #[cfg(test)]

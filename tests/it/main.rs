@@ -23,6 +23,7 @@ mod corporate_proxy;
 mod crash;
 mod day;
 mod deadlines;
+mod descriptors;
 mod doctor;
 mod doctor_probe;
 mod env;
