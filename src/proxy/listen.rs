@@ -18,6 +18,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
 use super::drive::draining;
+use super::front::Front;
 use super::pulse::Pulse;
 pub use super::session::Owner;
 use super::session::{Accepted, Counted};
@@ -40,6 +41,7 @@ const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nKeyward-Error: o
 pub struct Listener {
     socket: Bound,
     owner: Option<Arc<Owner>>,
+    front: Option<Arc<Front>>,
 }
 
 #[derive(Debug)]
@@ -54,6 +56,8 @@ enum Bound {
 enum Handed {
     Tcp(std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),
+    /// TLS comes first.
+    Fronted(std::net::TcpStream, Arc<Front>),
 }
 
 /// The threads that serve agents' streams.
@@ -115,7 +119,7 @@ impl Listener {
     }
 
     fn new(socket: Bound) -> Self {
-        Self { socket, owner: None }
+        Self { socket, owner: None, front: None }
     }
 
     /// The same for one agent: whoever reaches it is that agent. A socket file is for our user alone.
@@ -128,6 +132,12 @@ impl Listener {
         }
         self.owner = Some(Arc::new(owner));
         Ok(self)
+    }
+
+    /// The same, where TCP streams begin with TLS.
+    pub fn behind(mut self, front: Arc<Front>) -> Self {
+        self.front = Some(front);
+        self
     }
 
     /// The bound TCP address.
@@ -162,7 +172,11 @@ impl Listener {
             Bound::Tcp(listener) => {
                 let (tcp, peer) = listener.accept().await?;
                 tcp.set_nodelay(true)?;
-                Ok((Handed::Tcp(tcp.into_std()?), Some(peer.ip().to_canonical())))
+                let (tcp, peer) = (tcp.into_std()?, Some(peer.ip().to_canonical()));
+                Ok(match &self.front {
+                    Some(front) => (Handed::Fronted(tcp, front.clone()), peer),
+                    None => (Handed::Tcp(tcp), peer),
+                })
             }
             Bound::Unix(listener, _) => {
                 let (unix, _) = listener.accept().await?;
@@ -294,6 +308,13 @@ async fn run(gateway: Arc<Gateway>, mut sockets: UnboundedReceiver<(Handed, Acce
         let socket = match handed {
             Handed::Tcp(tcp) => TcpStream::from_std(tcp).map(Socket::Tcp),
             Handed::Unix(unix) => UnixStream::from_std(unix).map(Socket::Unix),
+            Handed::Fronted(tcp, front) => match TcpStream::from_std(tcp) {
+                Ok(tcp) => {
+                    tokio::spawn(fronted(core.clone(), (tcp, front), accepted));
+                    continue;
+                }
+                Err(error) => Err(error),
+            },
         };
         match socket {
             Ok(socket) => {
@@ -301,6 +322,22 @@ async fn run(gateway: Arc<Gateway>, mut sockets: UnboundedReceiver<(Handed, Acce
                 tokio::spawn(connect::serve(core.clone(), stream, accepted));
             }
             Err(error) => tracing::warn!(%error, "a stream was lost on its way to a core"),
+        }
+    }
+}
+
+/// A stream that begins with TLS. Who does not manage that was nobody yet: there is no exchange to
+/// record.
+async fn fronted(core: Arc<Core>, (tcp, front): (TcpStream, Arc<Front>), accepted: Accepted) {
+    match front.enter(&core.gateway, tcp).await {
+        Ok(tls) => {
+            let stream = Agents::new(Socket::Tls(tls), accepted.pulse.clone());
+            connect::serve(core, stream, accepted).await;
+        }
+        Err(cause) => {
+            core.gateway.metrics.handshakes_failed.inc();
+            let cause = cause.escape_debug().to_string();
+            tracing::info!(cause, "no TLS with a client of the proxy");
         }
     }
 }
@@ -337,6 +374,8 @@ fn turn_away(socket: Handed) {
     let told = match socket {
         Handed::Tcp(tcp) => tell_and_close(tcp),
         Handed::Unix(unix) => tell_and_close(unix),
+        // In cleartext it would only be a riddle.
+        Handed::Fronted(..) => false,
     };
     tracing::warn!(told, "turned a stream away: too many are open");
 }

@@ -13,6 +13,7 @@ mod drive;
 mod error;
 mod exchange;
 mod frames;
+pub mod front;
 mod h2;
 mod inbound;
 mod intercept;

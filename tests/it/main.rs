@@ -55,5 +55,6 @@ mod selection;
 mod service;
 mod shell;
 mod targets;
+mod tls_listener;
 mod websocket;
 mod written;
