@@ -140,6 +140,20 @@ pub(crate) fn dialable(listen: SocketAddr) -> SocketAddr {
 mod tests {
     use super::*;
 
+    fn among(listen: &[&str]) -> Option<String> {
+        let listen: Vec<String> = listen.iter().map(|at| (*at).to_owned()).collect();
+        ProxyAt::among(&listen).map(|at| at.url("ci", "kwa_t"))
+    }
+
+    #[test]
+    fn a_listener_without_tls_is_for_every_client_and_comes_first() {
+        assert_eq!(among(&["unix:/run/k.sock"]), None);
+        let tls = "https://0.0.0.0:8443";
+        assert_eq!(among(&[tls]).as_deref(), Some("https://ci:kwa_t@127.0.0.1:8443"));
+        let both = among(&["unix:/run/k.sock", tls, "[::]:8080"]);
+        assert_eq!(both.as_deref(), Some("http://ci:kwa_t@[::1]:8080"));
+    }
+
     #[test]
     fn pasted_lines_name_the_install_and_survive_a_shell() {
         let global = Global { data: Some("/a b/it's".into()), ..Global::default() };

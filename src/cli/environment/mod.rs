@@ -243,6 +243,16 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_proxy_that_speaks_tls_is_named_so() {
+        let paths = Paths::new("/f");
+        let to = ("https://127.0.0.1:8443", "kwa_canary");
+        let made = facts().environment(to, &paths, &Inherited::default());
+        let url = "https://claude:kwa_canary@127.0.0.1:8443";
+        assert_eq!(made.by_name()["HTTPS_PROXY"], url);
+        assert!(made.by_name()["JAVA_TOOL_OPTIONS"].contains("https.proxyHost=127.0.0.1 "));
+    }
+
+    #[test]
     fn what_is_inherited_is_kept_where_it_adds_and_dropped_where_it_leads_past_us() {
         let inherited = Inherited {
             no_proxy: "*,github.com,intranet.example".into(),
