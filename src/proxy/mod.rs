@@ -16,6 +16,7 @@ mod error;
 mod exchange;
 mod frames;
 mod grpc;
+pub mod front;
 mod h2;
 mod inbound;
 mod intercept;

@@ -38,6 +38,7 @@ pub async fn send(
     watch(&mut request, &way.interim);
     while let Some(mut stream) = core.pool.take(&way.key) {
         let current = stream.number() == core.gateway.outward.load().number;
+        // Upgrades have a stream of their own there.
         let fits = current && !(way.upgrades && stream.forwarding().is_some());
         if !fits || !way.allows(stream.is_private()) {
             continue;
@@ -80,10 +81,14 @@ async fn try_send(
 ) -> Result<Response<Arriving>, (Option<Box<Request<RequestBody>>>, Refusal)> {
     corporate::fit(&mut request, stream.forwarding());
     let sent = stream.sender().try_send_request(request).await;
-    sent.map(|response| response.map(Arriving::Http1)).map_err(|mut error| {
+    let response = sent.map_err(|mut error| {
         let unsent = error.take_message().map(Box::new);
         (unsent, refusal(error.into_error()))
-    })
+    })?;
+    match stream.forwarding().and_then(|by| by.refused(response.status())) {
+        Some(refused) => Err((None, refused.into())),
+        None => Ok(response.map(Arriving::Http1)),
+    }
 }
 
 /// Tells an upstream that hung up from one that spoke nonsense, and both from an agent that did.
