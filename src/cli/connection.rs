@@ -157,7 +157,8 @@ impl Command {
             }
             Self::Show { name } => {
                 let connection = client.get(&path(&name)).await?;
-                output::show(global.json, &connection, show)
+                let proxy = global.proxy_at(&client).await.to_string();
+                output::show(global.json, &connection, |connection| show(connection, &proxy))
             }
             Self::Remove { name } => {
                 client.delete(&path(&name)).await?;
@@ -251,7 +252,27 @@ fn list(connections: &[ConnectionView]) -> String {
     table.render("no connections: make one with `keyward connect`", output::colours())
 }
 
-fn show(connection: &ConnectionView) -> String {
+/// What stands for the connection's host in the settings of a program that cannot use a proxy.
+pub(in crate::cli) fn base_url(proxy: &str, name: &str, host: Option<&str>) -> String {
+    // A listener with TLS names its scheme.
+    let scheme = if proxy.starts_with("https://") { "" } else { "http://" };
+    match host {
+        None => format!("{scheme}{proxy}/to/{name}"),
+        Some(host) => format!("{scheme}{proxy}/to/{name}@{host}"),
+    }
+}
+
+/// The host that a base URL without one means.
+pub(in crate::cli) fn home(connection: &ConnectionView) -> Option<&str> {
+    connection.hosts.iter().map(String::as_str).find(|host| !host.starts_with("*."))
+}
+
+fn show(connection: &ConnectionView, proxy: &str) -> String {
+    let name = &connection.name;
+    let based = match home(connection) {
+        Some(home) => format!("{} for https://{home}", base_url(proxy, name, None)),
+        None => base_url(proxy, name, Some("HOST")),
+    };
     fields(&[
         ("name", connection.name.clone()),
         ("id", connection.id.to_string()),
@@ -261,6 +282,7 @@ fn show(connection: &ConnectionView) -> String {
         ("environment", connection.environment.clone().unwrap_or_default()),
         ("variables", pairs(&connection.variables)),
         ("hosts", connection.hosts.join(", ")),
+        ("base URL", based),
         ("created", moment(connection.created)),
         ("updated", moment(connection.updated)),
     ])
@@ -301,7 +323,14 @@ mod tests {
 
     #[test]
     fn a_connection_is_shown_without_its_fields() {
-        insta::assert_snapshot!(show(&connection()));
+        insta::assert_snapshot!(show(&connection(), "127.0.0.1:8080"));
+    }
+
+    #[test]
+    fn a_base_url_wants_a_host_where_all_are_wildcards() {
+        let many = ConnectionView { hosts: vec!["*.twilio.com".to_owned()], ..connection() };
+        let shown = show(&many, "127.0.0.1:8080");
+        assert!(shown.contains("http://127.0.0.1:8080/to/work@HOST\n"), "{shown}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod support;
 
 mod api;
+mod base_url;
 mod certificate;
 mod chromium;
 mod command_line;
