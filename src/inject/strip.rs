@@ -2,7 +2,7 @@
 //! written, placeholders.
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
@@ -174,7 +174,8 @@ fn basic_pair(value: &HeaderValue) -> Option<Vec<u8>> {
     if !scheme.eq_ignore_ascii_case(b"basic ") {
         return None;
     }
-    STANDARD.decode(rest.trim_ascii()).ok()
+    let rest = rest.trim_ascii();
+    STANDARD.decode(rest).or_else(|_| STANDARD_NO_PAD.decode(rest)).ok()
 }
 
 /// Whether the value holds a placeholder, also inside a Basic pair.
@@ -191,6 +192,21 @@ pub fn placeholder_fields(fields: &mut HeaderMap) {
         .filter(|(_, value)| holds_placeholder(value))
         .map(|(name, _)| name.clone())
         .collect();
+    for name in holders {
+        fields.remove(name);
+    }
+}
+
+/// Removes every field that holds `text`, also inside a Basic pair: an agent's token, which may stand
+/// where the credential would.
+pub fn holding(fields: &mut HeaderMap, text: &str) {
+    let wanted = text.as_bytes();
+    let within = |bytes: &[u8]| bytes.windows(wanted.len().max(1)).any(|piece| piece == wanted);
+    let holds = |value: &HeaderValue| {
+        within(value.as_bytes()) || basic_pair(value).is_some_and(|pair| within(&pair))
+    };
+    let holders: Vec<HeaderName> =
+        fields.iter().filter(|(_, value)| holds(value)).map(|(name, _)| name.clone()).collect();
     for name in holders {
         fields.remove(name);
     }

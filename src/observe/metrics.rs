@@ -13,7 +13,11 @@ use super::event::{Event, Outcome};
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    exchanges: Family<[(&'static str, &'static str); 1], Counter>,
+    completed: Counter,
+    refused: Counter,
+    client_aborted: Counter,
+    upstream_aborted: Counter,
+    ended: Counter,
     refusals: Family<[(&'static str, String); 1], Counter>,
     bytes_in: Counter,
     bytes_out: Counter,
@@ -35,8 +39,9 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("keyward");
-        let exchanges = Family::default();
+        let exchanges = Family::<[(&'static str, &'static str); 1], Counter>::default();
         registry.register("exchanges", "exchanges by how they ended", exchanges.clone());
+        let outcome = |name| exchanges.get_or_create_owned(&[("outcome", name)]);
         let refusals = Family::default();
         registry.register("refusals", "exchanges that Keyward answered itself", refusals.clone());
         let mut counter = |name, help| {
@@ -66,7 +71,11 @@ impl Default for Metrics {
         registry.register_with_unit("ca_ends_timestamp", help, Unit::Seconds, ca_ends.clone());
         Self {
             registry,
-            exchanges,
+            completed: outcome("completed"),
+            refused: outcome("refused"),
+            client_aborted: outcome("client_aborted"),
+            upstream_aborted: outcome("upstream_aborted"),
+            ended: outcome("ended"),
             refusals,
             bytes_in,
             bytes_out,
@@ -82,18 +91,18 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Counts a finished exchange.
-    pub fn count(&self, event: &Event) {
-        let outcome = match event.outcome {
-            Outcome::Completed => "completed",
-            Outcome::Refused => "refused",
-            Outcome::ClientAborted => "client_aborted",
-            Outcome::UpstreamAborted => "upstream_aborted",
-            Outcome::Ended => "ended",
+    /// Counts a finished exchange. Only a refused one looks a counter up.
+    pub fn count<S: AsRef<str>>(&self, event: &Event<S>) {
+        let by_outcome = match event.outcome {
+            Outcome::Completed => &self.completed,
+            Outcome::Refused => &self.refused,
+            Outcome::ClientAborted => &self.client_aborted,
+            Outcome::UpstreamAborted => &self.upstream_aborted,
+            Outcome::Ended => &self.ended,
         };
-        self.exchanges.get_or_create(&[("outcome", outcome)]).inc();
+        by_outcome.inc();
         if let Some(code) = &event.code {
-            self.refusals.get_or_create(&[("code", code.clone())]).inc();
+            self.refusals.get_or_create(&[("code", code.as_ref().to_owned())]).inc();
         }
         if event.scrubbed > 0 {
             self.scrubbed.inc();

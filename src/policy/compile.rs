@@ -118,6 +118,11 @@ impl OrgRules {
             RuleAction::Use(account) => Some(account.wanted()),
             _ => None,
         };
+        if let (RuleAction::Use(account), Some(_)) = (&rule.action, &rule.agents) {
+            for key in [account.name.clone(), account.id.as_str().into()] {
+                self.grants.entry(key).or_default().push(at);
+            }
+        }
         let agents = rule.agents.as_ref().map(|agents| agents.iter().cloned().collect());
         self.rules.push(Compiled { rule, agents, wanted });
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use crate::base::host::Target;
+use crate::base::host::{Scheme, Target};
 use crate::base::id::{AgentId, ConnectionId, OrgId, RuleId};
 use crate::base::pattern::{HostPattern, PathPattern};
 use crate::base::settings::Settings;
@@ -224,6 +224,12 @@ impl Account {
     /// The host pattern by which the account owns the target.
     pub fn owning(&self, target: &Target) -> Option<&HostPattern> {
         self.hosts.iter().find(|host| host.matches(target))
+    }
+
+    /// Where base URLs of it lead: its first host that is no wildcard, over TLS.
+    pub fn home(&self) -> Option<Target> {
+        let host = self.hosts.iter().find(|host| host.literal().is_some())?;
+        Target::parse(Scheme::Https, &host.to_string()).ok()
     }
 
     /// Whether it owns every target that `pattern` means.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::arriving::Cut;
+use super::base_url::Fault;
 use super::meter::Excess;
 use crate::base::host::TargetError;
 use crate::base::pattern::PathError;
-use crate::inject::scrub::Fault;
+use crate::inject::scrub;
 use crate::inject::write::WriteError;
 use crate::net::client::HandshakeError;
 use crate::net::dial::DialError;
@@ -64,6 +65,9 @@ pub enum Refusal {
     /// `Host`, an inner absolute URI or SNI differ from the CONNECT target.
     #[error("{0} differs from the host of the tunnel")]
     HostMismatch(&'static str),
+    /// A base URL that cannot be used.
+    #[error(transparent)]
+    BaseUrl(#[from] Fault),
     // The owner of rules and connections.
     /// Policy refuses.
     #[error("refused by policy: {}", .0.code())]
@@ -102,7 +106,7 @@ pub enum Refusal {
     },
     /// An answer that repeats the credential, or that cannot be searched for it.
     #[error(transparent)]
-    Scrubbed(#[from] Fault),
+    Scrubbed(#[from] scrub::Fault),
     /// No answer in time.
     #[error("the upstream did not answer in time")]
     AnswerTimeout,

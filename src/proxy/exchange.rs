@@ -7,6 +7,7 @@ use http::{Request, Response};
 use super::answer::{Answer, Sent};
 use super::body::{AnswerBody, RequestBody};
 use super::error::Refusal;
+use super::grpc::Dialect;
 use super::inbound::Inbound;
 use super::outbound::Outbound;
 use super::record::Record;
@@ -56,11 +57,13 @@ pub async fn answer(
     request: Request<RequestBody>,
 ) -> Response<AnswerBody> {
     session.pulse.begin();
+    let dialect = Dialect::of(request.headers());
     let mut record = match Record::begin(&core.gateway).await {
         Ok(record) => record,
-        Err(refusal) => return respond::unrecorded(&refusal),
+        Err(refusal) => return respond::unrecorded(&refusal, dialect),
     };
     record.ends_in(session);
+    record.speaks(dialect);
     record.asked_by(&session.agent);
     record.asked_for(request.method(), session.entry.target(), Some(request.uri().path()));
     match run(core, session, request, &mut record).await {

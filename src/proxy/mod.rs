@@ -7,6 +7,7 @@ mod admit;
 mod answer;
 mod arriving;
 mod authenticate;
+pub mod base_url;
 mod body;
 mod connect;
 mod copy;
@@ -14,6 +15,7 @@ mod drive;
 mod error;
 mod exchange;
 mod frames;
+mod grpc;
 mod h2;
 mod inbound;
 mod intercept;
@@ -24,6 +26,7 @@ mod outbound;
 mod permitted;
 mod pool;
 mod pulse;
+mod rarely;
 mod record;
 mod replay;
 mod respond;
@@ -58,6 +61,7 @@ use crate::rulebook::Rulebook;
 use crate::vault::Vault;
 
 use authenticate::Guesses;
+use base_url::BaseUrls;
 use h2::upstream::SharedStreams;
 use meter::Meters;
 use pool::Pool;
@@ -91,6 +95,8 @@ pub struct Parts {
     pub limits: Limits,
     /// The time of day.
     pub clock: Clock,
+    /// Which base URLs are served.
+    pub base_urls: BaseUrls,
     /// Becomes true when the gateway drains.
     pub draining: watch::Receiver<bool>,
 }

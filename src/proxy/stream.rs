@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::pulse::Pulse;
+use crate::net::wire::Wire;
 
 /// An accepted socket.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub struct Agents {
 /// before the upstream stopped reading is still read: hyper would drop it for the write's error.
 #[derive(Debug)]
 pub struct Upstream {
-    socket: TcpStream,
+    socket: Wire,
     deaf: bool,
 }
 
@@ -50,13 +51,15 @@ impl Agents {
 
     /// The same stream as a tunnel: `early` is read first, and `pulse` tells of it from now on.
     pub fn into_tunnel(self, early: Bytes, pulse: Arc<Pulse>) -> Self {
+        // Also what is empty holds the buffer that it was read into.
+        let early = if early.is_empty() { Bytes::new() } else { early };
         Self { socket: self.socket, early, pulse }
     }
 }
 
 impl Upstream {
     /// Dresses a dialled socket.
-    pub fn new(socket: TcpStream) -> Self {
+    pub fn new(socket: Wire) -> Self {
         Self { socket, deaf: false }
     }
 
@@ -91,6 +94,9 @@ impl AsyncRead for Agents {
             let length = this.early.len().min(out.remaining());
             out.put_slice(&this.early[..length]);
             this.early.advance(length);
+            if this.early.is_empty() {
+                this.early = Bytes::new();
+            }
             this.pulse.read();
             return Poll::Ready(Ok(()));
         }

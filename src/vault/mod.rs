@@ -354,7 +354,7 @@ impl Vault {
         org: &OrgId,
         id: &ConnectionId,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
-        let view = self.directory.view();
+        let view = self.directory.glance();
         view.connection(org, id).cloned().ok_or(VaultError::ConnectionMissing)
     }
 

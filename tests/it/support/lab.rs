@@ -38,6 +38,7 @@ pub(crate) struct Plan {
     allow: Vec<String>,
     admin: String,
     listen: String,
+    upstream: String,
     top: String,
     canary: Canary,
     secrets: Vec<Canary>,
@@ -77,6 +78,7 @@ impl Plan {
             allow: vec![],
             admin: "127.0.0.1:0".to_owned(),
             listen: String::new(),
+            upstream: String::new(),
             top: String::new(),
             canary: Canary::new("cnry"),
             secrets: vec![],
@@ -173,6 +175,12 @@ impl Plan {
     /// More of `listen:`, in flow style.
     pub(crate) fn listen(mut self, yaml: &str) -> Self {
         self.listen = format!(", {yaml}");
+        self
+    }
+
+    /// A line of `upstream:`.
+    pub(crate) fn upstream(mut self, yaml: &str) -> Self {
+        self.upstream += &format!("  {yaml}\n");
         self
     }
 
@@ -282,6 +290,7 @@ impl Plan {
             allow.join(", "),
             resolve.join(", ")
         );
+        yaml += &self.upstream;
         yaml += &list("providers", std::iter::once(acme).chain(self.providers.clone()));
         yaml += &list("connections", std::iter::once(first).chain(self.connections.clone()));
         yaml += &list("agents", agents);
@@ -366,6 +375,23 @@ impl Lab {
     /// As [`Lab::secure`].
     pub(crate) async fn try_secure(&self, wire: Wire, sni: &str) -> std::io::Result<Wire> {
         self.secure_trusting(&self.gateway.ca_pem, wire, sni).await
+    }
+
+    /// As [`Lab::secure`], offering `protocols` by ALPN; what Keyward chose is the other answer.
+    pub(crate) async fn secure_offering(
+        &self,
+        wire: Wire,
+        sni: &str,
+        protocols: &[&[u8]],
+    ) -> (Wire, Option<Vec<u8>>) {
+        let (io, socket, seen) = wire.into_parts();
+        let mut tls = rustls::ClientConfig::clone(&trusting(&self.gateway.ca_pem));
+        tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        let name = ServerName::try_from(sni.to_owned()).expect("a server name");
+        let connecting = TlsConnector::from(Arc::new(tls)).connect(name, io);
+        let tls = patiently("the handshake", connecting).await.expect("the handshake");
+        let alpn = tls.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+        (Wire::over(tls, socket, seen), alpn)
     }
 
     /// As [`Lab::try_secure`], trusting the certificates in `pem`.
