@@ -369,13 +369,15 @@ fn parts(
     outward: &Outward,
     (audit, draining): (Audit, watch::Receiver<bool>),
 ) -> anyhow::Result<Parts> {
+    let client_tls = tls::client_config(&outward.roots)?;
+    outward.apply(&services.dialler, &client_tls);
     Ok(Parts {
         directory: services.directory.clone(),
         rulebook: services.rulebook.clone(),
         vault: services.vault.clone(),
         leaves: services.leaves.clone(),
         dialler: services.dialler.clone(),
-        client_tls: tls::client_config(&outward.roots)?,
+        client_tls,
         audit,
         metrics: services.metrics.clone(),
         limits: config.limits.clone(),

@@ -22,6 +22,7 @@ use crate::directory::AgentRecord;
 use crate::inject::credential::Write;
 use crate::inject::placement::{At, Encoding, Part, Place, Template};
 use crate::inject::write::{self, Head, WriteError};
+use crate::net::dial::Judged;
 use crate::net::guard::{IpClass, classify};
 use crate::policy::explain::{ActionKind, Explanation as Decision};
 
@@ -81,6 +82,7 @@ fn told(admin: &Admin, agent: &AgentRecord, asked: &Question, decision: Decision
         connection,
         placements: places.flatten().iter().flatten().map(placement).collect(),
         addresses: Vec::new(),
+        proxy: None,
         stopped_by: stop.into_iter().collect(),
     }
 }
@@ -157,12 +159,17 @@ fn template(template: &Template) -> String {
 /// Resolves and judges the addresses as dialling would, without connecting. Done only for what
 /// policy allows: the lookup of a denied name would already tell something.
 async fn judge(admin: &Admin, target: &Target, told: &mut Explanation) {
-    let judged = match admin.deps().dialler.judge(target).await {
-        Ok(judged) => judged,
-        Err(error) => return told.stopped_by.push(stop::unreachable(&error)),
-    };
     let injects = told.action == ActionKind::Inject;
     let cleartext = injects && target.scheme() == Scheme::Http;
+    let judged = match admin.deps().dialler.judge(target).await {
+        Ok(Judged::Addresses(judged)) => judged,
+        Ok(Judged::ByProxy { proxy }) => {
+            told.stopped_by.extend(cleartext.then(stop::cleartext_by_proxy));
+            told.proxy = Some(proxy.to_string());
+            return;
+        }
+        Err(error) => return told.stopped_by.push(stop::unreachable(&error)),
+    };
     for (address, verdict) in judged {
         let class = classify(address.ip());
         // A credential goes over cleartext only to what the private list names.

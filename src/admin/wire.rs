@@ -395,8 +395,11 @@ pub struct Explanation {
     pub connection: Option<ConnectionUsed>,
     /// Where the credential would go.
     pub placements: Vec<PlacementView>,
-    /// Addresses of the host, judged; empty when refused before.
+    /// Addresses of the host, judged; empty when refused before, and where a proxy resolves it.
     pub addresses: Vec<AddressView>,
+    /// The corporate proxy that the host is reached by; absent where it is reached directly.
+    #[serde(default)]
+    pub proxy: Option<String>,
     /// What stands in the way; empty when nothing does.
     pub stopped_by: Vec<ErrorView>,
 }

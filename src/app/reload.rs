@@ -2,11 +2,13 @@
 //! anything is changed; then rules, providers, connections and agents come into force together. What
 //! is refused leaves the old state; what fails half-way, because the store does, is tried again.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use rustls::ClientConfig;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 
@@ -18,10 +20,14 @@ use super::watched::{LOOK_EVERY, Watched};
 use super::{AppError, Services};
 use crate::admin::ReloadAsks;
 use crate::admin::wire::ReloadView;
+use crate::base::host::Host;
 use crate::ca::authority::Authority;
 use crate::config::{Config, Upstream};
 use crate::crypto::keyring::Keyring;
 use crate::crypto::source::KeyError;
+use crate::net::corporate::CorporateProxy;
+use crate::net::dial::Dialler;
+use crate::net::guard::AllowPrivate;
 use crate::net::tls;
 use crate::observe::log::Verbosity;
 use crate::proxy::Gateway;
@@ -50,7 +56,9 @@ pub(super) struct Reloader {
 /// How upstreams are reached, as it is in force.
 #[derive(Clone, PartialEq)]
 pub(super) struct Outward {
-    pub(super) upstream: Upstream,
+    allow_private: Vec<AllowPrivate>,
+    resolve: Vec<(Host, Option<u16>, SocketAddr)>,
+    proxy: Option<CorporateProxy>,
     pub(super) roots: Vec<CertificateDer<'static>>,
 }
 
@@ -59,7 +67,7 @@ struct Prepared {
     config: Config,
     secrets: Secrets,
     outward: Outward,
-    client_tls: Option<Arc<rustls::ClientConfig>>,
+    client_tls: Option<Arc<ClientConfig>>,
     /// Master keys, where others are named than before.
     keyring: Option<(Named, Keyring)>,
 }
@@ -74,14 +82,23 @@ enum Refused {
 }
 
 impl Outward {
-    /// Reads the roots of the configuration.
+    /// Reads the roots of the configuration, and the password for a corporate proxy.
     pub(super) fn load(config: &Config) -> anyhow::Result<Self> {
         let mut roots = Vec::new();
         for path in &config.upstream.trust {
             let found = tls::load_pem_certs(path);
             roots.extend(found.with_context(|| format!("`upstream.trust`: {}", path.display()))?);
         }
-        Ok(Self { upstream: config.upstream.clone(), roots })
+        let Upstream { allow_private, resolve, proxy, .. } = config.upstream.clone();
+        let hidden = config.secret_variables();
+        let proxy = proxy.map(|proxy| proxy.load(&config.environment, &hidden)).transpose()?;
+        Ok(Self { allow_private, resolve, proxy, roots })
+    }
+
+    /// Dials so from now on; upstreams are verified by `tls`.
+    pub(super) fn apply(&self, dialler: &Dialler, tls: &ClientConfig) {
+        let proxy = self.proxy.clone().map(|proxy| proxy.verified_as(tls));
+        dialler.replace(self.allow_private.clone(), self.resolve.clone(), proxy);
     }
 }
 
@@ -210,10 +227,9 @@ impl Reloader {
         }
     }
 
-    fn go_out(&mut self, outward: Outward, client_tls: Option<Arc<rustls::ClientConfig>>) {
+    fn go_out(&mut self, outward: Outward, client_tls: Option<Arc<ClientConfig>>) {
         let Some(client_tls) = client_tls else { return };
-        let Upstream { allow_private, resolve, .. } = outward.upstream.clone();
-        self.services.dialler.replace(allow_private, resolve);
+        outward.apply(&self.services.dialler, &client_tls);
         self.gateway.go_out_anew(client_tls);
         self.outward = outward;
     }

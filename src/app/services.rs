@@ -18,7 +18,7 @@ use crate::base::limits::Limits;
 use crate::base::time::Clock;
 use crate::ca::authority::Authority;
 use crate::ca::cache::Leaves;
-use crate::config::{Config, StoreChoice};
+use crate::config::{Config, StoreChoice, UpstreamProxy};
 use crate::directory::Directory;
 use crate::keys::Keys;
 use crate::net::dial::Dialler;
@@ -154,7 +154,9 @@ impl Opened {
     ) -> anyhow::Result<Arc<Services>> {
         let guard = Guard::new(config.upstream.allow_private.clone(), own);
         let resolve = config.upstream.resolve.clone();
-        let dialler = Dialler::new(guard, resolve, config.limits.addresses_max);
+        // Its login is read by who dials.
+        let proxy = config.upstream.proxy.as_ref().map(UpstreamProxy::without_login);
+        let dialler = Dialler::new(guard, resolve, config.limits.addresses_max).by(proxy);
         let leaves =
             Leaves::new(self.authority.clone(), config.limits.leaves_max, self.clock.clone());
         Ok(Arc::new(Services {

@@ -92,6 +92,9 @@ fn show(told: &Explanation) -> String {
     for address in &told.addresses {
         let _ = writeln!(text, "address      {}", judged(address));
     }
+    if let Some(proxy) = &told.proxy {
+        let _ = writeln!(text, "by proxy     {proxy}, which resolves the host");
+    }
     for stop in &told.stopped_by {
         let _ = writeln!(text, "\nstopped by {}: {}", stop.code, stop.message);
         if let Some(hint) = &stop.hint {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use axum::body::Body;
 use http::{Request, header};
-use tokio::net::TcpStream;
 
 use super::client::{self, Client};
 use super::failure::{Exit, Failure};
@@ -16,6 +15,7 @@ use crate::admin::wire::Health;
 use crate::base::host::{Host, Scheme, Target};
 use crate::net::dial::Dialler;
 use crate::net::guard::{AllowPrivate, Guard};
+use crate::net::wire::Wire;
 
 /// A gateway on this machine that takes longer than this is not ready.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
@@ -45,7 +45,7 @@ async fn over_tcp(global: &Global, no_socket: Failure) -> Result<Health, Failure
 }
 
 /// Connects by the one way out there is, which is told to allow this address.
-pub(crate) async fn connect(addr: SocketAddr) -> Option<TcpStream> {
+pub(crate) async fn connect(addr: SocketAddr) -> Option<Wire> {
     let host = match addr.ip() {
         IpAddr::V4(v4) => Host::V4(v4),
         IpAddr::V6(v6) => Host::V6(v6),

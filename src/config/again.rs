@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::secret::SecretSource;
-use super::{Config, ConfigError, file};
+use super::{Config, ConfigError, UpstreamProxy, file};
 
 /// Where a configuration was read from.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +57,8 @@ impl Config {
     pub fn files(&self) -> Vec<PathBuf> {
         let fields = self.connections.iter().flat_map(|connection| connection.fields.values());
         let tokens = self.agents.iter().filter_map(|agent| agent.token.as_ref());
-        let secrets = fields.chain(tokens).filter_map(SecretSource::file);
+        let proxy = self.upstream.proxy.iter().filter_map(UpstreamProxy::password);
+        let secrets = fields.chain(tokens).chain(proxy).filter_map(SecretSource::file);
         let roots = self.upstream.trust.iter().map(PathBuf::as_path);
         let own = std::iter::once(self.origin.file.as_path());
         let mut files: Vec<PathBuf> = own.chain(secrets).chain(roots).map(Path::to_owned).collect();

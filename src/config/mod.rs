@@ -8,6 +8,7 @@
 mod again;
 mod agent;
 mod connection;
+mod corporate;
 mod environment;
 mod file;
 mod limits;
@@ -39,6 +40,7 @@ use crate::rulebook::RuleText;
 
 pub use agent::DeclaredAgent;
 pub use connection::DeclaredConnection;
+pub use corporate::{ProxyLoginError, UpstreamProxy};
 pub use environment::Environment;
 pub use listen::{Listen, ListenAt};
 pub use listen_agents::ListenAgent;
@@ -142,7 +144,9 @@ impl Config {
         });
         let fields = self.connections.iter().flat_map(|connection| connection.fields.values());
         let tokens = self.agents.iter().filter_map(|agent| agent.token.as_ref());
-        keys.chain(fields.chain(tokens).filter_map(SecretSource::variable)).collect()
+        let proxy = self.upstream.proxy.iter().filter_map(UpstreamProxy::password);
+        let secrets = fields.chain(tokens).chain(proxy);
+        keys.chain(secrets.filter_map(SecretSource::variable)).collect()
     }
 
     /// The built-in providers and the configured ones.

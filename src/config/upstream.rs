@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_yaml::Value;
 
+use super::corporate::{self, ProxyText, UpstreamProxy};
 use super::reading::Reading;
 use crate::base::host::{Host, Scheme, Target};
 use crate::base::keys::section;
@@ -14,7 +15,7 @@ use crate::net::guard::AllowPrivate;
 use crate::provider::document::{item_of, key_of};
 
 /// How upstreams are reached.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Upstream {
     /// PEM files of roots beside the platform's.
     pub trust: Vec<PathBuf>,
@@ -22,6 +23,8 @@ pub struct Upstream {
     pub allow_private: Vec<AllowPrivate>,
     /// Host, and port where one was given, to the address dialled instead.
     pub resolve: Vec<(Host, Option<u16>, SocketAddr)>,
+    /// The proxy that everything else goes by.
+    pub proxy: Option<UpstreamProxy>,
 }
 
 section! {
@@ -37,8 +40,9 @@ section! {
         #[key("list of `NETWORK:PORTS`", "[]")]
         #[serde(default)]
         allow_private: Vec<String>,
-        /// A corporate proxy.
-        #[key(later)]
+        /// The proxy of a company's network. Everything outwards goes by it, and it resolves names.
+        /// `HTTPS_PROXY` of Keyward's own environment is not read.
+        #[key(map of ProxyText)]
         proxy: Option<Value>,
         /// Names, with a port or for every port, and the address dialled instead, as by curl's
         /// `--resolve`. `allow_private` judges it all the same.
@@ -52,7 +56,7 @@ section! {
 pub(super) fn upstream(value: Option<&Value>, reading: &mut Reading<'_>) -> Upstream {
     let mut upstream = Upstream::default();
     let Some(text) = reading.section::<UpstreamText>(value, "upstream") else { return upstream };
-    reading.later(text.proxy.as_ref(), "upstream.proxy");
+    upstream.proxy = corporate::proxy(text.proxy.as_ref(), reading);
     for (index, file) in text.trust.iter().enumerate() {
         upstream.trust.extend(reading.input(file, &item_of("upstream.trust", index)));
     }

@@ -1,7 +1,8 @@
 //! From a target to a connected stream: resolve once, judge every address, connect an address that
 //! was judged.
 //!
-//! Which addresses pass is `guard.rs`, connecting them `race.rs`, TLS `client.rs`.
+//! Which addresses pass is `guard.rs`, connecting them `race.rs`, TLS `client.rs`. What goes by a
+//! corporate proxy is `corporate.rs`, and how it is asked `by_proxy.rs`.
 
 use std::collections::HashSet;
 use std::io;
@@ -10,12 +11,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
+use super::by_proxy::{self, ProxyFault};
+use super::corporate::{CorporateProxy, Forwarded};
 use super::guard::{AllowPrivate, Checked, Guard, IpClass};
-pub use super::race::Dialled;
 use super::race::{interleave, race};
-use crate::base::host::{Host, Target};
+use super::wire::Wire;
+use crate::base::host::{Host, Scheme, Target};
 
 /// Look-ups under way at once. The system resolver blocks a thread for each, also after its asker
 /// has given up; a runtime has 512 of them, for the store as well.
@@ -57,6 +61,38 @@ pub enum DialError {
         /// The host.
         host: Host,
     },
+    /// The corporate proxy does not open the way.
+    #[error("the corporate proxy {proxy} {fault}")]
+    Proxy {
+        /// Where it is: `corp.example:3128`.
+        proxy: String,
+        /// What it does instead.
+        #[source]
+        fault: ProxyFault,
+    },
+}
+
+/// A connected stream.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The stream: to an address that was judged, or to the target by the corporate proxy.
+    pub stream: Wire,
+    /// Whether the address is on the explicit private list. Never by a proxy: nobody knows there.
+    pub private: bool,
+    /// How requests are sent on it, where they are not for the target's own ears.
+    pub forwarded: Option<Forwarded>,
+}
+
+/// What dialling a target comes to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Judged {
+    /// Its addresses, each with why it is refused.
+    Addresses(Vec<(SocketAddr, Result<(), IpClass>)>),
+    /// It goes by the corporate proxy, which resolves it.
+    ByProxy {
+        /// Where that is.
+        proxy: Target,
+    },
 }
 
 /// Resolves and dials. One serves the whole process.
@@ -68,14 +104,24 @@ pub struct Dialler {
 }
 
 /// What the configuration says of addresses. Replaced whole.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Ways {
     guard: Guard,
     overrides: Vec<Override>,
+    proxy: Option<CorporateProxy>,
+}
+
+/// What a stream is wanted for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Use {
+    /// Bytes both ways.
+    Stream,
+    /// Requests, which a proxy may forward one by one where they are in cleartext.
+    Requests,
 }
 
 /// An entry of `upstream.resolve`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Override {
     host: Host,
     port: Option<u16>,
@@ -90,17 +136,30 @@ impl Dialler {
         resolve: Vec<(Host, Option<u16>, SocketAddr)>,
         addresses_max: usize,
     ) -> Self {
-        let ways = ArcSwap::from_pointee(Ways::new(guard, resolve));
+        let ways = ArcSwap::from_pointee(Ways::new(guard, resolve, None));
         Self { ways, addresses_max, lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)) }
     }
 
-    /// Dials by another `allow_private` and another `resolve` from now on. Our listeners stay ours.
-    pub fn replace(&self, allow: Vec<AllowPrivate>, resolve: Vec<(Host, Option<u16>, SocketAddr)>) {
-        let guard = self.ways.load().guard.allowing(allow);
-        self.ways.store(Arc::new(Ways::new(guard, resolve)));
+    /// The same, by a corporate proxy.
+    pub fn by(self, proxy: Option<CorporateProxy>) -> Self {
+        self.ways.rcu(|ways| Ways { proxy: proxy.clone(), ..Ways::clone(ways) });
+        self
     }
 
-    /// Connects the target within `within`, which covers resolving and all addresses together.
+    /// Dials by another `allow_private`, another `resolve` and another proxy from now on. Our
+    /// listeners stay ours.
+    pub fn replace(
+        &self,
+        allow: Vec<AllowPrivate>,
+        resolve: Vec<(Host, Option<u16>, SocketAddr)>,
+        proxy: Option<CorporateProxy>,
+    ) {
+        let guard = self.ways.load().guard.allowing(allow);
+        self.ways.store(Arc::new(Ways::new(guard, resolve, proxy)));
+    }
+
+    /// A stream to the target within `within`, which covers resolving and all addresses together,
+    /// and what a corporate proxy takes to open the way.
     ///
     /// Addresses that are refused are never dialled, also not as a fallback for others. Dropping
     /// the future closes every attempt.
@@ -108,9 +167,42 @@ impl Dialler {
     /// # Errors
     /// When nothing may be dialled or nothing answers in time.
     pub async fn dial(&self, target: &Target, within: Duration) -> Result<Dialled, DialError> {
-        match tokio::time::timeout(within, self.dial_unbounded(target)).await {
-            Ok(result) => result,
-            Err(_) => Err(DialError::Timeout { host: target.host().clone() }),
+        self.dial_for(Use::Stream, target, within).await
+    }
+
+    /// The same for HTTP/1.1 requests, each of which is brought into the stream's form by
+    /// [`corporate::fit`](super::corporate::fit).
+    ///
+    /// # Errors
+    /// As [`Dialler::dial`].
+    pub async fn dial_for_requests(
+        &self,
+        target: &Target,
+        within: Duration,
+    ) -> Result<Dialled, DialError> {
+        self.dial_for(Use::Requests, target, within).await
+    }
+
+    async fn dial_for(
+        &self,
+        what_for: Use,
+        target: &Target,
+        within: Duration,
+    ) -> Result<Dialled, DialError> {
+        let proxy = self.proxy_for(target);
+        let dialled = async {
+            match &proxy {
+                None => self.dial_directly(target).await,
+                Some(proxy) => self.dial_by(proxy, (what_for, target), within).await,
+            }
+        };
+        match (tokio::time::timeout(within, dialled).await, &proxy) {
+            (Ok(result), _) => result,
+            (Err(_), None) => Err(DialError::Timeout { host: target.host().clone() }),
+            (Err(_), Some(proxy)) => {
+                let target = format!("{}:{}", target.host(), target.port());
+                Err(DialError::proxy(proxy.at(), ProxyFault::Timeout { target }))
+            }
         }
     }
 
@@ -118,21 +210,82 @@ impl Dialler {
     ///
     /// # Errors
     /// When the name does not resolve.
-    pub async fn judge(
-        &self,
-        target: &Target,
-    ) -> Result<Vec<(SocketAddr, Result<(), IpClass>)>, DialError> {
+    pub async fn judge(&self, target: &Target) -> Result<Judged, DialError> {
+        let judged = |addr| (addr, self.check(addr).map(drop));
+        if let Some(proxy) = self.proxy_for(target) {
+            let literal = target.host().address().map(|ip| SocketAddr::new(ip, target.port()));
+            return Ok(match literal.map(judged).filter(|(_, verdict)| verdict.is_err()) {
+                Some(refused) => Judged::Addresses(vec![refused]),
+                None => Judged::ByProxy { proxy: proxy.at().clone() },
+            });
+        }
         let addresses = self.addresses(target).await?;
-        Ok(addresses.into_iter().map(|addr| (addr, self.check(addr).map(drop))).collect())
+        Ok(Judged::Addresses(addresses.into_iter().map(judged).collect()))
     }
 
-    async fn dial_unbounded(&self, target: &Target) -> Result<Dialled, DialError> {
+    /// The corporate proxy that a target is reached by, if it is.
+    pub fn way(&self, target: &Target) -> Option<Target> {
+        self.proxy_for(target).map(|proxy| proxy.at().clone())
+    }
+
+    /// The proxy that the target is reached by. An entry of `resolve` says where the target is, so
+    /// no proxy has to find it.
+    fn proxy_for(&self, target: &Target) -> Option<CorporateProxy> {
+        let ways = self.ways.load();
+        let proxy = ways.proxy.as_ref().filter(|proxy| proxy.takes(target))?;
+        self.overridden(target).is_none().then(|| proxy.clone())
+    }
+
+    async fn dial_directly(&self, target: &Target) -> Result<Dialled, DialError> {
         let addresses = self.addresses(target).await?;
         let host = || target.host().clone();
         let candidates = self
             .candidates(addresses)
             .map_err(|class| DialError::Refused { host: host(), class })?;
-        race(candidates).await.map_err(|source| DialError::Connect { host: host(), source })
+        let raced = race(candidates).await;
+        let raced = raced.map_err(|source| DialError::Connect { host: host(), source })?;
+        Ok(Dialled { stream: raced.stream.into(), private: raced.private, forwarded: None })
+    }
+
+    /// The proxy resolves names, so only addresses that stand in the target itself are judged.
+    async fn dial_by(
+        &self,
+        proxy: &CorporateProxy,
+        (what_for, target): (Use, &Target),
+        within: Duration,
+    ) -> Result<Dialled, DialError> {
+        if let Some(ip) = target.host().address() {
+            let refused = |class| DialError::Refused { host: target.host().clone(), class };
+            self.check(SocketAddr::new(ip, target.port())).map_err(refused)?;
+        }
+        let fault = |fault| DialError::proxy(proxy.at(), fault);
+        let stream = self.reach(proxy).await.map_err(fault)?;
+        let stream = by_proxy::enter(proxy, stream, within).await.map_err(fault)?;
+        if what_for == Use::Requests && target.scheme() == Scheme::Http {
+            let forwarded = Some(proxy.forwarding(target));
+            return Ok(Dialled { stream, private: false, forwarded });
+        }
+        let stream = by_proxy::tunnel(proxy, stream, target).await.map_err(fault)?;
+        Ok(Dialled { stream, private: false, forwarded: None })
+    }
+
+    /// Connects the proxy. Its address is the operator's choice: only our own is refused.
+    async fn reach(&self, proxy: &CorporateProxy) -> Result<TcpStream, ProxyFault> {
+        let addresses = self.addresses(proxy.at()).await.map_err(|error| match error {
+            DialError::Resolve { source, .. } => ProxyFault::Resolve(source),
+            other => ProxyFault::Resolve(io::Error::other(other)),
+        })?;
+        let guard = self.ways.load().guard.clone();
+        let checked = addresses.into_iter().filter_map(|addr| {
+            let checked = guard.check_configured(addr).ok()?;
+            (!reaches_own(&guard, checked.addr())).then_some(checked)
+        });
+        let candidates: Vec<_> = checked.take(self.addresses_max.max(1)).collect();
+        if candidates.is_empty() {
+            return Err(ProxyFault::Own);
+        }
+        let raced = race(interleave(candidates)).await;
+        raced.map(|raced| raced.stream).map_err(ProxyFault::Connect)
     }
 
     /// The one look-up. Never empty when it succeeds.
@@ -186,8 +339,7 @@ impl Dialler {
     fn check(&self, addr: SocketAddr) -> Result<Checked, IpClass> {
         let guard = &self.ways.load().guard;
         let checked = guard.check(addr)?;
-        let addr = checked.addr();
-        match guard.listens_on(addr.port()) && is_this_machine(addr) {
+        match reaches_own(guard, checked.addr()) {
             true => Err(IpClass::Own),
             false => Ok(checked),
         }
@@ -195,10 +347,25 @@ impl Dialler {
 }
 
 impl Ways {
-    fn new(guard: Guard, resolve: Vec<(Host, Option<u16>, SocketAddr)>) -> Self {
+    fn new(
+        guard: Guard,
+        resolve: Vec<(Host, Option<u16>, SocketAddr)>,
+        proxy: Option<CorporateProxy>,
+    ) -> Self {
         let as_override = |(host, port, addr)| Override { host, port, addr };
-        Self { guard, overrides: resolve.into_iter().map(as_override).collect() }
+        Self { guard, overrides: resolve.into_iter().map(as_override).collect(), proxy }
     }
+}
+
+impl DialError {
+    pub(super) fn proxy(at: &Target, fault: ProxyFault) -> Self {
+        Self::Proxy { proxy: format!("{}:{}", at.host(), at.port()), fault }
+    }
+}
+
+/// Whether one of our listeners would answer, on an address that nobody told us is ours.
+fn reaches_own(guard: &Guard, addr: SocketAddr) -> bool {
+    guard.listens_on(addr.port()) && is_this_machine(addr)
 }
 
 /// Asks the system's resolver. The permit stays with the blocked thread, not with the asker.
@@ -232,6 +399,7 @@ mod tests {
 
     use super::*;
     use crate::base::host::Scheme;
+    use crate::net::corporate::Except;
     use crate::net::guard::AllowPrivate;
 
     const LONG: Duration = Duration::from_secs(60);
@@ -372,9 +540,10 @@ mod tests {
         let dialler = overriding(loopback_guard(), "api.test", at);
         let dialled = dialler.dial(&target("api.test"), LONG).await.expect("connected");
         let (_, peer) = listener.accept().expect("accepted");
-        assert_eq!(dialled.stream.local_addr().expect("local"), peer);
-        assert_eq!((dialled.addr, dialled.private), (at, true));
-        assert!(dialled.stream.nodelay().expect("option"));
+        let tcp = dialled.stream.tcp();
+        assert_eq!(tcp.local_addr().expect("local"), peer);
+        assert_eq!((tcp.peer_addr().expect("peer"), dialled.private), (at, true));
+        assert!(tcp.nodelay().expect("option"));
     }
 
     #[tokio::test]
@@ -384,9 +553,70 @@ mod tests {
         let entries = vec![(host(), None, any), (host(), Some(8443), only)];
         let dialler = Dialler::new(Guard::default(), entries, 16);
         let judged = async |authority: &str| dialler.judge(&target(authority)).await;
-        let refused = Err(IpClass::Documentation);
-        assert_eq!(judged("api.test").await.expect("judged"), [(any, refused)]);
-        assert_eq!(judged("api.test:8443").await.expect("judged"), [(only, refused)]);
+        let refused = |addr| Judged::Addresses(vec![(addr, Err(IpClass::Documentation))]);
+        assert_eq!(judged("api.test").await.expect("judged"), refused(any));
+        assert_eq!(judged("api.test:8443").await.expect("judged"), refused(only));
+    }
+
+    fn by(proxy: SocketAddr, guard: Guard, except: &[&str]) -> Dialler {
+        let at = Target::parse(Scheme::Http, &proxy.to_string()).expect("proxy");
+        let except = except.iter().map(|text| Except::parse(text).expect("exception")).collect();
+        let resolve = vec![(Host::parse("known.test").expect("host"), None, closed())];
+        Dialler::new(guard, resolve, 16).by(Some(CorporateProxy::new(at, except)))
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_refused_is_not_asked_of_the_proxy_either() {
+        let (proxy, at) = listener();
+        proxy.set_nonblocking(true).expect("nonblocking");
+        let dialler = by(at, Guard::default(), &["192.0.2.0/24"]);
+        for (authority, class) in [
+            ("169.254.169.254", IpClass::Metadata),
+            ("10.0.0.1", IpClass::Private),
+            ("[::ffff:10.0.0.1]", IpClass::Private),
+            ("[64:ff9b::a00:1]", IpClass::Private),
+            ("127.0.0.1", IpClass::Loopback),
+            ("0.0.0.0", IpClass::Unspecified),
+            ("localhost", IpClass::Loopback),
+            ("192.0.2.1", IpClass::Documentation),
+        ] {
+            let result = dialler.dial(&target(authority), LONG).await;
+            let Err(DialError::Refused { class: told, .. }) = result else {
+                panic!("{authority}: {result:?}");
+            };
+            assert_eq!(told, class, "{authority}");
+            let judged = dialler.judge(&target(authority)).await.expect("judged");
+            assert!(matches!(judged, Judged::Addresses(_)), "{authority}: {judged:?}");
+        }
+        // What `resolve` names is reached where it says.
+        let result = by(at, loopback_guard(), &[]).dial(&target("known.test"), LONG).await;
+        assert!(matches!(result, Err(DialError::Connect { .. })), "{result:?}");
+        let accepted = proxy.accept().map(drop).expect_err("nobody came");
+        assert_eq!(accepted.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_is_ourselves_closed_or_silent_is_told_apart() {
+        let fault = async |dialler: Dialler, within| match dialler
+            .dial(&target("api.test"), within)
+            .await
+        {
+            Err(error @ DialError::Proxy { .. }) => error.to_string(),
+            other => panic!("{other:?}"),
+        };
+        let (_own, at) = listener();
+        let told = fault(by(at, guard(&["127.0.0.0/8:*"], vec![at]), &[]), LONG).await;
+        assert_eq!(told, format!("the corporate proxy {at} is this gateway itself"));
+        let at = closed();
+        let told = fault(by(at, Guard::default(), &[]), LONG).await;
+        assert_eq!(told, format!("the corporate proxy {at} cannot be reached"));
+        let (_silent, at) = listener();
+        let told = fault(by(at, Guard::default(), &[]), Duration::from_millis(1)).await;
+        assert!(told.ends_with("did not open the way to api.test:443 in time"), "{told}");
+        let nowhere = Target::new(Scheme::Http, Host::Name("no such name".into()), 3128);
+        let proxy = CorporateProxy::new(nowhere, vec![]);
+        let told = fault(Dialler::new(Guard::default(), vec![], 16).by(Some(proxy)), LONG).await;
+        assert!(told.ends_with("cannot be resolved"), "{told}");
     }
 
     #[test]

@@ -31,8 +31,8 @@ pub struct Guard {
     own: Arc<[SocketAddr]>,
 }
 
-/// An address that [`Guard`] let through. Only [`Guard::check`] makes one, and the dialler connects
-/// nothing else.
+/// An address that [`Guard`] let through. Only its checks make one, and the dialler connects nothing
+/// else.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Checked {
     addr: SocketAddr,
@@ -109,6 +109,19 @@ impl Guard {
         match private || class == IpClass::Public {
             true => Ok(Checked { addr, private }),
             false => Err(class),
+        }
+    }
+
+    /// Lets an address through that the configuration names for itself, whatever network it is in:
+    /// that of a corporate proxy. It is never private: who forwards is not who is meant.
+    ///
+    /// # Errors
+    /// When it is ours.
+    pub(super) fn check_configured(&self, addr: SocketAddr) -> Result<Checked, IpClass> {
+        let addr = canonical(addr);
+        match self.is_own(addr) {
+            true => Err(IpClass::Own),
+            false => Ok(Checked { addr, private: false }),
         }
     }
 

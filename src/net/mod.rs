@@ -1,9 +1,12 @@
 //! The only place that opens sockets outwards: resolve once, judge every address, connect the
-//! address that was judged, verify TLS.
+//! address that was judged, verify TLS. Or the same with a corporate proxy, which resolves then.
 
+pub mod by_proxy;
 pub mod client;
+pub mod corporate;
 pub mod dial;
 pub mod guard;
 mod race;
 mod special;
 pub mod tls;
+pub mod wire;

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -19,13 +18,11 @@ const STAGGER: Duration = Duration::from_millis(250);
 
 /// A connected, checked stream.
 #[derive(Debug)]
-pub struct Dialled {
+pub(super) struct Raced {
     /// The stream, with `TCP_NODELAY` set.
-    pub stream: TcpStream,
-    /// The address that was judged and connected.
-    pub addr: SocketAddr,
-    /// Whether it is on the explicit private list.
-    pub private: bool,
+    pub(super) stream: TcpStream,
+    /// Whether its address is on the explicit private list.
+    pub(super) private: bool,
 }
 
 /// RFC 8305 §4: the families take turns, beginning with that of the resolver's first address.
@@ -45,7 +42,7 @@ pub(super) fn interleave(addresses: Vec<Checked>) -> Vec<Checked> {
 
 /// RFC 8305 §5: attempts start one after another, [`STAGGER`] apart or as soon as one fails; the
 /// first stream wins and the others are dropped, which closes them.
-pub(super) async fn race(candidates: Vec<Checked>) -> io::Result<Dialled> {
+pub(super) async fn race(candidates: Vec<Checked>) -> io::Result<Raced> {
     let mut waiting = VecDeque::from(candidates);
     let mut attempts = FuturesUnordered::new();
     let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -64,15 +61,15 @@ pub(super) async fn race(candidates: Vec<Checked>) -> io::Result<Dialled> {
     }
 }
 
-async fn connect(checked: Checked) -> io::Result<Dialled> {
+async fn connect(checked: Checked) -> io::Result<Raced> {
     let stream = TcpStream::connect(checked.addr()).await?;
     stream.set_nodelay(true)?;
-    Ok(Dialled { stream, addr: checked.addr(), private: checked.private() })
+    Ok(Raced { stream, private: checked.private() })
 }
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::net::TcpListener;
+    use std::net::{SocketAddr, TcpListener};
 
     use socket2::{Domain, Socket, Type};
 
@@ -80,6 +77,12 @@ pub(super) mod tests {
     use crate::net::guard::{AllowPrivate, Guard};
 
     const LONG: Duration = Duration::from_secs(60);
+
+    impl Raced {
+        fn at(&self) -> SocketAddr {
+            self.stream.peer_addr().expect("connected")
+        }
+    }
 
     fn addr(text: &str) -> SocketAddr {
         text.parse().expect("address")
@@ -131,7 +134,7 @@ pub(super) mod tests {
     async fn a_dead_first_address_does_not_stop_the_race() {
         let (_listener, live) = listener();
         let candidates = checked(&[closed(), closed(), live]);
-        assert_eq!(race(candidates).await.expect("connected").addr, live);
+        assert_eq!(race(candidates).await.expect("connected").at(), live);
     }
 
     #[tokio::test]
@@ -140,7 +143,7 @@ pub(super) mod tests {
         let (full, _held) = full_listener();
         let (_listener, live) = listener();
         let dialled = tokio::time::timeout(LONG, race(checked(&[full, live]))).await;
-        assert_eq!(dialled.expect("in time").expect("connected").addr, live);
+        assert_eq!(dialled.expect("in time").expect("connected").at(), live);
     }
 
     #[test]

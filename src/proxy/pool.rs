@@ -16,6 +16,7 @@ use super::{Core, Gateway};
 use crate::base::host::Target;
 use crate::base::id::OrgId;
 use crate::base::limits::Limits;
+use crate::net::corporate::Forwarded;
 
 /// What must be equal for a stream to be shared. HTTP/1.1 without client certificates, so ALPN and
 /// TLS identity are the target's.
@@ -38,6 +39,8 @@ pub struct Stream {
     private: bool,
     /// Of the [`Outward`](super::Outward) that it was made with.
     number: u64,
+    /// How a corporate proxy wants requests that it forwards.
+    forwarded: Option<Forwarded>,
     idle_since: Instant,
 }
 
@@ -76,7 +79,18 @@ enum Held {
 impl Stream {
     /// A new stream.
     pub fn new(sender: SendRequest<RequestBody>, private: bool, number: u64) -> Self {
-        Self { sender, private, number, idle_since: Instant::now() }
+        Self { sender, private, number, forwarded: None, idle_since: Instant::now() }
+    }
+
+    /// The same to a corporate proxy that forwards requests.
+    pub fn forwarded(mut self, forwarded: Option<Forwarded>) -> Self {
+        self.forwarded = forwarded;
+        self
+    }
+
+    /// How its requests are forwarded, when they are.
+    pub fn forwarding(&self) -> Option<&Forwarded> {
+        self.forwarded.as_ref()
     }
 
     /// Whether the dialled address stands on the explicit private list.
@@ -169,6 +183,14 @@ impl Lease {
     /// Uses a stream that others use too.
     pub fn shared(stay: Stay, core: Arc<Core>) -> Self {
         Self { held: Held::Shared(stay), core, gate: None, reusable: true }
+    }
+
+    /// How the request was forwarded, when a corporate proxy did so.
+    pub fn forwarding(&self) -> Option<&Forwarded> {
+        match &self.held {
+            Held::Alone(stream, _) => stream.forwarding(),
+            Held::Shared(_) => None,
+        }
     }
 
     /// The shared state.

@@ -19,6 +19,7 @@ use crate::base::host::Target;
 use crate::base::id::ExchangeId;
 use crate::inject::scrub::Fault;
 use crate::inject::write::WriteError;
+use crate::net::by_proxy::ProxyFault;
 use crate::net::client::HandshakeError;
 use crate::net::dial::DialError;
 use crate::vault::VaultError;
@@ -248,6 +249,7 @@ fn face(refusal: &Refusal) -> Face {
         Refusal::Dial(DialError::Refused { .. }) => {
             face.hint = Some("`upstream.allow_private` opens named networks and ports".into());
         }
+        Refusal::Dial(DialError::Proxy { fault, .. }) => face.hint = Some(fault.hint().into()),
         Refusal::Guessing { retry_after } => face.retry_after = Some(retry_after.as_secs().max(1)),
         Refusal::RateLimited { connection, excess } => {
             // Whole seconds, none too early.
@@ -299,9 +301,10 @@ fn status_and_code(refusal: &Refusal) -> (u16, &'static str) {
         Refusal::RateLimited { .. } => (429, "rate_limited"),
         Refusal::Plaintext => (403, "plaintext_refused"),
         Refusal::Dial(DialError::Refused { .. }) => (403, "address_refused"),
-        Refusal::Dial(DialError::Timeout { .. }) | Refusal::AnswerTimeout => {
-            (504, "upstream_timeout")
-        }
+        Refusal::Dial(
+            DialError::Timeout { .. } | DialError::Proxy { fault: ProxyFault::Timeout { .. }, .. },
+        )
+        | Refusal::AnswerTimeout => (504, "upstream_timeout"),
         Refusal::Tls(HandshakeError::Timeout { .. }) => (504, "upstream_timeout"),
         Refusal::Dial(_) => (502, "upstream_unreachable"),
         Refusal::Tls(_) => (502, "upstream_tls"),
@@ -351,6 +354,7 @@ fn message(refusal: &Refusal) -> String {
             "the host resolves to an address that may not be dialled".into()
         }
         Refusal::Dial(DialError::Resolve { .. }) => "the host cannot be resolved".into(),
+        Refusal::Dial(error @ DialError::Proxy { .. }) => error.to_string(),
         Refusal::Dial(_) => "the upstream cannot be reached".into(),
         Refusal::Tls(error) => tls_message(error),
         Refusal::Write(_) if status_and_code(refusal).0 == 424 => {

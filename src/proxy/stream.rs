@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::pulse::Pulse;
+use crate::net::wire::Wire;
 
 /// An accepted socket.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub struct Agents {
 /// before the upstream stopped reading is still read: hyper would drop it for the write's error.
 #[derive(Debug)]
 pub struct Upstream {
-    socket: TcpStream,
+    socket: Wire,
     deaf: bool,
 }
 
@@ -58,7 +59,7 @@ impl Agents {
 
 impl Upstream {
     /// Dresses a dialled socket.
-    pub fn new(socket: TcpStream) -> Self {
+    pub fn new(socket: Wire) -> Self {
         Self { socket, deaf: false }
     }
 

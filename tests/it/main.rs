@@ -20,6 +20,7 @@ mod configuration_page;
 mod connect;
 mod connection_pause;
 mod connection_test;
+mod corporate_proxy;
 mod crash;
 mod day;
 mod deadlines;

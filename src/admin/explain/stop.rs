@@ -46,6 +46,13 @@ pub(super) fn addresses(judged: &[AddressView], cleartext: bool) -> Option<Error
     Some(view("address_refused", message, Some(ALLOW)))
 }
 
+/// Who listens between the proxy and the target is unknown, so no private list allows it.
+pub(super) fn cleartext_by_proxy() -> ErrorView {
+    let message = "a credential goes over cleartext only to addresses, not by a corporate proxy";
+    let hint = "ask by https, or name the host in `upstream.proxy.except`";
+    view("plaintext_refused", message.to_owned(), Some(hint))
+}
+
 const ALLOW: &str = "name the network and port in `upstream.allow_private`";
 
 fn view(code: &str, message: String, hint: Option<&str>) -> ErrorView {

@@ -12,10 +12,10 @@ use super::Install;
 use super::report::Report;
 use crate::admin::wire::ConnectionView;
 use crate::base::host::{Scheme, Target};
-use crate::config::Config;
+use crate::config::{Config, UpstreamProxy};
 use crate::directory::ConnectionState;
 use crate::net::client::{CertificateFault, HandshakeError, connect_tls};
-use crate::net::dial::{DialError, Dialler};
+use crate::net::dial::{DialError, Dialler, Judged};
 use crate::net::guard::Guard;
 use crate::net::tls;
 
@@ -32,12 +32,9 @@ pub(super) async fn look(
     report: &mut Report,
 ) {
     let Some(tls) = trust(&install.config, report) else { return };
+    let Some(dialler) = dialler(&install.config, &tls, report) else { return };
     let active = connections.iter().filter(|c| c.state == ConnectionState::Active);
     let hosts: BTreeSet<_> = active.flat_map(|c| &c.hosts).filter(|h| !h.contains('*')).collect();
-    let upstream = &install.config.upstream;
-    let guard = Guard::new(upstream.allow_private.clone(), Vec::new());
-    let most = install.config.limits.addresses_max;
-    let dialler = Arc::new(Dialler::new(guard, upstream.resolve.clone(), most));
     let mut tries = JoinSet::new();
     let targets = hosts.iter().filter_map(|host| Target::parse(Scheme::Https, host).ok());
     for target in targets.take(HOSTS_MAX) {
@@ -51,8 +48,9 @@ pub(super) async fn look(
     found.sort_by_key(|(target, _)| target.authority());
     for (target, tried) in found {
         match tried {
-            Ok(()) => {
-                report.ok(ID, format!("{} answers, and proves who it is", target.authority()));
+            Ok(way) => {
+                let at = target.authority();
+                report.ok(ID, format!("{at} answers{way}, and proves who it is"));
             }
             Err((message, hint)) => report.fail(ID, message, hint),
         }
@@ -79,17 +77,38 @@ fn trust(config: &Config, report: &mut Report) -> Option<Arc<ClientConfig>> {
     made.map_err(|error| report.fail(ID, error.to_string(), "correct `upstream.trust`")).ok()
 }
 
+/// Dials as the gateway does. It has the proxy's password where its service has it, which may not be
+/// where the doctor is called.
+fn dialler(config: &Config, tls: &ClientConfig, report: &mut Report) -> Option<Arc<Dialler>> {
+    let upstream = &config.upstream;
+    let hidden = config.secret_variables();
+    let load = |proxy: &UpstreamProxy| proxy.load(&config.environment, &hidden);
+    let proxy = match upstream.proxy.as_ref().map(load).transpose() {
+        Ok(proxy) => proxy.map(|proxy| proxy.verified_as(tls)),
+        Err(error) => {
+            let hint = "run the doctor with the gateway's environment, and as its user";
+            report.warn(ID, format!("no host was tried: {error}"), hint);
+            return None;
+        }
+    };
+    let guard = Guard::new(upstream.allow_private.clone(), Vec::new());
+    let dialler = Dialler::new(guard, upstream.resolve.clone(), config.limits.addresses_max);
+    Some(Arc::new(dialler.by(proxy)))
+}
+
+/// Answers by which way it was reached, when that is not the direct one.
 async fn reach(
     dialler: &Dialler,
     tls: Arc<ClientConfig>,
     target: &Target,
-) -> Result<(), (String, String)> {
+) -> Result<String, (String, String)> {
+    let way = dialler.way(target).map(|proxy| format!(" by the corporate proxy {proxy}"));
     let dialled = match dialler.dial(target, WITHIN).await {
         Ok(dialled) => dialled,
         Err(error) => return Err(undialled(dialler, target, &error).await),
     };
     let shaken = connect_tls(dialled.stream, target, tls, WITHIN).await;
-    shaken.map(drop).map_err(|error| unproven(target, &error))
+    shaken.map(|_| way.unwrap_or_default()).map_err(|error| unproven(target, &error))
 }
 
 async fn undialled(dialler: &Dialler, target: &Target, error: &DialError) -> (String, String) {
@@ -105,14 +124,18 @@ async fn undialled(dialler: &Dialler, target: &Target, error: &DialError) -> (St
         ),
         DialError::Refused { .. } => {
             let judged = tokio::time::timeout(WITHIN, dialler.judge(target)).await;
-            let refused = judged.ok().and_then(Result::ok).unwrap_or_default();
-            let refused = refused.into_iter().find(|(_, verdict)| verdict.is_err());
+            let judged = match judged {
+                Ok(Ok(Judged::Addresses(judged))) => judged,
+                _ => Vec::new(),
+            };
+            let refused = judged.into_iter().find(|(_, verdict)| verdict.is_err());
             let addr = refused.map_or_else(|| "ADDRESS:PORT".to_owned(), |r| r.0.to_string());
             (
                 format!("{error}: {addr}"),
                 format!("if that is right: `upstream: {{ allow_private: [\"{addr}\"] }}`"),
             )
         }
+        DialError::Proxy { fault, .. } => (error.to_string(), fault.hint().to_owned()),
         DialError::Connect { .. } | DialError::Timeout { .. } => (
             error.to_string(),
             format!("check that this machine may connect to {at}: a firewall may be in between"),

@@ -85,7 +85,6 @@ fn what_the_example_shows_as_a_comment_is_refused_by_name() {
     for (comment, key) in [
         ("  # admin_tls:", "listen.admin_tls"),
         ("  # postgres:", "store.postgres"),
-        ("  # proxy: {", "upstream.proxy"),
         ("# telemetry:", "telemetry"),
     ] {
         assert!(EXAMPLE.contains(comment), "{comment}");

@@ -173,8 +173,26 @@ const SECTIONS: &[(&str, &[&str])] = &[
         &["keyward.yaml:1: ca: certificate and key are one file; give the key a file of its own"],
     ),
     (
-        r#"upstream: { proxy: { url: "http://corp:3128" } }"#,
-        &["keyward.yaml:1: upstream.proxy: `proxy` is not supported yet; remove it"],
+        r#"upstream: { proxy: { url: "http://svc:canary@corp:3128" } }"#,
+        &[
+            "keyward.yaml:1: upstream.proxy.url: the URL holds a user or a password; remove them, and add `user: NAME` and `password: { env: NAME }` beside `url`",
+        ],
+    ),
+    (
+        r#"upstream: { proxy: { url: "socks5://corp:1080", user: svc, except: ["*.corp", 10.1.2.3/8] } }"#,
+        &[
+            "keyward.yaml:1: upstream.proxy.except[0]: `*.corp` is no host, domain or network; write `.corp.example`, `git.corp.example` or `10.0.0.0/8`",
+            "keyward.yaml:1: upstream.proxy.except[1]: `10.1.2.3/8` is no host, domain or network; write `.corp.example`, `git.corp.example` or `10.0.0.0/8`",
+            "keyward.yaml:1: upstream.proxy: `user` and `password` belong together; name both, or leave both out",
+            "keyward.yaml:1: upstream.proxy.url: this is not the URL of a proxy; write `http://proxy.example:3128` or `https://proxy.example:3129`",
+        ],
+    ),
+    (
+        r#"upstream: { proxy: { user: svc, password: canary } }"#,
+        &[
+            "keyward.yaml:1: upstream.proxy: `url` is missing; add `url:`",
+            "keyward.yaml:1: upstream.proxy.password: this is not the source of a secret; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
+        ],
     ),
     (
         r#"upstream: { allow_private: ["10.1.2.0/24", "10.1.2.3/24:443"] }"#,

@@ -34,6 +34,8 @@ const MISTAKES: &[&str] = &[
     "store: { postgres: { url: 'postgres://u:SECRET@db/k' } }",
     "store: SECRET",
     "upstream: { proxy: { url: 'http://u:SECRET@corp:3128' } }",
+    "upstream: { proxy: { url: 'http://SECRET/corp' } }",
+    "upstream: { proxy: { url: 'http://corp:3128', user: u, password: SECRET } }",
     "public_url: 'https://u:SECRET@keyward.example.com'",
     "apps: [{ name: a, client_secret: SECRET }]",
     "connections: [{ name: a, provider: github, fields: { token: SECRET } }]",

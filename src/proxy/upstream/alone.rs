@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use super::dial::{Fresh, Io, Offer, dial};
 use super::protocols::Known;
 use super::{Interim, Way, copy, shared};
+use crate::net::corporate;
 use crate::proxy::Core;
 use crate::proxy::arriving::Arriving;
 use crate::proxy::body::RequestBody;
@@ -35,7 +36,8 @@ pub async fn send(
     watch(&mut request, &way.interim);
     while let Some(mut stream) = core.pool.take(&way.key) {
         let current = stream.number() == core.gateway.outward.load().number;
-        if !current || !way.allows(stream.is_private()) {
+        let fits = current && !(way.upgrades && stream.forwarding().is_some());
+        if !fits || !way.allows(stream.is_private()) {
             continue;
         }
         let spare = (way.repeatable && stream.idle_for() > FRESH).then(|| copy(&request));
@@ -72,8 +74,9 @@ pub async fn send(
 /// Sends on one stream. The error holds the request when no byte of it was written.
 async fn try_send(
     stream: &mut Stream,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
 ) -> Result<Response<Arriving>, (Option<Box<Request<RequestBody>>>, Refusal)> {
+    corporate::fit(&mut request, stream.forwarding());
     let sent = stream.sender().try_send_request(request).await;
     sent.map(|response| response.map(Arriving::Http1)).map_err(|mut error| {
         let unsent = error.take_message().map(Box::new);
@@ -97,9 +100,9 @@ fn refusal(error: hyper::Error) -> Refusal {
 /// # Errors
 /// When the stream breaks.
 pub async fn begin(core: &Core, fresh: Fresh) -> Result<Stream, Refusal> {
-    let Fresh { io, private, number, .. } = fresh;
+    let Fresh { io, private, number, forwarded, .. } = fresh;
     let sender = handshake(core, io).await?;
-    Ok(Stream::new(sender, private, number))
+    Ok(Stream::new(sender, private, number).forwarded(forwarded))
 }
 
 async fn handshake(

@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Way;
 use crate::base::host::Scheme;
 use crate::net::client;
+use crate::net::corporate::Forwarded;
 use crate::net::dial::Dialled;
 use crate::net::tls::ALPN_HTTP2;
 use crate::proxy::Core;
@@ -37,6 +38,8 @@ pub struct Fresh {
     pub private: bool,
     /// Which way out it was made by.
     pub number: u64,
+    /// How requests are sent on it, where a corporate proxy forwards them.
+    pub forwarded: Option<Forwarded>,
 }
 
 /// Dials the way's target, as often as its connection's settings want.
@@ -52,15 +55,19 @@ async fn dial_once(core: &Arc<Core>, way: &Way, offer: Offer) -> Result<Fresh, R
     let (gateway, target) = (&core.gateway, &way.key.target);
     let limit = gateway.limits.connect_timeout;
     let outward = gateway.outward.load_full();
-    let dialled = gateway.dialler.dial(target, limit).await?;
+    let dialled = match way.upgrades {
+        // A proxy that forwards requests one by one does not switch protocols.
+        true => gateway.dialler.dial(target, limit).await?,
+        false => gateway.dialler.dial_for_requests(target, limit).await?,
+    };
     gateway.metrics.dialled.inc();
-    let Dialled { stream, private, .. } = dialled;
+    let Dialled { stream, private, forwarded } = dialled;
     if !way.allows(private) {
         return Err(Refusal::Plaintext);
     }
     let (socket, number) = (Upstream::new(stream), outward.number);
     if target.scheme() == Scheme::Http {
-        return Ok(Fresh { io: Box::new(socket), http2: false, private, number });
+        return Ok(Fresh { io: Box::new(socket), http2: false, private, number, forwarded });
     }
     let tls = match offer {
         Offer::Http1 => &outward.http1,
@@ -68,5 +75,5 @@ async fn dial_once(core: &Arc<Core>, way: &Way, offer: Offer) -> Result<Fresh, R
     };
     let tls = client::connect_tls(socket, target, tls.clone(), limit).await?;
     let http2 = tls.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2);
-    Ok(Fresh { io: Box::new(tls), http2, private, number })
+    Ok(Fresh { io: Box::new(tls), http2, private, number, forwarded: None })
 }

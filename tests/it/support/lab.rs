@@ -38,6 +38,7 @@ pub(crate) struct Plan {
     allow: Vec<String>,
     admin: String,
     listen: String,
+    upstream: String,
     top: String,
     canary: Canary,
     secrets: Vec<Canary>,
@@ -77,6 +78,7 @@ impl Plan {
             allow: vec![],
             admin: "127.0.0.1:0".to_owned(),
             listen: String::new(),
+            upstream: String::new(),
             top: String::new(),
             canary: Canary::new("cnry"),
             secrets: vec![],
@@ -167,6 +169,12 @@ impl Plan {
     /// More of `listen:`, in flow style.
     pub(crate) fn listen(mut self, yaml: &str) -> Self {
         self.listen = format!(", {yaml}");
+        self
+    }
+
+    /// A line of `upstream:`.
+    pub(crate) fn upstream(mut self, yaml: &str) -> Self {
+        self.upstream += &format!("  {yaml}\n");
         self
     }
 
@@ -276,6 +284,7 @@ impl Plan {
             allow.join(", "),
             resolve.join(", ")
         );
+        yaml += &self.upstream;
         yaml += &list("providers", std::iter::once(acme).chain(self.providers.clone()));
         yaml += &list("connections", std::iter::once(first).chain(self.connections.clone()));
         yaml += &list("agents", agents);

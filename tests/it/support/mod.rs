@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "two test binaries share this, each uses a part")]
 
 pub(crate) mod canary;
+pub(crate) mod corporate;
 pub(crate) mod gateway;
 pub(crate) mod http2;
 pub(crate) mod install;

@@ -1,0 +1,59 @@
+//! A corporate proxy that does what its script says. It is an origin in cleartext (or TLS): what it
+//! received is asked of it in the same way.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+
+use super::origin::{Origin, Stream, ok};
+
+/// What the proxy answers to a request that it forwards.
+pub(crate) const FORWARDED: &str = "forwarded";
+
+/// A proxy that opens every way, and each of them leads to `to`; requests in absolute form are
+/// answered by itself.
+pub(crate) async fn opening(to: SocketAddr) -> Origin {
+    opening_with(None, to).await
+}
+
+/// The same, spoken to by TLS.
+pub(crate) async fn opening_by_tls(tls: Arc<ServerConfig>, to: SocketAddr) -> Origin {
+    opening_with(Some(tls), to).await
+}
+
+/// A proxy that answers every request with these bytes, and goes.
+pub(crate) async fn answering(bytes: Vec<u8>) -> Origin {
+    let bytes = Arc::new(bytes);
+    Origin::with_tls(None, move |mut stream: Stream| {
+        let bytes = Arc::clone(&bytes);
+        async move {
+            stream.request().await;
+            // A gateway that has read enough is free to go.
+            drop(stream.try_send(&*bytes).await);
+        }
+    })
+    .await
+}
+
+async fn opening_with(tls: Option<Arc<ServerConfig>>, to: SocketAddr) -> Origin {
+    Origin::with_tls(tls, move |stream| open(stream, to)).await
+}
+
+async fn open(mut stream: Stream, to: SocketAddr) {
+    while let Some(request) = stream.request().await {
+        if request.head.method() != "CONNECT" {
+            if stream.try_send(ok(FORWARDED)).await.is_err() {
+                return;
+            }
+            continue;
+        }
+        let mut there = TcpStream::connect(to).await.expect("the origin listens");
+        stream.send("HTTP/1.1 200 Connection established\r\nVia: 1.1 corp\r\n\r\n").await;
+        let (mut here, ..) = stream.into_wire().into_parts();
+        // Either end may go as it likes.
+        drop(tokio::io::copy_bidirectional(&mut here, &mut there).await);
+        return;
+    }
+}
