@@ -12,6 +12,8 @@ mod command_line;
 mod doctor;
 mod git;
 mod go;
+mod grpc;
+mod http2;
 mod image;
 mod in_node;
 mod in_others;

@@ -97,6 +97,10 @@ async fn answer(
     let (request, passed) = dressed(request, session);
     let mut exchange = pin!(exchange::answer(core, session, request));
     let response = poll_fn(|cx| {
+        // First: where the agent has reset the stream, the exchange fails for that and nothing else.
+        if respond.poll_reset(cx).is_ready() {
+            return Poll::Ready(None);
+        }
         if let Poll::Ready(response) = exchange.as_mut().poll(cx) {
             return Poll::Ready(Some(response));
         }
@@ -106,7 +110,7 @@ async fn answer(
         {
             return Poll::Ready(None);
         }
-        respond.poll_reset(cx).map(|_| None)
+        Poll::Pending
     });
     let Some(response) = response.await else { return };
     let (mut head, mut body) = response.into_parts();
