@@ -114,6 +114,7 @@ async fn grpcio_makes_every_kind_of_call() {
     let (lab, server) = lab().await;
     let mut python = keyed(&lab, installed("real-venv/bin/python"));
     python.args(["-c", include_str!("programs/grpc/client.py")]);
+    python.env("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", ca(&lab));
     makes_all_calls(lab, server, python).await;
 }
 

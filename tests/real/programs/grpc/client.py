@@ -3,9 +3,7 @@ import os
 
 import grpc
 
-roots = open(os.environ["SSL_CERT_FILE"], "rb").read()
-host = "grpc.acme.test:443"
-channel = grpc.secure_channel(host, grpc.ssl_channel_credentials(roots))
+channel = grpc.secure_channel("grpc.acme.test:443", grpc.ssl_channel_credentials())
 metadata = (("x-api-key", os.environ["KEY"]),)
 
 
