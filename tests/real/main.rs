@@ -14,6 +14,8 @@ mod corporate;
 mod doctor;
 mod git;
 mod go;
+mod grpc;
+mod http2;
 mod image;
 mod in_node;
 mod in_others;

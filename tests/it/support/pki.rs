@@ -52,6 +52,15 @@ impl Pki {
         Arc::new(self.server_with(params))
     }
 
+    /// A chain and a key for a server that is a program of its own, in PEM.
+    pub(crate) fn pair(&self, names: &[&str]) -> (String, String) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let params = CertificateParams::new(names).expect("names");
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        (certificate.pem() + &self.pem, key.serialize_pem())
+    }
+
     fn server_with(&self, params: CertificateParams) -> ServerConfig {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
