@@ -1,6 +1,7 @@
 //! `keyward connection`: accounts at providers. What the owner gives goes in and is never shown.
 
 pub(in crate::cli) mod form;
+mod settings;
 pub(in crate::cli) mod shape;
 pub(in crate::cli) mod test;
 
@@ -11,6 +12,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use self::form::Given;
+use self::settings::Cleared;
 use self::shape::Shapes;
 use super::agent::{pair, unique};
 use super::client::{Client, segment};
@@ -41,6 +43,11 @@ pub(crate) enum Command {
         /// name or id
         name: String,
     },
+    /// change how its requests are sent
+    #[command(after_help = "examples:\n  keyward connection set work --timeout 30s --retry 3\n  \
+        keyward connection set work --rate-limit 100/min --concurrency 10\n  \
+        keyward connection set work --header 'X-Env: prod' --clear user-agent")]
+    Set(Box<Set>),
     /// ask the provider whether it takes the credential
     #[command(
         after_help = "The provider's own test request goes the way that agents' requests go. \
@@ -74,6 +81,20 @@ pub(crate) struct Add {
     provider: String,
     #[command(flatten)]
     options: Options,
+    #[command(flatten)]
+    settings: settings::Given,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    /// name or id
+    name: String,
+    /// take a setting away: timeout, retry, rate-limit, concurrency, user-agent, headers, header=NAME or
+    /// all; may be given several times
+    #[arg(long, value_name = "SETTING", value_parser = settings::cleared)]
+    clear: Vec<Cleared>,
+    #[command(flatten)]
+    settings: settings::Given,
 }
 
 /// What a new connection is made of.
@@ -114,6 +135,8 @@ pub(in crate::cli) struct New {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) environment: Option<String>,
     pub(in crate::cli) variables: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) settings: Option<serde_json::Value>,
     pub(in crate::cli) fields: BTreeMap<String, Typed>,
 }
 
@@ -145,6 +168,7 @@ impl Command {
             Self::Pause { name } => set_paused(global, &client, (&name, "pause")).await,
             Self::Resume { name } => set_paused(global, &client, (&name, "resume")).await,
             Self::Add(add) => add.run(global, &client).await,
+            Self::Set(set) => set.run(global, &client).await,
             Self::List { q } => {
                 let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
                 let all = client.list("/api/v1/connections", &query).await?;
@@ -157,7 +181,7 @@ impl Command {
             }
             Self::Show { name } => {
                 let connection = client.get(&path(&name)).await?;
-                let proxy = global.proxy_addr(&client).await.to_string();
+                let proxy = global.proxy_at(&client).await.to_string();
                 output::show(global.json, &connection, |connection| show(connection, &proxy))
             }
             Self::Remove { name } => {
@@ -185,6 +209,7 @@ fn note_declared(global: &Global, known: &[&str]) -> Result<(), Failure> {
 
 impl Add {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
+        let settings = self.settings.to_json()?;
         let provider = provider::of(client, &self.provider).await?;
         let options = self.options;
         let filled = options.given()?.complete(&provider)?;
@@ -198,6 +223,7 @@ impl Add {
             auth: filled.auth,
             environment: options.environment,
             variables: filled.variables,
+            settings: Some(settings.into()),
             fields: filled.fields,
         };
         let made: ConnectionView = client.post("/api/v1/connections", &new).await?;
@@ -205,6 +231,17 @@ impl Add {
             let keyward = global.keyward();
             let next = format!("let an agent use it: {keyward} agent bind AGENT {}", made.name);
             format!("connection {} added ({})\n{next}\n", made.name, made.id)
+        })
+    }
+}
+
+impl Set {
+    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
+        let patch = serde_json::json!({ "settings": self.settings.patch(&self.clear)? });
+        let now: ConnectionView = client.patch(&path(&self.name), &patch).await?;
+        output::show(global.json, &now, |now| {
+            let settings = settings::shown(&now.settings);
+            format!("connection {} has new settings\n{settings}", now.name)
         })
     }
 }
@@ -254,9 +291,11 @@ fn list(connections: &[ConnectionView]) -> String {
 
 /// What stands for the connection's host in the settings of a program that cannot use a proxy.
 pub(in crate::cli) fn base_url(proxy: &str, name: &str, host: Option<&str>) -> String {
+    // A listener with TLS names its scheme.
+    let scheme = if proxy.starts_with("https://") { "" } else { "http://" };
     match host {
-        None => format!("http://{proxy}/to/{name}"),
-        Some(host) => format!("http://{proxy}/to/{name}@{host}"),
+        None => format!("{scheme}{proxy}/to/{name}"),
+        Some(host) => format!("{scheme}{proxy}/to/{name}@{host}"),
     }
 }
 
@@ -283,7 +322,7 @@ fn show(connection: &ConnectionView, proxy: &str) -> String {
         ("base URL", based),
         ("created", moment(connection.created)),
         ("updated", moment(connection.updated)),
-    ])
+    ]) + &settings::shown(&connection.settings)
 }
 
 /// `active`, `paused`, `broken: revoked (detail)`.

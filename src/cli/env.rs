@@ -93,7 +93,7 @@ impl Args {
     async fn proxy(&self, global: &Global, client: &Client) -> String {
         match &self.proxy {
             Some(proxy) => proxy.clone(),
-            None => global.proxy_addr(client).await.to_string(),
+            None => global.proxy_at(client).await.to_string(),
         }
     }
 
@@ -140,10 +140,11 @@ impl Args {
 /// A place that stands in a URL.
 fn host_and_port(text: &str) -> Result<String, String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._[]:".contains(&b);
-    let port = text.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-    match port.is_some() && text.bytes().all(plain) {
+    let place = text.strip_prefix("https://").unwrap_or(text);
+    let port = place.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    match port.is_some() && place.bytes().all(plain) {
         true => Ok(text.to_owned()),
-        false => Err("write HOST:PORT, such as keyward:8080".to_owned()),
+        false => Err("write HOST:PORT, such as keyward:8080, or https://HOST:PORT".to_owned()),
     }
 }
 

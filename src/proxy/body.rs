@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
 use super::arriving::{Arriving, Cut};
+use super::h2::websocket::Joins;
 use super::pool::Lease;
 use super::record::Record;
 use super::replay::Keeper;
@@ -55,6 +56,8 @@ enum Content {
     Agents(Arriving),
     /// Ours: of a test request.
     Own(Bytes),
+    /// None: what follows is a WebSocket.
+    Handshake(Joins),
 }
 
 /// The answer's body on its way to the agent. Its end is the end of the exchange.
@@ -113,20 +116,17 @@ impl Passed {
 impl RequestBody {
     /// Passes `arriving` on and counts its bytes.
     pub fn new(arriving: Arriving) -> Self {
-        Self {
-            content: Content::Agents(arriving),
-            count: Arc::default(),
-            gate: None,
-            tells: None,
-            again: VecDeque::new(),
-            keeps: Vec::new(),
-        }
+        Self::of(Content::Agents(arriving))
     }
 
     /// A body of ours.
     pub fn own(bytes: Bytes) -> Self {
+        Self::of(Content::Own(bytes))
+    }
+
+    fn of(content: Content) -> Self {
         Self {
-            content: Content::Own(bytes),
+            content,
             count: Arc::default(),
             gate: None,
             tells: None,
@@ -153,6 +153,22 @@ impl RequestBody {
     /// Tells when the body is asked for. hyper does so by itself (RFC 9110 §10.1.1), h2 does not.
     pub fn tells(&mut self) -> Arc<Passed> {
         self.tells.get_or_insert_default().clone()
+    }
+
+    /// No body: the handshake of a WebSocket.
+    pub fn handshake(joins: Joins) -> Self {
+        Self::of(Content::Handshake(joins))
+    }
+
+    /// The agent's side of a WebSocket over HTTP/2, once.
+    pub fn take_joins(&mut self) -> Option<Joins> {
+        match std::mem::replace(&mut self.content, Content::Agents(Arriving::Empty)) {
+            Content::Handshake(joins) => Some(joins),
+            content => {
+                self.content = content;
+                None
+            }
+        }
     }
 
     /// Keeps a copy of what goes out, and leaves the rest there when it is dropped.
@@ -246,6 +262,7 @@ impl RequestBody {
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             Content::Agents(arriving) => arriving,
+            Content::Handshake(_) => return Poll::Ready(None),
         };
         match std::task::ready!(Pin::new(arriving).poll_frame(cx)) {
             Some(Ok(frame)) => match frame.into_data() {
@@ -267,6 +284,7 @@ impl Content {
         match self {
             Self::Agents(arriving) => arriving.is_end_stream(),
             Self::Own(bytes) => bytes.is_empty(),
+            Self::Handshake(_) => true,
         }
     }
 
@@ -274,6 +292,7 @@ impl Content {
         match self {
             Self::Agents(arriving) => arriving.size_hint(),
             Self::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Handshake(_) => SizeHint::with_exact(0),
         }
     }
 }

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Uri, Version};
-use hyper::upgrade::OnUpgrade;
 
 use super::body::RequestBody;
 use super::error::Refusal;
 use super::session::{Entry, Session};
+use super::upgrade;
 use crate::base::host::{Scheme, Target};
 use crate::base::id::OrgId;
 use crate::base::limits::Limits;
@@ -31,7 +31,7 @@ pub struct Inbound {
     decoded: DecodedPath,
     placeholders: Vec<Core>,
     named: Option<String>,
-    upgrade: Option<(OnUpgrade, Arc<Session>)>,
+    upgrade: Option<(upgrade::Agents, Arc<Session>)>,
     /// Whose streams it may share.
     org: OrgId,
     /// The number of its session; 0 for a request of ours.
@@ -91,8 +91,7 @@ impl Inbound {
         let overrides = overrides(request.headers())?;
         let path_and_query = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let placeholders = strip::placeholders(request.headers(), path_and_query);
-        let upgrade =
-            wants_websocket(&request).then(|| (hyper::upgrade::on(&mut request), session.clone()));
+        let upgrade = upgrade(&mut request).map(|agents| (agents, session.clone()));
         let (head, mut body) = request.into_parts();
         if expects_continue {
             body.wait_for_continue(limits.continue_timeout);
@@ -201,7 +200,7 @@ impl Inbound {
     }
 
     /// The agent's side of a WebSocket handshake, once.
-    pub fn take_upgrade(&mut self) -> Option<(OnUpgrade, Arc<Session>)> {
+    pub fn take_upgrade(&mut self) -> Option<(upgrade::Agents, Arc<Session>)> {
         self.upgrade.take()
     }
 }
@@ -328,6 +327,17 @@ fn named(fields: &HeaderMap, by_url: Option<&Arc<str>>) -> Result<Option<String>
         ),
         (Some(Ok(name)), None, _) => Ok(Some(name.trim().to_owned())),
         _ => Err(Refusal::BadRequest("Keyward-Connection names one connection")),
+    }
+}
+
+/// The agent's side of a WebSocket, where the request asks for one.
+fn upgrade(request: &mut Request<RequestBody>) -> Option<upgrade::Agents> {
+    match request.body_mut().take_joins() {
+        Some(joins) => Some(upgrade::Agents::Http2(joins)),
+        None if wants_websocket(request) => {
+            Some(upgrade::Agents::Http1(hyper::upgrade::on(request)))
+        }
+        None => None,
     }
 }
 

@@ -10,7 +10,6 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Request, Uri, Version};
 use http_body::Body;
-use hyper::upgrade::OnUpgrade;
 
 use super::admit;
 use super::body::RequestBody;
@@ -19,6 +18,7 @@ use super::inbound::Inbound;
 use super::pool::Key;
 use super::retry::Tries;
 use super::session::Session;
+use super::upgrade;
 use crate::base::host::{Scheme, Target};
 use crate::base::settings::{Settings, Wait};
 use crate::inject::credential::{Credential, Write};
@@ -37,7 +37,7 @@ pub struct Outbound {
     /// Whether cleartext is allowed, given an address on the private list.
     pub plaintext: Plaintext,
     /// The agent's side of a WebSocket handshake.
-    pub upgrade: Option<(OnUpgrade, Arc<Session>)>,
+    pub upgrade: Option<(upgrade::Agents, Arc<Session>)>,
     /// Whether the request may be sent again when an idle stream turns out to be dead.
     pub repeatable: bool,
     /// Whether the agent speaks HTTP/2, and the request is one that HTTP/2 has.
