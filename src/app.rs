@@ -384,6 +384,7 @@ fn parts(
         metrics: services.metrics.clone(),
         limits: config.limits.clone(),
         clock: services.clock.clone(),
+        base_urls: config.listen.base_urls.clone(),
         draining,
     })
 }

@@ -124,7 +124,7 @@ fn misfit(field: String, error: &serde_json::Error) -> ApiError {
 
 /// What may be repeated of serde's message. It quotes values of the wrong type, so only what it
 /// expected is kept of those; unknown, missing and duplicate *names* are kept whole.
-fn said(message: &str) -> String {
+pub(super) fn said(message: &str) -> String {
     let message = message.rsplit_once(" at line ").map_or(message, |(head, _)| head);
     let names = ["unknown field", "missing field", "duplicate field"];
     if names.iter().any(|name| message.starts_with(name)) {

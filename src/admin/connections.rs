@@ -4,13 +4,17 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
+use parking_lot::Mutex;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::body::{Body, Params, Segments};
 use super::error::ApiError;
 use super::page::Page;
+use super::settings;
 use super::state::Admin;
-use super::wire::{ConnectionRemoved, ConnectionView, List, NewConnection};
+use super::wire::{ConnectionPatch, ConnectionRemoved, ConnectionView, List, NewConnection};
+use crate::base::settings::Settings;
 use crate::directory::{ConnectionRecord, ManagedBy};
 use crate::provider::Catalogue;
 use crate::vault;
@@ -28,7 +32,7 @@ struct Removal {
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
         .route("/connections", get(list).post(add))
-        .route("/connections/{connection}", get(show).delete(remove))
+        .route("/connections/{connection}", get(show).patch(change).delete(remove))
         .route("/connections/{connection}/pause", post(pause))
         .route("/connections/{connection}/resume", post(resume))
 }
@@ -65,11 +69,44 @@ async fn add(
         auth: new.auth,
         variables: new.variables,
         environment: new.environment,
+        settings: settings::given(new.settings)?,
         managed_by: ManagedBy::Store,
     };
     let connection = admin.deps().vault.add(new, fields).await?;
     admin.enforce().await?;
     Ok((StatusCode::CREATED, Json(view(&admin.deps().vault.catalogue(), &connection))))
+}
+
+/// What is not named stays as it is. Requests under way go on as they began.
+async fn change(
+    State(admin): State<Admin>,
+    Segments(name): Segments<String>,
+    Body(patch): Body<ConnectionPatch>,
+) -> Result<Json<ConnectionView>, ApiError> {
+    let deps = admin.deps();
+    let found = admin.connection(&name)?;
+    found.editable(ManagedBy::Store)?;
+    let Some(patch) = patch.settings else {
+        return Ok(Json(view(&deps.vault.catalogue(), &found)));
+    };
+    // Judged on the record that is written: others may change it meanwhile.
+    let refused = Mutex::new(None);
+    let set = |record: &mut ConnectionRecord| match changed(&admin, record, &patch) {
+        Ok(after) => record.settings = after,
+        Err(refusal) => *refused.lock() = Some(refusal),
+    };
+    let connection = deps.directory.update_connection(&found.org, &found.id, &set).await?;
+    if let Some(refusal) = refused.into_inner() {
+        return Err(refusal);
+    }
+    admin.enforce().await?;
+    Ok(Json(view(&deps.vault.catalogue(), &connection)))
+}
+
+fn changed(admin: &Admin, of: &ConnectionRecord, patch: &Value) -> Result<Settings, ApiError> {
+    let after = settings::patched(&of.settings, patch)?;
+    admin.deps().vault.check_settings(&of.provider, &after)?;
+    Ok(after)
 }
 
 async fn remove(
@@ -119,6 +156,7 @@ fn view(catalogue: &Catalogue, connection: &ConnectionRecord) -> ConnectionView 
         auth: connection.auth.clone(),
         environment: connection.environment.clone(),
         variables: connection.variables.clone(),
+        settings: connection.settings.clone(),
         hosts: hosts(catalogue, connection),
         state: connection.state.clone(),
         managed_by: connection.managed_by,

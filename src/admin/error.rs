@@ -290,6 +290,7 @@ impl From<VaultError> for ApiError {
             VaultError::UnknownAuth { .. } => Self::field("auth", error.to_string()),
             VaultError::Form(error) => Self::field("variables", error.to_string()),
             VaultError::Grant(error) => Self::field("fields", error.to_string()),
+            VaultError::SettingsField { .. } => Self::field("settings.headers", error.to_string()),
             VaultError::ConnectionMissing => Self::Refused(error.to_string()),
             broken => Self::internal(broken),
         }

@@ -122,7 +122,7 @@ fn written(asked: &Question, used: Option<&Option<Vec<Place>>>) -> Result<(), Wr
     let write = |place: &Place| Write { at: place.at.clone(), value: stand_in(&place.value) };
     let writes: Vec<Write> = places.iter().map(write).collect();
     let (mut fields, path) = (HeaderMap::new(), asked.path_sent.clone());
-    write::credential(&mut Head { fields: &mut fields, path, query: None }, &writes)
+    write::credential(&mut Head { fields: &mut fields, path: path.into(), query: None }, &writes)
 }
 
 /// A value of the template's form, with a letter for each field.

@@ -24,6 +24,7 @@ mod rule_test;
 mod rules;
 mod runs;
 mod serve;
+mod settings;
 mod socket;
 mod state;
 #[cfg(test)]

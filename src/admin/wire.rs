@@ -4,6 +4,7 @@
 mod audit;
 mod ca;
 mod keys;
+mod patch;
 mod rule_test;
 mod status;
 mod tested;
@@ -18,11 +19,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Event, Outcome};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
+pub use self::patch::ConnectionPatch;
 pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
 pub use self::status::{AgentListener, Health, ReloadView, Status};
 pub use self::tested::{ConnectionTested, TestOutcome};
 use crate::base::id::{AgentId, ConnectionId, TokenId};
 use crate::base::secret::Secret;
+use crate::base::settings::Settings;
 use crate::directory::{ConnectionState, ManagedBy};
 use crate::policy::explain::ActionKind;
 use crate::provider::{AuthKind, VariableKind};
@@ -196,6 +199,9 @@ pub struct NewConnection {
     /// Variables of the provider's hosts.
     #[serde(default)]
     pub variables: BTreeMap<String, String>,
+    /// How its requests are sent: [`Settings`], refused by name where they are none.
+    #[serde(default)]
+    pub settings: Option<serde_json::Value>,
     /// What the way to authenticate asks for.
     #[serde(default)]
     pub fields: SecretFields,
@@ -216,6 +222,9 @@ pub struct ConnectionView {
     pub environment: Option<String>,
     /// Variables of the provider's hosts.
     pub variables: BTreeMap<String, String>,
+    /// How its requests are sent; empty: as all others.
+    #[serde(default)]
+    pub settings: Settings,
     /// Hosts that its credential may go to.
     pub hosts: Vec<String>,
     /// `state`, and for `broken` a `reason` and a `detail`.
@@ -504,6 +513,7 @@ mod tests {
             auth: "a".to_owned(),
             environment: None,
             variables: BTreeMap::new(),
+            settings: Settings::default(),
             hosts: Vec::new(),
             state: ConnectionState::Paused,
             managed_by: ManagedBy::Store,

@@ -115,6 +115,10 @@ async fn connection(
         return Ok(());
     }
     vault.replace(&found.org, &found.id, fields).await?;
+    if found.settings != declared.settings {
+        let change = |record: &mut ConnectionRecord| record.settings = declared.settings.clone();
+        directory.update_connection(&found.org, &found.id, &change).await?;
+    }
     if found.state == ConnectionState::Paused {
         let (org, id) = (&found.org, &found.id);
         directory.set_connection_paused(org, id, false, ManagedBy::File).await?;
@@ -130,6 +134,7 @@ pub(super) fn new_connection(declared: &DeclaredConnection) -> NewConnection {
         auth: declared.auth.clone(),
         variables: declared.variables.clone(),
         environment: declared.environment.clone(),
+        settings: declared.settings.clone(),
         managed_by: ManagedBy::File,
     }
 }

@@ -60,7 +60,7 @@ impl Foreseen {
             }
             let kept = found.filter(|found| same_account(found, declared));
             self.connections.push(Arc::new(match kept {
-                Some(kept) => resumed(kept),
+                Some(kept) => resumed(kept, declared),
                 None => to_be_made(declared, catalogue),
             }));
         }
@@ -153,8 +153,8 @@ fn bind(
     problems
 }
 
-fn resumed(kept: &ConnectionRecord) -> ConnectionRecord {
-    let mut record = kept.clone();
+fn resumed(kept: &ConnectionRecord, declared: &DeclaredConnection) -> ConnectionRecord {
+    let mut record = ConnectionRecord { settings: declared.settings.clone(), ..kept.clone() };
     if record.state == ConnectionState::Paused {
         record.state = ConnectionState::Active;
     }
@@ -172,6 +172,7 @@ pub(super) fn to_be_made(declared: &DeclaredConnection, catalogue: &Catalogue) -
         auth: auth.map(|auth| auth.id.clone()).unwrap_or_default(),
         variables: declared.variables.clone(),
         environment: declared.environment.clone(),
+        settings: declared.settings.clone(),
         state: ConnectionState::Active,
         managed_by: ManagedBy::File,
         created: Timestamp::UNIX_EPOCH,

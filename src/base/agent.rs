@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use super::id::{AgentId, OrgId, TokenId};
 
+/// Begins issued tokens, for people and secret scanners.
+pub const TOKEN_PREFIX: &str = "kwa_";
+
 /// An authenticated agent, as the data path sees it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Agent {

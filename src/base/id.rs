@@ -1,6 +1,7 @@
 //! Ids of stored things: a type prefix and 100 random bits, so that an id in a log says what it
 //! names and cannot be guessed.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -20,10 +21,44 @@ pub struct IdError {
     article: &'static str,
 }
 
-fn random_body() -> String {
-    let mut bytes = [0u8; BODY_CHARS];
-    getrandom::fill(&mut bytes).expect("the operating system has randomness");
-    bytes.iter().map(|b| char::from(ALPHABET[usize::from(b & 31)])).collect()
+/// Ids for which a thread fetches randomness at once: each exchange has one, and asking costs more
+/// than all the rest of it.
+const FETCHED: usize = 32;
+
+/// Randomness of the operating system that a thread has not used yet.
+struct Fetched {
+    bytes: [u8; FETCHED * BODY_CHARS],
+    used: usize,
+}
+
+impl Fetched {
+    const fn none() -> Self {
+        let bytes = [0; FETCHED * BODY_CHARS];
+        Self { used: bytes.len(), bytes }
+    }
+
+    fn next(&mut self) -> &[u8] {
+        if self.used == self.bytes.len() {
+            getrandom::fill(&mut self.bytes).expect("the operating system has randomness");
+            self.used = 0;
+        }
+        let from = self.used;
+        self.used += BODY_CHARS;
+        &self.bytes[from..self.used]
+    }
+}
+
+/// `prefix` and a random body.
+fn random(prefix: &str) -> String {
+    thread_local! {
+        static FETCHED: RefCell<Fetched> = const { RefCell::new(Fetched::none()) };
+    }
+    let mut text = String::with_capacity(prefix.len() + BODY_CHARS);
+    text.push_str(prefix);
+    FETCHED.with_borrow_mut(|fetched| {
+        text.extend(fetched.next().iter().map(|b| char::from(ALPHABET[usize::from(b & 31)])));
+    });
+    text
 }
 
 fn is_body(text: &str) -> bool {
@@ -39,7 +74,7 @@ macro_rules! ids {
         impl $name {
             /// A new id from the operating system's randomness.
             pub fn random() -> Self {
-                Self(format!(concat!($prefix, "{}"), random_body()).into())
+                Self(random($prefix).into())
             }
 
             /// Reads an id back.
@@ -141,6 +176,14 @@ mod tests {
         for bad in ["", "con_", "con_a/b", "con_..", "CON_abc", "con_\u{e9}"] {
             assert!(ConnectionId::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn no_id_comes_twice_from_what_was_fetched_at_once() {
+        let made = || (0..3 * FETCHED).map(|_| ExchangeId::random().to_string());
+        let other = std::thread::spawn(move || made().collect::<Vec<_>>()).join().unwrap();
+        let all: std::collections::HashSet<String> = made().chain(other).collect();
+        assert_eq!(all.len(), 6 * FETCHED);
     }
 
     #[test]

@@ -9,4 +9,5 @@ pub mod keys;
 pub mod limits;
 pub mod pattern;
 pub mod secret;
+pub mod settings;
 pub mod time;

@@ -69,6 +69,17 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     Duration::try_from_secs_f64(seconds).map_err(|_| error())
 }
 
+/// Writes a duration as [`parse_duration`] reads it: whole milliseconds, in the largest unit that needs
+/// no fraction, such as `90s` or `2h`.
+pub fn written(time: Duration) -> String {
+    let units: [(u128, &str); 3] = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let ms = time.as_millis();
+    match units.iter().find(|(unit, _)| ms >= *unit && ms.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", ms / unit),
+        None => format!("{ms}ms"),
+    }
+}
+
 /// Text that is not a moment.
 #[derive(Debug, thiserror::Error, Eq, PartialEq)]
 #[error(
@@ -155,6 +166,14 @@ mod tests {
     #[test]
     fn durations_read_as_people_write_them() {
         for (text, ms) in [("500ms", 500), ("0.5s", 500), ("2m", 120_000), ("1h30m", 5_400_000)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_written_without_fractions() {
+        for (ms, text) in [(0, "0ms"), (1500, "1500ms"), (90_000, "90s"), (7_200_000, "2h")] {
+            assert_eq!(written(Duration::from_millis(ms)), text);
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
     }

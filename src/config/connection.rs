@@ -13,6 +13,7 @@ use super::source;
 use crate::base::id::OrgId;
 use crate::base::keys::section;
 use crate::base::secret::Secret;
+use crate::base::settings::Settings;
 use crate::provider::decode::nearest;
 use crate::provider::document::{item_of, key_of};
 use crate::provider::{AuthMethod, Catalogue, Field, FormError, Provider};
@@ -34,6 +35,8 @@ pub struct DeclaredConnection {
     pub variables: BTreeMap<String, String>,
     /// Such as `production`.
     pub environment: Option<String>,
+    /// How its requests are sent.
+    pub settings: Settings,
     /// Where it stands, for errors: `keyward.yaml:12: connections[0]`.
     pub place: String,
 }
@@ -77,8 +80,8 @@ section! {
         /// An OAuth client of `apps`.
         #[key(later)]
         app: Option<Value>,
-        /// Timeouts, retries and fields of requests.
-        #[key(later)]
+        /// How requests with its credential are sent.
+        #[key(map of Settings)]
         settings: Option<Value>,
     }
 }
@@ -116,7 +119,8 @@ fn connection(
     names::plain(&text.name, path, reading);
     names::environment(text.environment.as_deref(), path, reading);
     reading.later(text.app.as_ref(), &key_of(path, "app"));
-    reading.later(text.settings.as_ref(), &key_of(path, "settings"));
+    let at = key_of(path, "settings");
+    let settings = reading.section::<Settings>(text.settings.as_ref(), &at).unwrap_or_default();
     let org = reading.org(text.org.as_deref(), &key_of(path, "org"));
     let id = reading.required(text.provider, "provider", path);
     let mut fields = BTreeMap::new();
@@ -125,6 +129,7 @@ fn connection(
     {
         let check = Check { path, provider, auth };
         check.variables(&text.variables, reading);
+        check.settings(&settings, reading);
         fields = check.fields(&text.fields, reading);
     }
     DeclaredConnection {
@@ -135,6 +140,7 @@ fn connection(
         fields,
         variables: text.variables,
         environment: text.environment,
+        settings,
         place: reading.place(path),
     }
 }
@@ -217,6 +223,14 @@ impl Check<'_> {
                 reading.problems.add(&key_of(self.path, "variables"), message, remedy);
             }
             Err(error) => reading.problems.add(&key_of(self.path, "variables"), error, ""),
+        }
+    }
+
+    fn settings(&self, settings: &Settings, reading: &mut Reading<'_>) {
+        for name in settings.headers.names().filter(|name| self.provider.clears.covers(name)) {
+            let at = key_of(&self.at("settings", "headers"), name.as_str());
+            let message = format!("provider `{}` authenticates with this field", self.provider.id);
+            reading.problems.add(&at, message, "give the credential as `fields`");
         }
     }
 

@@ -10,9 +10,10 @@ use serde_yaml::Value;
 use super::listen_agents::{self, ListenAgent, ListenAgentText};
 use super::listen_tls::{self, ListenTls};
 use super::reading::Reading;
-use crate::base::host::{Scheme, Target};
+use crate::base::host::{Host, Scheme, Target};
 use crate::base::keys::section;
 use crate::provider::document::{item_of, key_of};
+use crate::proxy::base_url::BaseUrls;
 
 /// The ports of a fresh install.
 const PROXY_PORT: u16 = 8080;
@@ -30,6 +31,8 @@ pub struct Listen {
     pub admin: SocketAddr,
     /// For one agent each.
     pub agents: Vec<ListenAgent>,
+    /// Which base URLs the listeners for all agents serve.
+    pub base_urls: BaseUrls,
 }
 
 /// An address to listen at.
@@ -59,6 +62,14 @@ section! {
         /// Listeners of one agent each, for clients that cannot authenticate to a proxy.
         #[key(list of ListenAgentText)]
         agents: Option<Value>,
+        /// Serve [base URLs](base-url.md), for programs that cannot use a proxy. Not on `agents`.
+        #[key(one of ["true", "false"], "true")]
+        base_urls: Option<bool>,
+        /// Names by which programs reach base URLs, beside addresses, `localhost` and
+        /// `*.localhost`; such as that of a container.
+        #[key("list of host names", "[]")]
+        #[serde(default)]
+        base_url_hosts: Vec<String>,
         /// TLS for the admin listener.
         #[key(later)]
         admin_tls: Option<Value>,
@@ -72,6 +83,7 @@ impl Default for Listen {
             proxy: vec![ListenAt::Tcp(SocketAddr::new(loopback, PROXY_PORT))],
             admin: SocketAddr::new(loopback, ADMIN_PORT),
             agents: Vec::new(),
+            base_urls: BaseUrls::default(),
         }
     }
 }
@@ -99,8 +111,27 @@ pub(super) fn listen(value: Option<&Value>, reading: &mut Reading<'_>) -> Listen
         listen.proxy = proxies(proxy, reading);
     }
     listen.agents = listen_agents::agents(text.agents.as_ref(), reading);
+    listen.base_urls = base_urls(text.base_urls, &text.base_url_hosts, reading);
     clashes(&listen, reading);
     listen
+}
+
+fn base_urls(on: Option<bool>, names: &[String], reading: &mut Reading<'_>) -> BaseUrls {
+    let mut hosts = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        match Host::parse(name) {
+            Ok(host) => hosts.push(host),
+            Err(_) => {
+                let path = item_of("listen.base_url_hosts", index);
+                let remedy = "write a name without a port, such as `keyward`";
+                reading.problems.add(&path, "this is not the name of a host", remedy);
+            }
+        }
+    }
+    match on {
+        Some(false) => BaseUrls::Off,
+        Some(true) | None => BaseUrls::At(hosts),
+    }
 }
 
 fn proxies(value: &Value, reading: &mut Reading<'_>) -> Vec<ListenAt> {

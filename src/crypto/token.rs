@@ -7,11 +7,11 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::base::agent::is_unreserved;
+use crate::base::agent::{TOKEN_PREFIX, is_unreserved};
 use crate::base::secret::Secret;
 
 /// Marks an agent's token for people and secret scanners.
-pub const AGENT_PREFIX: &str = "kwa_";
+pub const AGENT_PREFIX: &str = TOKEN_PREFIX;
 /// 32 base-62 characters: 190 bits.
 const BODY_LEN: usize = 32;
 /// 62^6 > 2^32: any CRC-32 fits.

@@ -92,6 +92,11 @@ impl Directory {
         self.shared.view.load_full()
     }
 
+    /// The same for a moment: what each request asks shares no counter with other cores.
+    pub fn glance(&self) -> arc_swap::Guard<Arc<View>> {
+        self.shared.view.load()
+    }
+
     /// Counts changes; open streams and the rulebook watch it. When it moves, [`Directory::view`]
     /// already shows the change.
     pub fn changes(&self) -> watch::Receiver<u64> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::id::{AgentId, ConnectionId, OrgId, TokenId};
 use crate::base::secret::Secret;
+use crate::base::settings::Settings;
 use crate::inject::placeholder::Placeholder;
 
 /// Who may edit a thing.
@@ -94,6 +95,9 @@ pub struct ConnectionRecord {
     pub variables: BTreeMap<String, String>,
     /// Never bound to agents of another one.
     pub environment: Option<String>,
+    /// How its requests are sent. Records of before they existed are without.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub settings: Settings,
     /// Whether it can be used.
     pub state: ConnectionState,
     /// Who may edit it.

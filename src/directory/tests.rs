@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::base::id::{AgentId, ConnectionId, OrgId, TokenId};
 use crate::base::secret::Secret;
+use crate::base::settings::Settings;
 use crate::inject::placeholder::Placeholder;
 use crate::store::memory::MemoryStore;
 use crate::store::{Expect, Row, Table};
@@ -111,6 +112,7 @@ fn connection(org: &OrgId, name: &str, now: Timestamp) -> ConnectionRecord {
         auth: "pat".into(),
         variables: BTreeMap::new(),
         environment: None,
+        settings: Settings::default(),
         state: ConnectionState::Active,
         managed_by: ManagedBy::Store,
         created: now,

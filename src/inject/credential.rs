@@ -7,10 +7,12 @@ use jiff::Timestamp;
 
 use super::placement::{At, Place};
 use super::scrub::Needles;
+use super::strip::is_alias;
 use crate::base::host::Target;
 use crate::base::id::ConnectionId;
 use crate::base::pattern::{DecodedPath, HostPattern, PathPattern};
 use crate::base::secret::Secret;
+use crate::base::settings::Settings;
 
 /// The connection whose credential a permit asks for: made by `policy/`, answered by `vault/`.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -19,6 +21,8 @@ pub struct Wanted {
     pub connection: ConnectionId,
     /// Its name, for messages.
     pub name: Arc<str>,
+    /// How its requests are sent; `None`: as all others.
+    pub settings: Option<Arc<Settings>>,
 }
 
 /// The writes for some hosts and paths; empty lists mean all.
@@ -79,6 +83,11 @@ impl<T> Scoped<T> {
 }
 
 impl Clears {
+    /// Whether a field of this name is cleared, in any of its spellings.
+    pub fn covers(&self, name: &HeaderName) -> bool {
+        self.headers.iter().any(|gone| is_alias(name, gone))
+    }
+
     /// Adds the fields that `places` write.
     pub fn add(&mut self, places: &[Place]) {
         for place in places {

@@ -2,7 +2,7 @@
 //! written, placeholders.
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
@@ -91,19 +91,28 @@ pub fn trailers(fields: &mut HeaderMap) {
 }
 
 /// Whether two field names are one to an origin that maps `-` and `_` to the same (CGI, WSGI).
-fn is_alias(name: &HeaderName, of: &HeaderName) -> bool {
+pub(super) fn is_alias(name: &HeaderName, of: &HeaderName) -> bool {
     let (name, of) = (name.as_str().as_bytes(), of.as_str().as_bytes());
     let fold = |b: u8| if b == b'_' { b'-' } else { b };
     name.len() == of.len() && name.iter().zip(of).all(|(a, b)| fold(*a) == fold(*b))
 }
 
-/// Removes every instance and `_`-alias of the cleared fields, and the cleared cookies.
-pub fn cleared(fields: &mut HeaderMap, clears: &Clears) {
-    let is_cleared = |name: &HeaderName| clears.headers.iter().any(|gone| is_alias(name, gone));
-    let aliases: Vec<HeaderName> = fields.keys().filter(|n| is_cleared(n)).cloned().collect();
-    for name in aliases {
+/// Writes a field instead of every instance and `_`-alias of it.
+pub fn replace(fields: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
+    remove_where(fields, |other| is_alias(other, name));
+    fields.insert(name.clone(), value.clone());
+}
+
+fn remove_where(fields: &mut HeaderMap, is_gone: impl Fn(&HeaderName) -> bool) {
+    let gone: Vec<HeaderName> = fields.keys().filter(|name| is_gone(name)).cloned().collect();
+    for name in gone {
         fields.remove(name);
     }
+}
+
+/// Removes every instance and `_`-alias of the cleared fields, and the cleared cookies.
+pub fn cleared(fields: &mut HeaderMap, clears: &Clears) {
+    remove_where(fields, |name| clears.covers(name));
     if !clears.cookies.is_empty() {
         retain_cookies(fields, |name, _| !clears.cookies.iter().any(|gone| **gone == *name));
     }
@@ -165,7 +174,8 @@ fn basic_pair(value: &HeaderValue) -> Option<Vec<u8>> {
     if !scheme.eq_ignore_ascii_case(b"basic ") {
         return None;
     }
-    STANDARD.decode(rest.trim_ascii()).ok()
+    let rest = rest.trim_ascii();
+    STANDARD.decode(rest).or_else(|_| STANDARD_NO_PAD.decode(rest)).ok()
 }
 
 /// Whether the value holds a placeholder, also inside a Basic pair.
@@ -182,6 +192,21 @@ pub fn placeholder_fields(fields: &mut HeaderMap) {
         .filter(|(_, value)| holds_placeholder(value))
         .map(|(name, _)| name.clone())
         .collect();
+    for name in holders {
+        fields.remove(name);
+    }
+}
+
+/// Removes every field that holds `text`, also inside a Basic pair: an agent's token, which may stand
+/// where the credential would.
+pub fn holding(fields: &mut HeaderMap, text: &str) {
+    let wanted = text.as_bytes();
+    let within = |bytes: &[u8]| bytes.windows(wanted.len().max(1)).any(|piece| piece == wanted);
+    let holds = |value: &HeaderValue| {
+        within(value.as_bytes()) || basic_pair(value).is_some_and(|pair| within(&pair))
+    };
+    let holders: Vec<HeaderName> =
+        fields.iter().filter(|(_, value)| holds(value)).map(|(name, _)| name.clone()).collect();
     for name in holders {
         fields.remove(name);
     }

@@ -1,5 +1,7 @@
 //! Writing a credential into a request head: fields, query, cookies, path.
 
+use std::borrow::Cow;
+
 use http::header::{self, HeaderMap, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -29,10 +31,10 @@ pub enum WriteError {
 pub struct Head<'a> {
     /// Fields.
     pub fields: &'a mut HeaderMap,
-    /// Origin-form path, as on the wire.
-    pub path: String,
-    /// Query without `?`, as on the wire.
-    pub query: Option<String>,
+    /// Origin-form path, as on the wire; borrowed while it is what the agent sent.
+    pub path: Cow<'a, str>,
+    /// Query without `?`, as on the wire; likewise.
+    pub query: Option<Cow<'a, str>>,
 }
 
 /// Writes each of `writes` in its place. What stood there was cleared before.
@@ -48,7 +50,7 @@ pub fn credential(head: &mut Head<'_>, writes: &[Write]) -> Result<(), WriteErro
             }
             At::Query(name) => append_query(&mut head.query, name, value),
             At::Cookie(name) => append_cookie(head.fields, name, value)?,
-            At::Path => head.path = replace_prefix(&head.path, sound_path(value)?),
+            At::Path => head.path = replace_prefix(&head.path, sound_path(value)?).into(),
         }
     }
     match strip::holds_mark(&head.path) {
@@ -63,8 +65,8 @@ fn sensitive(value: &str) -> Result<HeaderValue, WriteError> {
     Ok(value)
 }
 
-fn append_query(query: &mut Option<String>, name: &str, value: &str) {
-    let query = query.get_or_insert_default();
+fn append_query(query: &mut Option<Cow<'_, str>>, name: &str, value: &str) {
+    let query = query.get_or_insert_default().to_mut();
     if !query.is_empty() {
         query.push('&');
     }
@@ -122,7 +124,7 @@ mod tests {
         vec![Write { at, value: Secret::from(value.to_owned()) }]
     }
 
-    fn head<'a>(fields: &'a mut HeaderMap, path: &str, query: Option<&str>) -> Head<'a> {
+    fn head<'a>(fields: &'a mut HeaderMap, path: &'a str, query: Option<&'a str>) -> Head<'a> {
         Head { fields, path: path.into(), query: query.map(Into::into) }
     }
 

@@ -3,27 +3,29 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Thread};
 
 use tokio::sync::mpsc::{self, OwnedPermit, Sender};
 use tokio::sync::watch;
 
 use super::chain::ChainError;
-use super::event::Event;
+use super::event::Entry;
 use super::sink::{Health, Sink};
 use super::trail::{Rotation, Trail};
 
 /// Where events go. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Audit {
-    queue: Sender<Event>,
+    queue: Sender<Entry>,
+    /// Writes what has come by now when it is woken, and else a little later.
+    writer: Thread,
     health: Health,
     written: watch::Receiver<u64>,
 }
 
 /// A place in the queue. Not sending is a bug of the holder: every exchange leaves one event.
 #[derive(Debug)]
-pub struct Slot(OwnedPermit<Event>);
+pub struct Slot(OwnedPermit<Entry>);
 
 /// The log cannot take events now: the disk is full or gone, or the gateway is stopping.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -80,7 +82,8 @@ impl Audit {
             .name("keyward-audit".into())
             .spawn(move || sink.run(receiver))
             .map_err(AuditError::Thread)?;
-        Ok((Self { queue: sender, health, written }, Writer { thread }))
+        let writer = thread.thread().clone();
+        Ok((Self { queue: sender, writer, health, written }, Writer { thread }))
     }
 
     /// Tells the number of the last record that can be read, each time there are more.
@@ -99,6 +102,7 @@ impl Audit {
         match self.queue.clone().try_reserve_owned() {
             Ok(permit) => Ok(Slot(permit)),
             Err(_) => {
+                self.writer.unpark();
                 self.queue.clone().reserve_owned().await.map(Slot).map_err(|_| AuditUnavailable)
             }
         }
@@ -107,14 +111,15 @@ impl Audit {
 
 impl Slot {
     /// Hands the event to the writer. Never waits.
-    pub fn send(self, event: Event) {
-        self.0.send(event);
+    pub fn send(self, entry: Entry) {
+        self.0.send(entry);
     }
 }
 
 impl Writer {
     /// Waits until every event sent has been written. Call after the last [`Audit`] is dropped.
     pub fn finish(self) {
+        self.thread.thread().unpark();
         if self.thread.join().is_err() {
             tracing::error!("the audit writer panicked");
         }
@@ -146,7 +151,7 @@ mod tests {
         let (audit, writer) = Audit::open(trail, Rotation::default(), 8, false).unwrap();
         // Its thread is left behind: it holds its event for as long as the disk stays full.
         drop(writer);
-        audit.reserve().await.unwrap().send(samples::event(0));
+        audit.reserve().await.unwrap().send(samples::event(0).entry());
         while audit.reserve().await.is_ok() {
             tokio::task::yield_now().await;
         }
@@ -158,7 +163,8 @@ mod tests {
         let health = Health::default();
         let (queue, _receiver) = mpsc::channel(8);
         let (_sender, written) = watch::channel(0);
-        let audit = Audit { queue, health: health.clone(), written };
+        let writer = std::thread::current();
+        let audit = Audit { queue, writer, health: health.clone(), written };
         assert!(audit.reserve().await.is_ok());
         health.unsynced.store(true, std::sync::atomic::Ordering::Relaxed);
         assert_eq!(audit.reserve().await.unwrap_err(), AuditUnavailable);

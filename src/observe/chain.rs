@@ -6,7 +6,7 @@ use std::io;
 
 use sha2::{Digest, Sha256};
 
-use super::event::Event;
+use super::event::{Entry, Event};
 use super::lines::{line_at, line_start};
 
 /// Where the log stands: what the next record needs to know.
@@ -36,28 +36,20 @@ impl Default for Head {
 }
 
 impl Head {
-    /// Gives `event` its place and returns its line, newline included.
-    ///
-    /// # Panics
-    /// Never: an [`Event`] has no map with other keys than strings.
-    pub fn append(&mut self, event: &mut Event) -> String {
+    /// Gives `entry` its place and returns its line, newline included.
+    pub fn append(&mut self, entry: &Entry) -> String {
         self.seq += 1;
-        event.seq = self.seq;
-        event.prev.clone_from(&self.hash);
-        let mut line = serde_json::to_string(event).expect("an event serialises");
-        self.hash = hash(line.as_bytes());
-        line.push('\n');
+        let line = entry.at(self.seq, &self.hash);
+        self.hash = hash(line.trim_end().as_bytes());
         line
     }
 }
 
 /// SHA-256 of a line without its newline, in lower-case hex.
 pub(super) fn hash(line: &[u8]) -> String {
-    use std::fmt::Write;
-    Sha256::digest(line).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|n| char::from(DIGITS[usize::from(n)]));
+    Sha256::digest(line).iter().flat_map(digits).collect()
 }
 
 /// Finds the end of the chain in an existing log and cuts off a last line that a crash left
@@ -92,8 +84,8 @@ mod tests {
         Event::begun(Timestamp::UNIX_EPOCH, format!("exc_{n}"))
     }
 
-    fn append(file: &mut File, head: &mut Head, event: &mut Event) {
-        file.write_all(head.append(event).as_bytes()).unwrap();
+    fn append(file: &mut File, head: &mut Head, event: &Event) {
+        file.write_all(head.append(&event.entry()).as_bytes()).unwrap();
     }
 
     #[test]
@@ -107,7 +99,7 @@ mod tests {
     fn a_log_goes_on_after_a_torn_last_line() {
         let mut file = tempfile::tempfile().unwrap();
         let mut head = Head::default();
-        (0..3).for_each(|n| append(&mut file, &mut head, &mut event(n)));
+        (0..3).for_each(|n| append(&mut file, &mut head, &event(n)));
         let whole = file.metadata().unwrap().len();
         file.write_all(br#"{"v":1,"seq":4,"pre"#).unwrap();
         assert_eq!(resume(&file).unwrap(), head);
@@ -120,7 +112,7 @@ mod tests {
         let mut long = event(0);
         long.path = Some("/".repeat(200_000));
         let mut head = Head::default();
-        (0..2).for_each(|_| append(&mut file, &mut head, &mut long));
+        (0..2).for_each(|_| append(&mut file, &mut head, &long));
         assert_eq!(resume(&file).unwrap(), head);
     }
 

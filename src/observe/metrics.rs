@@ -13,7 +13,11 @@ use super::event::{Event, Outcome};
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    exchanges: Family<[(&'static str, &'static str); 1], Counter>,
+    completed: Counter,
+    refused: Counter,
+    client_aborted: Counter,
+    upstream_aborted: Counter,
+    ended: Counter,
     refusals: Family<[(&'static str, String); 1], Counter>,
     bytes_in: Counter,
     bytes_out: Counter,
@@ -24,6 +28,8 @@ pub struct Metrics {
     pub dialled: Counter,
     /// Requests that found an idle upstream stream.
     pub reused: Counter,
+    /// Requests sent once more, because a connection's settings say so.
+    pub retried: Counter,
     /// When the CA's certificate ends, in seconds since the epoch.
     pub ca_ends: Gauge,
     /// TLS handshakes with agents that failed.
@@ -33,8 +39,9 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("keyward");
-        let exchanges = Family::default();
+        let exchanges = Family::<[(&'static str, &'static str); 1], Counter>::default();
         registry.register("exchanges", "exchanges by how they ended", exchanges.clone());
+        let outcome = |name| exchanges.get_or_create_owned(&[("outcome", name)]);
         let refusals = Family::default();
         registry.register("refusals", "exchanges that Keyward answered itself", refusals.clone());
         let mut counter = |name, help| {
@@ -44,6 +51,8 @@ impl Default for Metrics {
         };
         let dialled = counter("upstreams_dialled", "streams dialled to upstreams");
         let reused = counter("upstreams_reused", "requests sent on an idle upstream stream");
+        let retried =
+            counter("requests_retried", "requests sent once more by connections' settings");
         let handshakes_failed =
             counter("agent_handshakes_failed", "TLS handshakes with agents that failed");
         let scrubbed =
@@ -62,7 +71,11 @@ impl Default for Metrics {
         registry.register_with_unit("ca_ends_timestamp", help, Unit::Seconds, ca_ends.clone());
         Self {
             registry,
-            exchanges,
+            completed: outcome("completed"),
+            refused: outcome("refused"),
+            client_aborted: outcome("client_aborted"),
+            upstream_aborted: outcome("upstream_aborted"),
+            ended: outcome("ended"),
             refusals,
             bytes_in,
             bytes_out,
@@ -71,24 +84,25 @@ impl Default for Metrics {
             ca_ends,
             dialled,
             reused,
+            retried,
             handshakes_failed,
         }
     }
 }
 
 impl Metrics {
-    /// Counts a finished exchange.
-    pub fn count(&self, event: &Event) {
-        let outcome = match event.outcome {
-            Outcome::Completed => "completed",
-            Outcome::Refused => "refused",
-            Outcome::ClientAborted => "client_aborted",
-            Outcome::UpstreamAborted => "upstream_aborted",
-            Outcome::Ended => "ended",
+    /// Counts a finished exchange. Only a refused one looks a counter up.
+    pub fn count<S: AsRef<str>>(&self, event: &Event<S>) {
+        let by_outcome = match event.outcome {
+            Outcome::Completed => &self.completed,
+            Outcome::Refused => &self.refused,
+            Outcome::ClientAborted => &self.client_aborted,
+            Outcome::UpstreamAborted => &self.upstream_aborted,
+            Outcome::Ended => &self.ended,
         };
-        self.exchanges.get_or_create(&[("outcome", outcome)]).inc();
+        by_outcome.inc();
         if let Some(code) = &event.code {
-            self.refusals.get_or_create(&[("code", code.clone())]).inc();
+            self.refusals.get_or_create(&[("code", code.as_ref().to_owned())]).inc();
         }
         if event.scrubbed > 0 {
             self.scrubbed.inc();

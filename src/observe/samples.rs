@@ -19,7 +19,7 @@ pub(super) async fn write(trail: &Trail, rotation: Rotation, count: u64) {
     let (audit, writer) = Audit::open(trail.clone(), rotation, 8, false).unwrap();
     let before = *audit.written().borrow();
     for n in 1..=count {
-        audit.reserve().await.unwrap().send(event(before + n));
+        audit.reserve().await.unwrap().send(event(before + n).entry());
     }
     drop(audit);
     writer.finish();

@@ -14,13 +14,17 @@ use tokio::sync::watch;
 
 use super::audit::AuditError;
 use super::chain::{self, Head};
-use super::event::Event;
+use super::event::Entry;
 use super::lines::first_number;
 use super::sync::Syncer;
 use super::trail::{Rotation, Trail};
 
 /// Events taken from the queue for one write.
 const BATCH_MAX: usize = 512;
+
+/// How long events gather after a write before the next one. The first event after a quiet while is
+/// written at once; of many, few wake the writer's thread.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// How long the writer waits before it tries a failed write again.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
@@ -103,12 +107,14 @@ impl Sink {
     }
 
     /// Writes until the queue ends.
-    pub(super) fn run(mut self, mut queue: Receiver<Event>) {
+    pub(super) fn run(mut self, mut queue: Receiver<Entry>) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
+        let mut lines = String::new();
         while queue.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
-            let mut lines = String::new();
-            for mut event in batch.drain(..) {
-                let line = self.head.append(&mut event);
+            let are_all = batch.len() < BATCH_MAX;
+            lines.clear();
+            for entry in batch.drain(..) {
+                let line = self.head.append(&entry);
                 if self.is_full_with(lines.len() + line.len()) {
                     self.write(lines.as_bytes());
                     lines.clear();
@@ -121,6 +127,10 @@ impl Sink {
                 syncer.written(&self.file);
             }
             self.written.send_replace(self.head.seq);
+            if are_all {
+                // Who finds the queue full, or the end of it, ends the wait.
+                std::thread::park_timeout(GATHER);
+            }
         }
     }
 

@@ -8,7 +8,6 @@ use super::rule::{Account, Bound, CompileError, Rule, RuleAction, Spec};
 use super::{Binding, Bindings, Carved, Compiled, OrgRules, Policy};
 use crate::base::id::{AgentId, ConnectionId, OrgId, RuleId};
 use crate::base::pattern::HostPattern;
-use crate::inject::credential::Wanted;
 
 /// Everything that is wrong, in the order of the rules.
 pub(super) fn check(spec: &Spec) -> Vec<CompileError> {
@@ -116,9 +115,14 @@ impl OrgRules {
             note(&mut self.known, pattern);
         }
         let wanted = match &rule.action {
-            RuleAction::Use(account) => Some(wanted(account)),
+            RuleAction::Use(account) => Some(account.wanted()),
             _ => None,
         };
+        if let (RuleAction::Use(account), Some(_)) = (&rule.action, &rule.agents) {
+            for key in [account.name.clone(), account.id.as_str().into()] {
+                self.grants.entry(key).or_default().push(at);
+            }
+        }
         let agents = rule.agents.as_ref().map(|agents| agents.iter().cloned().collect());
         self.rules.push(Compiled { rule, agents, wanted });
     }
@@ -165,7 +169,7 @@ impl Bindings {
         // A name that spells another connection's id does not take its place.
         self.by_name.entry(account.name.clone()).or_insert(at);
         self.by_name.insert(account.id.as_str().into(), at);
-        let (id, wanted) = (RuleId::new(format!("binding:{}", account.id)), wanted(&account));
+        let (id, wanted) = (RuleId::new(format!("binding:{}", account.id)), account.wanted());
         self.all.push(Binding { id, account, wanted, narrowed: None });
         at
     }
@@ -173,10 +177,6 @@ impl Bindings {
 
 fn first_for(rules: &[&Compiled], agent: &AgentId) -> Option<RuleId> {
     rules.iter().find(|compiled| compiled.is_for(agent)).map(|compiled| compiled.rule.id.clone())
-}
-
-fn wanted(account: &Account) -> Wanted {
-    Wanted { connection: account.id.clone(), name: account.name.clone() }
 }
 
 /// Notes a literal host once, however many bindings have it.

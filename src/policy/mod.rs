@@ -3,6 +3,7 @@
 //! No async, no clock, no I/O; `explain` calls the same two functions as the data path. Who exists
 //! and what rules are called is resolved by `rulebook/`.
 
+mod base_url;
 mod compile;
 mod decide;
 pub mod explain;
@@ -75,6 +76,9 @@ struct OrgRules {
     by_host: HostIndex<usize>,
     /// Places in `rules` of those for every host, ascending.
     hostless: Vec<usize>,
+    /// Places in `rules` of those that use a connection for agents that they name, by its name and
+    /// by its id.
+    grants: HashMap<Arc<str>, Vec<usize>>,
     agents: HashMap<AgentId, Bindings>,
     /// Literal hosts of rules and bindings.
     known: HostIndex<()>,

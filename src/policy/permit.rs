@@ -1,8 +1,11 @@
 //! Proofs that policy allowed something. Only this folder can make one: the fields are private and
 //! the constructors `pub(super)`.
 
+use std::sync::Arc;
+
 use crate::base::host::Target;
 use crate::base::id::RuleId;
+use crate::base::settings::Settings;
 use crate::inject::credential::Wanted;
 
 pub use super::reason::Reason;
@@ -113,6 +116,11 @@ impl Permit {
             Action::Inject(wanted) => Some(wanted),
             Action::Pass => None,
         }
+    }
+
+    /// How requests with that credential are sent; `None`: as all others.
+    pub fn settings(&self) -> Option<&Arc<Settings>> {
+        self.wanted()?.settings.as_ref()
     }
 
     /// `allow_plaintext: true`: the credential may go over cleartext to an address on the private

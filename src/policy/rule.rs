@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use http::Method;
 
-use crate::base::host::Target;
+use crate::base::host::{Scheme, Target};
 use crate::base::id::{AgentId, ConnectionId, OrgId, RuleId};
 use crate::base::pattern::{HostPattern, PathPattern};
+use crate::base::settings::Settings;
+use crate::inject::credential::Wanted;
 use crate::inject::placeholder::Placeholder;
 
 /// Everything a policy is compiled from, of all orgs.
@@ -94,6 +96,8 @@ pub struct Account {
     pub paths: Vec<PathPattern>,
     /// Whether it can be used.
     pub state: AccountState,
+    /// How its requests are sent; `None`: as all others.
+    pub settings: Option<Arc<Settings>>,
 }
 
 /// Whether a connection can be used.
@@ -211,9 +215,21 @@ impl Rule {
 }
 
 impl Account {
+    /// What a permit asks for that uses it.
+    pub(super) fn wanted(&self) -> Wanted {
+        let (connection, name) = (self.id.clone(), self.name.clone());
+        Wanted { connection, name, settings: self.settings.clone() }
+    }
+
     /// The host pattern by which the account owns the target.
     pub fn owning(&self, target: &Target) -> Option<&HostPattern> {
         self.hosts.iter().find(|host| host.matches(target))
+    }
+
+    /// Where base URLs of it lead: its first host that is no wildcard, over TLS.
+    pub fn home(&self) -> Option<Target> {
+        let host = self.hosts.iter().find(|host| host.literal().is_some())?;
+        Target::parse(Scheme::Https, &host.to_string()).ok()
     }
 
     /// Whether it owns every target that `pattern` means.

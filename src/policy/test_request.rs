@@ -8,7 +8,6 @@ use super::{Asked, Policy, Reason};
 use crate::base::host::Scheme;
 use crate::base::id::RuleId;
 use crate::base::pattern::HostPattern;
-use crate::inject::credential::Wanted;
 
 impl Policy {
     /// Permits one request with the account's credential, to a host and path that the account owns.
@@ -30,8 +29,7 @@ impl Policy {
             return Err(NOT_OWNED);
         }
         self.is_not_carved(asked, &rule)?;
-        let (connection, name) = (account.id.clone(), account.name.clone());
-        let action = Action::Inject(Wanted { connection, name });
+        let action = Action::Inject(account.wanted());
         let terms = Terms { plaintext: false, port_named: HostPattern::names_port(owning) };
         Ok(Permit::new(rule, asked.target.clone(), action, terms))
     }
@@ -61,6 +59,7 @@ mod tests {
             hosts: vec![HostPattern::parse("api.acme.test:8443").unwrap()],
             paths: vec![PathPattern::parse("/v1/**").unwrap()],
             state,
+            settings: None,
         }
     }
 

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Response, StatusCode, header};
-use hyper::upgrade::OnUpgrade;
+use http::{HeaderMap, Response, StatusCode, header};
 
 use super::arriving::Arriving;
 use super::body::AnswerBody;
@@ -21,7 +20,7 @@ use crate::inject::strip;
 pub struct Sent {
     response: Response<Arriving>,
     lease: Lease,
-    upgrade: Option<(OnUpgrade, Arc<Session>)>,
+    upgrade: Option<(upgrade::Agents, Arc<Session>)>,
     /// What must not be in it; `None` where no credential was sent.
     needles: Option<Arc<Needles>>,
 }
@@ -32,7 +31,7 @@ pub struct Sent {
 pub struct Answer {
     response: Response<Passing>,
     lease: Lease,
-    upgrade: Option<(OnUpgrade, Arc<Session>)>,
+    upgrade: Option<(upgrade::Agents, Arc<Session>)>,
 }
 
 impl Sent {
@@ -40,7 +39,7 @@ impl Sent {
     pub fn new(
         response: Response<Arriving>,
         lease: Lease,
-        upgrade: Option<(OnUpgrade, Arc<Session>)>,
+        upgrade: Option<(upgrade::Agents, Arc<Session>)>,
         needles: Option<Arc<Needles>>,
     ) -> Self {
         Self { response, lease, upgrade, needles }
@@ -49,6 +48,11 @@ impl Sent {
     /// Its status.
     pub fn status(&self) -> StatusCode {
         self.response.status()
+    }
+
+    /// Its fields.
+    pub fn headers(&self) -> &HeaderMap {
+        self.response.headers()
     }
 
     /// The answer as it came, and its stream, which is free again when the lease is finished.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use http::header::{HeaderMap, PROXY_AUTHORIZATION};
+use http::header::{HeaderMap, HeaderValue, PROXY_AUTHORIZATION};
 use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -32,9 +32,17 @@ pub struct Guesses {
 }
 
 /// What an agent presented.
-struct Presented {
+pub struct Presented {
     name: Option<String>,
     token: Zeroizing<String>,
+}
+
+/// An agent, and the token that proved it.
+pub struct Proof {
+    /// The agent.
+    pub agent: Agent,
+    /// As it was presented.
+    pub token: Zeroizing<String>,
 }
 
 /// The agent of a request to the proxy. On a listener of an agent's own it is that agent, whatever
@@ -62,36 +70,51 @@ fn by_token(gateway: &Gateway, peer: Option<IpAddr>, fields: &HeaderMap) -> Resu
     let (value, extra) = (values.next(), values.next());
     let Some(value) = value else { return Err(Refusal::Unauthenticated) };
     let presented = match extra {
-        None => present(value.as_bytes()),
+        None => Presented::read(value),
         Some(_) => None,
     };
-    let agent = presented.and_then(|presented| {
-        let view = gateway.directory.view();
-        let agent = view.authenticate(&presented.token, gateway.clock.now())?;
-        presented.name.is_none_or(|name| *agent.name == *name).then_some(agent)
-    });
-    agent.ok_or_else(|| gateway.guesses.failed(peer))
+    let proof = presented.and_then(|presented| prove(gateway, presented));
+    proof.map(|proof| proof.agent).ok_or_else(|| gateway.guesses.failed(peer))
 }
 
-/// Reads Basic (`name:token`, `token:`, `:token`, `token`) or Bearer, the scheme in any case.
-fn present(value: &[u8]) -> Option<Presented> {
-    let text = std::str::from_utf8(value).ok()?;
-    let (scheme, rest) = text.split_once(' ')?;
-    let rest = rest.trim();
-    if scheme.eq_ignore_ascii_case("bearer") {
-        return Some(Presented { name: None, token: Zeroizing::new(rest.to_owned()) });
+/// The agent whose token this is, if the name beside it is the agent's.
+pub fn prove(gateway: &Gateway, presented: Presented) -> Option<Proof> {
+    let Presented { name, token } = presented;
+    let agent = gateway.directory.view().authenticate(&token, gateway.clock.now())?;
+    name.is_none_or(|name| *agent.name == *name).then_some(Proof { agent, token })
+}
+
+impl Presented {
+    /// Reads Basic (`name:token`, `token:`, `:token`, `token`) or Bearer, the scheme in any case.
+    pub fn read(value: &HeaderValue) -> Option<Self> {
+        let text = std::str::from_utf8(value.as_bytes()).ok()?;
+        let (scheme, rest) = text.split_once(' ')?;
+        let rest = rest.trim();
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return Some(Self { name: None, token: Zeroizing::new(rest.to_owned()) });
+        }
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return None;
+        }
+        let pair = STANDARD.decode(rest).or_else(|_| STANDARD_NO_PAD.decode(rest)).ok()?;
+        Self::pair(&Zeroizing::new(pair))
     }
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
+
+    /// Reads `name:token`, `token:`, `:token` or `token`.
+    pub fn pair(pair: &[u8]) -> Option<Self> {
+        let pair = std::str::from_utf8(pair).ok()?;
+        let (name, token) = match pair.split_once(':') {
+            None => (None, pair),
+            Some((token, "")) | Some(("", token)) => (None, token),
+            Some((name, token)) => (Some(name.to_owned()), token),
+        };
+        Some(Self { name, token: Zeroizing::new(token.to_owned()) })
     }
-    let pair = STANDARD.decode(rest).or_else(|_| STANDARD_NO_PAD.decode(rest)).ok()?;
-    let pair = Zeroizing::new(String::from_utf8(pair).ok()?);
-    let (name, token) = match pair.split_once(':') {
-        None => (None, pair.as_str()),
-        Some((token, "")) | Some(("", token)) => (None, token),
-        Some((name, token)) => (Some(name.to_owned()), token),
-    };
-    Some(Presented { name, token: Zeroizing::new(token.to_owned()) })
+
+    /// The token.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
 }
 
 impl Guesses {
@@ -102,7 +125,7 @@ impl Guesses {
     }
 
     /// Notes a failure of `peer` and answers what it gets.
-    fn failed(&self, peer: Option<IpAddr>) -> Refusal {
+    pub fn failed(&self, peer: Option<IpAddr>) -> Refusal {
         let Some(peer) = peer else { return Refusal::Unauthenticated };
         let now = Instant::now();
         let mut failures = self.failures.lock();
@@ -123,7 +146,8 @@ mod tests {
     use super::*;
 
     fn read(value: &str) -> Option<(Option<String>, String)> {
-        present(value.as_bytes()).map(|p| (p.name, p.token.to_string()))
+        let value = HeaderValue::from_bytes(value.as_bytes()).ok()?;
+        Presented::read(&value).map(|p| (p.name, p.token.to_string()))
     }
 
     fn basic(pair: &str) -> String {

@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
 use super::arriving::{Arriving, Cut};
+use super::h2::websocket::Joins;
 use super::pool::Lease;
 use super::record::Record;
 use super::replay::Keeper;
@@ -45,8 +46,8 @@ pub struct RequestBody {
     tells: Option<Arc<Passed>>,
     /// What has gone out already, and goes out again.
     again: VecDeque<Bytes>,
-    /// Where a copy is kept of what goes out.
-    keeps: Option<Keeper>,
+    /// Where copies are kept of what goes out: the last is asked first to send it again.
+    keeps: Vec<Keeper>,
 }
 
 #[derive(Debug)]
@@ -55,6 +56,8 @@ enum Content {
     Agents(Arriving),
     /// Ours: of a test request.
     Own(Bytes),
+    /// None: what follows is a WebSocket.
+    Handshake(Joins),
 }
 
 /// The answer's body on its way to the agent. Its end is the end of the exchange.
@@ -113,25 +116,22 @@ impl Passed {
 impl RequestBody {
     /// Passes `arriving` on and counts its bytes.
     pub fn new(arriving: Arriving) -> Self {
-        Self {
-            content: Content::Agents(arriving),
-            count: Arc::default(),
-            gate: None,
-            tells: None,
-            again: VecDeque::new(),
-            keeps: None,
-        }
+        Self::of(Content::Agents(arriving))
     }
 
     /// A body of ours.
     pub fn own(bytes: Bytes) -> Self {
+        Self::of(Content::Own(bytes))
+    }
+
+    fn of(content: Content) -> Self {
         Self {
-            content: Content::Own(bytes),
+            content,
             count: Arc::default(),
             gate: None,
             tells: None,
             again: VecDeque::new(),
-            keeps: None,
+            keeps: Vec::new(),
         }
     }
 
@@ -155,15 +155,33 @@ impl RequestBody {
         self.tells.get_or_insert_default().clone()
     }
 
+    /// No body: the handshake of a WebSocket.
+    pub fn handshake(joins: Joins) -> Self {
+        Self::of(Content::Handshake(joins))
+    }
+
+    /// The agent's side of a WebSocket over HTTP/2, once.
+    pub fn take_joins(&mut self) -> Option<Joins> {
+        match std::mem::replace(&mut self.content, Content::Agents(Arriving::Empty)) {
+            Content::Handshake(joins) => Some(joins),
+            content => {
+                self.content = content;
+                None
+            }
+        }
+    }
+
     /// Keeps a copy of what goes out, and leaves the rest there when it is dropped.
     pub fn kept_by(&mut self, keeper: Keeper) {
-        self.keeps = Some(keeper);
+        self.keeps.push(keeper);
     }
 
     /// The same, after what has gone out of it once.
     pub fn after(mut self, mut gone: VecDeque<Bytes>) -> Self {
         gone.append(&mut self.again);
         self.again = gone;
+        // It goes out from its beginning again.
+        self.keeps.iter().for_each(Keeper::begins_again);
         self
     }
 
@@ -208,10 +226,10 @@ impl Body for RequestBody {
             Some(data) => Some(Ok(Frame::data(data))),
             None => std::task::ready!(this.poll_content(cx)),
         };
-        if let (Some(Ok(frame)), Some(keeper)) = (&frame, &this.keeps)
+        if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
-            keeper.sends(data);
+            this.keeps.iter().for_each(|keeper| keeper.sends(data));
         }
         Poll::Ready(frame)
     }
@@ -244,6 +262,7 @@ impl RequestBody {
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             Content::Agents(arriving) => arriving,
+            Content::Handshake(_) => return Poll::Ready(None),
         };
         match std::task::ready!(Pin::new(arriving).poll_frame(cx)) {
             Some(Ok(frame)) => match frame.into_data() {
@@ -265,6 +284,7 @@ impl Content {
         match self {
             Self::Agents(arriving) => arriving.is_end_stream(),
             Self::Own(bytes) => bytes.is_empty(),
+            Self::Handshake(_) => true,
         }
     }
 
@@ -272,18 +292,21 @@ impl Content {
         match self {
             Self::Agents(arriving) => arriving.size_hint(),
             Self::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Handshake(_) => SizeHint::with_exact(0),
         }
     }
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        let Some(keeper) = self.keeps.take() else { return };
+        let Some(keeper) = self.keeps.pop() else { return };
         let mut rest = Self::empty();
         rest.count = self.count.clone();
         std::mem::swap(&mut rest.content, &mut self.content);
         (rest.gate, rest.tells) = (self.gate.take(), self.tells.take());
         std::mem::swap(&mut rest.again, &mut self.again);
+        // Where nobody sends that, it is left to the one before.
+        std::mem::swap(&mut rest.keeps, &mut self.keeps);
         keeper.leaves(rest);
     }
 }

@@ -1,5 +1,5 @@
 //! Requests on the proxy port: CONNECT opens a tunnel, absolute-form is an exchange by itself.
-//! Each authenticates by itself.
+//! Each authenticates by itself. What has no scheme is `base_url.rs`'s, if it is anything.
 
 use std::sync::Arc;
 
@@ -9,9 +9,11 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use super::authenticate::authenticate;
+use super::base_url::{self, Place};
 use super::body::{AnswerBody, RequestBody};
 use super::drive::{self, Whose};
 use super::error::Refusal;
+use super::grpc::Dialect;
 use super::permitted::{self, Way};
 use super::pulse::Pulse;
 use super::record::Record;
@@ -46,38 +48,65 @@ pub async fn serve(core: Arc<Core>, stream: Agents, accepted: Accepted) {
     drive::serve(&core, stream, whose, service).await;
 }
 
-/// `GET http://host/path`: authenticate, then the spine. Anything without a scheme is refused: an
-/// origin-form request is never forwarded by its `Host`.
+/// `GET http://host/path`: authenticate, then the spine. Anything without a scheme is refused, unless
+/// it is by a base URL: an origin-form request is never forwarded by its `Host`.
 async fn absolute(
     core: &Arc<Core>,
     accepted: &Arc<Accepted>,
     request: Request<RequestBody>,
 ) -> Response<AnswerBody> {
-    let refuse = async |refusal| {
-        accepted.pulse.begin();
-        let mut record = match Record::begin(&core.gateway).await {
-            Ok(record) => record,
-            Err(refusal) => return respond::unrecorded(&refusal),
-        };
-        record.ends(&accepted.pulse);
-        record.asked_for(request.method(), None, Some(request.uri().path()));
-        respond::refusal(&refusal, record)
-    };
-    if request.uri().scheme().is_none() {
-        return refuse(Refusal::BadRequest(
-            "this is a proxy: send CONNECT or an absolute http:// or https:// URI",
-        ))
-        .await;
+    if request.uri().scheme().is_none()
+        && let Some(place) = Place::of(&request, &core.gateway.base_urls)
+    {
+        return base_url::answer(core, accepted, request, place).await;
     }
-    let admitted = authenticate(&core.gateway, accepted, request.headers())
-        .and_then(|agent| accepted.standing.admit(&core.gateway, &agent).map(|()| agent));
+    let admitted = match request.uri().scheme() {
+        Some(_) => authenticate(&core.gateway, accepted, request.headers()),
+        None => Err(Refusal::BadRequest(
+            "this is a proxy: send CONNECT or an absolute http:// or https:// URI, or use a base URL: \
+             /to/CONNECTION/…",
+        )),
+    };
+    let admitted =
+        admitted.and_then(|agent| accepted.standing.admit(&core.gateway, &agent).map(|()| agent));
     let agent = match admitted {
         Ok(agent) => agent,
-        Err(refusal) => return refuse(refusal).await,
+        Err(refusal) => {
+            let (method, path) = (request.method(), Some(request.uri().path()));
+            let unopened = Unopened { method, path, agent: None };
+            return refused(core, accepted, unopened, &refusal).await;
+        }
     };
     let (pulse, accepted) = (accepted.pulse.clone(), accepted.clone());
     let session = Session::new(agent, Entry::Absolute, pulse, accepted);
     exchange::answer(core, &session, request).await
+}
+
+/// A request that gets no session, as the record tells it.
+pub(super) struct Unopened<'a> {
+    pub(super) method: &'a Method,
+    pub(super) path: Option<&'a str>,
+    pub(super) agent: Option<Agent>,
+}
+
+/// Answers such a request.
+pub(super) async fn refused(
+    core: &Arc<Core>,
+    accepted: &Accepted,
+    Unopened { method, path, agent }: Unopened<'_>,
+    refusal: &Refusal,
+) -> Response<AnswerBody> {
+    accepted.pulse.begin();
+    let mut record = match Record::begin(&core.gateway).await {
+        Ok(record) => record,
+        Err(refusal) => return respond::unrecorded(&refusal, Dialect::Http),
+    };
+    record.ends(&accepted.pulse);
+    if let Some(agent) = &agent {
+        record.asked_by(agent);
+    }
+    record.asked_for(method, None, path);
+    respond::refusal(refusal, record)
 }
 
 /// CONNECT: authenticate, parse, route; then 200 and the tunnel in a task of its own.
@@ -89,7 +118,7 @@ async fn connect(
     accepted.pulse.begin();
     let mut record = match Record::begin(&core.gateway).await {
         Ok(record) => record,
-        Err(refusal) => return respond::unrecorded(&refusal),
+        Err(refusal) => return respond::unrecorded(&refusal, Dialect::Http),
     };
     record.ends(&accepted.pulse);
     record.asked_for(&Method::CONNECT, None, None);
@@ -126,7 +155,7 @@ async fn open(
             accepted.standing.tunnels(permit.target());
             record.tunnelled(permit.rule());
             let limit = gateway.limits.connect_timeout;
-            let dialled = gateway.dialler.dial(permit.target(), limit).await?;
+            let dialled = Box::pin(gateway.dialler.dial(permit.target(), limit)).await?;
             Opening::Tunnel(permit, dialled)
         }
     };
@@ -175,7 +204,8 @@ async fn tunnelled(
             let entry = Entry::Tunnel { target: permit.target().clone(), sni_agrees: true };
             let session = Session::new(agent, entry, pulse, accepted);
             let upstream = dialled.stream;
-            tunnel::splice(stream, upstream, &mut record, &session, &core.gateway).await;
+            let splice = tunnel::splice(stream, upstream, &mut record, &session, &core.gateway);
+            Box::pin(splice).await;
         }
     }
 }

@@ -2,7 +2,9 @@
 //! revoked token. Used for the proxy port and inside tunnels alike.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::pin;
+use std::task::Poll;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -15,6 +17,7 @@ use tokio::sync::watch;
 use super::Core;
 use super::arriving::Arriving;
 use super::body::{AnswerBody, RequestBody};
+use super::rarely::Rarely;
 use super::record::Record;
 use super::session::Session;
 
@@ -51,9 +54,18 @@ where
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let mut drain = core.gateway.draining.clone();
-    let mut must_end = pin!(must_end(core, whose));
+    let (mut must_end, mut drains) = (pin!(must_end(core, whose)), pin!(drains(core)));
     let mut drained = false;
+    let mut beside = Rarely::new(poll_fn(|cx| {
+        if must_end.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Beside::MustEnd);
+        }
+        if drained || drains.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        drained = true;
+        Poll::Ready(Beside::Drains)
+    }));
     loop {
         tokio::select! {
             biased;
@@ -66,13 +78,22 @@ where
                 }
                 return;
             }
-            () = must_end.as_mut() => return whose.pulse.cut(),
-            () = draining(&mut drain), if !drained => {
-                connection.as_mut().graceful_shutdown();
-                drained = true;
-            }
+            what = &mut beside => match what {
+                Beside::MustEnd => return whose.pulse.cut(),
+                Beside::Drains => connection.as_mut().graceful_shutdown(),
+            },
         }
     }
+}
+
+/// What happens beside the requests of a stream.
+enum Beside {
+    MustEnd,
+    Drains,
+}
+
+async fn drains(core: &Core) {
+    draining(&mut core.gateway.draining.clone()).await;
 }
 
 /// Resolves when the gateway drains; never when it is gone.

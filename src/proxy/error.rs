@@ -1,12 +1,15 @@
 //! [`Refusal`]: every way in which Keyward answers an exchange itself. `respond.rs` gives each its
 //! status, code and words; sources go to the log only.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::arriving::Cut;
+use super::base_url::Fault;
+use super::meter::Excess;
 use crate::base::host::TargetError;
 use crate::base::pattern::PathError;
-use crate::inject::scrub::Fault;
+use crate::inject::scrub;
 use crate::inject::write::WriteError;
 use crate::net::client::HandshakeError;
 use crate::net::dial::DialError;
@@ -62,6 +65,9 @@ pub enum Refusal {
     /// `Host`, an inner absolute URI or SNI differ from the CONNECT target.
     #[error("{0} differs from the host of the tunnel")]
     HostMismatch(&'static str),
+    /// A base URL that cannot be used.
+    #[error(transparent)]
+    BaseUrl(#[from] Fault),
     // The owner of rules and connections.
     /// Policy refuses.
     #[error("refused by policy: {}", .0.code())]
@@ -72,6 +78,14 @@ pub enum Refusal {
     /// The credential cannot be written into this request.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// The connection has as many requests or exchanges as it may.
+    #[error("{}", excess_message(connection, excess))]
+    RateLimited {
+        /// The connection's name.
+        connection: Arc<str>,
+        /// What there is too much of.
+        excess: Excess,
+    },
     /// A credential would go over cleartext to an address that is not on the private list.
     #[error("a credential is not sent over cleartext to this address")]
     Plaintext,
@@ -92,7 +106,7 @@ pub enum Refusal {
     },
     /// An answer that repeats the credential, or that cannot be searched for it.
     #[error(transparent)]
-    Scrubbed(#[from] Fault),
+    Scrubbed(#[from] scrub::Fault),
     /// No answer in time.
     #[error("the upstream did not answer in time")]
     AnswerTimeout,
@@ -106,6 +120,17 @@ pub enum Refusal {
     /// A bug or a fault of ours.
     #[error("internal error: {0}")]
     Internal(&'static str),
+}
+
+fn excess_message(connection: &str, excess: &Excess) -> String {
+    match excess {
+        Excess::Rate { rate, .. } => {
+            format!("connection `{connection}` has sent its {rate} requests")
+        }
+        Excess::Concurrency { max } => format!(
+            "connection `{connection}` has {max} exchanges under way, which is as many as it may"
+        ),
+    }
 }
 
 impl From<NoMethod> for Refusal {

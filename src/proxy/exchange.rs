@@ -7,11 +7,13 @@ use http::{Request, Response};
 use super::answer::{Answer, Sent};
 use super::body::{AnswerBody, RequestBody};
 use super::error::Refusal;
+use super::grpc::Dialect;
 use super::inbound::Inbound;
 use super::outbound::Outbound;
 use super::record::Record;
+use super::retry::{self, Tries};
 use super::session::Session;
-use super::{Core, permitted, respond, upstream};
+use super::{Core, admit, permitted, respond, upstream};
 use crate::inject::credential::Credential;
 use crate::policy::Permit;
 
@@ -27,18 +29,22 @@ async fn run(
     let inbound = Inbound::parse(request, session, &gw.limits)?;
     record.parsed(&inbound);
     let permitted = permitted::decide(gw, session, &inbound, record).await?;
-    send(core, inbound, permitted, record).await?.scrubbed(record).await
+    let admitted = admit::admit(gw, permitted, record)?;
+    retry::send(core, session, inbound, admitted, record).await?.scrubbed(record).await
 }
 
-/// The half of it that a test of a connection shares: nothing is sent in another way.
+/// The half of it that is one attempt, and that a test of a connection shares: nothing is sent in another
+/// way.
 pub(super) async fn send(
     core: &Arc<Core>,
     inbound: Inbound,
     (permit, credential): (Permit, Option<Arc<Credential>>),
+    tries: Option<&Arc<Tries>>,
     record: &mut Record,
 ) -> Result<Sent, Refusal> {
     record.injected(credential.as_deref());
-    let outbound = Outbound::prepare(inbound, permit, credential.as_deref())?;
+    record.attempts(tries);
+    let outbound = Outbound::prepare(inbound, permit, credential.as_deref())?.within(tries);
     let sent = upstream::send(core, outbound).await?;
     record.answered(&sent);
     Ok(sent)
@@ -51,11 +57,13 @@ pub async fn answer(
     request: Request<RequestBody>,
 ) -> Response<AnswerBody> {
     session.pulse.begin();
+    let dialect = Dialect::of(request.headers());
     let mut record = match Record::begin(&core.gateway).await {
         Ok(record) => record,
-        Err(refusal) => return respond::unrecorded(&refusal),
+        Err(refusal) => return respond::unrecorded(&refusal, dialect),
     };
     record.ends_in(session);
+    record.speaks(dialect);
     record.asked_by(&session.agent);
     record.asked_for(request.method(), session.entry.target(), Some(request.uri().path()));
     match run(core, session, request, &mut record).await {

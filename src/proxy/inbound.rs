@@ -7,11 +7,11 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Uri, Version};
-use hyper::upgrade::OnUpgrade;
 
 use super::body::RequestBody;
 use super::error::Refusal;
 use super::session::{Entry, Session};
+use super::upgrade;
 use crate::base::host::{Scheme, Target};
 use crate::base::id::OrgId;
 use crate::base::limits::Limits;
@@ -31,7 +31,7 @@ pub struct Inbound {
     decoded: DecodedPath,
     placeholders: Vec<Core>,
     named: Option<String>,
-    upgrade: Option<(OnUpgrade, Arc<Session>)>,
+    upgrade: Option<(upgrade::Agents, Arc<Session>)>,
     /// Whose streams it may share.
     org: OrgId,
     /// The number of its session; 0 for a request of ours.
@@ -87,12 +87,11 @@ impl Inbound {
         let path = path(request.method(), request.uri())?;
         let decoded = DecodedPath::parse(path)?;
         let expects_continue = expects_continue(request.headers())?;
-        let named = named(request.headers())?;
+        let named = named(request.headers(), session.entry.connection())?;
         let overrides = overrides(request.headers())?;
         let path_and_query = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let placeholders = strip::placeholders(request.headers(), path_and_query);
-        let upgrade =
-            wants_websocket(&request).then(|| (hyper::upgrade::on(&mut request), session.clone()));
+        let upgrade = upgrade(&mut request).map(|agents| (agents, session.clone()));
         let (head, mut body) = request.into_parts();
         if expects_continue {
             body.wait_for_continue(limits.continue_timeout);
@@ -133,6 +132,24 @@ impl Inbound {
         })
     }
 
+    /// A second one without its body, where sending it twice is as good as sending it once
+    /// (RFC 9110 §9.2.2), and its body does not wait for the upstream's word.
+    pub fn copy(&self) -> Option<Self> {
+        let plain = self.upgrade.is_none() && self.body.gate().is_none();
+        (plain && self.head.method.is_idempotent()).then(|| Self {
+            target: self.target.clone(),
+            overrides: self.overrides.clone(),
+            decoded: self.decoded.clone(),
+            placeholders: self.placeholders.clone(),
+            named: self.named.clone(),
+            upgrade: None,
+            org: self.org.clone(),
+            session: self.session,
+            head: self.head.clone(),
+            body: RequestBody::empty(),
+        })
+    }
+
     /// What policy needs to know.
     pub fn asked(&self) -> Asked<'_> {
         Asked {
@@ -167,9 +184,9 @@ impl Inbound {
         self.head.uri.path()
     }
 
-    /// The path that decisions use.
-    pub fn decoded(&self) -> &DecodedPath {
-        &self.decoded
+    /// The head, to be changed, and the path that decisions use.
+    pub fn head_and_path(&mut self) -> (&mut Parts, &DecodedPath) {
+        (&mut self.head, &self.decoded)
     }
 
     /// Whose streams it may share.
@@ -183,7 +200,7 @@ impl Inbound {
     }
 
     /// The agent's side of a WebSocket handshake, once.
-    pub fn take_upgrade(&mut self) -> Option<(OnUpgrade, Arc<Session>)> {
+    pub fn take_upgrade(&mut self) -> Option<(upgrade::Agents, Arc<Session>)> {
         self.upgrade.take()
     }
 }
@@ -231,6 +248,8 @@ fn target(request: &Request<RequestBody>, session: &Session) -> Result<Target, R
     let host = host_field(request)?;
     match &session.entry {
         Entry::Absolute => absolute_target(request.uri()),
+        // Its `Host` is ours.
+        Entry::BaseUrl { target, .. } => Ok(target.clone()),
         Entry::Tunnel { target, sni_agrees } => {
             if !sni_agrees {
                 return Err(Refusal::HostMismatch("the name in the TLS handshake"));
@@ -261,6 +280,9 @@ fn host_field(request: &Request<RequestBody>) -> Result<Option<&HeaderValue>, Re
 }
 
 fn agrees(host: &HeaderValue, target: &Target) -> bool {
+    if target.is_written(host.as_bytes()) {
+        return true;
+    }
     let parsed = host.to_str().ok().and_then(|text| Target::parse(target.scheme(), text).ok());
     parsed.is_some_and(|parsed| parsed == *target)
 }
@@ -295,12 +317,27 @@ fn expects_continue(fields: &HeaderMap) -> Result<bool, Refusal> {
     }
 }
 
-fn named(fields: &HeaderMap) -> Result<Option<String>, Refusal> {
+/// The connection that the field names, or the URL that the request came by.
+fn named(fields: &HeaderMap, by_url: Option<&Arc<str>>) -> Result<Option<String>, Refusal> {
     let mut values = fields.get_all(&KEYWARD_CONNECTION).iter();
-    match (values.next().map(HeaderValue::to_str), values.next()) {
-        (None, _) => Ok(None),
-        (Some(Ok(name)), None) => Ok(Some(name.trim().to_owned())),
+    match (values.next().map(HeaderValue::to_str), values.next(), by_url) {
+        (None, _, by_url) => Ok(by_url.map(ToString::to_string)),
+        (Some(Ok(name)), None, Some(by_url)) if name.trim() != &**by_url => Err(
+            Refusal::BadRequest("Keyward-Connection names another connection than the base URL"),
+        ),
+        (Some(Ok(name)), None, _) => Ok(Some(name.trim().to_owned())),
         _ => Err(Refusal::BadRequest("Keyward-Connection names one connection")),
+    }
+}
+
+/// The agent's side of a WebSocket, where the request asks for one.
+fn upgrade(request: &mut Request<RequestBody>) -> Option<upgrade::Agents> {
+    match request.body_mut().take_joins() {
+        Some(joins) => Some(upgrade::Agents::Http2(joins)),
+        None if wants_websocket(request) => {
+            Some(upgrade::Agents::Http1(hyper::upgrade::on(request)))
+        }
+        None => None,
     }
 }
 

@@ -26,7 +26,8 @@ pub async fn intercept(
     (agent, accepted): (Agent, Arc<Accepted>),
 ) {
     let pulse = stream.pulse().clone();
-    let tls = match handshake(&core, stream, &permit, &agent).await {
+    // On the heap what an idle tunnel does not need.
+    let tls = match Box::pin(handshake(&core, stream, &permit, &agent)).await {
         Ok(tls) => tls,
         Err(cause) => return failed(&core, &agent, permit.target(), cause).await,
     };
@@ -36,7 +37,7 @@ pub async fn intercept(
     let session = Session::new(agent, entry, pulse.clone(), accepted);
     let whose = Whose { pulse: &pulse, standing: session.standing(), session: Some(&session) };
     if tls.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2) {
-        return h2::agents::serve(&core, tls, &session).await;
+        return Box::pin(h2::agents::serve(&core, tls, &session)).await;
     }
     let service = |request| {
         let (core, session) = (core.clone(), session.clone());

@@ -3,9 +3,11 @@
 //! `listen` hands streams to cores; `session` and `connect` find out who asks for what; every
 //! request ends in `exchange::run`. Decisions are `policy/`'s, credentials `vault/`'s.
 
+mod admit;
 mod answer;
 mod arriving;
 mod authenticate;
+pub mod base_url;
 mod body;
 mod connect;
 mod copy;
@@ -14,17 +16,22 @@ mod error;
 mod exchange;
 mod frames;
 pub mod front;
+mod grpc;
 mod h2;
 mod inbound;
 mod intercept;
+mod limiter;
 pub mod listen;
+mod meter;
 mod outbound;
 mod permitted;
 mod pool;
 mod pulse;
+mod rarely;
 mod record;
 mod replay;
 mod respond;
+mod retry;
 mod scrub;
 mod session;
 mod standing;
@@ -55,7 +62,9 @@ use crate::rulebook::Rulebook;
 use crate::vault::Vault;
 
 use authenticate::Guesses;
+use base_url::BaseUrls;
 use h2::upstream::SharedStreams;
+use meter::Meters;
 use pool::Pool;
 use replay::Replays;
 use session::Census;
@@ -87,6 +96,8 @@ pub struct Parts {
     pub limits: Limits,
     /// The time of day.
     pub clock: Clock,
+    /// Which base URLs are served.
+    pub base_urls: BaseUrls,
     /// Becomes true when the gateway drains.
     pub draining: watch::Receiver<bool>,
 }
@@ -96,6 +107,7 @@ pub struct Gateway {
     parts: Parts,
     guesses: Guesses,
     census: Census,
+    meters: Meters,
     streams: Arc<Semaphore>,
     outward: ArcSwap<Outward>,
     /// Becomes true when what has not ended by itself is ended.
@@ -130,8 +142,8 @@ impl Gateway {
         let census = Census::new(parts.limits.streams_per_agent_max);
         let streams = Arc::new(Semaphore::new(parts.limits.streams_max));
         let outward = ArcSwap::from_pointee(Outward::new(&parts.client_tls, 0));
-        let cutting = watch::Sender::new(false);
-        Arc::new(Self { parts, guesses, census, streams, outward, cutting })
+        let (meters, cutting) = (Meters::default(), watch::Sender::new(false));
+        Arc::new(Self { parts, guesses, census, meters, streams, outward, cutting })
     }
 
     /// Verifies upstreams with `tls` from now on, on new streams only.

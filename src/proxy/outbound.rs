@@ -1,20 +1,26 @@
 //! [`Outbound`]: a request that may be sent. Its construction is a security property:
 //! strip, clear, write, take authority from the permit, in that order.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Request, Uri, Version};
 use http_body::Body;
-use hyper::upgrade::OnUpgrade;
 
+use super::admit;
 use super::body::RequestBody;
 use super::error::Refusal;
 use super::inbound::Inbound;
 use super::pool::Key;
+use super::retry::Tries;
 use super::session::Session;
+use super::upgrade;
 use crate::base::host::{Scheme, Target};
+use crate::base::settings::{Settings, Wait};
 use crate::inject::credential::{Credential, Write};
 use crate::inject::scrub::{Needles, ask};
 use crate::inject::strip;
@@ -31,13 +37,17 @@ pub struct Outbound {
     /// Whether cleartext is allowed, given an address on the private list.
     pub plaintext: Plaintext,
     /// The agent's side of a WebSocket handshake.
-    pub upgrade: Option<(OnUpgrade, Arc<Session>)>,
+    pub upgrade: Option<(upgrade::Agents, Arc<Session>)>,
     /// Whether the request may be sent again when an idle stream turns out to be dead.
     pub repeatable: bool,
     /// Whether the agent speaks HTTP/2, and the request is one that HTTP/2 has.
     pub http2: bool,
     /// What must not be in the answer.
     pub needles: Option<Arc<Needles>>,
+    /// The time to the head of the answer; `None`: the general limit.
+    pub timeout: Option<Duration>,
+    /// The attempts that it is one of, where there may be several.
+    pub tries: Option<Arc<Tries>>,
 }
 
 /// Whether the request may go over cleartext.
@@ -64,7 +74,8 @@ impl Outbound {
         let target = permit.target().clone();
         let (org, session) = (inbound.org().clone(), inbound.session());
         let upgrade = inbound.take_upgrade();
-        let uri = prepare_head(&mut inbound, &target, credential, upgrade.is_some())?;
+        let settings = permit.settings().map(|settings| &**settings);
+        let uri = prepare_head(&mut inbound, &target, (credential, settings), upgrade.is_some())?;
         let Inbound { mut head, body, .. } = inbound;
         let repeatable = head.method.is_idempotent() && body.is_end_stream();
         let http2 = head.version == Version::HTTP_2 && upgrade.is_none();
@@ -78,7 +89,17 @@ impl Outbound {
             repeatable,
             http2,
             needles: credential.map(|c| c.needles.clone()).filter(|needles| !needles.is_empty()),
+            timeout: settings.and_then(|settings| settings.timeout).map(Wait::duration),
+            tries: None,
         })
+    }
+
+    /// One of several attempts, with what is left of the time for all.
+    pub fn within(self, tries: Option<&Arc<Tries>>) -> Self {
+        match tries {
+            None => self,
+            Some(tries) => Self { timeout: Some(tries.left()), tries: Some(tries.clone()), ..self },
+        }
     }
 }
 
@@ -94,32 +115,30 @@ fn plaintext(permit: &Permit, credential: Option<&Credential>) -> Plaintext {
 fn prepare_head(
     inbound: &mut Inbound,
     target: &Target,
-    credential: Option<&Credential>,
+    (credential, settings): (Option<&Credential>, Option<&Settings>),
     websocket: bool,
 ) -> Result<Uri, Refusal> {
-    let decoded = inbound.decoded().clone();
-    let fields = &mut inbound.head.headers;
+    let (Parts { headers: fields, uri, .. }, decoded) = inbound.head_and_path();
     // 1. What never passes a proxy. `TE: trailers` is for us to say again: we do pass trailers.
     let trailers = wants_trailers(fields);
     strip::hop_by_hop(fields);
     strip::steering(fields);
+    if let Some(settings) = settings {
+        admit::write_fields(fields, settings);
+    }
     // 2. What would stand where the credential goes, and every placeholder.
-    let uri = &inbound.head.uri;
-    let (path, query) = (path_of(uri), uri.query());
-    let query = strip_query(query, credential);
+    let query = strip_query(uri.query(), credential);
     if let Some(credential) = credential {
         strip::cleared(fields, &credential.clears);
         ask::for_what_can_be_scanned(fields);
     }
     strip::placeholder_fields(fields);
     // 3. The credential.
-    let mut head = Head { fields, path, query };
-    write::credential(&mut head, writes(credential, target, &decoded)?)?;
-    let uri = origin_form(&head.path, head.query.as_deref())?;
+    let mut head = Head { fields, path: path_of(uri).into(), query };
+    write::credential(&mut head, writes(credential, target, decoded)?)?;
+    let uri = origin_form(uri, &head.path, head.query.as_deref())?;
     // 4. Authority.
-    let host = HeaderValue::try_from(target.authority())
-        .map_err(|_| Refusal::Internal("a target is no field value"))?;
-    fields.insert(header::HOST, host);
+    authority(fields, target)?;
     if websocket {
         fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -140,20 +159,37 @@ fn writes<'a>(
     scoped.map(|scoped| &*scoped.what).ok_or(WriteError::NoPlace)
 }
 
-fn path_of(uri: &Uri) -> String {
+/// One `Host`, the target's; left as it is where the agent wrote it so.
+fn authority(fields: &mut HeaderMap, target: &Target) -> Result<(), Refusal> {
+    let mut sent = fields.get_all(header::HOST).iter();
+    if let (Some(host), None) = (sent.next(), sent.next())
+        && target.is_written(host.as_bytes())
+    {
+        return Ok(());
+    }
+    let host = HeaderValue::try_from(target.authority())
+        .map_err(|_| Refusal::Internal("a target is no field value"))?;
+    fields.insert(header::HOST, host);
+    Ok(())
+}
+
+fn path_of(uri: &Uri) -> &str {
     match uri.path() {
-        "" => "/".to_owned(),
-        path => path.to_owned(),
+        "" => "/",
+        path => path,
     }
 }
 
-fn strip_query(query: Option<&str>, credential: Option<&Credential>) -> Option<String> {
+fn strip_query<'a>(
+    query: Option<&'a str>,
+    credential: Option<&Credential>,
+) -> Option<Cow<'a, str>> {
     let names = credential.map_or(&[][..], |credential| &credential.clears.queries);
     let query = query?;
     match strip::query(query, names) {
-        None => Some(query.to_owned()),
+        None => Some(query.into()),
         Some(left) if left.is_empty() => None,
-        Some(left) => Some(left),
+        Some(left) => Some(left.into()),
     }
 }
 
@@ -162,8 +198,14 @@ fn wants_trailers(fields: &HeaderMap) -> bool {
     tokens.flat_map(|value| value.split(',')).any(|token| token.trim() == "trailers")
 }
 
-/// `path?query` as on the wire, without scheme and authority.
-fn origin_form(path: &str, query: Option<&str>) -> Result<Uri, Refusal> {
+/// `path?query` as on the wire, without scheme and authority; `sent` where it is the same.
+fn origin_form(sent: &Uri, path: &str, query: Option<&str>) -> Result<Uri, Refusal> {
+    if sent.path() == path
+        && sent.query() == query
+        && let Some(same) = sent.path_and_query()
+    {
+        return Ok(Uri::from(same.clone()));
+    }
     let text = match query {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),

@@ -115,9 +115,7 @@ impl Pulse {
         let longest_nap =
             limits.head_timeout.min(limits.idle_timeout).min(limits.body_idle_timeout);
         let mut quiet_since = Instant::now();
-        let mut nap = Duration::ZERO;
         loop {
-            tokio::time::sleep(nap).await;
             let now = Instant::now();
             if self.moved.swap(false, Relaxed) {
                 quiet_since = now;
@@ -133,7 +131,7 @@ impl Pulse {
             if left.is_zero() {
                 return overdue;
             }
-            nap = left.min(longest_nap);
+            tokio::time::sleep(left.min(longest_nap)).await;
         }
     }
 }

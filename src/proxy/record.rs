@@ -5,31 +5,67 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use http::Method;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::error::Refusal;
+use super::grpc::Dialect;
+use super::meter::Turn;
 use super::pulse::Pulse;
+use super::retry::Tries;
 use super::session::Session;
 use super::{Gateway, answer::Sent, inbound::Inbound, respond};
 use crate::base::agent::Agent;
 use crate::base::host::Target;
-use crate::base::id::{ExchangeId, OrgId};
+use crate::base::id::{ExchangeId, OrgId, RuleId, TokenId};
 use crate::inject::credential::Credential;
 use crate::inject::scrub::Fault;
 use crate::observe::audit::Slot;
 use crate::observe::event::{Event, Outcome};
 use crate::policy::Permit;
 
-/// The audit event of an exchange in the making.
+/// The audit event of an exchange in the making. Becomes text once, at the end.
 #[derive(Debug)]
 pub struct Record {
     slot: Option<Slot>,
-    event: Event,
+    noted: Noted,
     begun: Instant,
     bytes_in: Arc<AtomicU64>,
     gateway: Arc<Gateway>,
     pulse: Option<Arc<Pulse>>,
     session: Option<Arc<Session>>,
+    dialect: Dialect,
+    tries: Option<Arc<Tries>>,
+    /// Its place among the exchanges of a connection, given back with the record.
+    turn: Option<Turn>,
+}
+
+/// What is known of the exchange.
+#[derive(Debug)]
+struct Noted {
+    time: Timestamp,
+    exchange: ExchangeId,
+    by: By,
+    rule: Option<RuleId>,
+    connection: Option<Arc<str>>,
+    generation: Option<u64>,
+    target: Option<Target>,
+    method: Option<Method>,
+    path: Option<String>,
+    status: Option<u16>,
+    code: Option<&'static str>,
+    attempts: u32,
+    bytes_out: u64,
+    scrubbed: u64,
+    outcome: Outcome,
+}
+
+/// Who asks.
+#[derive(Debug)]
+enum By {
+    Nobody,
+    Agent(Agent),
+    Owner(OrgId),
 }
 
 impl Record {
@@ -39,21 +75,23 @@ impl Record {
     /// While the audit log cannot be written: no exchange without its record.
     pub async fn begin(gateway: &Arc<Gateway>) -> Result<Self, Refusal> {
         let slot = gateway.audit.reserve().await.map_err(|_| Refusal::AuditUnavailable)?;
-        let event = Event::begun(gateway.clock.now(), ExchangeId::random().to_string());
         Ok(Self {
             slot: Some(slot),
-            event,
+            noted: Noted::begun(gateway.clock.now()),
             begun: Instant::now(),
             bytes_in: Arc::default(),
             gateway: gateway.clone(),
             pulse: None,
             session: None,
+            dialect: Dialect::default(),
+            tries: None,
+            turn: None,
         })
     }
 
     /// The exchange's id.
     pub fn exchange(&self) -> &str {
-        &self.event.exchange
+        self.noted.exchange.as_str()
     }
 
     /// The counter of bytes from the agent.
@@ -72,28 +110,36 @@ impl Record {
         self.session = Some(session.clone());
     }
 
+    /// How the agent understands a refusal.
+    pub fn speaks(&mut self, dialect: Dialect) {
+        self.dialect = dialect;
+    }
+
+    /// How to tell a refusal.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     /// Who asks.
     pub fn asked_by(&mut self, agent: &Agent) {
-        self.event.org = Some(agent.org.to_string());
-        self.event.agent = Some(agent.name.to_string());
-        self.event.token = agent.token.as_ref().map(ToString::to_string);
+        self.noted.by = By::Agent(agent.clone());
     }
 
     /// No agent asks: the owner of a connection tests it.
     pub fn asked_by_owner(&mut self, org: &OrgId) {
-        self.event.org = Some(org.to_string());
+        self.noted.by = By::Owner(org.clone());
     }
 
     /// What the first line says.
     pub fn asked_for(&mut self, method: &Method, target: Option<&Target>, path: Option<&str>) {
-        self.event.method = Some(method.to_string());
-        self.event.target = target.map(Target::to_string);
-        self.event.path = path.map(ToOwned::to_owned);
+        self.noted.method = Some(method.clone());
+        self.noted.target = target.cloned();
+        self.noted.path = path.map(ToOwned::to_owned);
     }
 
     /// Where it goes, before the request is parsed.
     pub fn at(&mut self, target: Option<&Target>) {
-        self.event.target = target.map(Target::to_string);
+        self.noted.target = target.cloned();
     }
 
     /// Leaves no event: the CONNECT of an intercepted tunnel, whose requests are the exchanges.
@@ -103,59 +149,77 @@ impl Record {
 
     /// The parsed request.
     pub fn parsed(&mut self, inbound: &Inbound) {
-        self.event.target = Some(inbound.target().to_string());
-        self.event.path = Some(inbound.path().to_owned());
+        self.noted.target = Some(inbound.target().clone());
+        if self.noted.path.as_deref() != Some(inbound.path()) {
+            self.noted.path = Some(inbound.path().to_owned());
+        }
         self.bytes_in = inbound.body.count();
     }
 
     /// What policy said.
     pub fn permitted(&mut self, permit: &Permit) {
-        self.event.rule = Some(permit.rule().to_string());
-        self.event.connection = permit.wanted().map(|wanted| wanted.name.to_string());
+        self.noted.rule = Some(permit.rule().clone());
+        self.noted.connection = permit.wanted().map(|wanted| wanted.name.clone());
     }
 
     /// The rule of a tunnel.
-    pub fn tunnelled(&mut self, rule: &crate::base::id::RuleId) {
-        self.event.rule = Some(rule.to_string());
+    pub fn tunnelled(&mut self, rule: &RuleId) {
+        self.noted.rule = Some(rule.clone());
     }
 
     /// Which generation of the credential goes out.
     pub fn injected(&mut self, credential: Option<&Credential>) {
-        self.event.generation = credential.map(|credential| credential.generation);
+        self.noted.generation = credential.map(|credential| credential.generation);
+    }
+
+    /// The request is sent: once, or as often as `tries` counts.
+    pub fn attempts(&mut self, tries: Option<&Arc<Tries>>) {
+        match tries {
+            None => self.noted.attempts = 1,
+            Some(tries) => {
+                tries.count();
+                self.tries = Some(tries.clone());
+            }
+        }
+    }
+
+    /// Keeps the exchange counted as under way.
+    pub fn holds(&mut self, turn: Turn) {
+        self.turn = Some(turn);
     }
 
     /// The upstream answered.
     pub fn answered(&mut self, sent: &Sent) {
-        self.event.status = Some(sent.status().as_u16());
+        self.noted.status = Some(sent.status().as_u16());
     }
 
     /// A status of ours that is no refusal: the 200 of a tunnel.
     pub fn opened(&mut self) {
-        self.event.status = Some(200);
+        self.noted.status = Some(200);
     }
 
     /// Keyward answered itself.
-    pub fn refused(&mut self, status: u16, code: &str) {
-        self.event.status = Some(status);
-        self.event.code = Some(code.to_owned());
-        self.event.outcome = Outcome::Refused;
+    pub fn refused(&mut self, status: u16, code: &'static str) {
+        self.noted.status = Some(status);
+        self.noted.code = Some(code);
+        self.noted.outcome = Outcome::Refused;
     }
 
     /// So many needles were masked.
     pub fn masked(&mut self, count: u64) {
-        self.event.scrubbed += count;
+        self.noted.scrubbed += count;
     }
 
     /// The answer's body was cut: it must not go on.
     pub fn cut(&mut self, fault: Fault) {
-        tracing::info!(exchange = self.event.exchange, error = %fault, "an answer was cut");
-        self.event.code = Some(respond::code(fault).to_owned());
+        tracing::info!(exchange = self.noted.exchange.as_str(), error = %fault, "an answer was cut");
+        self.noted.code = Some(respond::code(fault));
         self.ended(Outcome::Refused);
     }
 
     /// Body bytes went to the agent.
     pub fn sent(&mut self, bytes: u64) {
-        self.event.bytes_out += bytes;
+        self.noted.bytes_out += bytes;
         if let Some(pulse) = &self.pulse {
             pulse.wrote();
         }
@@ -163,8 +227,59 @@ impl Record {
 
     /// How it ended, unless it was refused.
     pub fn ended(&mut self, outcome: Outcome) {
-        if self.event.outcome != Outcome::Refused {
-            self.event.outcome = outcome;
+        if self.noted.outcome != Outcome::Refused {
+            self.noted.outcome = outcome;
+        }
+    }
+}
+
+impl Noted {
+    fn begun(time: Timestamp) -> Self {
+        Self {
+            time,
+            exchange: ExchangeId::random(),
+            by: By::Nobody,
+            rule: None,
+            connection: None,
+            generation: None,
+            target: None,
+            method: None,
+            path: None,
+            status: None,
+            code: None,
+            attempts: 0,
+            bytes_out: 0,
+            scrubbed: 0,
+            outcome: Outcome::ClientAborted,
+        }
+    }
+
+    /// The event, but for what only its end knows.
+    fn event<'a>(&'a self, target: Option<&'a str>) -> Event<&'a str> {
+        let (org, agent, token) = match &self.by {
+            By::Nobody => (None, None, None),
+            By::Agent(Agent { org, name, token, .. }) => {
+                (Some(org.as_str()), Some(&**name), token.as_ref().map(TokenId::as_str))
+            }
+            By::Owner(org) => (Some(org.as_str()), None, None),
+        };
+        Event {
+            org,
+            agent,
+            token,
+            rule: self.rule.as_ref().map(RuleId::as_str),
+            connection: self.connection.as_deref(),
+            generation: self.generation,
+            target,
+            method: self.method.as_ref().map(Method::as_str),
+            path: self.path.as_deref(),
+            status: self.status,
+            code: self.code,
+            attempts: self.attempts,
+            bytes_out: self.bytes_out,
+            scrubbed: self.scrubbed,
+            outcome: self.outcome,
+            ..Event::begun(self.time, self.exchange.as_str())
         }
     }
 }
@@ -176,22 +291,27 @@ impl Drop for Record {
         }
         if let Some(pulse) = self.pulse.take() {
             pulse.end();
-            if pulse.was_cut() && self.event.outcome == Outcome::ClientAborted {
-                self.event.outcome = Outcome::Ended;
+            if pulse.was_cut() && self.noted.outcome == Outcome::ClientAborted {
+                self.noted.outcome = Outcome::Ended;
             }
         }
         let Some(slot) = self.slot.take() else { return };
-        self.event.bytes_in = self.bytes_in.load(Relaxed);
+        if let Some(tries) = &self.tries {
+            self.noted.attempts = tries.made();
+        }
+        let target = self.noted.target.as_ref().map(Target::to_string);
         let elapsed = self.begun.elapsed().as_millis();
-        self.event.duration_ms = u64::try_from(elapsed).unwrap_or(u64::MAX);
-        let blank = Event::begun(self.event.time, String::new());
-        let event = std::mem::replace(&mut self.event, blank);
+        let event = Event {
+            bytes_in: self.bytes_in.load(Relaxed),
+            duration_ms: u64::try_from(elapsed).unwrap_or(u64::MAX),
+            ..self.noted.event(target.as_deref())
+        };
         self.gateway.metrics.count(&event);
         tracing::debug!(
             exchange = event.exchange, agent = event.agent, target = event.target,
             method = event.method, rule = event.rule, status = event.status, code = event.code,
             outcome = ?event.outcome, "exchange"
         );
-        slot.send(event);
+        slot.send(event.entry());
     }
 }

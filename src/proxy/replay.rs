@@ -111,6 +111,13 @@ impl Keeper {
         state.frames.push_back(data.clone());
     }
 
+    /// What has gone out goes out once more.
+    pub fn begins_again(&self) {
+        let mut state = self.0.state.lock();
+        state.frames.clear();
+        self.0.replays.0.fetch_add(std::mem::take(&mut state.bytes), Relaxed);
+    }
+
     /// The body is dropped; this is left of it.
     pub fn leaves(self, rest: RequestBody) {
         self.0.state.lock().rest = Some(Box::new(rest));
@@ -171,6 +178,26 @@ mod tests {
             assert_eq!(whole(more.again().unwrap()).await, "once more");
             assert_eq!(replays.0.load(Relaxed), 100);
         }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_two_keep_is_sent_again_by_either_or_one_after_the_other() {
+        let replays = Replays::new(100);
+        let whole_after = async |inner_again: bool| {
+            let mut body = RequestBody::own(Bytes::from_static(b"once more"));
+            let outer = Kept::of(&mut body, &replays);
+            let inner = Kept::of(&mut body, &replays);
+            body.frame().await.unwrap().unwrap();
+            drop(body);
+            match inner_again {
+                false => drop(inner),
+                true => assert_eq!(whole(inner.again().unwrap()).await, "once more"),
+            }
+            whole(outer.again().unwrap()).await
+        };
+        assert_eq!(whole_after(false).await, "once more");
+        assert_eq!(whole_after(true).await, "once more");
+        assert_eq!(replays.0.load(Relaxed), 100);
     }
 
     #[test]

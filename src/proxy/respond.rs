@@ -9,8 +9,11 @@ use http::{Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 use serde::Serialize;
 
+use super::base_url;
 use super::body::AnswerBody;
 use super::error::Refusal;
+use super::grpc::{self, Dialect};
+use super::meter::Excess;
 use super::record::Record;
 use crate::base::host::Target;
 use crate::base::id::ExchangeId;
@@ -33,6 +36,8 @@ struct Face {
     hint: Option<String>,
     connection: Option<Arc<str>>,
     retry_after: Option<u64>,
+    /// The field that asks for the agent's name and token.
+    asks: Option<HeaderName>,
 }
 
 /// Answers a request with the refusal, and notes it in the record.
@@ -53,11 +58,11 @@ pub fn connect_refusal(
 }
 
 /// Answers where no record could be begun: without the audit log there are no exchanges.
-pub fn unrecorded(refusal: &Refusal) -> Response<AnswerBody> {
+pub fn unrecorded(refusal: &Refusal, dialect: Dialect) -> Response<AnswerBody> {
     let face = face(refusal);
     let exchange = ExchangeId::random();
     log(refusal, &face, exchange.as_str());
-    dressed(&face, AnswerBody::unrecorded(body(&face, exchange.as_str())))
+    dressed(&face, dialect, exchange.as_str()).map(AnswerBody::unrecorded)
 }
 
 /// Notes a refusal that is nobody's answer, and gives code, words and hint.
@@ -81,33 +86,52 @@ fn answer(
     let face = face(refusal);
     log(refusal, &face, record.exchange());
     record.refused(face.status, face.code);
-    let body = body(&face, record.exchange());
-    let mut response = dressed(&face, AnswerBody::own(body, record));
+    let response = dressed(&face, record.dialect(), record.exchange());
+    let mut response = response.map(|body| AnswerBody::own(body, record));
     if let Some(phrase) = phrase {
         response.extensions_mut().insert(phrase);
     }
     response
 }
 
-fn dressed(face: &Face, body: AnswerBody) -> Response<AnswerBody> {
-    let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::from_u16(face.status).expect("a constant status");
+fn dressed(face: &Face, dialect: Dialect, exchange: &str) -> Response<Bytes> {
+    let mut response = match dialect {
+        Dialect::Http => in_http(face, exchange),
+        Dialect::Grpc => in_grpc(face, exchange),
+    };
     let fields = response.headers_mut();
-    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     fields.insert(KEYWARD_ERROR.clone(), HeaderValue::from_static(face.code));
     fields.insert(PROXY_STATUS.clone(), proxy_status(face));
+    if let Some(seconds) = face.retry_after {
+        fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+fn in_http(face: &Face, exchange: &str) -> Response<Bytes> {
+    let mut response = Response::new(body(face, exchange));
+    *response.status_mut() = StatusCode::from_u16(face.status).expect("a constant status");
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if matches!(face.status, 400 | 414 | 417 | 431 | 501) {
         // What follows a request that has no sound reading is no request.
         fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    if face.status == 407 {
+    if let Some(asks) = &face.asks {
         let challenge = HeaderValue::from_static("Basic realm=\"keyward\", charset=\"UTF-8\"");
-        fields.insert(header::PROXY_AUTHENTICATE, challenge);
+        fields.insert(asks, challenge);
     }
-    if let Some(seconds) = face.retry_after {
-        fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
+    response
+}
+
+/// A gRPC client shows nothing but the words, so that all of it stands in them.
+fn in_grpc(face: &Face, exchange: &str) -> Response<Bytes> {
+    let (code, message) = (face.code, &face.message);
+    let hint = face.hint.as_ref().map_or_else(String::new, |hint| format!("; {hint}"));
+    let words = format!("{code}: {message}{hint} (exchange {exchange})");
+    let mut response = Response::new(Bytes::new());
+    grpc::trailers_only(response.headers_mut(), face.status, &words);
     response
 }
 
@@ -191,6 +215,7 @@ fn face(refusal: &Refusal) -> Face {
         hint: None,
         connection: None,
         retry_after: None,
+        asks: None,
     };
     match refusal {
         Refusal::Policy(reason) => {
@@ -207,7 +232,15 @@ fn face(refusal: &Refusal) -> Face {
             );
         }
         Refusal::Unauthenticated => {
+            face.asks = Some(header::PROXY_AUTHENTICATE);
             face.hint = Some("use a proxy URL of the form http://NAME:TOKEN@HOST:PORT".into());
+        }
+        Refusal::BaseUrl(fault) => {
+            face.hint = Some(fault.hint());
+            face.connection = fault.connection().cloned();
+            if matches!(fault, base_url::Fault::Unauthenticated { browser: false, .. }) {
+                face.asks = Some(header::WWW_AUTHENTICATE);
+            }
         }
         Refusal::OwnerGone { .. } => {
             face.hint = Some("`keyward agent list` shows which there are".into());
@@ -218,6 +251,19 @@ fn face(refusal: &Refusal) -> Face {
         }
         Refusal::Dial(DialError::Proxy { fault, .. }) => face.hint = Some(fault.hint().into()),
         Refusal::Guessing { retry_after } => face.retry_after = Some(retry_after.as_secs().max(1)),
+        Refusal::RateLimited { connection, excess } => {
+            // Whole seconds, none too early.
+            face.retry_after = Some(excess.retry_after().as_millis().div_ceil(1000).max(1) as u64);
+            face.connection = Some(connection.clone());
+            let setting = match excess {
+                Excess::Rate { .. } => "rate_limit",
+                Excess::Concurrency { .. } => "concurrency",
+            };
+            face.hint = Some(format!(
+                "this is Keyward's limit, not the provider's: come again as `Retry-After` says, or \
+                 raise `{setting}` in the connection's settings"
+            ));
+        }
         Refusal::Overloaded | Refusal::AuditUnavailable => face.retry_after = Some(1),
         _ => {}
     }
@@ -239,6 +285,7 @@ fn status_and_code(refusal: &Refusal) -> (u16, &'static str) {
         Refusal::Guessing { .. } => (429, "agent_unauthenticated"),
         Refusal::OwnerGone { .. } => (403, "agent_unavailable"),
         Refusal::BadRequest(_) => (400, "bad_request"),
+        Refusal::BaseUrl(fault) => fault.status_and_code(),
         Refusal::BadTarget(_) | Refusal::BadPath(_) => (400, "bad_target"),
         Refusal::HeadersTooLarge { .. } => (431, "headers_too_large"),
         Refusal::TargetTooLong { .. } => (414, "target_too_long"),
@@ -251,6 +298,7 @@ fn status_and_code(refusal: &Refusal) -> (u16, &'static str) {
         Refusal::Vault(_) => (424, "connection_broken"),
         Refusal::Write(WriteError::PlaceholderInPath | WriteError::NoPlace) => (400, "bad_request"),
         Refusal::Write(_) => (424, "connection_broken"),
+        Refusal::RateLimited { .. } => (429, "rate_limited"),
         Refusal::Plaintext => (403, "plaintext_refused"),
         Refusal::Dial(DialError::Refused { .. }) => (403, "address_refused"),
         Refusal::Dial(

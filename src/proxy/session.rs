@@ -48,6 +48,13 @@ pub enum Entry {
         /// Whether the TLS client named the same host, or none.
         sni_agrees: bool,
     },
+    /// From the base URL of the request.
+    BaseUrl {
+        /// The host that it stands for.
+        target: Target,
+        /// The name of the connection in it.
+        connection: Arc<str>,
+    },
 }
 
 /// An accepted stream before anyone is authenticated on it.
@@ -126,7 +133,7 @@ impl Session {
     /// When the token that opened the stream was revoked or has expired, or the listener's agent is
     /// gone.
     pub fn still_holds(&self, gateway: &Gateway) -> Result<(), Refusal> {
-        let holds = gateway.directory.view().still_holds(&self.agent, gateway.clock.now());
+        let holds = gateway.directory.glance().still_holds(&self.agent, gateway.clock.now());
         match (holds, &self.accepted.owner) {
             (true, _) => Ok(()),
             (false, None) => Err(Refusal::Unauthenticated),
@@ -141,11 +148,19 @@ impl Session {
 }
 
 impl Entry {
-    /// The tunnel's target.
+    /// The target of all its requests, when that is one.
     pub fn target(&self) -> Option<&Target> {
         match self {
             Self::Absolute => None,
-            Self::Tunnel { target, .. } => Some(target),
+            Self::Tunnel { target, .. } | Self::BaseUrl { target, .. } => Some(target),
+        }
+    }
+
+    /// The connection that it names.
+    pub fn connection(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Absolute | Self::Tunnel { .. } => None,
+            Self::BaseUrl { connection, .. } => Some(connection),
         }
     }
 }

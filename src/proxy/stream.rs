@@ -54,6 +54,8 @@ impl Agents {
 
     /// The same stream as a tunnel: `early` is read first, and `pulse` tells of it from now on.
     pub fn into_tunnel(self, early: Bytes, pulse: Arc<Pulse>) -> Self {
+        // Also what is empty holds the buffer that it was read into.
+        let early = if early.is_empty() { Bytes::new() } else { early };
         Self { socket: self.socket, early, pulse }
     }
 }
@@ -96,6 +98,9 @@ impl AsyncRead for Agents {
             let length = this.early.len().min(out.remaining());
             out.put_slice(&this.early[..length]);
             this.early.advance(length);
+            if this.early.is_empty() {
+                this.early = Bytes::new();
+            }
             this.pulse.read();
             return Poll::Ready(Ok(()));
         }

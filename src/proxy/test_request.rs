@@ -124,7 +124,7 @@ async fn ask(
     let permit: Permit = gateway.rulebook.permit_test(connection.clone(), &inbound.asked())?;
     record.permitted(&permit);
     let credential = gateway.vault.credential_in(&connection.org, permit.wanted()).await?;
-    exchange::send(&core, inbound, (permit, credential), record).await
+    exchange::send(&core, inbound, (permit, credential), None, record).await
 }
 
 fn request(test: TestRequest) -> Request<Bytes> {

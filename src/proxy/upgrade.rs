@@ -6,8 +6,10 @@ use std::sync::Arc;
 use http::{HeaderValue, Response, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::AnswerBody;
+use super::h2::websocket::Joins;
 use super::pool::Lease;
 use super::record::Record;
 use super::scrub::Passing;
@@ -16,9 +18,37 @@ use super::websocket;
 use crate::inject::strip;
 use crate::observe::event::Outcome;
 
+/// The agent's side of a handshake.
+#[derive(Debug)]
+pub enum Agents {
+    /// Its stream is one of HTTP/1.1.
+    Http1(OnUpgrade),
+    /// It is a stream of HTTP/2 (RFC 8441).
+    Http2(Joins),
+}
+
+/// Either side as bytes.
+pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+/// It ended before it began.
+#[derive(Debug, thiserror::Error)]
+#[error("an upgrade ended before it began")]
+struct Unbegun;
+
+impl Agents {
+    async fn joined(self) -> Result<Box<dyn Io>, Unbegun> {
+        Ok(match self {
+            Self::Http1(upgrade) => Box::new(TokioIo::new(upgrade.await.map_err(|_| Unbegun)?)),
+            Self::Http2(joins) => Box::new(joins.await.map_err(|_| Unbegun)?),
+        })
+    }
+}
+
 /// Answers 101 and joins the two streams once both are ours.
 pub fn join(
-    (agents, session): (OnUpgrade, Arc<Session>),
+    (agents, session): (Agents, Arc<Session>),
     mut response: Response<Passing>,
     record: Record,
     lease: Lease,
@@ -26,14 +56,15 @@ pub fn join(
     let upstream = hyper::upgrade::on(&mut response);
     tokio::spawn(async move {
         let mut record = record;
-        match tokio::try_join!(agents, upstream) {
+        let upstream = async { upstream.await.map_err(|_| Unbegun) };
+        match tokio::try_join!(agents.joined(), upstream) {
             Ok((agents, upstream)) => {
-                let (agents, upstream) = (TokioIo::new(agents), TokioIo::new(upstream));
+                let upstream = TokioIo::new(upstream);
                 let gateway = lease.gateway();
                 websocket::splice(agents, upstream, &mut record, &session, gateway).await;
             }
             Err(error) => {
-                tracing::debug!(%error, "an upgrade ended before it began");
+                tracing::debug!(%error, "no WebSocket");
                 record.ended(Outcome::ClientAborted);
             }
         }

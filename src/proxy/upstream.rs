@@ -19,6 +19,7 @@ use super::body::RequestBody;
 use super::error::Refusal;
 use super::outbound::{Outbound, Plaintext};
 use super::pool::{Key, Lease};
+use super::retry::Tries;
 use super::tunnel::silence;
 use crate::base::host::Scheme;
 
@@ -34,6 +35,8 @@ struct Way {
     /// Whether it becomes a WebSocket, which needs HTTP/1.1.
     upgrades: bool,
     interim: Arc<Interim>,
+    /// The attempts that this is one of, where there may be several.
+    tries: Option<Arc<Tries>>,
 }
 
 /// Sends the request and waits for the head of the answer.
@@ -41,12 +44,13 @@ struct Way {
 /// # Errors
 /// When no checked, verified stream can be had, or the answer is none.
 pub async fn send(core: &Arc<Core>, outbound: Outbound) -> Result<Sent, Refusal> {
-    let Outbound { request, key, plaintext, upgrade, repeatable, http2, needles } = outbound;
+    let Outbound { request, upgrade, needles, timeout, .. } = outbound;
+    let Outbound { key, plaintext, repeatable, http2, tries, .. } = outbound;
     let (gate, uploaded) = (request.body().gate(), request.body().count());
     let interim = Interim::new(gate.clone(), core.gateway.limits.interim_answers_max);
     let upgrades = upgrade.is_some();
-    let way = Way { key, plaintext, repeatable, http2, upgrades, interim: interim.clone() };
-    let limit = core.gateway.limits.answer_timeout;
+    let way = Way { key, plaintext, repeatable, http2, upgrades, interim: interim.clone(), tries };
+    let limit = timeout.unwrap_or(core.gateway.limits.answer_timeout);
     // The time to the answer's head counts from the last byte of the upload.
     let uploads = [&*uploaded];
     let (mut lease, response) = tokio::select! {

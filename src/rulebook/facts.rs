@@ -103,7 +103,8 @@ impl Facts {
             }
         };
         let (id, name) = (record.id.clone(), record.name.as_str().into());
-        Account { id, name, provider, hosts, paths, state }
+        let settings = (!record.settings.is_empty()).then(|| Arc::new(record.settings.clone()));
+        Account { id, name, provider, hosts, paths, state, settings }
     }
 
     /// By name or id.
@@ -196,6 +197,7 @@ pub(super) mod samples {
     use super::*;
     use crate::base::agent::Agent;
     use crate::base::id::{AgentId, ConnectionId, TokenId};
+    use crate::base::settings::Settings;
     use crate::directory::{BindingRecord, ManagedBy};
     use crate::inject::placeholder::Placeholder;
     use crate::rulebook::RuleText;
@@ -260,6 +262,7 @@ pub(super) mod samples {
                 auth: auth.map(|auth| auth.id.clone()).unwrap_or_default(),
                 variables: BTreeMap::new(),
                 environment: None,
+                settings: Settings::default(),
                 state: ConnectionState::Active,
                 managed_by: ManagedBy::Store,
                 created: Timestamp::UNIX_EPOCH,

@@ -27,6 +27,17 @@ pub enum VaultError {
     /// The caller's variables do not fit the provider.
     #[error(transparent)]
     Form(#[from] FormError),
+    /// The caller's settings would write where the credential goes.
+    #[error(
+        "field `{name}` cannot be set here: {provider} authenticates with it; credentials are given \
+         as `fields`"
+    )]
+    SettingsField {
+        /// The field.
+        name: String,
+        /// The provider.
+        provider: String,
+    },
     /// The caller's fields do not fit the auth method.
     #[error(transparent)]
     Grant(#[from] GrantError),

@@ -22,6 +22,7 @@ use record::{Purpose, RecordError};
 use crate::base::agent::Agent;
 use crate::base::id::{AgentId, ConnectionId, OrgId};
 use crate::base::secret::Secret;
+use crate::base::settings::Settings;
 use crate::base::time::Clock;
 use crate::crypto::envelope::EnvelopeError;
 use crate::crypto::keyring::Keyring;
@@ -62,6 +63,8 @@ pub struct NewConnection {
     pub variables: BTreeMap<String, String>,
     /// Environment label.
     pub environment: Option<String>,
+    /// How its requests are sent.
+    pub settings: Settings,
     /// Who may edit it.
     pub managed_by: ManagedBy,
 }
@@ -123,6 +126,7 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let (provider, auth) = method(catalogue, &new.provider, new.auth.as_deref())?;
         provider.instantiate(auth, &new.variables)?;
+        not_authenticating(provider, &new.settings)?;
         Grant::from_fields(auth, fields)?;
         Ok(())
     }
@@ -144,6 +148,7 @@ impl Vault {
         let catalogue = self.catalogue();
         let (provider, auth) = method(&catalogue, &new.provider, new.auth.as_deref())?;
         provider.instantiate(auth, &new.variables)?;
+        not_authenticating(provider, &new.settings)?;
         let grant = Grant::from_fields(auth, fields)?;
         let record = self.new_record(new, auth);
         let purpose = Purpose::of(&record);
@@ -168,11 +173,22 @@ impl Vault {
             auth: auth.id.clone(),
             variables: new.variables,
             environment: new.environment,
+            settings: new.settings,
             state: ConnectionState::Active,
             managed_by: new.managed_by,
             created: now,
             updated: now,
         }
+    }
+
+    /// Whether a connection of the provider may have these settings.
+    ///
+    /// # Errors
+    /// When a field of theirs is one that the provider authenticates with.
+    pub fn check_settings(&self, provider: &str, settings: &Settings) -> Result<(), VaultError> {
+        let catalogue = self.catalogue();
+        let (provider, _) = method(&catalogue, provider, None)?;
+        not_authenticating(provider, settings)
     }
 
     /// Replaces the grant when `fields` differ from what is stored. Answers whether they did.
@@ -338,7 +354,7 @@ impl Vault {
         org: &OrgId,
         id: &ConnectionId,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
-        let view = self.directory.view();
+        let view = self.directory.glance();
         view.connection(org, id).cloned().ok_or(VaultError::ConnectionMissing)
     }
 
@@ -386,6 +402,16 @@ impl Vault {
                 self.store.delete(Table::Grants, &row.key, Expect::Version(row.version)).await?;
             }
         }
+    }
+}
+
+fn not_authenticating(provider: &Provider, settings: &Settings) -> Result<(), VaultError> {
+    match settings.headers.names().find(|name| provider.clears.covers(name)) {
+        None => Ok(()),
+        Some(name) => Err(VaultError::SettingsField {
+            name: name.to_string(),
+            provider: provider.id.to_string(),
+        }),
     }
 }
 

@@ -115,6 +115,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::base::settings::Settings;
     use crate::directory::{ConnectionState, ManagedBy};
 
     fn connection() -> ConnectionRecord {
@@ -126,6 +127,7 @@ mod tests {
             auth: "key".into(),
             variables: BTreeMap::from([("shop".into(), "mine".into())]),
             environment: None,
+            settings: Settings::default(),
             state: ConnectionState::Active,
             managed_by: ManagedBy::Store,
             created: Timestamp::UNIX_EPOCH,

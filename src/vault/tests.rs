@@ -88,6 +88,7 @@ async fn a_grant_that_was_read_under_a_key_that_has_gone_is_read_again() {
         auth: None,
         variables: BTreeMap::new(),
         environment: None,
+        settings: Settings::default(),
         managed_by: ManagedBy::Store,
     };
     let connection = vault.add(new, fields()).await.unwrap();

@@ -192,6 +192,7 @@ mod tests {
 
     use super::*;
     use crate::base::id::{ConnectionId, OrgId};
+    use crate::base::settings::Settings;
 
     fn record(managed_by: ManagedBy, variables: &[(&str, &str)]) -> ConnectionRecord {
         ConnectionRecord {
@@ -205,6 +206,7 @@ mod tests {
                 .map(|(k, v)| ((*k).into(), (*v).into()))
                 .collect::<BTreeMap<_, _>>(),
             environment: None,
+            settings: Settings::default(),
             state: ConnectionState::Active,
             managed_by,
             created: Timestamp::UNIX_EPOCH,

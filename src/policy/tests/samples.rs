@@ -42,6 +42,7 @@ impl Sample {
             hosts: hosts.iter().map(|text| HostPattern::parse(text).expect(text)).collect(),
             paths: Vec::new(),
             state: AccountState::Active,
+            settings: None,
         })
     }
 

@@ -39,6 +39,9 @@ const RESET_UNSEEN_MAX: usize = 20;
 /// How long an agent that was told to go may take.
 const LEAVES_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long WebSockets may take to say that what they rest on is gone.
+const CLOSES_WITHIN: Duration = Duration::from_secs(1);
+
 /// A stream that is served.
 struct Serving<IO> {
     core: Arc<Core>,
@@ -83,7 +86,8 @@ fn builder(limits: &Limits) -> Builder {
         .initial_connection_window_size(WINDOW)
         // More than the limit, so that ours is the answer that says which limit it was.
         .max_header_list_size(bytes_u32(limits.head_bytes_max * 2))
-        .max_pending_accept_reset_streams(RESET_UNSEEN_MAX);
+        .max_pending_accept_reset_streams(RESET_UNSEEN_MAX)
+        .enable_connect_protocol();
     builder
 }
 
@@ -96,7 +100,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Serving<IO> {
         let mut overdue = pin!(session.pulse.overdue(&gateway.limits));
         let nap = gateway.limits.body_idle_timeout / 2;
         let mut looked = Instant::now();
-        let (mut leaves_by, mut drained) = (None, false);
+        let (mut leaves_by, mut drained, mut lost) = (None, false, false);
         loop {
             tokio::select! {
                 biased;
@@ -106,10 +110,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Serving<IO> {
                     }
                     return;
                 }
-                () = changes.next() => {
-                    if !self.holds(gateway) {
-                        return self.cut();
+                () = changes.next(), if !lost => {
+                    lost = !self.holds(gateway);
+                    if lost && !self.cut_but_websockets() {
+                        return;
                     }
+                    leaves_by = lost.then(|| Instant::now() + CLOSES_WITHIN).or(leaves_by);
                 }
                 why = overdue.as_mut(), if leaves_by.is_none() => match why {
                     Overdue::Idle => {
@@ -126,7 +132,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Serving<IO> {
                 }
                 () = tokio::time::sleep_until(looked + nap) => {
                     looked = Instant::now();
-                    self.lives.values().filter(|live| live.is_overdue()).for_each(|live| live.cut());
+                    let overdue = |live: &&Arc<Live>| !live.is_joined() && live.is_overdue();
+                    self.lives.values().filter(overdue).for_each(|live| live.cut());
                 }
             }
         }
@@ -175,10 +182,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Serving<IO> {
     fn holds(&self, gateway: &Gateway) -> bool {
         let holds = self.session.standing().holds(gateway);
         if holds {
-            let lost = |live: &&Arc<Live>| !live.session().standing().holds(gateway);
+            let lost =
+                |live: &&Arc<Live>| !live.is_joined() && !live.session().standing().holds(gateway);
             self.lives.values().filter(lost).for_each(|live| live.cut());
         }
         holds
+    }
+
+    /// Ends everything but WebSockets, which say why they end; nothing begins any more. Answers whether
+    /// there are any.
+    fn cut_but_websockets(&mut self) -> bool {
+        self.session.pulse.cut();
+        self.connection.graceful_shutdown();
+        self.lives.values().filter(|live| !live.is_joined()).for_each(|live| live.cut());
+        self.lives.values().any(|live| live.is_joined())
     }
 
     /// Ends everything at once.

@@ -328,15 +328,17 @@ mod tests {
     }
 
     fn lengths() -> impl Strategy<Value = Vec<usize>> {
-        let length = prop_oneof![1..40_usize, 1..2_000_usize, 16_000..70_000_usize];
-        proptest::collection::vec(length, 1..40)
+        let length = prop_oneof![1..40_usize, 1..2_000_usize, 16_000..40_000_usize];
+        proptest::collection::vec(length, 1..20)
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn everything_arrives_in_order_and_nothing_is_lost_at_shutdown(
             lengths in lengths(),
-            drains in proptest::collection::vec(any::<bool>(), 40),
+            drains in proptest::collection::vec(any::<bool>(), 20),
             script in proptest::collection::vec(proptest::option::of(1..20_000_usize), 0..60),
         ) {
             let mut rig = Rig::new(script);

@@ -243,7 +243,12 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Metered<IO> {
         let this = self.get_mut();
         let before = out.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, out))?;
-        Poll::Ready(Ok(this.meter.read(&out.filled()[before..])?))
+        let counted = this.meter.read(&out.filled()[before..]);
+        if counted.is_err() {
+            // A read that fails has read nothing.
+            out.set_filled(before);
+        }
+        Poll::Ready(Ok(counted?))
     }
 }
 

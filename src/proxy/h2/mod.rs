@@ -10,6 +10,7 @@ pub mod meter;
 mod pump;
 mod stream;
 pub mod upstream;
+pub mod websocket;
 
 /// What one exchange may be sent before it is passed on, in bytes: 10 MiB/s at 50 ms of way.
 const STREAM_WINDOW: u32 = 512 * 1024;

@@ -15,6 +15,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 
 use super::pump::{Stop, pump};
+use super::websocket::{self, Bridge};
 use crate::proxy::arriving::{Arriving, Streamed};
 use crate::proxy::body::{AnswerBody, BodyError, Passed, RequestBody};
 use crate::proxy::session::Session;
@@ -35,18 +36,30 @@ pub struct Live {
     session: Arc<Session>,
     /// Nothing moved when it was looked at last.
     quiet: AtomicBool,
+    /// It has become a WebSocket, which ends by itself, with a close frame.
+    joined: AtomicBool,
     waker: AtomicWaker,
 }
 
 impl Live {
     /// Of a session of its own.
     pub fn new(session: Arc<Session>) -> Self {
-        Self { session, quiet: AtomicBool::new(false), waker: AtomicWaker::new() }
+        Self {
+            session,
+            quiet: AtomicBool::new(false),
+            joined: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        }
     }
 
     /// Its session.
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// Whether it has become a WebSocket: what it rests on, and whether it is idle, is its own to see.
+    pub fn is_joined(&self) -> bool {
+        self.joined.load(Relaxed)
     }
 
     /// Ends it, whatever it is about.
@@ -82,21 +95,59 @@ pub async fn serve(
     tokio::select! {
         biased;
         () = live.was_cut() => {}
-        () = answer(&core, &live.session, request, respond) => {}
+        () = answer(&core, &live, request, respond) => {}
     }
     id
 }
 
 async fn answer(
     core: &Arc<Core>,
-    session: &Arc<Session>,
+    live: &Live,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
+    let session = &live.session;
     let bodyless = request.method() == Method::HEAD;
-    let (request, passed) = dressed(request, session);
+    let Some(Dressed { request, passed, bridge }) = Dressed::of(request, session) else { return };
+    let Some(response) = through(core, session, request, (&mut respond, passed)).await else {
+        return;
+    };
+    let joins = bridge.filter(|bridge| bridge.is_answered_by(&response));
+    let (mut head, mut body) = response.into_parts();
+    match (&joins, head.status) {
+        (Some(_), _) => websocket::agreed(&mut head),
+        // To something that nobody asked for: the streams are dropped.
+        (None, StatusCode::SWITCHING_PROTOCOLS) => {
+            return respond.send_reset(Reason::INTERNAL_ERROR);
+        }
+        (None, _) => {}
+    }
+    without_fields_of_http1(&mut head.headers);
+    let ended = joins.is_none() && (bodyless || body.is_end_stream());
+    let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), ended) else {
+        return;
+    };
+    match joins {
+        // Whoever joins the streams ends this one.
+        Some(bridge) => {
+            live.joined.store(true, Relaxed);
+            // The sender is dropped with the streams.
+            let _ = bridge.join(stream).await;
+        }
+        None if ended => {}
+        None => send(&mut body, &mut stream).await,
+    }
+}
+
+/// The spine; `None` when the agent does not wait for it.
+async fn through(
+    core: &Arc<Core>,
+    session: &Arc<Session>,
+    request: Request<RequestBody>,
+    (respond, passed): (&mut SendResponse<Bytes>, Option<Arc<Passed>>),
+) -> Option<Response<AnswerBody>> {
     let mut exchange = pin!(exchange::answer(core, session, request));
-    let response = poll_fn(|cx| {
+    poll_fn(|cx| {
         if let Poll::Ready(response) = exchange.as_mut().poll(cx) {
             return Poll::Ready(Some(response));
         }
@@ -107,17 +158,8 @@ async fn answer(
             return Poll::Ready(None);
         }
         respond.poll_reset(cx).map(|_| None)
-    });
-    let Some(response) = response.await else { return };
-    let (mut head, mut body) = response.into_parts();
-    without_fields_of_http1(&mut head.headers);
-    let ended = bodyless || body.is_end_stream();
-    let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), ended) else {
-        return;
-    };
-    if !ended {
-        send(&mut body, &mut stream).await;
-    }
+    })
+    .await
 }
 
 async fn send(body: &mut AnswerBody, stream: &mut SendStream<Bytes>) {
@@ -140,21 +182,33 @@ fn reason(error: &BodyError) -> Reason {
     }
 }
 
-/// The request as the spine takes it; with `Expect`, also what tells that its body is wanted.
-fn dressed(
-    request: Request<RecvStream>,
-    session: &Session,
-) -> (Request<RequestBody>, Option<Arc<Passed>>) {
-    let (mut head, stream) = request.into_parts();
-    one_cookie(&mut head.headers);
-    let pulse = Some(session.pulse.clone());
-    let arriving = match stream.is_end_stream() {
-        true => Arriving::Empty,
-        false => Arriving::Http2(Streamed::new(stream, &head.headers, pulse)),
-    };
-    let mut body = RequestBody::new(arriving);
-    let passed = head.headers.contains_key(header::EXPECT).then(|| body.tells());
-    (Request::from_parts(head, body), passed)
+/// A request as the spine takes it.
+struct Dressed {
+    request: Request<RequestBody>,
+    /// With `Expect`: tells that its body is wanted.
+    passed: Option<Arc<Passed>>,
+    /// Of the handshake of a WebSocket.
+    bridge: Option<Bridge>,
+}
+
+impl Dressed {
+    fn of(mut request: Request<RecvStream>, session: &Session) -> Option<Self> {
+        one_cookie(request.headers_mut());
+        if websocket::is_handshake(&request) {
+            let (request, joins, bridge) = websocket::bridge(request)?;
+            let request = request.map(|()| RequestBody::handshake(joins));
+            return Some(Self { request, passed: None, bridge: Some(bridge) });
+        }
+        let (head, stream) = request.into_parts();
+        let pulse = Some(session.pulse.clone());
+        let arriving = match stream.is_end_stream() {
+            true => Arriving::Empty,
+            false => Arriving::Http2(Streamed::new(stream, &head.headers, pulse)),
+        };
+        let mut body = RequestBody::new(arriving);
+        let passed = head.headers.contains_key(header::EXPECT).then(|| body.tells());
+        Some(Self { request: Request::from_parts(head, body), passed, bridge: None })
+    }
 }
 
 /// HTTP/2 lets a client send each pair in a field of its own; elsewhere they are one

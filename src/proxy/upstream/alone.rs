@@ -56,7 +56,8 @@ pub async fn send(
             (Err((None, error)), _) => return Err(error),
         }
     }
-    let fresh = match dial(core, &way, Offer::Http1).await {
+    // On the heap while it lasts: a tunnel keeps room for what its largest exchange may need.
+    let fresh = match Box::pin(dial(core, &way, Offer::Http1)).await {
         Ok(fresh) => fresh,
         Err(Refusal::Tls(error)) if error.is_of_protocol() && !way.upgrades => {
             core.protocols.learn(&way.key.target, Known::OnlyHttp2);
@@ -64,7 +65,7 @@ pub async fn send(
         }
         Err(error) => return Err(error),
     };
-    let mut stream = begin(core, fresh).await?;
+    let mut stream = Box::pin(begin(core, fresh)).await?;
     match try_send(&mut stream, request).await {
         Ok(response) => Ok((Lease::alone(stream, way.key, core.clone()), response)),
         Err((_, error)) => Err(error),

@@ -12,6 +12,7 @@ use crate::net::dial::Dialled;
 use crate::net::tls::ALPN_HTTP2;
 use crate::proxy::Core;
 use crate::proxy::error::Refusal;
+use crate::proxy::retry;
 use crate::proxy::stream::Upstream;
 
 /// What an upstream is offered in the TLS handshake.
@@ -41,11 +42,16 @@ pub struct Fresh {
     pub forwarded: Option<Forwarded>,
 }
 
-/// Dials the way's target.
+/// Dials the way's target, as often as its connection's settings want.
 ///
 /// # Errors
 /// When no address may be dialled or none answers, or the upstream does not prove to be the target.
 pub async fn dial(core: &Arc<Core>, way: &Way, offer: Offer) -> Result<Fresh, Refusal> {
+    let tries = way.tries.as_deref();
+    retry::dialled(&core.gateway, tries, || dial_once(core, way, offer)).await
+}
+
+async fn dial_once(core: &Arc<Core>, way: &Way, offer: Offer) -> Result<Fresh, Refusal> {
     let (gateway, target) = (&core.gateway, &way.key.target);
     let limit = gateway.limits.connect_timeout;
     let outward = gateway.outward.load_full();

@@ -40,7 +40,7 @@ pub async fn send(
         tries += 1;
         let (shared, mut stay) = match find(core, &way).await? {
             Found::Shared(shared, stay) => (shared, stay),
-            Found::OnlyHttp1 => return alone::send(core, request, way).await,
+            Found::OnlyHttp1 => return Box::pin(alone::send(core, request, way)).await,
         };
         let spare = copy(&request);
         let (head, mut body) = request.into_parts();
@@ -59,7 +59,7 @@ pub async fn send(
         request = spare.map(|_| body);
         if matches!(why, Unanswered::WantsHttp1) {
             core.protocols.learn(&way.key.target, Known::OnlyHttp1);
-            return alone::send(core, request, way).await;
+            return Box::pin(alone::send(core, request, way)).await;
         }
     }
 }
@@ -89,10 +89,10 @@ async fn find(core: &Arc<Core>, way: &Way) -> Result<Found, Refusal> {
                 core.gateway.metrics.reused.inc();
                 return Ok(Found::Shared(shared, stay));
             }
-            Turn::Dial(dialling) => return open(core, way, Some(dialling)).await,
+            Turn::Dial(dialling) => return Box::pin(open(core, way, Some(dialling))).await,
             Turn::Wait(dial) if dial.ended().await => {}
             // Whoever dialled had no success: each tries by itself, and has its own reason.
-            Turn::Wait(_) => return open(core, way, None).await,
+            Turn::Wait(_) => return Box::pin(open(core, way, None)).await,
         }
         if core.protocols.of(&way.key.target) == Known::OnlyHttp1 {
             return Ok(Found::OnlyHttp1);

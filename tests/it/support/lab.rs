@@ -387,6 +387,23 @@ impl Lab {
         self.secure_trusting(&self.gateway.ca_pem, wire, sni).await
     }
 
+    /// As [`Lab::secure`], offering `protocols` by ALPN; what Keyward chose is the other answer.
+    pub(crate) async fn secure_offering(
+        &self,
+        wire: Wire,
+        sni: &str,
+        protocols: &[&[u8]],
+    ) -> (Wire, Option<Vec<u8>>) {
+        let (io, socket, seen) = wire.into_parts();
+        let mut tls = rustls::ClientConfig::clone(&trusting(&self.gateway.ca_pem));
+        tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        let name = ServerName::try_from(sni.to_owned()).expect("a server name");
+        let connecting = TlsConnector::from(Arc::new(tls)).connect(name, io);
+        let tls = patiently("the handshake", connecting).await.expect("the handshake");
+        let alpn = tls.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+        (Wire::over(tls, socket, seen), alpn)
+    }
+
     /// As [`Lab::try_secure`], trusting the certificates in `pem`.
     pub(crate) async fn secure_trusting(
         &self,

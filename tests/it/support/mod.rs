@@ -6,6 +6,7 @@
 pub(crate) mod canary;
 pub(crate) mod corporate;
 pub(crate) mod gateway;
+pub(crate) mod http2;
 pub(crate) mod install;
 pub(crate) mod lab;
 pub(crate) mod newcomer;

@@ -37,10 +37,19 @@ pub(crate) struct Stream {
     wire: Wire,
     /// The server name that the client asked for.
     pub(crate) sni: Option<String>,
+    /// What it chose of what we offer (ALPN).
+    pub(crate) alpn: Option<Vec<u8>>,
     /// Which accepted stream this is, from 0.
     pub(crate) number: usize,
+    notes: Notes,
+}
+
+/// Where an origin keeps what it receives.
+#[derive(Clone)]
+pub(crate) struct Notes {
     received: Arc<Mutex<Vec<Message>>>,
     arrived: mpsc::UnboundedSender<Message>,
+    bytes: Seen,
 }
 
 impl Origin {
@@ -88,13 +97,12 @@ impl Origin {
         let received = Arc::new(Mutex::new(vec![]));
         let (arrived, arrivals) = mpsc::unbounded_channel();
         let (streams, bytes) = (Arc::new(AtomicUsize::new(0)), Seen::default());
+        let notes = Notes { received: Arc::clone(&received), arrived, bytes: Arc::clone(&bytes) };
         let acceptor = Acceptor {
             tls,
             script: Arc::new(move |stream| Box::pin(script(stream))),
-            received: Arc::clone(&received),
-            arrived,
+            notes,
             streams: Arc::clone(&streams),
-            bytes: Arc::clone(&bytes),
         };
         let task = tokio::spawn(acceptor.run(listener));
         Self { addr, received, arrivals, streams, bytes, task }
@@ -157,14 +165,31 @@ impl Stream {
 
     /// Adds a request that the script has read by itself.
     pub(crate) fn note(&self, request: Message) {
-        self.received.lock().expect("not poisoned").push(request.clone());
-        // The test may have stopped listening for arrivals.
-        drop(self.arrived.send(request));
+        self.notes.note(request);
+    }
+
+    /// Where to note what is read elsewhere.
+    pub(crate) fn notes(&self) -> Notes {
+        self.notes.clone()
     }
 
     /// The wire alone, to be aborted or handed on.
     pub(crate) fn into_wire(self) -> Wire {
         self.wire
+    }
+}
+
+impl Notes {
+    /// Adds a request to the origin's list.
+    pub(crate) fn note(&self, request: Message) {
+        self.received.lock().expect("not poisoned").push(request.clone());
+        // The test may have stopped listening for arrivals.
+        drop(self.arrived.send(request));
+    }
+
+    /// Adds bytes that did not come through a [`Wire`].
+    pub(crate) fn read(&self, bytes: &[u8]) {
+        self.bytes.lock().expect("not poisoned").extend_from_slice(bytes);
     }
 }
 
@@ -202,10 +227,8 @@ where
 struct Acceptor {
     tls: Option<Arc<ServerConfig>>,
     script: Script,
-    received: Arc<Mutex<Vec<Message>>>,
-    arrived: mpsc::UnboundedSender<Message>,
+    notes: Notes,
     streams: Arc<AtomicUsize>,
-    bytes: Seen,
 }
 
 impl Acceptor {
@@ -219,16 +242,17 @@ impl Acceptor {
 
     async fn stream(self: Arc<Self>, tcp: TcpStream, number: usize) {
         let socket = Some(duplicate(&tcp));
-        let (wire, sni) = match &self.tls {
-            None => (Wire::over(tcp, socket, Arc::clone(&self.bytes)), None),
+        let bytes = Arc::clone(&self.notes.bytes);
+        let (wire, sni, alpn) = match &self.tls {
+            None => (Wire::over(tcp, socket, bytes), None, None),
             Some(tls) => {
                 // A refused handshake is the client's finding, not ours.
                 let Ok(tls) = TlsAcceptor::from(Arc::clone(tls)).accept(tcp).await else { return };
                 let sni = tls.get_ref().1.server_name().map(str::to_owned);
-                (Wire::over(tls, socket, Arc::clone(&self.bytes)), sni)
+                let alpn = tls.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+                (Wire::over(tls, socket, bytes), sni, alpn)
             }
         };
-        let (received, arrived) = (Arc::clone(&self.received), self.arrived.clone());
-        (self.script)(Stream { wire, sni, number, received, arrived }).await;
+        (self.script)(Stream { wire, sni, alpn, number, notes: self.notes.clone() }).await;
     }
 }

@@ -1,0 +1,445 @@
+//! [`Settings`] of a connection: how requests with its credential are sent. Parsed once, from YAML,
+//! JSON or arguments; every value here is within its bounds.
+//!
+//! Nothing here is a secret, and no message quotes a value: one may have been put here by mistake.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use serde::de::{Error as _, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::keys::section;
+use super::time::{parse_duration, written};
+
+mod headers;
+
+pub use headers::{Headers, parse_name};
+
+section! {
+    /// How requests with a connection's credential are sent. What is absent is as for every request.
+    #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct Settings {
+        /// From the whole request sent to the head of its answer, further attempts and the waits between
+        /// them included; 10ms to 1h. Left out, `limits.answer_timeout` holds.
+        #[key("time")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub timeout: Option<Wait>,
+        /// Sends a request again that did not get through. Left out, it is sent once.
+        #[key(map of Retry)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub retry: Option<Retry>,
+        /// Requests of all agents together, such as `10/s`, `100/min` or `5000/h`: so many at once, and
+        /// then as they become free, evenly. One more gets 429 `rate_limited`.
+        #[key("count and `/s`, `/min` or `/h`")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub rate_limit: Option<Rate>,
+        /// Exchanges of all agents together that are under way at once, 1 to 100000. One more gets 429
+        /// `rate_limited`.
+        #[key("count, 1 or more")]
+        #[serde(deserialize_with = "concurrency", skip_serializing_if = "Option::is_none")]
+        pub concurrency: Option<u32>,
+        /// Replaces the agent's `User-Agent`.
+        #[key("text")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub user_agent: Option<FieldText>,
+        /// Fields of every request, instead of what the agent sends there; at most 32, and none that
+        /// routes, frames or authenticates.
+        #[key("map of text to text", "{}")]
+        #[serde(skip_serializing_if = "Headers::is_empty")]
+        pub headers: Headers,
+    }
+}
+
+section! {
+    /// When a request is sent again: where it is idempotent (RFC 9110 §9.2.2) and has no body, or no byte
+    /// of it was sent.
+    #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct Retry {
+        /// How often a request is sent at most, the first time included; 1 to 10.
+        #[key("count, 1 or more", "3")]
+        #[serde(deserialize_with = "attempts")]
+        attempts: u32,
+        /// Answers after which it is sent again: 408, 409, 425, 429 and 5xx. It is also when the upstream
+        /// cannot be reached.
+        #[key("list of statuses", "[429, 502, 503, 504]")]
+        #[serde(deserialize_with = "statuses")]
+        on: Vec<u16>,
+        /// The longest wait between two attempts, up to 1h. An answer whose `Retry-After` asks for more is
+        /// passed on.
+        #[key("time", "30s")]
+        wait_max: Wait,
+    }
+}
+
+/// A time within 10 ms and 1 h, in whole milliseconds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Wait(Duration);
+
+/// How many in which time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rate {
+    count: u32,
+    per: Per,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Per {
+    Second,
+    Minute,
+    Hour,
+}
+
+/// The value of a field: 1 to 1024 characters of visible ASCII, with blanks inside.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FieldText(HeaderValue);
+
+/// What is wrong with a setting. Says what may stand there, never what did.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum SettingsError {
+    /// No time, or one out of bounds.
+    #[error("this is no time from 10ms to 1h: write a number and a unit, such as 500ms, 30s or 2m")]
+    Wait,
+    /// No rate.
+    #[error(
+        "this is no rate: write 1 to 1000000 and a unit of time, such as 10/s, 100/min or 5000/h"
+    )]
+    Rate,
+    /// Too few or too many attempts.
+    #[error("this is no number of attempts: write 1 to 10")]
+    Attempts,
+    /// A status after which a request is not better the second time.
+    #[error(
+        "a request is not sent again after {0}: name some of 408, 409, 425, 429 and 500 to 599"
+    )]
+    Status(u16),
+    /// Too few or too many.
+    #[error("this is no number of exchanges at once: write 1 to 100000")]
+    Concurrency,
+    /// What no field can hold.
+    #[error("this is no value of a field: write 1 to 1024 characters of visible ASCII")]
+    FieldText,
+    /// What cannot be the name of a field.
+    #[error("`{0}` is no name of a field: write letters, digits and `-`")]
+    FieldName(String),
+    /// A field that is not the connection's to write.
+    #[error("field `{name}` cannot be set here: {why}")]
+    FieldReserved {
+        /// Its name.
+        name: String,
+        /// Whose it is.
+        why: &'static str,
+    },
+    /// Too many fields.
+    #[error("there are more than {0} fields: leave some out")]
+    TooManyFields(usize),
+}
+
+impl Settings {
+    /// Whether requests are sent as all others.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Retry {
+    /// How often a request is sent at most.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Whether it is sent again after an answer with this status.
+    pub fn is_on(&self, status: u16) -> bool {
+        self.on.contains(&status)
+    }
+
+    /// The statuses, ascending.
+    pub fn on(&self) -> &[u16] {
+        &self.on
+    }
+
+    /// The longest wait between two attempts.
+    pub fn wait_max(&self) -> Duration {
+        self.wait_max.0
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 3, on: vec![429, 502, 503, 504], wait_max: Wait(Duration::from_secs(30)) }
+    }
+}
+
+impl Wait {
+    /// The time.
+    pub fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl FromStr for Wait {
+    type Err = SettingsError;
+
+    fn from_str(text: &str) -> Result<Self, SettingsError> {
+        let time = parse_duration(text).map_err(|_| SettingsError::Wait)?;
+        match (Duration::from_millis(10)..=Duration::from_secs(3600)).contains(&time) {
+            true => Ok(Self(Duration::new(time.as_secs(), time.subsec_millis() * 1_000_000))),
+            false => Err(SettingsError::Wait),
+        }
+    }
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&written(self.0))
+    }
+}
+
+impl Rate {
+    /// How many within [`Rate::period`].
+    pub fn count(self) -> u32 {
+        self.count
+    }
+
+    /// The time in which so many may come.
+    pub fn period(self) -> Duration {
+        Duration::from_secs(match self.per {
+            Per::Second => 1,
+            Per::Minute => 60,
+            Per::Hour => 3600,
+        })
+    }
+}
+
+impl FromStr for Rate {
+    type Err = SettingsError;
+
+    fn from_str(text: &str) -> Result<Self, SettingsError> {
+        let (count, per) = text.split_once('/').ok_or(SettingsError::Rate)?;
+        let per = match per.trim() {
+            "s" => Per::Second,
+            "m" | "min" => Per::Minute,
+            "h" => Per::Hour,
+            _ => return Err(SettingsError::Rate),
+        };
+        let count = count.trim();
+        // `+5` is a number to Rust.
+        let digits = count.bytes().all(|b| b.is_ascii_digit());
+        match count.parse() {
+            Ok(count @ 1..=1_000_000) if digits => Ok(Self { count, per }),
+            _ => Err(SettingsError::Rate),
+        }
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per = match self.per {
+            Per::Second => "s",
+            Per::Minute => "min",
+            Per::Hour => "h",
+        };
+        write!(f, "{}/{per}", self.count)
+    }
+}
+
+impl FieldText {
+    /// As it is sent.
+    pub fn value(&self) -> &HeaderValue {
+        &self.0
+    }
+}
+
+impl FromStr for FieldText {
+    type Err = SettingsError;
+
+    fn from_str(text: &str) -> Result<Self, SettingsError> {
+        let text = text.trim_matches([' ', '\t']);
+        let visible = text.bytes().all(|b| matches!(b, b' '..=b'~' | b'\t'));
+        match HeaderValue::from_str(text) {
+            Ok(value) if visible && (1..=1024).contains(&text.len()) => Ok(Self(value)),
+            _ => Err(SettingsError::FieldText),
+        }
+    }
+}
+
+impl fmt::Display for FieldText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.to_str().unwrap_or_default())
+    }
+}
+
+/// Whether `of` 1 to 10.
+///
+/// # Errors
+/// When it is not.
+pub fn parse_attempts(of: u64) -> Result<u32, SettingsError> {
+    u32::try_from(of).ok().filter(|n| (1..=10).contains(n)).ok_or(SettingsError::Attempts)
+}
+
+/// Whether 1 to 100000.
+///
+/// # Errors
+/// When it is not.
+pub fn parse_concurrency(of: u64) -> Result<u32, SettingsError> {
+    u32::try_from(of).ok().filter(|n| (1..=100_000).contains(n)).ok_or(SettingsError::Concurrency)
+}
+
+/// Whether it is a status after which another attempt makes sense: what was wrong was the moment, and
+/// not the request.
+///
+/// # Errors
+/// When it is none.
+pub fn parse_status(of: u64) -> Result<u16, SettingsError> {
+    match u16::try_from(of) {
+        Ok(status @ (408 | 409 | 425 | 429 | 500..=599)) => Ok(status),
+        status => Err(SettingsError::Status(status.unwrap_or(u16::MAX))),
+    }
+}
+
+fn attempts<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
+    parse_attempts(u64::deserialize(d)?).map_err(D::Error::custom)
+}
+
+fn concurrency<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
+    let given = Option::<u64>::deserialize(d)?;
+    given.map(parse_concurrency).transpose().map_err(D::Error::custom)
+}
+
+fn statuses<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u16>, D::Error> {
+    let given = Vec::<u64>::deserialize(d)?;
+    let statuses: Result<Vec<u16>, _> = given.into_iter().map(parse_status).collect();
+    let mut statuses = statuses.map_err(D::Error::custom)?;
+    statuses.sort_unstable();
+    statuses.dedup();
+    Ok(statuses)
+}
+
+/// Text that is parsed as it is read.
+fn parsed<'de, D, T>(d: D, wanted: &'static str) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err = SettingsError>,
+{
+    struct Text<T>(&'static str, std::marker::PhantomData<T>);
+    impl<T: FromStr<Err = SettingsError>> Visitor<'_> for Text<T> {
+        type Value = T;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+            text.parse().map_err(E::custom)
+        }
+    }
+    d.deserialize_str(Text(wanted, std::marker::PhantomData))
+}
+
+macro_rules! as_text {
+    ($($type:ty: $wanted:literal),*) => {$(
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                parsed(d, $wanted)
+            }
+        }
+    )*};
+}
+
+as_text! {
+    Wait: "a time with its unit, such as 30s",
+    Rate: "a rate, such as 100/min",
+    FieldText: "text"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Settings, String> {
+        serde_json::from_str(json).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_refused() {
+        for bad in [
+            r#"{"timeout": "9ms"}"#,
+            r#"{"timeout": "61m"}"#,
+            r#"{"timeout": "30"}"#,
+            r#"{"timeout": 30}"#,
+            r#"{"rate_limit": "0/s"}"#,
+            r#"{"rate_limit": "1000001/s"}"#,
+            r#"{"rate_limit": "100/day"}"#,
+            r#"{"rate_limit": "100"}"#,
+            r#"{"rate_limit": "+1/s"}"#,
+            r#"{"rate_limit": "1.5/s"}"#,
+            r#"{"rate_limit": 100}"#,
+            r#"{"concurrency": 0}"#,
+            r#"{"concurrency": 100001}"#,
+            r#"{"concurrency": -1}"#,
+            r#"{"user_agent": ""}"#,
+            r#"{"user_agent": "a\r\nb: c"}"#,
+            r#"{"user_agent": "\u00e9"}"#,
+            r#"{"retry": {"attempts": 0}}"#,
+            r#"{"retry": {"attempts": 11}}"#,
+            r#"{"retry": {"on": [404]}}"#,
+            r#"{"retry": {"on": [401]}}"#,
+            r#"{"retry": {"on": [600]}}"#,
+            r#"{"retry": {"wait_max": "2h"}}"#,
+            r#"{"retry": 3}"#,
+            r#"{"timeouts": "30s"}"#,
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        let long = format!(r#"{{"user_agent": "{}"}}"#, "x".repeat(1025));
+        assert!(read(&long).is_err());
+    }
+
+    #[test]
+    fn no_message_quotes_a_value() {
+        for bad in [
+            r#"{"timeout": "canary"}"#,
+            r#"{"rate_limit": "canary/s"}"#,
+            r#"{"user_agent": "canary\n"}"#,
+            r#"{"headers": {"x-a": "canary\n"}}"#,
+        ] {
+            let error = read(bad).unwrap_err();
+            assert!(!error.contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let json = r#"{"timeout":"30s","retry":{"attempts":2,"on":[503],"wait_max":"500ms"},"rate_limit":"100/min","concurrency":10,"user_agent":"acme/1.0 (x)","headers":{"x-env":"prod"}}"#;
+        let settings = read(json).unwrap();
+        assert_eq!(serde_json::to_string(&settings).unwrap(), json);
+        assert_eq!(serde_json::to_string(&Settings::default()).unwrap(), "{}");
+        assert!(read("{}").unwrap().is_empty() && !settings.is_empty());
+    }
+
+    #[test]
+    fn a_retry_that_says_nothing_is_the_usual_one() {
+        let retry = read(r#"{"retry": {}}"#).unwrap().retry.unwrap();
+        assert_eq!((retry.attempts(), retry.on()), (3, &[429, 502, 503, 504][..]));
+        assert!(retry.is_on(503) && !retry.is_on(500));
+    }
+
+    #[test]
+    fn rates_are_read_as_people_write_them() {
+        for (text, count, seconds) in
+            [("10/s", 10, 1), (" 100 / min ", 100, 60), ("7/m", 7, 60), ("5000/h", 5000, 3600)]
+        {
+            let rate: Rate = text.parse().unwrap();
+            assert_eq!((rate.count(), rate.period().as_secs()), (count, seconds), "{text}");
+        }
+        assert_eq!("7/m".parse::<Rate>().unwrap().to_string(), "7/min");
+    }
+}

@@ -1,0 +1,181 @@
+//! [`Headers`]: fields that a connection's requests always have. None of them may route the request,
+//! frame it, authenticate it, or steer it past what was permitted.
+
+use std::collections::BTreeMap;
+
+use serde::de::Error as _;
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{FieldText, HeaderName, HeaderValue, SettingsError};
+
+/// More would be another request than the agent's.
+const FIELDS_MAX: usize = 32;
+
+/// A name is quoted in a message up to this many characters.
+const QUOTED_CHARS_MAX: usize = 64;
+
+/// Fields that are not for a connection to write, as names or beginnings of names, and why.
+const RESERVED: &[(&[&str], &str)] = &[
+    (
+        &[
+            "connection",
+            "keep-alive",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+            "http2-settings",
+            "proxy-*",
+            "sec-websocket-*",
+        ],
+        "it is between two hops only",
+    ),
+    (&["host", "x-original-url", "x-rewrite-url"], "where a request goes is the rules' to say"),
+    (
+        &["x-http-method", "x-http-method-override", "x-method-override"],
+        "what a request does is the rules' to say",
+    ),
+    (&["content-*", "expect", "range", "if-range"], "it depends on the request"),
+    (&["accept-encoding"], "answers must come in a coding that can be looked into"),
+    (&["authorization", "cookie"], "credentials are given as `fields`"),
+    (&["user-agent"], "write `user_agent`"),
+    (&["keyward-*"], "it is Keyward's own"),
+];
+
+/// Fields with their values, ordered by name.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Headers(Vec<(HeaderName, FieldText)>);
+
+impl Headers {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        self.0.iter().map(|(name, text)| (name, text.value()))
+    }
+
+    /// The names alone.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.0.iter().map(|(name, _)| name)
+    }
+}
+
+/// A name that a connection may write.
+///
+/// # Errors
+/// When it is none, or the field is not the connection's.
+pub fn parse_name(text: &str) -> Result<HeaderName, SettingsError> {
+    let quoted = || text.chars().take(QUOTED_CHARS_MAX).collect::<String>();
+    let name = HeaderName::from_bytes(text.as_bytes());
+    let name = name.map_err(|_| SettingsError::FieldName(quoted()))?;
+    // To origins that read `_` as `-`, both are one name.
+    let plain = name.as_str().replace('_', "-");
+    let means = |pattern: &&&str| match pattern.strip_suffix('*') {
+        Some(beginning) => plain.starts_with(beginning),
+        None => plain == **pattern,
+    };
+    match RESERVED.iter().find(|(patterns, _)| patterns.iter().any(|pattern| means(&pattern))) {
+        Some((_, why)) => Err(SettingsError::FieldReserved { name: quoted(), why }),
+        None => Ok(name),
+    }
+}
+
+impl TryFrom<BTreeMap<String, String>> for Headers {
+    type Error = SettingsError;
+
+    fn try_from(given: BTreeMap<String, String>) -> Result<Self, SettingsError> {
+        if given.len() > FIELDS_MAX {
+            return Err(SettingsError::TooManyFields(FIELDS_MAX));
+        }
+        let mut fields: Vec<(HeaderName, FieldText)> = Vec::new();
+        for (name, value) in given {
+            let name = parse_name(&name)?;
+            let twice = "it stands there twice, in two spellings";
+            if fields.iter().any(|(other, _)| *other == name) {
+                return Err(SettingsError::FieldReserved { name: name.to_string(), why: twice });
+            }
+            fields.push((name, value.parse()?));
+        }
+        fields.sort_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
+        Ok(Self(fields))
+    }
+}
+
+impl Serialize for Headers {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name.as_str(), value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let given = BTreeMap::<String, String>::deserialize(d)?;
+        Self::try_from(given).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Headers, SettingsError> {
+        let map = pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+        Headers::try_from(map.collect::<BTreeMap<_, _>>())
+    }
+
+    #[test]
+    fn fields_that_route_frame_or_authenticate_are_refused_in_every_spelling() {
+        for bad in [
+            "Host",
+            "connection",
+            "Transfer-Encoding",
+            "transfer_encoding",
+            "Content-Length",
+            "content_type",
+            "Upgrade",
+            "TE",
+            "Trailer",
+            "Proxy-Authorization",
+            "Keyward-Connection",
+            "Authorization",
+            "Cookie",
+            "X-Original-URL",
+            "X_HTTP_Method_Override",
+            "Accept-Encoding",
+            "Range",
+            "Expect",
+            "Sec-WebSocket-Key",
+            "User-Agent",
+        ] {
+            let refused = read(&[(bad, "x")]).unwrap_err();
+            assert!(matches!(refused, SettingsError::FieldReserved { .. }), "{bad}: {refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_field_is_refused() {
+        for (name, value) in [("", "x"), ("a b", "x"), ("a:", "x"), ("x-a", ""), ("x-a", "a\nb")] {
+            assert!(read(&[(name, value)]).is_err(), "{name:?}: {value:?}");
+        }
+        assert!(read(&[("X-A", "1"), ("x-a", "2")]).is_err(), "one field in two spellings");
+        let many: Vec<String> = (0..33).map(|n| format!("x-{n}")).collect();
+        let many: Vec<_> = many.iter().map(|name| (name.as_str(), "x")).collect();
+        assert_eq!(read(&many), Err(SettingsError::TooManyFields(32)));
+        assert!(read(&many[1..]).is_ok());
+    }
+
+    #[test]
+    fn names_are_kept_in_lower_case_and_in_order() {
+        let headers = read(&[("X-Env", " prod "), ("OpenAI-Project", "p")]).unwrap();
+        let shown = serde_json::to_string(&headers).unwrap();
+        assert_eq!(shown, r#"{"openai-project":"p","x-env":"prod"}"#);
+    }
+}

@@ -1,0 +1,216 @@
+//! [`Place`]: what a base URL names, and [`BaseUrls`]: by which names of ours. Pure; `explain` reads
+//! URLs by it too.
+
+use http::uri::PathAndQuery;
+
+use super::Fault;
+use crate::base::host::{Host, Scheme, Target};
+
+/// Begins the path of base URLs by address.
+const TO: &str = "/to/";
+
+/// Ends the host of base URLs by name. RFC 6761 §6.3: such names are this machine's own.
+const BELOW_LOCALHOST: &str = ".localhost";
+
+/// `listen.base_urls` and `listen.base_url_hosts`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum BaseUrls {
+    /// None are served.
+    Off,
+    /// Served at every address, at `localhost`, and at these names.
+    At(Vec<Host>),
+}
+
+/// What a base URL names.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Place {
+    /// Our own authority, as the client knows it.
+    own: Target,
+    /// What stands before the upstream's path: `/to/NAME` or nothing.
+    prefix: String,
+    connection: String,
+    host: Option<String>,
+}
+
+impl Default for BaseUrls {
+    fn default() -> Self {
+        Self::At(Vec::new())
+    }
+}
+
+impl Place {
+    /// What a request for `path`, without its query, names. `None`: it is no base URL.
+    ///
+    /// # Errors
+    /// When base URLs are off, or the authority is not ours: a page whose name was re-pointed here
+    /// (DNS rebinding) sends its own. Addresses need no list: no answer of DNS moves them.
+    pub fn read(
+        authority: Option<&str>,
+        path: &str,
+        urls: &BaseUrls,
+    ) -> Option<Result<Self, Fault>> {
+        let own = authority.and_then(|text| Target::parse(Scheme::Http, text).ok());
+        let below = own.as_ref().and_then(|own| own.host().name()?.strip_suffix(BELOW_LOCALHOST));
+        let (prefix, named, host) = match (below, path.strip_prefix(TO)) {
+            (Some(name), _) => (String::new(), name.to_owned(), None),
+            (None, Some(rest)) => {
+                let segment = rest.split('/').next().unwrap_or(rest);
+                let (name, host) = match segment.split_once('@') {
+                    Some((name, host)) => (name, Some(host.to_owned())),
+                    None => (segment, None),
+                };
+                (format!("{TO}{segment}"), name.to_owned(), host)
+            }
+            (None, None) => return None,
+        };
+        let BaseUrls::At(names) = urls else { return Some(Err(Fault::Off)) };
+        let is_ours = |own: &Target| below.is_some() || is_ours(own.host(), names);
+        Some(match own.as_ref().is_some_and(is_ours) {
+            true => {
+                own.map(|own| Self { own, prefix, connection: named, host }).ok_or(Fault::NotOurs)
+            }
+            false => Err(Fault::NotOurs),
+        })
+    }
+
+    /// The name or id of the connection.
+    pub fn connection(&self) -> &str {
+        &self.connection
+    }
+
+    /// Which of its hosts, as written; its first when none is named.
+    pub fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
+    /// What stands before the upstream's path.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The upstream's path and query in `sent`, its bytes as they are.
+    pub fn behind(&self, sent: &str) -> String {
+        let rest = sent.strip_prefix(&self.prefix).unwrap_or(sent);
+        match rest.starts_with(['/', '*']) {
+            true => rest.to_owned(),
+            false => format!("/{rest}"),
+        }
+    }
+
+    /// Whether the authority is the one by which the client reached us.
+    pub fn is_own(&self, authority: &str) -> bool {
+        Target::parse(Scheme::Http, authority).is_ok_and(|parsed| parsed == self.own)
+    }
+
+    /// The place that a request names, by its URI and `Host`.
+    pub(in crate::proxy) fn of<B>(
+        request: &http::Request<B>,
+        urls: &BaseUrls,
+    ) -> Option<Result<Self, Fault>> {
+        let sent = request.uri().path_and_query().map(PathAndQuery::path)?;
+        let mut hosts = request.headers().get_all(http::header::HOST).iter();
+        let authority = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => host.to_str().ok(),
+            _ => None,
+        };
+        Self::read(authority, sent, urls)
+    }
+}
+
+fn is_ours(host: &Host, names: &[Host]) -> bool {
+    match host {
+        Host::V4(_) | Host::V6(_) => true,
+        Host::Name(name) => &**name == "localhost" || names.contains(host),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(authority: &str, path: &str) -> Option<Result<Place, Fault>> {
+        let urls = BaseUrls::At(vec![Host::parse("keyward").unwrap()]);
+        Place::read(Some(authority), path, &urls)
+    }
+
+    #[test]
+    fn names_that_dns_can_move_are_not_ours() {
+        for authority in [
+            "evil.test:8080",
+            "localhost.evil.test",
+            "evil-localhost",
+            "keyward.evil.test",
+            "user@localhost",
+            "local host",
+            "",
+        ] {
+            assert!(
+                matches!(read(authority, "/to/work/"), Some(Err(Fault::NotOurs))),
+                "{authority}"
+            );
+        }
+        let none = Place::read(None, "/to/work/", &BaseUrls::default());
+        assert!(matches!(none, Some(Err(Fault::NotOurs))));
+    }
+
+    #[test]
+    fn what_is_off_is_served_under_no_name() {
+        for (authority, path) in [("127.0.0.1:1", "/to/work/"), ("work.localhost", "/")] {
+            let read = Place::read(Some(authority), path, &BaseUrls::Off);
+            assert!(matches!(read, Some(Err(Fault::Off))), "{authority}");
+        }
+    }
+
+    #[test]
+    fn other_paths_are_no_base_urls() {
+        for path in ["/", "/to", "/To/work/", "//to/work/", "/%74o/work/", "/a/to/work", "*"] {
+            assert_eq!(read("127.0.0.1:8080", path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_named_by_path_or_host() {
+        for (authority, path, connection, host) in [
+            ("127.0.0.1:8080", "/to/work/v1", "work", None),
+            ("10.0.0.1", "/to/work", "work", None),
+            ("[::1]:1", "/to/work/", "work", None),
+            ("LOCALHOST:8080", "/to/work/", "work", None),
+            ("keyward:8080", "/to/work/", "work", None),
+            ("localhost", "/to/work@api.a.test:8443/x", "work", Some("api.a.test:8443")),
+            ("localhost", "/to//x", "", None),
+            ("localhost", "/to/../x", "..", None),
+            ("Work-1.localhost:8080", "/v1", "work-1", None),
+            ("a.b.localhost.", "/to/other/", "a.b", None),
+        ] {
+            let place = read(authority, path).unwrap().unwrap();
+            assert_eq!((place.connection(), place.host()), (connection, host), "{authority}{path}");
+        }
+    }
+
+    #[test]
+    fn what_follows_the_connection_stays_as_it_was_sent() {
+        let behind = |authority, sent: &str| {
+            let path = sent.split('?').next().unwrap();
+            read(authority, path).unwrap().unwrap().behind(sent)
+        };
+        for (sent, upstream) in [
+            ("/to/work", "/"),
+            ("/to/work?a=1", "/?a=1"),
+            ("/to/work/", "/"),
+            ("/to/work/a%2fb/%C3%BC//c/../d?x=/to/work", "/a%2fb/%C3%BC//c/../d?x=/to/work"),
+            ("/to/work@api.a.test/to/work/", "/to/work/"),
+        ] {
+            assert_eq!(behind("localhost", sent), upstream, "{sent}");
+        }
+        assert_eq!(behind("work.localhost", "/to/work/a%20b?c"), "/to/work/a%20b?c");
+    }
+
+    #[test]
+    fn its_own_authority_includes_the_port() {
+        let place = read("127.0.0.1:8080", "/to/work/").unwrap().unwrap();
+        assert!(place.is_own("127.0.0.1:8080"));
+        for other in ["127.0.0.1", "127.0.0.1:8081", "localhost:8080", "127.0.0.1:8080/x", ""] {
+            assert!(!place.is_own(other), "{other}");
+        }
+    }
+}

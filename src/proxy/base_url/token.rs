@@ -1,0 +1,127 @@
+//! Who asks by a base URL. Such a program sets an address and an API key, nothing else: so the agent's
+//! token may stand wherever its API key would.
+
+use std::net::IpAddr;
+
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue, ORIGIN, PROXY_AUTHORIZATION};
+
+use super::Fault;
+use crate::base::agent::TOKEN_PREFIX;
+use crate::inject::strip;
+use crate::proxy::Gateway;
+use crate::proxy::authenticate::{Presented, Proof, prove};
+use crate::proxy::error::Refusal;
+
+/// Fetch Metadata: browsers send it to loopback, programs do not.
+pub(super) const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// `TOKEN` or `NAME:TOKEN`, for programs whose API key is a placeholder. Goes no further, as every
+/// `Keyward-…` field.
+const KEYWARD_TOKEN: HeaderName = HeaderName::from_static("keyward-token");
+
+/// The agent, and the token that proves it.
+///
+/// # Errors
+/// [`Fault::Unauthenticated`] without a right token; [`Refusal::Guessing`] when the address failed too
+/// often.
+pub(super) fn authenticate(
+    gateway: &Gateway,
+    peer: Option<IpAddr>,
+    fields: &HeaderMap,
+) -> Result<Proof, Refusal> {
+    let candidates = candidates(fields);
+    let guessed = !candidates.is_empty();
+    if let Some(proof) = candidates.into_iter().flatten().find_map(|one| prove(gateway, one)) {
+        return Ok(proof);
+    }
+    let fault = Fault::Unauthenticated {
+        placeholder: !strip::placeholders(fields, "/").is_empty(),
+        browser: fields.contains_key(SEC_FETCH_SITE) || fields.contains_key(ORIGIN),
+    };
+    let unauthenticated = Refusal::BaseUrl(fault);
+    Err(match guessed.then(|| gateway.guesses.failed(peer)) {
+        Some(guessing @ Refusal::Guessing { .. }) => guessing,
+        _ => unauthenticated,
+    })
+}
+
+/// What may be the token, in order; `None` for what cannot be read. A field that holds nothing else
+/// decides alone. Other fields are the program's: of `Authorization` anything is tried, of the
+/// others (`x-api-key`, …) what begins as issued tokens do.
+fn candidates(fields: &HeaderMap) -> Vec<Option<Presented>> {
+    let proxys = fields.get_all(PROXY_AUTHORIZATION).iter().map(|value| Presented::read(value));
+    let ours = fields.get_all(KEYWARD_TOKEN).iter().map(|value| Presented::pair(value.as_bytes()));
+    let mut given: Vec<_> = proxys.chain(ours).collect();
+    if given.len() > 1 {
+        // Which one counts would be a guess of ours.
+        return vec![None];
+    }
+    if given.is_empty() {
+        given.extend(fields.get_all(AUTHORIZATION).iter().map(any));
+        let others = fields.iter().filter(|(name, _)| *name != AUTHORIZATION);
+        let keys = others.filter_map(|(_, value)| any(value));
+        given.extend(keys.filter(|one| one.token().starts_with(TOKEN_PREFIX)).map(Some));
+    }
+    given
+}
+
+/// Basic and Bearer; of other schemes (`token …`), and of none, the last word.
+fn any(value: &HeaderValue) -> Option<Presented> {
+    Presented::read(value)
+        .or_else(|| value.as_bytes().rsplit(|byte| *byte == b' ').next().and_then(Presented::pair))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+
+    fn read(lines: &[(&'static str, &str)]) -> Vec<String> {
+        let mut fields = HeaderMap::new();
+        for (name, value) in lines {
+            fields.append(*name, value.parse().unwrap());
+        }
+        let one = |one: Option<Presented>| one.map_or("-".to_owned(), |one| one.token().to_owned());
+        candidates(&fields).into_iter().map(one).collect()
+    }
+
+    #[test]
+    fn a_field_of_our_own_decides_alone() {
+        let own = [("keyward-token", "kwa_a"), ("authorization", "Bearer kwa_b")];
+        assert_eq!(read(&own), ["kwa_a"]);
+        let proxys = [("proxy-authorization", "Bearer kwa_a"), ("x-api-key", "kwa_b")];
+        assert_eq!(read(&proxys), ["kwa_a"]);
+    }
+
+    #[test]
+    fn of_two_that_would_decide_alone_none_does() {
+        for second in ["proxy-authorization", "keyward-token"] {
+            assert_eq!(read(&[("keyward-token", "kwa_a"), (second, "Bearer kwa_a")]), ["-"]);
+        }
+    }
+
+    #[test]
+    fn the_token_may_stand_where_the_api_key_would() {
+        let basic = format!("Basic {}", STANDARD.encode("ci:chosen"));
+        for (name, value, token) in [
+            ("authorization", "Bearer chosen", "chosen"),
+            ("authorization", &*basic, "chosen"),
+            ("authorization", "token chosen", "chosen"),
+            ("authorization", "chosen", "chosen"),
+            ("x-api-key", "kwa_a", "kwa_a"),
+            ("x-auth", "Bearer kwa_a", "kwa_a"),
+            ("x-auth", "Token kwa_a", "kwa_a"),
+        ] {
+            assert_eq!(read(&[(name, value)]), [token], "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn other_fields_are_not_taken_for_guesses() {
+        let fields = [("x-api-key", "sk-abc"), ("user-agent", "curl/8"), ("accept", "*/*")];
+        assert_eq!(read(&fields), [""; 0]);
+    }
+}

@@ -1,0 +1,205 @@
+//! An agent that speaks HTTP/2 in its tunnel.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use h2::client::{Builder, ResponseFuture, SendRequest};
+use h2::{Reason, RecvStream, SendStream};
+use tokio::task::JoinHandle;
+
+use super::super::lab::Lab;
+use super::super::wire::{Head, Message, Seen, patiently};
+use super::origin::send_all;
+use super::{answer_head, fields, pairs, request};
+
+/// A tunnel with HTTP/2 in it.
+pub(crate) struct Client {
+    sender: SendRequest<Bytes>,
+    connection: JoinHandle<Result<(), h2::Error>>,
+    seen: Seen,
+    host: String,
+}
+
+/// A request under way.
+pub(crate) struct Call {
+    response: ResponseFuture,
+    upload: SendStream<Bytes>,
+    seen: Seen,
+}
+
+/// An answer that comes.
+pub(crate) struct Coming {
+    /// Its head.
+    pub(crate) head: Head,
+    body: RecvStream,
+    seen: Seen,
+}
+
+impl Lab {
+    /// A tunnel of `ci` to `host` in which HTTP/2 was agreed on.
+    pub(crate) async fn h2(&self, host: &str) -> Client {
+        self.h2_with("ci", host, &Builder::new()).await
+    }
+
+    /// As [`Lab::h2`], of `agent` and with settings.
+    pub(crate) async fn h2_with(&self, agent: &str, host: &str, settings: &Builder) -> Client {
+        let mut wire = self.client().await;
+        let (target, authorization) = (format!("{host}:443"), self.authorization(agent));
+        wire.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{authorization}\r\n"))
+            .await;
+        let answer = wire.answer("CONNECT").await;
+        assert_eq!(answer.head.status(), 200, "{answer:?}");
+        let (wire, alpn) = self.secure_offering(wire, host, &[b"h2", b"http/1.1"]).await;
+        assert_eq!(alpn.as_deref(), Some(&b"h2"[..]));
+        let (io, _, seen) = wire.into_parts();
+        let shaken = patiently("HTTP/2", settings.handshake(io)).await;
+        let (sender, connection) = shaken.expect("HTTP/2");
+        let connection = tokio::spawn(connection);
+        Client { sender, connection, seen, host: host.to_owned() }
+    }
+}
+
+impl Client {
+    /// One request without a body, and its whole answer.
+    pub(crate) async fn ask(&self, text: &str) -> Message {
+        self.open(text, true).await.answer().await
+    }
+
+    /// One request with a body.
+    pub(crate) async fn post(&self, text: &str, body: &str) -> Message {
+        let mut call = self.open(text, false).await;
+        call.send(body.as_bytes()).await;
+        call.end();
+        call.answer().await
+    }
+
+    /// Begins a request; `ended` when nothing follows its head.
+    pub(crate) async fn open(&self, text: &str, ended: bool) -> Call {
+        self.open_for(&self.host, text, ended).await
+    }
+
+    /// Begins a request for another authority.
+    pub(crate) async fn open_for(&self, authority: &str, text: &str, ended: bool) -> Call {
+        let ready = patiently("room for a stream", self.sender.clone().ready()).await;
+        let mut sender = ready.expect("the connection stands");
+        let sent = sender.send_request(request(text, authority), ended);
+        let (response, upload) = sent.expect("a request");
+        Call { response, upload, seen: Arc::clone(&self.seen) }
+    }
+
+    /// How the connection ended, which Keyward ended.
+    pub(crate) async fn ended(self) -> Result<(), h2::Error> {
+        let Self { sender, connection, .. } = self;
+        let ended = patiently("the end of the connection", connection).await;
+        drop(sender);
+        ended.expect("no panic")
+    }
+
+    /// Breaks the tunnel off.
+    pub(crate) fn abort(self) {
+        self.connection.abort();
+    }
+}
+
+impl Call {
+    /// Sends a part of the body, as fast as there is room.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
+        assert!(self.try_send(bytes).await, "the peer still reads");
+    }
+
+    /// As [`Call::send`]; `false` when the peer does not want it.
+    pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> bool {
+        send_all(&mut self.upload, bytes).await
+    }
+
+    /// How many bytes could be sent now.
+    pub(crate) fn upload(&mut self) -> &mut SendStream<Bytes> {
+        &mut self.upload
+    }
+
+    /// Ends the body.
+    pub(crate) fn end(&mut self) {
+        self.upload.send_data(Bytes::new(), true).expect("the stream stands");
+    }
+
+    /// Ends the body with trailers.
+    pub(crate) fn trailers(&mut self, trailers: &[(&str, &str)]) {
+        self.upload.send_trailers(fields(trailers.iter().copied())).expect("the stream stands");
+    }
+
+    /// Gives the request up.
+    pub(crate) fn reset(mut self, reason: Reason) {
+        self.upload.send_reset(reason);
+    }
+
+    /// The head of the answer, interim ones left out.
+    ///
+    /// # Errors
+    /// With what the stream was reset.
+    pub(crate) async fn head(&mut self) -> Result<Coming, h2::Error> {
+        let answer = patiently("an answer", &mut self.response).await?;
+        let (head, seen) = (answer_head(&answer), Arc::clone(&self.seen));
+        seen.lock().expect("not poisoned").extend_from_slice(&head.raw);
+        Ok(Coming { head, body: answer.into_body(), seen })
+    }
+
+    /// Statuses of the interim answers that have come.
+    pub(crate) async fn interim(&mut self) -> u16 {
+        let interim =
+            patiently("an interim answer", poll_fn(|cx| self.response.poll_informational(cx)));
+        interim.await.expect("one").expect("no error").status().as_u16()
+    }
+
+    /// The whole answer.
+    ///
+    /// # Panics
+    /// When it does not come whole.
+    pub(crate) async fn answer(self) -> Message {
+        let (answer, reason) = self.outcome().await;
+        assert_eq!(reason, None, "the answer was cut: {answer:?}");
+        answer
+    }
+
+    /// What came, and with which code it was cut.
+    pub(crate) async fn outcome(mut self) -> (Message, Option<Reason>) {
+        match self.head().await {
+            Ok(coming) => coming.rest().await,
+            Err(error) => (Message::default(), Some(code(&error))),
+        }
+    }
+}
+
+impl Coming {
+    /// The next part of the body, given back to the window; `None` at its end.
+    pub(crate) async fn chunk(&mut self) -> Option<Result<Bytes, h2::Error>> {
+        let chunk = patiently("a chunk", self.body.data()).await?;
+        if let Ok(bytes) = &chunk {
+            self.seen.lock().expect("not poisoned").extend_from_slice(bytes);
+            self.body.flow_control().release_capacity(bytes.len()).expect("it was taken");
+        }
+        Some(chunk)
+    }
+
+    /// All that comes, and with which code it was cut.
+    pub(crate) async fn rest(mut self) -> (Message, Option<Reason>) {
+        let mut message = Message { head: std::mem::take(&mut self.head), ..Message::default() };
+        while let Some(chunk) = self.chunk().await {
+            match chunk {
+                Ok(bytes) => message.body.extend(bytes),
+                Err(error) => return (message, Some(code(&error))),
+            }
+        }
+        match patiently("trailers", self.body.trailers()).await {
+            Ok(trailers) => message.trailers = trailers.as_ref().map(pairs).unwrap_or_default(),
+            Err(error) => return (message, Some(code(&error))),
+        }
+        message.whole = true;
+        (message, None)
+    }
+}
+
+/// A connection that broke has no code of its own.
+fn code(error: &h2::Error) -> Reason {
+    error.reason().unwrap_or(Reason::CONNECT_ERROR)
+}
