@@ -21,6 +21,7 @@ mod h2;
 mod inbound;
 mod intercept;
 mod limiter;
+mod lingering;
 pub mod listen;
 mod meter;
 mod outbound;

@@ -7,9 +7,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::support::corporate;
 use crate::support::install::Install;
 use crate::support::*;
-use crate::support::corporate;
 
 /// A real key, which nothing may print.
 const KEY: &str = "sk-proj-canaryCANARYcanaryCANARYcanary";

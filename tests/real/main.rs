@@ -6,6 +6,7 @@
 mod support;
 
 mod api;
+mod base_url;
 mod certificate;
 mod chromium;
 mod command_line;
@@ -13,6 +14,8 @@ mod corporate;
 mod doctor;
 mod git;
 mod go;
+mod grpc;
+mod http2;
 mod image;
 mod in_node;
 mod in_others;
@@ -30,3 +33,4 @@ mod shells;
 mod stage;
 mod tls_proxy;
 mod unable;
+mod websockets;

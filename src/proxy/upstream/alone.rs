@@ -1,5 +1,7 @@
 //! HTTP/1.1: an exchange has its stream for itself.
 
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,15 +91,28 @@ async fn try_send(
     }
 }
 
-/// Tells an upstream that hung up from one that spoke nonsense.
+/// Tells an upstream that hung up from one that spoke nonsense, and both from an agent that did.
 fn refusal(error: hyper::Error) -> Refusal {
     let what = match () {
+        () if error.is_user() && is_cut(&error) => return Refusal::AgentGone,
         () if error.is_parse() => "it is not HTTP/1.1",
         () if error.is_incomplete_message() => CUT,
-        () if error.is_user() => "the request's body ended early",
+        () if error.is_user() => return Refusal::BadRequest("the request's body is malformed"),
         () => BROKEN,
     };
     Refusal::Protocol { what, source: Some(error.into()) }
+}
+
+/// Whether the agent's stream ended, rather than that its chunks were none.
+fn is_cut(error: &hyper::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData);
+        }
+        cause = error.source();
+    }
+    true
 }
 
 /// hyper's client on a stream; its connection runs in a task of this core.

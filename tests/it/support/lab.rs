@@ -126,6 +126,12 @@ impl Plan {
         self
     }
 
+    /// How requests of the connection `acme` are sent, in flow style.
+    pub(crate) fn settings(mut self, yaml: &str) -> Self {
+        self.fields += &format!(", settings: {yaml}");
+        self
+    }
+
     /// Another provider.
     pub(crate) fn provider(mut self, yaml: &str) -> Self {
         self.providers.push(yaml.to_owned());
