@@ -16,14 +16,16 @@ const EXAMPLE: &str = include_str!("../../config.example.yaml");
 /// Around the tables.
 const MARKS: [&str; 2] = ["<!-- made from the code: begin -->\n", "<!-- end -->\n"];
 
-/// Sound items of the lists, to which keys are added and from which they are taken.
-const ITEMS: [(&str, &str); 4] = [
+/// Sound items of the lists and of maps with a required key, to which keys are added and from which
+/// they are taken.
+const ITEMS: [(&str, &str); 5] = [
     ("listen.agents[]", r#"{"agent": "ci", "at": "unix:ci.sock"}"#),
     (
         "connections[]",
         r#"{"name": "gh", "provider": "github", "auth": "pat", "fields": {"token": {"env": "T"}}}"#,
     ),
     ("agents[]", r#"{"name": "ci"}"#),
+    ("upstream.proxy", r#"{"url": "http://corp:3128"}"#),
     ("rules[]", r#"{"hosts": ["api.example.com"], "action": "deny"}"#),
 ];
 
@@ -166,7 +168,8 @@ fn item(of: &str) -> serde_json::Value {
 
 /// What a sound part holds already.
 fn sound(part: &Part) -> serde_json::Value {
-    match part.path.ends_with("[]") {
+    let required = part.entries.iter().any(|entry| entry.default == Absent::Required);
+    match part.path.ends_with("[]") || required {
         true => item(&part.path),
         false => serde_json::json!({}),
     }
@@ -250,13 +253,20 @@ fn a_default_is_what_holds_when_the_key_is_left_out() {
 
 #[test]
 fn a_variable_named_as_the_page_says_is_the_key() {
-    let none = parse("", &[]).expect("nothing at all is sound");
     for part in parts().iter().filter(|part| !part.path.contains("[]")) {
         let defaults = part.entries.iter().filter_map(|entry| match &entry.default {
             Absent::Is(yaml) => Some((variable(&entry.path), yaml.clone())),
             Absent::None | Absent::Required => None,
         });
-        assert_eq!(parse("", &defaults.collect::<Vec<_>>()).as_ref(), Ok(&none), "{}", part.path);
+        let whole = sound(part);
+        let required = whole.as_object().expect("a map").iter();
+        let required: Vec<_> = required
+            .map(|(name, value)| (variable(&format!("{}.{name}", part.path)), value.to_string()))
+            .collect();
+        let without = parse("", &required);
+        assert!(without.is_ok(), "{}: {without:?}", part.path);
+        let with = parse("", &required.into_iter().chain(defaults).collect::<Vec<_>>());
+        assert_eq!(with, without, "{}", part.path);
         for entry in part.entries.iter().filter(|entry| !matches!(entry.kind, Kind::Map)) {
             let wrong = [(variable(&entry.path), "{ zzz: [] }".to_owned())];
             let refused = parse("", &wrong).expect_err(&entry.path);

@@ -42,7 +42,7 @@ async fn python_is_served(script: &str) {
 }
 
 #[tokio::test]
-async fn curl_that_does_not_trust_the_ca_is_not_served() {
+async fn curl_that_trusts_another_ca_is_not_served() {
     let lab = tls_lab().await;
     let mut curl = by_tls(&lab, keyed(&lab, "curl"));
     let roots = pki_file(&lab);
@@ -58,7 +58,10 @@ async fn curl_that_does_not_trust_the_ca_is_not_served() {
 async fn curl_is_served() {
     let lab = tls_lab().await;
     let mut curl = by_tls(&lab, keyed(&lab, "curl"));
-    curl.args(["--verbose", "--max-time", "20", "https://api.acme.test/a"]);
+    // It reads no variable for the roots of a proxy.
+    curl.args(["--verbose", "--max-time", "20", "--proxy-cacert"]).arg(ca(&lab));
+    let header = format!("X-Api-Key: {}", lab.placeholder("api_key"));
+    curl.args(["--header", &header, "https://api.acme.test/a"]);
     let output = run(curl).await;
     assert_served(lab, output).await;
 }
