@@ -110,9 +110,7 @@ async fn what_is_down_is_not_flooded() {
 
 #[tokio::test]
 async fn an_answer_that_says_later_is_asked_for_again() {
-    let plan = Plan::api_key().settings(SOON);
-    let first = answer(503, "Retry-After: 0\r\n", "down");
-    let lab = plan.start(failing(2, first).await).await;
+    let lab = lab(SOON, 2, answer(503, "Retry-After: soon\r\n", "down")).await;
     let answer = lab.ask("GET /a?b=c\r\nX-Mine: 1").await;
     assert_eq!((answer.head.status(), answer.text()), (200, "fine".to_owned()));
     let received = lab.origin.received();
@@ -180,9 +178,10 @@ async fn an_upstream_that_hangs_up_before_it_answers_is_asked_again_for_what_is_
 
 #[tokio::test]
 async fn what_cannot_be_reached_is_tried_again_whatever_the_request() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    // Bound and never listened on: nobody else gets the port, and every attempt is refused.
+    let closed = tokio::net::TcpSocket::new_v4().expect("a socket");
+    closed.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
     let address = closed.local_addr().expect("an address").to_string();
-    drop(closed);
     let plan = Plan::api_key()
         .hosts("api.acme.test, gone.acme.test")
         .resolve(&format!("gone.acme.test: \"{address}\""))
