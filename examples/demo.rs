@@ -22,6 +22,7 @@ use hyper_util::rt::TokioIo;
 use keyward::app::{self, Running};
 use keyward::base::id::OrgId;
 use keyward::base::secret::Secret;
+use keyward::base::settings::Settings;
 use keyward::config::Config;
 use keyward::directory::{ManagedBy, NewAgent};
 use keyward::vault::NewConnection;
@@ -375,6 +376,7 @@ async fn fill(running: &Running, live: &str) -> Result<(String, BTreeMap<&'stati
             variables: BTreeMap::new(),
             environment: None,
             managed_by: ManagedBy::Store,
+            settings: Settings::default(),
         };
         let mut fields = BTreeMap::from([(secret_field.to_owned(), Secret::from(live.to_owned()))]);
         if service == "crm" {

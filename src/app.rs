@@ -8,6 +8,7 @@ mod data_path;
 mod declared;
 mod error;
 mod foresee;
+mod fronts;
 mod keys;
 mod listeners;
 mod notify;
@@ -128,6 +129,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         services: services.clone(),
         gateway,
         outward,
+        fronts: bound.fronts,
         verbosity,
         manager: manager.clone(),
         watched: Some(watched),

@@ -60,7 +60,9 @@
 //!    `cli::harden`. An upstream that repeats the credential does not tell it to the agent: only
 //!    `Sent::scrubbed` makes the `Answer` that goes on; `inject::scrub` says what is not covered.
 //! 4. Policy, leaf, dialler, SNI and upstream agree on the host: one `base::host::Target`.
-//! 5. The connected address is the checked address: `net::guard::Checked`.
+//! 5. The connected address is the checked address: `net::guard::Checked`. A configured corporate
+//!    proxy is the exception: it resolves names, so only literal addresses are checked
+//!    (`net::corporate`).
 //! 6. What is acknowledged is durable: `store` flushes before a `put` answers.
 //! 7. A leaf is minted, and a credential made, once however many ask: `ca::cache`, `vault`.
 //! 8. Everything is bounded: `base::limits`.

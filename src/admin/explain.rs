@@ -1,6 +1,7 @@
 //! `/rules/explain`: what would become of a request. `policy` explains its own decision and the
 //! dialler gives its own judgement, so that this cannot disagree with the data path.
 
+mod base_url;
 mod question;
 mod stop;
 
@@ -45,8 +46,9 @@ async fn explain(
 /// What becomes of the request as far as can be told without asking the network.
 pub(super) fn decided(admin: &Admin, ask: &ExplainAsk) -> Result<(Explanation, Target), ApiError> {
     let record = admin.agent(&ask.agent)?;
-    let question = Question::parse(ask)?;
     let agent = as_agent(&record);
+    let behind = base_url::behind(admin, &agent, ask)?;
+    let question = Question::parse(behind.as_ref().unwrap_or(ask))?;
     let decision = admin.deps().rulebook.current().explain(&agent, &question.asked());
     let mut told = told(admin, &record, &question, decision);
     if record.paused {

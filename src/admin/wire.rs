@@ -362,7 +362,7 @@ pub struct ExplainAsk {
     /// Its method; GET when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// Absolute, `http` or `https`.
+    /// Absolute, `http` or `https`; or a base URL of the gateway, as a program would ask by it.
     pub url: String,
     /// As `Keyward-Connection` would name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

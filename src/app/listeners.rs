@@ -8,7 +8,8 @@ use listenfd::ListenFd;
 use tokio::net::TcpListener;
 
 use super::AppError;
-use crate::config::{Config, ListenAt};
+use super::fronts::Fronts;
+use crate::config::{Config, ListenAt, ListenTls};
 use crate::proxy::listen::{Listener, Owner};
 
 /// All listeners, bound.
@@ -17,6 +18,8 @@ pub(super) struct Listeners {
     pub(super) proxy: Vec<Listener>,
     /// Where those for every agent are; port 0 has become a real one.
     pub(super) proxy_at: Vec<ListenAt>,
+    /// What those with TLS prove themselves by.
+    pub(super) fronts: Fronts,
     /// Those of one agent: its name, and where.
     pub(super) agents_at: Vec<(String, ListenAt)>,
     /// For everyone: health and the CA's certificate.
@@ -37,12 +40,18 @@ impl Listeners {
     pub(super) async fn bind(config: &Config) -> anyhow::Result<Self> {
         let Inherited { mut proxy, admin } = Inherited::take(config)?;
         let mut proxy_at: Vec<_> = proxy.iter().map(at).collect();
-        if proxy.is_empty() {
-            for at in &config.listen.proxy {
-                let listener = bound(at).await.map_err(|e| refused("listen.proxy", at, e))?;
-                proxy_at.push(listener.addr().map_or_else(|| at.clone(), ListenAt::Tcp));
-                proxy.push(listener);
+        let (inherited, mut fronts) = (!proxy.is_empty(), Fronts::default());
+        for at in &config.listen.proxy {
+            // What was inherited stands for those without TLS.
+            if inherited && !matches!(at, ListenAt::Tls(_)) {
+                continue;
             }
+            let mut listener = bound(at).await.map_err(|e| refused("listen.proxy", at, e))?;
+            if let ListenAt::Tls(tls) = at {
+                listener = listener.behind(fronts.add(tls)?);
+            }
+            proxy_at.push(at.bound(listener.addr()));
+            proxy.push(listener);
         }
         let admin = match admin {
             Some(admin) => admin,
@@ -61,11 +70,10 @@ impl Listeners {
             let failed = |error| refused("listen.agents", &own.at, error);
             let listener = bound(&own.at).await.map_err(failed)?;
             let listener = listener.owned_by(owner).map_err(failed)?;
-            let at = listener.addr().map_or_else(|| own.at.clone(), ListenAt::Tcp);
-            agents_at.push((own.agent.clone(), at));
+            agents_at.push((own.agent.clone(), own.at.bound(listener.addr())));
             proxy.push(listener);
         }
-        Ok(Self { proxy, proxy_at, agents_at, admin, admin_addr })
+        Ok(Self { proxy, proxy_at, fronts, agents_at, admin, admin_addr })
     }
 
     /// The bound TCP addresses for every agent.
@@ -133,7 +141,9 @@ fn at(listener: &Listener) -> ListenAt {
 
 async fn bound(at: &ListenAt) -> std::io::Result<Listener> {
     match at {
-        ListenAt::Tcp(addr) => Listener::tcp(*addr).await,
+        ListenAt::Tcp(addr) | ListenAt::Tls(ListenTls { at: addr, .. }) => {
+            Listener::tcp(*addr).await
+        }
         ListenAt::Unix(path) => Listener::unix(path.clone()).await,
     }
 }
@@ -143,7 +153,7 @@ fn refused(key: &'static str, at: &ListenAt, source: std::io::Error) -> AppError
 }
 
 fn warn_when_open(at: &ListenAt) {
-    if let ListenAt::Tcp(addr) = at
+    if let Some(addr) = at.tcp()
         && !addr.ip().is_loopback()
     {
         tracing::warn!(%addr, "this listener can be reached from other machines");

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::declared::{self, Secrets};
 use super::foresee::{Foreseen, foresee};
+use super::fronts::{Fronts, Renewed};
 use super::keys::{self, Named};
 use super::notify::Manager;
 use super::watched::{LOOK_EVERY, Watched};
@@ -43,6 +44,7 @@ pub(super) struct Reloader {
     pub(super) services: Arc<Services>,
     pub(super) gateway: Arc<Gateway>,
     pub(super) outward: Outward,
+    pub(super) fronts: Fronts,
     pub(super) keys: Named,
     pub(super) verbosity: Option<Verbosity>,
     pub(super) manager: Manager,
@@ -68,6 +70,8 @@ struct Prepared {
     secrets: Secrets,
     outward: Outward,
     client_tls: Option<Arc<ClientConfig>>,
+    /// Certificates of listeners.
+    renewed: Renewed,
     /// Master keys, where others are named than before.
     keyring: Option<(Named, Keyring)>,
 }
@@ -162,7 +166,8 @@ impl Reloader {
 
     async fn try_reload(&mut self) -> Result<Vec<String>, Refused> {
         self.watched(Watched::reading).await;
-        let Prepared { config, secrets, outward, client_tls, keyring } = self.prepare().await?;
+        let Prepared { config, secrets, outward, client_tls, renewed, keyring } =
+            self.prepare().await?;
         let (vault, rulebook) = (&self.services.vault, &self.services.rulebook);
         let catalogue = Arc::new(config.catalogue());
         let hostless = self.started.limits.hostless_rules_max;
@@ -196,6 +201,7 @@ impl Reloader {
             Refused::Half(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
         })?;
         self.go_out(outward, client_tls);
+        renewed.apply();
         self.take_up_ca().await?;
         if let Some(verbosity) = &self.verbosity {
             verbosity.set(config.log.level);
@@ -210,8 +216,9 @@ impl Reloader {
     /// Reads everything, off the async threads: files may be slow, and commands take their time.
     async fn prepare(&self) -> Result<Prepared, Refused> {
         let (started, now) = (self.started.clone(), (self.outward.clone(), self.keys.clone()));
-        let authority = self.services.authority.clone();
-        let work = tokio::task::spawn_blocking(move || prepared(&started, &now, &authority));
+        let (authority, fronts) = (self.services.authority.clone(), self.fronts.clone());
+        let work =
+            tokio::task::spawn_blocking(move || prepared(&started, &now, (&authority, &fronts)));
         work.await.unwrap_or_else(|error| Err(Refused::Half(error.to_string())))
     }
 
@@ -253,7 +260,7 @@ impl Reloader {
 fn prepared(
     started: &Config,
     (now, keys): &(Outward, Named),
-    authority: &Authority,
+    (authority, fronts): (&Authority, &Fronts),
 ) -> Result<Prepared, Refused> {
     let config = started.again().map_err(|error| {
         let told = match error.problems() {
@@ -269,10 +276,13 @@ fn prepared(
     let outward = Outward::load(&config).map_err(|error| vec![format!("{error:#}")]);
     let ca = authority.check().map_err(|error| vec![format!("`ca`: {error}")]);
     let keyring = other_keys(&config, keys).map_err(|error| vec![format!("`master_key`: {error}")]);
-    let (secrets, outward, keyring) = match (secrets, outward, ca, keyring) {
-        (Ok(secrets), Ok(outward), Ok(()), Ok(keyring)) => (secrets, outward, keyring),
-        (secrets, outward, ca, keyring) => {
-            let errors = [secrets.err(), outward.err(), ca.err(), keyring.err()];
+    let renewed = fronts.renewed().map_err(|error| vec![format!("{error:#}")]);
+    let (secrets, outward, keyring, renewed) = match (secrets, outward, ca, keyring, renewed) {
+        (Ok(secrets), Ok(outward), Ok(()), Ok(keyring), Ok(renewed)) => {
+            (secrets, outward, keyring, renewed)
+        }
+        (secrets, outward, ca, keyring, renewed) => {
+            let errors = [secrets.err(), outward.err(), ca.err(), keyring.err(), renewed.err()];
             let errors = errors.into_iter().flatten().flatten().collect();
             return Err(Refused::Wrong(errors, config.files()));
         }
@@ -284,7 +294,7 @@ fn prepared(
             Some(made.map_err(|error| Refused::Wrong(vec![error.to_string()], config.files()))?)
         }
     };
-    Ok(Prepared { config, secrets, outward, client_tls, keyring })
+    Ok(Prepared { config, secrets, outward, client_tls, renewed, keyring })
 }
 
 /// The keys, when others are named than before: those in use are not read again.

@@ -111,7 +111,7 @@ impl Add {
         let first = serde_json::json!({});
         let at = format!("{}/tokens", path(agent.id.as_str()));
         let token: TokenShown = client.post(&at, &first).await?;
-        let (proxy, keyward) = (global.proxy_addr(client).await, global.keyward());
+        let (proxy, keyward) = (global.proxy_at(client).await, global.keyward());
         output::show(global.json, &Added { agent, token }, |Added { agent, token }| {
             let paste = Paste { agent: &agent.name, token: &token.token, proxy, keyward: &keyward };
             format!("agent {} added ({})\n\n{paste}", agent.name, agent.id)

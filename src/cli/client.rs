@@ -204,6 +204,17 @@ impl Client {
         decode(&self.call(Method::POST, path, Body::from(Bytes::from_owner(json))).await?)
     }
 
+    /// Changes something: `body` is a merge patch.
+    pub(crate) async fn patch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let json = serde_json::to_vec(body)
+            .map_err(|error| Failure::failed("cannot write the request", &error))?;
+        decode(&self.call(Method::PATCH, path, Body::from(json)).await?)
+    }
+
     /// Removes something.
     pub(crate) async fn delete(&self, path: &str) -> Result<(), Failure> {
         self.call(Method::DELETE, path, Body::empty()).await.map(drop)

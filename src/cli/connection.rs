@@ -1,6 +1,7 @@
 //! `keyward connection`: accounts at providers. What the owner gives goes in and is never shown.
 
 pub(in crate::cli) mod form;
+mod settings;
 pub(in crate::cli) mod shape;
 pub(in crate::cli) mod test;
 
@@ -11,6 +12,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use self::form::Given;
+use self::settings::Cleared;
 use self::shape::Shapes;
 use super::agent::{pair, unique};
 use super::client::{Client, segment};
@@ -41,6 +43,11 @@ pub(crate) enum Command {
         /// name or id
         name: String,
     },
+    /// change how its requests are sent
+    #[command(after_help = "examples:\n  keyward connection set work --timeout 30s --retry 3\n  \
+        keyward connection set work --rate-limit 100/min --concurrency 10\n  \
+        keyward connection set work --header 'X-Env: prod' --clear user-agent")]
+    Set(Box<Set>),
     /// ask the provider whether it takes the credential
     #[command(
         after_help = "The provider's own test request goes the way that agents' requests go. \
@@ -74,6 +81,20 @@ pub(crate) struct Add {
     provider: String,
     #[command(flatten)]
     options: Options,
+    #[command(flatten)]
+    settings: settings::Given,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    /// name or id
+    name: String,
+    /// take a setting away: timeout, retry, rate-limit, concurrency, user-agent, headers, header=NAME or
+    /// all; may be given several times
+    #[arg(long, value_name = "SETTING", value_parser = settings::cleared)]
+    clear: Vec<Cleared>,
+    #[command(flatten)]
+    settings: settings::Given,
 }
 
 /// What a new connection is made of.
@@ -114,6 +135,8 @@ pub(in crate::cli) struct New {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) environment: Option<String>,
     pub(in crate::cli) variables: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) settings: Option<serde_json::Value>,
     pub(in crate::cli) fields: BTreeMap<String, Typed>,
 }
 
@@ -145,6 +168,7 @@ impl Command {
             Self::Pause { name } => set_paused(global, &client, (&name, "pause")).await,
             Self::Resume { name } => set_paused(global, &client, (&name, "resume")).await,
             Self::Add(add) => add.run(global, &client).await,
+            Self::Set(set) => set.run(global, &client).await,
             Self::List { q } => {
                 let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
                 let all = client.list("/api/v1/connections", &query).await?;
@@ -157,7 +181,8 @@ impl Command {
             }
             Self::Show { name } => {
                 let connection = client.get(&path(&name)).await?;
-                output::show(global.json, &connection, show)
+                let proxy = global.proxy_at(&client).await.to_string();
+                output::show(global.json, &connection, |connection| show(connection, &proxy))
             }
             Self::Remove { name } => {
                 client.delete(&path(&name)).await?;
@@ -184,6 +209,7 @@ fn note_declared(global: &Global, known: &[&str]) -> Result<(), Failure> {
 
 impl Add {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
+        let settings = self.settings.to_json()?;
         let provider = provider::of(client, &self.provider).await?;
         let options = self.options;
         let filled = options.given()?.complete(&provider)?;
@@ -197,6 +223,7 @@ impl Add {
             auth: filled.auth,
             environment: options.environment,
             variables: filled.variables,
+            settings: Some(settings.into()),
             fields: filled.fields,
         };
         let made: ConnectionView = client.post("/api/v1/connections", &new).await?;
@@ -204,6 +231,17 @@ impl Add {
             let keyward = global.keyward();
             let next = format!("let an agent use it: {keyward} agent bind AGENT {}", made.name);
             format!("connection {} added ({})\n{next}\n", made.name, made.id)
+        })
+    }
+}
+
+impl Set {
+    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
+        let patch = serde_json::json!({ "settings": self.settings.patch(&self.clear)? });
+        let now: ConnectionView = client.patch(&path(&self.name), &patch).await?;
+        output::show(global.json, &now, |now| {
+            let settings = settings::shown(&now.settings);
+            format!("connection {} has new settings\n{settings}", now.name)
         })
     }
 }
@@ -251,7 +289,27 @@ fn list(connections: &[ConnectionView]) -> String {
     table.render("no connections: make one with `keyward connect`", output::colours())
 }
 
-fn show(connection: &ConnectionView) -> String {
+/// What stands for the connection's host in the settings of a program that cannot use a proxy.
+pub(in crate::cli) fn base_url(proxy: &str, name: &str, host: Option<&str>) -> String {
+    // A listener with TLS names its scheme.
+    let scheme = if proxy.starts_with("https://") { "" } else { "http://" };
+    match host {
+        None => format!("{scheme}{proxy}/to/{name}"),
+        Some(host) => format!("{scheme}{proxy}/to/{name}@{host}"),
+    }
+}
+
+/// The host that a base URL without one means.
+pub(in crate::cli) fn home(connection: &ConnectionView) -> Option<&str> {
+    connection.hosts.iter().map(String::as_str).find(|host| !host.starts_with("*."))
+}
+
+fn show(connection: &ConnectionView, proxy: &str) -> String {
+    let name = &connection.name;
+    let based = match home(connection) {
+        Some(home) => format!("{} for https://{home}", base_url(proxy, name, None)),
+        None => base_url(proxy, name, Some("HOST")),
+    };
     fields(&[
         ("name", connection.name.clone()),
         ("id", connection.id.to_string()),
@@ -261,9 +319,10 @@ fn show(connection: &ConnectionView) -> String {
         ("environment", connection.environment.clone().unwrap_or_default()),
         ("variables", pairs(&connection.variables)),
         ("hosts", connection.hosts.join(", ")),
+        ("base URL", based),
         ("created", moment(connection.created)),
         ("updated", moment(connection.updated)),
-    ])
+    ]) + &settings::shown(&connection.settings)
 }
 
 /// `active`, `paused`, `broken: revoked (detail)`.
@@ -301,7 +360,14 @@ mod tests {
 
     #[test]
     fn a_connection_is_shown_without_its_fields() {
-        insta::assert_snapshot!(show(&connection()));
+        insta::assert_snapshot!(show(&connection(), "127.0.0.1:8080"));
+    }
+
+    #[test]
+    fn a_base_url_wants_a_host_where_all_are_wildcards() {
+        let many = ConnectionView { hosts: vec!["*.twilio.com".to_owned()], ..connection() };
+        let shown = show(&many, "127.0.0.1:8080");
+        assert!(shown.contains("http://127.0.0.1:8080/to/work@HOST\n"), "{shown}");
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! `keyward env`: the environment of an agent, printed for a shell, a container or a program.
 
+mod base_url;
 mod form;
 
 use std::path::PathBuf;
 
-use clap::Args as Arguments;
+use clap::{Args as Arguments, ValueEnum};
 use serde::Serialize;
 
+use self::base_url::Based;
 use self::form::{Form, Printed};
 use super::client::Client;
 use super::environment::files::Paths;
@@ -21,7 +23,8 @@ use crate::base::agent::is_unreserved;
 #[derive(Debug, Arguments)]
 #[command(after_help = "examples:\n  eval \"$(keyward env --agent claude)\"\n  \
                         keyward env --agent ci --for docker > ci.env\n  \
-                        keyward env --agent ci --for k8s | kubectl apply -f -")]
+                        keyward env --agent ci --for k8s | kubectl apply -f -\n  \
+                        eval \"$(keyward env --agent ci --base-url work-openai)\"")]
 pub(crate) struct Args {
     /// the agent's name or id
     #[arg(long, default_value = DEFAULT_AGENT)]
@@ -41,6 +44,9 @@ pub(crate) struct Args {
     /// where to write the certificates; default: `client` in the data directory
     #[arg(long, value_name = "DIR")]
     files: Option<PathBuf>,
+    /// the base URL of a connection (CONNECTION@HOST) for what cannot use a proxy
+    #[arg(long, value_name = "CONNECTION", conflicts_with = "files")]
+    base_url: Option<String>,
 }
 
 /// The request for a token.
@@ -54,16 +60,16 @@ impl Args {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::open(global).await?;
         let facts = Facts::of(&client, &self.agent).await?;
+        if let Some(named) = &self.base_url {
+            return self.print_base_url(global, &client, (&facts, named)).await;
+        }
         let folder = match &self.files {
             Some(folder) => folder.clone(),
             None => global.data_dir()?.join("client"),
         };
         let folder = std::path::absolute(&folder)
             .map_err(|error| Failure::failed("cannot make out the directory of files", &error))?;
-        let proxy = match &self.proxy {
-            Some(proxy) => proxy.clone(),
-            None => global.proxy_addr(&client).await.to_string(),
-        };
+        let proxy = self.proxy(global, &client).await;
         let token = self.token(&client, &facts).await?;
         let form = if global.json { Form::Json } else { self.form };
         // A container has its own files; those of this machine's user do not go with it.
@@ -82,6 +88,36 @@ impl Args {
             output::note(&hint);
         }
         output::print(&form.print(&printed)?)
+    }
+
+    async fn proxy(&self, global: &Global, client: &Client) -> String {
+        match &self.proxy {
+            Some(proxy) => proxy.clone(),
+            None => global.proxy_at(client).await.to_string(),
+        }
+    }
+
+    async fn print_base_url(
+        &self,
+        global: &Global,
+        client: &Client,
+        (facts, named): (&Facts, &str),
+    ) -> Result<(), Failure> {
+        let form = if global.json { Form::Json } else { self.form };
+        if matches!(form, Form::Compose | Form::K8s) {
+            let form =
+                form.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
+            return Err(Failure::usage(format!("a base URL is not printed for {form}"))
+                .hint("use --for sh, fish, docker or json"));
+        }
+        let based = Based::of(client, &facts.agent, named).await?;
+        let proxy = self.proxy(global, client).await;
+        // Last: what is refused before leaves no token behind.
+        let token = self.token(client, facts).await?;
+        let made = based.environment(&proxy, &token);
+        made.notes.iter().for_each(|note| output::note(note));
+        let (agent, folder) = (&*facts.agent.name, std::path::Path::new(""));
+        output::print(&form.print(&Printed { agent, proxy: &proxy, folder, made: &made })?)
     }
 
     async fn token(&self, client: &Client, facts: &Facts) -> Result<String, Failure> {
@@ -104,10 +140,11 @@ impl Args {
 /// A place that stands in a URL.
 fn host_and_port(text: &str) -> Result<String, String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._[]:".contains(&b);
-    let port = text.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-    match port.is_some() && text.bytes().all(plain) {
+    let place = text.strip_prefix("https://").unwrap_or(text);
+    let port = place.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    match port.is_some() && place.bytes().all(plain) {
         true => Ok(text.to_owned()),
-        false => Err("write HOST:PORT, such as keyward:8080".to_owned()),
+        false => Err("write HOST:PORT, such as keyward:8080, or https://HOST:PORT".to_owned()),
     }
 }
 

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::client::Client;
 use super::failure::{Exit, Failure};
-use crate::config::{self, Config, ListenAt};
+use crate::config::{self, Config};
 
 /// The proxy listener's default.
 const PROXY_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -25,6 +25,47 @@ pub(crate) struct Global {
     /// print JSON, with the field names of the API
     #[arg(long, global = true)]
     pub(crate) json: bool,
+}
+
+/// Where clients of this machine reach the proxy.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct ProxyAt {
+    /// Whether it is spoken to by TLS.
+    pub(crate) tls: bool,
+    /// The address to connect.
+    pub(crate) addr: SocketAddr,
+}
+
+impl ProxyAt {
+    /// The first TCP listener without TLS, which every client can use, else the first with it.
+    pub(crate) fn among(listen: &[String]) -> Option<Self> {
+        let all = || listen.iter().filter_map(|at| Self::parse(at));
+        all().find(|at| !at.tls).or_else(|| all().next())
+    }
+
+    /// `127.0.0.1:8080` or `https://127.0.0.1:8443`; nothing for a Unix socket.
+    pub(crate) fn parse(at: &str) -> Option<Self> {
+        let (tls, addr) = match at.strip_prefix("https://") {
+            Some(addr) => (true, addr),
+            None => (false, at),
+        };
+        addr.parse().ok().map(|addr| Self { tls, addr: dialable(addr) })
+    }
+}
+
+impl ProxyAt {
+    /// For a proxy variable.
+    pub(crate) fn url(&self, agent: &str, token: &str) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{agent}:{token}@{}", self.addr)
+    }
+}
+
+impl std::fmt::Display for ProxyAt {
+    /// `127.0.0.1:8080` or `https://127.0.0.1:8443`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", if self.tls { "https://" } else { "" }, self.addr)
+    }
 }
 
 impl Global {
@@ -60,23 +101,14 @@ impl Global {
     /// Where agents reach the proxy, for the lines that people paste: where the running gateway
     /// says it listens, else what is configured. A configuration that cannot be read is another
     /// command's complaint: the default is shown then.
-    pub(crate) async fn proxy_addr(&self, client: &Client) -> SocketAddr {
-        let running = client.status().await;
-        let bound = running.into_iter().flat_map(|status| status.proxy);
-        match bound.filter_map(|at| at.parse().ok()).next() {
-            Some(addr) => dialable(addr),
-            None => self.configured_proxy_addr(),
-        }
-    }
-
-    fn configured_proxy_addr(&self) -> SocketAddr {
-        let tcp = |at: &ListenAt| match at {
-            ListenAt::Tcp(addr) => Some(*addr),
-            ListenAt::Unix(_) => None,
+    pub(crate) async fn proxy_at(&self, client: &Client) -> ProxyAt {
+        let running = client.status().await.map(|status| status.proxy);
+        let of_config = || {
+            let listen = self.load().ok()?.listen.proxy;
+            ProxyAt::among(&listen.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
-        let configured =
-            self.load().ok().and_then(|config| config.listen.proxy.iter().find_map(tcp));
-        dialable(configured.unwrap_or(PROXY_DEFAULT))
+        let found = running.and_then(|listen| ProxyAt::among(&listen)).or_else(of_config);
+        found.unwrap_or(ProxyAt { tls: false, addr: PROXY_DEFAULT })
     }
 
     /// Where the admin listener is reached from this machine.
@@ -107,6 +139,20 @@ pub(crate) fn dialable(listen: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn among(listen: &[&str]) -> Option<String> {
+        let listen: Vec<String> = listen.iter().map(|at| (*at).to_owned()).collect();
+        ProxyAt::among(&listen).map(|at| at.url("ci", "kwa_t"))
+    }
+
+    #[test]
+    fn a_listener_without_tls_is_for_every_client_and_comes_first() {
+        assert_eq!(among(&["unix:/run/k.sock"]), None);
+        let tls = "https://0.0.0.0:8443";
+        assert_eq!(among(&[tls]).as_deref(), Some("https://ci:kwa_t@127.0.0.1:8443"));
+        let both = among(&["unix:/run/k.sock", tls, "[::]:8080"]);
+        assert_eq!(both.as_deref(), Some("http://ci:kwa_t@[::1]:8080"));
+    }
 
     #[test]
     fn pasted_lines_name_the_install_and_survive_a_shell() {

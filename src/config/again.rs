@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::secret::SecretSource;
-use super::{Config, ConfigError, UpstreamProxy, file};
+use super::{Certificate, Config, ConfigError, ListenAt, ListenTls, UpstreamProxy, file};
 
 /// Where a configuration was read from.
 #[derive(Clone, Debug, Default)]
@@ -60,8 +60,15 @@ impl Config {
         let proxy = self.upstream.proxy.iter().filter_map(UpstreamProxy::password);
         let secrets = fields.chain(tokens).chain(proxy).filter_map(SecretSource::file);
         let roots = self.upstream.trust.iter().map(PathBuf::as_path);
+        let fronts = self.listen.proxy.iter().flat_map(|at| match at {
+            ListenAt::Tls(ListenTls { by: Certificate::Files { cert, key }, .. }) => {
+                vec![cert.as_path(), key.as_path()]
+            }
+            _ => Vec::new(),
+        });
         let own = std::iter::once(self.origin.file.as_path());
-        let mut files: Vec<PathBuf> = own.chain(secrets).chain(roots).map(Path::to_owned).collect();
+        let mut files: Vec<PathBuf> =
+            own.chain(secrets).chain(roots).chain(fronts).map(Path::to_owned).collect();
         files.sort();
         files.dedup();
         files

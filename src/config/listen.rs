@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::listen_agents::{self, ListenAgent, ListenAgentText};
+use super::listen_tls::{self, ListenTls};
 use super::reading::Reading;
 use crate::base::host::{Host, Scheme, Target};
 use crate::base::keys::section;
@@ -41,6 +42,8 @@ pub enum ListenAt {
     Tcp(SocketAddr),
     /// A unix socket.
     Unix(PathBuf),
+    /// TCP, where agents speak TLS to the proxy itself.
+    Tls(ListenTls),
 }
 
 section! {
@@ -48,7 +51,10 @@ section! {
     #[serde(deny_unknown_fields)]
     pub(super) struct ListenText {
         /// For agents. Port 0 is any free one; the path of a socket begins at the data directory.
-        #[key("`IP:PORT` or `unix:PATH`, or list of them", "127.0.0.1:8080")]
+        /// With `tls`, agents speak TLS to the proxy itself (`HTTPS_PROXY=https://…`): by `cert` and
+        /// `key`, PEM files that are taken up when they change, or without them by leaves of Keyward's CA
+        /// for its address, `localhost` and `names`.
+        #[key("`IP:PORT`, `unix:PATH` or `{ at: IP:PORT, tls: { cert, key, names } }`, or list of them", "127.0.0.1:8080")]
         proxy: Option<Value>,
         /// For `/healthz`, `/readyz`, `/ca.pem` and `/bundle.pem`. The API is on the admin socket only.
         #[key("`IP:PORT`", "127.0.0.1:8081")]
@@ -83,11 +89,12 @@ impl Default for Listen {
 }
 
 impl fmt::Display for ListenAt {
-    /// `127.0.0.1:8080` or `unix:/run/keyward.sock`.
+    /// `127.0.0.1:8080`, `unix:/run/keyward.sock` or `https://127.0.0.1:8443`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(addr) => addr.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tls(ListenTls { at, .. }) => write!(f, "https://{at}"),
         }
     }
 }
@@ -130,13 +137,21 @@ fn base_urls(on: Option<bool>, names: &[String], reading: &mut Reading<'_>) -> B
 fn proxies(value: &Value, reading: &mut Reading<'_>) -> Vec<ListenAt> {
     let path = "listen.proxy";
     let Value::Sequence(items) = value else {
-        return at(value, path, reading).into_iter().collect();
+        return place(value, path, reading).into_iter().collect();
     };
     if items.is_empty() {
         reading.problems.add(path, "there is no listener for agents", "name at least one");
     }
-    let read = |(index, item)| at(item, &item_of(path, index), reading);
+    let read = |(index, item)| place(item, &item_of(path, index), reading);
     items.iter().enumerate().filter_map(read).collect()
+}
+
+/// An address or a unix socket, with or without TLS.
+fn place(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<ListenAt> {
+    match value {
+        Value::Mapping(_) => listen_tls::tls(value, path, reading).map(ListenAt::Tls),
+        _ => at(value, path, reading),
+    }
 }
 
 /// An address, or a unix socket.
@@ -162,7 +177,7 @@ pub(super) fn at(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option
     Some(ListenAt::Unix(socket))
 }
 
-fn tcp(text: &str, path: &str, reading: &mut Reading<'_>) -> Option<SocketAddr> {
+pub(super) fn tcp(text: &str, path: &str, reading: &mut Reading<'_>) -> Option<SocketAddr> {
     let addr = text.parse().ok();
     if addr.is_none() {
         let message = format!("`{text}` is not an address with a port");
@@ -199,13 +214,22 @@ impl ListenAt {
     /// The address, over TCP.
     pub fn tcp(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(addr) => Some(*addr),
+            Self::Tcp(addr) | Self::Tls(ListenTls { at: addr, .. }) => Some(*addr),
             Self::Unix(_) => None,
         }
     }
 
+    /// The same at the address that the system chose.
+    pub fn bound(&self, addr: Option<SocketAddr>) -> Self {
+        match (self, addr) {
+            (Self::Tcp(_), Some(addr)) => Self::Tcp(addr),
+            (Self::Tls(tls), Some(at)) => Self::Tls(ListenTls { at, by: tls.by.clone() }),
+            _ => self.clone(),
+        }
+    }
+
     fn clashes(&self, other: &Self) -> bool {
-        let (Self::Tcp(a), Self::Tcp(b)) = (self, other) else { return self == other };
+        let (Some(a), Some(b)) = (self.tcp(), other.tcp()) else { return self == other };
         let any = a.ip().is_unspecified() || b.ip().is_unspecified();
         a.port() != 0 && a.port() == b.port() && (any || a.ip() == b.ip())
     }

@@ -8,9 +8,11 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::base::secret::Secret;
 
 /// TLS 1.2 and 1.3 (RFC 8996).
 pub const VERSIONS: &[&rustls::SupportedProtocolVersion] =
@@ -65,6 +67,9 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
     },
+    /// What should be a private key is none.
+    #[error("the key's file holds no private key: give one in PEM, without a password")]
+    Key(#[source] pem::Error),
     /// One of the configured roots is not a certificate that can be trusted.
     #[error("root certificate {number} of `upstream.trust` is not usable: remove or replace it")]
     Root {
@@ -83,7 +88,7 @@ pub enum TlsError {
         /// What the platform's store answered.
         problem: String,
     },
-    /// The provider cannot serve the protocol versions.
+    /// The provider cannot serve the protocol versions, or not with this certificate and key.
     #[error("the TLS provider refuses the configuration")]
     Config(#[from] rustls::Error),
 }
@@ -103,6 +108,24 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// are passed over: old stores hold some, and one of them must not stop everything.
 pub fn client_config(extra: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, TlsError> {
     client_config_with(platform_roots(), extra)
+}
+
+/// What a listener answers with, by a certificate that was given: TLS 1.2 or newer, HTTP/1.1.
+///
+/// # Errors
+/// When `key` is no private key in PEM, or not that of the certificate.
+pub fn server_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: &Secret,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let key = PrivateKeyDer::from_pem_slice(key.expose()).map_err(TlsError::Key)?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(VERSIONS)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![ALPN_HTTP1.to_vec()];
+    config.ignore_client_order = true;
+    Ok(Arc::new(config))
 }
 
 /// Reads the certificates of a PEM file; whatever else it holds is passed over.

@@ -10,6 +10,7 @@ use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::lingering::Upload;
 use super::pulse::Pulse;
 
 /// A body under way to us.
@@ -17,8 +18,10 @@ use super::pulse::Pulse;
 pub enum Arriving {
     /// Nothing, also not later.
     Empty,
-    /// Over HTTP/1.1.
+    /// Over HTTP/1.1, an answer.
     Http1(Incoming),
+    /// Over HTTP/1.1, a request.
+    Upload(Upload),
     /// Over HTTP/2.
     Http2(Streamed),
 }
@@ -102,6 +105,7 @@ impl Body for Arriving {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Cut::from),
+            Self::Upload(upload) => Pin::new(upload).poll_frame(cx).map_err(Cut::from),
             Self::Http2(streamed) => streamed.poll_frame(cx),
         }
     }
@@ -110,6 +114,7 @@ impl Body for Arriving {
         match self {
             Self::Empty => true,
             Self::Http1(incoming) => incoming.is_end_stream(),
+            Self::Upload(upload) => upload.is_end_stream(),
             Self::Http2(streamed) => streamed.stream.is_end_stream(),
         }
     }
@@ -118,6 +123,7 @@ impl Body for Arriving {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Http1(incoming) => incoming.size_hint(),
+            Self::Upload(upload) => upload.size_hint(),
             Self::Http2(streamed) if streamed.stream.is_end_stream() => SizeHint::with_exact(0),
             Self::Http2(streamed) => streamed.left.map_or_else(SizeHint::new, SizeHint::with_exact),
         }

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::Gateway;
 use super::error::Refusal;
 use super::session::Accepted;
-use crate::base::agent::Agent;
+use crate::base::agent::{Agent, TOKEN_PREFIX};
 
 /// Addresses whose failures are remembered; the one that failed longest ago is forgotten first.
 const ADDRESSES_MAX: usize = 4_096;
@@ -111,10 +111,25 @@ impl Presented {
         Some(Self { name, token: Zeroizing::new(token.to_owned()) })
     }
 
+    /// As a program means a pair that it sends to its API: the user is none of ours. Some services
+    /// take the key as the user, beside a password that says nothing.
+    pub fn of_program(self) -> Self {
+        let Self { name, token } = self;
+        let token = match name {
+            Some(user) if is_issued(&user) && !is_issued(&token) => Zeroizing::new(user),
+            _ => token,
+        };
+        Self { name: None, token }
+    }
+
     /// The token.
     pub fn token(&self) -> &str {
         &self.token
     }
+}
+
+fn is_issued(token: &str) -> bool {
+    token.starts_with(TOKEN_PREFIX)
 }
 
 impl Guesses {

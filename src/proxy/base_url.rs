@@ -89,7 +89,10 @@ fn admit(
 }
 
 /// The target of the base URL and the name of its connection.
-fn target(policy: &Policy, agent: &Agent, place: &Place) -> Result<(Target, Arc<str>), Fault> {
+///
+/// # Errors
+/// When the agent has no such connection, or it is not clear which of its hosts is meant.
+pub fn target(policy: &Policy, agent: &Agent, place: &Place) -> Result<(Target, Arc<str>), Fault> {
     let Some(account) = policy.account(agent, place.connection()) else {
         let names = policy.account_names(agent);
         let near = nearest(place.connection(), names).map(Into::into);

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::Core;
 use super::arriving::Arriving;
 use super::body::{AnswerBody, RequestBody};
+use super::lingering::Upload;
 use super::rarely::Rarely;
 use super::record::Record;
 use super::session::Session;
@@ -41,7 +42,9 @@ where
 {
     let limits = &core.gateway.limits;
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = service(request.map(|body| RequestBody::new(Arriving::Http1(body))));
+        let (head, body) = request.into_parts();
+        let body = RequestBody::new(Arriving::Upload(Upload::new(body, &head.headers)));
+        let answer = service(Request::from_parts(head, body));
         async { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()

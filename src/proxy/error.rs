@@ -65,6 +65,9 @@ pub enum Refusal {
     /// `Host`, an inner absolute URI or SNI differ from the CONNECT target.
     #[error("{0} differs from the host of the tunnel")]
     HostMismatch(&'static str),
+    /// Its stream ended before its body did: nobody reads the answer.
+    #[error("the request ended before its body did")]
+    AgentGone,
     /// A base URL that cannot be used.
     #[error(transparent)]
     BaseUrl(#[from] Fault),

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;
 use std::pin::pin;
@@ -11,11 +12,13 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
 use super::drive::draining;
+use super::front::Front;
 use super::pulse::Pulse;
 pub use super::session::Owner;
 use super::session::{Accepted, Counted};
@@ -38,6 +41,7 @@ const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nKeyward-Error: o
 pub struct Listener {
     socket: Bound,
     owner: Option<Arc<Owner>>,
+    front: Option<Arc<Front>>,
 }
 
 #[derive(Debug)]
@@ -52,6 +56,8 @@ enum Bound {
 enum Handed {
     Tcp(std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),
+    /// TLS comes first.
+    Fronted(std::net::TcpStream, Arc<Front>),
 }
 
 /// The threads that serve agents' streams.
@@ -113,7 +119,7 @@ impl Listener {
     }
 
     fn new(socket: Bound) -> Self {
-        Self { socket, owner: None }
+        Self { socket, owner: None, front: None }
     }
 
     /// The same for one agent: whoever reaches it is that agent. A socket file is for our user alone.
@@ -126,6 +132,12 @@ impl Listener {
         }
         self.owner = Some(Arc::new(owner));
         Ok(self)
+    }
+
+    /// The same, where TCP streams begin with TLS.
+    pub fn behind(mut self, front: Arc<Front>) -> Self {
+        self.front = Some(front);
+        self
     }
 
     /// The bound TCP address.
@@ -146,12 +158,25 @@ impl Listener {
         }
     }
 
+    /// A descriptor to give back when there is none left for the next stream.
+    fn spare(&self) -> Option<OwnedFd> {
+        let socket = match &self.socket {
+            Bound::Tcp(listener) => listener.as_fd(),
+            Bound::Unix(listener, _) => listener.as_fd(),
+        };
+        socket.try_clone_to_owned().ok()
+    }
+
     async fn accept(&self) -> io::Result<(Handed, Option<std::net::IpAddr>)> {
         match &self.socket {
             Bound::Tcp(listener) => {
                 let (tcp, peer) = listener.accept().await?;
                 tcp.set_nodelay(true)?;
-                Ok((Handed::Tcp(tcp.into_std()?), Some(peer.ip().to_canonical())))
+                let (tcp, peer) = (tcp.into_std()?, Some(peer.ip().to_canonical()));
+                Ok(match &self.front {
+                    Some(front) => (Handed::Fronted(tcp, front.clone()), peer),
+                    None => (Handed::Tcp(tcp), peer),
+                })
             }
             Bound::Unix(listener, _) => {
                 let (unix, _) = listener.accept().await?;
@@ -194,9 +219,11 @@ impl Cores {
         Ok(Self { gateway, cores })
     }
 
-    /// Accepts until the gateway drains. A failed accept is one socket's loss, not an exit.
+    /// Accepts until the gateway drains. A failed accept is one socket's loss, not an exit; without
+    /// descriptors, streams are turned away one by one instead of waiting for nobody.
     pub async fn accept(self: Arc<Self>, listener: Listener) {
         let mut drain = self.gateway.draining.clone();
+        let mut spare = listener.spare();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -205,11 +232,20 @@ impl Cores {
             match accepted {
                 Ok((socket, peer)) => self.hand_over(socket, (peer, listener.owner.clone())),
                 Err(error) if is_of_one_socket(&error) => {}
+                Err(error) if is_of_descriptors(&error) && spare.take().is_some() => {
+                    // Who waits may have gone meanwhile.
+                    let waiting = tokio::time::timeout(PAUSE, listener.accept()).await;
+                    if let Ok(Ok((socket, _))) = waiting {
+                        turn_away(socket);
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%error, "accepting pauses");
                     tokio::time::sleep(PAUSE).await;
                 }
             }
+            // Somebody else may have taken the one that was given back.
+            spare = spare.or_else(|| listener.spare());
         }
     }
 
@@ -272,6 +308,13 @@ async fn run(gateway: Arc<Gateway>, mut sockets: UnboundedReceiver<(Handed, Acce
         let socket = match handed {
             Handed::Tcp(tcp) => TcpStream::from_std(tcp).map(Socket::Tcp),
             Handed::Unix(unix) => UnixStream::from_std(unix).map(Socket::Unix),
+            Handed::Fronted(tcp, front) => match TcpStream::from_std(tcp) {
+                Ok(tcp) => {
+                    tokio::spawn(fronted(core.clone(), (tcp, front), accepted));
+                    continue;
+                }
+                Err(error) => Err(error),
+            },
         };
         match socket {
             Ok(socket) => {
@@ -279,6 +322,22 @@ async fn run(gateway: Arc<Gateway>, mut sockets: UnboundedReceiver<(Handed, Acce
                 tokio::spawn(connect::serve(core.clone(), stream, accepted));
             }
             Err(error) => tracing::warn!(%error, "a stream was lost on its way to a core"),
+        }
+    }
+}
+
+/// A stream that begins with TLS. Who does not manage that was nobody yet: there is no exchange to
+/// record.
+async fn fronted(core: Arc<Core>, (tcp, front): (TcpStream, Arc<Front>), accepted: Accepted) {
+    match front.enter(&core.gateway, tcp).await {
+        Ok(tls) => {
+            let stream = Agents::new(Socket::Tls(tls), accepted.pulse.clone());
+            connect::serve(core, stream, accepted).await;
+        }
+        Err(cause) => {
+            core.gateway.metrics.handshakes_failed.inc();
+            let cause = cause.escape_debug().to_string();
+            tracing::info!(cause, "no TLS with a client of the proxy");
         }
     }
 }
@@ -305,14 +364,30 @@ fn is_of_one_socket(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
+/// Errors that say that the process, or the system, has no descriptor left (accept(2)).
+fn is_of_descriptors(error: &io::Error) -> bool {
+    let none_left = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|code| none_left.contains(&code))
+}
+
 fn turn_away(socket: Handed) {
-    use std::io::Write;
-    // The socket's buffer is empty and non-blocking: this never waits.
-    let written = match socket {
-        Handed::Tcp(mut tcp) => tcp.write(OVERLOADED),
-        Handed::Unix(mut unix) => unix.write(OVERLOADED),
+    let told = match socket {
+        Handed::Tcp(tcp) => tell_and_close(tcp),
+        Handed::Unix(unix) => tell_and_close(unix),
+        // In cleartext it would only be a riddle.
+        Handed::Fronted(..) => false,
     };
-    tracing::warn!(told = written.is_ok(), "turned a stream away: too many are open");
+    tracing::warn!(told, "turned a stream away: too many are open");
+}
+
+/// The socket's buffer is empty and non-blocking: this never waits. What was sent already is read,
+/// because closing on it could cost the peer our answer (RFC 9112 §9.6).
+fn tell_and_close(mut socket: impl io::Read + io::Write) -> bool {
+    let written = socket.write(OVERLOADED);
+    let mut sent = [0; 4096];
+    let read = socket.read(&mut sent);
+    tracing::trace!(?read, "a stream that is turned away had sent this");
+    written.is_ok()
 }
 
 #[cfg(test)]

@@ -83,12 +83,12 @@ impl Meter {
     /// # Errors
     /// What there is too much of; nothing is counted then.
     pub fn begin(self: &Arc<Self>, settings: &Settings, now: Instant) -> Result<Turn, Excess> {
-        let before = self.under_way.fetch_add(1, SeqCst);
-        // Counted from here on, and given back however this ends.
+        let max = settings.concurrency.unwrap_or(u32::MAX);
+        let room = |count: u32| (count < max).then(|| count + 1);
+        let counted = self.under_way.fetch_update(SeqCst, SeqCst, room);
+        counted.map_err(|_| Excess::Concurrency { max })?;
+        // Given back however this ends.
         let turn = Turn(self.clone());
-        if let Some(max) = settings.concurrency.filter(|max| before >= *max) {
-            return Err(Excess::Concurrency { max });
-        }
         let mut state = self.state.lock();
         state.take(settings, now)?;
         state.budget.request();

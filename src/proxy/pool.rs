@@ -185,14 +185,6 @@ impl Lease {
         Self { held: Held::Shared(stay), core, gate: None, reusable: true }
     }
 
-    /// How the request was forwarded, when a corporate proxy did so.
-    pub fn forwarding(&self) -> Option<&Forwarded> {
-        match &self.held {
-            Held::Alone(stream, _) => stream.forwarding(),
-            Held::Shared(_) => None,
-        }
-    }
-
     /// The shared state.
     pub fn gateway(&self) -> &Arc<Gateway> {
         &self.core.gateway

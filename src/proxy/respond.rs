@@ -85,7 +85,10 @@ fn answer(
 ) -> Response<AnswerBody> {
     let face = face(refusal);
     log(refusal, &face, record.exchange());
-    record.refused(face.status, face.code);
+    // An agent that breaks off is refused nothing.
+    if !matches!(refusal, Refusal::AgentGone) {
+        record.refused(face.status, face.code);
+    }
     let response = dressed(&face, record.dialect(), record.exchange());
     let mut response = response.map(|body| AnswerBody::own(body, record));
     if let Some(phrase) = phrase {
@@ -284,7 +287,7 @@ fn status_and_code(refusal: &Refusal) -> (u16, &'static str) {
         Refusal::Unauthenticated => (407, "agent_unauthenticated"),
         Refusal::Guessing { .. } => (429, "agent_unauthenticated"),
         Refusal::OwnerGone { .. } => (403, "agent_unavailable"),
-        Refusal::BadRequest(_) => (400, "bad_request"),
+        Refusal::BadRequest(_) | Refusal::AgentGone => (400, "bad_request"),
         Refusal::BaseUrl(fault) => fault.status_and_code(),
         Refusal::BadTarget(_) | Refusal::BadPath(_) => (400, "bad_target"),
         Refusal::HeadersTooLarge { .. } => (431, "headers_too_large"),

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
 
 use super::pulse::Pulse;
 use crate::net::wire::Wire;
@@ -20,6 +21,8 @@ pub enum Socket {
     Tcp(TcpStream),
     /// Over a Unix socket.
     Unix(UnixStream),
+    /// Over TLS with the proxy itself.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// An agent's stream: its socket, bytes that were read ahead of a tunnel, and its pulse.
@@ -79,6 +82,7 @@ macro_rules! each_socket {
         match &mut $self.get_mut().socket {
             Socket::Tcp($socket) => $body,
             Socket::Unix($socket) => $body,
+            Socket::Tls($socket) => $body,
         }
     };
 }
@@ -104,6 +108,7 @@ impl AsyncRead for Agents {
         let result = match &mut this.socket {
             Socket::Tcp(socket) => Pin::new(socket).poll_read(cx, out),
             Socket::Unix(socket) => Pin::new(socket).poll_read(cx, out),
+            Socket::Tls(socket) => Pin::new(socket).poll_read(cx, out),
         };
         if out.filled().len() > before {
             this.pulse.read();

@@ -62,9 +62,6 @@ pub async fn send(core: &Arc<Core>, outbound: Outbound) -> Result<Sent, Refusal>
     lease.gate = gate;
     lease.reusable = !binds_identity(&response);
     check_head(&response, upgrade.is_some())?;
-    if let Some(refused) = lease.forwarding().and_then(|by| by.refused(response.status())) {
-        return Err(refused.into());
-    }
     Ok(Sent::new(response, lease, upgrade, needles))
 }
 

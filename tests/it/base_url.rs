@@ -37,10 +37,12 @@ async fn the_agent_s_token_may_stand_wherever_an_api_key_would_and_goes_no_furth
     let (token, placeholder) = (lab.token("ci").to_owned(), lab.placeholder("api_key"));
     let basic = BASE64_STANDARD.encode(format!("ci:{token}"));
     let key_as_user = BASE64_STANDARD.encode(format!("{token}:"));
+    let user_of_the_api = BASE64_STANDARD.encode(format!("AC0123:{token}"));
     for lines in [
         format!("Authorization: Bearer {token}"),
         format!("Authorization: Basic {basic}"),
         format!("Authorization: Basic {key_as_user}"),
+        format!("Authorization: Basic {user_of_the_api}"),
         format!("Authorization: token {token}"),
         format!("X-Api-Key: {token}"),
         format!("X-Other: {token}"),
@@ -296,15 +298,15 @@ async fn revoking_the_agent_ends_what_came_by_a_base_url() {
         stream.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n").await;
         stream.rest().await;
     });
-    let mut lab = Plan::api_key().start(origin.await).await;
+    let lab = Plan::api_key().start(origin.await).await;
     let mut wire = lab.client().await;
     wire.send(request_text(&format!("GET /to/acme/events\r\n{}", bearer(&lab)), AT)).await;
-    lab.origin.arrival().await;
+    assert_eq!(wire.head().await.expect("a head").status(), 200);
     let services = lab.gateway.running().services();
     let view = services.directory.view();
     let agent = view.agents().find(|agent| agent.name == "ci").expect("the agent");
     services.directory.set_agent_paused(&agent.org, &agent.id, true).await.expect("paused");
-    assert!(!wire.answer("GET").await.whole);
+    assert!(!wire.rest().await.ends_with(b"0\r\n\r\n"), "cut, not ended");
     let answer = ask(&lab, AT, &format!("GET /to/acme/\r\n{}", bearer(&lab))).await;
     assert_eq!(answer.head.status(), 401);
     lab.finish().await;
@@ -348,5 +350,41 @@ async fn cookies_stay_with_the_connection_that_set_them() {
     assert_eq!(answer.head.all("set-cookie"), confined);
     let answer = ask(&lab, "acme.localhost", &format!("GET /a\r\n{key}")).await;
     assert_eq!(answer.head.all("set-cookie"), ["a=1; Path=/; HttpOnly", "b=2"]);
+    lab.finish().await;
+}
+
+// === explain ===
+
+#[tokio::test]
+async fn explain_takes_a_base_url_as_a_program_would_send_it() {
+    let rule = format!("{{ name: no-deletes, hosts: [{HOST}], methods: [DELETE], action: deny }}");
+    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine").await).await;
+    let port = lab.gateway.proxy.port();
+    let explain = async |method: &str, url: &str| {
+        let ask = format!(r#"{{"agent":"ci","method":"{method}","url":"{url}"}}"#);
+        let answer = lab.gateway.api("POST", "/rules/explain", &ask).await;
+        (answer.head.status(), answer.json())
+    };
+    for url in [
+        format!("http://127.0.0.1:{port}/to/acme/v1/a?b"),
+        format!("http://localhost:{port}/to/acme@{HOST}/v1/a"),
+        format!("http://acme.localhost:{port}/v1/a"),
+    ] {
+        let (status, told) = explain("GET", &url).await;
+        assert_eq!((status, &told["allowed"]), (200, &true.into()), "{url}: {told}");
+        assert_eq!(
+            (&told["target"], &told["path"]),
+            (&format!("https://{HOST}").into(), &"/v1/a".into())
+        );
+        assert_eq!(told["connection"]["name"], "acme");
+        let (_, told) = explain("DELETE", &url).await;
+        assert_eq!(told["stopped_by"][0]["code"], "denied", "{told}");
+    }
+    let (status, told) = explain("GET", &format!("http://127.0.0.1:{port}/to/acem/")).await;
+    assert_eq!(status, 422);
+    assert!(told.to_string().contains("did you mean `acme`?"), "{told}");
+    // Another server's URL of the same form.
+    let (_, told) = explain("GET", "http://127.0.0.1:1/to/acme/").await;
+    assert_eq!(told["target"], "http://127.0.0.1:1");
     lab.finish().await;
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use crate::support::process::Served;
+use crate::support::process::{Served, soak};
 use crate::support::*;
 
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -67,18 +67,21 @@ async fn an_upload_arrives_chunk_by_chunk() {
 }
 
 #[tokio::test]
-async fn a_gibibyte_passes_both_ways_in_constant_memory() {
-    const SIZE: usize = 1 << 30;
-    const MEMORY_MAX: usize = 160 << 20;
-    let origin = Origin::scripted(|mut stream: Stream| async move {
+async fn any_size_passes_both_ways_in_constant_memory() {
+    /// What a gateway may need more for a body than for none.
+    const MEMORY_MORE_MAX: usize = 32 << 20;
+    let size: usize = if soak() { 1 << 30 } else { 128 << 20 };
+    let origin = Origin::scripted(move |mut stream: Stream| async move {
         stream.stop_recording();
         let head = stream.head().await.expect("a head");
-        if head.method() == "POST" {
-            let got = stream.skip(SIZE).await;
+        if head.method() == "HEAD" {
+            stream.send("HTTP/1.1 200 OK\r\n\r\n").await;
+        } else if head.method() == "POST" {
+            let got = stream.skip(size).await;
             stream.send(ok(&got.to_string())).await;
         } else {
-            stream.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n")).await;
-            write_zeros(&mut stream, SIZE).await;
+            stream.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n")).await;
+            write_zeros(&mut stream, size).await;
         }
         stream.finish().await;
     });
@@ -89,19 +92,25 @@ async fn a_gibibyte_passes_both_ways_in_constant_memory() {
     let served = Served::start(&plan, &origin, &variables);
     let ca = std::fs::read_to_string(served.data().join("ca/ca.pem")).expect("the CA");
 
+    // What the first request costs is not the body's.
     let mut up = served.tunnel(HOST, token, &ca).await;
-    up.send(format!("POST /a HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {SIZE}\r\n\r\n")).await;
-    write_zeros(&mut up, SIZE).await;
-    assert_eq!(up.answer("POST").await.text(), SIZE.to_string());
+    up.send(request_text("HEAD /a", HOST)).await;
+    assert_eq!(up.answer("HEAD").await.head.status(), 200);
+    let before = served.memory();
+
+    let mut up = served.tunnel(HOST, token, &ca).await;
+    up.send(format!("POST /a HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {size}\r\n\r\n")).await;
+    write_zeros(&mut up, size).await;
+    assert_eq!(up.answer("POST").await.text(), size.to_string());
 
     let mut down = served.tunnel(HOST, token, &ca).await;
     down.stop_recording();
     down.send(request_text("GET /a", HOST)).await;
     assert_eq!(down.head().await.expect("a head").status(), 200);
-    assert_eq!(down.skip(SIZE).await, SIZE);
+    assert_eq!(down.skip(size).await, size);
 
-    let peak = served.memory_peak();
-    assert!(peak < MEMORY_MAX, "{} MiB", peak >> 20);
+    let (peak, before) = (served.memory_peak() >> 20, before >> 20);
+    assert!(peak < before + (MEMORY_MORE_MAX >> 20), "{before} MiB, then up to {peak} MiB");
 }
 
 async fn write_zeros(wire: &mut Wire, mut left: usize) {
@@ -291,32 +300,6 @@ async fn an_answer_that_its_client_breaks_off_ends_at_the_origin() {
     wire.abort();
     patiently("the origin notices", gone.notified()).await;
     lab.finish().await;
-}
-
-#[tokio::test]
-async fn an_answer_that_the_origin_breaks_off_stays_broken_off() {
-    for beginning in [
-        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nonly\r\n",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nonly\r\n0\r\nX-Half: trai",
-        "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nonly this",
-    ] {
-        let origin = Origin::scripted(move |mut stream: Stream| async move {
-            stream.request().await;
-            stream.send(beginning).await;
-            stream.into_wire().abort();
-        });
-        let lab = Plan::api_key().start(origin.await).await;
-        let mut wire = lab.tunnel(HOST).await;
-        wire.send(request_text("GET /a", HOST)).await;
-        match wire.try_answer("GET").await {
-            None => {}
-            // What the abort overtook is a plain failure.
-            Some(answer) if answer.head.status() == 502 => {}
-            Some(answer) => assert!(!answer.whole, "{beginning:?}: {answer:?}"),
-        }
-        lab.finish().await;
-    }
 }
 
 #[tokio::test]

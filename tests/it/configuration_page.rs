@@ -55,6 +55,10 @@ fn section(part: &Part, text: &mut String) {
             let _ = write!(text, "## `{path}`\n\n{} Variable: `{variable}`, ", part.meaning);
             text.push_str("the whole list in flow style.");
         }
+        // Only the whole list has a variable.
+        (path, false) if path.contains("[]") => {
+            let _ = write!(text, "## `{path}`\n\n{}", part.meaning);
+        }
         (path, false) => {
             let _ = write!(text, "## `{path}`\n\n{} Variables: `{variable}__…`.", part.meaning);
         }
@@ -80,8 +84,8 @@ fn row(entry: &Entry, mixed: bool, text: &mut String) {
         Kind::Choice(words) => {
             words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
         }
-        Kind::Map => format!("[map](#{})", path.replace('.', "")),
-        Kind::List => format!("[list](#{})", path.replace('.', "")),
+        Kind::Map => format!("[map](#{})", path.replace(['.', '[', ']'], "")),
+        Kind::List => format!("[list](#{})", path.replace(['.', '[', ']'], "")),
     };
     if let Some(least) = &entry.least {
         let least = least.parse::<u64>().map_or(least.clone(), |least| format!("{least} or more"));
@@ -133,22 +137,37 @@ fn json(yaml: &str) -> serde_json::Value {
     serde_yaml::from_str(yaml).expect("the page shows YAML")
 }
 
-/// A file that holds `value` where `path` leads.
+/// A file that holds `value` where `path` leads; on the way there are sound items.
 fn document(path: &str, value: serde_json::Value) -> String {
-    path.rsplit('.')
-        .filter(|key| !key.is_empty())
-        .fold(value, |value, key| match key.strip_suffix("[]") {
-            Some(key) => serde_json::json!({ key: [value] }),
-            None => serde_json::json!({ key: value }),
-        })
-        .to_string()
+    let mut document = value;
+    let mut rest = path;
+    while !rest.is_empty() {
+        let (above, key) = rest.rsplit_once('.').unwrap_or(("", rest));
+        document = match key.strip_suffix("[]") {
+            Some(key) if rest == path => serde_json::json!({ key: [document] }),
+            Some(key) => {
+                let mut item = item(rest);
+                let below = document.as_object_mut().expect("a map");
+                item.as_object_mut().expect("a map").append(below);
+                serde_json::json!({ key: [item] })
+            }
+            None => serde_json::json!({ key: document }),
+        };
+        rest = above;
+    }
+    document.to_string()
+}
+
+/// A sound item of a list.
+fn item(of: &str) -> serde_json::Value {
+    let item = ITEMS.iter().find(|(path, _)| *path == of);
+    json(item.unwrap_or_else(|| panic!("add an item of {of} to ITEMS")).1)
 }
 
 /// What a sound part holds already.
 fn sound(part: &Part) -> serde_json::Value {
-    let item = ITEMS.iter().find(|(path, _)| *path == part.path);
     match part.path.ends_with("[]") {
-        true => json(item.unwrap_or_else(|| panic!("add an item of {} to ITEMS", part.path)).1),
+        true => item(&part.path),
         false => serde_json::json!({}),
     }
 }
@@ -232,7 +251,7 @@ fn a_default_is_what_holds_when_the_key_is_left_out() {
 #[test]
 fn a_variable_named_as_the_page_says_is_the_key() {
     let none = parse("", &[]).expect("nothing at all is sound");
-    for part in parts().iter().filter(|part| !part.path.ends_with("[]")) {
+    for part in parts().iter().filter(|part| !part.path.contains("[]")) {
         let defaults = part.entries.iter().filter_map(|entry| match &entry.default {
             Absent::Is(yaml) => Some((variable(&entry.path), yaml.clone())),
             Absent::None | Absent::Required => None,

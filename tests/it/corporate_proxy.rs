@@ -124,7 +124,7 @@ async fn addresses_that_may_not_be_dialled_are_not_asked_of_the_proxy() {
         "http://10.0.0.1/",
         "http://[::ffff:10.0.0.1]/",
         "https://192.168.1.1/",
-        "http://127.0.0.1:8081/",
+        "http://127.0.0.1/",
         "http://localhost/",
     ] {
         is_refused(&ask_plainly(&lab, url, "").await, 403, "address_refused", &[]);
@@ -153,8 +153,10 @@ async fn an_intercepted_request_goes_by_connect_and_only_the_target_reads_it() {
     let (origin, password) = (beyond().await, password());
     let proxy = corporate::opening(origin.addr).await;
     let lab = plan(&proxy, &password).start(origin).await;
+    let mut wire = lab.tunnel_as("ci", &format!("{BEYOND}:443"), BEYOND).await;
     for _ in 0..2 {
-        let answer = ask(&lab, BEYOND, "GET /a?b").await;
+        wire.send(request_text("GET /a?b", BEYOND)).await;
+        let answer = wire.answer("GET").await;
         assert_eq!((answer.head.status(), &*answer.text()), (200, "fine"), "{answer:?}");
     }
     // The second used the stream again.
@@ -178,7 +180,8 @@ async fn what_is_excepted_or_resolved_here_goes_directly() {
     let origin = Origin::saying("fine").await;
     let (proxy, password) = (corporate::opening(origin.addr).await, password());
     let port = origin.addr.port();
-    let lab = plan(&proxy, &password).top("default: pass").start(origin).await;
+    let rule = format!("{{ name: own, hosts: ['127.0.0.1:{port}'], action: pass }}");
+    let lab = plan(&proxy, &password).rule(&rule).start(origin).await;
     assert_eq!(lab.ask("GET /").await.text(), "fine");
     // Its address is on the private list, and loopback.
     let answer = ask_plainly(&lab, &format!("https://127.0.0.1:{port}/"), "").await;
@@ -231,7 +234,8 @@ async fn a_tunnel_that_the_proxy_refuses_is_refused_before_it_opens() {
 async fn cleartext_is_forwarded_in_absolute_form_without_what_the_agent_said_to_us() {
     let (origin, password) = (beyond().await, password());
     let proxy = corporate::opening(origin.addr).await;
-    let lab = plan(&proxy, &password).top("default: pass").start(origin).await;
+    let rule = "{ name: web, hosts: ['web.beyond.test:8080'], action: pass }";
+    let lab = plan(&proxy, &password).rule(rule).start(origin).await;
     let answer = ask_plainly(&lab, "http://web.beyond.test:8080/a?b", "X-Own: 1\r\n").await;
     assert_eq!((answer.head.status(), &*answer.text()), (200, FORWARDED), "{answer:?}");
     let head = proxy.only().head;

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::support::corporate;
 use crate::support::install::Install;
 use crate::support::*;
 
@@ -307,6 +308,32 @@ async fn an_upstream_without_a_name_or_at_an_address_that_is_refused() {
     let (message, hint) = failed("near.test");
     assert!(message.ends_with("that are refused (private): 10.9.8.7:443"), "{message}");
     assert_eq!(hint, "if that is right: `upstream: { allow_private: [\"10.9.8.7:443\"] }`");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hosts_are_tried_by_the_corporate_proxy_that_is_configured() {
+    let origin = Origin::named(&["api.beyond.test"], |_| async {}).await;
+    let proxy = corporate::opening(origin.addr).await;
+    let plan = Plan::api_key().hosts("api.beyond.test").upstream(&format!(
+        "proxy: {{ url: 'http://{}', user: svc, password: {{ file: corp }} }}",
+        proxy.addr
+    ));
+    let install = Install::new(&plan, &origin);
+    let password = install.folder().join("corp");
+    fs::write(&password, "canary-of-the-corporation").expect("a file");
+    chmod(&password, 0o600);
+    let _serving = install.serve();
+    let doctor = || Told::of(install.keyward(&["doctor", "--json"]), &["canary-of-the-corp"]);
+    let told = doctor();
+    let (message, _) = told.the("upstream", "ok");
+    let way = format!("by the corporate proxy http://{}", proxy.addr);
+    assert_eq!(message, format!("api.beyond.test answers {way}, and proves who it is"));
+    assert_eq!(proxy.only().head.start, "CONNECT api.beyond.test:443 HTTP/1.1");
+    fs::remove_file(&password).expect("ours");
+    let told = doctor();
+    let (message, hint) = told.the("upstream", "warn");
+    assert!(message.contains("`upstream.proxy.password`"), "{message}");
+    assert!(hint.contains("environment"), "{hint}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -70,3 +70,50 @@ fn containers_find_files_where_they_are_mounted_and_the_proxy_where_it_is_said_t
     let data = cli.data().display().to_string();
     assert!(!text.contains(&data), "no path of this machine: {text}");
 }
+
+#[test]
+fn a_program_without_a_proxy_gets_a_base_url_and_the_token_as_its_key() {
+    let cli = Cli::new();
+    cli.run(&["agent", "add", "ci"]).ok();
+    let add = ["connection", "add", "openai", "--name", "work", "--any-shape", "--secret-stdin"];
+    cli.run_with(&[&add[..], &["api_key"]].concat(), "sk-a-secret-of-the-owner").ok();
+    cli.run(&["agent", "bind", "ci", "work"]).ok();
+    let asked = ["env", "--agent", "ci", "--base-url", "work", "--proxy", "127.0.0.1:9", "--for"];
+    let ran = cli.run(&[&asked[..], &["json"]].concat());
+    let (hint, found) = (ran.err.clone(), ran.json());
+    let names: Vec<_> = found.as_object().expect("a map").keys().cloned().collect();
+    assert_eq!(names, ["KEYWARD_AGENT_TOKEN", "KEYWARD_BASE_URL", "OPENAI_API_KEY"]);
+    assert_eq!(found["KEYWARD_BASE_URL"], "http://127.0.0.1:9/to/work");
+    assert_eq!(found["KEYWARD_AGENT_TOKEN"], found["OPENAI_API_KEY"]);
+    assert!(found["OPENAI_API_KEY"].as_str().expect("text").starts_with("kwa_"), "{found}");
+    assert!(hint.contains("in place of https://api.openai.com"), "{hint}");
+    let lines = cli.run(&[&asked[..], &["sh"]].concat()).ok();
+    assert!(lines.contains("export KEYWARD_BASE_URL='http://127.0.0.1:9/to/work'\n"), "{lines}");
+    let shown = cli.run(&["connection", "show", "work"]).ok();
+    assert!(shown.contains("/to/work for https://api.openai.com"), "{shown}");
+}
+
+#[test]
+fn a_base_url_that_cannot_be_is_refused_before_a_token_is_made() {
+    let cli = Cli::new();
+    cli.run(&["agent", "add", "ci"]).ok();
+    let add = ["connection", "add", "twilio", "--name", "calls", "--any-shape"];
+    let fields = ["--field", "account_sid=AC0123456789abcdef0123456789abcdef"];
+    let secret = ["--secret-stdin", "auth_token"];
+    cli.run_with(&[&add[..], &fields, &secret].concat(), "0123456789abcdef0123456789abcdef").ok();
+    for (words, code, says) in [
+        (&["nothing"][..], 5, "nothing"),
+        (&["calls"], 2, "calls@HOST"),
+        (&["calls@a b"], 2, "not a host"),
+        (&["calls@api.twilio.com", "--for", "k8s"], 2, "--for sh"),
+        (&["calls@api.twilio.com", "--files", "x"], 2, "--files"),
+    ] {
+        let err = cli.run(&[&["env", "--agent", "ci", "--base-url"], words].concat()).failed(code);
+        assert!(err.contains(says), "{words:?}: {err}");
+    }
+    let tokens = || cli.run(&["agent", "show", "ci", "--json"]).json()["tokens"].clone();
+    assert_eq!(tokens().as_array().map(Vec::len), Some(1), "its first one");
+    let ran = cli.run(&["env", "--agent", "ci", "--base-url", "calls@api.twilio.com"]);
+    assert!(ran.err.contains("is not bound to calls"), "{}", ran.err);
+    assert!(ran.ok().contains("/to/calls@api.twilio.com'"));
+}

@@ -123,6 +123,8 @@ async fn a_second_sigterm_cuts_what_the_first_waits_for() {
     assert_eq!(wire.exactly(5).await, b"hello", "the first one waits");
     assert_eq!(served.terminate(), Some(0), "{}", served.output());
     assert!(wire.is_closed().await);
+    let records = served.audit();
+    assert_eq!(records.last().expect("a record")["outcome"], "ended", "{records:?}");
 }
 
 #[tokio::test]

@@ -4,11 +4,14 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 use crate::stage::*;
+use crate::support::http2::{Ask, Offer, Reply};
 use crate::support::*;
 
 /// A listener that puts the agent's credentials into the first head of every stream.
@@ -104,5 +107,63 @@ async fn chromium_refuses_the_leaf_of_a_ca_that_it_does_not_know() {
     let said = said(&output);
     assert!(said.contains("ERR_CERT_AUTHORITY_INVALID"), "{said}");
     assert_eq!(lab.origin.received().len(), 0);
+    lab.finish().await;
+}
+
+/// The page is loaded when its picture is, and that comes when its script has seen three events.
+const PAGE: &str = "<!DOCTYPE html><title>a page</title><img src=/wait><script>
+let count = 0;
+const events = new EventSource('/events');
+events.onmessage = (event) => {
+  document.body.append(`${event.data} `);
+  count += 1;
+  if (count === 3) fetch('/seen', { method: 'POST', body: 'x'.repeat(100000) });
+};
+</script><body>";
+
+#[tokio::test]
+async fn chromium_loads_a_page_and_an_event_source_over_http2() {
+    let seen = Arc::new(Notify::new());
+    let http2 = move |mut ask: Ask| {
+        let seen = Arc::clone(&seen);
+        async move {
+            let request = ask.whole().await;
+            let html = vec![("content-type", "text/html")];
+            match request.head.target() {
+                "/page" => ask.reply(&Reply { fields: html, ..Reply::ok(PAGE) }).await,
+                "/events" => {
+                    let fields = [("content-type", "text/event-stream")];
+                    let mut events = ask.begin(200, &fields, false).expect("asked");
+                    for number in 0..3 {
+                        assert!(events.send(format!("data: event{number}\n\n").as_bytes()).await);
+                        tokio::task::yield_now().await;
+                    }
+                    drop(events.given_up().await);
+                }
+                "/seen" => {
+                    assert_eq!(request.body.len(), 100_000);
+                    ask.reply(&Reply::ok("")).await;
+                    seen.notify_one();
+                }
+                "/wait" => {
+                    seen.notified().await;
+                    ask.reply(&Reply::ok("no picture")).await;
+                }
+                _ => ask.reply(&Reply { status: 404, ..Reply::ok("") }).await,
+            }
+        }
+    };
+    let nobody = |_: Stream| async { panic!("HTTP/2 was offered") };
+    let lab = Plan::api_key().start(Origin::either(Offer::Both, nobody, http2).await).await;
+    let proxy = forwarder(&lab).await;
+    trust_the_ca(&lab).await;
+    let output = run(chromium(&lab, proxy)).await;
+    let said = said(&output);
+    assert!(said.contains("event0 event1 event2"), "{said}");
+    lab.canary.assert_absent("what Chromium said", said.as_bytes());
+    for request in lab.origin.received() {
+        assert!(request.head.start.ends_with("HTTP/2"), "{request:?}");
+        assert_injected(&request, &lab.canary.text);
+    }
     lab.finish().await;
 }

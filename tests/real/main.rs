@@ -6,12 +6,16 @@
 mod support;
 
 mod api;
+mod base_url;
 mod certificate;
 mod chromium;
 mod command_line;
+mod corporate;
 mod doctor;
 mod git;
 mod go;
+mod grpc;
+mod http2;
 mod image;
 mod in_node;
 mod in_others;
@@ -27,4 +31,6 @@ mod served;
 mod shelf;
 mod shells;
 mod stage;
+mod tls_proxy;
 mod unable;
+mod websockets;

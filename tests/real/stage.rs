@@ -12,7 +12,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A lab whose origin answers `fine` to the live credential in `X-Api-Key`, and 401 to all else.
 pub(crate) async fn lab() -> Lab {
-    let plan = Plan::api_key();
+    planned(Plan::api_key()).await
+}
+
+/// The same by a plan of one's own.
+pub(crate) async fn planned(plan: Plan) -> Lab {
     let live = plan.canary().text.clone();
     let origin = Origin::answering(move |request: &Message| {
         match request.head.all("x-api-key")[..] == [&*live] {

@@ -1,7 +1,8 @@
 //! The lines to paste into an agent's shell. The only place that prints a token, when it is new.
 
 use std::fmt;
-use std::net::SocketAddr;
+
+use crate::cli::settings::ProxyAt;
 
 /// A new token and where it is used.
 pub(super) struct Paste<'a> {
@@ -10,7 +11,7 @@ pub(super) struct Paste<'a> {
     /// The token's text.
     pub(super) token: &'a str,
     /// Where the proxy listens.
-    pub(super) proxy: SocketAddr,
+    pub(super) proxy: ProxyAt,
     /// How the command line is called for this install.
     pub(super) keyward: &'a str,
 }
@@ -24,7 +25,7 @@ impl fmt::Display for Paste<'_> {
             f,
             "for a program that runs elsewhere: {keyward} env --agent {agent} tells what to set, such as"
         )?;
-        writeln!(f, "  HTTPS_PROXY=http://{agent}:{token}@{proxy}")?;
+        writeln!(f, "  HTTPS_PROXY={}", proxy.url(agent, token))?;
         writeln!(f, "\nlet it use a connection: {keyward} agent bind {agent} CONNECTION")
     }
 }
@@ -37,14 +38,15 @@ impl fmt::Debug for Paste<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
+
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
     use super::*;
 
     const PASTE: Paste<'_> = Paste {
         agent: "claude",
         token: "kwa_canary",
-        proxy: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
+        proxy: ProxyAt { tls: false, addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080) },
         keyward: "keyward",
     };
 

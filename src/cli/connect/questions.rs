@@ -120,6 +120,7 @@ impl Questions {
             name: named.name.clone(),
             environment: self.options.environment.clone(),
             variables: filled.variables,
+            settings: None,
             fields: filled.fields,
         })
     }

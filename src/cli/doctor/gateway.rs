@@ -11,7 +11,7 @@ use crate::admin::wire::{Health, Status};
 use crate::cli::client::{self, Client};
 use crate::cli::failure::Exit;
 use crate::cli::health;
-use crate::cli::settings::dialable;
+use crate::cli::settings::{ProxyAt, dialable};
 
 const ID: &str = "gateway";
 
@@ -66,8 +66,8 @@ async fn serving(status: &Status, report: &mut Report) {
         }
     }
     let hint = "another program may hold the port, or a firewall be in between: see its log";
-    for at in status.proxy.iter().filter_map(|at| at.parse().ok()).map(dialable) {
-        match health::connect(at).await {
+    for at in status.proxy.iter().filter_map(|at| ProxyAt::parse(at)) {
+        match health::connect(at.addr).await {
             Some(_) => report.ok("listen", format!("the proxy can be reached at {at}")),
             None => report.fail("listen", format!("the proxy cannot be reached at {at}"), hint),
         }

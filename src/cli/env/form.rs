@@ -151,7 +151,8 @@ fn pretty(value: &serde_json::Value) -> Result<String, Failure> {
 }
 
 fn is_loopback(proxy: &str) -> bool {
-    proxy.parse::<SocketAddr>().is_ok_and(|addr| addr.ip().is_loopback())
+    let place = proxy.strip_prefix("https://").unwrap_or(proxy);
+    place.parse::<SocketAddr>().is_ok_and(|addr| addr.ip().is_loopback())
 }
 
 #[cfg(test)]

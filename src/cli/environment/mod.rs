@@ -91,15 +91,19 @@ impl Facts {
         Self { bundle: format!("{roots}{ca}"), ca, ..self }
     }
 
-    /// The environment of a client that reaches the proxy at `proxy` with `token` and finds the
-    /// files at `paths`.
+    /// The environment of a client that reaches the proxy at `proxy` (`HOST:PORT`, or `https://…` where
+    /// it speaks TLS) with `token` and finds the files at `paths`.
     pub(crate) fn environment(
         &self,
         (proxy, token): (&str, &str),
         paths: &Paths,
         inherited: &Inherited,
     ) -> Environment {
-        let url = format!("http://{}:{token}@{proxy}", self.agent.name);
+        let (scheme, place) = match proxy.strip_prefix("https://") {
+            Some(place) => ("https", place),
+            None => ("http", proxy),
+        };
+        let url = format!("{scheme}://{}:{token}@{place}", self.agent.name);
         let no_proxy = no_proxy::cleaned(&inherited.no_proxy, &self.hosts);
         let value = |gets: Gets| match gets {
             Gets::Proxy => url.clone(),
@@ -195,6 +199,8 @@ fn quoted(word: &str) -> String {
 }
 
 fn java(proxy: &str, truststore: &str) -> String {
+    // Java speaks no TLS to a proxy, so it fails rather than going past it.
+    let proxy = proxy.strip_prefix("https://").unwrap_or(proxy);
     let parsed = proxy.parse::<SocketAddr>().map(|a| (a.ip().to_string(), a.port().to_string()));
     let named = || proxy.rsplit_once(':').map(|(host, port)| (host.to_owned(), port.to_owned()));
     let (host, port) = parsed.ok().or_else(named).unwrap_or_default();
@@ -234,6 +240,16 @@ pub(super) mod tests {
     /// Its environment, with files in `/f`.
     pub(crate) fn environment(inherited: &Inherited) -> Environment {
         facts().environment(("127.0.0.1:8080", "kwa_canary"), &Paths::new("/f"), inherited)
+    }
+
+    #[test]
+    fn a_proxy_that_speaks_tls_is_named_so() {
+        let paths = Paths::new("/f");
+        let to = ("https://127.0.0.1:8443", "kwa_canary");
+        let made = facts().environment(to, &paths, &Inherited::default());
+        let url = "https://claude:kwa_canary@127.0.0.1:8443";
+        assert_eq!(made.by_name()["HTTPS_PROXY"], url);
+        assert!(made.by_name()["JAVA_TOOL_OPTIONS"].contains("https.proxyHost=127.0.0.1 "));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::serve::READY;
-use crate::cli::settings::{Global, dialable};
+use crate::cli::settings::{Global, ProxyAt};
 use crate::cli::wait;
 
 /// What a private gateway says, below the data directory.
@@ -96,16 +96,16 @@ impl Gateway {
 
     /// Where clients of this machine reach the proxy; and this gateway as it is to be found again,
     /// should it go away under the run.
-    pub(super) async fn proxy(&self) -> Result<(SocketAddr, Self), Failure> {
+    pub(super) async fn proxy(&self) -> Result<(ProxyAt, Self), Failure> {
         let status = self.client().await?.status().await;
-        let addr = status.iter().flat_map(|status| &status.proxy).find_map(|at| at.parse().ok());
-        let addr = addr.map(dialable).ok_or_else(|| {
+        let found = status.as_ref().and_then(|status| ProxyAt::among(&status.proxy));
+        let found = found.ok_or_else(|| {
             Failure::new(Exit::Failed, "the gateway listens on no TCP address for agents")
                 .hint("add one to `listen.proxy`, such as 127.0.0.1:8080")
         })?;
         let private = status.is_some_and(|status| status.private);
-        let at = if private { addr } else { self.at };
-        Ok((addr, Self { at, ..self.clone() }))
+        let at = if private { found.addr } else { self.at };
+        Ok((found, Self { at, ..self.clone() }))
     }
 
     /// Waits for a private gateway whose last run has ended, so that the store is free afterwards.

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{is, read};
+use crate::base::host::Host;
 use crate::base::limits::Limits;
 use crate::config::{
-    AuditTo, CaPaths, Config, Environment, Listen, ListenAt, Log, SecretSource, StoreChoice,
+    AuditTo, CaPaths, Certificate, Config, Environment, Listen, ListenAt, ListenTls, Log,
+    SecretSource, StoreChoice,
 };
 use crate::crypto::source::KeySource;
 use crate::observe::log::{Format, Level};
@@ -99,7 +101,9 @@ fn what_the_example_shows_as_a_comment_is_refused_by_name() {
 fn inputs_are_relative_to_the_file_and_state_to_the_data_directory() {
     let config = read(
         "
-listen: { proxy: [0.0.0.0:0, 'unix:agents.sock', 'unix:/run/k.sock'] }
+listen: { proxy: [0.0.0.0:0, 'unix:agents.sock', 'unix:/run/k.sock',
+  { at: '[::1]:8443', tls: { names: [Keyward.test] } },
+  { at: 127.0.0.1:8444, tls: { cert: c.pem, key: /k.pem } }] }
 store: { sled: { path: db } }
 master_key: [{ file: new.key }, { file: /old.key }, { env: OLDER }, { command: [./unseal, x] }]
 ca: { cert: c.pem, key: k.pem }
@@ -110,7 +114,18 @@ agents: [{ name: a, token: { file: secrets/a } }, { name: b, token: { command: [
         &[],
     );
     let proxy: Vec<String> = config.listen.proxy.iter().map(ToString::to_string).collect();
-    assert_eq!(proxy, ["0.0.0.0:0", "unix:/data/agents.sock", "unix:/run/k.sock"]);
+    let plain = ["0.0.0.0:0", "unix:/data/agents.sock", "unix:/run/k.sock"];
+    assert_eq!(proxy[..3], plain);
+    assert_eq!(proxy[3..], ["https://[::1]:8443", "https://127.0.0.1:8444"]);
+    let by = |index: usize| match &config.listen.proxy[index] {
+        ListenAt::Tls(ListenTls { by, .. }) => by,
+        other => panic!("{other}"),
+    };
+    let names = ["localhost", "keyward.test"].map(|name| Host::parse(name).unwrap());
+    assert_eq!(*by(3), Certificate::Own(names.into()));
+    let (cert, key) = ("/etc/keyward/c.pem".into(), "/k.pem".into());
+    assert_eq!(*by(4), Certificate::Files { cert, key });
+    assert!(config.files().iter().any(|file| file == Path::new("/k.pem")), "it is watched");
     assert_eq!(config.listen.proxy[2], ListenAt::Unix("/run/k.sock".into()));
     assert_eq!(config.store, StoreChoice::Sled { path: "/data/db".into() });
     let keys = [

@@ -173,6 +173,26 @@ const SECTIONS: &[(&str, &[&str])] = &[
         &["keyward.yaml:1: ca: certificate and key are one file; give the key a file of its own"],
     ),
     (
+        r#"listen: { proxy: [{ tls: {} }, { at: "127.0.0.1:1" }, { at: "unix:x.sock", tls: {} }] }"#,
+        &[
+            "keyward.yaml:1: listen.proxy[0]: `at` is missing; add `at:`",
+            "keyward.yaml:1: listen.proxy[1]: `tls` is missing; add `tls: {}`, or write the address alone",
+            "keyward.yaml:1: listen.proxy[2].at: `unix:x.sock` is not an address with a port; write numbers, such as `127.0.0.1:8080`",
+        ],
+    ),
+    (
+        r#"listen: { proxy: [{ at: "0.0.0.0:1", tls: { cert: a.pem } }, { at: "0.0.0.0:2", tls: { cert: a.pem, key: b.pem, names: [a.test] } }, { at: "0.0.0.0:3", tls: { names: ["a b"] } }] }"#,
+        &[
+            "keyward.yaml:1: listen.proxy[0].tls: a certificate and its key belong together; name `cert` and `key`, or leave both out for one of Keyward's own CA",
+            "keyward.yaml:1: listen.proxy[1].tls: `names` are those of the certificate that is given; remove `names`",
+            "keyward.yaml:1: listen.proxy[2].tls.names[0]: this is not a host; write `keyward.example.com`",
+        ],
+    ),
+    (
+        r#"listen: { proxy: ["127.0.0.1:8443", { at: "0.0.0.0:8443", tls: {} }] }"#,
+        &["keyward.yaml:1: listen.proxy: two listeners are at https://0.0.0.0:8443; remove one"],
+    ),
+    (
         r#"upstream: { proxy: { url: "http://svc:canary@corp:3128" } }"#,
         &[
             "keyward.yaml:1: upstream.proxy.url: the URL holds a user or a password; remove them, and add `user: NAME` and `password: { env: NAME }` beside `url`",
@@ -190,8 +210,8 @@ const SECTIONS: &[(&str, &[&str])] = &[
     (
         r#"upstream: { proxy: { user: svc, password: canary } }"#,
         &[
+            "keyward.yaml:1: upstream.proxy.password: a secret stands here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
             "keyward.yaml:1: upstream.proxy: `url` is missing; add `url:`",
-            "keyward.yaml:1: upstream.proxy.password: this is not the source of a secret; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
         ],
     ),
     (

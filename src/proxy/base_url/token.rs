@@ -66,10 +66,11 @@ fn candidates(fields: &HeaderMap) -> Vec<Option<Presented>> {
     given
 }
 
-/// Basic and Bearer; of other schemes (`token …`), and of none, the last word.
+/// Basic and Bearer; of other schemes (`token …`), and of none, the last word. The user of a pair is the
+/// API's, such as an account's id, and not checked: the token alone decides.
 fn any(value: &HeaderValue) -> Option<Presented> {
-    Presented::read(value)
-        .or_else(|| value.as_bytes().rsplit(|byte| *byte == b' ').next().and_then(Presented::pair))
+    let last = || value.as_bytes().rsplit(|byte| *byte == b' ').next();
+    Presented::read(value).or_else(|| last().and_then(Presented::pair)).map(Presented::of_program)
 }
 
 #[cfg(test)]
@@ -105,10 +106,13 @@ mod tests {
 
     #[test]
     fn the_token_may_stand_where_the_api_key_would() {
-        let basic = format!("Basic {}", STANDARD.encode("ci:chosen"));
+        let basic = |pair: &str| format!("Basic {}", STANDARD.encode(pair));
         for (name, value, token) in [
             ("authorization", "Bearer chosen", "chosen"),
-            ("authorization", &*basic, "chosen"),
+            ("authorization", &*basic("ci:chosen"), "chosen"),
+            ("authorization", &*basic("chosen:"), "chosen"),
+            ("authorization", &*basic("AC0123:kwa_a"), "kwa_a"),
+            ("authorization", &*basic("kwa_a:x-oauth-basic"), "kwa_a"),
             ("authorization", "token chosen", "chosen"),
             ("authorization", "chosen", "chosen"),
             ("x-api-key", "kwa_a", "kwa_a"),

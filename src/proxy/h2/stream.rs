@@ -148,6 +148,10 @@ async fn through(
 ) -> Option<Response<AnswerBody>> {
     let mut exchange = pin!(exchange::answer(core, session, request));
     poll_fn(|cx| {
+        // First: where the agent has reset the stream, the exchange fails for that and nothing else.
+        if respond.poll_reset(cx).is_ready() {
+            return Poll::Ready(None);
+        }
         if let Poll::Ready(response) = exchange.as_mut().poll(cx) {
             return Poll::Ready(Some(response));
         }
@@ -157,7 +161,7 @@ async fn through(
         {
             return Poll::Ready(None);
         }
-        respond.poll_reset(cx).map(|_| None)
+        Poll::Pending
     })
     .await
 }

@@ -1,5 +1,7 @@
 //! HTTP/1.1: an exchange has its stream for itself.
 
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +38,7 @@ pub async fn send(
     watch(&mut request, &way.interim);
     while let Some(mut stream) = core.pool.take(&way.key) {
         let current = stream.number() == core.gateway.outward.load().number;
+        // Upgrades have a stream of their own there.
         let fits = current && !(way.upgrades && stream.forwarding().is_some());
         if !fits || !way.allows(stream.is_private()) {
             continue;
@@ -78,21 +81,38 @@ async fn try_send(
 ) -> Result<Response<Arriving>, (Option<Box<Request<RequestBody>>>, Refusal)> {
     corporate::fit(&mut request, stream.forwarding());
     let sent = stream.sender().try_send_request(request).await;
-    sent.map(|response| response.map(Arriving::Http1)).map_err(|mut error| {
+    let response = sent.map_err(|mut error| {
         let unsent = error.take_message().map(Box::new);
         (unsent, refusal(error.into_error()))
-    })
+    })?;
+    match stream.forwarding().and_then(|by| by.refused(response.status())) {
+        Some(refused) => Err((None, refused.into())),
+        None => Ok(response.map(Arriving::Http1)),
+    }
 }
 
-/// Tells an upstream that hung up from one that spoke nonsense.
+/// Tells an upstream that hung up from one that spoke nonsense, and both from an agent that did.
 fn refusal(error: hyper::Error) -> Refusal {
     let what = match () {
+        () if error.is_user() && is_cut(&error) => return Refusal::AgentGone,
         () if error.is_parse() => "it is not HTTP/1.1",
         () if error.is_incomplete_message() => CUT,
-        () if error.is_user() => "the request's body ended early",
+        () if error.is_user() => return Refusal::BadRequest("the request's body is malformed"),
         () => BROKEN,
     };
     Refusal::Protocol { what, source: Some(error.into()) }
+}
+
+/// Whether the agent's stream ended, rather than that its chunks were none.
+fn is_cut(error: &hyper::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData);
+        }
+        cause = error.source();
+    }
+    true
 }
 
 /// hyper's client on a stream; its connection runs in a task of this core.

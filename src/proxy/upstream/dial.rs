@@ -38,7 +38,7 @@ pub struct Fresh {
     pub private: bool,
     /// Which way out it was made by.
     pub number: u64,
-    /// How requests are sent on it, where a corporate proxy forwards them.
+    /// How a corporate proxy wants requests that it forwards.
     pub forwarded: Option<Forwarded>,
 }
 
@@ -56,7 +56,7 @@ async fn dial_once(core: &Arc<Core>, way: &Way, offer: Offer) -> Result<Fresh, R
     let limit = gateway.limits.connect_timeout;
     let outward = gateway.outward.load_full();
     let dialled = match way.upgrades {
-        // A proxy that forwards requests one by one does not switch protocols.
+        // A proxy that forwards requests one by one does not switch protocols (RFC 6455 §4.1).
         true => gateway.dialler.dial(target, limit).await?,
         false => gateway.dialler.dial_for_requests(target, limit).await?,
     };

@@ -37,6 +37,7 @@ pub(crate) struct Plan {
     resolve: Vec<String>,
     allow: Vec<String>,
     admin: String,
+    proxy: String,
     listen: String,
     upstream: String,
     top: String,
@@ -77,6 +78,7 @@ impl Plan {
             resolve: vec![],
             allow: vec![],
             admin: "127.0.0.1:0".to_owned(),
+            proxy: "\"127.0.0.1:0\"".to_owned(),
             listen: String::new(),
             upstream: String::new(),
             top: String::new(),
@@ -124,6 +126,12 @@ impl Plan {
         self
     }
 
+    /// How requests of the connection `acme` are sent, in flow style.
+    pub(crate) fn settings(mut self, yaml: &str) -> Self {
+        self.fields += &format!(", settings: {yaml}");
+        self
+    }
+
     /// Another provider.
     pub(crate) fn provider(mut self, yaml: &str) -> Self {
         self.providers.push(yaml.to_owned());
@@ -163,6 +171,12 @@ impl Plan {
     /// The admin listener, where its port must be known beforehand.
     pub(crate) fn admin(mut self, addr: &str) -> Self {
         self.admin = addr.to_owned();
+        self
+    }
+
+    /// The proxy listeners, in flow style, instead of a plain one.
+    pub(crate) fn proxy(mut self, yaml: &str) -> Self {
+        self.proxy = yaml.to_owned();
         self
     }
 
@@ -214,6 +228,14 @@ impl Plan {
             Ok((gateway, tokens)) => self.lab(origin, gateway, tokens),
             Err(error) => panic!("the gateway did not start: {error}\n{}", self.yaml(&origin)),
         }
+    }
+
+    /// Why the gateway does not start before `origin`.
+    ///
+    /// # Panics
+    /// When it does.
+    pub(crate) async fn refused(self, origin: &Origin) -> String {
+        self.try_start(origin).await.err().expect("it is refused")
     }
 
     /// As [`Plan::start`], without the rules that the gateway refuses to start with: drawn ones
@@ -277,8 +299,8 @@ impl Plan {
             let variable = token_variable(name);
             format!("{{ name: {name}, token: {{ env: {variable} }}, use: [{uses}] }}")
         });
-        let (admin, more) = (&self.admin, &self.listen);
-        let mut yaml = format!("listen: {{ proxy: \"127.0.0.1:0\", admin: \"{admin}\"{more} }}\n");
+        let (proxy, admin, more) = (&self.proxy, &self.admin, &self.listen);
+        let mut yaml = format!("listen: {{ proxy: {proxy}, admin: \"{admin}\"{more} }}\n");
         yaml += &format!(
             "upstream:\n  trust: [{trust}]\n  allow_private: [{}]\n  resolve: {{ {} }}\n",
             allow.join(", "),

@@ -35,12 +35,30 @@ impl Pki {
         Arc::new(self.server_with(params))
     }
 
+    /// A certificate for `names` and its key, in PEM, for an origin that is a program.
+    pub(crate) fn pem(&self, names: &[&str]) -> (String, String) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(names).expect("names");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        (certificate.pem(), key.serialize_pem())
+    }
+
     /// TLS for an origin whose certificate has expired.
     pub(crate) fn expired(&self, name: &str) -> Arc<ServerConfig> {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(2020, 2, 1);
         Arc::new(self.server_with(params))
+    }
+
+    /// A chain and a key for a server that is a program of its own, in PEM.
+    pub(crate) fn pair(&self, names: &[&str]) -> (String, String) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let params = CertificateParams::new(names).expect("names");
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        (certificate.pem() + &self.pem, key.serialize_pem())
     }
 
     fn server_with(&self, params: CertificateParams) -> ServerConfig {

@@ -160,6 +160,14 @@ impl Served {
         open.expect("our child, or root").count()
     }
 
+    /// Lets it open no descriptor of this number or above; those that are open stay.
+    pub(crate) fn limit_descriptors(&self, count: usize) {
+        use rustix::process::{Resource, Rlimit, prlimit};
+        let limit = Some(count as u64);
+        let limit = Rlimit { current: limit, maximum: limit };
+        prlimit(Some(self.pid()), Resource::Nofile, limit).expect("our child");
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("our child");
@@ -184,9 +192,12 @@ impl Served {
 
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(self.pid(), signal).expect("our child");
+    }
+
+    fn pid(&self) -> rustix::process::Pid {
         let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        let pid = pid.expect("a process id");
-        rustix::process::kill_process(pid, signal).expect("our child");
+        pid.expect("a process id")
     }
 
     /// Starts it again on the same files.

@@ -166,9 +166,9 @@ fn stopped(
             report.fail("tls", message, cure.hint);
         }
         Some(Event::Unshaken { why: Unshaken::Http2Only, .. }) => {
-            let hint = "this cannot be helped: the gateway speaks HTTP/1.1 with programs, gRPC only \
-                        HTTP/2";
-            report.fail("tls", format!("{host}: it offers only HTTP/2"), hint);
+            let hint = "the gateway speaks it: run the program with `keyward run` and see";
+            let message = format!("{host}: it speaks only HTTP/2, which this probe does not");
+            report.warn("tls", message, hint);
         }
         Some(Event::Unshaken { why: Unshaken::Other(why), .. }) => {
             let hint = "the gateway takes TLS 1.2 and 1.3";
@@ -365,10 +365,11 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_only_speak_http2_cannot_be_helped() {
+    fn clients_that_only_speak_http2_cannot_be_judged() {
         let host = "a.test".to_owned();
         let event = Event::Unshaken { host, why: Unshaken::Http2Only };
         let found = judged(&observed("python3 app.py", vec![event], &[]));
-        assert_eq!(found, [("tls", Status::Fail, "a.test: it offers only HTTP/2".to_owned())]);
+        let message = "a.test: it speaks only HTTP/2, which this probe does not";
+        assert_eq!(found, [("tls", Status::Warn, message.to_owned())]);
     }
 }

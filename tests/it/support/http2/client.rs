@@ -39,7 +39,10 @@ pub(crate) struct Coming {
 impl Lab {
     /// A tunnel of `ci` to `host` in which HTTP/2 was agreed on.
     pub(crate) async fn h2(&self, host: &str) -> Client {
-        self.h2_with("ci", host, &Builder::new()).await
+        let mut settings = Builder::new();
+        // An answer that is not read takes no other's room.
+        settings.initial_connection_window_size(64 << 20);
+        self.h2_with("ci", host, &settings).await
     }
 
     /// As [`Lab::h2`], of `agent` and with settings.

@@ -175,7 +175,8 @@ where
     let (notes, number) = (stream.notes(), stream.number);
     let (io, socket, _) = stream.into_wire().into_parts();
     let mut settings = Builder::new();
-    settings.max_concurrent_streams(1_000);
+    // A request that is not read takes no other's room.
+    settings.max_concurrent_streams(1_000).initial_connection_window_size(64 << 20);
     let Ok(mut connection) = settings.handshake::<_, Bytes>(io).await else { return };
     let (orders, mut ordered) = mpsc::unbounded_channel();
     loop {
@@ -211,12 +212,17 @@ impl Ask {
         while let Some(chunk) = self.chunk().await {
             match chunk {
                 Ok(bytes) => message.body.extend(bytes),
-                Err(_) => message.whole = false,
+                Err(_) => {
+                    message.whole = false;
+                    break;
+                }
             }
         }
-        match self.body.trailers().await {
-            Ok(trailers) => message.trailers = trailers.as_ref().map(pairs).unwrap_or_default(),
-            Err(_) => message.whole = false,
+        if message.whole {
+            match self.body.trailers().await {
+                Ok(trailers) => message.trailers = trailers.as_ref().map(pairs).unwrap_or_default(),
+                Err(_) => message.whole = false,
+            }
         }
         self.notes.note(message.clone());
         message
@@ -235,7 +241,13 @@ impl Ask {
     /// Answers with all of `reply`.
     pub(crate) async fn reply(&mut self, reply: &Reply) {
         let ended = reply.body.is_empty() && reply.trailers.is_empty();
-        let Some(mut sending) = self.begin(reply.status, &reply.fields, ended) else { return };
+        let names: Vec<&str> = reply.trailers.iter().map(|(name, _)| *name).collect();
+        let (announced, mut fields) = (names.join(", "), reply.fields.clone());
+        if !names.is_empty() {
+            // HTTP/1.1 carries what is announced.
+            fields.push(("trailer", &announced));
+        }
+        let Some(mut sending) = self.begin(reply.status, &fields, ended) else { return };
         if !sending.send(&reply.body).await || ended {
             return;
         }

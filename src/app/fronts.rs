@@ -1,0 +1,69 @@
+//! The certificates of listeners that agents speak TLS to: read at the start, and again by a reload.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use rustls::ServerConfig;
+
+use crate::base::secret::Secret;
+use crate::config::{Certificate, ListenTls};
+use crate::crypto::private::private_file;
+use crate::net::tls;
+use crate::proxy::front::Front;
+
+/// Far above any key.
+const KEY_BYTES_MAX: usize = 64 * 1024;
+
+/// Those of a gateway, in the order of `listen.proxy`: with what each is read from.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fronts(Vec<(Certificate, Arc<Front>)>);
+
+impl Fronts {
+    /// The one of a listener, kept for reloads.
+    ///
+    /// # Errors
+    /// When its certificate cannot be used.
+    pub(super) fn add(&mut self, listen: &ListenTls) -> anyhow::Result<Arc<Front>> {
+        let front = Arc::new(match &listen.by {
+            Certificate::Own(names) => Front::Own(names.clone()),
+            Certificate::Files { cert, key } => Front::given(load(cert, key)?),
+        });
+        self.0.push((listen.by.clone(), front.clone()));
+        Ok(front)
+    }
+
+    /// Reads the files again. Nothing changes before [`Renewed::apply`].
+    ///
+    /// # Errors
+    /// When one cannot be used.
+    pub(super) fn renewed(&self) -> anyhow::Result<Renewed> {
+        let mut renewed = Vec::new();
+        for (by, front) in &self.0 {
+            if let Certificate::Files { cert, key } = by {
+                renewed.push((front.clone(), load(cert, key)?));
+            }
+        }
+        Ok(Renewed(renewed))
+    }
+}
+
+/// Certificates that were read again.
+pub(super) struct Renewed(Vec<(Arc<Front>, Arc<ServerConfig>)>);
+
+impl Renewed {
+    /// Uses them from the next handshake on.
+    pub(super) fn apply(self) {
+        for (front, config) in self.0 {
+            front.replace(config);
+        }
+    }
+}
+
+fn load(cert: &Path, key: &Path) -> anyhow::Result<Arc<ServerConfig>> {
+    let named = || format!("`listen.proxy`: {}", cert.display());
+    let chain = tls::load_pem_certs(cert).with_context(named)?;
+    let pem = private_file(key, KEY_BYTES_MAX).context("`listen.proxy`: the key's file")?;
+    let config = tls::server_config(chain, &Secret::new(pem.to_vec()));
+    config.with_context(|| format!("`listen.proxy`: {} and {}", cert.display(), key.display()))
+}

@@ -1,0 +1,285 @@
+//! Settings of a connection among the arguments, and as they are shown.
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use crate::base::settings::{
+    FieldText, Rate, Settings, Wait, parse_attempts, parse_concurrency, parse_name, parse_status,
+};
+use crate::cli::failure::Failure;
+use crate::cli::table::fields;
+
+/// What may be cleared, as arguments and as the API name it.
+const CLEARED: [(&str, &str); 6] = [
+    ("timeout", "timeout"),
+    ("retry", "retry"),
+    ("rate-limit", "rate_limit"),
+    ("concurrency", "concurrency"),
+    ("user-agent", "user_agent"),
+    ("headers", "headers"),
+];
+
+/// How requests with a connection's credential are sent.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Settings")]
+pub(in crate::cli) struct Given {
+    /// time until an answer begins, attempts and waits included, such as 30s
+    #[arg(long, value_name = "TIME")]
+    timeout: Option<Wait>,
+    /// send a request up to N times, where it is idempotent or was not sent
+    #[arg(long, value_name = "N", value_parser = attempts)]
+    retry: Option<u32>,
+    /// answers after which it is sent again; default: 429,502,503,504
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = status)]
+    retry_on: Vec<u16>,
+    /// longest wait between two attempts; default: 30s
+    #[arg(long, value_name = "TIME")]
+    retry_wait_max: Option<Wait>,
+    /// requests of all agents in a time, such as 10/s, 100/min or 5000/h
+    #[arg(long, value_name = "RATE")]
+    rate_limit: Option<Rate>,
+    /// exchanges of all agents under way at once
+    #[arg(long, value_name = "N", value_parser = concurrency)]
+    concurrency: Option<u32>,
+    /// replaces the agents' User-Agent
+    #[arg(long, value_name = "TEXT")]
+    user_agent: Option<FieldText>,
+    /// a field of every request, instead of the agents'; may be given several times
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+}
+
+/// What is taken away.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(in crate::cli) enum Cleared {
+    All,
+    Setting(&'static str),
+    Header(String),
+}
+
+impl Given {
+    /// As the API takes them; only what was given.
+    ///
+    /// # Errors
+    /// When a field is none, or given twice.
+    pub(in crate::cli) fn to_json(&self) -> Result<Map<String, Value>, Failure> {
+        let retry = [
+            ("attempts", self.retry.map(Value::from)),
+            ("on", (!self.retry_on.is_empty()).then(|| json!(self.retry_on))),
+            ("wait_max", self.retry_wait_max.map(|wait| json!(wait))),
+        ];
+        let settings = [
+            ("timeout", self.timeout.map(|wait| json!(wait))),
+            ("retry", non_empty(of(retry))),
+            ("rate_limit", self.rate_limit.map(|rate| json!(rate))),
+            ("concurrency", self.concurrency.map(Value::from)),
+            ("user_agent", self.user_agent.as_ref().map(|text| json!(text))),
+            ("headers", non_empty(self.headers()?)),
+        ];
+        Ok(of(settings))
+    }
+
+    /// Read here and not by clap, which would repeat a value that it refuses.
+    fn headers(&self) -> Result<Map<String, Value>, Failure> {
+        let mut headers = Map::new();
+        for header in &self.headers {
+            let Some((name, value)) = header.split_once(':') else {
+                return Err(Failure::usage("a header is written `NAME: VALUE`"));
+            };
+            let name =
+                parse_name(name.trim()).map_err(|error| Failure::usage(error.to_string()))?;
+            let value: FieldText = value
+                .parse()
+                .map_err(|error| Failure::usage(format!("header `{name}`: {error}")))?;
+            if headers.insert(name.to_string(), json!(value)).is_some() {
+                return Err(Failure::usage(format!("header `{name}` is given twice")));
+            }
+        }
+        Ok(headers)
+    }
+
+    /// A merge patch of these and of what is cleared.
+    ///
+    /// # Errors
+    /// When nothing is to be changed, or one thing in two ways.
+    pub(in crate::cli) fn patch(&self, cleared: &[Cleared]) -> Result<Value, Failure> {
+        let mut patch = self.to_json()?;
+        let nothing_else = patch.is_empty() && cleared.len() == 1;
+        for one in cleared {
+            match one {
+                Cleared::All if nothing_else => return Ok(Value::Null),
+                Cleared::All => return Err(Failure::usage("--clear all stands alone")),
+                Cleared::Setting(name) => clear(&mut patch, name)?,
+                Cleared::Header(name) => {
+                    match patch.entry("headers").or_insert_with(|| json!({})) {
+                        Value::Object(headers) => clear(headers, name)?,
+                        _ => return Err(Failure::usage("header is both set and cleared")),
+                    }
+                }
+            }
+        }
+        match patch.is_empty() {
+            true => {
+                let hint = "give settings, or --clear SETTING";
+                Err(Failure::usage("nothing is to be changed").hint(hint))
+            }
+            false => Ok(patch.into()),
+        }
+    }
+}
+
+fn clear(map: &mut Map<String, Value>, name: &str) -> Result<(), Failure> {
+    match map.insert(name.to_owned(), Value::Null) {
+        Some(Value::Null) | None => Ok(()),
+        Some(_) => Err(Failure::usage(format!("{name} is both set and cleared"))),
+    }
+}
+
+fn of<const N: usize>(pairs: [(&str, Option<Value>); N]) -> Map<String, Value> {
+    pairs.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+fn non_empty(map: Map<String, Value>) -> Option<Value> {
+    (!map.is_empty()).then_some(map.into())
+}
+
+/// `SETTING`, `header=NAME` or `all` of an argument.
+pub(in crate::cli) fn cleared(text: &str) -> Result<Cleared, String> {
+    if text == "all" {
+        return Ok(Cleared::All);
+    }
+    if let Some(name) = text.strip_prefix("header=") {
+        let name = parse_name(name).map_err(|error| error.to_string())?;
+        return Ok(Cleared::Header(name.to_string()));
+    }
+    let known = CLEARED.iter().find(|(argument, _)| *argument == text);
+    known.map(|(_, name)| Cleared::Setting(name)).ok_or_else(|| {
+        let names = CLEARED.map(|(argument, _)| argument);
+        format!("write {}, header=NAME or all", names.join(", "))
+    })
+}
+
+fn attempts(text: &str) -> Result<u32, String> {
+    parsed(text, parse_attempts)
+}
+
+fn concurrency(text: &str) -> Result<u32, String> {
+    parsed(text, parse_concurrency)
+}
+
+fn status(text: &str) -> Result<u16, String> {
+    parsed(text, parse_status)
+}
+
+fn parsed<T, E: ToString>(text: &str, parse: fn(u64) -> Result<T, E>) -> Result<T, String> {
+    let number = text.trim().parse().map_err(|_| "this is no number".to_owned())?;
+    parse(number).map_err(|error| error.to_string())
+}
+
+/// Lines for a person; none for what is as for every request.
+pub(in crate::cli) fn shown(settings: &Settings) -> String {
+    let text = |value: Option<String>| value.unwrap_or_default();
+    let retry = settings.retry.as_ref().map(|retry| {
+        let on: Vec<_> = retry.on().iter().map(ToString::to_string).collect();
+        let wait = crate::base::time::written(retry.wait_max());
+        format!("{} attempts, on {}, waits up to {wait}", retry.attempts(), on.join(" "))
+    });
+    let mut lines = fields(&[
+        ("timeout", text(settings.timeout.map(|wait| wait.to_string()))),
+        ("retry", text(retry)),
+        ("rate limit", text(settings.rate_limit.map(|rate| rate.to_string()))),
+        ("concurrency", text(settings.concurrency.map(|max| max.to_string()))),
+        ("user agent", text(settings.user_agent.as_ref().map(ToString::to_string))),
+    ]);
+    for (name, value) in settings.headers.iter() {
+        lines +=
+            &fields(&[("header     ", format!("{name}: {}", value.to_str().unwrap_or_default()))]);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        given: Given,
+        #[arg(long, value_parser = cleared)]
+        clear: Vec<Cleared>,
+    }
+
+    fn patch(arguments: &[&str]) -> Result<Value, Failure> {
+        let line = Line::try_parse_from([&["set"], arguments].concat()).expect("it is parsed");
+        line.given.patch(&line.clear)
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_and_no_value_repeated() {
+        for wrong in [
+            &[][..],
+            &["--header", "canary"],
+            &["--header", "Authorization: canary"],
+            &["--header", "X-A: canary\n"],
+            &["--header", "X-A: canary", "--header", "x-a: 2"],
+            &["--header", "X-A: canary", "--clear", "header=X-A"],
+            &["--header", "X-A: canary", "--clear", "headers"],
+            &["--timeout", "5s", "--clear", "timeout"],
+            &["--timeout", "5s", "--clear", "all"],
+            &["--clear", "all", "--clear", "retry"],
+        ] {
+            let refused = patch(wrong).unwrap_err();
+            assert!(!refused.to_string().contains("canary"), "{wrong:?}: {refused}");
+        }
+        for wrong in ["nothing", "rate_limit", "header=", "header=Host", ""] {
+            assert!(cleared(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn arguments_become_a_merge_patch() {
+        let all = [
+            "--timeout",
+            "90s",
+            "--retry",
+            "2",
+            "--retry-on",
+            "503,429",
+            "--retry-wait-max",
+            "5s",
+            "--rate-limit",
+            "100/min",
+            "--concurrency",
+            "7",
+            "--user-agent",
+            "a/1",
+            "--header",
+            "X-Env: prod",
+        ];
+        let patched = json!({
+            "timeout": "90s", "rate_limit": "100/min", "concurrency": 7, "user_agent": "a/1",
+            "retry": {"attempts": 2, "on": [503, 429], "wait_max": "5s"},
+            "headers": {"x-env": "prod"},
+        });
+        assert_eq!(patch(&all).unwrap(), patched);
+        let some = ["--clear", "rate-limit", "--clear", "header=X-Env", "--retry", "3"];
+        let patched = json!({
+            "rate_limit": null, "headers": {"x-env": null}, "retry": {"attempts": 3},
+        });
+        assert_eq!(patch(&some).unwrap(), patched);
+        assert_eq!(patch(&["--clear", "all"]).unwrap(), Value::Null);
+    }
+
+    #[test]
+    fn settings_are_shown_line_by_line() {
+        let settings = json!({
+            "timeout": "90s", "rate_limit": "100/min", "concurrency": 7, "user_agent": "a/1",
+            "retry": {}, "headers": {"x-env": "prod", "x-b": "2"},
+        });
+        insta::assert_snapshot!(shown(&serde_json::from_value(settings).unwrap()));
+        assert_eq!(shown(&Settings::default()), "");
+    }
+}

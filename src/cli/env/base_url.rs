@@ -1,0 +1,82 @@
+//! The environment of a program that is given an address and an API key, and no proxy.
+
+use crate::admin::wire::{AgentView, ConnectionView};
+use crate::base::host::{Scheme, Target};
+use crate::cli::client::Client;
+use crate::cli::connection::{base_url, home, path};
+use crate::cli::environment::Environment;
+use crate::cli::environment::files::Files;
+use crate::cli::failure::Failure;
+
+/// The base URL.
+const URL: &str = "KEYWARD_BASE_URL";
+
+/// The agent's token, which goes where the program wants an API key. `KEYWARD_TOKEN` is a person's.
+const TOKEN: &str = "KEYWARD_AGENT_TOKEN";
+
+/// One connection of an agent, as a program reaches it by its base URL.
+#[derive(Debug)]
+pub(super) struct Based {
+    name: String,
+    host: Option<String>,
+    /// `https://` and the host that the URL stands for.
+    stands_for: String,
+    /// The variables that the provider's SDKs read their keys from.
+    keys: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Based {
+    /// `named` is `CONNECTION` or `CONNECTION@HOST`.
+    ///
+    /// # Errors
+    /// When there is no such connection, or it is not clear which of its hosts is meant.
+    pub(super) async fn of(
+        client: &Client,
+        agent: &AgentView,
+        named: &str,
+    ) -> Result<Self, Failure> {
+        let (name, host) = match named.split_once('@') {
+            Some((name, host)) => (name, Some(host.to_owned())),
+            None => (named, None),
+        };
+        if host.as_deref().is_some_and(|host| Target::parse(Scheme::Https, host).is_err()) {
+            return Err(Failure::usage("what follows the @ is not a host")
+                .hint("name one of the connection's hosts, without wildcards"));
+        }
+        let connection: ConnectionView = client.get(&path(name)).await?;
+        let Some(stands_for) = host.as_deref().or_else(|| home(&connection)) else {
+            let hosts = connection.hosts.join(", ");
+            return Err(Failure::usage(format!("`{name}` has many hosts: {hosts}"))
+                .hint(&format!("name one of them: --base-url {name}@HOST")));
+        };
+        let stands_for = format!("https://{stands_for}");
+        let binding = agent.bindings.iter().find(|binding| binding.connection == connection.id);
+        let mut notes = Vec::new();
+        if binding.is_none() {
+            notes.push(format!(
+                "note: agent {} is not bound to {name}: only a rule with `agents` and `use` lets it \
+                 in (`keyward agent bind {} {name}`)",
+                agent.name, agent.name
+            ));
+        }
+        let keys = binding.map(|binding| binding.env.keys().cloned().collect()).unwrap_or_default();
+        Ok(Self { name: connection.name, host, stands_for, keys, notes })
+    }
+
+    /// Its variables.
+    pub(super) fn environment(self, proxy: &str, token: &str) -> Environment {
+        let Self { name, host, stands_for, keys, mut notes } = self;
+        let url = base_url(proxy, &name, host.as_deref());
+        notes.push(format!(
+            "hint: give the program {url} in place of {stands_for}, and ${TOKEN} as its API key"
+        ));
+        let keys = keys.into_iter().map(|key| (key, token.to_owned()));
+        let ours = [(URL.to_owned(), url), (TOKEN.to_owned(), token.to_owned())];
+        Environment {
+            variables: ours.into_iter().chain(keys).collect(),
+            files: Files { all: Vec::new() },
+            notes,
+        }
+    }
+}

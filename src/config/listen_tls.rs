@@ -1,0 +1,98 @@
+//! `{ at, tls }` of `listen.proxy`: a listener that agents speak TLS to.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde_yaml::Value;
+
+use super::listen;
+use super::reading::Reading;
+use crate::base::host::Host;
+use crate::provider::document::{item_of, key_of};
+
+/// Where agents speak TLS to the proxy itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ListenTls {
+    /// The address; port 0 is any free one.
+    pub at: SocketAddr,
+    /// What it proves itself by.
+    pub by: Certificate,
+}
+
+/// What a listener proves itself by.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Certificate {
+    /// PEM files: a certificate with what stands between it and its root, and its key.
+    Files {
+        /// The chain.
+        cert: PathBuf,
+        /// The key, which only its owner may read.
+        key: PathBuf,
+    },
+    /// Leaves of our CA, for its address, `localhost` and these names.
+    Own(Vec<Host>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text {
+    at: Option<String>,
+    tls: Option<TlsText>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsText {
+    cert: Option<String>,
+    key: Option<String>,
+    #[serde(default)]
+    names: Vec<String>,
+}
+
+/// Reads one.
+pub(super) fn tls(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<ListenTls> {
+    let Text { at, tls } = reading.section(Some(value), path)?;
+    let at = reading.required(at, "at", path);
+    if at.is_empty() {
+        return None;
+    }
+    if tls.is_none() {
+        let remedy = "add `tls: {}`, or write the address alone";
+        reading.problems.add(path, "`tls` is missing", remedy);
+    }
+    let at = listen::tcp(&at, &key_of(path, "at"), reading)?;
+    let by = certificate(tls?, &key_of(path, "tls"), reading)?;
+    Some(ListenTls { at, by })
+}
+
+fn certificate(text: TlsText, path: &str, reading: &mut Reading<'_>) -> Option<Certificate> {
+    let mut names = vec![Host::Name("localhost".into())];
+    for (index, name) in text.names.iter().enumerate() {
+        match Host::parse(name) {
+            Ok(host) => names.push(host),
+            Err(_) => {
+                let path = item_of(&key_of(path, "names"), index);
+                reading.problems.add(&path, "this is not a host", "write `keyward.example.com`");
+            }
+        }
+    }
+    match (text.cert, text.key) {
+        (None, None) => Some(Certificate::Own(names)),
+        (Some(cert), Some(key)) if text.names.is_empty() => Some(Certificate::Files {
+            cert: reading.input(&cert, &key_of(path, "cert"))?,
+            key: reading.input(&key, &key_of(path, "key"))?,
+        }),
+        (Some(_), Some(_)) => {
+            let message = "`names` are those of the certificate that is given";
+            reading.problems.add(path, message, "remove `names`");
+            None
+        }
+        _ => {
+            let message = "a certificate and its key belong together";
+            let remedy = "name `cert` and `key`, or leave both out for one of Keyward's own CA";
+            reading.problems.add(path, message, remedy);
+            None
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! A gateway that has no descriptor left: what is open goes on, what comes is turned away, and when
+//! there are some again it serves as before.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use tokio::net::TcpStream;
+
+use crate::support::process::Served;
+use crate::support::*;
+
+const TOKEN: &str = "kwa_token-of-an-agent-in-these-tests";
+
+async fn client(served: &Served) -> Wire {
+    let connected = TcpStream::connect(served.proxy);
+    Wire::plain(patiently("connecting", connected).await.expect("it listens"))
+}
+
+async fn ask(wire: &mut Wire) -> Message {
+    let pair = BASE64_STANDARD.encode(format!("ci:{TOKEN}"));
+    wire.send(format!(
+        "GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Basic {pair}\r\n\r\n"
+    ))
+    .await;
+    wire.answer("GET").await
+}
+
+#[tokio::test]
+async fn without_descriptors_streams_are_turned_away_and_open_ones_go_on() {
+    let origin = Origin::saying("fine").await;
+    let variables = [("CANARY", "cnry-0123456789abcdef"), ("TOKEN_CI", TOKEN)];
+    let served = Served::start(&Plan::api_key(), &origin, &variables);
+    let mut open = client(&served).await;
+    assert_eq!(ask(&mut open).await.text(), "fine");
+    served.limit_descriptors(served.descriptors() + 8);
+
+    let mut waiting = vec![];
+    for _ in 0..40 {
+        waiting.push(client(&served).await);
+    }
+    // They are accepted in order: when the last was turned away, every other was dealt with.
+    let last = waiting.pop().expect("forty").answer("GET").await;
+    assert_eq!(last.head.status(), 503, "{last:?}");
+    assert_eq!(last.head.one("keyward-error"), Some("overloaded"));
+    assert_eq!(last.head.one("retry-after"), Some("1"));
+    assert_eq!(ask(&mut open).await.text(), "fine", "an open stream goes on");
+    let turned_away = served.output().matches("turned a stream away").count();
+    assert!((1..=40).contains(&turned_away), "{turned_away}");
+
+    drop(waiting);
+    let again = async {
+        loop {
+            let answer = ask(&mut client(&served).await).await;
+            // It has not seen yet that the others went.
+            if answer.head.status() != 503 {
+                return answer;
+            }
+        }
+    };
+    let answer = patiently("descriptors to be given back", again).await;
+    assert_eq!((answer.head.status(), &*answer.text()), (200, "fine"));
+}

@@ -1,0 +1,117 @@
+//! tinyproxy as the corporate proxy, with a login. It resolves no name here: what it forwards goes to
+//! a scripted proxy behind it, which knows the way to the origin.
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use tokio::net::TcpStream;
+
+use crate::support::canary::Canary;
+use crate::support::corporate::{FORWARDED, opening};
+use crate::support::process::free_address;
+use crate::support::*;
+
+/// A host that no resolver here knows.
+const BEYOND: &str = "api.beyond.test";
+
+/// A running tinyproxy; dropped, it is killed.
+struct Tinyproxy {
+    child: Child,
+    at: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+impl Tinyproxy {
+    async fn before(next: SocketAddr, password: &str) -> Self {
+        let (folder, at) = (tempfile::tempdir().expect("a directory"), free_address());
+        let file = folder.path().join("tinyproxy.conf");
+        let text = format!(
+            "Port {}\nListen 127.0.0.1\nTimeout 60\nMaxClients 20\nBasicAuth svc {password}\n\
+             Upstream http {next}\nLogLevel Connect\n",
+            at.port()
+        );
+        std::fs::write(&file, text).expect("written");
+        let mut command = Command::new("tinyproxy");
+        command.arg("-d").arg("-c").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().expect("`tests/run` installs tinyproxy");
+        let listens = async {
+            while TcpStream::connect(at).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        patiently("tinyproxy to listen", listens).await;
+        Self { child, at, _folder: folder }
+    }
+}
+
+impl Drop for Tinyproxy {
+    fn drop(&mut self) {
+        self.child.kill().expect("our child");
+        self.child.wait().expect("our child");
+    }
+}
+
+fn plan(at: SocketAddr, password: &Canary) -> Plan {
+    Plan::api_key()
+        .hosts(BEYOND)
+        .top("default: pass")
+        .secret("CORP", password)
+        .upstream(&format!("proxy: {{ url: 'http://{at}', user: svc, password: {{ env: CORP }} }}"))
+}
+
+async fn origin() -> Origin {
+    Origin::named(&[BEYOND], |mut stream: Stream| async move {
+        while stream.request().await.is_some() {
+            if stream.try_send(ok("fine")).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await
+}
+
+async fn ask(lab: &Lab) -> Message {
+    let mut wire = lab.tunnel_as("ci", &format!("{BEYOND}:443"), BEYOND).await;
+    wire.send(request_text("GET /a", BEYOND)).await;
+    wire.answer("GET").await
+}
+
+#[tokio::test]
+async fn tinyproxy_with_another_login_is_named_and_opens_nothing() {
+    let origin = origin().await;
+    let next = opening(origin.addr).await;
+    let (right, wrong) = (Canary::new("right"), Canary::new("wrong"));
+    let tinyproxy = Tinyproxy::before(next.addr, &right.text).await;
+    let lab = plan(tinyproxy.at, &wrong).start(origin).await;
+    let answer = ask(&lab).await;
+    assert_eq!(answer.head.one("keyward-error"), Some("upstream_unreachable"), "{answer:?}");
+    let text = answer.text();
+    assert!(text.contains(&tinyproxy.at.to_string()) && text.contains("does not accept"), "{text}");
+    assert_eq!(next.streams(), 0);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn requests_and_cleartext_go_by_tinyproxy() {
+    let origin = origin().await;
+    let next = opening(origin.addr).await;
+    let password = Canary::new("corp");
+    let tinyproxy = Tinyproxy::before(next.addr, &password.text).await;
+    let lab = plan(tinyproxy.at, &password).start(origin).await;
+    let answer = ask(&lab).await;
+    assert_eq!(answer.text(), "fine", "{answer:?}");
+    assert_eq!(lab.origin.only().head.one("x-api-key"), Some(&*lab.canary.text));
+    let mut wire = lab.client().await;
+    let authorization = lab.authorization("ci");
+    wire.send(format!(
+        "GET http://web.beyond.test/b HTTP/1.1\r\nHost: web.beyond.test\r\n{authorization}\r\n"
+    ))
+    .await;
+    let answer = wire.answer("GET").await;
+    assert_eq!(answer.text(), FORWARDED, "{answer:?}");
+    let asked: Vec<String> = next.received().iter().map(|it| it.head.start.clone()).collect();
+    assert!(asked[0].starts_with(&format!("CONNECT {BEYOND}:443 ")), "{asked:?}");
+    assert!(asked[1].contains("web.beyond.test"), "{asked:?}");
+    lab.canary.assert_absent("what the proxies saw", &next.bytes());
+    lab.finish().await;
+}

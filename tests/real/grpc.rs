@@ -1,0 +1,128 @@
+//! gRPC by its own libraries: grpcio's server, and clients that find the proxy in their environment.
+//! All four kinds of calls, deadlines, cancellation, and a refusal that is a status.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::stage::*;
+use crate::support::pki::pki;
+use crate::support::*;
+
+const GRPC: &str = "grpc.acme.test";
+
+/// grpcio's server, and what it says. Dropping it ends it.
+struct Server {
+    child: Child,
+    port: u16,
+    says: mpsc::Receiver<String>,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    /// Starts it; it takes no call without `live`.
+    fn start(live: &str) -> Self {
+        let folder = tempfile::TempDir::new().expect("a temporary directory");
+        let (chain, key) = pki().pair(&[GRPC]);
+        let (chain_file, key_file) =
+            (folder.path().join("chain.pem"), folder.path().join("key.pem"));
+        std::fs::write(&chain_file, chain).expect("a file");
+        std::fs::write(&key_file, key).expect("a file");
+        let mut python = Command::new(installed("real-venv/bin/python"));
+        python.args(["-c", include_str!("programs/grpc/server.py")]);
+        python.env("LIVE", live).env("CHAIN_FILE", chain_file).env("KEY_FILE", key_file);
+        let child = python.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut child = child.expect("python runs; `tests/run` installs it");
+        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let (say, says) = mpsc::channel();
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| drop(say.send(line)));
+        });
+        let port = says.recv_timeout(Duration::from_secs(60)).expect("the server listens");
+        Self { child, port: port.parse().expect("a port"), says, _folder: folder }
+    }
+
+    /// Everything that it has said.
+    fn said(&self) -> Vec<String> {
+        self.says.try_iter().collect()
+    }
+
+    /// Waits for a line.
+    fn says(&self, wanted: &str) {
+        let mut others = vec![];
+        while let Ok(line) = self.says.recv_timeout(Duration::from_secs(30)) {
+            if line == wanted {
+                return;
+            }
+            others.push(line);
+        }
+        panic!("the server did not say `{wanted}`, but {others:?}");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+async fn lab() -> (Lab, Server) {
+    let plan = Plan::api_key();
+    let server = Server::start(&plan.canary().text);
+    let plan = plan
+        .hosts(&format!("{HOST}, {GRPC}"))
+        .allow(&format!("127.0.0.1:{}", server.port))
+        .resolve(&format!("{GRPC}: \"127.0.0.1:{}\"", server.port))
+        .rule(&format!(
+            "{{ name: refused, hosts: [{GRPC}], paths: [\"/acme.Refused/*\"], action: deny }}"
+        ));
+    (plan.start(Origin::saying("never").await).await, server)
+}
+
+async fn makes_all_calls(lab: Lab, server: Server, client: Command) {
+    let output = run(client).await;
+    let said = said(&output);
+    assert!(output.status.success() && said.contains("all calls were made"), "{said}");
+    lab.canary.assert_absent("what the client said", said.as_bytes());
+    // Its deadline, and then the cancellation, ended the calls at the server too.
+    server.says("cancelled");
+    server.says("cancelled");
+    assert!(server.said().is_empty());
+    let records = lab.finish().await;
+    let of = |path: &str| records.iter().filter(|one| one["path"] == path).collect::<Vec<_>>();
+    for record in of("/acme.Test/Wait") {
+        assert_eq!(record["outcome"], "client_aborted", "{record}");
+    }
+    for path in ["/acme.Test/Unary", "/acme.Test/Both", "/acme.Test/Fail"] {
+        let all = of(path);
+        assert!(!all.is_empty(), "{path}");
+        for record in all {
+            assert_eq!((&record["outcome"], &record["status"]), (&"completed".into(), &200.into()));
+            assert_eq!(record["connection"], "acme");
+        }
+    }
+    for record in of("/acme.Refused/Any") {
+        assert_eq!((&record["code"], &record["status"]), (&"denied".into(), &403.into()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpcio_makes_every_kind_of_call() {
+    let (lab, server) = lab().await;
+    let mut python = keyed(&lab, installed("real-venv/bin/python"));
+    python.args(["-c", include_str!("programs/grpc/client.py")]);
+    python.env("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", ca(&lab));
+    makes_all_calls(lab, server, python).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_js_makes_every_kind_of_call() {
+    let (lab, server) = lab().await;
+    let mut node = keyed(&lab, "node");
+    node.env("PACKAGES", installed("real-node/node_modules"));
+    node.args(["-e", include_str!("programs/grpc/client.js")]);
+    makes_all_calls(lab, server, node).await;
+}

@@ -1,0 +1,79 @@
+//! Programs that speak TLS to the proxy itself (`HTTPS_PROXY=https://…`), trusting its CA for both.
+
+use std::process::Command;
+
+use crate::stage::*;
+use crate::support::*;
+
+const REQUESTS: &str = "
+import os, requests
+answer = requests.get('https://api.acme.test/a', headers={'X-Api-Key': os.environ['KEY']}, timeout=20)
+answer.raise_for_status()
+print(answer.text)
+";
+
+const HTTPX: &str = "
+import os, httpx
+answer = httpx.get('https://api.acme.test/a', headers={'X-Api-Key': os.environ['KEY']}, timeout=20)
+answer.raise_for_status()
+print(answer.text)
+";
+
+async fn tls_lab() -> Lab {
+    planned(Plan::api_key().proxy("[{ at: \"127.0.0.1:0\", tls: {} }]")).await
+}
+
+/// With the proxy's variables for TLS.
+fn by_tls(lab: &Lab, mut command: Command) -> Command {
+    let proxy = format!("https://ci:{}@{}", lab.token("ci"), lab.gateway.proxy);
+    for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
+    {
+        command.env(name, &proxy);
+    }
+    command
+}
+
+async fn python_is_served(script: &str) {
+    let lab = tls_lab().await;
+    let mut python = by_tls(&lab, keyed(&lab, installed("real-venv/bin/python")));
+    python.args(["-c", script]);
+    let output = run(python).await;
+    assert_served(lab, output).await;
+}
+
+#[tokio::test]
+async fn curl_that_does_not_trust_the_ca_is_not_served() {
+    let lab = tls_lab().await;
+    let mut curl = by_tls(&lab, keyed(&lab, "curl"));
+    let roots = pki_file(&lab);
+    curl.args(["--verbose", "--max-time", "20", "--proxy-cacert"]).arg(roots);
+    curl.arg("https://api.acme.test/a");
+    let output = run(curl).await;
+    assert_eq!(output.status.code(), Some(60), "{}", said(&output));
+    assert_eq!(lab.origin.streams(), 0);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn curl_is_served() {
+    let lab = tls_lab().await;
+    let mut curl = by_tls(&lab, keyed(&lab, "curl"));
+    curl.args(["--verbose", "--max-time", "20", "https://api.acme.test/a"]);
+    let output = run(curl).await;
+    assert_served(lab, output).await;
+}
+
+#[tokio::test]
+async fn requests_is_served() {
+    python_is_served(REQUESTS).await;
+}
+
+#[tokio::test]
+async fn httpx_is_served() {
+    python_is_served(HTTPX).await;
+}
+
+/// Roots that are not Keyward's.
+fn pki_file(lab: &Lab) -> std::path::PathBuf {
+    lab.gateway.folder().join("origin-ca.pem")
+}
