@@ -97,9 +97,8 @@ mod tests {
     #[test]
     #[allow(unreachable_code)]
     fn an_idle_tunnel_takes_little_room() {
-        let bytes = bytes_of(|| {
-            intercept(unreachable!(), unreachable!(), unreachable!(), unreachable!())
-        });
+        let bytes =
+            bytes_of(|| intercept(unreachable!(), unreachable!(), unreachable!(), unreachable!()));
         assert!(bytes <= 4 * 1024, "{bytes} bytes");
     }
 }

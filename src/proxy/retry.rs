@@ -69,9 +69,7 @@ pub async fn send(
     match Tries::begin(&core.gateway, &permitted.0, meter) {
         None => exchange::send(core, inbound, permitted, None, record).await,
         // On the heap: each stream of an agent keeps room for the largest of its exchanges.
-        Some(tries) => {
-            Box::pin(several((core, session), inbound, permitted, &tries, record)).await
-        }
+        Some(tries) => Box::pin(several((core, session), inbound, permitted, &tries, record)).await,
     }
 }
 
