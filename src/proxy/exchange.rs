@@ -71,3 +71,20 @@ pub async fn answer(
         Err(refusal) => respond::refusal(&refusal, record),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of<F: Future>(_made: impl FnOnce() -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// hyper keeps room for one in each stream, idle or not, and moves each request's there.
+    #[test]
+    #[allow(unreachable_code)]
+    fn an_exchange_takes_little_room() {
+        let bytes = bytes_of(|| answer(unreachable!(), unreachable!(), unreachable!()));
+        assert!(bytes <= 4 * 1024, "{bytes} bytes");
+    }
+}

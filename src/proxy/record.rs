@@ -28,7 +28,8 @@ use crate::policy::Permit;
 #[derive(Debug)]
 pub struct Record {
     slot: Option<Slot>,
-    noted: Noted,
+    /// On the heap: a record is handed on from stage to stage.
+    noted: Box<Noted>,
     begun: Instant,
     bytes_in: Arc<AtomicU64>,
     gateway: Arc<Gateway>,
@@ -77,7 +78,7 @@ impl Record {
         let slot = gateway.audit.reserve().await.map_err(|_| Refusal::AuditUnavailable)?;
         Ok(Self {
             slot: Some(slot),
-            noted: Noted::begun(gateway.clock.now()),
+            noted: Box::new(Noted::begun(gateway.clock.now())),
             begun: Instant::now(),
             bytes_in: Arc::default(),
             gateway: gateway.clone(),

@@ -23,6 +23,7 @@ use super::replay::Kept;
 use super::session::Session;
 use super::{Core, Gateway, exchange, permitted};
 use crate::base::settings::{Retry, Settings};
+use crate::inject::credential::Credential;
 use crate::net::client::HandshakeError;
 use crate::net::dial::DialError;
 use crate::policy::Permit;
@@ -61,17 +62,28 @@ struct Spare {
 pub async fn send(
     core: &Arc<Core>,
     session: &Arc<Session>,
+    inbound: Inbound,
+    Admitted { permitted, meter }: Admitted,
+    record: &mut Record,
+) -> Result<Sent, Refusal> {
+    match Tries::begin(&core.gateway, &permitted.0, meter) {
+        None => exchange::send(core, inbound, permitted, None, record).await,
+        // On the heap: each stream of an agent keeps room for the largest of its exchanges.
+        Some(tries) => Box::pin(several((core, session), inbound, permitted, &tries, record)).await,
+    }
+}
+
+async fn several(
+    (core, session): (&Arc<Core>, &Arc<Session>),
     mut inbound: Inbound,
-    Admitted { mut permitted, meter }: Admitted,
+    mut permitted: (Permit, Option<Arc<Credential>>),
+    tries: &Arc<Tries>,
     record: &mut Record,
 ) -> Result<Sent, Refusal> {
     let gw = &core.gateway;
-    let Some(tries) = Tries::begin(gw, &permitted.0, meter) else {
-        return exchange::send(core, inbound, permitted, None, record).await;
-    };
     loop {
         let spare = Spare::of(core, &mut inbound);
-        let result = exchange::send(core, inbound, permitted, Some(&tries), record).await;
+        let result = exchange::send(core, inbound, permitted, Some(tries), record).await;
         let Some(spare) = spare.filter(|_| tries.is_worth_another(&result)) else { return result };
         let again = spare.whole().and_then(|spare| Some((spare, tries.after(gw, &result)?)));
         let Some((spare, wait)) = again else { return result };

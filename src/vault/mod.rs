@@ -315,7 +315,9 @@ impl Vault {
         if let Some(ready) = self.fresh.ready(&connection.id) {
             return Ok(Some(ready));
         }
-        Ok(Some(self.fresh.fill(&connection.id, self.mint(&connection)).await?))
+        // On the heap: a request seldom comes here, and all have to have room for it.
+        let filled = Box::pin(self.fresh.fill(&connection.id, self.mint(&connection)));
+        Ok(Some(filled.await?))
     }
 
     /// The fields of a connection's grant that are no secrets, such as an account's id.
