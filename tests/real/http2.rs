@@ -47,7 +47,7 @@ http.request({
 
 const UNDICI: &str = "
 const { EnvHttpProxyAgent, fetch } = require(process.env.PACKAGES + '/undici');
-const dispatcher = new EnvHttpProxyAgent({ allowH2: true });
+const dispatcher = new EnvHttpProxyAgent({ allowH2: true, requestTls: { allowH2: true } });
 fetch('https://api.acme.test/a', {
   method: 'POST', body: 'x'.repeat(200000), headers: { 'X-Api-Key': process.env.KEY }, dispatcher,
 }).then(async (answer) => {

@@ -335,6 +335,9 @@ pub(super) async fn send_all(stream: &mut SendStream<Bytes>, bytes: &[u8]) -> bo
             room => Some(Ok(room)),
         };
         let Some(Ok(room)) = room else { return false };
+        if room == 0 {
+            continue;
+        }
         let part = rest.split_to(room.min(rest.len()));
         if stream.send_data(part, false).is_err() {
             return false;

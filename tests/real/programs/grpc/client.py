@@ -1,5 +1,6 @@
 # Every kind of call, as a program makes them that knows nothing of a proxy but the environment.
 import os
+import queue
 
 import grpc
 
@@ -35,16 +36,18 @@ print("client stream")
 
 # The next message is sent only when the one before it was answered.
 answered = []
+ready = queue.Queue()
 
 
 def questions():
     for number in range(5):
-        assert len(answered) == number, answered
         yield str(number).encode()
+        ready.get(timeout=60)
 
 
 for answer in channel.stream_stream("/acme.Test/Both")(questions(), **options()):
     answered.append(answer)
+    ready.put(None)
 assert answered == [f"echo {number}".encode() for number in range(5)], answered
 print("both")
 
