@@ -44,7 +44,8 @@ where
     let service = service_fn(|request: Request<Incoming>| {
         let (head, body) = request.into_parts();
         let body = RequestBody::new(Arriving::Upload(Upload::new(body, &head.headers)));
-        let answer = service(Request::from_parts(head, body));
+        // On the heap: hyper keeps room for one in each stream, idle or not.
+        let answer = Box::pin(service(Request::from_parts(head, body)));
         async { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
