@@ -194,3 +194,31 @@ impl Direction {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn finished(first: &[u8], mut then: &[u8]) -> (Vec<u8>, bool) {
+        let mut direction = Direction::new(Arc::default(), Some(Frames::new()));
+        direction.wrote(first).unwrap();
+        let mut sink = Vec::new();
+        direction.finish_frame(&mut then, &mut sink, 64).await;
+        (sink, direction.may_close())
+    }
+
+    #[tokio::test]
+    async fn finishing_a_frame_takes_not_a_byte_of_the_next() {
+        let cases: [(&[u8], &[u8], &[u8], bool); 5] = [
+            (b"\x81\x05he", b"llo\x81\x04late", b"llo", true),
+            (b"\x81\x05hello", b"\x81\x04late", b"", true),
+            (b"\x81", b"\x00\x81\x04late", b"\x00", true),
+            (b"\x81\x05he", b"l", b"l", false),
+            // More is missing than may follow.
+            (b"\x82\x7e\x00\x80", b"more", b"", false),
+        ];
+        for (first, then, rest, whole) in cases {
+            assert_eq!(finished(first, then).await, (rest.to_vec(), whole), "{first:?}");
+        }
+    }
+}

@@ -258,19 +258,23 @@ fn face(refusal: &Refusal) -> Face {
             // Whole seconds, none too early.
             face.retry_after = Some(excess.retry_after().as_millis().div_ceil(1000).max(1) as u64);
             face.connection = Some(connection.clone());
-            let setting = match excess {
-                Excess::Rate { .. } => "rate_limit",
-                Excess::Concurrency { .. } => "concurrency",
-            };
-            face.hint = Some(format!(
-                "this is Keyward's limit, not the provider's: come again as `Retry-After` says, or \
-                 raise `{setting}` in the connection's settings"
-            ));
+            face.hint = Some(limit_hint(excess));
         }
         Refusal::Overloaded | Refusal::AuditUnavailable => face.retry_after = Some(1),
         _ => {}
     }
     face
+}
+
+fn limit_hint(excess: &Excess) -> String {
+    let setting = match excess {
+        Excess::Rate { .. } => "rate_limit",
+        Excess::Concurrency { .. } => "concurrency",
+    };
+    format!(
+        "this is Keyward's limit, not the provider's: come again as `Retry-After` says, or raise \
+         `{setting}` in the connection's settings"
+    )
 }
 
 fn connection_of(error: &VaultError) -> Option<Arc<str>> {

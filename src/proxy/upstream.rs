@@ -76,7 +76,8 @@ async fn with_stream(
     let known = core.protocols.of(target);
     match target.scheme() {
         Scheme::Https if !way.upgrades && known.http2(way.http2) => {
-            shared::send(core, request, way).await
+            // On the heap: agents that speak HTTP/1.1 do not keep room for it.
+            Box::pin(shared::send(core, request, way)).await
         }
         _ => alone::send(core, request, way).await,
     }

@@ -261,7 +261,10 @@ fn a_variable_named_as_the_page_says_is_the_key() {
         let whole = sound(part);
         let required = whole.as_object().expect("a map").iter();
         let required: Vec<_> = required
-            .map(|(name, value)| (variable(&format!("{}.{name}", part.path)), value.to_string()))
+            .map(|(name, value)| {
+                let plain = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+                (variable(&format!("{}.{name}", part.path)), plain)
+            })
             .collect();
         let without = parse("", &required);
         assert!(without.is_ok(), "{}: {without:?}", part.path);

@@ -84,7 +84,6 @@ const CONNECTIONS: &[(&str, &[&str])] = &[
         &[
             "keyward.yaml:1: connections[0].name: this is not a name; write 1 to 64 letters, digits or `-_.`",
             "keyward.yaml:1: connections[0].environment: this is not an environment; write 1 to 64 bytes, such as `production`",
-            "keyward.yaml:1: connections[0].settings: `settings` is not supported yet; remove it",
             "keyward.yaml:1: connections[0].org: other organisations are not supported yet; leave `org` out, or write `default`",
         ],
     ),
