@@ -109,8 +109,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let log = audit_log(&services, &audit);
     let outward = Outward::load(&config)?;
     let gateway = Gateway::new(parts(&config, &services, &outward, (audit, draining.clone()))?);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let cores = Arc::new(Cores::start(gateway.clone(), threads).context("cannot start a core")?);
+    let cores = start_cores(&gateway)?;
 
     let places = places(&config, &bound);
     let last = watch::Sender::new(None);
@@ -156,6 +155,12 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         reloads,
         manager,
     })
+}
+
+/// One for each processor that the process may use.
+fn start_cores(gateway: &Arc<Gateway>) -> anyhow::Result<Arc<Cores>> {
+    let count = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(Arc::new(Cores::start(gateway.clone(), count).context("cannot start a core")?))
 }
 
 /// The control plane. It does not keep the data path, which ends before the audit log does.

@@ -89,8 +89,7 @@ pub(crate) struct Add {
 pub(crate) struct Set {
     /// name or id
     name: String,
-    /// take a setting away: timeout, retry, rate-limit, concurrency, user-agent, headers, header=NAME or
-    /// all; may be given several times
+    /// take a setting away, as named above, or header=NAME, or all
     #[arg(long, value_name = "SETTING", value_parser = settings::cleared)]
     clear: Vec<Cleared>,
     #[command(flatten)]

@@ -49,7 +49,8 @@ pub(super) async fn answer(
             way.lead(response.headers_mut());
             response
         }
-        Err((refusal, agent)) => {
+        Err(refused_to) => {
+            let (refusal, agent) = *refused_to;
             let unopened = Unopened { method: &method, path: path.as_deref(), agent };
             refused(core, accepted, unopened, &refusal).await
         }
@@ -59,14 +60,17 @@ pub(super) async fn answer(
 /// An admitted request: whose it is, how its answer gets back, and what goes on.
 type Admitted = (Arc<Session>, WayBack, Request<RequestBody>);
 
+/// A refusal, and to whom, as far as that is known.
+type Refused = Box<(Refusal, Option<Agent>)>;
+
 /// In this order: nothing is said of connections to whoever is not authenticated.
 fn admit(
     core: &Arc<Core>,
     accepted: &Arc<Accepted>,
     request: Request<RequestBody>,
     place: Result<Place, Fault>,
-) -> Result<Admitted, (Refusal, Option<Agent>)> {
-    let nobody = |refusal: Refusal| (refusal, None);
+) -> Result<Admitted, Refused> {
+    let nobody = |refusal: Refusal| Box::new((refusal, None));
     let place = place.map_err(|fault| nobody(fault.into()))?;
     if accepted.owner.is_some() {
         return Err(nobody(Fault::OwnListener.into()));
@@ -74,9 +78,9 @@ fn admit(
     is_not_cross_site(request.headers(), &place).map_err(|fault| nobody(fault.into()))?;
     let proof = token::authenticate(&core.gateway, accepted.peer, request.headers());
     let Proof { agent, token } = proof.map_err(nobody)?;
-    let known = |refusal: Refusal| (refusal, Some(agent.clone()));
+    let known = |refusal: Refusal| Box::new((refusal, Some(agent.clone())));
     if holds(request.uri(), &token) {
-        return Err((Fault::TokenInUrl.into(), Some(agent)));
+        return Err(Box::new((Fault::TokenInUrl.into(), Some(agent))));
     }
     accepted.standing.admit(&core.gateway, &agent).map_err(known)?;
     let policy = core.gateway.rulebook.current();

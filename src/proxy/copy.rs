@@ -209,7 +209,9 @@ mod tests {
 
     #[tokio::test]
     async fn finishing_a_frame_takes_not_a_byte_of_the_next() {
-        let cases: [(&[u8], &[u8], &[u8], bool); 5] = [
+        /// What was written, what comes, what of that is taken, whether a close frame may follow.
+        type Case = (&'static [u8], &'static [u8], &'static [u8], bool);
+        let cases: [Case; 5] = [
             (b"\x81\x05he", b"llo\x81\x04late", b"llo", true),
             (b"\x81\x05hello", b"\x81\x04late", b"", true),
             (b"\x81", b"\x00\x81\x04late", b"\x00", true),

@@ -74,11 +74,11 @@ where
         tokio::select! {
             biased;
             result = connection.as_mut() => {
-                if let Err(error) = result {
-                    if error.is_parse() {
-                        let status = if error.is_parse_too_large() { 431 } else { 400 };
-                        unparsed(core, whose.session, status).await;
-                    }
+                if let Err(error) = result
+                    && error.is_parse()
+                {
+                    let status = if error.is_parse_too_large() { 431 } else { 400 };
+                    unparsed(core, whose.session, status).await;
                 }
                 return;
             }

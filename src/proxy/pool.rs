@@ -69,6 +69,7 @@ pub struct Lease {
     pub reusable: bool,
 }
 
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
 enum Held {
     /// For one exchange at a time.
     Alone(Stream, Key),

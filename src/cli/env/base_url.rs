@@ -48,7 +48,7 @@ impl Based {
         let Some(stands_for) = host.as_deref().or_else(|| home(&connection)) else {
             let hosts = connection.hosts.join(", ");
             return Err(Failure::usage(format!("`{name}` has many hosts: {hosts}"))
-                .hint(&format!("name one of them: --base-url {name}@HOST")));
+                .hint(format!("name one of them: --base-url {name}@HOST")));
         };
         let stands_for = format!("https://{stands_for}");
         let binding = agent.bindings.iter().find(|binding| binding.connection == connection.id);

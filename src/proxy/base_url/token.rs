@@ -50,7 +50,7 @@ pub(super) fn authenticate(
 /// decides alone. Other fields are the program's: of `Authorization` anything is tried, of the
 /// others (`x-api-key`, …) what begins as issued tokens do.
 fn candidates(fields: &HeaderMap) -> Vec<Option<Presented>> {
-    let proxys = fields.get_all(PROXY_AUTHORIZATION).iter().map(|value| Presented::read(value));
+    let proxys = fields.get_all(PROXY_AUTHORIZATION).iter().map(Presented::read);
     let ours = fields.get_all(KEYWARD_TOKEN).iter().map(|value| Presented::pair(value.as_bytes()));
     let mut given: Vec<_> = proxys.chain(ours).collect();
     if given.len() > 1 {

@@ -39,12 +39,15 @@ where
     }
 }
 
+/// The next frame of a body, or its end.
+type Next<E> = Result<Option<Frame<Bytes>>, Stop<E>>;
+
 /// The body's next frame, unless the peer resets the stream before it comes.
 fn next<B>(
     body: &mut B,
     stream: &mut SendStream<Bytes>,
     cx: &mut Context<'_>,
-) -> Poll<Result<Option<Frame<Bytes>>, Stop<B::Error>>>
+) -> Poll<Next<B::Error>>
 where
     B: Body<Data = Bytes> + Unpin,
 {

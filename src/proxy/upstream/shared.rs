@@ -107,13 +107,20 @@ async fn open(core: &Arc<Core>, way: &Way, dialling: Option<Dialling>) -> Result
         core.protocols.learn(&way.key.target, Known::OnlyHttp1);
         let stream = alone::begin(core, fresh).await?;
         core.pool.put(way.key.clone(), stream);
-        dialling.map(Dialling::succeeded);
+        told(dialling);
         return Ok(Found::OnlyHttp1);
     }
     let of = (fresh.private, fresh.number);
     let shared = Shared::begin(fresh.io, &core.gateway.limits, of).await?;
     let stay = shared.stay();
     core.shared.add(way.key.clone(), shared.clone());
-    dialling.map(Dialling::succeeded);
+    told(dialling);
     Ok(Found::Shared(shared, stay))
+}
+
+/// Those who wait go on.
+fn told(dialling: Option<Dialling>) {
+    if let Some(dialling) = dialling {
+        dialling.succeeded();
+    }
 }
