@@ -232,7 +232,9 @@ fn breaking(offer: Offer, breaks: bool) -> impl Future<Output = Origin> {
         ask.whole().await;
         match breaks {
             true => ask.order(Order::Break),
-            false => drop(sending.given_up().await),
+            false => {
+                let _ = sending.given_up().await;
+            }
         }
     };
     Origin::either(offer, http1, http2)

@@ -47,11 +47,9 @@ fn and(name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Fields {
     [sound(), vec![pair(name, value)]].concat()
 }
 
-fn heads() -> Vec<(&'static str, Fields)> {
-    let again = |name: &str, value: &str| and(name, value);
-    let late = [vec![pair("x-a", "b")], sound()].concat();
+/// Bytes that end a line, or a head, elsewhere, or that no name has: RFC 9113 §8.2.1, §10.3.
+fn in_fields() -> Vec<(&'static str, Fields)> {
     vec![
-        // Bytes that end a line, or a head, elsewhere: RFC 9113 §8.2.1, §10.3.
         ("CRLF in a value", and("x-a", "b\r\nx-injected: 1")),
         ("LF in a value", and("x-a", "b\nx-injected: 1")),
         ("CR in a value", and("x-a", "b\rx-injected: 1")),
@@ -62,7 +60,12 @@ fn heads() -> Vec<(&'static str, Fields)> {
         ("no name", and("", "1")),
         ("a name in capitals", and("X-Upper", "1")),
         ("a name that is not ASCII", and([b'x', 0xff], "1")),
-        // In what becomes the request line.
+    ]
+}
+
+/// What becomes the request line.
+fn in_the_line() -> Vec<(&'static str, Fields)> {
+    vec![
         ("CRLF in the path", with(":path", "/a HTTP/1.1\r\nx-injected: 1\r\n\r\n")),
         ("a space in the path", with(":path", "/a b")),
         ("a whole request line as path", with(":path", "/a HTTP/1.1")),
@@ -80,30 +83,39 @@ fn heads() -> Vec<(&'static str, Fields)> {
         ("another authority", with(":authority", STRANGER)),
         ("CRLF in the scheme", with(":scheme", "https://a/\r\nx-injected: 1")),
         ("another scheme", with(":scheme", "http")),
-        // Pseudo-header fields: RFC 9113 §8.3.
+    ]
+}
+
+/// Pseudo-header fields: RFC 9113 §8.3.
+fn in_pseudo_fields() -> Vec<(&'static str, Fields)> {
+    let late = [vec![pair("x-a", "b")], sound()].concat();
+    vec![
         ("no method", without(":method")),
         ("no path", without(":path")),
         ("no scheme", without(":scheme")),
-        ("two methods", again(":method", "GET")),
-        ("two paths", again(":path", "/b")),
-        ("two authorities", again(":authority", STRANGER)),
-        ("two schemes", again(":scheme", "http")),
+        ("two methods", and(":method", "GET")),
+        ("two paths", and(":path", "/b")),
+        ("two authorities", and(":authority", STRANGER)),
+        ("two schemes", and(":scheme", "http")),
         ("one of an answer", and(":status", "200")),
         ("one that is not known", and(":other", "1")),
         ("a protocol without CONNECT", and(":protocol", "websocket")),
         ("one after a field", late),
-        // The stream's own: RFC 9113 §8.2.2.
+    ]
+}
+
+/// The stream's own fields (RFC 9113 §8.2.2), and two readings of where it goes or how long it is.
+fn of_the_message() -> Vec<(&'static str, Fields)> {
+    vec![
         ("connection", and("connection", "x-a")),
         ("transfer-encoding", and("transfer-encoding", "chunked")),
         ("keep-alive", and("keep-alive", "timeout=5")),
         ("proxy-connection", and("proxy-connection", "keep-alive")),
         ("upgrade", and("upgrade", "websocket")),
         ("te", and("te", "gzip")),
-        // Two readings of where it goes.
         ("another host", and("host", STRANGER)),
         ("two hosts", [and("host", HOST), vec![pair("host", STRANGER)]].concat()),
         ("CONNECT", vec![pair(":method", "CONNECT"), pair(":authority", STRANGER)]),
-        // Two readings of how long it is.
         ("two lengths", [and("content-length", "4"), vec![pair("content-length", "5")]].concat()),
         ("a list of lengths", and("content-length", "4, 5")),
         ("a signed length", and("content-length", "+4")),
@@ -115,8 +127,10 @@ fn heads() -> Vec<(&'static str, Fields)> {
 }
 
 fn rows() -> Vec<Row> {
-    let mut rows: Vec<Row> = heads()
+    let heads = [in_fields(), in_the_line(), in_pseudo_fields(), of_the_message()];
+    let mut rows: Vec<Row> = heads
         .into_iter()
+        .flatten()
         .map(|(name, head)| Row { name, head, body: Some(b"body"), trailers: None })
         .collect();
     let row = |name, length: &str, body, trailers| {
@@ -204,75 +218,74 @@ async fn a_sound_request_by_hand_is_answered() {
     }
 }
 
-/// RFC 9113 §5.1, §6: each breaks the connection, or the stream, with the code that is said there.
+/// Frames, and the codes that may end their stream or connection.
+type Broken = (&'static str, Vec<u8>, &'static [u32]);
+
+/// RFC 9113 §7.
+const PROTOCOL_ERROR: u32 = 1;
+const FLOW_CONTROL_ERROR: u32 = 3;
+const STREAM_CLOSED: u32 = 5;
+const FRAME_SIZE_ERROR: u32 = 6;
+const COMPRESSION_ERROR: u32 = 9;
+
+const PROTOCOL: &[u32] = &[PROTOCOL_ERROR];
+const SIZE: &[u32] = &[FRAME_SIZE_ERROR, PROTOCOL_ERROR];
+const FLOW: &[u32] = &[FLOW_CONTROL_ERROR, PROTOCOL_ERROR];
+const HPACK: &[u32] = &[COMPRESSION_ERROR, PROTOCOL_ERROR];
+const CLOSED: &[u32] = &[STREAM_CLOSED, PROTOCOL_ERROR];
+
+/// Each is wrong by itself (RFC 9113 §6).
+fn broken_alone(head: &[u8]) -> Vec<Broken> {
+    let huge_window = frame(SETTINGS, 0, 0, &[0, 4, 0xff, 0xff, 0xff, 0xff]);
+    let beyond = frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0xff, 0xff]);
+    let no_hpack = frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0xff; 6]);
+    let grant = frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]);
+    vec![
+        ("DATA on stream 0", frame(DATA, 0, 0, b"a"), PROTOCOL),
+        ("HEADERS on stream 0", frame(HEADERS, END_HEADERS, 0, head), PROTOCOL),
+        ("an even stream", frame(HEADERS, END_HEADERS, 2, head), PROTOCOL),
+        ("DATA on an idle stream", frame(DATA, 0, 1, b"a"), PROTOCOL),
+        ("RST_STREAM on an idle stream", frame(RST_STREAM, 0, 1, &[0; 4]), PROTOCOL),
+        ("WINDOW_UPDATE on an idle stream", grant, PROTOCOL),
+        ("a short PING", frame(PING, 0, 0, &[0; 7]), SIZE),
+        ("PING on a stream", frame(PING, 0, 1, &[0; 8]), PROTOCOL),
+        ("a short SETTINGS", frame(SETTINGS, 0, 0, &[0; 5]), SIZE),
+        ("SETTINGS on a stream", frame(SETTINGS, 0, 1, &[]), PROTOCOL),
+        ("an acknowledgement with settings", frame(SETTINGS, ACK, 0, &[0; 6]), SIZE),
+        ("a window of 2^32 - 1", huge_window, FLOW),
+        ("a window beyond 2^31", beyond, FLOW),
+        ("CONTINUATION alone", frame(CONTINUATION, END_HEADERS, 1, head), PROTOCOL),
+        ("no HPACK", no_hpack, HPACK),
+    ]
+}
+
+/// Each is wrong where it comes (RFC 9113 §5.1).
+fn broken_in_place(head: &[u8]) -> Vec<Broken> {
+    let open = frame(HEADERS, END_HEADERS, 1, head);
+    let ended = frame(HEADERS, END_HEADERS | END_STREAM, 1, head);
+    let later = frame(HEADERS, END_HEADERS | END_STREAM, 3, head);
+    let unfinished = frame(HEADERS, 0, 1, head);
+    let then = |first: &[u8], second: Vec<u8>| [first, &second].concat();
+    let push = frame(PUSH_PROMISE, END_HEADERS, 1, &[0, 0, 0, 2]);
+    let padded = frame(DATA, 0x8, 1, &[200, b'a']);
+    let large = frame(DATA, 0, 1, &[0; 20_000]);
+    vec![
+        ("PUSH_PROMISE", then(&open, push), PROTOCOL),
+        ("PING within a head", then(&unfinished, frame(PING, 0, 0, &[0; 8])), PROTOCOL),
+        ("too much padding", then(&open, padded), PROTOCOL),
+        ("an older stream", then(&later, ended), CLOSED),
+        ("a frame beyond 16 KiB", then(&open, large), SIZE),
+    ]
+}
+
 #[tokio::test]
 async fn broken_frames_end_the_stream_or_the_connection() {
-    const PROTOCOL_ERROR: u32 = 1;
-    const FLOW_CONTROL_ERROR: u32 = 3;
-    const STREAM_CLOSED: u32 = 5;
-    const FRAME_SIZE_ERROR: u32 = 6;
-    const COMPRESSION_ERROR: u32 = 9;
     let head = block(&sound());
-    let open = frame(HEADERS, END_HEADERS, 1, &head);
     let ended = frame(HEADERS, END_HEADERS | END_STREAM, 1, &head);
-    let then = |first: &[u8], second: Vec<u8>| [first, &second].concat();
-    let padded = frame(DATA, 0x8, 1, &[200, b'a']);
     let to_itself = frame(PRIORITY, 0, 1, &[0, 0, 0, 1, 16]);
-    let window_2_31 = frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0xff, 0xff]);
-    let huge_window = frame(SETTINGS, 0, 0, &[0, 4, 0xff, 0xff, 0xff, 0xff]);
-    let table: [(&str, Vec<u8>, &[u32]); 20] = [
-        ("DATA on stream 0", frame(DATA, 0, 0, b"a"), &[PROTOCOL_ERROR]),
-        ("HEADERS on stream 0", frame(HEADERS, END_HEADERS, 0, &head), &[PROTOCOL_ERROR]),
-        ("an even stream", frame(HEADERS, END_HEADERS, 2, &head), &[PROTOCOL_ERROR]),
-        ("DATA on an idle stream", frame(DATA, 0, 1, b"a"), &[PROTOCOL_ERROR]),
-        ("RST_STREAM on an idle stream", frame(RST_STREAM, 0, 1, &[0; 4]), &[PROTOCOL_ERROR]),
-        (
-            "WINDOW_UPDATE on an idle stream",
-            frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]),
-            &[PROTOCOL_ERROR],
-        ),
-        ("a short PING", frame(PING, 0, 0, &[0; 7]), &[FRAME_SIZE_ERROR, PROTOCOL_ERROR]),
-        ("PING on a stream", frame(PING, 0, 1, &[0; 8]), &[PROTOCOL_ERROR]),
-        ("a short SETTINGS", frame(SETTINGS, 0, 0, &[0; 5]), &[FRAME_SIZE_ERROR, PROTOCOL_ERROR]),
-        ("SETTINGS on a stream", frame(SETTINGS, 0, 1, &[]), &[PROTOCOL_ERROR]),
-        (
-            "an acknowledgement with settings",
-            frame(SETTINGS, ACK, 0, &[0; 6]),
-            &[FRAME_SIZE_ERROR, PROTOCOL_ERROR],
-        ),
-        ("a window of 2^32 - 1", huge_window, &[FLOW_CONTROL_ERROR, PROTOCOL_ERROR]),
-        (
-            "PUSH_PROMISE",
-            then(&open, frame(PUSH_PROMISE, END_HEADERS, 1, &[0, 0, 0, 2])),
-            &[PROTOCOL_ERROR],
-        ),
-        ("CONTINUATION alone", frame(CONTINUATION, END_HEADERS, 1, &head), &[PROTOCOL_ERROR]),
-        (
-            "PING within a head",
-            then(&frame(HEADERS, 0, 1, &head), frame(PING, 0, 0, &[0; 8])),
-            &[PROTOCOL_ERROR],
-        ),
-        ("too much padding", then(&open, padded), &[PROTOCOL_ERROR]),
-        ("a window beyond 2^31", window_2_31, &[FLOW_CONTROL_ERROR]),
-        (
-            "an older stream",
-            then(&frame(HEADERS, END_HEADERS | END_STREAM, 3, &head), ended.clone()),
-            &[PROTOCOL_ERROR, STREAM_CLOSED],
-        ),
-        (
-            "a frame beyond 16 KiB",
-            then(&open, frame(DATA, 0, 1, &[0; 20_000])),
-            &[FRAME_SIZE_ERROR, PROTOCOL_ERROR],
-        ),
-        (
-            "no HPACK",
-            frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
-            &[COMPRESSION_ERROR, PROTOCOL_ERROR],
-        ),
-    ];
     let origin = Origin::speaking(Offer::Both, |_| Reply::ok("fine")).await;
     let lab = Plan::api_key().start(origin).await;
-    for (name, frames, codes) in table {
+    for (name, frames, codes) in [broken_alone(&head), broken_in_place(&head)].concat() {
         let mut wire = lab.frames(HOST).await;
         wire.send([PREFACE, &frame(SETTINGS, 0, 0, &[]), &frames].concat()).await;
         let end = loop {

@@ -283,7 +283,9 @@ async fn an_upstream_that_stops_reading_stops_the_upload() {
     let origin = Origin::multiplexed(|mut ask: Ask| async move {
         match ask.head.target() {
             // Never read.
-            "/stuck" => drop(ask.given_up().await),
+            "/stuck" => {
+                let _ = ask.given_up().await;
+            }
             _ => {
                 let request = ask.whole().await;
                 ask.reply(&Reply::ok(request.body.len().to_string())).await;

@@ -138,7 +138,7 @@ async fn chromium_loads_a_page_and_an_event_source_over_http2() {
                         assert!(events.send(format!("data: event{number}\n\n").as_bytes()).await);
                         tokio::task::yield_now().await;
                     }
-                    drop(events.given_up().await);
+                    let _ = events.given_up().await;
                 }
                 "/seen" => {
                     assert_eq!(request.body.len(), 100_000);

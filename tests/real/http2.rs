@@ -98,7 +98,7 @@ async fn lab() -> Lab {
     let plan = Plan::api_key();
     let live = plan.canary().text.clone();
     let origin = Origin::speaking(Offer::Both, move |request| {
-        match (&request.head.all("x-api-key")[..] == [&*live], request.head.target()) {
+        match (request.head.all("x-api-key")[..] == [&*live], request.head.target()) {
             (true, _) => Reply::ok("fine"),
             (false, _) => Reply { status: 401, ..Reply::ok("no") },
         }

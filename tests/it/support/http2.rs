@@ -7,7 +7,9 @@ mod origin;
 
 use http::{HeaderMap, Method, Request, Response, Uri};
 
+#[allow(unused_imports, reason = "two test binaries share this, each uses a part")]
 pub(crate) use client::Client;
+#[allow(unused_imports, reason = "two test binaries share this, each uses a part")]
 pub(crate) use origin::{Ask, Offer, Order, Reply};
 
 use super::wire::Head;
