@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -41,8 +41,17 @@ impl Agents {
     async fn joined(self) -> Result<Box<dyn Io>, Unbegun> {
         Ok(match self {
             Self::Http1(upgrade) => Box::new(TokioIo::new(upgrade.await.map_err(|_| Unbegun)?)),
-            Self::Http2(joins) => Box::new(joins.await.map_err(|_| Unbegun)?),
+            Self::Http2(joins) => Box::new(joins.joined().await.ok_or(Unbegun)?),
         })
+    }
+
+    /// Whether the upstream's 101 with these fields may be theirs. An agent that speaks HTTP/1.1 has
+    /// chosen the key, and checks the answer to it by itself.
+    pub fn may_be_agreed_by(&self, fields: &HeaderMap) -> bool {
+        match self {
+            Self::Http1(_) => true,
+            Self::Http2(joins) => joins.is_agreed_by(fields),
+        }
     }
 }
 

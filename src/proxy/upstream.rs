@@ -9,7 +9,7 @@ mod shared;
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 
 pub use self::interim::Interim;
 use super::Core;
@@ -21,6 +21,7 @@ use super::outbound::{Outbound, Plaintext};
 use super::pool::{Key, Lease};
 use super::retry::Tries;
 use super::tunnel::silence;
+use super::upgrade;
 use crate::base::host::Scheme;
 
 /// How a request goes out.
@@ -61,7 +62,7 @@ pub async fn send(core: &Arc<Core>, outbound: Outbound) -> Result<Sent, Refusal>
     };
     lease.gate = gate;
     lease.reusable = !binds_identity(&response);
-    check_head(&response, upgrade.is_some())?;
+    check_head(&response, upgrade.as_ref().map(|(agents, _)| agents))?;
     Ok(Sent::new(response, lease, upgrade, needles))
 }
 
@@ -85,15 +86,26 @@ async fn with_stream(
 
 /// What hyper and h2 leave to check: statuses are 100 to 599, 101 comes only for the
 /// WebSocket that was asked for, and the coding is `chunked` alone.
-fn check_head(response: &Response<Arriving>, upgrading: bool) -> Result<(), Refusal> {
-    let is_websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
-    match response.status().as_u16() {
-        101 if !upgrading => Err(protocol("it switches protocols unasked")),
-        101 if !response.headers().get(header::UPGRADE).is_some_and(is_websocket) => {
-            Err(protocol("it switches to another protocol than was asked for"))
-        }
-        600.. => Err(protocol("its status is none of HTTP")),
+fn check_head(
+    response: &Response<Arriving>,
+    upgrading: Option<&upgrade::Agents>,
+) -> Result<(), Refusal> {
+    match (response.status().as_u16(), upgrading) {
+        (101, None) => Err(protocol("it switches protocols unasked")),
+        (101, Some(agents)) => check_upgrade(response.headers(), agents),
+        (600.., _) => Err(protocol("its status is none of HTTP")),
         _ => check_coding(response),
+    }
+}
+
+fn check_upgrade(fields: &HeaderMap, agents: &upgrade::Agents) -> Result<(), Refusal> {
+    let is_websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
+    if !fields.get(header::UPGRADE).is_some_and(is_websocket) {
+        return Err(protocol("it switches to another protocol than was asked for"));
+    }
+    match agents.may_be_agreed_by(fields) {
+        true => Ok(()),
+        false => Err(protocol("it agrees to another WebSocket handshake than was sent")),
     }
 }
 

@@ -122,10 +122,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Serving<IO> {
                         self.connection.graceful_shutdown();
                         leaves_by = Some(Instant::now() + LEAVES_WITHIN);
                     }
+                    // A WebSocket may be silent for longer.
+                    Overdue::Body if self.lives.values().any(|live| live.is_joined()) => {
+                        overdue.set(session.pulse.overdue(&gateway.limits));
+                    }
                     Overdue::Head | Overdue::Body => return self.cut(),
                 },
                 () = until(leaves_by) => return self.cut(),
-                () = gateway.cut() => return self.cut(),
+                () = gateway.cut(), if !lost => {
+                    lost = true;
+                    if !self.cut_but_websockets() {
+                        return;
+                    }
+                    leaves_by = Some(Instant::now() + CLOSES_WITHIN);
+                }
                 () = draining(&mut drain), if !drained => {
                     self.connection.graceful_shutdown();
                     drained = true;

@@ -112,15 +112,11 @@ async fn answer(
     let Some(response) = through(core, session, request, (&mut respond, passed)).await else {
         return;
     };
-    let joins = bridge.filter(|bridge| bridge.is_answered_by(&response));
     let (mut head, mut body) = response.into_parts();
-    match (&joins, head.status) {
-        (Some(_), _) => websocket::agreed(&mut head),
-        // To something that nobody asked for: the streams are dropped.
-        (None, StatusCode::SWITCHING_PROTOCOLS) => {
-            return respond.send_reset(Reason::INTERNAL_ERROR);
-        }
-        (None, _) => {}
+    // An answer to another handshake, or to none, has been refused.
+    let joins = bridge.filter(|_| head.status == StatusCode::SWITCHING_PROTOCOLS);
+    if joins.is_some() {
+        websocket::agreed(&mut head);
     }
     without_fields_of_http1(&mut head.headers);
     let ended = joins.is_none() && (bodyless || body.is_end_stream());

@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::{Buf, Bytes};
 use h2::ext::Protocol;
 use h2::{RecvStream, SendStream};
-use http::header::{self, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, StatusCode};
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
@@ -22,15 +22,19 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// What is written at once at most, in bytes: a DATA frame of the usual size.
 const PIECE_MAX: usize = 16 * 1024;
 
-/// The agent's side of a WebSocket, once the upstream has agreed to it.
-pub type Joins = oneshot::Receiver<Duplex>;
+/// The agent's side of a WebSocket, which it joins once the upstream has agreed to it.
+#[derive(Debug)]
+pub struct Joins {
+    duplex: oneshot::Receiver<Duplex>,
+    /// What the upstream says when it agrees to this handshake and no other.
+    accept: HeaderValue,
+}
 
 /// What is kept of a handshake until it is answered.
 #[derive(Debug)]
 pub struct Bridge {
     frames: RecvStream,
     joined: oneshot::Sender<Duplex>,
-    accept: HeaderValue,
 }
 
 /// A stream of HTTP/2 as bytes in both directions.
@@ -60,21 +64,29 @@ pub fn bridge(request: Request<RecvStream>) -> Option<(Request<()>, Joins, Bridg
     head.extensions.remove::<Protocol>();
     let accept = HeaderValue::try_from(accept(&key)).ok()?;
     head.headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::try_from(key).ok()?);
-    let (joined, joins) = oneshot::channel();
-    Some((Request::from_parts(head, ()), joins, Bridge { frames, joined, accept }))
+    let (joined, duplex) = oneshot::channel();
+    let (joins, bridge) = (Joins { duplex, accept }, Bridge { frames, joined });
+    Some((Request::from_parts(head, ()), joins, bridge))
 }
 
 fn accept(key: &str) -> String {
     STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize())
 }
 
-impl Bridge {
-    /// Whether the upstream agreed to this handshake and no other.
-    pub fn is_answered_by<B>(&self, response: &Response<B>) -> bool {
-        response.status() == StatusCode::SWITCHING_PROTOCOLS
-            && response.headers().get(header::SEC_WEBSOCKET_ACCEPT) == Some(&self.accept)
+impl Joins {
+    /// Whether these are the fields of an upstream that agrees to this handshake and no other.
+    pub fn is_agreed_by(&self, fields: &HeaderMap) -> bool {
+        let mut accepts = fields.get_all(header::SEC_WEBSOCKET_ACCEPT).iter();
+        (accepts.next(), accepts.next()) == (Some(&self.accept), None)
     }
 
+    /// The agent's stream; `None` when it has gone.
+    pub async fn joined(self) -> Option<Duplex> {
+        self.duplex.await.ok()
+    }
+}
+
+impl Bridge {
     /// Hands the stream over. What is answered resolves when it has ended.
     pub fn join(self, send: SendStream<Bytes>) -> oneshot::Receiver<()> {
         let (ends, ended) = oneshot::channel();
