@@ -8,7 +8,7 @@ mod origin;
 use http::{HeaderMap, Method, Request, Response, Uri};
 
 #[allow(unused_imports, reason = "two test binaries share this, each uses a part")]
-pub(crate) use client::Client;
+pub(crate) use client::{Call, Client, Socket};
 #[allow(unused_imports, reason = "two test binaries share this, each uses a part")]
 pub(crate) use origin::{Ask, Offer, Order, Reply};
 

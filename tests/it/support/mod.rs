@@ -19,6 +19,6 @@ pub(crate) mod wire;
 #[allow(unused_imports, reason = "two test binaries share this, each uses a part")]
 pub(crate) use lab::{HOST, Lab, Plan, STRANGER, request_text};
 #[allow(unused_imports, reason = "two test binaries share this, each uses a part")]
-pub(crate) use origin::{Origin, Stream, ok};
+pub(crate) use origin::{Origin, Stream, ok, switching};
 #[allow(unused_imports, reason = "two test binaries share this, each uses a part")]
 pub(crate) use wire::{Head, Message, Wire, patiently};

@@ -7,7 +7,10 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use rustls::ServerConfig;
+use sha1::{Digest, Sha1};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -210,6 +213,20 @@ impl DerefMut for Stream {
 /// A `200` with a body of declared length.
 pub(crate) fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// The 101 that agrees to a WebSocket handshake (RFC 6455 §4.2.2).
+///
+/// # Panics
+/// When it has no key.
+pub(crate) fn switching(handshake: &Message) -> String {
+    let key = handshake.head.one("sec-websocket-key").expect("a key");
+    let digest = Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"));
+    let accept = BASE64_STANDARD.encode(digest);
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: chat.v1\r\n\r\n"
+    )
 }
 
 async fn serve<F, A>(mut stream: Stream, answer: Arc<F>)

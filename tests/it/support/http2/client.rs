@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::client::{Builder, ResponseFuture, SendRequest};
+use h2::ext::Protocol;
 use h2::{Reason, RecvStream, SendStream};
 use tokio::task::JoinHandle;
 
 use super::super::lab::Lab;
-use super::super::wire::{Head, Message, Seen, patiently};
+use super::super::wire::{Head, Message, Seen, Wire, patiently};
 use super::origin::send_all;
 use super::{answer_head, fields, pairs, request};
 
@@ -26,6 +27,13 @@ pub(crate) struct Call {
     response: ResponseFuture,
     upload: SendStream<Bytes>,
     seen: Seen,
+}
+
+/// A WebSocket on a stream (RFC 8441): both directions as bytes.
+pub(crate) struct Socket {
+    call: Call,
+    coming: Coming,
+    left: Vec<u8>,
 }
 
 /// An answer that comes.
@@ -53,6 +61,11 @@ impl Lab {
             .await;
         let answer = wire.answer("CONNECT").await;
         assert_eq!(answer.head.status(), 200, "{answer:?}");
+        self.h2_over(wire, host, settings).await
+    }
+
+    /// HTTP/2 in a tunnel that was opened.
+    pub(crate) async fn h2_over(&self, wire: Wire, host: &str, settings: &Builder) -> Client {
         let (wire, alpn) = self.secure_offering(wire, host, &[b"h2", b"http/1.1"]).await;
         assert_eq!(alpn.as_deref(), Some(&b"h2"[..]));
         let (io, _, seen) = wire.into_parts();
@@ -89,6 +102,30 @@ impl Client {
         let sent = sender.send_request(request(text, authority), ended);
         let (response, upload) = sent.expect("a request");
         Call { response, upload, seen: Arc::clone(&self.seen) }
+    }
+
+    /// Begins an extended CONNECT (RFC 8441 §4): `/path` and further lines.
+    pub(crate) async fn extended(&self, protocol: &'static str, text: &str) -> Call {
+        let allowed = async {
+            while !self.sender.is_extended_connect_protocol_enabled() {
+                tokio::task::yield_now().await;
+            }
+        };
+        patiently("SETTINGS_ENABLE_CONNECT_PROTOCOL", allowed).await;
+        let ready = patiently("room for a stream", self.sender.clone().ready()).await;
+        let mut sender = ready.expect("the connection stands");
+        let mut request = request(&format!("CONNECT {text}"), &self.host);
+        request.extensions_mut().insert(Protocol::from_static(protocol));
+        let (response, upload) = sender.send_request(request, false).expect("a request");
+        Call { response, upload, seen: Arc::clone(&self.seen) }
+    }
+
+    /// A WebSocket that is agreed to.
+    pub(crate) async fn websocket(&self, text: &str) -> Socket {
+        let mut call = self.extended("websocket", text).await;
+        let coming = call.head().await.expect("an answer");
+        assert_eq!(coming.head.status(), 200, "{:?}", coming.head);
+        Socket { call, coming, left: vec![] }
     }
 
     /// How the connection ended, which Keyward ended.
@@ -171,6 +208,66 @@ impl Call {
             Err(error) => (Message::default(), Some(code(&error))),
         }
     }
+}
+
+impl Socket {
+    /// The head that agreed to it.
+    pub(crate) fn head(&self) -> &Head {
+        &self.coming.head
+    }
+
+    /// Sends all bytes, as fast as there is room.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
+        self.call.send(bytes).await;
+    }
+
+    /// Sends all bytes and reads as many as `count` meanwhile.
+    pub(crate) async fn send_and_read(&mut self, bytes: &[u8], count: usize) -> Vec<u8> {
+        let Self { call, coming, left } = self;
+        let ((), read) = tokio::join!(call.send(bytes), exactly(coming, left, count));
+        read
+    }
+
+    /// Exactly `count` bytes, or fewer at the end.
+    pub(crate) async fn exactly(&mut self, count: usize) -> Vec<u8> {
+        exactly(&mut self.coming, &mut self.left, count).await
+    }
+
+    /// As [`Call::try_send`].
+    pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.call.try_send(bytes).await
+    }
+
+    /// Ends our direction.
+    pub(crate) fn finish(&mut self) {
+        self.call.end();
+    }
+
+    /// Gives it up.
+    pub(crate) fn reset(self, reason: Reason) {
+        self.call.reset(reason);
+    }
+
+    /// All that comes, and with which code it was cut.
+    pub(crate) async fn rest(self) -> (Vec<u8>, Option<Reason>) {
+        let Self { call, coming, mut left } = self;
+        let (message, reason) = coming.rest().await;
+        // Kept until here: a direction that is dropped is reset.
+        drop(call);
+        left.extend(message.body);
+        (left, reason)
+    }
+}
+
+async fn exactly(coming: &mut Coming, left: &mut Vec<u8>, count: usize) -> Vec<u8> {
+    while left.len() < count {
+        match coming.chunk().await {
+            Some(Ok(bytes)) => left.extend(bytes),
+            Some(Err(_)) | None => break,
+        }
+    }
+    let count = count.min(left.len());
+    left.drain(..count).collect()
 }
 
 impl Coming {

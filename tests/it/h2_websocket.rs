@@ -1,0 +1,523 @@
+//! WebSocket over an agent's HTTP/2 stream (RFC 8441): the handshake is one of HTTP/1.1 to the upstream,
+//! with the credential, and whatever ends one WebSocket ends nothing else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use h2::Reason;
+use keyward::base::id::OrgId;
+use keyward::directory::ManagedBy;
+use serde_json::Value;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::support::http2::{Client, Socket};
+use crate::support::*;
+
+const HANDSHAKE: &str = "/chat?room=1\r\nsec-websocket-version: 13\r\n\
+    sec-websocket-protocol: chat.v1\r\nsec-websocket-extensions: permessage-deflate\r\nx-own: kept";
+
+const HELLO: &[u8] = b"\x81\x82abcd\x09\x0b";
+
+/// Agrees to handshakes; then sends back what comes, breaks off at `break`, or sends without end at
+/// `/endless`. Other requests are answered, without an end at `/open`.
+async fn origin() -> Origin {
+    Origin::scripted(|mut stream: Stream| async move {
+        while let Some(request) = stream.request().await {
+            match request.head.target() {
+                _ if request.head.has("upgrade") => {
+                    stream.send(switching(&request)).await;
+                    return echo(stream).await;
+                }
+                "/open" => stream.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart").await,
+                _ => stream.send(ok("fine")).await,
+            }
+        }
+    })
+    .await
+}
+
+async fn echo(mut stream: Stream) {
+    loop {
+        let bytes = stream.some().await;
+        if bytes == b"\x81\x05break" {
+            return stream.into_wire().abort();
+        }
+        if bytes.is_empty() || stream.try_send(&bytes).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Answers handshakes with what `answer` makes of them, others with `fine`; notes what follows.
+async fn answering(answer: impl Fn(&Message) -> String + Send + Sync + 'static) -> Origin {
+    Origin::answering(move |request| match request.head.has("upgrade") {
+        true => answer(request),
+        false => ok("fine"),
+    })
+    .await
+}
+
+/// An unmasked close frame.
+fn close(code: u16, reason: &str) -> Vec<u8> {
+    let length = u8::try_from(2 + reason.len()).expect("short");
+    [&[0x88, length], &code.to_be_bytes()[..], reason.as_bytes()].concat()
+}
+
+fn code(answer: &Message) -> Option<&str> {
+    answer.head.one("keyward-error")
+}
+
+/// What an audit event says beside when, which and how long.
+fn timeless(mut record: Value) -> Value {
+    let fields = record.as_object_mut().expect("an object");
+    for name in ["seq", "prev", "time", "exchange", "duration_ms", "token", "rule"] {
+        assert!(fields.remove(name).is_some(), "{name}");
+    }
+    record
+}
+
+async fn pause(lab: &Lab, name: &str) {
+    let services = lab.gateway.running().services();
+    let (org, view) = (OrgId::default_org(), services.directory.view());
+    let id = view.find_connection(&org, name).expect("the connection").id.clone();
+    let directory = &services.directory;
+    directory.set_connection_paused(&org, &id, true, ManagedBy::File).await.expect("paused");
+}
+
+async fn revoke(lab: &Lab) {
+    let services = lab.gateway.running().services();
+    let (org, view) = (OrgId::default_org(), services.directory.view());
+    let agent = view.find_agent(&org, "ci").expect("the agent");
+    let (token, by) = (&agent.tokens[0].id, ManagedBy::File);
+    services.directory.revoke_token_by(&org, &agent.id, token, by).await.expect("revoked");
+}
+
+/// An open WebSocket on which a frame has gone back and forth.
+async fn talking(client: &Client) -> Socket {
+    let mut socket = client.websocket(HANDSHAKE).await;
+    assert_eq!(socket.send_and_read(HELLO, HELLO.len()).await, HELLO);
+    socket
+}
+
+// === the handshake ===
+
+#[tokio::test]
+async fn the_handshake_is_injected_and_audited_as_over_http1() {
+    let mut seen = vec![];
+    for http2 in [false, true] {
+        let mut lab = Plan::api_key().start(origin().await).await;
+        let lines = format!("{HANDSHAKE}\r\nx-api-key: {}", lab.placeholder("api_key"));
+        if http2 {
+            let client = lab.h2(HOST).await;
+            let mut socket = client.websocket(&lines).await;
+            let head = socket.head();
+            assert_eq!(head.one("sec-websocket-protocol"), Some("chat.v1"));
+            for name in ["sec-websocket-accept", "connection", "upgrade"] {
+                assert!(!head.has(name), "{name}: {head:?}");
+            }
+            assert_eq!(socket.send_and_read(HELLO, HELLO.len()).await, HELLO);
+            socket.finish();
+            assert_eq!(socket.rest().await, (vec![], None));
+        } else {
+            let mut wire = lab.tunnel(HOST).await;
+            let more = "connection: Upgrade\r\nupgrade: websocket\r\n\
+                        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==";
+            wire.send(request_text(&format!("GET {lines}\r\n{more}"), HOST)).await;
+            assert_eq!(wire.answer("GET").await.head.status(), 101);
+            wire.send(HELLO).await;
+            assert_eq!(wire.exactly(HELLO.len()).await, HELLO);
+            wire.finish().await;
+            assert!(wire.is_closed().await);
+        }
+        let head = lab.origin.arrival().await.head;
+        assert_eq!(head.start, "GET /chat?room=1 HTTP/1.1");
+        assert_eq!(head.all("x-api-key"), [&*lab.canary.text]);
+        assert_eq!(head.one("sec-websocket-key").expect("a key").len(), 24);
+        // Each lab has another canary, each handshake another key.
+        let own = ["sec-websocket-key", "x-api-key"];
+        let lower = |(name, value): (String, String)| (name.to_lowercase(), value.to_lowercase());
+        let mut fields: Vec<_> = head.fields.into_iter().map(lower).collect();
+        fields.retain(|(name, _)| !own.contains(&name.as_str()));
+        fields.sort();
+        let records: Vec<Value> = lab.finish().await.into_iter().map(timeless).collect();
+        assert_eq!((&records[0]["status"], &records[0]["method"]), (&101.into(), &"GET".into()));
+        assert_eq!(records[0]["outcome"], "completed");
+        seen.push((fields, records));
+    }
+    assert_eq!(seen[0], seen[1]);
+}
+
+#[tokio::test]
+async fn keys_are_drawn_anew_and_an_agent_s_own_is_not_used() {
+    let lab = Plan::api_key().start(origin().await).await;
+    let client = lab.h2(HOST).await;
+    for _ in 0..3 {
+        client.websocket("/a\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==").await;
+    }
+    let received = lab.origin.received();
+    let mut keys: Vec<_> =
+        received.iter().map(|request| request.head.one("sec-websocket-key").expect("a key")).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys.len(), 3);
+    assert!(!keys.contains(&"dGhlIHNhbXBsZSBub25jZQ=="));
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_does_not_agree_is_heard_and_the_tunnel_goes_on() {
+    for (status, body) in [(403, "no"), (200, "a page"), (426, ""), (503, "later")] {
+        let said = format!(
+            "HTTP/1.1 {status} X\r\nX-Why: because\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let lab = Plan::api_key().start(answering(move |_| said.clone()).await).await;
+        let client = lab.h2(HOST).await;
+        let answer = client.extended("websocket", HANDSHAKE).await.answer().await;
+        assert_eq!((answer.head.status(), &*answer.text()), (status, body));
+        assert_eq!((answer.head.one("x-why"), code(&answer)), (Some("because"), None));
+        assert_eq!(client.ask("GET /other").await.text(), "fine");
+        let records = lab.finish().await;
+        assert_eq!((&records[0]["status"], records.len()), (&status.into(), 2));
+        assert_eq!(records[0]["outcome"], "completed");
+    }
+}
+
+#[tokio::test]
+async fn a_101_to_another_handshake_or_protocol_is_502_and_not_a_byte_passes() {
+    let answers: [fn(&Message) -> String; 4] = [
+        |_| {
+            let other = "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==";
+            let (name, value) = other.split_once(": ").expect("a field");
+            let fields = vec![(name.to_owned(), value.to_owned())];
+            let head = Head { fields, ..Head::default() };
+            switching(&Message { head, ..Message::default() })
+        },
+        |request| {
+            let said = switching(request);
+            said.replace("Sec-WebSocket-Accept: ", "Sec-WebSocket-Accept: x\r\nSec-WebSocket-Accept: ")
+        },
+        |request| switching(request).replace("Upgrade: websocket", "Upgrade: h2c"),
+        |request| switching(request).replace("Sec-WebSocket-Accept", "X-Accept"),
+    ];
+    for (number, said) in answers.into_iter().enumerate() {
+        let origin = answering(move |request| format!("{}\x01\x05bytes", said(request)));
+        let lab = Plan::api_key().start(origin.await).await;
+        let client = lab.h2(HOST).await;
+        let mut call = client.extended("websocket", HANDSHAKE).await;
+        call.send(b"\x81\x85early").await;
+        let (answer, _) = call.outcome().await;
+        assert_eq!((answer.head.status(), code(&answer)), (502, Some("upstream_protocol")), "{number}");
+        assert!(!answer.text().contains("bytes"));
+        assert_eq!(client.ask("GET /other").await.text(), "fine");
+        let received = lab.origin.bytes();
+        assert!(!String::from_utf8_lossy(&received).contains("early"), "{number}");
+        let records = lab.finish().await;
+        assert_eq!((&records[0]["status"], &records[0]["outcome"]), (&502.into(), &"refused".into()));
+    }
+}
+
+#[tokio::test]
+async fn what_policy_denies_is_403_and_never_dialled() {
+    let rule = format!("{{ name: no, hosts: [{HOST}], paths: [\"/chat\"], action: deny }}");
+    let lab = Plan::api_key().rule(&rule).start(origin().await).await;
+    let client = lab.h2(HOST).await;
+    let answer = client.extended("websocket", HANDSHAKE).await.answer().await;
+    assert_eq!((answer.head.status(), code(&answer)), (403, Some("denied")));
+    assert_eq!(answer.json()["error"]["code"], "denied");
+    assert_eq!(lab.origin.streams(), 0);
+    let records = lab.finish().await;
+    assert_eq!((&records[0]["method"], &records[0]["code"]), (&"GET".into(), &"denied".into()));
+}
+
+#[tokio::test]
+async fn a_rule_for_get_counts_for_the_handshake() {
+    let rule = format!("{{ name: no, hosts: [{HOST}], methods: [GET], action: deny }}");
+    let lab = Plan::api_key().rule(&rule).start(origin().await).await;
+    let client = lab.h2(HOST).await;
+    let answer = client.extended("websocket", HANDSHAKE).await.answer().await;
+    assert_eq!(code(&answer), Some("denied"));
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn no_other_connect_is_forwarded() {
+    let lab = Plan::api_key().start(origin().await).await;
+    let client = lab.h2(HOST).await;
+    for protocol in ["connect-udp", "connect-ip", "webtransport", "WebSocket", "websocket2", ""] {
+        let (answer, _) = client.extended(protocol, "/chat").await.outcome().await;
+        // One without a name is no request.
+        let refused = code(&answer) == Some("method_refused") || protocol.is_empty();
+        assert!(refused, "{protocol}: {answer:?}");
+    }
+    // Without a protocol: its target is an authority.
+    let (answer, _) = client.open("CONNECT /", false).await.outcome().await;
+    assert_eq!(code(&answer), Some("method_refused"), "{answer:?}");
+    assert_eq!(lab.origin.streams(), 0);
+    assert_eq!(client.ask("GET /other").await.text(), "fine");
+    for record in &lab.finish().await[..5] {
+        assert_eq!((&record["method"], &record["outcome"]), (&"CONNECT".into(), &"refused".into()));
+    }
+}
+
+// === frames ===
+
+#[tokio::test]
+async fn frames_pass_both_ways_large_ones_too() {
+    const LENGTH: usize = 3 << 20;
+    let lab = Plan::api_key().start(origin().await).await;
+    let client = lab.h2(HOST).await;
+    let mut sockets = [talking(&client).await, talking(&client).await];
+    let mut large = vec![0x82, 0xff];
+    large.extend((LENGTH as u64).to_be_bytes());
+    large.extend([0; 4]);
+    large.extend((0..LENGTH).map(|at| (at % 251) as u8));
+    let [one, two] = &mut sockets;
+    let (first, second) = tokio::join!(
+        one.send_and_read(&large, large.len()),
+        two.send_and_read(&large, large.len()),
+    );
+    assert!(first == large && second == large, "as they were sent");
+    for mut socket in sockets {
+        socket.finish();
+        assert_eq!(socket.rest().await, (vec![], None));
+    }
+    for record in lab.finish().await {
+        let moved = (large.len() + HELLO.len()) as u64;
+        assert_eq!((&record["bytes_in"], &record["bytes_out"]), (&moved.into(), &moved.into()));
+        assert_eq!(record["outcome"], "completed");
+    }
+}
+
+#[tokio::test]
+async fn a_side_that_does_not_read_stops_the_other_and_no_one_else() {
+    const PIECE: usize = 64 * 1024;
+    const MUCH: usize = 64 << 20;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let origin = Origin::scripted(move |mut stream: Stream| {
+        let count = Arc::clone(&count);
+        async move {
+            while let Some(request) = stream.request().await {
+                match request.head.target() {
+                    "/endless" => {
+                        stream.send(switching(&request)).await;
+                        while stream.try_send([b'.'; PIECE]).await.is_ok() {
+                            count.fetch_add(PIECE, Ordering::SeqCst);
+                        }
+                        return;
+                    }
+                    "/deaf" => {
+                        stream.send(switching(&request)).await;
+                        return std::future::pending().await;
+                    }
+                    _ => stream.send(ok("fine")).await,
+                }
+            }
+        }
+    });
+    let lab = Plan::api_key().start(origin.await).await;
+    let client = lab.h2(HOST).await;
+    // The window of one stream is the usual one.
+    let settings = h2::client::Builder::new();
+    let narrow = lab.h2_with("ci", HOST, &settings).await;
+    let unread = narrow.websocket("/endless").await;
+    let mut deaf = client.websocket("/deaf").await;
+    let mut uploaded = 0;
+    let upload = async {
+        while uploaded < MUCH && deaf.try_send(&[b'.'; PIECE]).await {
+            uploaded += PIECE;
+        }
+    };
+    let others = async {
+        for _ in 0..20 {
+            assert_eq!(client.ask("GET /other").await.text(), "fine");
+            assert_eq!(narrow.ask("GET /other").await.text(), "fine");
+        }
+    };
+    tokio::select! {
+        () = upload => panic!("all of it was taken"),
+        () = others => {}
+    }
+    // Sockets of the system hold some.
+    let held = sent.load(Ordering::SeqCst);
+    assert!(held < MUCH / 4 && uploaded < MUCH / 4, "{held} and {uploaded} bytes");
+    deaf.reset(Reason::CANCEL);
+    unread.reset(Reason::CANCEL);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn close_codes_pass_both_ways() {
+    let lab = Plan::api_key().start(origin().await).await;
+    let client = lab.h2(HOST).await;
+    for code in [1000_u16, 1001, 1011, 3000, 4999] {
+        let mut socket = talking(&client).await;
+        let own = [&[0x88, 0x85, 0, 0, 0, 0][..], &code.to_be_bytes(), b"bye"].concat();
+        // The origin says the same.
+        assert_eq!(socket.send_and_read(&own, own.len()).await, own);
+        socket.finish();
+        assert_eq!(socket.rest().await, (vec![], None), "{code}");
+    }
+    for record in lab.finish().await {
+        assert_eq!(record["outcome"], "completed");
+    }
+}
+
+// === what ends it, and what does not ===
+
+#[tokio::test]
+async fn an_agent_that_resets_the_stream_closes_the_upstream_s_and_nothing_else() {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let origin = Origin::scripted(move |mut stream: Stream| {
+        let tell = tell.clone();
+        async move {
+            while let Some(request) = stream.request().await {
+                if request.head.has("upgrade") {
+                    stream.send(switching(&request)).await;
+                    let rest = stream.rest().await;
+                    return tell.send(rest).expect("it is waited for");
+                }
+                stream.send(ok("fine")).await;
+            }
+        }
+    });
+    let lab = Plan::api_key().start(origin.await).await;
+    let client = lab.h2(HOST).await;
+    let mut socket = client.websocket(HANDSHAKE).await;
+    socket.send(HELLO).await;
+    lab.origin.has_read("abcd").await;
+    socket.reset(Reason::CANCEL);
+    assert_eq!(patiently("the end", told.recv()).await.expect("told"), HELLO);
+    assert_eq!(client.ask("GET /other").await.text(), "fine");
+    let records = lab.finish().await;
+    assert_eq!((&records[0]["status"], &records[0]["outcome"]), (&101.into(), &"client_aborted".into()));
+}
+
+#[tokio::test]
+async fn an_upstream_that_breaks_off_resets_its_stream_and_no_other() {
+    let lab = Plan::api_key().start(origin().await).await;
+    let client = lab.h2(HOST).await;
+    let (mut broken, mut other) = (talking(&client).await, talking(&client).await);
+    broken.send(b"\x81\x05break").await;
+    let (bytes, reason) = broken.rest().await;
+    assert_eq!((bytes, reason), (vec![], Some(Reason::CANCEL)), "RFC 8441 §5");
+    assert_eq!(other.send_and_read(HELLO, HELLO.len()).await, HELLO);
+    assert_eq!(client.ask("GET /other").await.text(), "fine");
+    other.finish();
+    assert_eq!(other.rest().await, (vec![], None));
+    let mut outcomes: Vec<_> =
+        lab.finish().await.iter().map(|record| record["outcome"].to_string()).collect();
+    outcomes.sort();
+    assert_eq!(outcomes, ["\"completed\"", "\"completed\"", "\"upstream_aborted\""]);
+}
+
+#[tokio::test]
+async fn a_revoked_token_closes_with_1008_and_ends_all_other_exchanges() {
+    let lab = Plan::api_key().start(origin().await).await;
+    let client = lab.h2(HOST).await;
+    let (one, two) = (talking(&client).await, talking(&client).await);
+    let mut open = client.open("GET /open", true).await;
+    let mut coming = open.head().await.expect("a head");
+    assert_eq!(&coming.chunk().await.expect("a chunk").expect("a part")[..], b"part");
+    let begun = Instant::now();
+    revoke(&lab).await;
+    for socket in [one, two] {
+        assert_eq!(socket.rest().await, (close(1008, "access was revoked"), None));
+    }
+    let (rest, reason) = coming.rest().await;
+    assert!(!rest.whole && reason.is_some(), "{rest:?}");
+    drop(open);
+    // The connection ends too.
+    drop(client.ended().await);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    for record in lab.finish().await {
+        assert_eq!(record["outcome"], "ended");
+    }
+}
+
+#[tokio::test]
+async fn a_paused_connection_closes_its_websockets_with_1008_and_leaves_another_s_alone() {
+    let plan = Plan::api_key()
+        .no_agents()
+        .agent("ci", "acme, second")
+        .connection("{ name: second, provider: acme, fields: { api_key: { env: CANARY } } }");
+    let lab = plan.start(origin().await).await;
+    let client = lab.h2(HOST).await;
+    let of = |name: &str| format!("{HANDSHAKE}\r\nkeyward-connection: {name}");
+    let (paused, mut other) =
+        (client.websocket(&of("acme")).await, client.websocket(&of("second")).await);
+    let mut open = client.open("GET /open\r\nkeyward-connection: second", true).await;
+    let mut coming = open.head().await.expect("a head");
+    assert_eq!(&coming.chunk().await.expect("a chunk").expect("a part")[..], b"part");
+    pause(&lab, "acme").await;
+    assert_eq!(paused.rest().await, (close(1008, "access was revoked"), None));
+    assert_eq!(other.send_and_read(HELLO, HELLO.len()).await, HELLO);
+    let refused = client.extended("websocket", &of("acme")).await.answer().await;
+    assert_eq!((refused.head.status(), code(&refused)), (424, Some("connection_paused")));
+    let answer = client.ask("GET /other\r\nkeyward-connection: second").await;
+    assert_eq!(answer.text(), "fine");
+    other.finish();
+    assert_eq!(other.rest().await, (vec![], None));
+    // The answer that was under way still is.
+    open.reset(Reason::CANCEL);
+    drop(coming);
+    let records = lab.finish().await;
+    let outcomes = |name: &str| -> Vec<String> {
+        let of = records.iter().filter(|record| record["connection"] == name);
+        let mut outcomes: Vec<_> = of.map(|record| record["outcome"].to_string()).collect();
+        outcomes.sort();
+        outcomes
+    };
+    assert_eq!(outcomes("second"), ["\"client_aborted\"", "\"completed\"", "\"completed\""]);
+    assert!(outcomes("acme").contains(&"\"ended\"".to_owned()), "{records:#?}");
+}
+
+#[tokio::test]
+async fn a_silent_one_outlives_the_limits_of_other_exchanges() {
+    let plan = Plan::api_key().limit("body_idle_timeout: 200ms").limit("idle_timeout: 200ms");
+    let lab = plan.limit("head_timeout: 200ms").start(origin().await).await;
+    let client = lab.h2(HOST).await;
+    let mut socket = talking(&client).await;
+    let mut time = interval(Duration::from_millis(100));
+    time.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for _ in 0..10 {
+        time.tick().await;
+    }
+    assert_eq!(socket.send_and_read(HELLO, HELLO.len()).await, HELLO);
+    // An answer that stands still beside it ends alone.
+    let (answer, reason) = client.open("GET /open", true).await.outcome().await;
+    assert!(!answer.whole && reason.is_some(), "{answer:?}");
+    assert_eq!(socket.send_and_read(HELLO, HELLO.len()).await, HELLO);
+    socket.finish();
+    assert_eq!(socket.rest().await, (vec![], None));
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn one_on_which_nothing_moves_is_closed_with_1001() {
+    let plan = Plan::api_key().limit("tunnel_idle_timeout: 300ms");
+    let lab = plan.start(origin().await).await;
+    let client = lab.h2(HOST).await;
+    let socket = talking(&client).await;
+    assert_eq!(socket.rest().await, (close(1001, "idle for too long"), None));
+    assert_eq!(client.ask("GET /other").await.text(), "fine");
+    let records = lab.finish().await;
+    assert_eq!(records[0]["outcome"], "ended");
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_it_and_then_closes_it_with_1001() {
+    let mut lab = Plan::api_key().start(origin().await).await;
+    let client = lab.h2(HOST).await;
+    let mut socket = talking(&client).await;
+    let (records, last) = tokio::join!(lab.gateway.stop(), async {
+        assert_eq!(socket.send_and_read(HELLO, HELLO.len()).await, HELLO);
+        socket.rest().await
+    });
+    assert_eq!(last, (close(1001, "the gateway stops"), None));
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert_eq!(records[0]["outcome"], "ended");
+    lab.finish().await;
+}
