@@ -159,8 +159,10 @@ async fn keys_are_drawn_anew_and_an_agent_s_own_is_not_used() {
         client.websocket("/a\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==").await;
     }
     let received = lab.origin.received();
-    let mut keys: Vec<_> =
-        received.iter().map(|request| request.head.one("sec-websocket-key").expect("a key")).collect();
+    let mut keys: Vec<_> = received
+        .iter()
+        .map(|request| request.head.one("sec-websocket-key").expect("a key"))
+        .collect();
     keys.sort_unstable();
     keys.dedup();
     assert_eq!(keys.len(), 3);
@@ -199,7 +201,10 @@ async fn a_101_to_another_handshake_or_protocol_is_502_and_not_a_byte_passes() {
         },
         |request| {
             let said = switching(request);
-            said.replace("Sec-WebSocket-Accept: ", "Sec-WebSocket-Accept: x\r\nSec-WebSocket-Accept: ")
+            said.replace(
+                "Sec-WebSocket-Accept: ",
+                "Sec-WebSocket-Accept: x\r\nSec-WebSocket-Accept: ",
+            )
         },
         |request| switching(request).replace("Upgrade: websocket", "Upgrade: h2c"),
         |request| switching(request).replace("Sec-WebSocket-Accept", "X-Accept"),
@@ -211,13 +216,20 @@ async fn a_101_to_another_handshake_or_protocol_is_502_and_not_a_byte_passes() {
         let mut call = client.extended("websocket", HANDSHAKE).await;
         call.send(b"\x81\x85early").await;
         let (answer, _) = call.outcome().await;
-        assert_eq!((answer.head.status(), code(&answer)), (502, Some("upstream_protocol")), "{number}");
+        assert_eq!(
+            (answer.head.status(), code(&answer)),
+            (502, Some("upstream_protocol")),
+            "{number}"
+        );
         assert!(!answer.text().contains("bytes"));
         assert_eq!(client.ask("GET /other").await.text(), "fine");
         let received = lab.origin.bytes();
         assert!(!String::from_utf8_lossy(&received).contains("early"), "{number}");
         let records = lab.finish().await;
-        assert_eq!((&records[0]["status"], &records[0]["outcome"]), (&502.into(), &"refused".into()));
+        assert_eq!(
+            (&records[0]["status"], &records[0]["outcome"]),
+            (&502.into(), &"refused".into())
+        );
     }
 }
 
@@ -391,7 +403,10 @@ async fn an_agent_that_resets_the_stream_closes_the_upstream_s_and_nothing_else(
     assert_eq!(patiently("the end", told.recv()).await.expect("told"), HELLO);
     assert_eq!(client.ask("GET /other").await.text(), "fine");
     let records = lab.finish().await;
-    assert_eq!((&records[0]["status"], &records[0]["outcome"]), (&101.into(), &"client_aborted".into()));
+    assert_eq!(
+        (&records[0]["status"], &records[0]["outcome"]),
+        (&101.into(), &"client_aborted".into())
+    );
 }
 
 #[tokio::test]

@@ -1,1 +1,572 @@
-//! To come.
+//! The same exchange in every protocol and by every entry: the same injection, the same refusal, the
+//! same audit event. One lab for each fate of an exchange, with all cells of the table in it at once.
+
+use std::collections::HashSet;
+
+use h2::Reason;
+use h2::client::Builder;
+use keyward::base::id::OrgId;
+use keyward::config::ListenAt;
+use keyward::directory::ManagedBy;
+use serde_json::Value;
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+
+use crate::support::http2::{Ask, Call, Client, Offer};
+use crate::support::*;
+
+/// What an exchange is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    Http1,
+    Http2,
+    GrpcUnary,
+    GrpcStream,
+    WebSocketHttp1,
+    WebSocketHttp2,
+    EventsHttp1,
+    EventsHttp2,
+}
+
+/// How it comes to Keyward.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Entry {
+    Connect,
+    Absolute,
+    BaseUrl,
+    /// CONNECT on an agent's unix socket.
+    UnixSocket,
+    /// CONNECT on an agent's TCP listener.
+    AgentListener,
+}
+
+/// What becomes of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Fate {
+    Allowed,
+    Denied,
+    Paused,
+    AgentAborts,
+    UpstreamAborts,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Cell(Kind, Entry);
+
+const KINDS: [Kind; 8] = [
+    Kind::Http1,
+    Kind::Http2,
+    Kind::GrpcUnary,
+    Kind::GrpcStream,
+    Kind::WebSocketHttp1,
+    Kind::WebSocketHttp2,
+    Kind::EventsHttp1,
+    Kind::EventsHttp2,
+];
+
+const ENTRIES: [Entry; 5] =
+    [Entry::Connect, Entry::Absolute, Entry::BaseUrl, Entry::UnixSocket, Entry::AgentListener];
+
+const LISTEN: &str = "agents: [{ agent: ci, at: '127.0.0.1:0', unsafe_no_auth: true }, \
+                      { agent: ci, at: 'unix:ci.sock' }]";
+
+/// What an agent sends, what each half of an answer is, and how a WebSocket ends.
+const ASKED: &[u8] = b"\x00\x00\x00\x00\x03ask";
+const PIECE: &[u8] = b"\x00\x00\x00\x00\x08data: 1\n";
+const FRAME: &[u8] = b"\x81\x02hi";
+const GOODBYE: &[u8] = b"\x88\x02\x03\xe8";
+
+impl Kind {
+    fn is_http2(self) -> bool {
+        !matches!(self, Self::Http1 | Self::WebSocketHttp1 | Self::EventsHttp1)
+    }
+
+    fn is_grpc(self) -> bool {
+        matches!(self, Self::GrpcUnary | Self::GrpcStream)
+    }
+
+    fn is_websocket(self) -> bool {
+        matches!(self, Self::WebSocketHttp1 | Self::WebSocketHttp2)
+    }
+
+    fn method(self) -> &'static str {
+        if self.is_websocket() { "GET" } else { "POST" }
+    }
+
+    /// One half of the answer.
+    fn piece(self) -> &'static [u8] {
+        if self.is_websocket() { FRAME } else { PIECE }
+    }
+
+    /// The other half.
+    fn rest(self) -> Vec<u8> {
+        if self.is_websocket() { [FRAME, GOODBYE].concat() } else { PIECE.to_vec() }
+    }
+
+    /// Fields of its own.
+    fn fields(self) -> &'static str {
+        match self {
+            Self::Http1 | Self::Http2 => "",
+            Self::GrpcUnary | Self::GrpcStream => {
+                "content-type: application/grpc\r\nte: trailers\r\n"
+            }
+            Self::WebSocketHttp1 => {
+                "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                 sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            }
+            Self::WebSocketHttp2 => "sec-websocket-version: 13\r\n",
+            Self::EventsHttp1 | Self::EventsHttp2 => "accept: text/event-stream\r\n",
+        }
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::GrpcUnary | Self::GrpcStream => "application/grpc",
+            Self::EventsHttp1 | Self::EventsHttp2 => "text/event-stream",
+            _ => "text/plain",
+        }
+    }
+}
+
+impl Cell {
+    /// Those that there are: in cleartext, HTTP/1.1 alone is spoken.
+    fn all() -> impl Iterator<Item = Self> {
+        let cells = ENTRIES.into_iter().flat_map(|entry| KINDS.map(|kind| Self(kind, entry)));
+        cells.filter(|Self(kind, entry)| {
+            !(kind.is_http2() && matches!(entry, Entry::Absolute | Entry::BaseUrl))
+        })
+    }
+
+    /// Its own path below that of its fate.
+    fn path(self, fate: Fate) -> String {
+        format!("/{fate:?}/{:?}/{:?}", self.0, self.1).to_lowercase()
+    }
+
+    fn of(path: &str) -> Self {
+        let parts: Vec<&str> = path.split('/').skip(2).collect();
+        let found = Self::all().find(|cell| {
+            parts
+                == [format!("{:?}", cell.0).to_lowercase(), format!("{:?}", cell.1).to_lowercase()]
+        });
+        found.expect("a path of the table")
+    }
+}
+
+/// Paths for which something has happened.
+#[derive(Clone)]
+struct Marks(watch::Sender<HashSet<String>>);
+
+impl Marks {
+    fn new() -> Self {
+        Self(watch::Sender::default())
+    }
+
+    fn set(&self, path: &str) {
+        self.0.send_modify(|paths| paths.extend([path.to_owned()]));
+    }
+
+    async fn wait(&self, path: &str) {
+        let mut paths = self.0.subscribe();
+        let set = paths.wait_for(|paths| paths.contains(path));
+        drop(patiently(path, set).await.expect("the sender is ours"));
+    }
+}
+
+/// What an agent and the origin tell each other beside Keyward.
+#[derive(Clone)]
+struct Beside {
+    fate: Fate,
+    /// The agent has read the first half.
+    read: Marks,
+    /// The origin saw that the agent has gone.
+    left: Marks,
+}
+
+// === the origin ===
+
+async fn origin(beside: Beside) -> Origin {
+    let also = beside.clone();
+    let http1 = move |stream: Stream| http1(stream, also.clone());
+    let http2 = move |ask: Ask| http2(ask, beside.clone());
+    Origin::either(Offer::Both, http1, http2).await
+}
+
+async fn http1(mut stream: Stream, beside: Beside) {
+    let Some(request) = stream.request().await else { return };
+    let path = request.head.target().to_owned();
+    let kind = Cell::of(&path).0;
+    let chunk = |bytes: &[u8]| match kind.is_websocket() {
+        true => bytes.to_vec(),
+        false => [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat(),
+    };
+    let head = match kind.is_websocket() {
+        true => switching(&request),
+        false => format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: {}\r\nTransfer-Encoding: chunked\r\n\r\n",
+            kind.content_type()
+        ),
+    };
+    stream.send(head).await;
+    stream.send(chunk(kind.piece())).await;
+    if beside.fate == Fate::AgentAborts {
+        stream.rest().await;
+        return beside.left.set(&path);
+    }
+    beside.read.wait(&path).await;
+    if beside.fate == Fate::UpstreamAborts {
+        return stream.into_wire().abort();
+    }
+    stream.send(chunk(&kind.rest())).await;
+    if !kind.is_websocket() {
+        stream.send("0\r\n\r\n").await;
+    }
+    stream.finish().await;
+    stream.rest().await;
+}
+
+async fn http2(mut ask: Ask, beside: Beside) {
+    let path = ask.head.target().to_owned();
+    let kind = Cell::of(&path).0;
+    let mut asked = 0;
+    // A stream of messages goes on while it is answered.
+    while asked < ASKED.len() {
+        asked += ask.chunk().await.expect("a message").expect("a message").len();
+    }
+    let fields = [("content-type", kind.content_type())];
+    let mut sending = ask.begin(200, &fields, false).expect("asked");
+    assert!(sending.send(kind.piece()).await);
+    if beside.fate == Fate::AgentAborts {
+        assert_eq!(sending.given_up().await, Reason::CANCEL);
+        ask.whole().await;
+        return beside.left.set(&path);
+    }
+    beside.read.wait(&path).await;
+    let more = ask.whole().await;
+    assert_eq!(more.body, if kind == Kind::GrpcStream { ASKED } else { b"" });
+    if beside.fate == Fate::UpstreamAborts {
+        return sending.reset(Reason::INTERNAL_ERROR);
+    }
+    assert!(sending.send(&kind.rest()).await);
+    match kind.is_grpc() {
+        true => sending.trailers(&[("grpc-status", "0")]),
+        false => sending.end(),
+    }
+}
+
+// === the agent ===
+
+impl Entry {
+    /// A stream on which HTTP/1.1 is spoken.
+    async fn http1(self, lab: &Lab) -> Wire {
+        match self {
+            Self::Absolute | Self::BaseUrl => lab.client().await,
+            Self::Connect => lab.tunnel(HOST).await,
+            Self::UnixSocket | Self::AgentListener => {
+                lab.secure(self.opened(lab).await, HOST).await
+            }
+        }
+    }
+
+    /// A tunnel in which HTTP/2 is spoken.
+    async fn http2(self, lab: &Lab) -> Client {
+        match self {
+            Self::Connect => lab.h2(HOST).await,
+            _ => lab.h2_over(self.opened(lab).await, HOST, &Builder::new()).await,
+        }
+    }
+
+    /// A tunnel by a listener of the agent's own, without credentials.
+    async fn opened(self, lab: &Lab) -> Wire {
+        let at = lab.gateway.running().agent_addrs();
+        let mut wire = match &at[usize::from(self == Self::UnixSocket)].1 {
+            ListenAt::Unix(path) => {
+                let stream = UnixStream::connect(path).await.expect("it listens");
+                Wire::over(stream, None, Default::default())
+            }
+            at => lab.client_at(at.tcp().expect("TCP")).await,
+        };
+        wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n")).await;
+        assert_eq!(wire.answer("CONNECT").await.head.status(), 200);
+        wire
+    }
+
+    fn has_token(self) -> bool {
+        !matches!(self, Self::UnixSocket | Self::AgentListener)
+    }
+}
+
+impl Fate {
+    fn connection(self) -> &'static str {
+        if self == Self::Paused { "shut" } else { "acme" }
+    }
+
+    /// Status, status in gRPC, and code of a refusal.
+    fn refusal(self) -> Option<(u16, &'static str, &'static str)> {
+        match self {
+            Self::Denied => Some((403, "7", "denied")),
+            Self::Paused => Some((424, "9", "connection_paused")),
+            _ => None,
+        }
+    }
+}
+
+/// Method, path and fields; by HTTP/1.1 with the line end of the last.
+fn head(Cell(kind, entry): Cell, fate: Fate, lab: &Lab) -> String {
+    let (method, path) = (kind.method(), Cell(kind, entry).path(fate));
+    let (connection, token) = (fate.connection(), lab.token("ci"));
+    let placeholder = lab.gateway.placeholder("ci", connection, "api_key");
+    let own =
+        format!("{}x-api-key: {placeholder}\r\nx-own: kept\r\ncookie: a=1; b=2\r\n", kind.fields());
+    let named = format!("keyward-connection: {connection}\r\n");
+    let length = if kind.is_websocket() { 0 } else { ASKED.len() };
+    let http1 = |target: &str, host: &str, more: &str| {
+        let length = format!("content-length: {length}\r\n");
+        let length = if kind.is_websocket() { "" } else { &length };
+        format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n{length}{own}{more}\r\n")
+    };
+    match entry {
+        _ if kind == Kind::WebSocketHttp2 => format!("{path}\r\n{}{named}", own).trim_end().into(),
+        _ if kind.is_http2() => format!("{method} {path}\r\n{own}{named}").trim_end().into(),
+        Entry::Absolute => {
+            let more = format!("{named}{}", lab.authorization("ci"));
+            http1(&format!("https://{HOST}{path}"), HOST, &more)
+        }
+        Entry::BaseUrl => {
+            let more = format!("keyward-token: {token}\r\n");
+            http1(&format!("/to/{connection}{path}"), "127.0.0.1:8080", &more)
+        }
+        _ => http1(&path, HOST, &named),
+    }
+}
+
+async fn exchange(cell: Cell, lab: &Lab, beside: &Beside) {
+    match cell.0.is_http2() {
+        true => exchange_http2(cell, lab, beside).await,
+        false => exchange_http1(cell, lab, beside).await,
+    }
+}
+
+async fn exchange_http1(cell: Cell, lab: &Lab, beside: &Beside) {
+    let (Cell(kind, entry), fate, path) = (cell, beside.fate, cell.path(beside.fate));
+    let mut wire = entry.http1(lab).await;
+    wire.send(head(cell, fate, lab)).await;
+    if !kind.is_websocket() {
+        wire.send(ASKED).await;
+    }
+    if fate.refusal().is_some() {
+        return is_refused(cell, fate, &wire.answer(kind.method()).await);
+    }
+    let status = wire.head().await.expect("a head").status();
+    assert_eq!(status, if kind.is_websocket() { 101 } else { 200 }, "{cell:?}");
+    match kind.is_websocket() {
+        true => assert_eq!(wire.exactly(FRAME.len()).await, FRAME, "{cell:?}"),
+        false => assert_eq!(wire.chunk().await.as_deref(), Some(PIECE), "{cell:?}"),
+    }
+    if fate == Fate::AgentAborts {
+        wire.abort();
+        return beside.left.wait(&path).await;
+    }
+    beside.read.set(&path);
+    match (fate, kind.is_websocket()) {
+        (Fate::Allowed, true) => {
+            wire.finish().await;
+            assert_eq!(wire.rest().await, kind.rest(), "{cell:?}");
+        }
+        (Fate::Allowed, false) => {
+            assert_eq!(wire.chunk().await.as_deref(), Some(PIECE), "{cell:?}");
+            assert_eq!(wire.chunk().await, Some(vec![]), "{cell:?}");
+        }
+        (_, true) => assert!(wire.is_closed().await, "{cell:?}"),
+        (_, false) => assert_eq!(wire.chunk().await, None, "{cell:?}"),
+    }
+}
+
+async fn exchange_http2(cell: Cell, lab: &Lab, beside: &Beside) {
+    let (Cell(kind, entry), fate, path) = (cell, beside.fate, cell.path(beside.fate));
+    let client = entry.http2(lab).await;
+    let text = head(cell, fate, lab);
+    let mut call = match kind.is_websocket() {
+        true => client.extended("websocket", &text).await,
+        false => client.open(&text, false).await,
+    };
+    send(kind, &mut call, kind == Kind::GrpcStream).await;
+    if fate.refusal().is_some() {
+        return is_refused(cell, fate, &call.answer().await);
+    }
+    let mut coming = call.head().await.expect("a head");
+    assert_eq!(coming.head.status(), 200, "{cell:?}");
+    let piece = coming.chunk().await.expect("a chunk").expect("a piece");
+    assert_eq!(&piece[..], kind.piece(), "{cell:?}");
+    if fate == Fate::AgentAborts {
+        call.reset(Reason::CANCEL);
+        drop(coming);
+        return beside.left.wait(&path).await;
+    }
+    match kind {
+        Kind::GrpcStream => send(kind, &mut call, false).await,
+        Kind::WebSocketHttp2 if fate == Fate::Allowed => call.end(),
+        _ => {}
+    }
+    beside.read.set(&path);
+    let (answer, reason) = coming.rest().await;
+    match fate {
+        Fate::Allowed => {
+            assert_eq!((answer.body, reason), (kind.rest(), None), "{cell:?}");
+            let status = [("grpc-status".to_owned(), "0".to_owned())];
+            assert_eq!(answer.trailers, &status[..usize::from(kind.is_grpc())], "{cell:?}");
+        }
+        _ => assert!(answer.body.is_empty() && reason.is_some(), "{cell:?}: {answer:?}"),
+    }
+}
+
+/// Sends a message, the last one unless there are more.
+async fn send(kind: Kind, call: &mut Call, more: bool) {
+    if kind.is_websocket() {
+        return;
+    }
+    // Whoever is refused need not read it.
+    if call.try_send(ASKED).await && !more {
+        let ended = call.upload().send_data(bytes::Bytes::new(), true);
+        drop(ended);
+    }
+}
+
+fn is_refused(cell: Cell, fate: Fate, answer: &Message) {
+    let (status, in_grpc, code) = fate.refusal().expect("it is refused");
+    assert_eq!(answer.head.one("keyward-error"), Some(code), "{cell:?}: {answer:?}");
+    let proxy_status = answer.head.one("proxy-status").expect("one");
+    assert!(proxy_status.ends_with(&format!("details=\"{code}\"")), "{cell:?}: {proxy_status}");
+    if cell.0.is_grpc() {
+        assert_eq!((answer.head.status(), answer.head.one("grpc-status")), (200, Some(in_grpc)));
+        let message = answer.head.one("grpc-message").expect("words");
+        assert!(message.starts_with(&format!("{code}: ")), "{cell:?}: {message}");
+        return;
+    }
+    assert_eq!(answer.head.status(), status, "{cell:?}");
+    assert_eq!(answer.json()["error"]["code"], code, "{cell:?}");
+}
+
+// === what is alike ===
+
+/// What the origin received: nothing of Keyward's, the credential once, the agent's own as it was.
+fn is_injected(lab: &Lab, fate: Fate) {
+    let mut seen = HashSet::new();
+    for request in lab.origin.received() {
+        let head = &request.head;
+        let cell = Cell::of(head.target());
+        assert!(seen.insert(head.target().to_owned()), "{cell:?}: twice");
+        assert_eq!(head.target(), cell.path(fate));
+        assert_eq!(head.method(), cell.0.method(), "{cell:?}");
+        assert_eq!(head.all("x-api-key"), [&*lab.canary.text], "{cell:?}");
+        assert_eq!((head.one("x-own"), head.one("cookie")), (Some("kept"), Some("a=1; b=2")));
+        for name in
+            ["keyward-connection", "keyward-token", "proxy-authorization", "via", "forwarded"]
+        {
+            assert!(!head.has(name), "{cell:?}: {name}");
+        }
+        let authority = if head.has(":authority") { ":authority" } else { "host" };
+        assert_eq!(head.all(authority), [HOST], "{cell:?}");
+        let upgrade = head.one("upgrade").map(str::to_lowercase);
+        assert_eq!(upgrade.as_deref(), cell.0.is_websocket().then_some("websocket"), "{cell:?}");
+    }
+    let reached = if fate.refusal().is_some() { 0 } else { Cell::all().count() };
+    assert_eq!(seen.len(), reached);
+}
+
+/// The audit event without when, which, how long and how many bytes, and without what has the right to
+/// differ, which is checked here.
+fn likened(mut record: Value, fate: Fate) -> (String, Value) {
+    let fields = record.as_object_mut().expect("an object");
+    for name in ["seq", "prev", "time", "exchange", "duration_ms", "bytes_in", "bytes_out"] {
+        assert!(fields.remove(name).is_some(), "{name}");
+    }
+    let path = fields["path"].as_str().expect("a path").to_owned();
+    let Cell(kind, entry) = Cell::of(&path);
+    for name in ["path", "method", "status", "token"] {
+        let value = fields.remove(name).expect("a field");
+        let awaited: Value = match name {
+            "path" => Cell(kind, entry).path(fate).into(),
+            "method" => kind.method().into(),
+            "token" if entry.has_token() => {
+                assert!(value.is_string(), "{path}: {value}");
+                continue;
+            }
+            "token" => Value::Null,
+            _ => match (fate.refusal(), kind.is_websocket()) {
+                (Some((status, ..)), _) => status.into(),
+                (None, true) => 101.into(),
+                (None, false) => 200.into(),
+            },
+        };
+        assert_eq!(value, awaited, "{path}: {name}");
+    }
+    (path, record)
+}
+
+/// Runs the table and answers the one event that all of it leaves.
+async fn all_alike(fate: Fate) -> Value {
+    let beside = Beside { fate, read: Marks::new(), left: Marks::new() };
+    let deny = format!("{{ name: no, hosts: [{HOST}], paths: [\"/denied/**\"], action: deny }}");
+    let plan = Plan::api_key()
+        .no_agents()
+        .agent("ci", "acme, shut")
+        .connection("{ name: shut, provider: acme, fields: { api_key: { env: CANARY } } }")
+        .rule(&deny)
+        .listen(LISTEN);
+    let lab = plan.start(origin(beside.clone()).await).await;
+    let services = lab.gateway.running().services();
+    let (org, view) = (OrgId::default_org(), services.directory.view());
+    let shut = view.find_connection(&org, "shut").expect("the connection").id.clone();
+    let directory = &services.directory;
+    directory.set_connection_paused(&org, &shut, true, ManagedBy::File).await.expect("paused");
+    futures_util::future::join_all(Cell::all().map(|cell| exchange(cell, &lab, &beside))).await;
+    is_injected(&lab, fate);
+    let records: Vec<_> =
+        lab.finish().await.into_iter().map(|record| likened(record, fate)).collect();
+    assert_eq!(records.len(), Cell::all().count());
+    let (_, first) = records[0].clone();
+    for (path, record) in records {
+        assert_eq!(record, first, "{path}");
+    }
+    first
+}
+
+#[tokio::test]
+async fn what_is_allowed_is_alike() {
+    let event = all_alike(Fate::Allowed).await;
+    assert_eq!((&event["outcome"], &event["code"]), (&"completed".into(), &Value::Null));
+    assert_eq!((&event["agent"], &event["connection"]), (&"ci".into(), &"acme".into()));
+    assert_eq!(event["target"], format!("https://{HOST}"));
+    assert_eq!(event["attempts"], 1);
+}
+
+#[tokio::test]
+async fn what_policy_denies_is_alike() {
+    let event = all_alike(Fate::Denied).await;
+    assert_eq!((&event["outcome"], &event["code"]), (&"refused".into(), &"denied".into()));
+    assert_eq!((&event["generation"], &event["attempts"]), (&Value::Null, &0.into()));
+}
+
+#[tokio::test]
+async fn what_a_paused_connection_refuses_is_alike() {
+    let event = all_alike(Fate::Paused).await;
+    assert_eq!(
+        (&event["outcome"], &event["code"]),
+        (&"refused".into(), &"connection_paused".into())
+    );
+    assert_eq!((&event["generation"], &event["attempts"]), (&Value::Null, &0.into()));
+}
+
+#[tokio::test]
+async fn what_the_agent_gives_up_is_alike() {
+    let event = all_alike(Fate::AgentAborts).await;
+    assert_eq!((&event["outcome"], &event["code"]), (&"client_aborted".into(), &Value::Null));
+    assert_eq!(event["connection"], "acme");
+}
+
+#[tokio::test]
+async fn what_the_upstream_breaks_off_is_alike() {
+    let event = all_alike(Fate::UpstreamAborts).await;
+    assert_eq!((&event["outcome"], &event["code"]), (&"upstream_aborted".into(), &Value::Null));
+    assert_eq!(event["connection"], "acme");
+}

@@ -42,7 +42,7 @@ where
 /// The next frame of a body, or its end.
 type Next<E> = Result<Option<Frame<Bytes>>, Stop<E>>;
 
-/// The body's next frame, unless the peer resets the stream before it comes.
+/// The body's next frame, unless the peer has reset the stream: what breaks then, breaks for that.
 fn next<B>(
     body: &mut B,
     stream: &mut SendStream<Bytes>,
@@ -51,12 +51,10 @@ fn next<B>(
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    match Pin::new(body).poll_frame(cx) {
-        Poll::Ready(None) => Poll::Ready(Ok(None)),
-        Poll::Ready(Some(Ok(frame))) => Poll::Ready(Ok(Some(frame))),
-        Poll::Ready(Some(Err(error))) => Poll::Ready(Err(Stop::Body(error))),
-        Poll::Pending => stream.poll_reset(cx).map(|_| Err(Stop::Peer)),
+    if stream.poll_reset(cx).is_ready() {
+        return Poll::Ready(Err(Stop::Peer));
     }
+    Pin::new(body).poll_frame(cx).map(|frame| frame.transpose().map_err(Stop::Body))
 }
 
 /// Sends all of `data` but what ends the stream.
