@@ -280,7 +280,7 @@ async fn no_other_connect_is_forwarded() {
 
 #[tokio::test]
 async fn frames_pass_both_ways_large_ones_too() {
-    const LENGTH: usize = 3 << 20;
+    const LENGTH: usize = 1 << 20;
     let lab = Plan::api_key().start(origin().await).await;
     let client = lab.h2(HOST).await;
     let mut sockets = [talking(&client).await, talking(&client).await];
