@@ -37,7 +37,7 @@ async fn run(
 /// way.
 pub(super) async fn send(
     core: &Arc<Core>,
-    inbound: Inbound,
+    inbound: Box<Inbound>,
     (permit, credential): (Permit, Option<Arc<Credential>>),
     tries: Option<&Arc<Tries>>,
     record: &mut Record,

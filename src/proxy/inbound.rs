@@ -23,7 +23,7 @@ use crate::policy::{Asked, Reason, overrides};
 /// The request field by which an agent names the connection it wants. Always stripped.
 static KEYWARD_CONNECTION: HeaderName = HeaderName::from_static("keyward-connection");
 
-/// A checked request.
+/// A checked request. On the heap, because it goes through many hands.
 #[derive(Debug)]
 pub struct Inbound {
     target: Target,
@@ -76,7 +76,7 @@ impl Inbound {
         mut request: Request<RequestBody>,
         session: &Arc<Session>,
         limits: &Limits,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Box<Self>, Refusal> {
         if request.method() == Method::CONNECT {
             // No tunnel inside a tunnel; its target is no path that could be parsed.
             return Err(Reason::Method.into());
@@ -96,7 +96,7 @@ impl Inbound {
         if expects_continue {
             body.wait_for_continue(limits.continue_timeout);
         }
-        Ok(Self {
+        Ok(Box::new(Self {
             target,
             overrides,
             decoded,
@@ -107,18 +107,18 @@ impl Inbound {
             session: session.number,
             head,
             body,
-        })
+        }))
     }
 
     /// A request of ours, that tests a connection of `org`.
     ///
     /// # Errors
     /// When its URI is none that an agent could send.
-    pub fn test(request: Request<Bytes>, org: &OrgId) -> Result<Self, Refusal> {
+    pub fn test(request: Request<Bytes>, org: &OrgId) -> Result<Box<Self>, Refusal> {
         let target = absolute_target(request.uri())?;
         let decoded = DecodedPath::parse(path(request.method(), request.uri())?)?;
         let (head, body) = request.into_parts();
-        Ok(Self {
+        Ok(Box::new(Self {
             target,
             overrides: Vec::new(),
             decoded,
@@ -129,7 +129,7 @@ impl Inbound {
             session: 0,
             head,
             body: RequestBody::own(body),
-        })
+        }))
     }
 
     /// A second one without its body, where sending it twice is as good as sending it once

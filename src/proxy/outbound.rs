@@ -31,7 +31,7 @@ use crate::policy::Permit;
 #[derive(Debug)]
 pub struct Outbound {
     /// The request, in origin form.
-    pub request: Request<RequestBody>,
+    pub request: Box<Request<RequestBody>>,
     /// Which idle streams it may use.
     pub key: Key,
     /// Whether cleartext is allowed, given an address on the private list.
@@ -67,7 +67,7 @@ impl Outbound {
     /// # Errors
     /// When the credential does not fit the request.
     pub fn prepare(
-        mut inbound: Inbound,
+        mut inbound: Box<Inbound>,
         permit: Permit,
         credential: Option<&Credential>,
     ) -> Result<Self, Refusal> {
@@ -76,13 +76,13 @@ impl Outbound {
         let upgrade = inbound.take_upgrade();
         let settings = permit.settings().map(|settings| &**settings);
         let uri = prepare_head(&mut inbound, &target, (credential, settings), upgrade.is_some())?;
-        let Inbound { mut head, body, .. } = inbound;
+        let Inbound { mut head, body, .. } = *inbound;
         let repeatable = head.method.is_idempotent() && body.is_end_stream();
         let http2 = head.version == Version::HTTP_2 && upgrade.is_none();
         head.uri = uri;
         head.version = Version::HTTP_11;
         Ok(Self {
-            request: Request::from_parts(head, body),
+            request: Box::new(Request::from_parts(head, body)),
             key: Key { org, target, session: credential.is_none().then_some(session) },
             plaintext: plaintext(&permit, credential),
             upgrade,

@@ -51,7 +51,7 @@ pub struct Tries {
 
 /// A request that may be sent again, when what was sent of it has been dropped.
 struct Spare {
-    copy: Inbound,
+    copy: Box<Inbound>,
     kept: Kept,
 }
 
@@ -62,7 +62,7 @@ struct Spare {
 pub async fn send(
     core: &Arc<Core>,
     session: &Arc<Session>,
-    inbound: Inbound,
+    inbound: Box<Inbound>,
     Admitted { permitted, meter }: Admitted,
     record: &mut Record,
 ) -> Result<Sent, Refusal> {
@@ -75,7 +75,7 @@ pub async fn send(
 
 async fn several(
     (core, session): (&Arc<Core>, &Arc<Session>),
-    mut inbound: Inbound,
+    mut inbound: Box<Inbound>,
     mut permitted: (Permit, Option<Arc<Credential>>),
     tries: &Arc<Tries>,
     record: &mut Record,
@@ -125,11 +125,11 @@ where
 impl Spare {
     fn of(core: &Core, inbound: &mut Inbound) -> Option<Self> {
         let copy = inbound.copy()?;
-        Some(Self { copy, kept: Kept::of(&mut inbound.body, &core.replays) })
+        Some(Self { copy: Box::new(copy), kept: Kept::of(&mut inbound.body, &core.replays) })
     }
 
     /// The request once more; `None` while its body is still on its way, or when it was too long to keep.
-    fn whole(self) -> Option<Inbound> {
+    fn whole(self) -> Option<Box<Inbound>> {
         let mut whole = self.copy;
         whole.body = self.kept.again()?;
         Some(whole)

@@ -70,7 +70,7 @@ pub async fn send(core: &Arc<Core>, outbound: Outbound) -> Result<Sent, Refusal>
 /// speak that one.
 async fn with_stream(
     core: &Arc<Core>,
-    request: Request<RequestBody>,
+    request: Box<Request<RequestBody>>,
     way: Way,
 ) -> Result<(Lease, Response<Arriving>), Refusal> {
     let target = &way.key.target;

@@ -93,9 +93,10 @@ async fn makes_all_calls(lab: Lab, server: Server, client: Command) {
     assert!(server.said().is_empty());
     let records = lab.finish().await;
     let of = |path: &str| records.iter().filter(|one| one["path"] == path).collect::<Vec<_>>();
-    for record in of("/acme.Test/Wait") {
-        assert_eq!(record["outcome"], "client_aborted", "{record}");
-    }
+    // The server knows the deadline too, and may be the first to end that call; not the cancelled one.
+    let waited = of("/acme.Test/Wait");
+    let given_up = waited.iter().filter(|record| record["outcome"] == "client_aborted").count();
+    assert!((1..=2).contains(&given_up) && waited.len() == 2, "{waited:#?}");
     for path in ["/acme.Test/Unary", "/acme.Test/Both", "/acme.Test/Fail"] {
         let all = of(path);
         assert!(!all.is_empty(), "{path}");

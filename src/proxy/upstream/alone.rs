@@ -32,7 +32,7 @@ const BROKEN: &str = "the stream broke";
 /// When there is no stream, or no answer.
 pub async fn send(
     core: &Arc<Core>,
-    mut request: Request<RequestBody>,
+    mut request: Box<Request<RequestBody>>,
     way: Way,
 ) -> Result<(Lease, Response<Arriving>), Refusal> {
     watch(&mut request, &way.interim);
@@ -43,14 +43,14 @@ pub async fn send(
         if !fits || !way.allows(stream.is_private()) {
             continue;
         }
-        let spare = (way.repeatable && stream.idle_for() > FRESH).then(|| copy(&request));
+        let spare = (way.repeatable && stream.idle_for() > FRESH).then(|| Box::new(copy(&request)));
         match (try_send(&mut stream, request).await, spare) {
             (Ok(response), _) => {
                 core.gateway.metrics.reused.inc();
                 return Ok((Lease::alone(stream, way.key, core.clone()), response));
             }
             // The upstream closed the stream before it took the request: RFC 9112 §9.3.1.
-            (Err((Some(unsent), _)), _) => request = *unsent,
+            (Err((Some(unsent), _)), _) => request = unsent,
             // It closed while the request was on its way, which is safe to send again.
             (Err((None, Refusal::Protocol { what: CUT | BROKEN, .. })), Some(spare)) => {
                 request = spare;
@@ -77,10 +77,10 @@ pub async fn send(
 /// Sends on one stream. The error holds the request when no byte of it was written.
 async fn try_send(
     stream: &mut Stream,
-    mut request: Request<RequestBody>,
+    mut request: Box<Request<RequestBody>>,
 ) -> Result<Response<Arriving>, (Option<Box<Request<RequestBody>>>, Refusal)> {
     corporate::fit(&mut request, stream.forwarding());
-    let sent = stream.sender().try_send_request(request).await;
+    let sent = stream.sender().try_send_request(*request).await;
     let response = sent.map_err(|mut error| {
         let unsent = error.take_message().map(Box::new);
         (unsent, refusal(error.into_error()))

@@ -32,7 +32,7 @@ enum Found {
 /// When there is no stream, or no answer.
 pub async fn send(
     core: &Arc<Core>,
-    request: Request<RequestBody>,
+    request: Box<Request<RequestBody>>,
     way: Way,
 ) -> Result<(Lease, Response<Arriving>), Refusal> {
     let (mut request, mut tries) = (request, 0);
@@ -43,7 +43,7 @@ pub async fn send(
             Found::OnlyHttp1 => return Box::pin(alone::send(core, request, way)).await,
         };
         let spare = copy(&request);
-        let (head, mut body) = request.into_parts();
+        let (head, mut body) = (*request).into_parts();
         let kept = Kept::of(&mut body, &core.replays);
         let head = head_of(&way.key.target, head)?;
         let why = match shared.send(&mut stay, (head, body), &way.interim).await {
@@ -56,7 +56,7 @@ pub async fn send(
         stay.stop().await;
         let again = kept.again().filter(|_| tries < TRIES_MAX && may_go_again(&why, &way));
         let Some(body) = again else { return Err(refusal(why)) };
-        request = spare.map(|_| body);
+        request = Box::new(spare.map(|_| body));
         if matches!(why, Unanswered::WantsHttp1) {
             core.protocols.learn(&way.key.target, Known::OnlyHttp1);
             return Box::pin(alone::send(core, request, way)).await;
