@@ -318,7 +318,7 @@ async fn a_side_that_does_not_read_stops_the_other_and_no_one_else() {
                 match request.head.target() {
                     "/endless" => {
                         stream.send(switching(&request)).await;
-                        while stream.try_send([b'.'; PIECE]).await.is_ok() {
+                        while stream.try_send(vec![b'.'; PIECE]).await.is_ok() {
                             count.fetch_add(PIECE, Ordering::SeqCst);
                         }
                         return;
