@@ -38,7 +38,7 @@ pub enum ProxyFault {
     #[error("does not prove who it is: {0}")]
     Tls(#[source] HandshakeError),
     /// It wants a login, or another one.
-    #[error("does not accept the gateway's login (407)")]
+    #[error("does not accept the gateway's login")]
     Login,
     /// It says no, or cannot reach the target.
     #[error("refuses the way to {target} ({})", status.as_u16())]
@@ -148,7 +148,10 @@ async fn ask<IO: AsyncRead + AsyncWrite + Unpin>(
     };
     match status {
         status if status.is_success() => Ok(early),
-        StatusCode::PROXY_AUTHENTICATION_REQUIRED => Err(ProxyFault::Login),
+        // tinyproxy says 401 to a login that is wrong, and 407 to none.
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::UNAUTHORIZED => {
+            Err(ProxyFault::Login)
+        }
         status => Err(ProxyFault::Refused { target: authority, status }),
     }
 }
@@ -243,7 +246,7 @@ mod tests {
             (b"HTTP/1.1 403 Forbidden\r\n\r\n<html>", "refuses the way to api.test:443 (403)"),
             (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", "refuses the way to api.test:443 (502)"),
             (b"HTTP/1.1 302 Found\r\nLocation: http://login.test/\r\n\r\n", "(302)"),
-            (b"HTTP/1.1 407 Who\r\nProxy-Authenticate: NTLM\r\n\r\n", "login (407)"),
+            (b"HTTP/1.1 407 Who\r\nProxy-Authenticate: NTLM\r\n\r\n", "login"),
             (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", "it switches protocols"),
             (b"HTTP/1.1 999 Odd\r\n\r\n", "refuses the way to api.test:443 (999)"),
             (b"HTTP/1.1 099 Odd\r\n\r\n", "its status is none of HTTP"),

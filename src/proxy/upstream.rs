@@ -93,6 +93,10 @@ fn check_head(
     match (response.status().as_u16(), upgrading) {
         (101, None) => Err(protocol("it switches protocols unasked")),
         (101, Some(agents)) => check_upgrade(response.headers(), agents),
+        // Over HTTP/2, any of these says that the WebSocket is open (RFC 8441 §5).
+        (200..=299, Some(upgrade::Agents::Http2(_))) => {
+            Err(protocol("it answers a WebSocket handshake as any request"))
+        }
         (600.., _) => Err(protocol("its status is none of HTTP")),
         _ => check_coding(response),
     }

@@ -148,7 +148,7 @@ async fn keys_are_drawn_anew_and_an_agent_s_own_is_not_used() {
 
 #[tokio::test]
 async fn an_upstream_that_does_not_agree_is_heard_and_the_tunnel_goes_on() {
-    for (status, body) in [(403, "no"), (200, "a page"), (426, ""), (503, "later")] {
+    for (status, body) in [(403, "no"), (302, "a page"), (426, ""), (503, "later")] {
         let said = format!(
             "HTTP/1.1 {status} X\r\nX-Why: because\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
@@ -163,6 +163,18 @@ async fn an_upstream_that_does_not_agree_is_heard_and_the_tunnel_goes_on() {
         assert_eq!((&records[0]["status"], records.len()), (&status.into(), 2));
         assert_eq!(records[0]["outcome"], "completed");
     }
+}
+
+/// RFC 8441 §5: any 2xx opens the WebSocket, and its body would be read as frames.
+#[tokio::test]
+async fn an_answer_as_to_any_request_is_502_and_not_a_byte_passes() {
+    let said = "HTTP/1.1 200 X\r\nContent-Length: 6\r\n\r\na page";
+    let lab = Plan::api_key().start(answering(|_| said.to_owned()).await).await;
+    let client = lab.h2(HOST).await;
+    let answer = client.extended("websocket", HANDSHAKE).await.answer().await;
+    assert_eq!((answer.head.status(), code(&answer)), (502, Some("upstream_protocol")));
+    assert!(!answer.text().contains("a page"), "{answer:?}");
+    assert_eq!(lab.finish().await[0]["outcome"], "refused");
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -271,13 +272,20 @@ async fn tunnel(shared: &Arc<Shared>, host: String, upgrade: hyper::upgrade::OnU
     let target = Target::parse(Scheme::Https, &host);
     let config = target.ok().and_then(|target| shared.leaves.server_config(target.host()).ok());
     let Some(config) = config else { return shared.saw(Event::NotTls { host }) };
-    match hello.into_stream(config).await {
+    match hello.into_stream(over_http1(&config)).await {
         Ok(tls) => inner(shared, host, tls).await,
         Err(error) => {
             let why = why(&error, alpn.as_deref());
             shared.saw(Event::Unshaken { host, why });
         }
     }
+}
+
+/// What the probe itself speaks; the gateway speaks HTTP/2 too.
+fn over_http1(config: &ServerConfig) -> Arc<ServerConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![tls::ALPN_HTTP1.to_vec()];
+    Arc::new(config)
 }
 
 fn why(error: &io::Error, alpn: Option<&[Vec<u8>]>) -> Unshaken {
