@@ -1,7 +1,9 @@
 //! The data path: from an agent's stream to an upstream's and back.
 //!
-//! `listen` hands streams to cores; `session` and `connect` find out who asks for what; every
-//! request ends in `exchange::run`. Decisions are `policy/`'s, credentials `vault/`'s.
+//! `listen` hands streams to cores (`front` ends TLS with the proxy itself); `connect` and `base_url` find
+//! out who asks for what, `session` keeps it. `drive` serves requests over HTTP/1.1, `h2` over HTTP/2; every
+//! one ends in `exchange::run`. `upstream` sends it in the protocol that the upstream speaks; `scrub` looks
+//! into the answer. `tunnel` and `websocket` copy bytes. Decisions are `policy/`'s, credentials `vault/`'s.
 
 mod admit;
 mod answer;
