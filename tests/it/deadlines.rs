@@ -1,5 +1,8 @@
 //! Slow and idle peers are given up on, and hold up nobody else meanwhile.
 
+use std::time::Duration;
+
+use crate::support::http2::Ask;
 use crate::support::*;
 
 #[tokio::test]
@@ -40,6 +43,26 @@ async fn an_idle_stream_is_given_up_on() {
     assert_eq!(wire.answer("GET").await.text(), "fine");
     assert!(wire.is_closed().await);
     lab.finish().await;
+}
+
+#[tokio::test]
+async fn an_idle_http2_stream_is_told_to_go_and_a_busy_one_is_not() {
+    let script = |mut ask: Ask| async move {
+        ask.whole().await;
+        let mut sending = ask.begin(200, &[], false).expect("asked");
+        let mut beat = tokio::time::interval(Duration::from_millis(100));
+        for _ in 0..6 {
+            beat.tick().await;
+            assert!(sending.send(b".").await);
+        }
+        sending.end();
+    };
+    let plan = Plan::api_key().limit("idle_timeout: 300ms");
+    let lab = plan.start(Origin::multiplexed(script).await).await;
+    let client = lab.h2(HOST).await;
+    assert_eq!(client.ask("GET /a").await.text(), "......");
+    client.ended().await.expect("it is told, and not cut");
+    assert_eq!(lab.finish().await[0]["outcome"], "completed");
 }
 
 #[tokio::test]

@@ -100,7 +100,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Serving<IO> {
         let mut overdue = pin!(session.pulse.overdue(&gateway.limits));
         let nap = gateway.limits.body_idle_timeout / 2;
         let mut looked = Instant::now();
-        let (mut leaves_by, mut drained, mut lost) = (None, false, false);
+        let (mut leaves_by, mut drained) = (None, false);
+        let (mut lost, mut told) = (false, false);
         loop {
             tokio::select! {
                 biased;
@@ -110,13 +111,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Serving<IO> {
                     }
                     return;
                 }
-                () = changes.next(), if !lost => {
-                    lost = !self.holds(gateway);
-                    if lost && !self.cut_but_websockets() {
-                        return;
-                    }
-                    leaves_by = lost.then(|| Instant::now() + CLOSES_WITHIN).or(leaves_by);
-                }
+                () = changes.next(), if !lost => lost = !self.holds(gateway),
+                () = gateway.cut(), if !lost => lost = true,
                 why = overdue.as_mut(), if leaves_by.is_none() => match why {
                     Overdue::Idle => {
                         self.connection.graceful_shutdown();
@@ -128,13 +124,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Serving<IO> {
                     }
                     Overdue::Head | Overdue::Body => return self.cut(),
                 },
-                () = until(leaves_by) => return self.cut(),
-                () = gateway.cut(), if !lost => {
-                    lost = true;
-                    if !self.cut_but_websockets() {
-                        return;
+                () = until(leaves_by) => {
+                    // What began while the agent was told to go is served.
+                    match lost || self.lives.is_empty() {
+                        true => return self.cut(),
+                        false => leaves_by = Some(Instant::now() + LEAVES_WITHIN),
                     }
-                    leaves_by = Some(Instant::now() + CLOSES_WITHIN);
                 }
                 () = draining(&mut drain), if !drained => {
                     self.connection.graceful_shutdown();
@@ -142,9 +137,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Serving<IO> {
                 }
                 () = tokio::time::sleep_until(looked + nap) => {
                     looked = Instant::now();
-                    let overdue = |live: &&Arc<Live>| !live.is_joined() && live.is_overdue();
-                    self.lives.values().filter(overdue).for_each(|live| live.cut());
+                    self.cut_overdue();
                 }
+            }
+            if lost && !told {
+                told = true;
+                if !self.cut_but_websockets() {
+                    return;
+                }
+                leaves_by = Some(Instant::now() + CLOSES_WITHIN);
             }
         }
     }
@@ -197,6 +198,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Serving<IO> {
             self.lives.values().filter(lost).for_each(|live| live.cut());
         }
         holds
+    }
+
+    /// Ends the exchanges on which nothing has moved for `body_idle_timeout`.
+    fn cut_overdue(&self) {
+        let overdue = |live: &&Arc<Live>| !live.is_joined() && live.is_overdue();
+        self.lives.values().filter(overdue).for_each(|live| live.cut());
     }
 
     /// Ends everything but WebSockets, which say why they end; nothing begins any more. Answers whether
