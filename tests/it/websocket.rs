@@ -67,6 +67,30 @@ async fn bytes_pass_both_ways_after_an_injected_handshake() {
 }
 
 #[tokio::test]
+async fn what_a_101_says_of_the_upstreams_stream_stays_here() {
+    let origin = Origin::scripted(|mut stream: Stream| async move {
+        stream.request().await;
+        let said = SWITCHING.replace(
+            "Upgrade: websocket\r\n",
+            "Upgrade: websocket\r\nKeep-Alive: timeout=5\r\nAlt-Svc: h3=\":443\"\r\n\
+             Proxy-Authenticate: Basic\r\nKeyward-Error: denied\r\nX-Own: yes\r\n",
+        );
+        stream.send(said).await;
+        stream.rest().await;
+    });
+    let lab = Plan::api_key().start(origin.await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text(HANDSHAKE, HOST)).await;
+    let head = wire.answer("GET").await.head;
+    assert_eq!((head.status(), head.one("x-own")), (101, Some("yes")));
+    for gone in ["keep-alive", "alt-svc", "proxy-authenticate", "keyward-error"] {
+        assert!(!head.has(gone), "{gone}: {head:?}");
+    }
+    drop(wire);
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn bytes_right_behind_the_101_are_not_lost() {
     let origin = Origin::scripted(|mut stream: Stream| async move {
         stream.request().await;
