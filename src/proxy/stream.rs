@@ -14,6 +14,11 @@ use tokio_rustls::server::TlsStream;
 use super::pulse::Pulse;
 use crate::net::wire::Wire;
 
+/// A stream of bytes, whatever it is made of.
+pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
 /// An accepted socket.
 #[derive(Debug)]
 pub enum Socket {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Response, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::AnswerBody;
 use super::h2::websocket::Joins;
@@ -14,6 +13,7 @@ use super::pool::Lease;
 use super::record::Record;
 use super::scrub::Passing;
 use super::session::Session;
+use super::stream::Io;
 use super::websocket;
 use crate::inject::strip;
 use crate::observe::event::Outcome;
@@ -26,11 +26,6 @@ pub enum Agents {
     /// It is a stream of HTTP/2 (RFC 8441).
     Http2(Joins),
 }
-
-/// Either side as bytes.
-pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 /// It ended before it began.
 #[derive(Debug, thiserror::Error)]

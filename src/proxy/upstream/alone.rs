@@ -9,7 +9,7 @@ use http::{Request, Response};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use super::dial::{Fresh, Io, Offer, dial};
+use super::dial::{Fresh, Offer, dial};
 use super::protocols::Known;
 use super::{Interim, Way, copy, shared};
 use crate::net::corporate;
@@ -18,6 +18,7 @@ use crate::proxy::arriving::Arriving;
 use crate::proxy::body::RequestBody;
 use crate::proxy::error::Refusal;
 use crate::proxy::pool::{Lease, Stream};
+use crate::proxy::stream::Io;
 
 /// An upstream rarely closes a stream that it answered on so lately; older idle ones are kept a copy
 /// of the request for.

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
 use super::Way;
 use crate::base::host::Scheme;
 use crate::net::client;
@@ -13,7 +11,7 @@ use crate::net::tls::ALPN_HTTP2;
 use crate::proxy::Core;
 use crate::proxy::error::Refusal;
 use crate::proxy::retry;
-use crate::proxy::stream::Upstream;
+use crate::proxy::stream::{Io, Upstream};
 
 /// What an upstream is offered in the TLS handshake.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,11 +21,6 @@ pub enum Offer {
     /// HTTP/2 or, if it must be, HTTP/1.1.
     Either,
 }
-
-/// What a stream is read and written by.
-pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 /// A dialled, verified stream on which nothing has been sent.
 pub struct Fresh {
