@@ -295,9 +295,8 @@ async fn events_are_passed_on_as_they_come() {
         delays.sort_unstable();
         println!("{kind}: median {:?}, most {:?}", delays[EVENTS / 2], delays[EVENTS - 1]);
         assert_eq!(delays.len(), EVENTS);
-        // What holds events back holds all of them; two may be the machine's, which others use too.
-        assert!(delays[EVENTS / 2] < PERIOD / 10, "{delays:?}");
-        assert!(delays[EVENTS - 3] < PERIOD / 2, "{delays:?}");
+        assert!(delays[EVENTS / 2] < Duration::from_millis(5), "{delays:?}");
+        assert!(delays[EVENTS - 1] < PERIOD / 2, "{delays:?}");
         lab.finish().await;
     }
 }

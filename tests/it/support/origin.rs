@@ -252,6 +252,8 @@ impl Acceptor {
     async fn run(self, listener: TcpListener) {
         let this = Arc::new(self);
         while let Ok((tcp, _)) = listener.accept().await {
+            // Else what is written behind a head may wait for its acknowledgement, 40 ms.
+            tcp.set_nodelay(true).expect("an open socket");
             let number = this.streams.fetch_add(1, Ordering::SeqCst);
             tokio::spawn(Arc::clone(&this).stream(tcp, number));
         }
