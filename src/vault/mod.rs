@@ -1,6 +1,7 @@
 //! Grants sealed; credentials fresh. Owns the `grants` table; who may use a connection is
 //! `policy/`'s to decide before it asks here.
 
+mod apps;
 mod error;
 mod fresh;
 mod record;
@@ -15,12 +16,13 @@ use arc_swap::ArcSwap;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+pub use apps::NewApp;
 pub use error::VaultError;
 use fresh::Fresh;
 use record::{Purpose, RecordError};
 
 use crate::base::agent::Agent;
-use crate::base::id::{AgentId, ConnectionId, OrgId};
+use crate::base::id::{AgentId, AppId, ConnectionId, OrgId};
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
 use crate::base::time::Clock;
@@ -61,6 +63,10 @@ pub struct NewConnection {
     pub auth: Option<String>,
     /// Variables of the provider's hosts.
     pub variables: BTreeMap<String, String>,
+    /// The app that asks for its tokens.
+    pub app: Option<AppId>,
+    /// Scopes to ask for; empty: the app's, or the provider's.
+    pub scopes: Vec<String>,
     /// Environment label.
     pub environment: Option<String>,
     /// How its requests are sent.
@@ -174,6 +180,12 @@ impl Vault {
             variables: new.variables,
             environment: new.environment,
             settings: new.settings,
+            captured: BTreeMap::new(),
+            app: new.app,
+            scopes: new.scopes,
+            granted: Vec::new(),
+            account: None,
+            ends: None,
             state: ConnectionState::Active,
             managed_by: new.managed_by,
             created: now,
@@ -276,9 +288,7 @@ impl Vault {
         let catalogue = self.catalogue();
         let (_, auth) = method(&catalogue, &record.provider, Some(&record.auth))?;
         let placeholders = auth
-            .fields
-            .iter()
-            .filter(|field| field.secret)
+            .carried()
             .map(|field| {
                 let prefix = field.prefixes.first().map_or("", String::as_str);
                 (field.name.clone(), Placeholder::issue(prefix, field.length))
@@ -341,7 +351,7 @@ impl Vault {
     async fn mint(&self, connection: &ConnectionRecord) -> Result<Arc<Credential>, VaultError> {
         let catalogue = self.catalogue();
         let (provider, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
-        let instance = provider.instantiate(auth, &connection.variables)?;
+        let instance = provider.instantiate(auth, &connection.host_variables())?;
         let (row, opened) = self.opened(connection).await?;
         let generation = row.version.0;
         let context = MintContext { connection: &connection.id, generation, instance: &instance };
@@ -376,7 +386,8 @@ impl Vault {
         let mut before: Option<Row> = None;
         loop {
             let row = self.row(connection).await?;
-            match record::open(&self.keyring, connection, &purpose, &row) {
+            let place: (_, &dyn fmt::Display) = (&connection.org, &connection.id);
+            match record::open(&self.keyring, place, &purpose, &row) {
                 Ok(plain) => return Ok((row, plain)),
                 Err(RecordError::Sealed(EnvelopeError::UnknownKey(_)))
                     if before.as_ref() != Some(&row) =>
@@ -392,15 +403,16 @@ impl Vault {
 
     async fn sweep(&self) -> Result<(), StoreError> {
         let view = self.directory.view();
-        let known: std::collections::HashSet<String> =
-            view.connections().map(|c| record::key(&c.org, &c.id)).collect();
+        let connections = view.connections().map(|c| record::key(&c.org, &c.id));
+        let apps = view.apps().map(|app| record::key(&app.org, &app.id));
+        let known: std::collections::HashSet<String> = connections.chain(apps).collect();
         let mut after: Option<String> = None;
         loop {
             let rows = self.store.list(Table::Grants, "", after.as_deref(), PAGE).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             after = Some(last.key.clone());
             for row in rows.iter().filter(|row| !known.contains(&row.key)) {
-                tracing::warn!(key = %row.key, "removed a grant that no connection names");
+                tracing::warn!(key = %row.key, "removed a grant that no connection or app names");
                 self.store.delete(Table::Grants, &row.key, Expect::Version(row.version)).await?;
             }
         }

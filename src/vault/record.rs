@@ -2,11 +2,13 @@
 //! an editor of the database cannot point a secret at another provider.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::base::id::{ConnectionId, OrgId};
+use crate::base::id::OrgId;
 use crate::crypto::envelope::{EnvelopeError, Place};
 use crate::crypto::keyring::{Keyring, Sealing};
 use crate::directory::ConnectionRecord;
@@ -51,9 +53,9 @@ impl Purpose {
     }
 }
 
-/// The row's key: `org_…/con_…`.
-pub fn key(org: &OrgId, connection: &ConnectionId) -> String {
-    format!("{org}/{connection}")
+/// The row's key: `org_…/con_…`, or `org_…/app_…`.
+pub fn key(org: &OrgId, id: &dyn Display) -> String {
+    format!("{org}/{id}")
 }
 
 /// Seals for the row version that will be written:
@@ -67,9 +69,9 @@ pub fn key(org: &OrgId, connection: &ConnectionId) -> String {
 /// Never: a purpose serialises and is far below 4 GiB.
 pub fn seal(
     sealing: &Sealing,
-    (org, connection): (&OrgId, &ConnectionId),
+    (org, id): (&OrgId, &dyn Display),
     version: Version,
-    (purpose, grant): (&Purpose, &[u8]),
+    (purpose, grant): (&impl Serialize, &[u8]),
 ) -> Result<Vec<u8>, EnvelopeError> {
     let purpose = serde_json::to_vec(purpose).expect("a purpose serialises");
     let length = u32::try_from(purpose.len()).expect("a purpose is short");
@@ -78,7 +80,7 @@ pub fn seal(
     plain.extend_from_slice(&length.to_be_bytes());
     plain.extend_from_slice(&purpose);
     plain.extend_from_slice(grant);
-    let key = key(org, connection);
+    let key = key(org, id);
     sealing.seal(&Place { org, table: Table::Grants.name(), key: &key }, &plain)
 }
 
@@ -88,12 +90,12 @@ pub fn seal(
 /// When it does not open, is malformed, an older one, or was sealed for another purpose.
 pub fn open(
     keyring: &Keyring,
-    connection: &ConnectionRecord,
-    expected: &Purpose,
+    (org, id): (&OrgId, &dyn Display),
+    expected: &(impl DeserializeOwned + PartialEq),
     row: &Row,
 ) -> Result<Zeroizing<Vec<u8>>, RecordError> {
-    let key = key(&connection.org, &connection.id);
-    let place = Place { org: &connection.org, table: Table::Grants.name(), key: &key };
+    let key = key(org, id);
+    let place = Place { org, table: Table::Grants.name(), key: &key };
     let plain = keyring.open(&place, &row.value)?;
     let (version, rest) = plain.split_first_chunk::<8>().ok_or(RecordError::Malformed)?;
     if u64::from_be_bytes(*version) != row.version.0 {
@@ -103,11 +105,15 @@ pub fn open(
     let length =
         usize::try_from(u32::from_be_bytes(*length)).map_err(|_| RecordError::Malformed)?;
     let (purpose, grant) = rest.split_at_checked(length).ok_or(RecordError::Malformed)?;
-    let purpose: Purpose = serde_json::from_slice(purpose).map_err(|_| RecordError::Malformed)?;
-    match purpose == *expected {
-        true => Ok(Zeroizing::new(grant.to_vec())),
-        false => Err(RecordError::Purpose),
+    match serde_json::from_slice(purpose).map_err(|_| RecordError::Malformed)? {
+        purpose if same(&purpose, expected) => Ok(Zeroizing::new(grant.to_vec())),
+        _ => Err(RecordError::Purpose),
     }
+}
+
+/// Ties the type of what was read to that of what is expected.
+fn same<T: PartialEq>(read: &T, expected: &T) -> bool {
+    read == expected
 }
 
 #[cfg(test)]
@@ -115,6 +121,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::base::id::ConnectionId;
     use crate::base::settings::Settings;
     use crate::directory::{ConnectionState, ManagedBy};
 
@@ -128,6 +135,12 @@ mod tests {
             variables: BTreeMap::from([("shop".into(), "mine".into())]),
             environment: None,
             settings: Settings::default(),
+            captured: BTreeMap::new(),
+            app: None,
+            scopes: Vec::new(),
+            granted: Vec::new(),
+            account: None,
+            ends: None,
             state: ConnectionState::Active,
             managed_by: ManagedBy::Store,
             created: Timestamp::UNIX_EPOCH,
@@ -135,8 +148,12 @@ mod tests {
         }
     }
 
+    fn of(connection: &ConnectionRecord) -> (&OrgId, &dyn Display) {
+        (&connection.org, &connection.id)
+    }
+
     async fn sealed(keyring: &Keyring, connection: &ConnectionRecord, version: u64) -> Vec<u8> {
-        let (purpose, place) = (Purpose::of(connection), (&connection.org, &connection.id));
+        let (purpose, place) = (Purpose::of(connection), of(connection));
         let sealing = keyring.sealing().await;
         seal(&sealing, place, Version(version), (&purpose, b"grant")).unwrap()
     }
@@ -148,7 +165,7 @@ mod tests {
     ) -> Result<Vec<u8>, RecordError> {
         let key = key(&connection.org, &connection.id);
         let row = Row { key, value, version: Version(version) };
-        open(keyring, connection, &Purpose::of(connection), &row).map(|plain| plain.to_vec())
+        open(keyring, of(connection), &Purpose::of(connection), &row).map(|plain| plain.to_vec())
     }
 
     #[tokio::test]
