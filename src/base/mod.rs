@@ -11,3 +11,4 @@ pub mod pattern;
 pub mod secret;
 pub mod settings;
 pub mod time;
+pub mod tokens;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -18,7 +18,24 @@ pub enum Clock {
     Fixed(Arc<AtomicI64>),
 }
 
+/// A moment by two clocks: that of the day, and a steady one that nobody sets.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    day: Timestamp,
+    /// Absent where tests move the clock.
+    steady: Option<Instant>,
+}
+
 impl Clock {
+    /// Now, to tell later how long ago it was.
+    pub fn moment(&self) -> Moment {
+        let steady = match self {
+            Self::System => Some(Instant::now()),
+            Self::Fixed(_) => None,
+        };
+        Moment { day: self.now(), steady }
+    }
+
     /// The present moment.
     pub fn now(&self) -> Timestamp {
         match self {
@@ -27,6 +44,24 @@ impl Clock {
                 Timestamp::from_millisecond(ms.load(Ordering::SeqCst)).unwrap_or(Timestamp::MAX)
             }
         }
+    }
+}
+
+impl Moment {
+    /// The time of day.
+    pub fn day(&self) -> Timestamp {
+        self.day
+    }
+
+    /// How long ago `earlier` was, by the clock that says the most: a clock of the day that was set back
+    /// hides nothing, nor does a steady one that stood still while the machine slept.
+    pub fn since(&self, earlier: &Self) -> Duration {
+        let by_day = Duration::try_from(self.day.duration_since(earlier.day)).unwrap_or_default();
+        let steadily = match (self.steady, earlier.steady) {
+            (Some(now), Some(then)) => now.saturating_duration_since(then),
+            _ => Duration::ZERO,
+        };
+        by_day.max(steadily)
     }
 }
 
@@ -133,6 +168,21 @@ pub mod duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// OAuth 7.1: a wrong clock does no harm.
+    #[test]
+    fn a_clock_that_is_set_back_hides_no_time_and_a_sleep_hides_none_either() {
+        let then = Clock::System.moment();
+        let steady = then.steady.unwrap();
+        let hour = Duration::from_secs(3_600);
+        let day = |ago: SignedDuration| then.day.checked_add(ago).unwrap();
+        let set_back =
+            Moment { day: day(SignedDuration::from_hours(-24)), steady: Some(steady + hour) };
+        assert_eq!(set_back.since(&then), hour);
+        let slept = Moment { day: day(SignedDuration::from_hours(1)), steady: Some(steady) };
+        assert_eq!(slept.since(&then), hour);
+        assert_eq!(then.since(&slept), Duration::ZERO);
+    }
 
     #[test]
     fn what_is_no_duration_is_refused() {

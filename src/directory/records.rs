@@ -169,6 +169,20 @@ pub enum BrokenReason {
     StoreKeyMissing,
 }
 
+impl BrokenReason {
+    /// The stable name, as in JSON.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+            Self::NoRefreshToken => "no_refresh_token",
+            Self::ClientRejected => "client_rejected",
+            Self::TestFailed => "test_failed",
+            Self::StoreKeyMissing => "store_key_missing",
+        }
+    }
+}
+
 /// A new agent.
 #[derive(Clone, Debug, Default)]
 pub struct NewAgent {

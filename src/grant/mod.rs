@@ -137,6 +137,7 @@ impl Grant {
             generation: ctx.generation,
             expires: None,
             needles: Arc::new(self.needles(ctx.instance, &writes)),
+            renews: None,
             writes,
             clears: ctx.instance.clears.clone(),
         };

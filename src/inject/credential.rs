@@ -57,6 +57,15 @@ pub struct Clears {
     pub cookies: Vec<Box<str>>,
 }
 
+/// What helps when the upstream says that a credential has expired: a newer one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Renews {
+    /// Whether a request that may change something is sent again too.
+    pub unsafe_too: bool,
+    /// The status of an answer that may mean 401, where its body says so.
+    pub expired_status: Option<u16>,
+}
+
 /// Live authentication material with its placements.
 #[derive(Clone, Debug)]
 pub struct Credential {
@@ -72,6 +81,8 @@ pub struct Credential {
     pub clears: Clears,
     /// What must not be in the answer.
     pub needles: Arc<Needles>,
+    /// Whether there are newer ones when it is refused.
+    pub renews: Option<Renews>,
 }
 
 impl<T> Scoped<T> {

@@ -2,6 +2,7 @@
 //! address that was judged, verify TLS. Or the same with a corporate proxy, which resolves then.
 
 pub mod by_proxy;
+pub mod call;
 pub mod client;
 pub mod corporate;
 pub mod dial;

@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -91,6 +92,31 @@ pub enum TlsError {
     /// The provider cannot serve the protocol versions, or not with this certificate and key.
     #[error("the TLS provider refuses the configuration")]
     Config(#[from] rustls::Error),
+}
+
+/// A certificate that proves who we are to an authorization server (RFC 8705), and its key.
+#[derive(Clone, Debug)]
+pub struct Identity(Arc<CertifiedKey>);
+
+impl Identity {
+    /// From PEM: the certificate first, then those above it, and the private key.
+    ///
+    /// # Errors
+    /// When either is not PEM, or they do not belong together.
+    pub fn from_pem(chain: &[u8], key: &Secret) -> Result<Self, TlsError> {
+        let certs = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>();
+        let certs = certs.map_err(TlsError::Key)?;
+        let key = PrivateKeyDer::from_pem_slice(key.expose()).map_err(TlsError::Key)?;
+        Ok(Self(Arc::new(CertifiedKey::from_der(certs, key, &provider())?)))
+    }
+
+    /// `config`, with this identity. No session of another identity is resumed.
+    pub(super) fn with(&self, config: &ClientConfig) -> Arc<ClientConfig> {
+        let mut config = config.clone();
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(Arc::clone(&self.0)));
+        config.resumption = Resumption::disabled();
+        Arc::new(config)
+    }
 }
 
 /// The process's crypto provider: aws-lc-rs, AES-128-GCM first (the fastest with AES instructions,

@@ -2,6 +2,7 @@
 //! here quotes an address, a source error or a secret.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
@@ -17,6 +18,7 @@ use super::meter::Excess;
 use super::record::Record;
 use crate::base::host::Target;
 use crate::base::id::ExchangeId;
+use crate::directory::BrokenReason;
 use crate::inject::scrub::Fault;
 use crate::inject::write::WriteError;
 use crate::net::by_proxy::ProxyFault;
@@ -26,6 +28,9 @@ use crate::vault::VaultError;
 
 static KEYWARD_ERROR: HeaderName = HeaderName::from_static("keyward-error");
 static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// Said of faults of our own.
+const FAILED: &str = "keyward failed; its log has this exchange's id";
 
 /// What an agent sees of a refusal.
 #[derive(Debug, Eq, PartialEq)]
@@ -226,8 +231,11 @@ fn face(refusal: &Refusal) -> Face {
             face.connection = reason.connection().cloned();
         }
         Refusal::Vault(error) => {
-            face.hint = Some("the gateway's log names the cause and this exchange".into());
-            face.connection = connection_of(error);
+            face.hint = Some(vault_hint(error.root()));
+            face.connection = connection_of(error.root());
+            if let VaultError::RefreshUnavailable { retry_after, .. } = error.root() {
+                face.retry_after = Some(whole_seconds(*retry_after));
+            }
         }
         Refusal::Write(WriteError::NoPlace) => {
             face.hint = Some(
@@ -255,8 +263,7 @@ fn face(refusal: &Refusal) -> Face {
         Refusal::Dial(DialError::Proxy { fault, .. }) => face.hint = Some(fault.hint().into()),
         Refusal::Guessing { retry_after } => face.retry_after = Some(retry_after.as_secs().max(1)),
         Refusal::RateLimited { connection, excess } => {
-            // Whole seconds, none too early.
-            face.retry_after = Some(excess.retry_after().as_millis().div_ceil(1000).max(1) as u64);
+            face.retry_after = Some(whole_seconds(excess.retry_after()));
             face.connection = Some(connection.clone());
             face.hint = Some(limit_hint(excess));
         }
@@ -264,6 +271,31 @@ fn face(refusal: &Refusal) -> Face {
         _ => {}
     }
     face
+}
+
+/// Whole seconds, none too early.
+fn whole_seconds(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1)
+}
+
+/// The remedy.
+fn vault_hint(error: &VaultError) -> String {
+    match error {
+        VaultError::Broken { connection, reason: BrokenReason::ClientRejected, .. } => format!(
+            "check the app's client id and secret; then, or where they are right, the owner runs \
+             `keyward connection reconnect {connection}`"
+        ),
+        VaultError::Broken { connection, .. } => {
+            format!("the owner runs `keyward connection reconnect {connection}`")
+        }
+        VaultError::Draft { connection } => {
+            format!("the owner connects it first: `keyward connection reconnect {connection}`")
+        }
+        VaultError::RefreshUnavailable { .. } => {
+            "nobody has to act: come again as `Retry-After` says".into()
+        }
+        _ => "the gateway's log names the cause and this exchange".into(),
+    }
 }
 
 fn limit_hint(excess: &Excess) -> String {
@@ -281,7 +313,11 @@ fn connection_of(error: &VaultError) -> Option<Arc<str>> {
     match error {
         VaultError::GrantMissing { connection }
         | VaultError::Sealed { connection, .. }
-        | VaultError::Mint { connection, .. } => Some(connection.as_str().into()),
+        | VaultError::Mint { connection, .. }
+        | VaultError::Draft { connection }
+        | VaultError::Broken { connection, .. }
+        | VaultError::RefreshUnavailable { connection, .. }
+        | VaultError::NotRefreshable { connection } => Some(connection.as_str().into()),
         _ => None,
     }
 }
@@ -300,9 +336,12 @@ fn status_and_code(refusal: &Refusal) -> (u16, &'static str) {
         Refusal::Coding => (501, "coding_unsupported"),
         Refusal::HostMismatch(_) => (421, "host_mismatch"),
         Refusal::Policy(reason) => (reason.status(), reason.code()),
-        Refusal::Vault(VaultError::ConnectionMissing) => (424, "connection_missing"),
-        Refusal::Vault(VaultError::Store(_)) => (500, "internal"),
-        Refusal::Vault(_) => (424, "connection_broken"),
+        Refusal::Vault(error) => match error.root() {
+            VaultError::ConnectionMissing | VaultError::Draft { .. } => (424, "connection_missing"),
+            VaultError::Store(_) => (500, "internal"),
+            VaultError::RefreshUnavailable { .. } => (503, "refresh_unavailable"),
+            _ => (424, "connection_broken"),
+        },
         Refusal::Write(WriteError::PlaceholderInPath | WriteError::NoPlace) => (400, "bad_request"),
         Refusal::Write(_) => (424, "connection_broken"),
         Refusal::RateLimited { .. } => (429, "rate_limited"),
@@ -353,10 +392,11 @@ fn tls_message(error: &HandshakeError) -> String {
 fn message(refusal: &Refusal) -> String {
     match refusal {
         Refusal::Policy(reason) => reason.message(),
-        Refusal::Vault(VaultError::Store(_)) | Refusal::Internal(_) => {
-            "keyward failed; its log has this exchange's id".into()
-        }
-        Refusal::Vault(error) => error.to_string(),
+        Refusal::Internal(_) => FAILED.into(),
+        Refusal::Vault(error) => match error.root() {
+            VaultError::Store(_) => FAILED.into(),
+            error => error.to_string(),
+        },
         Refusal::Dial(DialError::Refused { .. }) => {
             "the host resolves to an address that may not be dialled".into()
         }

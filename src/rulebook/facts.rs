@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::base::id::OrgId;
 use crate::base::pattern::{HostPattern, PathPattern};
-use crate::directory::{AgentRecord, BrokenReason, ConnectionRecord, ConnectionState};
+use crate::directory::{AgentRecord, ConnectionRecord, ConnectionState};
 use crate::policy::{Account, AccountState, Bound, DefaultAction, Rule, Spec};
 use crate::provider::{Catalogue, Instance};
 
@@ -177,14 +177,7 @@ fn state(state: &ConnectionState) -> AccountState {
         }
         ConnectionState::Paused => AccountState::Paused,
         ConnectionState::Broken { reason, detail } => {
-            let reason = match reason {
-                BrokenReason::Revoked => "revoked",
-                BrokenReason::Expired => "expired",
-                BrokenReason::NoRefreshToken => "no_refresh_token",
-                BrokenReason::ClientRejected => "client_rejected",
-                BrokenReason::TestFailed => "test_failed",
-                BrokenReason::StoreKeyMissing => "store_key_missing",
-            };
+            let reason = reason.code();
             AccountState::Broken(match detail {
                 Some(detail) => format!("{reason} ({detail})").into(),
                 None => reason.into(),
@@ -310,6 +303,7 @@ pub(super) mod samples {
 mod tests {
     use super::samples::Samples;
     use super::*;
+    use crate::directory::BrokenReason;
 
     fn spec(samples: &Samples) -> Spec {
         samples.facts().spec(Vec::new(), DefaultAction::Deny, 10)

@@ -203,8 +203,10 @@ impl Vault {
         let mut before: Option<Row> = None;
         loop {
             let row = self.store.get(Table::Grants, &key).await?.ok_or_else(|| broken(None))?;
-            match record::open(&self.keyring, (&app.org, &app.id), &purpose, &row) {
-                Ok(plain) => return Ok((row, plain)),
+            let opened = record::unsealed::<AppPurpose>(&self.keyring, (&app.org, &app.id), &row);
+            match opened {
+                Ok((given_for, plain)) if given_for == purpose => return Ok((row, plain)),
+                Ok(_) => return Err(broken(Some(RecordError::Purpose))),
                 Err(RecordError::Sealed(EnvelopeError::UnknownKey(_)))
                     if before.as_ref() != Some(&row) =>
                 {

@@ -1,7 +1,10 @@
 //! Why the vault refuses. Names connections, fields and remedies; never a value.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use crate::crypto::envelope::EnvelopeError;
-use crate::directory::DirectoryError;
+use crate::directory::{BrokenReason, ConnectionRecord, DirectoryError};
 use crate::grant::{GrantError, MintError};
 use crate::provider::FormError;
 use crate::store::StoreError;
@@ -105,4 +108,91 @@ pub enum VaultError {
     /// The connection was removed, or belongs to another org.
     #[error("there is no such connection")]
     ConnectionMissing,
+    /// The owner must connect it first.
+    #[error("connection `{connection}` is not connected yet")]
+    Draft {
+        /// The connection's name.
+        connection: String,
+    },
+    /// The owner or the operator must act: the provider says that the grant is finished.
+    #[error("connection `{connection}` is broken: {}", verdict(*.reason, .detail.as_deref()))]
+    Broken {
+        /// The connection's name.
+        connection: String,
+        /// Why.
+        reason: BrokenReason,
+        /// The provider's own code.
+        detail: Option<String>,
+    },
+    /// Nobody must act: the token has ended, and fetching another fails for now.
+    #[error("the token of connection `{connection}` has ended and cannot be refreshed just now")]
+    RefreshUnavailable {
+        /// The connection's name.
+        connection: String,
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
+    /// The caller asked for a refresh of what cannot be refreshed.
+    #[error("connection `{connection}` has no token that could be refreshed")]
+    NotRefreshable {
+        /// The connection's name.
+        connection: String,
+    },
+    /// The same that others were told who waited for it too.
+    #[error(transparent)]
+    Shared(Arc<Self>),
+}
+
+/// How a flight for a credential ended that brought none, for all who waited.
+#[derive(Clone, Debug)]
+pub enum Refused {
+    /// See [`VaultError::Broken`].
+    Broken {
+        /// Why.
+        reason: BrokenReason,
+        /// The provider's own code.
+        detail: Option<String>,
+    },
+    /// Everything else.
+    Failed(Arc<VaultError>),
+}
+
+impl Refused {
+    /// What is said of it.
+    pub fn of(self, connection: &ConnectionRecord) -> VaultError {
+        match self {
+            Self::Broken { reason, detail } => {
+                VaultError::Broken { connection: connection.name.clone(), reason, detail }
+            }
+            Self::Failed(error) => VaultError::Shared(error),
+        }
+    }
+}
+
+impl VaultError {
+    /// Whether it says something about the connection, and nothing about ourselves.
+    pub fn is_of_connection(&self) -> bool {
+        matches!(
+            self.root(),
+            Self::ConnectionMissing
+                | Self::Draft { .. }
+                | Self::Broken { .. }
+                | Self::RefreshUnavailable { .. }
+                | Self::NotRefreshable { .. }
+        )
+    }
+
+    /// The error itself, where it is one that several were told.
+    pub fn root(&self) -> &Self {
+        match self {
+            Self::Shared(error) => error.root(),
+            error => error,
+        }
+    }
+}
+
+/// In words: the reason, and the provider's own code where there is one.
+fn verdict(reason: BrokenReason, detail: Option<&str>) -> String {
+    let reason = reason.code();
+    detail.map_or_else(|| reason.to_owned(), |detail| format!("{reason} ({detail})"))
 }

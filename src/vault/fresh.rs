@@ -1,45 +1,451 @@
-//! The credentials in memory: what the warm data path reads. One cell per connection, so that
-//! concurrent first requests mint once.
+//! The credentials in memory: what the warm data path reads, without a lock. One [`Cell`] per connection
+//! says what a request gets: the credential, a wait for the flight that fetches a newer one, or a refusal.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
-use parking_lot::RwLock;
-use tokio::sync::OnceCell;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
+use tokio::sync::watch;
 
-use super::error::VaultError;
-use crate::base::id::ConnectionId;
+use super::backoff::{Backoff, Failed};
+use super::error::Refused;
+use crate::base::id::{ConnectionId, OrgId};
+use crate::base::time::{Clock, Moment};
+use crate::base::tokens::TokenSettings;
+use crate::grant::Grant;
 use crate::inject::credential::Credential;
+use crate::store::Version;
 
-/// Credentials by connection. Bounded by the number of connections, which agents cannot add to.
-#[derive(Debug, Default)]
+/// A new cell copies one map in so many.
+const SHARDS: usize = 64;
+
+/// Cells by connection. Bounded by the number of connections, which agents cannot add to.
+#[derive(Debug)]
 pub struct Fresh {
-    cells: RwLock<HashMap<ConnectionId, Arc<OnceCell<Arc<Credential>>>>>,
+    shards: Box<[ArcSwap<Cells>]>,
+    hashes: RandomState,
+    adding: Mutex<()>,
+}
+
+/// A part of the cells.
+#[derive(Clone, Debug, Default)]
+struct Cells(HashMap<ConnectionId, Arc<Cell>>);
+
+/// What is known of one connection's credential.
+#[derive(Debug)]
+pub struct Cell {
+    /// The connection's org.
+    pub org: OrgId,
+    held: ArcSwapOption<Held>,
+    slow: Mutex<Slow>,
+    news: watch::Sender<()>,
+}
+
+/// A credential and how long it lives.
+#[derive(Debug)]
+pub struct Held {
+    credential: Arc<Credential>,
+    /// When `life` began to count.
+    at: Moment,
+    /// `None`: until the upstream refuses it.
+    life: Option<Life>,
+}
+
+/// Ages of a credential.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Life {
+    /// From here on a newer one is fetched, while this one is used.
+    ages: Duration,
+    /// From here on requests wait for it.
+    late: Duration,
+    /// It is never sent from here on.
+    ends: Duration,
+}
+
+/// How old a credential is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    Young,
+    Ageing,
+    Late,
+    Dead,
+}
+
+#[derive(Debug, Default)]
+struct Slow {
+    /// One more whenever the grant changed otherwise than by a flight: what an older flight brings is
+    /// dropped.
+    epoch: u64,
+    flying: Option<u64>,
+    begun: u64,
+    /// How the last flight ended, when it brought nothing.
+    ended: Option<(u64, Option<Refused>)>,
+    backoff: Backoff,
+    /// Until then a 401 says nothing about the credential.
+    deaf: Option<(Moment, Duration)>,
+    /// What a server answered to this version, and the store did not take.
+    unstored: Option<(Version, Grant)>,
+}
+
+/// Why a credential is looked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Why {
+    /// A request needs one.
+    Needed,
+    /// The upstream refused the one of this generation.
+    Beyond(u64),
+    /// A person wants a newer one than this generation.
+    Asked(u64),
+}
+
+/// What a request gets.
+#[derive(Debug)]
+pub enum Look {
+    /// This one.
+    Use(Arc<Credential>),
+    /// This one, while a flight of the caller's begins.
+    UseAndBegin(Arc<Credential>, Ticket),
+    /// The caller begins a flight and looks again when it has ended.
+    Begin(Ticket),
+    /// The flight of this number is under way.
+    Wait(u64),
+    /// Nothing.
+    Refuse(Refused),
+    /// Nothing for so long.
+    Pause(Duration),
+}
+
+/// The right to one flight. Dropped without [`Ticket::land`], by a panic, it is a temporary failure.
+#[derive(Debug)]
+pub struct Ticket {
+    cell: Arc<Cell>,
+    number: u64,
+    epoch: u64,
+    landed: bool,
+    clock: Clock,
+    settings: Arc<TokenSettings>,
+}
+
+/// How a flight ended.
+#[derive(Debug)]
+pub enum Landing {
+    /// The cell holds what it brought.
+    Brought,
+    /// It may be tried again after a pause.
+    Failed(Failed),
+    /// It may be tried again after this pause, which is not the connection's fault.
+    Paused(Duration),
+    /// There is no credential.
+    Refused(Refused),
+}
+
+impl Default for Fresh {
+    fn default() -> Self {
+        let shards = (0..SHARDS).map(|_| ArcSwap::default()).collect();
+        Self { shards, hashes: RandomState::new(), adding: Mutex::default() }
+    }
 }
 
 impl Fresh {
-    /// The credential, when there is one.
-    pub fn ready(&self, id: &ConnectionId) -> Option<Arc<Credential>> {
-        self.cells.read().get(id)?.get().cloned()
+    fn shard(&self, id: &ConnectionId) -> &ArcSwap<Cells> {
+        &self.shards[self.hashes.hash_one(id) as usize % SHARDS]
     }
 
-    /// The credential, made by `mint` when there is none yet. When the caller that mints is
-    /// dropped, one of those who wait takes over.
-    ///
-    /// # Errors
-    /// What `mint` answers; the next caller tries again.
-    pub async fn fill(
-        &self,
-        id: &ConnectionId,
-        mint: impl Future<Output = Result<Arc<Credential>, VaultError>>,
-    ) -> Result<Arc<Credential>, VaultError> {
-        let cell = self.cells.write().entry(id.clone()).or_default().clone();
-        cell.get_or_try_init(|| mint).await.cloned()
+    /// The credential, when it can be used and need not be renewed.
+    pub fn ready(&self, id: &ConnectionId, clock: &Clock) -> Option<Arc<Credential>> {
+        let cells = self.shard(id).load();
+        let held = cells.0.get(id)?.held.load();
+        let held = held.as_ref()?;
+        held.is_young(clock).then(|| held.credential.clone())
     }
 
-    /// Forgets a connection's credential: its grant changed or went. A mint under way ends in the
-    /// forgotten cell, so no later caller sees it.
+    /// What is known of a connection.
+    pub fn cell(&self, org: &OrgId, id: &ConnectionId) -> Arc<Cell> {
+        if let Some(cell) = self.known(id) {
+            return cell;
+        }
+        let _turn = self.adding.lock();
+        if let Some(cell) = self.known(id) {
+            return cell;
+        }
+        let cell = Arc::new(Cell::new(org.clone()));
+        let mut cells = Cells::clone(&self.shard(id).load());
+        cells.0.insert(id.clone(), cell.clone());
+        self.shard(id).store(Arc::new(cells));
+        cell
+    }
+
+    /// What is known of a connection whose credential was asked for.
+    pub fn known(&self, id: &ConnectionId) -> Option<Arc<Cell>> {
+        self.shard(id).load().0.get(id).cloned()
+    }
+
+    /// Forgets a connection's credential: its grant changed. What a flight under way brings is dropped.
     pub fn forget(&self, id: &ConnectionId) {
-        self.cells.write().remove(id);
+        if let Some(cell) = self.known(id) {
+            cell.begin_anew(None);
+        }
     }
+
+    /// The same of a connection that went.
+    pub fn remove(&self, id: &ConnectionId) {
+        self.forget(id);
+        let _turn = self.adding.lock();
+        let mut cells = Cells::clone(&self.shard(id).load());
+        if cells.0.remove(id).is_some() {
+            self.shard(id).store(Arc::new(cells));
+        }
+    }
+}
+
+impl Held {
+    /// A credential that lives as `life` says from `at` on.
+    pub fn new(credential: Arc<Credential>, at: Moment, life: Option<Life>) -> Self {
+        Self { credential, at, life }
+    }
+
+    /// Whether it is already beyond its end.
+    pub fn is_dead(&self, now: Moment) -> bool {
+        self.phase(now) == Phase::Dead
+    }
+
+    /// Whether it is old enough for a newer one.
+    pub fn ages(&self, now: Moment) -> bool {
+        self.phase(now) != Phase::Young
+    }
+
+    fn is_young(&self, clock: &Clock) -> bool {
+        self.life.is_none_or(|life| clock.moment().since(&self.at) < life.ages)
+    }
+
+    fn phase(&self, now: Moment) -> Phase {
+        let Some(life) = self.life else { return Phase::Young };
+        match now.since(&self.at) {
+            age if age < life.ages => Phase::Young,
+            age if age >= life.ends => Phase::Dead,
+            age if age < life.late => Phase::Ageing,
+            _ => Phase::Late,
+        }
+    }
+}
+
+impl Life {
+    /// Of a credential that ends in `left` of a life of `whole`, and is renewed `buffer` before its end,
+    /// or half its life when that is less. What cannot be renewed is used to its end.
+    pub fn new(left: Duration, whole: Duration, buffer: Option<Duration>) -> Self {
+        let buffer = buffer.map_or(Duration::ZERO, |buffer| buffer.min(whole / 2));
+        let (ages, late) = (left.saturating_sub(buffer), left.saturating_sub(buffer / 2));
+        Self { ages, late, ends: left }
+    }
+}
+
+impl Cell {
+    fn new(org: OrgId) -> Self {
+        Self {
+            org,
+            held: ArcSwapOption::empty(),
+            slow: Mutex::default(),
+            news: watch::channel(()).0,
+        }
+    }
+
+    /// What a caller gets who has already waited for the flight `waited`.
+    pub fn look(
+        self: &Arc<Self>,
+        why: Why,
+        waited: Option<u64>,
+        (clock, settings): (&Clock, &Arc<TokenSettings>),
+    ) -> Look {
+        let now = clock.moment();
+        let mut slow = self.slow.lock();
+        let held = self.held.load_full().filter(|held| why.takes(held));
+        let phase = held.as_ref().map_or(Phase::Dead, |held| held.phase(now));
+        let usable = held.filter(|_| phase != Phase::Dead).map(|held| held.credential.clone());
+        let ticket = |slow: &mut Slow| {
+            slow.begun += 1;
+            slow.flying = Some(slow.begun);
+            let (cell, number, epoch) = (self.clone(), slow.begun, slow.epoch);
+            Ticket {
+                cell,
+                number,
+                epoch,
+                landed: false,
+                clock: clock.clone(),
+                settings: settings.clone(),
+            }
+        };
+        let pause = slow.backoff.rest(now);
+        match (&usable, phase) {
+            (Some(credential), Phase::Young) => return Look::Use(credential.clone()),
+            (Some(credential), _) if why != Why::Needed => return Look::Use(credential.clone()),
+            (Some(credential), Phase::Ageing) => {
+                return match slow.flying.is_none() && pause.is_none() {
+                    true => Look::UseAndBegin(credential.clone(), ticket(&mut slow)),
+                    false => Look::Use(credential.clone()),
+                };
+            }
+            _ => {}
+        }
+        let is_awaited = |number: u64| waited.is_some_and(|waited| waited <= number);
+        let ended = slow.ended.as_ref().filter(|(number, _)| is_awaited(*number));
+        if let (Some(number), None) = (slow.flying, ended) {
+            return Look::Wait(number);
+        }
+        match (usable, ended, pause) {
+            (Some(credential), Some(_), _) | (Some(credential), _, Some(_)) => {
+                Look::Use(credential)
+            }
+            (None, Some((_, Some(refused))), _) => Look::Refuse(refused.clone()),
+            (None, _, Some(pause)) => Look::Pause(pause),
+            (None, Some((_, None)), None) => Look::Pause(Duration::ZERO),
+            (_, None, None) => Look::Begin(ticket(&mut slow)),
+        }
+    }
+
+    /// What can still be sent, whatever is under way.
+    pub fn usable(&self, why: Why, now: Moment) -> Option<Arc<Credential>> {
+        let held = self.held.load_full().filter(|held| why.takes(held) && !held.is_dead(now))?;
+        Some(held.credential.clone())
+    }
+
+    /// What is held, however old.
+    pub fn credential(&self) -> Option<Arc<Credential>> {
+        self.held.load().as_ref().map(|held| held.credential.clone())
+    }
+
+    /// Told when a flight ends and when the grant changes.
+    pub fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
+    }
+
+    /// The grant was changed by somebody: flights under way bring nothing any more, and pauses are over.
+    pub fn begin_anew(&self, held: Option<Held>) {
+        let mut slow = self.slow.lock();
+        *slow = Slow { epoch: slow.epoch + 1, begun: slow.begun, ..Slow::default() };
+        self.held.store(held.map(Arc::new));
+        drop(slow);
+        self.news.send_modify(|()| {});
+    }
+
+    /// A fresh credential was refused too: for a while that is no reason for another.
+    pub fn is_deaf_for(&self, now: Moment, long: Duration) {
+        self.slow.lock().deaf = Some((now, long));
+    }
+
+    /// Whether a 401 says nothing about the credential now.
+    pub fn is_deaf(&self, now: Moment) -> bool {
+        let slow = self.slow.lock();
+        slow.deaf.as_ref().is_some_and(|(since, long)| now.since(since) < *long)
+    }
+
+    /// The failures so far.
+    pub fn backoff(&self) -> Backoff {
+        self.slow.lock().backoff.clone()
+    }
+}
+
+impl Why {
+    /// Whether this one does.
+    pub fn takes(self, held: &Held) -> bool {
+        match self {
+            Self::Needed => true,
+            Self::Beyond(generation) | Self::Asked(generation) => {
+                held.credential.generation > generation
+            }
+        }
+    }
+}
+
+impl Ticket {
+    /// The number of the flight.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Lets everyone use what the flight brought, unless the grant was changed meanwhile or something
+    /// newer is held.
+    pub fn publish(&self, held: Held) {
+        let slow = self.cell.slow.lock();
+        let newer = |old: &Held| old.credential.generation > held.credential.generation;
+        if slow.epoch == self.epoch && !self.cell.held.load().as_ref().is_some_and(|old| newer(old))
+        {
+            self.cell.held.store(Some(Arc::new(held)));
+            drop(slow);
+            self.cell.news.send_modify(|()| {});
+        }
+    }
+
+    /// Ends the flight. Answers the pause when there is one, and whether an unknown code is believed now.
+    pub fn land(mut self, landing: Landing) -> Option<Duration> {
+        self.landed = true;
+        self.ends(landing)
+    }
+
+    fn ends(&self, landing: Landing) -> Option<Duration> {
+        let now = self.clock.moment();
+        let mut slow = self.cell.slow.lock();
+        if slow.epoch != self.epoch {
+            return None;
+        }
+        slow.flying = None;
+        let mut pause = None;
+        let refused = match landing {
+            Landing::Brought => {
+                slow.backoff = Backoff::default();
+                None
+            }
+            Landing::Failed(failed) => {
+                pause = Some(slow.backoff.failed(now, &failed, random(), &self.settings));
+                None
+            }
+            Landing::Paused(long) => {
+                slow.backoff.pauses(now, long);
+                pause = Some(long);
+                None
+            }
+            Landing::Refused(refused) => Some(refused),
+        };
+        slow.ended = Some((self.number, refused));
+        drop(slow);
+        self.cell.news.send_modify(|()| {});
+        pause
+    }
+
+    /// Keeps what a server answered to this version, until the store works again.
+    pub fn keep_unstored(&self, over: Version, newer: Grant) {
+        let mut slow = self.cell.slow.lock();
+        if slow.epoch == self.epoch {
+            slow.unstored = Some((over, newer));
+        }
+    }
+
+    /// What was kept so.
+    pub fn take_unstored(&self, over: Version) -> Option<Grant> {
+        let kept = self.cell.slow.lock().unstored.take();
+        kept.filter(|(version, _)| *version == over).map(|(_, newer)| newer)
+    }
+
+    /// What the failures so far say, with one more such answer: the code that is believed now.
+    pub fn would_believe(&self, failed: &Failed) -> Option<String> {
+        let now = self.clock.moment();
+        let mut backoff = self.cell.slow.lock().backoff.clone();
+        backoff.failed(now, failed, 0, &self.settings);
+        backoff.believed(now, &self.settings).map(ToOwned::to_owned)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.landed {
+            self.ends(Landing::Failed(Failed::default()));
+        }
+    }
+}
+
+/// Without a source of randomness all pause the longest.
+pub(super) fn random() -> u32 {
+    getrandom::u32().unwrap_or(u32::MAX)
 }

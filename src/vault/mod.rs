@@ -2,9 +2,18 @@
 //! `policy/`'s to decide before it asks here.
 
 mod apps;
+mod asks;
+mod backoff;
+mod broken;
+mod connect;
 mod error;
+mod flight;
 mod fresh;
+mod grants;
 mod record;
+mod renew;
+mod servers;
+mod status;
 #[cfg(test)]
 mod tests;
 
@@ -14,40 +23,42 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
 
 pub use apps::NewApp;
+pub use connect::{Granted, Revocable};
 pub use error::VaultError;
-use fresh::Fresh;
-use record::{Purpose, RecordError};
+use flight::Flights;
+use fresh::{Fresh, Why};
+use record::Header;
+use servers::Servers;
+pub use status::{Failing, TokenStatus};
 
 use crate::base::agent::Agent;
 use crate::base::id::{AgentId, AppId, ConnectionId, OrgId};
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
 use crate::base::time::Clock;
-use crate::crypto::envelope::EnvelopeError;
+use crate::base::tokens::TokenSettings;
 use crate::crypto::keyring::Keyring;
-use crate::directory::{
-    BindingRecord, ConnectionRecord, ConnectionState, Directory, DirectoryError, ManagedBy,
-};
-use crate::grant::{Grant, MintContext};
+use crate::directory::{BindingRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy};
+use crate::grant::Grant;
 use crate::inject::credential::{Credential, Wanted};
 use crate::inject::placeholder::Placeholder;
 use crate::provider::{AuthMethod, Catalogue, Provider};
-use crate::store::{Expect, Row, Store, StoreError, Table, Version};
+use crate::store::{Expect, Store, Table};
 
-/// Rows read at once when the table is swept.
-const PAGE: usize = 500;
-
-/// Sealed grants and the credentials minted from them.
+/// Sealed grants and the credentials minted from them. A clone is the same vault: flights hold one.
+#[derive(Clone)]
 pub struct Vault {
     store: Arc<dyn Store>,
     keyring: Arc<Keyring>,
     directory: Arc<Directory>,
-    catalogue: ArcSwap<Catalogue>,
+    catalogue: Arc<ArcSwap<Catalogue>>,
     clock: Clock,
-    fresh: Fresh,
+    fresh: Arc<Fresh>,
+    flights: Flights,
+    servers: Arc<Servers>,
+    settings: Arc<ArcSwap<TokenSettings>>,
 }
 
 /// A connection to be added.
@@ -94,10 +105,24 @@ impl Vault {
         catalogue: Arc<Catalogue>,
         clock: Clock,
     ) -> Result<Self, VaultError> {
-        let (catalogue, fresh) = (ArcSwap::new(catalogue), Fresh::default());
-        let vault = Self { store, keyring, directory, catalogue, clock, fresh };
+        let vault = Self {
+            store,
+            keyring,
+            directory,
+            catalogue: Arc::new(ArcSwap::new(catalogue)),
+            clock,
+            fresh: Arc::default(),
+            flights: Flights::here(),
+            servers: Arc::default(),
+            settings: Arc::default(),
+        };
         vault.sweep().await?;
+        vault.settle().await?;
         Ok(vault)
+    }
+
+    fn settings(&self) -> Arc<TokenSettings> {
+        self.settings.load_full()
     }
 
     /// All providers, as they are known now.
@@ -157,9 +182,9 @@ impl Vault {
         not_authenticating(provider, &new.settings)?;
         let grant = Grant::from_fields(auth, fields)?;
         let record = self.new_record(new, auth);
-        let purpose = Purpose::of(&record);
+        let header = Header::of(&record);
         let key = record::key(&record.org, &record.id);
-        self.write((&record.org, &record.id), (purpose, grant.encode()), None).await?;
+        self.write((&record.org, &record.id), (header, grant.encode()), None).await?;
         match self.directory.add_connection(record).await {
             Ok(record) => Ok(record),
             Err(refused) => {
@@ -217,35 +242,23 @@ impl Vault {
         let catalogue = self.catalogue();
         let (_, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
         let grant = Grant::from_fields(auth, fields)?.encode();
-        let (row, old) = self.opened(&connection).await?;
-        if bool::from(old.as_slice().ct_eq(grant.as_slice())) {
-            return Ok(false);
+        for _ in 0..grants::TRIES_MAX {
+            let old = self.stored(&connection).await?;
+            if bool::from(old.bytes.as_slice().ct_eq(grant.as_slice())) {
+                return Ok(false);
+            }
+            let now = (Header::of(&connection), grant.clone());
+            match self.write((org, id), now, Some(old.version)).await {
+                Err(error) if grants::is_conflict(&error) => {}
+                other => {
+                    other?;
+                    self.fresh.forget(id);
+                    self.project(&connection).await?;
+                    return Ok(true);
+                }
+            }
         }
-        self.write((org, id), (Purpose::of(&connection), grant), Some(row.version)).await?;
-        self.fresh.forget(id);
-        Ok(true)
-    }
-
-    /// Seals and puts a grant over the version that was read, or a new one over none. In a task of
-    /// its own: the turn to seal must last until the row is on the disk, also when the caller goes
-    /// away.
-    async fn write(
-        &self,
-        (org, id): (&OrgId, &ConnectionId),
-        (purpose, grant): (Purpose, Zeroizing<Vec<u8>>),
-        over: Option<Version>,
-    ) -> Result<(), VaultError> {
-        let (store, keyring) = (Arc::clone(&self.store), Arc::clone(&self.keyring));
-        let (org, id) = (org.clone(), id.clone());
-        let work = tokio::spawn(async move {
-            let sealing = keyring.sealing().await;
-            let version = over.unwrap_or_default().next();
-            let sealed = record::seal(&sealing, (&org, &id), version, (&purpose, &grant))?;
-            let expect = over.map_or(Expect::Absent, Expect::Version);
-            store.put(Table::Grants, &record::key(&org, &id), &sealed, expect).await?;
-            Ok(())
-        });
-        work.await.unwrap_or(Err(VaultError::Directory(DirectoryError::Interrupted)))
+        Err(grants::overtaken(org, id))
     }
 
     /// Removes bindings, metadata and grant, in that order: what is left after a crash opens nothing.
@@ -267,7 +280,7 @@ impl Vault {
         by: ManagedBy,
     ) -> Result<(), VaultError> {
         self.directory.remove_connection_by(org, id, by).await?;
-        self.fresh.forget(id);
+        self.fresh.remove(id);
         self.store.delete(Table::Grants, &record::key(org, id), Expect::Any).await?;
         Ok(())
     }
@@ -322,12 +335,11 @@ impl Vault {
         let Some(wanted) = wanted else { return Ok(None) };
         // The org is part of every look-up: one org's data never answers another's question.
         let connection = self.connection(org, &wanted.connection)?;
-        if let Some(ready) = self.fresh.ready(&connection.id) {
+        if let Some(ready) = self.fresh.ready(&connection.id, &self.clock) {
             return Ok(Some(ready));
         }
         // On the heap: a request seldom comes here, and all have to have room for it.
-        let filled = Box::pin(self.fresh.fill(&connection.id, self.mint(&connection)));
-        Ok(Some(filled.await?))
+        Ok(Some(Box::pin(self.fetch(connection, Why::Needed)).await?))
     }
 
     /// The fields of a connection's grant that are no secrets, such as an account's id.
@@ -343,22 +355,7 @@ impl Vault {
         if auth.fields.iter().all(|field| field.secret) {
             return Ok(BTreeMap::new());
         }
-        let (_, opened) = self.opened(connection).await?;
-        let malformed = |source| VaultError::Mint { connection: connection.name.clone(), source };
-        Ok(Grant::decode(&opened).map_err(malformed)?.shown_fields(auth))
-    }
-
-    async fn mint(&self, connection: &ConnectionRecord) -> Result<Arc<Credential>, VaultError> {
-        let catalogue = self.catalogue();
-        let (provider, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
-        let instance = provider.instantiate(auth, &connection.host_variables())?;
-        let (row, opened) = self.opened(connection).await?;
-        let generation = row.version.0;
-        let context = MintContext { connection: &connection.id, generation, instance: &instance };
-        let malformed = |source| VaultError::Mint { connection: connection.name.clone(), source };
-        let grant = Grant::decode(&opened).map_err(malformed)?;
-        let minted = grant.mint(&context).await.map_err(malformed)?;
-        Ok(Arc::new(minted.credential))
+        Ok(self.stored(connection).await?.grant(connection)?.shown_fields(auth))
     }
 
     fn connection(
@@ -368,54 +365,6 @@ impl Vault {
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         let view = self.directory.glance();
         view.connection(org, id).cloned().ok_or(VaultError::ConnectionMissing)
-    }
-
-    async fn row(&self, connection: &ConnectionRecord) -> Result<Row, VaultError> {
-        let key = record::key(&connection.org, &connection.id);
-        let missing = || VaultError::GrantMissing { connection: connection.name.clone() };
-        self.store.get(Table::Grants, &key).await?.ok_or_else(missing)
-    }
-
-    /// Reads and opens. A rotation of the master key may wrap the row anew between the two, and drop
-    /// the key that it was read under: then it is read again.
-    async fn opened(
-        &self,
-        connection: &ConnectionRecord,
-    ) -> Result<(Row, Zeroizing<Vec<u8>>), VaultError> {
-        let purpose = Purpose::of(connection);
-        let mut before: Option<Row> = None;
-        loop {
-            let row = self.row(connection).await?;
-            let place: (_, &dyn fmt::Display) = (&connection.org, &connection.id);
-            match record::open(&self.keyring, place, &purpose, &row) {
-                Ok(plain) => return Ok((row, plain)),
-                Err(RecordError::Sealed(EnvelopeError::UnknownKey(_)))
-                    if before.as_ref() != Some(&row) =>
-                {
-                    before = Some(row);
-                }
-                Err(source) => {
-                    return Err(VaultError::Sealed { connection: connection.name.clone(), source });
-                }
-            }
-        }
-    }
-
-    async fn sweep(&self) -> Result<(), StoreError> {
-        let view = self.directory.view();
-        let connections = view.connections().map(|c| record::key(&c.org, &c.id));
-        let apps = view.apps().map(|app| record::key(&app.org, &app.id));
-        let known: std::collections::HashSet<String> = connections.chain(apps).collect();
-        let mut after: Option<String> = None;
-        loop {
-            let rows = self.store.list(Table::Grants, "", after.as_deref(), PAGE).await?;
-            let Some(last) = rows.last() else { return Ok(()) };
-            after = Some(last.key.clone());
-            for row in rows.iter().filter(|row| !known.contains(&row.key)) {
-                tracing::warn!(key = %row.key, "removed a grant that no connection or app names");
-                self.store.delete(Table::Grants, &row.key, Expect::Version(row.version)).await?;
-            }
-        }
     }
 }
 

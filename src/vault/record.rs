@@ -1,5 +1,6 @@
 //! A sealed grant as a row: the grant's bytes together with what decides where they may go, so that
-//! an editor of the database cannot point a secret at another provider.
+//! an editor of the database cannot point a secret at another provider, and with the verdict on a grant
+//! that is finished.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -11,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::base::id::OrgId;
 use crate::crypto::envelope::{EnvelopeError, Place};
 use crate::crypto::keyring::{Keyring, Sealing};
-use crate::directory::ConnectionRecord;
+use crate::directory::{BrokenReason, ConnectionRecord};
 use crate::store::{Row, Table, Version};
 
 /// What the grant was given for.
@@ -23,6 +24,35 @@ pub struct Purpose {
     pub auth: String,
     /// Variables of the provider's hosts.
     pub variables: BTreeMap<String, String>,
+}
+
+/// Why nothing is asked for with a grant any more, until somebody acts.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Verdict {
+    /// Why.
+    pub reason: BrokenReason,
+    /// The provider's own code, cut and cleaned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// What stands before the grant.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Header {
+    /// What the grant was given for.
+    #[serde(flatten)]
+    pub purpose: Purpose,
+    /// Rows of before there were any are without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<Verdict>,
+}
+
+/// An opened row.
+pub struct Opened {
+    /// The verdict on it.
+    pub broken: Option<Verdict>,
+    /// The grant's bytes.
+    pub grant: Zeroizing<Vec<u8>>,
 }
 
 /// Why a grant's row cannot be used. Names no content.
@@ -53,32 +83,39 @@ impl Purpose {
     }
 }
 
+impl Header {
+    /// Of a grant that works, as far as is known.
+    pub fn of(connection: &ConnectionRecord) -> Self {
+        Self { purpose: Purpose::of(connection), broken: None }
+    }
+}
+
 /// The row's key: `org_…/con_…`, or `org_…/app_…`.
 pub fn key(org: &OrgId, id: &dyn Display) -> String {
     format!("{org}/{id}")
 }
 
 /// Seals for the row version that will be written:
-/// `row version (u64) ‖ purpose length (u32) ‖ purpose (JSON) ‖ grant`, numbers big endian. An older
+/// `row version (u64) ‖ header length (u32) ‖ header (JSON) ‖ grant`, numbers big endian. An older
 /// value that is put back under the present version is noticed.
 ///
 /// # Errors
 /// When the grant is too long to seal.
 ///
 /// # Panics
-/// Never: a purpose serialises and is far below 4 GiB.
+/// Never: a header serialises and is far below 4 GiB.
 pub fn seal(
     sealing: &Sealing,
     (org, id): (&OrgId, &dyn Display),
     version: Version,
-    (purpose, grant): (&impl Serialize, &[u8]),
+    (header, grant): (&impl Serialize, &[u8]),
 ) -> Result<Vec<u8>, EnvelopeError> {
-    let purpose = serde_json::to_vec(purpose).expect("a purpose serialises");
-    let length = u32::try_from(purpose.len()).expect("a purpose is short");
-    let mut plain = Zeroizing::new(Vec::with_capacity(8 + 4 + purpose.len() + grant.len()));
+    let header = serde_json::to_vec(header).expect("a header serialises");
+    let length = u32::try_from(header.len()).expect("a header is short");
+    let mut plain = Zeroizing::new(Vec::with_capacity(8 + 4 + header.len() + grant.len()));
     plain.extend_from_slice(&version.0.to_be_bytes());
     plain.extend_from_slice(&length.to_be_bytes());
-    plain.extend_from_slice(&purpose);
+    plain.extend_from_slice(&header);
     plain.extend_from_slice(grant);
     let key = key(org, id);
     sealing.seal(&Place { org, table: Table::Grants.name(), key: &key }, &plain)
@@ -90,10 +127,26 @@ pub fn seal(
 /// When it does not open, is malformed, an older one, or was sealed for another purpose.
 pub fn open(
     keyring: &Keyring,
-    (org, id): (&OrgId, &dyn Display),
-    expected: &(impl DeserializeOwned + PartialEq),
+    connection: &ConnectionRecord,
+    expected: &Purpose,
     row: &Row,
-) -> Result<Zeroizing<Vec<u8>>, RecordError> {
+) -> Result<Opened, RecordError> {
+    let (header, grant): (Header, _) = unsealed(keyring, (&connection.org, &connection.id), row)?;
+    match header.purpose == *expected {
+        true => Ok(Opened { broken: header.broken, grant }),
+        false => Err(RecordError::Purpose),
+    }
+}
+
+/// Header and grant of a row that was sealed as this version of it.
+///
+/// # Errors
+/// When it does not open, is malformed, or an older one.
+pub fn unsealed<H: DeserializeOwned>(
+    keyring: &Keyring,
+    (org, id): (&OrgId, &dyn Display),
+    row: &Row,
+) -> Result<(H, Zeroizing<Vec<u8>>), RecordError> {
     let key = key(org, id);
     let place = Place { org, table: Table::Grants.name(), key: &key };
     let plain = keyring.open(&place, &row.value)?;
@@ -104,16 +157,9 @@ pub fn open(
     let (length, rest) = rest.split_first_chunk::<4>().ok_or(RecordError::Malformed)?;
     let length =
         usize::try_from(u32::from_be_bytes(*length)).map_err(|_| RecordError::Malformed)?;
-    let (purpose, grant) = rest.split_at_checked(length).ok_or(RecordError::Malformed)?;
-    match serde_json::from_slice(purpose).map_err(|_| RecordError::Malformed)? {
-        purpose if same(&purpose, expected) => Ok(Zeroizing::new(grant.to_vec())),
-        _ => Err(RecordError::Purpose),
-    }
-}
-
-/// Ties the type of what was read to that of what is expected.
-fn same<T: PartialEq>(read: &T, expected: &T) -> bool {
-    read == expected
+    let (header, grant) = rest.split_at_checked(length).ok_or(RecordError::Malformed)?;
+    let header = serde_json::from_slice(header).map_err(|_| RecordError::Malformed)?;
+    Ok((header, Zeroizing::new(grant.to_vec())))
 }
 
 #[cfg(test)]
@@ -148,14 +194,14 @@ mod tests {
         }
     }
 
-    fn of(connection: &ConnectionRecord) -> (&OrgId, &dyn Display) {
+    fn place(connection: &ConnectionRecord) -> (&OrgId, &dyn Display) {
         (&connection.org, &connection.id)
     }
 
     async fn sealed(keyring: &Keyring, connection: &ConnectionRecord, version: u64) -> Vec<u8> {
-        let (purpose, place) = (Purpose::of(connection), of(connection));
+        let (header, place) = (Header::of(connection), place(connection));
         let sealing = keyring.sealing().await;
-        seal(&sealing, place, Version(version), (&purpose, b"grant")).unwrap()
+        seal(&sealing, place, Version(version), (&header, b"grant")).unwrap()
     }
 
     fn opened(
@@ -165,7 +211,8 @@ mod tests {
     ) -> Result<Vec<u8>, RecordError> {
         let key = key(&connection.org, &connection.id);
         let row = Row { key, value, version: Version(version) };
-        open(keyring, of(connection), &Purpose::of(connection), &row).map(|plain| plain.to_vec())
+        open(keyring, connection, &Purpose::of(connection), &row)
+            .map(|opened| opened.grant.to_vec())
     }
 
     #[tokio::test]

@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::keys::{Home, Keys};
-use crate::store::Lease;
 use crate::store::memory::MemoryStore;
+use crate::store::{Lease, Row, StoreError, Version};
 
 /// Rows in memory; a whole rotation passes between the next read of a grant and its answer.
 #[derive(Debug, Default)]

@@ -6,6 +6,7 @@ mod support;
 mod absolute_form;
 mod agent_listeners;
 mod audit;
+mod authorization_server;
 mod base_url;
 mod bodies;
 mod catalogue;

@@ -134,6 +134,12 @@ impl Wire {
         drop(patiently("closing", self.io.shutdown()).await);
     }
 
+    /// Reads and answers nothing until the peer goes, however long that takes.
+    pub(crate) async fn hold(&mut self) {
+        let mut piece = [0; 1024];
+        while self.io.read(&mut piece).await.is_ok_and(|count| count > 0) {}
+    }
+
     /// Breaks the stream off with a reset.
     pub(crate) fn abort(self) {
         if let Some(socket) = &self.socket {

@@ -1,0 +1,1 @@
+//! Tests of `call.rs`, over real sockets.

@@ -1,0 +1,106 @@
+//! Grants that are finished: the verdict is written into the grant's own row, over the version it is
+//! about; the state in the connection's record follows it.
+
+use std::sync::Arc;
+
+use super::Vault;
+use super::connect::Granted;
+use super::error::VaultError;
+use super::grants::{Stored, TRIES_MAX};
+use super::record::{Header, Verdict};
+use crate::directory::{BrokenReason, ConnectionRecord, ConnectionState};
+
+impl Vault {
+    /// Writes the verdict on exactly what was read.
+    ///
+    /// # Errors
+    /// A conflict when the grant is another one by now: then nothing was said of it.
+    pub(super) async fn condemn(
+        &self,
+        connection: &Arc<ConnectionRecord>,
+        stored: &Stored,
+        verdict: Verdict,
+    ) -> Result<(), VaultError> {
+        let header = Header { broken: Some(verdict), ..Header::of(connection) };
+        let place = (&connection.org, &connection.id);
+        self.write(place, (header, stored.bytes.clone()), Some(stored.version)).await?;
+        self.project(connection).await?;
+        Ok(())
+    }
+
+    /// Brings the connection's record in line with its grant.
+    pub(super) async fn project(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        self.project_with(connection, None).await
+    }
+
+    /// The same, with what a flow says. Two rows cannot be changed at once, so the grant is read again
+    /// afterwards: whoever writes last has seen the last grant.
+    pub(super) async fn project_with(
+        &self,
+        connection: &ConnectionRecord,
+        facts: Option<&Granted>,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        let mut stored = self.stored(connection).await?;
+        for _ in 0..TRIES_MAX {
+            let change = |record: &mut ConnectionRecord| {
+                record.state = projected(&record.state, stored.broken.as_ref());
+                if let Some(facts) = facts {
+                    record.granted.clone_from(&facts.scopes);
+                    record.account.clone_from(&facts.account);
+                    record.captured.clone_from(&facts.captured);
+                    record.ends = facts.ends;
+                }
+            };
+            let (org, id) = (&connection.org, &connection.id);
+            let record = self.directory.update_connection(org, id, &change).await?;
+            let again = self.stored(connection).await?;
+            if again.version == stored.version {
+                return Ok(record);
+            }
+            stored = again;
+        }
+        Err(super::grants::overtaken(&connection.org, &connection.id))
+    }
+
+    /// What a crash between a grant's row and its connection's left: records that say otherwise than
+    /// the grant are brought in line.
+    pub(super) async fn settle(&self) -> Result<(), VaultError> {
+        let view = self.directory.view();
+        for connection in view.connections().filter(|it| follows(&it.state)) {
+            match self.project(connection).await {
+                Err(VaultError::GrantMissing { .. } | VaultError::Sealed { .. }) | Ok(_) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the state is one that a new grant ends.
+fn follows(state: &ConnectionState) -> bool {
+    match state {
+        ConnectionState::Broken { reason, .. } => is_of_grant(*reason),
+        ConnectionState::Draft { .. } => true,
+        ConnectionState::Testing | ConnectionState::Active | ConnectionState::Paused => false,
+    }
+}
+
+/// Whether the reason is about the grant itself.
+fn is_of_grant(reason: BrokenReason) -> bool {
+    !matches!(reason, BrokenReason::TestFailed | BrokenReason::StoreKeyMissing)
+}
+
+/// The state that goes with a verdict. What a person paused stays so.
+fn projected(state: &ConnectionState, broken: Option<&Verdict>) -> ConnectionState {
+    match (state, broken) {
+        (ConnectionState::Paused, _) => ConnectionState::Paused,
+        (_, Some(verdict)) => {
+            ConnectionState::Broken { reason: verdict.reason, detail: verdict.detail.clone() }
+        }
+        (state, None) if follows(state) => ConnectionState::Active,
+        (state, None) => state.clone(),
+    }
+}

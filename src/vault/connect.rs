@@ -1,0 +1,118 @@
+//! Changes of a connection's grant that people make: a new one is stored, or the old one ends. A flight
+//! that is under way meanwhile brings nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::error::VaultError;
+use super::fresh::Why;
+use super::grants::{self, TRIES_MAX};
+use super::record::{self, Header};
+use super::{ManagedBy, Vault};
+use crate::base::id::{ConnectionId, OrgId};
+use crate::directory::ConnectionRecord;
+use crate::grant::Grant;
+use crate::store::{Expect, StoreError, Table, Version};
+
+/// What a finished flow says of its grant; shown, never relied on.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Granted {
+    /// The scopes that were given.
+    pub scopes: Vec<String>,
+    /// Whose account it is.
+    pub account: Option<String>,
+    /// Host variables that the provider's answers gave.
+    pub captured: BTreeMap<String, String>,
+    /// When it must be connected anew.
+    pub ends: Option<Timestamp>,
+}
+
+/// The tokens of a connection that has ended, for whoever revokes them at the provider.
+#[derive(Debug)]
+pub struct Revocable {
+    /// The connection, as it was.
+    pub connection: Arc<ConnectionRecord>,
+    /// Its last tokens.
+    pub grant: Grant,
+}
+
+impl Vault {
+    /// Stores the grant of a finished flow over whatever is there, and lets the connection be used. Id,
+    /// bindings, placeholders and settings stay. The old grant works until the new one is durable.
+    ///
+    /// # Errors
+    /// When there is no such connection, or the store fails.
+    pub async fn connect(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+        grant: Grant,
+        facts: Granted,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        let connection = self.connection(org, id)?;
+        let bytes = grant.encode();
+        for _ in 0..TRIES_MAX {
+            let over = self.version(&connection).await?;
+            let now = (Header::of(&connection), bytes.clone());
+            match self.write((org, id), now, over).await {
+                Err(error) if grants::is_conflict(&error) => continue,
+                other => other?,
+            };
+            self.fresh.forget(id);
+            return self.project_with(&connection, Some(&facts)).await;
+        }
+        Err(grants::overtaken(org, id))
+    }
+
+    /// Ends a connection: bindings, metadata and tokens go, and with them all open streams. Answers what
+    /// is left to be revoked at the provider, the tokens of a refresh that was under way included.
+    ///
+    /// # Errors
+    /// As [`Vault::remove`].
+    pub async fn disconnect(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+    ) -> Result<Option<Revocable>, VaultError> {
+        let connection = self.connection(org, id)?;
+        self.directory.remove_connection_by(org, id, ManagedBy::Store).await?;
+        self.fresh.remove(id);
+        let key = record::key(org, id);
+        for _ in 0..TRIES_MAX {
+            // A grant that does not open any more cannot be revoked, but it goes.
+            let stored = self.stored_if_any(&connection).await.ok().flatten();
+            let Some(stored) = stored else { break };
+            let expect = Expect::Version(stored.version);
+            match self.store.delete(Table::Grants, &key, expect).await {
+                Ok(()) => {
+                    let grant = stored.grant(&connection).ok();
+                    return Ok(grant.map(|grant| Revocable { connection, grant }));
+                }
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.store.delete(Table::Grants, &key, Expect::Any).await?;
+        Ok(None)
+    }
+
+    /// Fetches a newer token now, whatever the age of the present one. Pauses after failures hold.
+    ///
+    /// # Errors
+    /// When there is none to be had, now or at all.
+    pub async fn refresh_now(&self, org: &OrgId, id: &ConnectionId) -> Result<(), VaultError> {
+        let connection = self.connection(org, id)?;
+        let credential = self.fetch(connection.clone(), Why::Needed).await?;
+        if credential.renews.is_none() {
+            return Err(VaultError::NotRefreshable { connection: connection.name.clone() });
+        }
+        self.fetch(connection, Why::Asked(credential.generation)).await.map(|_| ())
+    }
+
+    async fn version(&self, connection: &ConnectionRecord) -> Result<Option<Version>, VaultError> {
+        let key = record::key(&connection.org, &connection.id);
+        Ok(self.store.get(Table::Grants, &key).await?.map(|row| row.version))
+    }
+}

@@ -1,0 +1,356 @@
+//! Flights: a credential is fetched once for all who want it, in a task of its own, so that nobody who
+//! hangs up takes what it brings with him.
+//!
+//! A flight reads the grant's row and uses what is there; else it waits for its turn at the server, takes
+//! the lease that other replicas would take, reads the row again, asks, writes what was answered over
+//! exactly the version that it read, and only then lets anyone use it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Vault;
+use super::asks::Fault;
+use super::backoff::Failed;
+use super::error::{Refused, VaultError};
+use super::fresh::{Cell, Landing, Look, Ticket, Why};
+use super::grants::{Stored, is_conflict};
+use super::record::{Header, Verdict};
+use super::servers::{Asked, Turn};
+use crate::base::id::ConnectionId;
+use crate::base::time::Clock;
+use crate::base::tokens::TokenSettings;
+use crate::directory::{BrokenReason, ConnectionRecord};
+use crate::grant::Grant;
+use crate::inject::credential::Credential;
+use crate::store::Lease;
+
+/// How often a row is read again while another replica holds its lease.
+const LEASE_POLL: Duration = Duration::from_millis(100);
+
+/// A flight that others overtake so often ends.
+const ROUNDS_MAX: usize = 8;
+
+/// Between two tries to store what a server answered: it may have spent the old token.
+const STORE_AGAIN: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(800),
+    Duration::from_millis(2_000),
+];
+
+/// The least that a refusal asks to wait.
+const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
+
+/// Where flights go on, and how many are under way.
+#[derive(Clone, Debug)]
+pub struct Flights {
+    runtime: Handle,
+    under_way: Arc<watch::Sender<usize>>,
+}
+
+/// One flight that is under way.
+struct Aloft(Arc<watch::Sender<usize>>);
+
+/// One flight.
+struct Flight<'a> {
+    vault: &'a Vault,
+    connection: &'a Arc<ConnectionRecord>,
+    why: Why,
+    ticket: &'a Ticket,
+    settings: Arc<TokenSettings>,
+}
+
+/// What came of asking.
+enum Came {
+    /// The flight ends so.
+    Landed(Landing),
+    /// What was answered is in the store.
+    Stored,
+    /// The grant is another one by now.
+    Overtaken,
+}
+
+/// What came of the wait for a lease.
+enum Claimed {
+    Lease(Lease),
+    Landed(Landing),
+}
+
+impl Flights {
+    /// On the runtime that this is called in, which must outlive all requests.
+    pub fn here() -> Self {
+        Self { runtime: Handle::current(), under_way: Arc::new(watch::Sender::new(0)) }
+    }
+
+    fn take_off(&self) -> Aloft {
+        self.under_way.send_modify(|count| *count += 1);
+        Aloft(self.under_way.clone())
+    }
+}
+
+impl Drop for Aloft {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+impl Vault {
+    /// Waits until no flight is under way; whether that was so in time.
+    pub async fn landed(&self, within: Duration) -> bool {
+        let mut under_way = self.flights.under_way.subscribe();
+        tokio::time::timeout(within, under_way.wait_for(|count| *count == 0)).await.is_ok()
+    }
+
+    /// A credential, of memory or of a flight.
+    pub(super) async fn fetch(
+        &self,
+        connection: Arc<ConnectionRecord>,
+        why: Why,
+    ) -> Result<Arc<Credential>, VaultError> {
+        let cell = self.fresh.cell(&connection.org, &connection.id);
+        let settings = self.settings();
+        let deadline = Instant::now() + settings.wait_timeout;
+        let mut waited = None;
+        loop {
+            let mut news = cell.news();
+            match cell.look(why, waited, (&self.clock, &settings)) {
+                Look::Use(credential) => return Ok(credential),
+                Look::UseAndBegin(credential, ticket) => {
+                    self.take_off(&connection, why, ticket);
+                    return Ok(credential);
+                }
+                Look::Refuse(refused) => return Err(refused.of(&connection)),
+                Look::Pause(rest) => return Err(unavailable(&connection, rest)),
+                Look::Wait(number) => waited = Some(number),
+                Look::Begin(ticket) => {
+                    waited = Some(ticket.number());
+                    self.take_off(&connection, why, ticket);
+                }
+            }
+            if tokio::time::timeout_at(deadline, news.changed()).await.is_err() {
+                return late(&cell, why, &self.clock)
+                    .ok_or_else(|| unavailable(&connection, RETRY_AFTER_MIN));
+            }
+        }
+    }
+
+    pub(super) fn take_off(&self, connection: &Arc<ConnectionRecord>, why: Why, ticket: Ticket) {
+        let (vault, connection) = (self.clone(), connection.clone());
+        let aloft = self.flights.take_off();
+        self.flights.runtime.spawn(async move {
+            vault.fly(&connection, why, ticket).await;
+            drop(aloft);
+        });
+    }
+
+    async fn fly(&self, connection: &Arc<ConnectionRecord>, why: Why, ticket: Ticket) {
+        let settings = self.settings();
+        let flight = Flight { vault: self, connection, why, ticket: &ticket, settings };
+        let landing = match flight.go().await {
+            Ok(landing) => landing,
+            Err(error) => Landing::Refused(Refused::Failed(Arc::new(error))),
+        };
+        self.note(connection, &landing);
+        ticket.land(landing);
+    }
+
+    /// What is said of a flight's end; never what was sent or answered.
+    fn note(&self, connection: &ConnectionRecord, landing: &Landing) {
+        let (name, provider) = (&connection.name, &connection.provider);
+        match landing {
+            Landing::Brought | Landing::Paused(_) => {}
+            Landing::Failed(failed) => tracing::info!(
+                connection = %connection.id, name, provider, code = failed.code,
+                "a refresh failed; it is tried again"
+            ),
+            Landing::Refused(Refused::Broken { reason, detail }) => tracing::warn!(
+                connection = %connection.id, name, provider, reason = reason.code(), detail,
+                "a connection is broken: reconnect it"
+            ),
+            Landing::Refused(Refused::Failed(error)) => tracing::warn!(
+                connection = %connection.id, name, provider, %error, "no credential could be made"
+            ),
+        }
+    }
+}
+
+impl Flight<'_> {
+    async fn go(&self) -> Result<Landing, VaultError> {
+        let stored = self.vault.stored(self.connection).await?;
+        if let Some(landing) = self.what_is_there(&stored).await? {
+            return Ok(landing);
+        }
+        let Some(asked) = self.vault.asked(self.connection) else {
+            return Ok(Landing::Failed(Failed::default()));
+        };
+        let turn = self.vault.servers.turn(&asked, &self.vault.clock, &self.settings);
+        let turn = match turn.await {
+            Ok(turn) => turn,
+            Err(pause) => return Ok(Landing::Paused(pause)),
+        };
+        let _lease = match self.claim().await? {
+            Claimed::Lease(lease) => lease,
+            Claimed::Landed(landing) => return Ok(landing),
+        };
+        for _ in 0..ROUNDS_MAX {
+            let stored = self.vault.stored(self.connection).await?;
+            if let Some(landing) = self.what_is_there(&stored).await? {
+                return Ok(landing);
+            }
+            match self.ask(&stored, (&asked, &turn)).await? {
+                Came::Landed(landing) => return Ok(landing),
+                Came::Overtaken => {}
+                Came::Stored => {
+                    let stored = self.vault.stored(self.connection).await?;
+                    let landing = self.what_is_there(&stored).await?;
+                    // What is dead when it comes is no reason to ask on and on.
+                    return Ok(landing.unwrap_or_else(|| Landing::Failed(Failed::default())));
+                }
+            }
+        }
+        Ok(Landing::Failed(Failed::default()))
+    }
+
+    /// The lease that every replica takes before it asks. Whoever waits for it looks whether the one who
+    /// holds it has brought something.
+    async fn claim(&self) -> Result<Claimed, VaultError> {
+        let name = lease_name(&self.connection.id);
+        let until = Instant::now() + self.settings.lease;
+        loop {
+            if let Some(lease) = self.vault.store.lease(&name, self.settings.lease).await? {
+                return Ok(Claimed::Lease(lease));
+            }
+            if Instant::now() >= until {
+                return Ok(Claimed::Landed(Landing::Failed(Failed::default())));
+            }
+            tokio::time::sleep(LEASE_POLL).await;
+            let stored = self.vault.stored(self.connection).await?;
+            if let Some(landing) = self.what_is_there(&stored).await? {
+                return Ok(Claimed::Landed(landing));
+            }
+        }
+    }
+
+    /// What the row gives without asking anybody; `None` when somebody must be asked.
+    async fn what_is_there(&self, stored: &Stored) -> Result<Option<Landing>, VaultError> {
+        if let Some(Verdict { reason, detail }) = stored.broken.clone() {
+            // A crash, or another replica, left the record as it was.
+            self.vault.project(self.connection).await?;
+            return Ok(Some(Landing::Refused(Refused::Broken { reason, detail })));
+        }
+        let grant = stored.grant(self.connection)?;
+        if let Some(held) = self.vault.held(self.connection, &grant, stored.version).await? {
+            let now = self.vault.clock.moment();
+            let does = self.why.takes(&held) && !held.is_dead(now);
+            let enough = does && (self.why != Why::Needed || !held.ages(now));
+            if does {
+                self.ticket.publish(held);
+            }
+            if enough {
+                return Ok(Some(Landing::Brought));
+            }
+        }
+        if self.vault.renews(&grant) {
+            return Ok(None);
+        }
+        if let Why::Asked(_) = self.why {
+            let connection = self.connection.name.clone();
+            let error = Arc::new(VaultError::NotRefreshable { connection });
+            return Ok(Some(Landing::Refused(Refused::Failed(error))));
+        }
+        let verdict = Verdict { reason: BrokenReason::NoRefreshToken, detail: None };
+        self.condemned(stored, verdict).await
+    }
+
+    /// `None` when the grant is another one by now.
+    async fn condemned(
+        &self,
+        stored: &Stored,
+        verdict: Verdict,
+    ) -> Result<Option<Landing>, VaultError> {
+        let Verdict { reason, detail } = verdict.clone();
+        match self.vault.condemn(self.connection, stored, verdict).await {
+            Ok(()) => Ok(Some(Landing::Refused(Refused::Broken { reason, detail }))),
+            Err(error) if is_conflict(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks for a newer one and stores it.
+    async fn ask(
+        &self,
+        stored: &Stored,
+        (asked, turn): (&Asked, &Turn),
+    ) -> Result<Came, VaultError> {
+        if let Some(unstored) = self.ticket.take_unstored(stored.version) {
+            return self.keep(stored, unstored).await;
+        }
+        let grant = stored.grant(self.connection)?;
+        let answer = self.vault.ask(self.connection, &grant, stored.version).await?;
+        let now = self.vault.clock.moment();
+        let (failed, whole_client) = match answer {
+            Ok(newer) => {
+                turn.answered();
+                return self.keep(stored, newer).await;
+            }
+            Err(Fault::Dead(verdict)) => {
+                turn.answered();
+                return self.came_of(self.condemned(stored, verdict).await?);
+            }
+            Err(Fault::Passing { failed, whole_client }) => (failed, whole_client),
+        };
+        match failed.limited {
+            true => turn.answered(),
+            false => turn.failed(&self.connection.id, now, &self.settings),
+        }
+        if let Some(detail) = self.ticket.would_believe(&failed) {
+            let verdict = Verdict { reason: BrokenReason::Revoked, detail: Some(detail) };
+            return self.came_of(self.condemned(stored, verdict).await?);
+        }
+        if let Some(pause) = whole_client {
+            self.vault.servers.silence(asked, (now, pause), &self.settings);
+        }
+        Ok(Came::Landed(Landing::Failed(failed)))
+    }
+
+    fn came_of(&self, landing: Option<Landing>) -> Result<Came, VaultError> {
+        Ok(landing.map_or(Came::Overtaken, Came::Landed))
+    }
+
+    /// Stores what was answered, durably, before anybody sees it. A store that fails is asked again, now
+    /// and by the next flight: the old token may be spent.
+    async fn keep(&self, stored: &Stored, newer: Grant) -> Result<Came, VaultError> {
+        let (place, bytes) = ((&self.connection.org, &self.connection.id), newer.encode());
+        let mut pauses = STORE_AGAIN.iter();
+        loop {
+            let row = (Header::of(self.connection), bytes.clone());
+            match (self.vault.write(place, row, Some(stored.version)).await, pauses.next()) {
+                (Ok(_), _) => return Ok(Came::Stored),
+                (Err(error), _) if is_conflict(&error) => return Ok(Came::Overtaken),
+                (Err(_), Some(pause)) => tokio::time::sleep(*pause).await,
+                (Err(error), None) => {
+                    self.ticket.keep_unstored(stored.version, newer);
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+fn lease_name(id: &ConnectionId) -> String {
+    format!("refresh/{id}")
+}
+
+/// For who cannot wait any longer.
+fn late(cell: &Cell, why: Why, clock: &Clock) -> Option<Arc<Credential>> {
+    cell.usable(why, clock.moment())
+}
+
+fn unavailable(connection: &ConnectionRecord, rest: Duration) -> VaultError {
+    let connection = connection.name.clone();
+    VaultError::RefreshUnavailable { connection, retry_after: rest.max(RETRY_AFTER_MIN) }
+}

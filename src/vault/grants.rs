@@ -1,0 +1,124 @@
+//! Rows of grants: read and opened, sealed and written over the version they were made from, swept.
+
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::Vault;
+use super::error::VaultError;
+use super::record::{self, Header, Purpose, RecordError, Verdict};
+use crate::base::id::{ConnectionId, OrgId};
+use crate::crypto::envelope::EnvelopeError;
+use crate::directory::{ConnectionRecord, DirectoryError};
+use crate::grant::Grant;
+use crate::store::{Expect, Row, StoreError, Table, Version};
+
+/// Rows read at once when the table is swept.
+const PAGE: usize = 500;
+
+/// How often a write that others overtake is begun anew.
+pub(super) const TRIES_MAX: usize = 32;
+
+/// A grant as it is stored.
+pub(super) struct Stored {
+    /// Its generation.
+    pub version: Version,
+    /// The verdict on it.
+    pub broken: Option<Verdict>,
+    /// Its bytes.
+    pub bytes: Zeroizing<Vec<u8>>,
+}
+
+impl Stored {
+    /// The grant itself.
+    pub fn grant(&self, connection: &ConnectionRecord) -> Result<Grant, VaultError> {
+        let malformed = |source| VaultError::Mint { connection: connection.name.clone(), source };
+        Grant::decode(&self.bytes).map_err(malformed)
+    }
+}
+
+impl Vault {
+    /// Seals and puts a grant over the version that was read, or a new one over none. In a task of
+    /// its own: the turn to seal must last until the row is on the disk, also when the caller goes
+    /// away. Answers the version that is stored now.
+    pub(super) async fn write(
+        &self,
+        (org, id): (&OrgId, &ConnectionId),
+        (header, grant): (Header, Zeroizing<Vec<u8>>),
+        over: Option<Version>,
+    ) -> Result<Version, VaultError> {
+        let (store, keyring) = (Arc::clone(&self.store), Arc::clone(&self.keyring));
+        let (org, id) = (org.clone(), id.clone());
+        let work = tokio::spawn(async move {
+            let sealing = keyring.sealing().await;
+            let version = over.unwrap_or_default().next();
+            let sealed = record::seal(&sealing, (&org, &id), version, (&header, &grant))?;
+            let expect = over.map_or(Expect::Absent, Expect::Version);
+            Ok(store.put(Table::Grants, &record::key(&org, &id), &sealed, expect).await?)
+        });
+        work.await.unwrap_or(Err(VaultError::Directory(DirectoryError::Interrupted)))
+    }
+
+    /// Reads and opens. A rotation of the master key may wrap the row anew between the two, and drop
+    /// the key that it was read under: then it is read again.
+    pub(super) async fn stored(&self, connection: &ConnectionRecord) -> Result<Stored, VaultError> {
+        let missing = || VaultError::GrantMissing { connection: connection.name.clone() };
+        self.stored_if_any(connection).await?.ok_or_else(missing)
+    }
+
+    /// The same where there may be none yet.
+    pub(super) async fn stored_if_any(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<Option<Stored>, VaultError> {
+        let (purpose, key) =
+            (Purpose::of(connection), record::key(&connection.org, &connection.id));
+        let mut before: Option<Row> = None;
+        loop {
+            let Some(row) = self.store.get(Table::Grants, &key).await? else { return Ok(None) };
+            match record::open(&self.keyring, connection, &purpose, &row) {
+                Ok(opened) => {
+                    let (broken, bytes) = (opened.broken, opened.grant);
+                    return Ok(Some(Stored { version: row.version, broken, bytes }));
+                }
+                Err(RecordError::Sealed(EnvelopeError::UnknownKey(_)))
+                    if before.as_ref() != Some(&row) =>
+                {
+                    before = Some(row);
+                }
+                Err(source) => {
+                    return Err(VaultError::Sealed { connection: connection.name.clone(), source });
+                }
+            }
+        }
+    }
+
+    /// Removes grants that no connection names, and secrets that no app names.
+    pub(super) async fn sweep(&self) -> Result<(), StoreError> {
+        let view = self.directory.view();
+        let connections = view.connections().map(|c| record::key(&c.org, &c.id));
+        let apps = view.apps().map(|app| record::key(&app.org, &app.id));
+        let known: std::collections::HashSet<String> = connections.chain(apps).collect();
+        let mut after: Option<String> = None;
+        loop {
+            let rows = self.store.list(Table::Grants, "", after.as_deref(), PAGE).await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = Some(last.key.clone());
+            for row in rows.iter().filter(|row| !known.contains(&row.key)) {
+                tracing::warn!(key = %row.key, "removed a grant that no connection or app names");
+                self.store.delete(Table::Grants, &row.key, Expect::Version(row.version)).await?;
+            }
+        }
+    }
+}
+
+/// Whether somebody else was quicker.
+pub(super) fn is_conflict(error: &VaultError) -> bool {
+    matches!(error, VaultError::Store(StoreError::Conflict { .. }))
+}
+
+/// What is said when somebody else always was.
+pub(super) fn overtaken(org: &OrgId, id: &ConnectionId) -> VaultError {
+    let (table, key) = (Table::Grants.name(), record::key(org, id));
+    VaultError::Store(StoreError::Conflict { table, key })
+}

@@ -1,0 +1,232 @@
+//! Turns at authorization servers: so many refreshes at once, the others queue; a client that a server
+//! told to slow down is silent there for a while; and a server that fails everyone is left alone, but for
+//! one probe at a time. Nothing is shared between servers: one that hangs delays only its own connections.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::fresh::random;
+use crate::base::id::ConnectionId;
+use crate::base::time::{Clock, Moment};
+use crate::base::tokens::TokenSettings;
+
+/// Those who queued begin within this of each other: they came together.
+const JITTER_MAX: Duration = Duration::from_millis(250);
+
+/// Failures of fewer connections than these may be the connections' own.
+const FAILING_CONNECTIONS_MIN: usize = 2;
+
+/// Who is asked, and as whom.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Asked {
+    /// The token endpoint's host.
+    pub server: String,
+    /// The client's id there.
+    pub client: String,
+}
+
+/// All authorization servers that were asked. Bounded by the connections' apps and providers.
+#[derive(Debug, Default)]
+pub struct Servers(Mutex<HashMap<String, Arc<Server>>>);
+
+#[derive(Debug)]
+struct Server {
+    turns: Arc<Semaphore>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Clients that are silent.
+    silent: HashMap<String, (Moment, Duration)>,
+    /// Failures in a row, and whose.
+    failures: u32,
+    failing: HashSet<ConnectionId>,
+    /// The circuit is open since then.
+    open: Option<Moment>,
+}
+
+/// A turn at a server; the next one's when it is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    server: Arc<Server>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Servers {
+    fn server(&self, name: &str, settings: &TokenSettings) -> Arc<Server> {
+        let mut servers = self.0.lock();
+        let new = || {
+            Arc::new(Server {
+                turns: Arc::new(Semaphore::new(settings.refreshes_per_server_max.max(1))),
+                state: Mutex::default(),
+            })
+        };
+        servers.entry(name.to_owned()).or_insert_with(new).clone()
+    }
+
+    /// Waits for a turn.
+    ///
+    /// # Errors
+    /// How long nobody is asked there.
+    pub async fn turn(
+        &self,
+        asked: &Asked,
+        clock: &Clock,
+        settings: &TokenSettings,
+    ) -> Result<Turn, Duration> {
+        let server = self.server(&asked.server, settings);
+        server.is_open_to(&asked.client, clock.moment(), settings)?;
+        let permit = match server.turns.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let permit = server.turns.clone().acquire_owned().await;
+                // It is never closed.
+                let permit = permit.map_err(|_| Duration::ZERO)?;
+                tokio::time::sleep(JITTER_MAX.mul_f64(f64::from(random()) / f64::from(u32::MAX)))
+                    .await;
+                // What happened to those before may say enough.
+                server.is_open_to(&asked.client, clock.moment(), settings)?;
+                permit
+            }
+        };
+        server.begins_probe(clock.moment());
+        Ok(Turn { server, _permit: permit })
+    }
+
+    /// The client is not heard there for so long.
+    pub fn silence(
+        &self,
+        asked: &Asked,
+        (now, pause): (Moment, Duration),
+        settings: &TokenSettings,
+    ) {
+        let server = self.server(&asked.server, settings);
+        server.state.lock().silent.insert(asked.client.clone(), (now, pause));
+    }
+}
+
+impl Server {
+    fn is_open_to(
+        &self,
+        client: &str,
+        now: Moment,
+        settings: &TokenSettings,
+    ) -> Result<(), Duration> {
+        let mut state = self.state.lock();
+        state.silent.retain(|_, (since, pause)| now.since(since) < *pause);
+        if let Some((since, pause)) = state.silent.get(client) {
+            return Err(pause.saturating_sub(now.since(since)));
+        }
+        let rest = state.open.as_ref().and_then(|open| {
+            let rest = settings.circuit_pause.saturating_sub(now.since(open));
+            (!rest.is_zero()).then_some(rest)
+        });
+        rest.map_or(Ok(()), Err)
+    }
+
+    /// Whoever comes first after the pause of an open circuit asks; the others wait once more.
+    fn begins_probe(&self, now: Moment) {
+        let mut state = self.state.lock();
+        if state.open.is_some() {
+            state.open = Some(now);
+        }
+    }
+}
+
+impl Turn {
+    /// The server answered, whatever it said.
+    pub fn answered(&self) {
+        let mut state = self.server.state.lock();
+        *state = State { silent: std::mem::take(&mut state.silent), ..State::default() };
+    }
+
+    /// It did not answer, or failed.
+    pub fn failed(&self, connection: &ConnectionId, now: Moment, settings: &TokenSettings) {
+        let mut state = self.server.state.lock();
+        state.failures = state.failures.saturating_add(1);
+        if state.failing.len() < FAILING_CONNECTIONS_MIN {
+            state.failing.insert(connection.clone());
+        }
+        let many = state.failures >= settings.circuit_failures_max;
+        if many && state.failing.len() >= FAILING_CONNECTIONS_MIN {
+            state.open = Some(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn clock() -> (Clock, Arc<AtomicI64>) {
+        let ms = Arc::new(AtomicI64::new(1_000_000));
+        (Clock::Fixed(ms.clone()), ms)
+    }
+
+    fn asked(server: &str, client: &str) -> Asked {
+        Asked { server: server.to_owned(), client: client.to_owned() }
+    }
+
+    /// OAuth 5.8 and 8.8
+    #[tokio::test(start_paused = true)]
+    async fn a_ninth_refresh_queues_and_another_server_does_not() {
+        let (servers, settings, clock) = (Servers::default(), TokenSettings::default(), clock().0);
+        let (busy, other) = (asked("busy", "c"), asked("other", "c"));
+        let mut turns = Vec::new();
+        for _ in 0..8 {
+            turns.push(servers.turn(&busy, &clock, &settings).now_or_never().unwrap().unwrap());
+        }
+        assert!(servers.turn(&busy, &clock, &settings).now_or_never().is_none());
+        assert!(servers.turn(&other, &clock, &settings).now_or_never().is_some());
+        let next = servers.turn(&busy, &clock, &settings);
+        drop(turns.pop());
+        assert!(next.await.is_ok());
+    }
+
+    /// OAuth 10.4
+    #[tokio::test(start_paused = true)]
+    async fn a_429_silences_the_client_at_that_server_and_nobody_else() {
+        let (servers, settings) = (Servers::default(), TokenSettings::default());
+        let (clock, ms) = clock();
+        let pause = Duration::from_secs(30);
+        servers.silence(&asked("s", "loud"), (clock.moment(), pause), &settings);
+        ms.fetch_add(10_000, Ordering::SeqCst);
+        let rest = servers.turn(&asked("s", "loud"), &clock, &settings).await.unwrap_err();
+        assert_eq!(rest, Duration::from_secs(20));
+        assert!(servers.turn(&asked("s", "quiet"), &clock, &settings).await.is_ok());
+        assert!(servers.turn(&asked("t", "loud"), &clock, &settings).await.is_ok());
+        ms.fetch_add(20_000, Ordering::SeqCst);
+        assert!(servers.turn(&asked("s", "loud"), &clock, &settings).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_fails_everyone_is_probed_by_one_at_a_time() {
+        let (servers, settings) = (Servers::default(), TokenSettings::default());
+        let ((clock, ms), down) = (clock(), asked("down", "c"));
+        let connections = [ConnectionId::random(), ConnectionId::random()];
+        let fails = async |connection: &ConnectionId| {
+            let turn = servers.turn(&down, &clock, &settings).await?;
+            turn.failed(connection, clock.moment(), &settings);
+            Ok::<(), Duration>(())
+        };
+        for _ in 0..9 {
+            fails(&connections[0]).await.expect("one connection's failures are its own");
+        }
+        fails(&connections[1]).await.unwrap();
+        assert_eq!(fails(&connections[0]).await, Err(settings.circuit_pause));
+        ms.fetch_add(10_000, Ordering::SeqCst);
+        let probe = servers.turn(&down, &clock, &settings).await.unwrap();
+        assert!(servers.turn(&down, &clock, &settings).await.is_err(), "one probe");
+        probe.answered();
+        assert!(servers.turn(&down, &clock, &settings).await.is_ok());
+    }
+}

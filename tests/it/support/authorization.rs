@@ -1,0 +1,228 @@
+//! An authorization server on loopback, TLS and all: it issues, rotates and revokes as its rules
+//! say, does wrong when it is told to, and keeps what it was asked and what it answered.
+
+pub(crate) mod fault;
+mod issuer;
+mod state;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use percent_encoding::percent_decode_str;
+use rustls::pki_types::ServerName;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsConnector;
+
+pub(crate) use fault::Fault;
+#[allow(unused_imports, reason = "two test binaries share this, each uses a part")]
+pub(crate) use issuer::{Asked, ClientAuth, Issuer, Pair, Rules, TokenCall};
+
+use super::lab::Plan;
+use super::origin::{Origin, Stream};
+use super::pki::{pki, trusting};
+use super::wire::{Message, Seen, Wire};
+
+/// The server's name.
+pub(crate) const AUTH_HOST: &str = "auth.acme.test";
+/// Its issuer identifier.
+pub(crate) const ISSUER: &str = "https://auth.acme.test";
+/// The client that it knows from the start.
+pub(crate) const CLIENT: &str = "keyward-client";
+/// That client's secret: what naive code breaks on.
+pub(crate) const CLIENT_SECRET: &str = "s+e/c%r:e&t =~";
+
+/// A running server. Dropping it stops it.
+pub(crate) struct Authorization {
+    /// Its socket and everything that came in on it.
+    pub(crate) origin: Origin,
+    issuer: Issuer,
+}
+
+impl Authorization {
+    /// With the usual rules: Basic, rotation, an hour.
+    pub(crate) async fn start() -> Self {
+        Self::with(Rules::default()).await
+    }
+
+    /// With these rules.
+    pub(crate) async fn with(rules: Rules) -> Self {
+        Self::named(&[AUTH_HOST], rules).await
+    }
+
+    /// A certificate for other names.
+    pub(crate) async fn named(names: &[&str], rules: Rules) -> Self {
+        let issuer = Issuer::new(rules);
+        let serving = issuer.clone();
+        let tls = Some(pki().server(names));
+        let origin = Origin::with_tls(tls, move |stream| serve(stream, serving.clone())).await;
+        Self { origin, issuer }
+    }
+
+    /// Where it listens.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.origin.addr
+    }
+
+    /// A gateway that reaches it by its name.
+    pub(crate) fn reached(&self, plan: Plan) -> Plan {
+        let addr = self.addr();
+        plan.resolve(&format!("{AUTH_HOST}: \"{addr}\"")).allow(&addr.to_string())
+    }
+
+    /// What it has issued, and how it is told what to do; may be kept by scripts.
+    pub(crate) fn issuer(&self) -> &Issuer {
+        &self.issuer
+    }
+
+    /// Every call of the token endpoint so far, in order of arrival.
+    pub(crate) fn calls(&self) -> Vec<TokenCall> {
+        self.issuer.calls()
+    }
+
+    /// The one call of the token endpoint.
+    ///
+    /// # Panics
+    /// When there was none, or several.
+    pub(crate) fn only_call(&self) -> TokenCall {
+        let mut calls = self.calls();
+        assert_eq!(calls.len(), 1, "token calls: {calls:#?}");
+        calls.remove(0)
+    }
+
+    /// Waits until the token endpoint was asked `count` times in all.
+    pub(crate) async fn asked(&self, count: usize) {
+        let come = async {
+            while self.calls().len() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        super::wire::patiently(&format!("token call {count}"), come).await;
+    }
+
+    /// One request of a client that is not Keyward: a whole head and body.
+    pub(crate) async fn ask(&self, request: &str) -> Message {
+        let stream = TcpStream::connect(self.addr()).await.expect("it listens");
+        let name = ServerName::try_from(AUTH_HOST).expect("a name");
+        let connector = TlsConnector::from(trusting(&pki().pem));
+        let stream = connector.connect(name, stream).await.expect("the handshake");
+        let mut wire = Wire::over(stream, None, Seen::default());
+        wire.send(request).await;
+        wire.answer(request.split(' ').next().unwrap_or_default()).await
+    }
+
+    /// The next call of the token endpoint goes wrong like this; several queue up.
+    pub(crate) fn fail_next(&self, fault: Fault) {
+        self.issuer.fail_next(fault);
+    }
+
+    /// Every call goes wrong like this, until [`Authorization::heal`].
+    pub(crate) fn fail_always(&self, fault: Fault) {
+        self.issuer.fail_always(Some(fault));
+    }
+
+    /// Nothing goes wrong any more.
+    pub(crate) fn heal(&self) {
+        self.issuer.fail_always(None);
+    }
+
+    /// The next call is done at once and answered when the test adds a permit.
+    pub(crate) fn hold_next(&self) -> Arc<Semaphore> {
+        let gate = Arc::new(Semaphore::new(0));
+        self.fail_next(Fault::Held(gate.clone()));
+        gate
+    }
+}
+
+/// The parameters of a query or a form; a later one of a name wins, [`doubled`] tells.
+pub(crate) fn form(text: &str) -> BTreeMap<String, String> {
+    pairs(text).into_iter().collect()
+}
+
+/// Whether a name stands twice.
+pub(crate) fn doubled(text: &str) -> bool {
+    form(text).len() != pairs(text).len()
+}
+
+/// The parameters of a URL.
+pub(crate) fn query(url: &str) -> BTreeMap<String, String> {
+    form(url.split_once('?').map_or("", |(_, query)| query))
+}
+
+/// Percent-encodes a value for a query or a form.
+pub(crate) fn encoded(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+fn pairs(text: &str) -> Vec<(String, String)> {
+    let decoded =
+        |part: &str| percent_decode_str(&part.replace('+', " ")).decode_utf8_lossy().into_owned();
+    let pair = |part: &str| {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        (decoded(name), decoded(value))
+    };
+    text.split('&').filter(|part| !part.is_empty()).map(pair).collect()
+}
+
+/// Id and secret of a `Basic` field: base64, then form-encoded each (RFC 6749 §2.3.1).
+fn basic(field: Option<&str>) -> Option<(String, String)> {
+    let coded = field?.strip_prefix("Basic ")?;
+    let text = String::from_utf8(BASE64_STANDARD.decode(coded).ok()?).ok()?;
+    let (id, secret) = text.split_once(':')?;
+    let decoded = |part: &str| pairs(&format!("x={part}")).remove(0).1;
+    Some((decoded(id), decoded(secret)))
+}
+
+async fn serve(mut stream: Stream, issuer: Issuer) {
+    while let Some(request) = stream.request().await {
+        let (path, _) =
+            request.head.target().split_once('?').unwrap_or((request.head.target(), ""));
+        match (request.head.method(), path) {
+            ("POST", "/token" | "/renew") => {
+                let Some(kept) = fault::token(stream, &issuer, &request).await else { return };
+                stream = kept;
+            }
+            _ => {
+                let answer = plain(&issuer, &request);
+                if stream.try_send(answer).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Everything but the token endpoint.
+fn plain(issuer: &Issuer, request: &Message) -> Vec<u8> {
+    let target = request.head.target().to_owned();
+    let path = target.split('?').next().unwrap_or_default();
+    if let Some(scripted) = issuer.scripted(path) {
+        return scripted;
+    }
+    match (request.head.method(), path) {
+        ("GET", "/authorize") => {
+            let to = issuer.consent(&target);
+            format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n").into()
+        }
+        ("POST", "/device") => issuer.device(request),
+        ("POST", "/revoke") => issuer.revoke(request),
+        ("POST", "/register") => issuer.register(request),
+        ("GET", "/.well-known/oauth-authorization-server") => answer(200, &issuer.metadata()),
+        _ => answer(404, &json!({ "error": "not_found" })),
+    }
+}
+
+/// A JSON answer.
+pub(crate) fn answer(status: u16, body: &Value) -> Vec<u8> {
+    let body = body.to_string();
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status} Said\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )
+    .into()
+}
