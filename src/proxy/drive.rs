@@ -3,7 +3,8 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::Poll;
 
 use http::{Request, Response};
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 use super::Core;
 use super::arriving::Arriving;
 use super::body::{AnswerBody, RequestBody};
-use super::lingering::Upload;
+use super::lingering::{self, Upload};
 use super::rarely::Rarely;
 use super::record::Record;
 use super::session::Session;
@@ -34,7 +35,7 @@ pub struct Whose<'a> {
 }
 
 /// Serves requests until the stream ends or must end.
-pub async fn serve<IO, S, F>(core: &std::sync::Arc<Core>, io: IO, whose: Whose<'_>, service: S)
+pub async fn serve<IO, S, F>(core: &Arc<Core>, io: IO, whose: Whose<'_>, service: S)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Fn(Request<RequestBody>) -> F,
@@ -48,7 +49,7 @@ where
         let answer = Box::pin(service(Request::from_parts(head, body)));
         async { Ok::<_, Infallible>(answer.await) }
     });
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .auto_date_header(false)
         .preserve_header_case(true)
         .title_case_headers(true)
@@ -57,7 +58,6 @@ where
         .max_header_size(limits.head_bytes_max * 2)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
-    let mut connection = pin!(connection);
     let (mut must_end, mut drains) = (pin!(must_end(core, whose)), pin!(drains(core)));
     let mut drained = false;
     let mut beside = Rarely::new(poll_fn(|cx| {
@@ -70,23 +70,26 @@ where
         drained = true;
         Poll::Ready(Beside::Drains)
     }));
-    loop {
-        tokio::select! {
+    let mut said_all = false;
+    let ended = loop {
+        let what = tokio::select! {
             biased;
-            result = connection.as_mut() => {
-                if let Err(error) = result
-                    && error.is_parse()
-                {
-                    let status = if error.is_parse_too_large() { 431 } else { 400 };
-                    unparsed(core, whose.session, status).await;
-                }
-                return;
+            ended = &mut connection => break ended,
+            what = &mut beside => what,
+        };
+        match what {
+            Beside::MustEnd => return whose.pulse.cut(),
+            Beside::Drains => {
+                said_all = !whose.pulse.is_busy();
+                Pin::new(&mut connection).graceful_shutdown();
             }
-            what = &mut beside => match what {
-                Beside::MustEnd => return whose.pulse.cut(),
-                Beside::Drains => connection.as_mut().graceful_shutdown(),
-            },
         }
+    };
+    // There is no stream after an upgrade, and nothing on its way where a drain found it idle.
+    if let Some(parts) = connection.into_parts()
+        && !(said_all && ended.is_ok())
+    {
+        Box::pin(part(core, whose, parts.io.into_inner(), ended)).await;
     }
 }
 
@@ -94,6 +97,23 @@ where
 enum Beside {
     MustEnd,
     Drains,
+}
+
+/// After hyper has said its last, or broke the stream off.
+async fn part<IO>(core: &Arc<Core>, whose: Whose<'_>, io: IO, ended: hyper::Result<()>)
+where
+    IO: AsyncRead + Unpin,
+{
+    match ended {
+        Ok(()) => {}
+        Err(error) if error.is_parse() => {
+            let status = if error.is_parse_too_large() { 431 } else { 400 };
+            unparsed(core, whose.session, status).await;
+        }
+        // What broke stays visibly broken.
+        Err(_) => return,
+    }
+    lingering::forget(io, &core.gateway).await;
 }
 
 async fn drains(core: &Core) {
@@ -117,7 +137,7 @@ async fn must_end(core: &Core, whose: Whose<'_>) {
 
 /// Leaves a record for what hyper or h2 refused by itself: a head, with a bare 400, 414 or 431, or a
 /// whole HTTP/2 stream.
-pub async fn unparsed(core: &std::sync::Arc<Core>, session: Option<&Session>, status: u16) {
+pub async fn unparsed(core: &Arc<Core>, session: Option<&Session>, status: u16) {
     let Ok(mut record) = Record::begin(&core.gateway).await else { return };
     if let Some(Session { agent, entry, .. }) = session {
         record.asked_by(agent);

@@ -1,5 +1,6 @@
-//! [`Upload`]: the body of an agent's HTTP/1.1 request. What nobody wants of it is read and forgotten for a
-//! while: closing on an agent that still sends can cost it the answer (RFC 9112 §9.6).
+//! Closing on an agent that still sends can cost it what it has not read yet: the answer, the GOAWAY
+//! (RFC 9112 §9.6). What it sends is read and forgotten for a while: the rest of an [`Upload`], and
+//! what comes on a stream that we have ended.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,10 +11,19 @@ use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Handle;
+
+use super::Gateway;
 
 /// How long an upload that was answered early may go on. Most clients stop when they see the answer.
 const LINGERS: Duration = Duration::from_secs(10);
+
+/// How long an agent whose stream we have ended may take to end it too.
+const LEAVES_WITHIN: Duration = Duration::from_secs(2);
+
+/// And how much it may send meanwhile, in bytes: the rest of a head, or what was on its way.
+const LEAVES_WITH: usize = 1024 * 1024;
 
 /// A body as it comes from the agent.
 #[derive(Debug)]
@@ -70,5 +80,44 @@ impl Drop for Upload {
                 while let Some(Ok(_)) = incoming.frame().await {}
             }));
         }
+    }
+}
+
+/// Ends our direction, and then as [`forget`].
+pub async fn leave<IO>(mut io: IO, gateway: &Gateway)
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let left = async {
+        if io.shutdown().await.is_ok() {
+            ignore(&mut io).await;
+        }
+    };
+    within_reason(left, gateway).await;
+}
+
+/// Waits on a stream whose direction to the agent has ended until the agent's has too.
+pub async fn forget<IO>(mut io: IO, gateway: &Gateway)
+where
+    IO: AsyncRead + Unpin,
+{
+    within_reason(ignore(&mut io), gateway).await;
+}
+
+async fn within_reason(ended: impl Future<Output = ()>, gateway: &Gateway) {
+    tokio::select! {
+        biased;
+        _ = tokio::time::timeout(LEAVES_WITHIN, ended) => {}
+        () = gateway.cut() => {}
+    }
+}
+
+/// Reads until the end, or until it was too much.
+async fn ignore<IO: AsyncRead + Unpin>(io: &mut IO) {
+    let (mut ignored, mut left) = ([0; 2048], LEAVES_WITH);
+    while let Ok(count @ 1..) = io.read(&mut ignored).await
+        && let Some(rest) = left.checked_sub(count)
+    {
+        left = rest;
     }
 }

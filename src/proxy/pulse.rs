@@ -99,6 +99,11 @@ impl Pulse {
         self.enter(IDLE);
     }
 
+    /// Whether an exchange is under way.
+    pub fn is_busy(&self) -> bool {
+        self.phase.load(Relaxed) & 3 == BUSY
+    }
+
     /// We end the stream, whatever its exchange is about.
     pub fn cut(&self) {
         self.cut.store(true, Relaxed);

@@ -45,6 +45,7 @@ mod malformed_answers;
 mod malformed_requests;
 mod means;
 mod newcomers;
+mod partings;
 mod placeholders;
 mod protocol_matrix;
 mod providers_page;

@@ -24,6 +24,7 @@ use super::stream::{self, Live};
 use super::{STREAM_WINDOW, bytes_u32};
 use crate::base::limits::Limits;
 use crate::proxy::drive::{draining, unparsed};
+use crate::proxy::lingering;
 use crate::proxy::pulse::Overdue;
 use crate::proxy::session::Session;
 use crate::proxy::standing::Changes;
@@ -106,10 +107,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Serving<IO> {
             tokio::select! {
                 biased;
                 ended = poll_fn(|cx| self.poll(cx)) => {
-                    if let Err(error) = ended {
-                        failed(&core, &session, &error).await;
-                    }
-                    return;
+                    return Box::pin(self.ended(ended)).await;
                 }
                 () = changes.next(), if !lost => lost = !self.holds(gateway),
                 () = gateway.cut(), if !lost => lost = true,
@@ -126,10 +124,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Serving<IO> {
                 },
                 () = until(leaves_by) => {
                     // What began while the agent was told to go is served.
-                    match lost || self.lives.is_empty() {
-                        true => return self.cut(),
-                        false => leaves_by = Some(Instant::now() + LEAVES_WITHIN),
+                    if lost {
+                        return self.cut();
                     }
+                    if self.lives.is_empty() {
+                        return Box::pin(self.leave()).await;
+                    }
+                    leaves_by = Some(Instant::now() + LEAVES_WITHIN);
                 }
                 () = draining(&mut drain), if !drained => {
                     self.connection.graceful_shutdown();
@@ -213,6 +214,33 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Serving<IO> {
         self.connection.graceful_shutdown();
         self.lives.values().filter(|live| !live.is_joined()).for_each(|live| live.cut());
         self.lives.values().any(|live| live.is_joined())
+    }
+
+    /// After h2 has said its last, or the stream broke.
+    async fn ended(self, ended: Result<(), h2::Error>) {
+        let broken = ended.as_ref().is_err_and(h2::Error::is_io);
+        let (core, session, io) = self.into_io();
+        if let Err(error) = ended {
+            failed(&core, &session, &error).await;
+        }
+        if !broken && let Some(io) = io {
+            lingering::forget(io, &core.gateway).await;
+        }
+    }
+
+    /// Ends a stream that nothing is under way on, whose agent was told and did not go.
+    async fn leave(self) {
+        let (core, _session, io) = self.into_io();
+        if let Some(io) = io {
+            lingering::leave(io, &core.gateway).await;
+        }
+    }
+
+    /// The stream of bytes without anything on it; what is still under way ends.
+    fn into_io(self) -> (Arc<Core>, Arc<Session>, Option<Metered<IO>>) {
+        let Self { core, session, connection, drain, streams, lives } = self;
+        drop((streams, lives, connection));
+        (core, session, drain.into_inner())
     }
 
     /// Ends everything at once.

@@ -60,6 +60,13 @@ impl<IO: AsyncWrite + Unpin> Drain<IO> {
     }
 }
 
+impl<IO> Drain<IO> {
+    /// The IO, once the connection is gone. What was held back and not drained is lost.
+    pub fn into_inner(self) -> Option<IO> {
+        Arc::into_inner(self.shared).map(|shared| shared.into_inner().io)
+    }
+}
+
 impl<IO: AsyncWrite + Unpin> Shared<IO> {
     fn drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.held.has_remaining() {

@@ -205,6 +205,12 @@ impl Wire {
         self.rest().await.is_empty()
     }
 
+    /// Whether the peer ends the stream without another byte, by FIN, and by close_notify where there is
+    /// TLS.
+    pub(crate) async fn ends_cleanly(&mut self) -> bool {
+        self.rest().await.is_empty() && self.end == Some(End::Clean)
+    }
+
     /// Up to and with `\r\n`, without it; `None` at the end.
     async fn line(&mut self) -> Option<Vec<u8>> {
         loop {
