@@ -11,6 +11,7 @@ use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::h2::without_outer_blanks;
 use super::lingering::Upload;
 use super::pulse::Pulse;
 
@@ -87,7 +88,10 @@ impl Streamed {
             }
         }
         match ready!(self.stream.poll_trailers(cx)) {
-            Ok(trailers) => Poll::Ready(trailers.map(|fields| Ok(Frame::trailers(fields)))),
+            Ok(trailers) => Poll::Ready(trailers.map(|mut fields| {
+                without_outer_blanks(&mut fields);
+                Ok(Frame::trailers(fields))
+            })),
             Err(error) => Poll::Ready(Some(Err(error.into()))),
         }
     }

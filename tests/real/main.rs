@@ -10,6 +10,7 @@ mod base_url;
 mod certificate;
 mod chromium;
 mod command_line;
+mod conformance;
 mod corporate;
 mod doctor;
 mod git;

@@ -16,6 +16,7 @@ use http_body::Body;
 
 use super::pump::{Stop, pump};
 use super::websocket::{self, Bridge};
+use super::without_outer_blanks;
 use crate::proxy::arriving::{Arriving, Streamed};
 use crate::proxy::body::{AnswerBody, BodyError, Passed, RequestBody};
 use crate::proxy::session::Session;
@@ -193,6 +194,7 @@ struct Dressed {
 
 impl Dressed {
     fn of(mut request: Request<RecvStream>, session: &Session) -> Option<Self> {
+        without_outer_blanks(request.headers_mut());
         one_cookie(request.headers_mut());
         if websocket::is_handshake(&request) {
             let (request, joins, bridge) = websocket::bridge(request)?;

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use super::gather::Gathered;
 use super::pump::{Stop, pump};
 use super::stream::without_fields_of_http1;
-use super::{STREAM_WINDOW, bytes_u32};
+use super::{STREAM_WINDOW, bytes_u32, without_outer_blanks};
 use crate::base::host::Target;
 use crate::base::limits::Limits;
 use crate::proxy::arriving::{Arriving, Streamed};
@@ -274,7 +274,8 @@ impl Shared {
         });
         match response.await {
             Ok(response) => {
-                let (head, stream) = response.into_parts();
+                let (mut head, stream) = response.into_parts();
+                without_outer_blanks(&mut head.headers);
                 let body = Arriving::Http2(Streamed::new(stream, &head.headers, None));
                 Ok(Response::from_parts(head, body))
             }

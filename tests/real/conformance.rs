@@ -1,0 +1,100 @@
+//! HTTP/2 by the book: Python's `hyperframe`, `hpack` and `h2` at both ends of the gateway, frame by frame.
+//! The tables stand in `conformance/agents.py` and `conformance/upstreams.py`: what an agent, and what an
+//! upstream, may send or not, what must come of it, and that nothing with two readings goes on.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::stage::{ca, installed};
+use crate::support::pki::pki;
+use crate::support::*;
+
+/// Python with a table: its upstreams listen before the gateway is there.
+struct Table {
+    child: Child,
+    says: BufReader<ChildStdout>,
+    /// Its upstreams' ports by their names.
+    ports: serde_json::Map<String, Value>,
+    _folder: tempfile::TempDir,
+}
+
+impl Table {
+    fn start(script: &str, hosts: &[&str]) -> Self {
+        let folder = tempfile::TempDir::new().expect("a temporary directory");
+        let (chain, key) = pki().pair(hosts);
+        std::fs::write(folder.path().join("chain.pem"), chain).expect("a file");
+        std::fs::write(folder.path().join("key.pem"), key).expect("a file");
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real/conformance");
+        let mut python = Command::new(installed("real-venv/bin/python"));
+        python.arg("-B").arg(scripts.join(script)).current_dir(folder.path());
+        python.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = python.spawn().expect("python runs; `tests/run` installs it");
+        let mut says = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut line = String::new();
+        says.read_line(&mut line).expect("it says its ports");
+        let ports = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        Self { child, says, ports, _folder: folder }
+    }
+
+    /// The gateway before its upstreams.
+    async fn lab(&self) -> Lab {
+        let hosts: Vec<&str> = self.ports.keys().map(String::as_str).collect();
+        let mut plan = Plan::api_key().hosts(&hosts.join(", "));
+        for (host, port) in &self.ports {
+            plan = plan
+                .allow(&format!("127.0.0.1:{port}"))
+                .resolve(&format!("{host}: \"127.0.0.1:{port}\""));
+        }
+        plan.start(Origin::saying("never").await).await
+    }
+
+    /// Runs it through; what it has to say, and whether all was as it should be.
+    async fn judge(mut self, lab: &Lab) -> (bool, String) {
+        let to = json!({
+            "proxy": lab.gateway.proxy.to_string(),
+            "authorization": lab.authorization("ci"),
+            "ca": ca(lab),
+            "placeholder": lab.gateway.placeholder("ci", "acme", "api_key"),
+            "live": lab.canary.text,
+        });
+        let mut stdin = self.child.stdin.take().expect("it is piped");
+        writeln!(stdin, "{to}").expect("it reads");
+        let judged = tokio::task::spawn_blocking(move || {
+            let mut said = String::new();
+            self.says.read_to_string(&mut said).expect("text");
+            (self.child.wait().expect("our child").success(), said)
+        });
+        judged.await.expect("no panic")
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+async fn conforms(script: &str, hosts: &[&str]) {
+    let table = Table::start(script, hosts);
+    let lab = table.lab().await;
+    let (is_right, said) = table.judge(&lab).await;
+    println!("{said}");
+    assert!(is_right, "{said}");
+    lab.canary.assert_absent("what was not as it should be", said.as_bytes());
+    lab.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_are_judged_by_the_book_and_nothing_ambiguous_goes_on() {
+    conforms("as_agent.py", &["two.acme.test", "one.acme.test"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upstreams_are_judged_by_the_book_and_agents_get_nothing_that_is_malformed() {
+    conforms("as_upstream.py", &["script.acme.test"]).await;
+}
