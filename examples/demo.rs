@@ -374,6 +374,8 @@ async fn fill(running: &Running, live: &str) -> Result<(String, BTreeMap<&'stati
             provider: service.to_owned(),
             auth: None,
             variables: BTreeMap::new(),
+            app: None,
+            scopes: Vec::new(),
             environment: None,
             managed_by: ManagedBy::Store,
             settings: Settings::default(),

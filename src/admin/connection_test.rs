@@ -63,7 +63,7 @@ async fn request(
     }
     // A grant that does not open is a finding of the test, not a fault of the API.
     let shown = vault.shown_fields(connection).await.unwrap_or_default();
-    let request = provider.test_request(auth, &connection.variables, &shown);
+    let request = provider.test_request(auth, &connection.host_variables(), &shown);
     request.map_err(|error| ApiError::Refused(error.to_string()))
 }
 

@@ -68,6 +68,8 @@ async fn add(
         provider: new.provider,
         auth: new.auth,
         variables: new.variables,
+        app: None,
+        scopes: Vec::new(),
         environment: new.environment,
         settings: settings::given(new.settings)?,
         managed_by: ManagedBy::Store,
@@ -169,7 +171,7 @@ fn view(catalogue: &Catalogue, connection: &ConnectionRecord) -> ConnectionView 
 pub(super) fn hosts(catalogue: &Catalogue, connection: &ConnectionRecord) -> Vec<String> {
     let instance = catalogue.get(&connection.provider).and_then(|provider| {
         let auth = provider.auth(Some(&connection.auth))?;
-        provider.instantiate(auth, &connection.variables).ok()
+        provider.instantiate(auth, &connection.host_variables()).ok()
     });
     instance.into_iter().flat_map(|i| i.hosts).map(|host| host.to_string()).collect()
 }

@@ -273,6 +273,8 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::LabelRefused(_)
             | DirectoryError::TokenExpired
             | DirectoryError::TooMany { .. }
+            | DirectoryError::AppInUse { .. }
+            | DirectoryError::FixedOfApp(_)
             | DirectoryError::Fixed(_) => Self::Refused(error.to_string()),
             // It is transparent: the store's own error would not be found below it.
             DirectoryError::Store(error) => Self::internal(error),
@@ -298,6 +300,9 @@ impl From<VaultError> for ApiError {
             VaultError::Form(error) => Self::field("variables", error.to_string()),
             VaultError::Grant(error) => Self::field("fields", error.to_string()),
             VaultError::SettingsField { .. } => Self::field("settings.headers", error.to_string()),
+            VaultError::UnknownApp { .. } => Self::field("app", error.to_string()),
+            VaultError::App { field, what } => Self::field(field, what),
+            VaultError::AppPaused { .. } => Self::Refused(error.to_string()),
             VaultError::ConnectionMissing => Self::Refused(error.to_string()),
             broken => Self::internal(broken),
         }

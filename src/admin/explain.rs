@@ -107,7 +107,7 @@ fn used(
     let provider = catalogue.get(&connection.provider);
     let instance = provider.and_then(|provider| {
         let auth = provider.auth(Some(&connection.auth))?;
-        provider.instantiate(auth, &connection.variables).ok()
+        provider.instantiate(auth, &connection.host_variables()).ok()
     });
     let placements = instance.iter().flat_map(|instance| &instance.placements);
     let mut fitting = placements.filter(|scoped| scoped.matches(&asked.target, &asked.path));

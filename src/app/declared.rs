@@ -133,6 +133,8 @@ pub(super) fn new_connection(declared: &DeclaredConnection) -> NewConnection {
         provider: declared.provider.clone(),
         auth: declared.auth.clone(),
         variables: declared.variables.clone(),
+        app: None,
+        scopes: Vec::new(),
         environment: declared.environment.clone(),
         settings: declared.settings.clone(),
         managed_by: ManagedBy::File,

@@ -67,7 +67,7 @@ impl Foreseen {
         let named: HashSet<_> = config.connections.iter().map(|c| (&c.org, &c.name)).collect();
         for stored in view.connections().filter(|c| !named.contains(&(&c.org, &c.name))) {
             let mut record = ConnectionRecord::clone(stored);
-            if record.managed_by == ManagedBy::File && record.state == ConnectionState::Active {
+            if record.managed_by == ManagedBy::File && record.state.is_usable() {
                 record.state = ConnectionState::Paused;
             }
             self.connections.push(Arc::new(record));
@@ -173,6 +173,12 @@ pub(super) fn to_be_made(declared: &DeclaredConnection, catalogue: &Catalogue) -
         variables: declared.variables.clone(),
         environment: declared.environment.clone(),
         settings: declared.settings.clone(),
+        captured: BTreeMap::new(),
+        app: None,
+        scopes: Vec::new(),
+        granted: Vec::new(),
+        account: None,
+        ends: None,
         state: ConnectionState::Active,
         managed_by: ManagedBy::File,
         created: Timestamp::UNIX_EPOCH,

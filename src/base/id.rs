@@ -130,6 +130,8 @@ ids! {
     TokenId = "tok_", "a token";
     /// An authenticated account at a provider.
     ConnectionId = "con_", "a connection";
+    /// An OAuth client that is registered at a provider.
+    AppId = "app_", "an app";
     /// One request and its answer.
     ExchangeId = "exc_", "an exchange";
 }

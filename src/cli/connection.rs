@@ -329,7 +329,8 @@ fn state(state: &ConnectionState) -> String {
     // The API's own words, whatever the states are.
     let words = serde_json::to_value(state).unwrap_or_default();
     let word = |key: &str| words.get(key).and_then(|word| word.as_str()).map(str::to_owned);
-    let reason = word("reason").map(|reason| format!(": {reason}")).unwrap_or_default();
+    let reason =
+        word("reason").or(word("failure")).map(|reason| format!(": {reason}")).unwrap_or_default();
     let detail = word("detail").map(|detail| format!(" ({detail})")).unwrap_or_default();
     format!("{}{reason}{detail}", word("state").unwrap_or_default())
 }

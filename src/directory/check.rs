@@ -22,17 +22,29 @@ pub(super) fn agent_name(name: &str) -> Result<(), DirectoryError> {
 /// A connection's name stands in a header field and in paths of the admin API.
 pub(super) fn connection_name(name: &str) -> Result<(), DirectoryError> {
     let rule = "1 to 64 letters, digits or `-_.`, not an id and not only dots";
-    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-    match plain && is_name(name) {
+    match is_plain(name) && is_name(name) {
         true => Ok(()),
         false => Err(DirectoryError::NameRefused { what: "a connection", name: name.into(), rule }),
     }
 }
 
+/// An app's name stands in paths of the admin API.
+pub(super) fn app_name(name: &str) -> Result<(), DirectoryError> {
+    let rule = "1 to 64 letters, digits or `-_.`, not an id and not only dots";
+    match is_plain(name) && is_name(name) {
+        true => Ok(()),
+        false => Err(DirectoryError::NameRefused { what: "an app", name: name.into(), rule }),
+    }
+}
+
+fn is_plain(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
 /// Things are found by name or id, so no name may look like an id; `..` would climb in a path.
 fn is_name(name: &str) -> bool {
     (1..=NAME_LEN_MAX).contains(&name.len())
-        && !["agt_", "con_"].iter().any(|prefix| name.starts_with(prefix))
+        && !["agt_", "app_", "con_"].iter().any(|prefix| name.starts_with(prefix))
         && name.bytes().any(|b| b != b'.')
 }
 

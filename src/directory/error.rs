@@ -81,6 +81,17 @@ pub enum DirectoryError {
     /// A change of what a thing is known by.
     #[error("the {0} of a connection cannot be changed: add another connection")]
     Fixed(&'static str),
+    /// The same, of an app.
+    #[error("the {0} of an app cannot be changed: add another app")]
+    FixedOfApp(&'static str),
+    /// An app that connections use.
+    #[error("app `{app}` is used by connection `{connection}`: remove that one first")]
+    AppInUse {
+        /// The app's name.
+        app: String,
+        /// The name of one that uses it.
+        connection: String,
+    },
 
     // Whoever runs the gateway: keys, backups.
     /// None of the keys is the store's.

@@ -29,6 +29,7 @@ pub(super) struct Claim {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Named {
     Agent,
+    App,
     Connection,
 }
 
@@ -37,6 +38,7 @@ impl Named {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Agent => "agent",
+            Self::App => "app",
             Self::Connection => "connection",
         }
     }

@@ -7,6 +7,7 @@
 //! `config/`'s reconciliation passes; for everyone else they are read-only.
 
 mod agents;
+mod apps;
 mod bindings;
 mod check;
 mod connections;
@@ -33,6 +34,7 @@ use crate::store::Store;
 use index::Index;
 use rows::Rows;
 
+pub use apps::{AppRecord, AppSettings, AppUrls, Registered};
 pub use error::DirectoryError;
 pub use records::{
     AgentRecord, BindingRecord, BrokenReason, ConnectionRecord, ConnectionState, IssuedToken,

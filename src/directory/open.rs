@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::apps::AppRecord;
 use super::error::DirectoryError;
 use super::index::{Claim, Index, Named, everyone};
 use super::records::{AgentRecord, ConnectionRecord};
@@ -43,6 +44,7 @@ pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, Directory
     let index = sentinel(rows, clock).await?;
     let agents = rows.all::<AgentRecord>(Table::Agents).await?;
     let connections = rows.all::<ConnectionRecord>(Table::Connections).await?;
+    let apps = rows.all::<AppRecord>(Table::Apps).await?;
     let mut wanted = HashMap::new();
     let mut view = View::default();
     for (at, Read { record, .. }) in agents {
@@ -60,6 +62,14 @@ pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, Directory
             claim(&mut wanted, index.token(&hash), &record.id, "token")?;
         }
         view.put_agent(Arc::new(record));
+    }
+    for (at, Read { record, .. }) in apps {
+        if at != At::new(Table::Apps, &record.org, &record.id) {
+            return Err(at.malformed());
+        }
+        let name = index.name(&record.org, Named::App, &record.name);
+        claim(&mut wanted, name, &record.id, "name")?;
+        view.put_app(Arc::new(record));
     }
     for (at, Read { record, .. }) in connections {
         if at != At::new(Table::Connections, &record.org, &record.id) {

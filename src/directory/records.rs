@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::base::id::{AgentId, ConnectionId, OrgId, TokenId};
+use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, TokenId};
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
 use crate::inject::placeholder::Placeholder;
@@ -98,6 +98,24 @@ pub struct ConnectionRecord {
     /// How its requests are sent. Records of before they existed are without.
     #[serde(default, skip_serializing_if = "Settings::is_empty")]
     pub settings: Settings,
+    /// Host variables that the provider's own answers gave: beside `variables`, never instead.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub captured: BTreeMap<String, String>,
+    /// The app that asks for its tokens; `None`: it has no tokens, or no app is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppId>,
+    /// Scopes to ask for; empty: the app's, or the provider's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+    /// Scopes that the provider granted, as far as it tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub granted: Vec<String>,
+    /// Whose account it is, as the provider names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// It has to be connected again before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<Timestamp>,
     /// Whether it can be used.
     pub state: ConnectionState,
     /// Who may edit it.
@@ -112,6 +130,14 @@ pub struct ConnectionRecord {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum ConnectionState {
+    /// Never connected: nothing was consented to yet.
+    Draft {
+        /// Why the last attempt came to nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<String>,
+    },
+    /// Connected, and being looked at: it can be used.
+    Testing,
     /// It can be used.
     Active,
     /// By a person, or taken out of the file.
@@ -179,6 +205,21 @@ pub struct IssuedToken {
     pub text: Secret,
     /// When it stops working.
     pub expires: Option<Timestamp>,
+}
+
+impl ConnectionState {
+    /// Whether its credential may be injected.
+    pub fn is_usable(&self) -> bool {
+        matches!(self, Self::Active | Self::Testing)
+    }
+}
+
+impl ConnectionRecord {
+    /// What the owner and the provider say about its hosts.
+    pub fn host_variables(&self) -> BTreeMap<String, String> {
+        let captured = self.captured.clone();
+        captured.into_iter().chain(self.variables.clone()).collect()
+    }
 }
 
 impl TokenRecord {

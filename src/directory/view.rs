@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::apps::AppRecord;
 use super::records::{AgentRecord, ConnectionRecord};
 use crate::base::agent::Agent;
-use crate::base::id::{AgentId, ConnectionId, OrgId, TokenId};
+use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, TokenId};
 use crate::crypto::token::TokenHash;
 
 /// Everything, in memory. Immutable; replaced whole. Lookups by hash map, O(1). Iteration is in no
@@ -25,6 +26,8 @@ struct OrgView {
     agent_names: HashMap<Arc<str>, AgentId>,
     connections: HashMap<ConnectionId, Arc<ConnectionRecord>>,
     connection_names: HashMap<Arc<str>, ConnectionId>,
+    apps: HashMap<AppId, Arc<AppRecord>>,
+    app_names: HashMap<Arc<str>, AppId>,
 }
 
 /// Who holds a token.
@@ -74,6 +77,25 @@ impl View {
     /// All connections of all orgs.
     pub fn connections(&self) -> impl Iterator<Item = &Arc<ConnectionRecord>> {
         self.orgs.values().flat_map(|org| org.connections.values())
+    }
+
+    /// All apps of all orgs.
+    pub fn apps(&self) -> impl Iterator<Item = &Arc<AppRecord>> {
+        self.orgs.values().flat_map(|org| org.apps.values())
+    }
+
+    /// An app by id.
+    pub fn app(&self, org: &OrgId, id: &AppId) -> Option<&Arc<AppRecord>> {
+        self.orgs.get(org)?.apps.get(id)
+    }
+
+    /// By name or id. No name looks like an id.
+    pub fn find_app(&self, org: &OrgId, name_or_id: &str) -> Option<&Arc<AppRecord>> {
+        let org = self.orgs.get(org)?;
+        match AppId::parse(name_or_id) {
+            Ok(id) => org.apps.get(&id),
+            Err(_) => org.apps.get(org.app_names.get(name_or_id)?),
+        }
     }
 
     /// An agent by id.
@@ -133,6 +155,19 @@ impl View {
         for hash in agent.tokens.iter().filter_map(|token| TokenHash::from_hex(&token.hash)) {
             self.tokens.remove(&hash);
         }
+    }
+
+    pub(super) fn put_app(&mut self, app: Arc<AppRecord>) {
+        self.remove_app(&app.org, &app.id);
+        let org = self.orgs.entry(app.org.clone()).or_default();
+        org.app_names.insert(app.name.as_str().into(), app.id.clone());
+        org.apps.insert(app.id.clone(), app);
+    }
+
+    pub(super) fn remove_app(&mut self, org: &OrgId, id: &AppId) {
+        let Some(org) = self.orgs.get_mut(org) else { return };
+        let Some(app) = org.apps.remove(id) else { return };
+        org.app_names.remove(app.name.as_str());
     }
 
     pub(super) fn put_connection(&mut self, connection: Arc<ConnectionRecord>) {

@@ -20,6 +20,8 @@ pub(super) enum Kind {
     Bearer = 2,
     Basic = 3,
     Custom = 4,
+    // 5 is OAuth's.
+    App = 6,
 }
 
 /// Writes a grant. The buffer is reserved whole, so that no copy is left behind unwiped.
@@ -54,6 +56,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Kind, BTreeMap<String, Secret>), M
         2 => Kind::Bearer,
         3 => Kind::Basic,
         4 => Kind::Custom,
+        6 => Kind::App,
         other => return Err(malformed(format!("kind {other} is newer than this program"))),
     };
     let fields = reader.short()?;

@@ -4,6 +4,7 @@
 //! `fields.rs` checks what was given, `codec.rs` is the plaintext that `vault/` seals.
 
 mod api_key;
+mod app_secret;
 mod basic;
 mod bearer;
 mod codec;
@@ -24,6 +25,7 @@ use crate::inject::scrub::Needles;
 use crate::provider::{AuthKind, AuthMethod, Instance, Later};
 
 use api_key::ApiKey;
+pub use app_secret::AppSecret;
 use basic::Basic;
 use bearer::Bearer;
 use custom::Custom;
@@ -109,6 +111,9 @@ impl Grant {
             codec::Kind::Bearer => Self::Bearer(Bearer::new(values)),
             codec::Kind::Basic => Self::Basic(Basic::stored(values)),
             codec::Kind::Custom => Self::Custom(Custom::new(values)),
+            codec::Kind::App => {
+                return Err(MintError::Malformed { what: "this is an app's secret".to_owned() });
+            }
         })
     }
 
@@ -349,10 +354,10 @@ mod tests {
 
     #[test]
     fn a_kind_that_comes_later_is_refused_by_name() {
-        let auth = "{ id: o, kind: oauth2, token: 'https://api.acme.test/t' }";
+        let auth = "{ id: o, kind: oauth1, token: 'https://api.acme.test/t' }";
         assert_eq!(
-            refused(auth, &[("refresh_token", "r")]),
-            "auth `o` cannot be used: auth kind `oauth2` is not supported yet"
+            refused(auth, &[("token", "r")]),
+            "auth `o` cannot be used: auth kind `oauth1` is not supported yet"
         );
         let auth = "{ id: c, kind: api_key, placement: { body: auth.key } }";
         assert_eq!(

@@ -210,6 +210,9 @@ impl<'a> Question<'a> {
             return Err(Reason::PlaintextRefused { connection: name() });
         }
         match &choice.account.state {
+            AccountState::Draft(failure) => {
+                Err(Reason::ConnectionDraft { name: name(), failure: failure.clone() })
+            }
             AccountState::Paused => Err(Reason::ConnectionPaused { name: name() }),
             AccountState::Broken(reason) => {
                 Err(Reason::ConnectionBroken { name: name(), reason: reason.clone() })

@@ -55,6 +55,13 @@ pub enum Reason {
         /// As named.
         name: Arc<str>,
     },
+    /// `connection_missing`: it is there, and was never connected.
+    ConnectionDraft {
+        /// The connection's name.
+        name: Arc<str>,
+        /// Why the last attempt came to nothing.
+        failure: Option<Arc<str>>,
+    },
     /// `connection_missing`: a rule injects, but the agent has no connection for the host.
     Unbound {
         /// The rule.
@@ -96,7 +103,9 @@ impl Reason {
             Self::TokenEndpoint { .. } => "token_endpoint_refused",
             Self::Method => "method_refused",
             Self::PathAmbiguous { .. } => "bad_target",
-            Self::ConnectionMissing { .. } | Self::Unbound { .. } => "connection_missing",
+            Self::ConnectionMissing { .. }
+            | Self::ConnectionDraft { .. }
+            | Self::Unbound { .. } => "connection_missing",
             Self::ConnectionPaused { .. } => "connection_paused",
             Self::ConnectionBroken { .. } => "connection_broken",
             Self::ConnectionAmbiguous { .. } => "connection_ambiguous",
@@ -131,6 +140,7 @@ impl Reason {
                 Some(connection)
             }
             Self::ConnectionMissing { name }
+            | Self::ConnectionDraft { name, .. }
             | Self::ConnectionPaused { name }
             | Self::ConnectionBroken { name, .. } => Some(name),
             _ => None,
@@ -162,6 +172,12 @@ impl Reason {
             ),
             Self::ConnectionMissing { name } => {
                 format!("this agent has no connection `{name}` here")
+            }
+            Self::ConnectionDraft { name, failure: None } => {
+                format!("connection `{name}` is not connected yet")
+            }
+            Self::ConnectionDraft { name, failure: Some(failure) } => {
+                format!("connection `{name}` is not connected: {failure}")
             }
             Self::Unbound { rule } => {
                 format!("rule `{rule}` injects, but this agent has no connection for the host")
@@ -198,6 +214,9 @@ impl Reason {
             }
             Self::ConnectionMissing { name } => {
                 format!("bind it: `keyward agent bind NAME {name}`")
+            }
+            Self::ConnectionDraft { name, .. } => {
+                format!("connect it: `keyward connection reconnect {name}`")
             }
             Self::ConnectionPaused { name } => {
                 format!("resume it: `keyward connection resume {name}`")

@@ -105,6 +105,8 @@ pub struct Account {
 pub enum AccountState {
     /// Yes.
     Active,
+    /// Never connected; why the last attempt came to nothing.
+    Draft(Option<Arc<str>>),
     /// Paused by a person.
     Paused,
     /// Broken, with the reason.

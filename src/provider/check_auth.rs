@@ -1,13 +1,16 @@
 //! The auth methods of a provider file: keys that fit the kind, and the fields of the form.
 //! `placing.rs` does the placements.
 
+use std::sync::Arc;
+
 use serde_yaml::Value;
 
 use super::check::test_request;
+use super::check_oauth;
 use super::document::{Problems, item_of, key_of};
 use super::kinds::{COMMON, OTHER, keys, usual_fields, usual_label};
 use super::own::{Own, is_word};
-use super::placing::Placing;
+use super::placing::{MINTED, Placing};
 use super::schema::{AuthText, FieldText, KeyText};
 use super::{AuthKind, AuthMethod, Field, Later, Shape};
 
@@ -24,7 +27,12 @@ pub(super) fn method(
         problems.add(&key_of(path, "id"), "this is not an id", remedy);
     }
     keys_fit(text.kind, raw, path, problems);
-    let fields = fields(text, path, problems);
+    let mut fields = fields(text, path, problems);
+    let minted = text.kind.mints().then(|| minted(text, path, problems));
+    if let Some(minted) = &minted {
+        let same = fields.iter_mut().filter(|field| field.name == minted.name);
+        same.for_each(|field| field.env.clone_from(&minted.env));
+    }
     let mut placing = Placing { text, fields: &fields, own, later: None };
     let placements = placing.placements(path, problems);
     if let Some(test) = &text.test {
@@ -43,6 +51,8 @@ pub(super) fn method(
         fields,
         placements,
         test: text.test.clone(),
+        minted,
+        oauth: check_oauth::oauth(text, path, own, problems).map(Arc::new),
         later,
     }
 }
@@ -67,7 +77,7 @@ fn is_id(text: &str) -> bool {
 fn fields(text: &AuthText, path: &str, problems: &mut Problems<'_>) -> Vec<Field> {
     let mut fields = match &text.fields {
         Some(declared) => declared_fields(declared, &key_of(path, "fields"), problems),
-        None => usual_fields(text.kind)
+        None => usual_fields(text.kind, text.grant)
             .iter()
             .map(|(name, label, secret, optional)| bare(name, label, *secret, *optional))
             .collect(),
@@ -75,21 +85,13 @@ fn fields(text: &AuthText, path: &str, problems: &mut Problems<'_>) -> Vec<Field
     if text.kind == AuthKind::Custom && fields.is_empty() {
         problems.add(path, "kind `custom` declares no fields", "list them under `fields`");
     }
-    if text.key.is_none() && text.env.is_empty() {
+    if text.key.is_none() && text.env.is_empty() || text.kind.mints() {
         return fields;
     }
     let at = key_of(path, if text.key.is_some() { "key" } else { "env" });
     let mut secrets = fields.iter_mut().filter(|field| field.secret && !field.optional);
     match (secrets.next(), secrets.next()) {
-        (Some(only), None) => {
-            let key = text.key.clone().unwrap_or_default();
-            let KeyText { prefixes, length, pattern } = key;
-            only.pattern = shape(pattern.as_deref(), &key_of(&at, "pattern"), problems);
-            only.prefixes = prefixes;
-            only.length = length;
-            only.env = text.env.clone();
-            check_shape(only, &at, &key_of(path, "env"), problems);
-        }
+        (Some(only), None) => described(only, text, path, problems),
         _ => problems.add(
             &at,
             "there is not exactly one required secret field that this could describe",
@@ -97,6 +99,24 @@ fn fields(text: &AuthText, path: &str, problems: &mut Problems<'_>) -> Vec<Field
         ),
     }
     fields
+}
+
+/// The token that is minted, as `key` and `env` describe it.
+fn minted(text: &AuthText, path: &str, problems: &mut Problems<'_>) -> Field {
+    let mut field = bare(MINTED, "Access token", true, false);
+    described(&mut field, text, path, problems);
+    field
+}
+
+/// Gives a field the shape of `key` and the variables of `env`.
+fn described(field: &mut Field, text: &AuthText, path: &str, problems: &mut Problems<'_>) {
+    let at = key_of(path, if text.key.is_some() { "key" } else { "env" });
+    let KeyText { prefixes, length, pattern } = text.key.clone().unwrap_or_default();
+    field.pattern = shape(pattern.as_deref(), &key_of(&at, "pattern"), problems);
+    field.prefixes = prefixes;
+    field.length = length;
+    field.env.clone_from(&text.env);
+    check_shape(field, &at, &key_of(path, "env"), problems);
 }
 
 fn bare(name: &str, label: &str, secret: bool, optional: bool) -> Field {

@@ -1,11 +1,18 @@
 //! What each kind of auth method has: its keys in a provider file, its usual fields, its label.
 
 use super::AuthKind;
+use super::words::GrantText;
 
 impl AuthKind {
     /// Whether connections of this kind can be added.
     pub fn is_supported(self) -> bool {
-        matches!(self, Self::ApiKey | Self::Bearer | Self::Basic | Self::Custom)
+        matches!(self, Self::ApiKey | Self::Bearer | Self::Basic | Self::Custom | Self::Oauth2)
+    }
+
+    /// Whether what is injected is made of what the owner gave, and not that itself: places mean
+    /// the field `access_token`.
+    pub fn mints(self) -> bool {
+        !matches!(self, Self::ApiKey | Self::Bearer | Self::Basic | Self::Custom)
     }
 
     /// As provider files write it.
@@ -66,6 +73,14 @@ const TOKEN: &[&str] = &[
     "capture",
     "extra_headers",
     "jwt",
+    "issuer",
+    "says",
+    "account",
+    "revoke_via",
+    "access_page",
+    "keep_alive",
+    "replay_unsafe",
+    "renew_scopes",
 ];
 
 /// Keys of OAuth beyond [`TOKEN`].
@@ -94,9 +109,19 @@ pub(super) fn keys(kind: AuthKind) -> [&'static [&'static str]; 2] {
     }
 }
 
-/// The usual fields of a kind: name, label, secret, optional.
-pub(super) fn usual_fields(kind: AuthKind) -> &'static [(&'static str, &'static str, bool, bool)] {
+/// The usual fields of a kind, and of OAuth by the way of its grant: name, label, secret, optional.
+pub(super) fn usual_fields(
+    kind: AuthKind,
+    grant: Option<GrantText>,
+) -> &'static [(&'static str, &'static str, bool, bool)] {
     match kind {
+        AuthKind::Oauth2 if grant == Some(GrantText::ClientCredentials) => &[],
+        AuthKind::Oauth2 if grant == Some(GrantText::JwtBearer) => {
+            &[("private_key", "Private key", true, false), ("subject", "Subject", false, true)]
+        }
+        AuthKind::Oauth2 if grant == Some(GrantText::TokenExchange) => {
+            &[("subject_token", "Subject token", true, false)]
+        }
         AuthKind::ApiKey => &[("api_key", "API key", true, false)],
         AuthKind::Bearer => &[("token", "Token", true, false)],
         AuthKind::Basic | AuthKind::Digest | AuthKind::Session => {

@@ -10,10 +10,12 @@
 pub mod catalogue;
 pub mod check;
 mod check_auth;
+mod check_oauth;
 pub mod decode;
 pub mod document;
 pub mod form;
 mod kinds;
+pub mod oauth;
 mod own;
 pub mod pasted;
 mod placing;
@@ -32,6 +34,7 @@ use crate::inject::placement::Place;
 
 pub use catalogue::Catalogue;
 pub use form::{FormError, HostTemplate, HostTemplateError};
+pub use oauth::OAuth;
 pub use test_request::{Expected, TestRequest, TestRequestError};
 
 /// A service, checked.
@@ -183,6 +186,10 @@ pub struct AuthMethod {
     pub placements: Vec<ScopedPlaces>,
     /// Tells a good credential of this method, where the provider's does not.
     pub test: Option<schema::TestText>,
+    /// What is injected, where it is minted and not given.
+    pub minted: Option<Field>,
+    /// The token endpoint and all around it, for kinds that ask one.
+    pub oauth: Option<Arc<OAuth>>,
     /// What of it cannot be used yet.
     pub later: Option<Later>,
 }
@@ -275,6 +282,12 @@ impl Provider {
 }
 
 impl AuthMethod {
+    /// The secrets that requests carry: agents hold a placeholder of each.
+    pub fn carried(&self) -> impl Iterator<Item = &Field> {
+        let given = self.fields.iter().filter(|field| field.secret && self.minted.is_none());
+        given.chain(&self.minted)
+    }
+
     /// The field by name.
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.name == name)

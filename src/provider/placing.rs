@@ -46,6 +46,9 @@ pub(super) fn header_name(name: &str, at: &str, problems: &mut Problems<'_>) -> 
     }
 }
 
+/// What a token endpoint gave, as templates name it.
+pub(super) const MINTED: &str = "access_token";
+
 /// Reads the placements of one auth method.
 pub(super) struct Placing<'a> {
     pub(super) text: &'a AuthText,
@@ -225,8 +228,8 @@ impl Placing<'_> {
 
     /// The field meant by a place without `value`.
     fn single(&self, path: &str, problems: &mut Problems<'_>) -> Option<&str> {
-        if !self.text.kind.is_supported() {
-            return Some("access_token");
+        if self.text.kind.mints() {
+            return Some(MINTED);
         }
         let mut secrets = self.fields.iter().filter(|field| field.secret && !field.optional);
         match (secrets.next(), secrets.next()) {
@@ -258,9 +261,11 @@ impl Placing<'_> {
             return None;
         }
         if self.text.kind.is_supported() {
-            let known = |name: &str| self.fields.iter().any(|field| field.name == name);
-            for name in template.fields().filter(|name| !known(name)) {
-                let names: Vec<&str> = self.fields.iter().map(|f| f.name.as_str()).collect();
+            let mut names: Vec<&str> = self.fields.iter().map(|f| f.name.as_str()).collect();
+            if self.text.kind.mints() && !names.contains(&MINTED) {
+                names.push(MINTED);
+            }
+            for name in template.fields().filter(|name| !names.contains(name)) {
                 let remedy = match names.is_empty() {
                     true => "declare it under `fields`".to_owned(),
                     false => format!("the fields are {}", names.join(", ")),

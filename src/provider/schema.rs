@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 use serde_yaml::Value;
 
-use super::words::{ClientAuthText, GrantText, PkceText, RefreshText, TokenBodyText};
+use super::words::{
+    ClientAuthText, ExpiresText, GrantText, PkceText, RefreshText, RevokeText, TokenBodyText,
+};
 use super::{AuthKind, Confidence};
 
 /// A provider.
@@ -115,6 +117,8 @@ pub struct AuthText {
     pub test: Option<TestText>,
     /// OAuth: how the grant is got.
     pub grant: Option<GrantText>,
+    /// OAuth: who the authorization server says it is, RFC 8414 and RFC 9207.
+    pub issuer: Option<String>,
     /// OAuth: where the person consents.
     pub authorize: Option<String>,
     /// OAuth and alike: where tokens are minted.
@@ -168,13 +172,32 @@ pub struct AuthText {
     /// Where in the answer the expiry is.
     pub expires_path: Option<String>,
     /// How the expiry is written.
-    pub expires_format: Option<String>,
+    pub expires_format: Option<ExpiresText>,
     /// Variables taken from the token's answer: variable → path.
     #[serde(default)]
     pub capture: BTreeMap<String, String>,
     /// Variables taken from the callback: variable → parameter.
     #[serde(default)]
     pub callback_capture: BTreeMap<String, String>,
+    /// What codes of the service's own mean, beside the common ones.
+    #[serde(default)]
+    pub says: SaysText,
+    /// Where in the answer stands whose account it is; several are tried in order.
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub account: Vec<String>,
+    /// How a grant is taken back at `revoke`.
+    #[serde(default)]
+    pub revoke_via: RevokeText,
+    /// Where the owner takes access away by hand.
+    pub access_page: Option<String>,
+    /// Renew at least this often: refresh tokens that are not used die.
+    pub keep_alive: Option<String>,
+    /// Whether a request that may change something is sent again after a 401.
+    #[serde(default = "yes")]
+    pub replay_unsafe: bool,
+    /// Renewals repeat the scopes.
+    #[serde(default)]
+    pub renew_scopes: bool,
     /// Session kinds: the request that mints.
     pub login: Option<RequestText>,
     /// Session kinds: the request that renews.
@@ -192,6 +215,31 @@ pub struct AuthText {
     pub region: Option<String>,
     /// SigV4: how keys are got, such as `sts:AssumeRole`.
     pub via: Option<String>,
+}
+
+/// What codes of a service's own mean.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SaysText {
+    /// Codes of token endpoints: the grant is finished, a person must connect again.
+    pub permanent: Vec<String>,
+    /// Codes of token endpoints: the app is refused, whoever registered it must look.
+    pub rejected: Vec<String>,
+    /// Codes of token endpoints: it passes.
+    pub temporary: Vec<String>,
+    /// The API's answer to an expired token, when it is not 401.
+    pub expired: Option<ExpiredText>,
+}
+
+/// An answer that means 401.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpiredText {
+    /// Its status.
+    pub status: u16,
+    /// Its members, by dotted path: a value, or a list of which one is there.
+    #[serde(default)]
+    pub json: BTreeMap<String, Value>,
 }
 
 /// A place: exactly one of the first seven keys, and how its value is written.

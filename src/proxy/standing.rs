@@ -15,7 +15,7 @@ use super::session::Seat;
 use crate::base::agent::Agent;
 use crate::base::host::Target;
 use crate::base::id::ConnectionId;
-use crate::directory::{ConnectionRecord, ConnectionState, View};
+use crate::directory::{ConnectionRecord, View};
 use crate::policy::{Permit, Route};
 use crate::rulebook::Progress;
 
@@ -143,7 +143,7 @@ impl UnderWay {
             Self::Exchange(question, used) => {
                 let connection = used.as_ref().map(|used| view.connection(&agent.org, used));
                 let active = |found: Option<&Arc<ConnectionRecord>>| {
-                    found.is_some_and(|record| record.state == ConnectionState::Active)
+                    found.is_some_and(|record| record.state.is_usable())
                 };
                 // A permit for another connection is none for this one's credential.
                 let permits = |permit: Permit| {

@@ -96,6 +96,10 @@ impl Facts {
                 self.carved.extend(carved.map(|(host, path)| (provider.clone(), host, path)));
                 (instance.hosts, instance.paths, state(&record.state))
             }
+            // What its provider has not told yet is no fault of a connection that was never made.
+            Err(_) if matches!(record.state, ConnectionState::Draft { .. }) => {
+                (Vec::new(), Vec::new(), state(&record.state))
+            }
             Err(why) => {
                 let (connection, provider) = (&record.name, &record.provider);
                 tracing::warn!(%connection, %provider, %why, "a connection cannot be used");
@@ -162,12 +166,15 @@ impl Facts {
 fn instance(record: &ConnectionRecord, catalogue: &Catalogue) -> Result<Instance, String> {
     let provider = catalogue.get(&record.provider).ok_or("its provider is not known any more")?;
     let auth = provider.auth(Some(&record.auth)).ok_or("its provider lost the way to log in")?;
-    provider.instantiate(auth, &record.variables).map_err(|error| error.to_string())
+    provider.instantiate(auth, &record.host_variables()).map_err(|error| error.to_string())
 }
 
 fn state(state: &ConnectionState) -> AccountState {
     match state {
-        ConnectionState::Active => AccountState::Active,
+        ConnectionState::Active | ConnectionState::Testing => AccountState::Active,
+        ConnectionState::Draft { failure } => {
+            AccountState::Draft(failure.as_deref().map(Into::into))
+        }
         ConnectionState::Paused => AccountState::Paused,
         ConnectionState::Broken { reason, detail } => {
             let reason = reason.code();
@@ -256,6 +263,12 @@ pub(super) mod samples {
                 variables: BTreeMap::new(),
                 environment: None,
                 settings: Settings::default(),
+                captured: BTreeMap::new(),
+                app: None,
+                scopes: Vec::new(),
+                granted: Vec::new(),
+                account: None,
+                ends: None,
                 state: ConnectionState::Active,
                 managed_by: ManagedBy::Store,
                 created: Timestamp::UNIX_EPOCH,
@@ -337,6 +350,12 @@ mod tests {
         let reason = BrokenReason::NoRefreshToken;
         for (given, told) in [
             (ConnectionState::Paused, AccountState::Paused),
+            (ConnectionState::Testing, AccountState::Active),
+            (ConnectionState::Draft { failure: None }, AccountState::Draft(None)),
+            (
+                ConnectionState::Draft { failure: Some("declined".to_owned()) },
+                AccountState::Draft(Some("declined".into())),
+            ),
             (
                 ConnectionState::Broken { reason, detail: Some("bad_grant".to_owned()) },
                 AccountState::Broken("no_refresh_token (bad_grant)".into()),

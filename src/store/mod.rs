@@ -34,7 +34,7 @@ pub enum Table {
     Agents,
     /// Connections' metadata.
     Connections,
-    /// Connections' sealed grants.
+    /// Connections' sealed grants, and apps' sealed secrets.
     Grants,
     /// Bindings that have a row of their own.
     Bindings,
@@ -42,6 +42,8 @@ pub enum Table {
     Names,
     /// Index: tokens that are taken.
     Tokens,
+    /// Apps' metadata.
+    Apps,
 }
 
 /// A row's version: 1 when new, one more at each write. A row that was deleted and made again
@@ -205,7 +207,7 @@ pub trait Store: fmt::Debug + Send + Sync {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Meta,
         Self::Orgs,
         Self::Agents,
@@ -214,6 +216,7 @@ impl Table {
         Self::Bindings,
         Self::Names,
         Self::Tokens,
+        Self::Apps,
     ];
 
     /// The stable name: part of the file format and of every seal.
@@ -227,6 +230,7 @@ impl Table {
             Self::Bindings => "bindings",
             Self::Names => "names",
             Self::Tokens => "tokens",
+            Self::Apps => "apps",
         }
     }
 }

@@ -38,7 +38,7 @@ impl Vault {
     ) -> Result<Option<Held>, VaultError> {
         let catalogue = self.catalogue();
         let (provider, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
-        let instance = provider.instantiate(auth, &connection.variables)?;
+        let instance = provider.instantiate(auth, &connection.host_variables())?;
         let generation = version.0;
         let context = MintContext { connection: &connection.id, generation, instance: &instance };
         let malformed = |source| VaultError::Mint { connection: connection.name.clone(), source };

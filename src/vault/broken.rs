@@ -41,12 +41,18 @@ impl Vault {
     pub(super) async fn project_with(
         &self,
         connection: &ConnectionRecord,
-        _facts: Option<&Granted>,
+        facts: Option<&Granted>,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         let mut stored = self.stored(connection).await?;
         for _ in 0..TRIES_MAX {
             let change = |record: &mut ConnectionRecord| {
                 record.state = projected(&record.state, stored.broken.as_ref());
+                if let Some(facts) = facts {
+                    record.granted.clone_from(&facts.scopes);
+                    record.account.clone_from(&facts.account);
+                    record.captured.clone_from(&facts.captured);
+                    record.ends = facts.ends;
+                }
             };
             let (org, id) = (&connection.org, &connection.id);
             let record = self.directory.update_connection(org, id, &change).await?;
@@ -77,7 +83,8 @@ impl Vault {
 fn follows(state: &ConnectionState) -> bool {
     match state {
         ConnectionState::Broken { reason, .. } => is_of_grant(*reason),
-        ConnectionState::Active | ConnectionState::Paused => false,
+        ConnectionState::Draft { .. } => true,
+        ConnectionState::Testing | ConnectionState::Active | ConnectionState::Paused => false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Changes of a connection's grant that people make: a new one is stored, or the old one ends. A flight
 //! that is under way meanwhile brings nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -22,6 +23,8 @@ pub struct Granted {
     pub scopes: Vec<String>,
     /// Whose account it is.
     pub account: Option<String>,
+    /// Host variables that the provider's answers gave.
+    pub captured: BTreeMap<String, String>,
     /// When it must be connected anew.
     pub ends: Option<Timestamp>,
 }

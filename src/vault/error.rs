@@ -75,6 +75,36 @@ pub enum VaultError {
         /// Why.
         source: MintError,
     },
+    /// The caller named an app that does not exist, or is another provider's.
+    #[error("there is no app `{name}` of {provider}; `keyward app list` shows them all")]
+    UnknownApp {
+        /// As named.
+        name: String,
+        /// The provider.
+        provider: String,
+    },
+    /// The caller's app does not fit its provider.
+    #[error("{what}")]
+    App {
+        /// Which field of it.
+        field: &'static str,
+        /// What is wrong, and the remedy.
+        what: String,
+    },
+    /// The operator must look: the app was taken out of the configuration file.
+    #[error("app `{app}` is not in the configuration any more; put it back, or use another app")]
+    AppPaused {
+        /// The app's name.
+        app: String,
+    },
+    /// The operator must look: the secret of an app is not there, or does not open.
+    #[error("the secret of app `{app}` cannot be opened; give it again: `keyward app set {app}`")]
+    AppSecret {
+        /// The app's name.
+        app: String,
+        /// Why; nothing, when there is no row.
+        source: Option<RecordError>,
+    },
     /// The connection was removed, or belongs to another org.
     #[error("there is no such connection")]
     ConnectionMissing,

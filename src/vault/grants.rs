@@ -93,18 +93,19 @@ impl Vault {
         }
     }
 
-    /// Removes grants that no connection names.
+    /// Removes grants that no connection names, and secrets that no app names.
     pub(super) async fn sweep(&self) -> Result<(), StoreError> {
         let view = self.directory.view();
-        let known: std::collections::HashSet<String> =
-            view.connections().map(|c| record::key(&c.org, &c.id)).collect();
+        let connections = view.connections().map(|c| record::key(&c.org, &c.id));
+        let apps = view.apps().map(|app| record::key(&app.org, &app.id));
+        let known: std::collections::HashSet<String> = connections.chain(apps).collect();
         let mut after: Option<String> = None;
         loop {
             let rows = self.store.list(Table::Grants, "", after.as_deref(), PAGE).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             after = Some(last.key.clone());
             for row in rows.iter().filter(|row| !known.contains(&row.key)) {
-                tracing::warn!(key = %row.key, "removed a grant that no connection names");
+                tracing::warn!(key = %row.key, "removed a grant that no connection or app names");
                 self.store.delete(Table::Grants, &row.key, Expect::Version(row.version)).await?;
             }
         }

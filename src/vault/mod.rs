@@ -1,6 +1,7 @@
 //! Grants sealed; credentials fresh. Owns the `grants` table; who may use a connection is
 //! `policy/`'s to decide before it asks here.
 
+mod apps;
 mod asks;
 mod backoff;
 mod broken;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use subtle::ConstantTimeEq;
 
+pub use apps::NewApp;
 pub use connect::{Granted, Revocable};
 pub use error::VaultError;
 use flight::Flights;
@@ -32,7 +34,7 @@ use servers::Servers;
 pub use status::{Failing, TokenStatus};
 
 use crate::base::agent::Agent;
-use crate::base::id::{AgentId, ConnectionId, OrgId};
+use crate::base::id::{AgentId, AppId, ConnectionId, OrgId};
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
 use crate::base::time::Clock;
@@ -72,6 +74,10 @@ pub struct NewConnection {
     pub auth: Option<String>,
     /// Variables of the provider's hosts.
     pub variables: BTreeMap<String, String>,
+    /// The app that asks for its tokens.
+    pub app: Option<AppId>,
+    /// Scopes to ask for; empty: the app's, or the provider's.
+    pub scopes: Vec<String>,
     /// Environment label.
     pub environment: Option<String>,
     /// How its requests are sent.
@@ -200,6 +206,12 @@ impl Vault {
             variables: new.variables,
             environment: new.environment,
             settings: new.settings,
+            captured: BTreeMap::new(),
+            app: new.app,
+            scopes: new.scopes,
+            granted: Vec::new(),
+            account: None,
+            ends: None,
             state: ConnectionState::Active,
             managed_by: new.managed_by,
             created: now,
@@ -290,9 +302,7 @@ impl Vault {
         let catalogue = self.catalogue();
         let (_, auth) = method(&catalogue, &record.provider, Some(&record.auth))?;
         let placeholders = auth
-            .fields
-            .iter()
-            .filter(|field| field.secret)
+            .carried()
             .map(|field| {
                 let prefix = field.prefixes.first().map_or("", String::as_str);
                 (field.name.clone(), Placeholder::issue(prefix, field.length))

@@ -3,11 +3,13 @@
 //! that is finished.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::base::id::{ConnectionId, OrgId};
+use crate::base::id::OrgId;
 use crate::crypto::envelope::{EnvelopeError, Place};
 use crate::crypto::keyring::{Keyring, Sealing};
 use crate::directory::{BrokenReason, ConnectionRecord};
@@ -88,9 +90,9 @@ impl Header {
     }
 }
 
-/// The row's key: `org_…/con_…`.
-pub fn key(org: &OrgId, connection: &ConnectionId) -> String {
-    format!("{org}/{connection}")
+/// The row's key: `org_…/con_…`, or `org_…/app_…`.
+pub fn key(org: &OrgId, id: &dyn Display) -> String {
+    format!("{org}/{id}")
 }
 
 /// Seals for the row version that will be written:
@@ -104,9 +106,9 @@ pub fn key(org: &OrgId, connection: &ConnectionId) -> String {
 /// Never: a header serialises and is far below 4 GiB.
 pub fn seal(
     sealing: &Sealing,
-    (org, connection): (&OrgId, &ConnectionId),
+    (org, id): (&OrgId, &dyn Display),
     version: Version,
-    (header, grant): (&Header, &[u8]),
+    (header, grant): (&impl Serialize, &[u8]),
 ) -> Result<Vec<u8>, EnvelopeError> {
     let header = serde_json::to_vec(header).expect("a header serialises");
     let length = u32::try_from(header.len()).expect("a header is short");
@@ -115,7 +117,7 @@ pub fn seal(
     plain.extend_from_slice(&length.to_be_bytes());
     plain.extend_from_slice(&header);
     plain.extend_from_slice(grant);
-    let key = key(org, connection);
+    let key = key(org, id);
     sealing.seal(&Place { org, table: Table::Grants.name(), key: &key }, &plain)
 }
 
@@ -129,8 +131,24 @@ pub fn open(
     expected: &Purpose,
     row: &Row,
 ) -> Result<Opened, RecordError> {
-    let key = key(&connection.org, &connection.id);
-    let place = Place { org: &connection.org, table: Table::Grants.name(), key: &key };
+    let (header, grant): (Header, _) = unsealed(keyring, (&connection.org, &connection.id), row)?;
+    match header.purpose == *expected {
+        true => Ok(Opened { broken: header.broken, grant }),
+        false => Err(RecordError::Purpose),
+    }
+}
+
+/// Header and grant of a row that was sealed as this version of it.
+///
+/// # Errors
+/// When it does not open, is malformed, or an older one.
+pub fn unsealed<H: DeserializeOwned>(
+    keyring: &Keyring,
+    (org, id): (&OrgId, &dyn Display),
+    row: &Row,
+) -> Result<(H, Zeroizing<Vec<u8>>), RecordError> {
+    let key = key(org, id);
+    let place = Place { org, table: Table::Grants.name(), key: &key };
     let plain = keyring.open(&place, &row.value)?;
     let (version, rest) = plain.split_first_chunk::<8>().ok_or(RecordError::Malformed)?;
     if u64::from_be_bytes(*version) != row.version.0 {
@@ -140,11 +158,8 @@ pub fn open(
     let length =
         usize::try_from(u32::from_be_bytes(*length)).map_err(|_| RecordError::Malformed)?;
     let (header, grant) = rest.split_at_checked(length).ok_or(RecordError::Malformed)?;
-    let header: Header = serde_json::from_slice(header).map_err(|_| RecordError::Malformed)?;
-    match header.purpose == *expected {
-        true => Ok(Opened { broken: header.broken, grant: Zeroizing::new(grant.to_vec()) }),
-        false => Err(RecordError::Purpose),
-    }
+    let header = serde_json::from_slice(header).map_err(|_| RecordError::Malformed)?;
+    Ok((header, Zeroizing::new(grant.to_vec())))
 }
 
 #[cfg(test)]
@@ -152,6 +167,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::base::id::ConnectionId;
     use crate::base::settings::Settings;
     use crate::directory::{ConnectionState, ManagedBy};
 
@@ -165,6 +181,12 @@ mod tests {
             variables: BTreeMap::from([("shop".into(), "mine".into())]),
             environment: None,
             settings: Settings::default(),
+            captured: BTreeMap::new(),
+            app: None,
+            scopes: Vec::new(),
+            granted: Vec::new(),
+            account: None,
+            ends: None,
             state: ConnectionState::Active,
             managed_by: ManagedBy::Store,
             created: Timestamp::UNIX_EPOCH,
@@ -172,8 +194,12 @@ mod tests {
         }
     }
 
+    fn place(connection: &ConnectionRecord) -> (&OrgId, &dyn Display) {
+        (&connection.org, &connection.id)
+    }
+
     async fn sealed(keyring: &Keyring, connection: &ConnectionRecord, version: u64) -> Vec<u8> {
-        let (header, place) = (Header::of(connection), (&connection.org, &connection.id));
+        let (header, place) = (Header::of(connection), place(connection));
         let sealing = keyring.sealing().await;
         seal(&sealing, place, Version(version), (&header, b"grant")).unwrap()
     }

@@ -87,6 +87,8 @@ async fn a_grant_that_was_read_under_a_key_that_has_gone_is_read_again() {
         provider: "github".to_owned(),
         auth: None,
         variables: BTreeMap::new(),
+        app: None,
+        scopes: Vec::new(),
         environment: None,
         settings: Settings::default(),
         managed_by: ManagedBy::Store,

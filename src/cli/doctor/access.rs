@@ -125,11 +125,17 @@ fn of_connection(
             };
             report.warn(CONNECTIONS, format!("connection {name} is paused"), hint);
         }
-        ConnectionState::Active if !is_bound => {
+        ConnectionState::Draft { failure } => {
+            let why = failure.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+            let message = format!("connection {name} is not connected{why}");
+            let hint = format!("{keyward} connection reconnect {name}");
+            report.warn(CONNECTIONS, message, hint);
+        }
+        ConnectionState::Active | ConnectionState::Testing if !is_bound => {
             let hint = format!("{keyward} agent bind AGENT {name}");
             report.warn(CONNECTIONS, format!("no agent is bound to connection {name}"), hint);
         }
-        ConnectionState::Active => {}
+        ConnectionState::Active | ConnectionState::Testing => {}
     }
 }
 

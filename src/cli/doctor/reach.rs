@@ -13,7 +13,6 @@ use super::report::Report;
 use crate::admin::wire::ConnectionView;
 use crate::base::host::{Scheme, Target};
 use crate::config::{Config, UpstreamProxy};
-use crate::directory::ConnectionState;
 use crate::net::client::{CertificateFault, HandshakeError, connect_tls};
 use crate::net::dial::{DialError, Dialler, Judged};
 use crate::net::guard::Guard;
@@ -33,7 +32,7 @@ pub(super) async fn look(
 ) {
     let Some(tls) = trust(&install.config, report) else { return };
     let Some(dialler) = dialler(&install.config, &tls, report) else { return };
-    let active = connections.iter().filter(|c| c.state == ConnectionState::Active);
+    let active = connections.iter().filter(|c| c.state.is_usable());
     let hosts: BTreeSet<_> = active.flat_map(|c| &c.hosts).filter(|h| !h.contains('*')).collect();
     let mut tries = JoinSet::new();
     let targets = hosts.iter().filter_map(|host| Target::parse(Scheme::Https, host).ok());

@@ -16,12 +16,12 @@ const CONNECTIONS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "connections:\n  - { name: a, provider: githb }\n  - { name: a, provider: github, auth: pta }\n  - { name: b, provider: github, auth: oauth_app }\n  - { name: con_x, provider: nowhere }",
+        "connections:\n  - { name: a, provider: githb }\n  - { name: a, provider: github, auth: pta }\n  - { name: b, provider: github, auth: app }\n  - { name: con_x, provider: nowhere }",
         &[
             "keyward.yaml:2: connections[0].provider: there is no provider `githb`; did you mean `github`?",
             "keyward.yaml:3: connections[1].name: the name `a` is used twice; rename or remove one",
             "keyward.yaml:3: connections[1].auth: provider `github` has no auth method `pta`; write pat or oauth_app or app_user or app",
-            "keyward.yaml:4: connections[2].auth: auth method `oauth_app` needs auth kind `oauth2`, which is not supported yet; choose another auth method",
+            "keyward.yaml:4: connections[2].auth: auth method `app` needs auth kind `github_app`, which is not supported yet; choose another auth method",
             "keyward.yaml:5: connections[3].name: the name looks like an id or a token; choose another beginning",
             "keyward.yaml:5: connections[3].provider: there is no provider `nowhere`; define it under `providers:`, or see `keyward provider list`",
         ],

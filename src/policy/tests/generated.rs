@@ -101,6 +101,7 @@ fn spec_of(seed: &Seed, agents: &[Agent]) -> (Spec, Vec<Arc<Account>>) {
                 state: match state {
                     0 => AccountState::Paused,
                     1 => AccountState::Broken("revoked".into()),
+                    2 => AccountState::Draft(None),
                     _ => AccountState::Active,
                 },
                 ..(*Sample::account(&format!("c{at}"), &[])).clone()

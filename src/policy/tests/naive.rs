@@ -290,6 +290,7 @@ impl Naive<'_> {
             return refuse_with("plaintext_refused", &account.name);
         }
         match account.state {
+            AccountState::Draft(_) => refuse_with("connection_missing", &account.name),
             AccountState::Paused => refuse_with("connection_paused", &account.name),
             AccountState::Broken(_) => refuse_with("connection_broken", &account.name),
             AccountState::Active => {

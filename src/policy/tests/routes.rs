@@ -125,6 +125,7 @@ fn every_refusal_has_a_code_a_status_and_words() {
         (Reason::Method, "method_refused", 405),
         (Reason::PathAmbiguous { rule: rule.clone() }, "bad_target", 400),
         (Reason::ConnectionMissing { name: name.clone() }, "connection_missing", 424),
+        (Reason::ConnectionDraft { name: name.clone(), failure: None }, "connection_missing", 424),
         (Reason::Unbound { rule }, "connection_missing", 424),
         (Reason::ConnectionPaused { name: name.clone() }, "connection_paused", 424),
         (

@@ -109,6 +109,8 @@ fn the_most_specific_host_and_prefix_wins() {
 #[test]
 fn connections_that_cannot_be_used_are_named_however_selected() {
     for (state, code) in [
+        (AccountState::Draft(None), "connection_missing"),
+        (AccountState::Draft(Some("declined".into())), "connection_missing"),
         (AccountState::Paused, "connection_paused"),
         (AccountState::Broken("revoked".into()), "connection_broken"),
     ] {

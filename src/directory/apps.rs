@@ -1,0 +1,308 @@
+//! Apps: OAuth clients that are registered at providers. Their secrets are `vault/`'s, which stores
+//! a secret before it puts the record here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::error::DirectoryError;
+use super::index::Named;
+use super::records::ManagedBy;
+use super::rows::{At, Read};
+use super::{Directory, Writer, agents, check, to_the_end};
+use crate::base::id::{AppId, OrgId};
+use crate::base::time;
+use crate::provider::OAuth;
+use crate::provider::oauth::{ClientAuthText, UrlTemplate};
+use crate::store::{StoreError, Table, Version};
+
+/// An OAuth client that is registered at a provider: safe to show.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct AppRecord {
+    /// Its id, part of its redirect URI.
+    pub id: AppId,
+    /// Its org.
+    pub org: OrgId,
+    /// Unique among the org's apps.
+    pub name: String,
+    /// Its provider's id.
+    pub provider: String,
+    /// The id of the provider's way to authenticate that it is for; `None`: any that is OAuth.
+    pub auth: Option<String>,
+    /// As the provider issued it.
+    pub client_id: String,
+    /// Asked for when a connection names none; empty: the provider's.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// Variables of the provider's URLs that all of its connections share.
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
+    /// Endpoints instead of the provider's.
+    #[serde(default)]
+    pub urls: AppUrls,
+    /// How its tokens are got.
+    #[serde(default)]
+    pub settings: AppSettings,
+    /// Where it registered itself, RFC 7591; `None`: a person did.
+    #[serde(default)]
+    pub registered: Option<Registered>,
+    /// Taken out of the file.
+    #[serde(default)]
+    pub paused: bool,
+    /// Who may edit it.
+    pub managed_by: ManagedBy,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it was last changed.
+    pub updated: Timestamp,
+}
+
+/// Endpoints of an app, instead of its provider's: https URLs without variables.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AppUrls {
+    /// Who the authorization server says it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// Where the person consents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorize: Option<String>,
+    /// Where tokens are minted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Device authorization.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Revocation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revoke: Option<String>,
+}
+
+/// How an app's tokens are got. What is absent is as the provider and `oauth:` say.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AppSettings {
+    /// How long before its end a token is renewed.
+    #[serde(skip_serializing_if = "Option::is_none", with = "optional_duration")]
+    pub refresh_buffer: Option<Duration>,
+    /// False: tokens are renewed only when someone asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto_refresh: Option<bool>,
+    /// Added to (or replacing those of) the authorization URL.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub authorize_params: BTreeMap<String, String>,
+    /// Added to (or replacing those of) token requests.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub token_params: BTreeMap<String, String>,
+    /// How the client authenticates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_auth: Option<ClientAuthText>,
+}
+
+/// A dynamic registration, RFC 7591.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Registered {
+    /// At whom: its credentials are sent to nobody else.
+    pub issuer: String,
+    /// When its secret ends.
+    pub expires: Option<Timestamp>,
+}
+
+impl AppRecord {
+    /// Whether this side may edit it.
+    ///
+    /// # Errors
+    /// [`DirectoryError::ManagedByFile`] when only the file may.
+    pub fn editable(&self, by: ManagedBy) -> Result<(), DirectoryError> {
+        check::editor(self.managed_by, by, ("app", &self.name))
+    }
+
+    /// What is to be registered at the provider; `public_url` without a slash at its end.
+    pub fn redirect_uri(&self, public_url: &str) -> String {
+        format!("{public_url}/oauth/callback/{}", self.id)
+    }
+
+    /// The provider's way with what the app says otherwise.
+    pub fn applied(&self, to: &OAuth) -> OAuth {
+        let mut oauth = to.clone();
+        let urls = &self.urls;
+        for (slot, own) in [
+            (&mut oauth.issuer, &urls.issuer),
+            (&mut oauth.authorize, &urls.authorize),
+            (&mut oauth.token, &urls.token),
+            (&mut oauth.device, &urls.device),
+            (&mut oauth.revoke, &urls.revoke),
+        ] {
+            if let Some(url) = own {
+                *slot = Some(UrlTemplate::literal(url));
+            }
+        }
+        if !self.scopes.is_empty() {
+            oauth.scopes.clone_from(&self.scopes);
+        }
+        let settings = &self.settings;
+        oauth.authorize_params.extend(settings.authorize_params.clone());
+        oauth.token_params.extend(settings.token_params.clone());
+        oauth.client_auth = settings.client_auth.unwrap_or(oauth.client_auth);
+        oauth
+    }
+}
+
+impl Directory {
+    /// Puts an app; its secret is already stored. Name unique in the org.
+    ///
+    /// # Errors
+    /// When the name is taken or cannot be one.
+    pub async fn add_app(&self, record: AppRecord) -> Result<Arc<AppRecord>, DirectoryError> {
+        check::app_name(&record.name)?;
+        self.write(|writer| async move { writer.add_app(record).await }).await
+    }
+
+    /// Changes one in place, as [`Directory::update_connection`] does.
+    ///
+    /// # Errors
+    /// When `change` touches id, org, name, provider or time of making, or there is no such app.
+    pub async fn update_app(
+        &self,
+        org: &OrgId,
+        id: &AppId,
+        change: &(dyn Fn(&mut AppRecord) + Sync),
+    ) -> Result<Arc<AppRecord>, DirectoryError> {
+        let at = At::new(Table::Apps, org, id);
+        for _ in 0..agents::EDIT_TRIES {
+            let writer = self.turn().await;
+            let Read { record: before, version } = writer.read_app(&at, id).await?;
+            let mut after = before.clone();
+            change(&mut after);
+            if after == before {
+                return Ok(Arc::new(after));
+            }
+            after.updated = writer.clock.now();
+            fixed(&before, &after)?;
+            match to_the_end(async move { writer.replace_app(after, version).await }).await {
+                Err(error) if error.is_conflict() => {}
+                other => return other,
+            }
+        }
+        Err(StoreError::Conflict { table: Table::Apps.name(), key: at.key() }.into())
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    /// When there is none, a connection uses it, or the file manages it (and still names it).
+    pub async fn remove_app_by(
+        &self,
+        org: &OrgId,
+        id: &AppId,
+        by: ManagedBy,
+    ) -> Result<(), DirectoryError> {
+        let at = At::new(Table::Apps, org, id);
+        let id = id.clone();
+        self.write(|writer| async move { writer.remove_app(at, id, by).await }).await
+    }
+}
+
+impl Writer {
+    async fn add_app(&self, record: AppRecord) -> Result<Arc<AppRecord>, DirectoryError> {
+        let name = self.index.name(&record.org, Named::App, &record.name);
+        self.take_name(&name, &record.id, (Named::App, &record.name)).await?;
+        let at = At::new(Table::Apps, &record.org, &record.id);
+        if let Err(error) = self.rows.write(&at, &record, None).await {
+            self.give_back(&[name]).await;
+            return Err(error);
+        }
+        let record = Arc::new(record);
+        self.publish(|view| view.put_app(Arc::clone(&record)));
+        Ok(record)
+    }
+
+    async fn replace_app(
+        &self,
+        record: AppRecord,
+        over: Version,
+    ) -> Result<Arc<AppRecord>, DirectoryError> {
+        let at = At::new(Table::Apps, &record.org, &record.id);
+        self.rows.write(&at, &record, Some(over)).await?;
+        let record = Arc::new(record);
+        self.publish(|view| view.put_app(Arc::clone(&record)));
+        Ok(record)
+    }
+
+    async fn remove_app(&self, at: At, id: AppId, by: ManagedBy) -> Result<(), DirectoryError> {
+        let Read { record, version } = self.read_app(&at, &id).await?;
+        if !record.paused {
+            record.editable(by)?;
+        }
+        let view = self.view.load();
+        let uses =
+            |c: &&Arc<super::ConnectionRecord>| c.org == at.org && c.app.as_ref() == Some(&id);
+        if let Some(connection) = view.connections().find(uses) {
+            let (app, connection) = (record.name.clone(), connection.name.clone());
+            return Err(DirectoryError::AppInUse { app, connection });
+        }
+        self.rows.delete(&at, Some(version)).await?;
+        self.publish(|view| view.remove_app(&at.org, &id));
+        let name = self.index.name(&at.org, Named::App, &record.name);
+        Ok(self.rows.delete(&name, None).await?)
+    }
+
+    /// Reads an app anew; the view follows, as in `read_agent`.
+    async fn read_app(&self, at: &At, id: &AppId) -> Result<Read<AppRecord>, DirectoryError> {
+        let read = self.rows.read::<AppRecord>(at).await?;
+        let seen = self.view.load().app(&at.org, id).cloned();
+        match read {
+            Some(read) => {
+                if seen.as_deref() != Some(&read.record) {
+                    self.publish(|view| view.put_app(Arc::new(read.record.clone())));
+                }
+                Ok(read)
+            }
+            None => {
+                if seen.is_some() {
+                    self.publish(|view| view.remove_app(&at.org, id));
+                }
+                Err(DirectoryError::not_found("app", id))
+            }
+        }
+    }
+}
+
+fn fixed(before: &AppRecord, after: &AppRecord) -> Result<(), DirectoryError> {
+    let fixed = [
+        ("id", before.id != after.id),
+        ("org", before.org != after.org),
+        ("name", before.name != after.name),
+        ("provider", before.provider != after.provider),
+        ("time of making", before.created != after.created),
+    ];
+    match fixed.iter().find(|(_, changed)| *changed) {
+        Some((field, _)) => Err(DirectoryError::FixedOfApp(field)),
+        None => Ok(()),
+    }
+}
+
+/// A time as people write it, or none.
+mod optional_duration {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{Duration, time};
+
+    pub(super) fn serialize<S: Serializer>(of: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+        match of {
+            Some(of) => s.serialize_str(&time::written(*of)),
+            None => s.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let text = Option::<String>::deserialize(d)?;
+        let parsed = text.map(|text| time::parse_duration(&text)).transpose();
+        parsed.map_err(serde::de::Error::custom)
+    }
+}
