@@ -30,6 +30,8 @@ pub struct Metrics {
     pub reused: Counter,
     /// Requests sent once more, because a connection's settings say so.
     pub retried: Counter,
+    /// Requests sent once more with a newer credential, because the upstream refused theirs.
+    pub renewed: Counter,
     /// When the CA's certificate ends, in seconds since the epoch.
     pub ca_ends: Gauge,
     /// TLS handshakes with agents that failed.
@@ -53,6 +55,8 @@ impl Default for Metrics {
         let reused = counter("upstreams_reused", "requests sent on an idle upstream stream");
         let retried =
             counter("requests_retried", "requests sent once more by connections' settings");
+        let renewed =
+            counter("requests_renewed", "requests sent once more with a newer credential");
         let handshakes_failed =
             counter("agent_handshakes_failed", "TLS handshakes with agents that failed");
         let scrubbed =
@@ -85,6 +89,7 @@ impl Default for Metrics {
             dialled,
             reused,
             retried,
+            renewed,
             handshakes_failed,
         }
     }

@@ -1,8 +1,13 @@
 //! [`Sent`]: the upstream's answer to a request that went out; [`Answer`]: what of it may go to the agent.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Response, StatusCode, header};
+use http_body::Frame;
+use http_body_util::BodyExt;
 
 use super::arriving::Arriving;
 use super::body::AnswerBody;
@@ -12,6 +17,7 @@ use super::record::Record;
 use super::scrub::{self, Passing};
 use super::session::Session;
 use super::upgrade;
+use crate::inject::credential::Credential;
 use crate::inject::scrub::Needles;
 use crate::inject::strip;
 
@@ -23,6 +29,8 @@ pub struct Sent {
     upgrade: Option<(upgrade::Agents, Arc<Session>)>,
     /// What must not be in it; `None` where no credential was sent.
     needles: Option<Arc<Needles>>,
+    /// What was sent.
+    credential: Option<Arc<Credential>>,
 }
 
 /// An answer that holds no secret, or whose body is cut where one comes. Only [`Sent::scrubbed`] makes
@@ -42,7 +50,50 @@ impl Sent {
         upgrade: Option<(upgrade::Agents, Arc<Session>)>,
         needles: Option<Arc<Needles>>,
     ) -> Self {
-        Self { response, lease, upgrade, needles }
+        Self { response, lease, upgrade, needles, credential: None }
+    }
+
+    /// The same, and which credential was sent.
+    pub fn carried(self, credential: Option<Arc<Credential>>) -> Self {
+        Self { credential, ..self }
+    }
+
+    /// Which credential was sent.
+    pub fn credential(&self) -> Option<&Arc<Credential>> {
+        self.credential.as_ref()
+    }
+
+    /// The agent's side of a WebSocket handshake, for another try.
+    pub fn take_upgrade(&mut self) -> Option<(upgrade::Agents, Arc<Session>)> {
+        self.upgrade.take()
+    }
+
+    /// Gives it back.
+    pub fn put_upgrade(&mut self, upgrade: Option<(upgrade::Agents, Arc<Session>)>) {
+        self.upgrade = upgrade;
+    }
+
+    /// The answer, and its body where that is short and comes soon. It goes on all the same.
+    pub async fn begun(self, bytes_max: usize, within: Duration) -> (Self, Option<Bytes>) {
+        let (head, mut body) = self.response.into_parts();
+        let (mut read, mut bytes) = (VecDeque::new(), BytesMut::new());
+        let whole = async {
+            while bytes.len() <= bytes_max {
+                match body.frame().await {
+                    None => return true,
+                    Some(frame) => {
+                        let data = frame.as_ref().ok().and_then(Frame::data_ref);
+                        bytes.extend_from_slice(data.map_or(&[][..], |data| data));
+                        read.push_back(frame);
+                    }
+                }
+            }
+            false
+        };
+        let whole = tokio::time::timeout(within, whole).await.unwrap_or(false);
+        let whole = whole && read.iter().all(Result::is_ok);
+        let response = Response::from_parts(head, body.after(read));
+        (Self { response, ..self }, whole.then(|| bytes.freeze()))
     }
 
     /// Its status.
@@ -65,7 +116,7 @@ impl Sent {
     /// # Errors
     /// When the body cannot be looked into, or its beginning already shows that it must not go on.
     pub async fn scrubbed(self, record: &mut Record) -> Result<Answer, Refusal> {
-        let Self { response, lease, upgrade, needles } = self;
+        let Self { response, lease, upgrade, needles, .. } = self;
         let response = match needles {
             None => response.map(Passing::AsItComes),
             Some(needles) => {

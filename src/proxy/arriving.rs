@@ -1,5 +1,6 @@
 //! [`Arriving`]: a body as it comes off a stream of either leg, whatever protocol that speaks.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -25,6 +26,15 @@ pub enum Arriving {
     Upload(Upload),
     /// Over HTTP/2.
     Http2(Streamed),
+    /// An answer whose beginning was read.
+    Begun(Box<Begun>),
+}
+
+/// What was read of a body, and the rest.
+#[derive(Debug)]
+pub struct Begun {
+    read: VecDeque<Result<Frame<Bytes>, Cut>>,
+    rest: Arriving,
 }
 
 /// The DATA and trailers of an HTTP/2 stream. What is taken is given back to the peer's window at
@@ -98,6 +108,25 @@ impl Streamed {
     }
 }
 
+impl Arriving {
+    /// The same, after what was read of it.
+    pub fn after(self, read: VecDeque<Result<Frame<Bytes>, Cut>>) -> Self {
+        match read.is_empty() {
+            true => self,
+            false => Self::Begun(Box::new(Begun { read, rest: self })),
+        }
+    }
+}
+
+impl Begun {
+    fn size_hint(&self) -> SizeHint {
+        let frames = self.read.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
+        let read: usize = frames.map(Bytes::len).sum();
+        let rest = self.rest.size_hint().exact();
+        rest.map_or_else(SizeHint::new, |rest| SizeHint::with_exact(rest + read as u64))
+    }
+}
+
 impl Body for Arriving {
     type Data = Bytes;
     type Error = Cut;
@@ -111,6 +140,10 @@ impl Body for Arriving {
             Self::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Cut::from),
             Self::Upload(upload) => Pin::new(upload).poll_frame(cx).map_err(Cut::from),
             Self::Http2(streamed) => streamed.poll_frame(cx),
+            Self::Begun(begun) => match begun.read.pop_front() {
+                Some(frame) => Poll::Ready(Some(frame)),
+                None => Pin::new(&mut begun.rest).poll_frame(cx),
+            },
         }
     }
 
@@ -120,6 +153,7 @@ impl Body for Arriving {
             Self::Http1(incoming) => incoming.is_end_stream(),
             Self::Upload(upload) => upload.is_end_stream(),
             Self::Http2(streamed) => streamed.stream.is_end_stream(),
+            Self::Begun(begun) => begun.read.is_empty() && begun.rest.is_end_stream(),
         }
     }
 
@@ -128,6 +162,7 @@ impl Body for Arriving {
             Self::Empty => SizeHint::with_exact(0),
             Self::Http1(incoming) => incoming.size_hint(),
             Self::Upload(upload) => upload.size_hint(),
+            Self::Begun(begun) => begun.size_hint(),
             Self::Http2(streamed) if streamed.stream.is_end_stream() => SizeHint::with_exact(0),
             Self::Http2(streamed) => streamed.left.map_or_else(SizeHint::new, SizeHint::with_exact),
         }

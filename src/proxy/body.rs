@@ -227,10 +227,14 @@ impl Body for RequestBody {
             Some(data) => Some(Ok(Frame::data(data))),
             None => std::task::ready!(this.poll_content(cx)),
         };
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            this.keeps.iter().for_each(|keeper| keeper.sends(data));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    this.keeps.iter().for_each(|keeper| keeper.sends(data));
+                }
+            }
+            Some(Err(_)) => this.keeps.iter().for_each(Keeper::fails),
+            None => {}
         }
         Poll::Ready(frame)
     }

@@ -11,9 +11,9 @@ use super::grpc::Dialect;
 use super::inbound::Inbound;
 use super::outbound::Outbound;
 use super::record::Record;
-use super::retry::{self, Tries};
+use super::retry::Tries;
 use super::session::Session;
-use super::{Core, admit, permitted, respond, upstream};
+use super::{Core, admit, permitted, renew, respond, upstream};
 use crate::inject::credential::Credential;
 use crate::policy::Permit;
 
@@ -30,7 +30,7 @@ async fn run(
     record.parsed(&inbound);
     let permitted = permitted::decide(gw, session, &inbound, record).await?;
     let admitted = admit::admit(gw, permitted, record)?;
-    retry::send(core, session, inbound, admitted, record).await?.scrubbed(record).await
+    renew::send(core, session, inbound, admitted, record).await?.scrubbed(record).await
 }
 
 /// The half of it that is one attempt, and that a test of a connection shares: nothing is sent in another
@@ -45,7 +45,7 @@ pub(super) async fn send(
     record.injected(credential.as_deref());
     record.attempts(tries);
     let outbound = Outbound::prepare(inbound, permit, credential.as_deref())?.within(tries);
-    let sent = upstream::send(core, outbound).await?;
+    let sent = upstream::send(core, outbound).await?.carried(credential);
     record.answered(&sent);
     Ok(sent)
 }

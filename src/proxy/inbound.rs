@@ -136,7 +136,12 @@ impl Inbound {
     /// (RFC 9110 §9.2.2), and its body does not wait for the upstream's word.
     pub fn copy(&self) -> Option<Self> {
         let plain = self.upgrade.is_none() && self.body.gate().is_none();
-        (plain && self.head.method.is_idempotent()).then(|| Self {
+        (plain && self.head.method.is_idempotent()).then(|| self.copy_of_head())
+    }
+
+    /// A second one without its body and its side of a WebSocket, for a request that was refused.
+    pub fn copy_of_head(&self) -> Self {
+        Self {
             target: self.target.clone(),
             overrides: self.overrides.clone(),
             decoded: self.decoded.clone(),
@@ -147,7 +152,7 @@ impl Inbound {
             session: self.session,
             head: self.head.clone(),
             body: RequestBody::empty(),
-        })
+        }
     }
 
     /// What policy needs to know.
@@ -197,6 +202,11 @@ impl Inbound {
     /// The number of its session: unique among those of agents.
     pub fn session(&self) -> u64 {
         self.session
+    }
+
+    /// Gives the agent's side of a WebSocket back, which was not answered yet.
+    pub fn put_upgrade(&mut self, upgrade: Option<(upgrade::Agents, Arc<Session>)>) {
+        self.upgrade = upgrade;
     }
 
     /// The agent's side of a WebSocket handshake, once.

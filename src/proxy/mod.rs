@@ -32,6 +32,7 @@ mod pool;
 mod pulse;
 mod rarely;
 mod record;
+mod renew;
 mod replay;
 mod respond;
 mod retry;
@@ -111,6 +112,8 @@ pub struct Gateway {
     guesses: Guesses,
     census: Census,
     meters: Meters,
+    /// What bodies may take that are kept for a newer credential.
+    renewals: Arc<Replays>,
     streams: Arc<Semaphore>,
     outward: ArcSwap<Outward>,
     /// Becomes true when what has not ended by itself is ended.
@@ -146,7 +149,8 @@ impl Gateway {
         let streams = Arc::new(Semaphore::new(parts.limits.streams_max));
         let outward = ArcSwap::from_pointee(Outward::new(&parts.client_tls, 0));
         let (meters, cutting) = (Meters::default(), watch::Sender::new(false));
-        Arc::new(Self { parts, guesses, census, meters, streams, outward, cutting })
+        let renewals = Replays::new(parts.vault.token_settings().replay_bytes_total);
+        Arc::new(Self { parts, guesses, census, meters, renewals, streams, outward, cutting })
     }
 
     /// Verifies upstreams with `tls` from now on, on new streams only.

@@ -131,6 +131,10 @@ fn prepare_head(
     if let Some(credential) = credential {
         strip::cleared(fields, &credential.clears);
         ask::for_what_can_be_scanned(fields);
+        if credential.renews.is_some_and(|renews| renews.expired_status.is_some()) {
+            // Its body is looked into for what means 401.
+            fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
     }
     strip::placeholder_fields(fields);
     // 3. The credential.

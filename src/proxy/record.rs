@@ -176,10 +176,14 @@ impl Record {
     /// The request is sent: once, or as often as `tries` counts.
     pub fn attempts(&mut self, tries: Option<&Arc<Tries>>) {
         match tries {
-            None => self.noted.attempts = 1,
+            None => self.noted.attempts += 1,
             Some(tries) => {
                 tries.count();
-                self.tries = Some(tries.clone());
+                let before = self.tries.replace(tries.clone());
+                // Sent once more with a newer credential: those are further attempts.
+                if let Some(before) = before.filter(|before| !Arc::ptr_eq(before, tries)) {
+                    self.noted.attempts += before.made();
+                }
             }
         }
     }
@@ -298,7 +302,7 @@ impl Drop for Record {
         }
         let Some(slot) = self.slot.take() else { return };
         if let Some(tries) = &self.tries {
-            self.noted.attempts = tries.made();
+            self.noted.attempts += tries.made();
         }
         let target = self.noted.target.as_ref().map(Target::to_string);
         let elapsed = self.begun.elapsed().as_millis();

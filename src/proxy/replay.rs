@@ -1,5 +1,5 @@
 //! Bodies that can be sent again: what has gone out of a small body is kept until its answer begins,
-//! for an upstream that did not process the request.
+//! for an upstream that did not process the request or refused its credential.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::body::RequestBody;
 /// What is kept of one body, in bytes. More has gone out for good.
 const BYTES_MAX: usize = 64 * 1024;
 
-/// What all kept bodies of a core may take.
+/// What all kept bodies of a core may take, or those of all cores.
 #[derive(Debug)]
 pub struct Replays(AtomicUsize);
 
@@ -35,6 +35,7 @@ pub struct Keeper(Arc<Copied>);
 #[derive(Debug)]
 pub struct Copied {
     replays: Arc<Replays>,
+    bytes_max: usize,
     state: Mutex<State>,
 }
 
@@ -61,10 +62,16 @@ impl Replays {
 impl Kept {
     /// Keeps a copy of what goes out of `body` from now on.
     pub fn of(body: &mut RequestBody, replays: &Arc<Replays>) -> Self {
+        Self::up_to(BYTES_MAX, body, replays)
+    }
+
+    /// The same, of as many bytes as the caller says.
+    pub fn up_to(bytes_max: usize, body: &mut RequestBody, replays: &Arc<Replays>) -> Self {
         if body.is_end_stream() {
             return Self::Nothing;
         }
-        let copied = Arc::new(Copied { replays: replays.clone(), state: Mutex::default() });
+        let state = Mutex::default();
+        let copied = Arc::new(Copied { replays: replays.clone(), bytes_max, state });
         body.kept_by(Keeper(copied.clone()));
         Self::Body(copied)
     }
@@ -104,11 +111,16 @@ impl Keeper {
         if state.lost {
             return;
         }
-        if state.bytes + data.len() > BYTES_MAX || !self.0.replays.take(data.len()) {
+        if state.bytes + data.len() > self.0.bytes_max || !self.0.replays.take(data.len()) {
             return state.forget();
         }
         state.bytes += data.len();
         state.frames.push_back(data.clone());
+    }
+
+    /// What comes next never came: the rest is not all there is.
+    pub fn fails(&self) {
+        self.0.state.lock().forget();
     }
 
     /// What has gone out goes out once more.

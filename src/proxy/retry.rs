@@ -247,7 +247,7 @@ fn hung_up(refusal: &Refusal) -> bool {
 }
 
 /// Reads what is left of an answer, if that is little.
-async fn discard(sent: Sent) {
+pub async fn discard(sent: Sent) {
     let (response, lease) = sent.into_parts();
     let all = Limited::new(response.into_body(), DISCARDED_BYTES_MAX).collect();
     if let Ok(Ok(_)) = tokio::time::timeout(DISCARDED_WITHIN, all).await {

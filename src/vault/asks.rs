@@ -50,6 +50,16 @@ impl Vault {
         Ok(Some(Held::new(credential, at, life)))
     }
 
+    /// Whether the provider's file says that such an answer means 401.
+    pub(super) fn expired(
+        &self,
+        _connection: &ConnectionRecord,
+        _status: u16,
+        _body: &[u8],
+    ) -> bool {
+        false
+    }
+
     /// Whether somebody can be asked for a newer credential.
     pub(super) fn renews(&self, _grant: &Grant) -> bool {
         // None of the present kinds has anybody to ask.

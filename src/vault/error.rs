@@ -182,6 +182,11 @@ impl VaultError {
         )
     }
 
+    /// Whether nothing helps but that somebody acts.
+    pub fn needs_a_person(&self) -> bool {
+        matches!(self.root(), Self::ConnectionMissing | Self::Draft { .. } | Self::Broken { .. })
+    }
+
     /// The error itself, where it is one that several were told.
     pub fn root(&self) -> &Self {
         match self {

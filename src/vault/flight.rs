@@ -112,7 +112,7 @@ impl Vault {
         why: Why,
     ) -> Result<Arc<Credential>, VaultError> {
         let cell = self.fresh.cell(&connection.org, &connection.id);
-        let settings = self.settings();
+        let settings = self.token_settings();
         let deadline = Instant::now() + settings.wait_timeout;
         let mut waited = None;
         loop {
@@ -148,7 +148,7 @@ impl Vault {
     }
 
     async fn fly(&self, connection: &Arc<ConnectionRecord>, why: Why, ticket: Ticket) {
-        let settings = self.settings();
+        let settings = self.token_settings();
         let flight = Flight { vault: self, connection, why, ticket: &ticket, settings };
         let landing = match flight.go().await {
             Ok(landing) => landing,

@@ -449,3 +449,6 @@ impl Drop for Ticket {
 pub(super) fn random() -> u32 {
     getrandom::u32().unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -121,7 +121,8 @@ impl Vault {
         Ok(vault)
     }
 
-    fn settings(&self) -> Arc<TokenSettings> {
+    /// The numbers of the OAuth engine, as they are now.
+    pub fn token_settings(&self) -> Arc<TokenSettings> {
         self.settings.load_full()
     }
 

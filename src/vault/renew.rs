@@ -38,16 +38,25 @@ impl Vault {
         }
         let Ok(connection) = self.connection(&cell.org, &stale.connection) else { return };
         let why = Why::Beyond(stale.generation);
-        if let Look::Begin(ticket) = cell.look(why, None, (&self.clock, &self.settings())) {
+        if let Look::Begin(ticket) = cell.look(why, None, (&self.clock, &self.token_settings())) {
             self.take_off(&connection, why, ticket);
         }
+    }
+
+    /// Whether an answer with this status and body means that the credential has expired.
+    pub fn means_expired(&self, credential: &Credential, status: u16, body: &[u8]) -> bool {
+        let Some(cell) = self.fresh.known(&credential.connection) else { return false };
+        let Ok(connection) = self.connection(&cell.org, &credential.connection) else {
+            return false;
+        };
+        self.expired(&connection, status, body)
     }
 
     /// The upstream refused a credential that was just renewed: it means something else, and for a while
     /// no refusal of this connection's costs a refresh.
     pub fn refused_again(&self, credential: &Credential) {
         if let Some(cell) = self.fresh.known(&credential.connection) {
-            cell.is_deaf_for(self.clock.moment(), self.settings().refusal_pause);
+            cell.is_deaf_for(self.clock.moment(), self.token_settings().refusal_pause);
         }
     }
 }
