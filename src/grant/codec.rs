@@ -20,7 +20,7 @@ pub(super) enum Kind {
     Bearer = 2,
     Basic = 3,
     Custom = 4,
-    // 5 is OAuth's.
+    OAuth = 5,
     App = 6,
 }
 
@@ -56,6 +56,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Kind, BTreeMap<String, Secret>), M
         2 => Kind::Bearer,
         3 => Kind::Basic,
         4 => Kind::Custom,
+        5 => Kind::OAuth,
         6 => Kind::App,
         other => return Err(malformed(format!("kind {other} is newer than this program"))),
     };
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn an_unknown_format_or_kind_is_refused() {
-        for (at, value) in [(0, 0), (0, 2), (1, 0), (1, 5), (1, 255)] {
+        for (at, value) in [(0, 0), (0, 2), (1, 0), (1, 7), (1, 255)] {
             let mut bytes = sample().to_vec();
             bytes[at] = value;
             assert!(decode(&bytes).is_err(), "byte {at} = {value}");

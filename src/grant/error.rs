@@ -1,16 +1,60 @@
 //! Why fields are no grant, and why a grant gives no credential. Names fields, never values.
 
+use super::oauth::{ErrorCode, Failure, NO_REFRESH_TOKEN, Temporary, Who};
 use crate::provider::Later;
 
 /// Why nothing was minted. Names no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum MintError {
+    /// The grant or its client is finished: nothing is asked again until someone has acted.
+    #[error("{reason} ({code})")]
+    Dead {
+        /// Who must act, and on what.
+        reason: Dead,
+        /// The server's code, or ours.
+        code: ErrorCode,
+        /// What the server said, cleaned, for people.
+        said: Option<String>,
+    },
+    /// The authorization server gave no token now.
+    #[error("{0}")]
+    Unavailable(Box<Temporary>),
     /// The stored grant does not fit the provider any more, or was damaged.
     #[error("the stored grant cannot be used: {what}")]
     Malformed {
         /// What is wrong with it.
         what: String,
     },
+}
+
+/// Why a grant gives no more tokens.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Dead {
+    /// The server does not accept it any more.
+    #[error("the grant is over: connect the account again")]
+    Revoked,
+    /// It cannot be renewed.
+    #[error("the token has ended and there is no refresh token: connect the account again")]
+    NoRefreshToken,
+    /// The client is refused, or what it asks for.
+    #[error("the client is refused: check the app's id, secret and scopes, or connect again")]
+    ClientRejected,
+}
+
+impl From<Failure> for MintError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Temporary(temporary) => Self::Unavailable(Box::new(temporary)),
+            Failure::Permanent { who, code, said } => {
+                let reason = match who {
+                    Who::Operator => Dead::ClientRejected,
+                    Who::Person if code.as_str() == NO_REFRESH_TOKEN => Dead::NoRefreshToken,
+                    Who::Person => Dead::Revoked,
+                };
+                Self::Dead { reason, code, said }
+            }
+        }
+    }
 }
 
 /// Fields that do not fit the auth method. Names fields, never values.
@@ -91,6 +135,19 @@ pub enum GrantError {
         field: String,
         /// `path` or `cookie`.
         place: &'static str,
+    },
+    /// OAuth without any token.
+    #[error(
+        "neither `refresh_token` nor `access_token` is given: give one, or connect the account by consent"
+    )]
+    NoToken,
+    /// Not a service account's key file.
+    #[error(
+        "field `{field}` is not a service account's key file: give the JSON file as downloaded"
+    )]
+    KeyFile {
+        /// The field.
+        field: String,
     },
     /// A kind that comes later.
     #[error("auth `{auth}` cannot be used: {later} is not supported yet")]

@@ -7,7 +7,7 @@ use super::GrantError;
 use crate::base::secret::Secret;
 use crate::inject::placeholder;
 use crate::inject::placement::At;
-use crate::provider::{AuthMethod, Field};
+use crate::provider::{AuthKind, AuthMethod, Field};
 
 /// 16 KiB: the longest tokens in use (JWTs with many claims) have under 8.
 pub const FIELD_BYTES_MAX: usize = 16 * 1024;
@@ -47,6 +47,9 @@ pub(super) fn check(
     let mut values = BTreeMap::new();
     for field in &auth.fields {
         match given.remove(&field.name) {
+            Some(value) if is_document(auth, &value) => {
+                drop(values.insert(field.name.clone(), check_document(field, value)?));
+            }
             Some(value) => drop(values.insert(field.name.clone(), check_value(field, value)?)),
             None if field.optional => {}
             None => {
@@ -88,6 +91,29 @@ fn is_path_byte(byte: u8) -> bool {
 /// RFC 6265 §4.1.1 `cookie-octet`.
 fn is_cookie_byte(byte: u8) -> bool {
     byte.is_ascii_graphic() && !b"\",;\\".contains(&byte)
+}
+
+/// A key in PEM or a key file in JSON, where keys sign and are never sent: they have lines.
+fn is_document(auth: &AuthMethod, value: &Secret) -> bool {
+    let signs =
+        matches!(auth.kind, AuthKind::Oauth2 | AuthKind::ServiceAccount | AuthKind::GithubApp);
+    let text = value.expose().trim_ascii();
+    signs && (text.starts_with(b"-----BEGIN ") || is_object(text))
+}
+
+/// `{` and a member's name, which no template of a manual is.
+fn is_object(text: &[u8]) -> bool {
+    text.strip_prefix(b"{").is_some_and(|rest| rest.trim_ascii_start().starts_with(b"\""))
+}
+
+fn check_document(field: &Field, value: Secret) -> Result<Secret, GrantError> {
+    let bytes = value.expose();
+    let is_text = |b: &u8| (b' '..=b'~').contains(b) || matches!(b, b'\n' | b'\r' | b'\t');
+    match bytes.len() <= FIELD_BYTES_MAX {
+        false => Err(GrantError::TooLong { field: field.name.clone() }),
+        true if bytes.iter().all(is_text) => Ok(Secret::new(bytes.trim_ascii())),
+        true => Err(GrantError::Characters { field: field.name.clone() }),
+    }
 }
 
 fn check_value(field: &Field, value: Secret) -> Result<Secret, GrantError> {

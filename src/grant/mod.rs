@@ -11,15 +11,17 @@ mod codec;
 mod custom;
 mod error;
 mod fields;
+pub mod oauth;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::base::id::ConnectionId;
 use crate::base::secret::Secret;
-use crate::inject::credential::{Credential, Scoped, Write};
+use crate::inject::credential::{Credential, Renews, Scoped, Write};
 use crate::inject::placement::At;
 use crate::inject::scrub::Needles;
 use crate::provider::{AuthKind, AuthMethod, Instance, Later};
@@ -29,7 +31,8 @@ pub use app_secret::AppSecret;
 use basic::Basic;
 use bearer::Bearer;
 use custom::Custom;
-pub use error::{GrantError, MintError};
+pub use error::{Dead, GrantError, MintError};
+use oauth::{Ask, OAuth, Revocable};
 
 /// What an owner handed over. Wiped when dropped, since its fields are [`Secret`]s.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub enum Grant {
     Basic(Basic),
     /// Declared fields.
     Custom(Custom),
+    /// Tokens that expire, or what they are minted from.
+    OAuth(OAuth),
 }
 
 /// What minting may use.
@@ -52,6 +57,8 @@ pub struct MintContext<'a> {
     pub generation: u64,
     /// Hosts and placements.
     pub instance: &'a Instance,
+    /// What asking an authorization server takes; kinds that ask nobody need none.
+    pub ask: Option<Ask<'a>>,
 }
 
 /// What minting gives.
@@ -60,6 +67,21 @@ pub struct Minted {
     pub credential: Credential,
     /// To be stored before the credential is used.
     pub rotated: Option<Grant>,
+    /// How long it lasts, and whether another can follow.
+    pub life: Life,
+}
+
+/// How long a credential lasts.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Life {
+    /// When it was asked for; absent: it was handed over, and does not expire by itself.
+    pub sent: Option<Timestamp>,
+    /// When it ends; absent: nobody knows, and it is used until the API refuses it.
+    pub expires: Option<Timestamp>,
+    /// Another can be minted without a person.
+    pub renewable: bool,
+    /// When the refresh token ends, as far as the server said: reconnect before.
+    pub refresh_expires: Option<Timestamp>,
 }
 
 impl Grant {
@@ -82,6 +104,9 @@ impl Grant {
             AuthKind::Bearer => Ok(Self::Bearer(Bearer::new(values))),
             AuthKind::Basic => Basic::new(auth, values).map(Self::Basic),
             AuthKind::Custom => Ok(Self::Custom(Custom::new(values))),
+            AuthKind::Oauth2 | AuthKind::ServiceAccount | AuthKind::GithubApp => {
+                OAuth::from_fields(auth, values).map(Self::OAuth)
+            }
             kind => {
                 let later = Later::Kind(kind);
                 Err(GrantError::NotSupported { auth: auth.id.clone(), later })
@@ -96,6 +121,7 @@ impl Grant {
             Self::Bearer(_) => codec::Kind::Bearer,
             Self::Basic(_) => codec::Kind::Basic,
             Self::Custom(_) => codec::Kind::Custom,
+            Self::OAuth(grant) => return codec::encode(codec::Kind::OAuth, &grant.to_fields()),
         };
         codec::encode(kind, self.fields())
     }
@@ -111,17 +137,67 @@ impl Grant {
             codec::Kind::Bearer => Self::Bearer(Bearer::new(values)),
             codec::Kind::Basic => Self::Basic(Basic::stored(values)),
             codec::Kind::Custom => Self::Custom(Custom::new(values)),
+            codec::Kind::OAuth => Self::OAuth(OAuth::stored(values)?),
             codec::Kind::App => {
                 return Err(MintError::Malformed { what: "this is an app's secret".to_owned() });
             }
         })
     }
 
-    /// Mints. None of the present kinds asks anybody, so none waits; later ones do.
+    /// A credential of what is stored, without asking anybody; `None`: it takes [`Grant::mint`].
     ///
     /// # Errors
     /// When a placement needs a field that the grant does not hold.
+    pub fn ready(&self, ctx: &MintContext<'_>) -> Result<Option<Minted>, MintError> {
+        match self {
+            Self::OAuth(grant) if !grant.is_live(asking(ctx.ask.as_ref())?.now) => Ok(None),
+            _ => self.minted(ctx).map(Some),
+        }
+    }
+
+    /// Mints. Kinds with tokens ask their authorization server, once; the others answer what is stored.
+    ///
+    /// # Errors
+    /// When the server gives no token, or a placement needs a field that the grant does not hold.
     pub async fn mint(&self, ctx: &MintContext<'_>) -> Result<Minted, MintError> {
+        match self.renewed(ctx.ask.as_ref()).await? {
+            None => self.minted(ctx),
+            Some(newer) => {
+                let minted = newer.minted(ctx)?;
+                Ok(Minted { rotated: Some(newer), ..minted })
+            }
+        }
+    }
+
+    /// The grant that follows this one, by asking once; `None`: nobody has to be asked. It is to be
+    /// stored before anything of it is used.
+    ///
+    /// # Errors
+    /// When the server gives no token, or there is nothing to ask with.
+    pub async fn renewed(&self, ask: Option<&Ask<'_>>) -> Result<Option<Self>, MintError> {
+        match self {
+            Self::OAuth(grant) => Ok(Some(Self::OAuth(grant.renewed(asking(ask)?).await?))),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether [`Grant::renewed`] has somebody to ask, and something to ask with.
+    pub fn is_renewable(&self, ask: Option<&Ask<'_>>) -> bool {
+        match (self, ask) {
+            (Self::OAuth(grant), Some(ask)) => grant.is_renewable(ask),
+            _ => false,
+        }
+    }
+
+    /// What a provider can be asked to take back.
+    pub fn revocable(&self) -> Option<Revocable> {
+        match self {
+            Self::OAuth(grant) => grant.revocable(),
+            _ => None,
+        }
+    }
+
+    fn minted(&self, ctx: &MintContext<'_>) -> Result<Minted, MintError> {
         let values = self.fields();
         let mut writes = Vec::with_capacity(ctx.instance.placements.len());
         for scope in &ctx.instance.placements {
@@ -132,23 +208,46 @@ impl Grant {
                 what: what.collect::<Result<Vec<Write>, _>>()?,
             });
         }
+        let life = self.life(ctx);
         let credential = Credential {
             connection: ctx.connection.clone(),
             generation: ctx.generation,
-            expires: None,
+            expires: life.expires,
             needles: Arc::new(self.needles(ctx.instance, &writes)),
-            renews: None,
+            renews: self.renews(ctx, life.renewable),
             writes,
             clears: ctx.instance.clears.clone(),
         };
-        Ok(Minted { credential, rotated: None })
+        Ok(Minted { credential, rotated: None, life })
+    }
+
+    fn life(&self, ctx: &MintContext<'_>) -> Life {
+        let Self::OAuth(grant) = self else { return Life::default() };
+        let facts = grant.facts();
+        Life {
+            sent: facts.sent,
+            expires: facts.expires,
+            renewable: self.is_renewable(ctx.ask.as_ref()),
+            refresh_expires: facts.refresh_expires,
+        }
+    }
+
+    /// What to do when the API says that the credential has expired.
+    fn renews(&self, ctx: &MintContext<'_>, renewable: bool) -> Option<Renews> {
+        let says = &ctx.ask.as_ref().filter(|_| renewable)?.oauth.says;
+        let expired_status = says.expired.as_ref().map(|expired| expired.status);
+        Some(Renews { unsafe_too: !says.keeps_unsafe, expired_status })
     }
 
     /// What must not come back. Fields that are no secrets, such as an account's name, are ordinary
     /// words of many answers.
     fn needles(&self, instance: &Instance, writes: &[Scoped<Vec<Write>>]) -> Needles {
         let is_secret = |name: &str| !instance.shown.iter().any(|shown| shown == name);
-        let secrets = self.fields().iter().filter(|(name, _)| is_secret(name));
+        let may_come_back = |name: &str| match self {
+            Self::OAuth(_) => OAuth::may_come_back(name),
+            _ => is_secret(name),
+        };
+        let secrets = self.fields().iter().filter(|(name, _)| may_come_back(name));
         let secrets: Vec<&Secret> = secrets.map(|(_, value)| value).collect();
         let mut written = Vec::new();
         for (scope, places) in writes.iter().zip(&instance.placements) {
@@ -181,6 +280,7 @@ impl Grant {
             Self::Bearer(grant) => grant.fields(),
             Self::Basic(grant) => grant.fields(),
             Self::Custom(grant) => grant.fields(),
+            Self::OAuth(grant) => grant.fields(),
         }
     }
 
@@ -200,6 +300,11 @@ impl Grant {
             Err(error) => Err(MintError::Malformed { what: error.to_string() }),
         }
     }
+}
+
+fn asking<'c, 'a>(ask: Option<&'c Ask<'a>>) -> Result<&'c Ask<'a>, MintError> {
+    let what = || MintError::Malformed { what: "the provider's method has no OAuth".to_owned() };
+    ask.ok_or_else(what)
 }
 
 #[cfg(test)]
@@ -233,7 +338,8 @@ mod tests {
         let grant = Grant::decode(&grant.encode()).unwrap();
         let instance = provider.instantiate(auth, &BTreeMap::new()).unwrap();
         let connection = ConnectionId::random();
-        let ctx = MintContext { connection: &connection, generation: 7, instance: &instance };
+        let ctx =
+            MintContext { connection: &connection, generation: 7, instance: &instance, ask: None };
         let minted = futures_util::FutureExt::now_or_never(grant.mint(&ctx)).unwrap().unwrap();
         assert_eq!(minted.credential.generation, 7);
         assert!(minted.rotated.is_none());

@@ -365,5 +365,4 @@ impl Head {
 }
 
 #[cfg(test)]
-#[path = "call_tests.rs"]
 mod tests;

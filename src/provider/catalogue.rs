@@ -297,9 +297,10 @@ mod tests {
 
     #[test]
     fn a_kind_that_comes_later_is_not_supported_yet() {
-        let catalogue = Catalogue::built_in();
-        let github = catalogue.get("github").unwrap();
-        let error = github.instantiate(github.auth(Some("app")).unwrap(), &BTreeMap::new());
+        let text =
+            "id: acme\nname: Acme\nhosts: [api.acme.test]\nauth: [{ id: o, kind: oauth1 }]\n";
+        let acme = check::file("p", text, &Catalogue::default()).unwrap().remove(0);
+        let error = acme.instantiate(&acme.auth[0], &BTreeMap::new());
         let said = error.map(|_| ()).unwrap_err().to_string();
         assert!(said.ends_with("is not supported yet"), "{said}");
     }

@@ -105,6 +105,8 @@ impl Check<'_> {
             kid: jwt.kid.clone(),
             iss: jwt.iss.clone(),
             aud: jwt.aud.clone(),
+            sub: jwt.sub.clone(),
+            scope_claim: jwt.scope_claim,
             ttl: self.time("jwt.ttl", jwt.ttl.as_deref(), problems),
             claims: jwt.claims.clone(),
         })

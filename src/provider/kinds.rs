@@ -6,7 +6,7 @@ use super::words::GrantText;
 impl AuthKind {
     /// Whether connections of this kind can be added.
     pub fn is_supported(self) -> bool {
-        matches!(self, Self::ApiKey | Self::Bearer | Self::Basic | Self::Custom | Self::Oauth2)
+        !self.mints() || matches!(self, Self::Oauth2 | Self::ServiceAccount | Self::GithubApp)
     }
 
     /// Whether what is injected is made of what the owner gave, and not that itself: places mean
@@ -145,7 +145,10 @@ pub(super) fn usual_fields(
             ("region", "Region", false, true),
             ("service", "Service", false, true),
         ],
-        AuthKind::ServiceAccount => &[("service_account", "Key file", true, false)],
+        AuthKind::ServiceAccount => &[
+            ("service_account", "Key file", true, false),
+            ("subject", "User to act for", false, true),
+        ],
         AuthKind::GithubApp => &[
             ("app_id", "App id", false, false),
             ("installation_id", "Installation id", false, false),

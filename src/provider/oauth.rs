@@ -93,6 +93,10 @@ pub struct Jwt {
     pub iss: Option<String>,
     /// Audience, a template.
     pub aud: Option<String>,
+    /// Subject, a template; the field `subject` when absent.
+    pub sub: Option<String>,
+    /// The scopes stand in the assertion, and not beside it.
+    pub scope_claim: bool,
     /// Life of an assertion.
     pub ttl: Option<Duration>,
     /// Further claims, in words.

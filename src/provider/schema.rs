@@ -412,6 +412,10 @@ pub struct JwtText {
     pub iss: Option<String>,
     /// Audience, a template.
     pub aud: Option<String>,
+    /// Subject, a template; the field `subject` when absent.
+    pub sub: Option<String>,
+    /// The scopes stand in the assertion, and not beside it.
+    pub scope_claim: bool,
     /// Life of a token.
     pub ttl: Option<String>,
     /// Further claims, in words.

@@ -40,9 +40,10 @@ impl Vault {
         let (provider, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
         let instance = provider.instantiate(auth, &connection.host_variables())?;
         let generation = version.0;
-        let context = MintContext { connection: &connection.id, generation, instance: &instance };
+        let context =
+            MintContext { connection: &connection.id, generation, instance: &instance, ask: None };
         let malformed = |source| VaultError::Mint { connection: connection.name.clone(), source };
-        let minted = grant.mint(&context).await.map_err(malformed)?;
+        let Some(minted) = grant.ready(&context).map_err(malformed)? else { return Ok(None) };
         let (credential, at) = (Arc::new(minted.credential), self.clock.moment());
         let left = credential.expires.map(|ends| ends.duration_since(at.day()));
         let left = left.map(|left| Duration::try_from(left).unwrap_or_default());
