@@ -137,6 +137,8 @@ fn onward(
         .parse()
         .map_err(|_| Refusal::BadRequest("what follows the connection is no path"))?;
     *request.uri_mut() = Uri::from(path);
+    // The token may stand there too.
+    request.body_mut().keeps_trailers();
     let fields = request.headers_mut();
     strip::holding(fields, token);
     // It is that of our own listener, else the request were refused.

@@ -111,6 +111,11 @@ impl Keeper {
         state.frames.push_back(data.clone());
     }
 
+    /// What goes out cannot go out again.
+    pub fn forgets(&self) {
+        self.0.state.lock().forget();
+    }
+
     /// What has gone out goes out once more.
     pub fn begins_again(&self) {
         let mut state = self.0.state.lock();
