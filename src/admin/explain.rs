@@ -19,6 +19,7 @@ use crate::base::agent::Agent;
 use crate::base::host::{Scheme, Target};
 use crate::base::id::ConnectionId;
 use crate::base::secret::Secret;
+use crate::base::settings::Settings;
 use crate::directory::AgentRecord;
 use crate::inject::credential::Write;
 use crate::inject::placement::{At, Encoding, Part, Place, Template};
@@ -67,7 +68,8 @@ fn as_agent(record: &AgentRecord) -> Agent {
 /// The decision, with what only the services know of it.
 fn told(admin: &Admin, agent: &AgentRecord, asked: &Question, decision: Decision) -> Explanation {
     let used = decision.connection_id.as_ref().and_then(|id| used(admin, asked, id));
-    let (connection, places) = used.unzip();
+    let settings = used.as_ref().and_then(|used| used.settings.clone());
+    let (connection, places) = used.map(|used| (used.connection, used.places)).unzip();
     let stop = stop::policy(&decision).or_else(|| match decision.action {
         ActionKind::Tunnel => None,
         _ => written(asked, places.as_ref()).err().map(|error| stop::unwritable(&error)),
@@ -82,6 +84,7 @@ fn told(admin: &Admin, agent: &AgentRecord, asked: &Question, decision: Decision
         rule: decision.rule,
         host: decision.host,
         connection,
+        settings,
         placements: places.flatten().iter().flatten().map(placement).collect(),
         addresses: Vec::new(),
         proxy: None,
@@ -89,13 +92,16 @@ fn told(admin: &Admin, agent: &AgentRecord, asked: &Question, decision: Decision
     }
 }
 
-/// The connection of the decision, and where its credential would go for this host and path, if
-/// it has a place there.
-fn used(
-    admin: &Admin,
-    asked: &Question,
-    id: &ConnectionId,
-) -> Option<(ConnectionUsed, Option<Vec<Place>>)> {
+/// What a decision uses.
+struct Used {
+    connection: ConnectionUsed,
+    settings: Option<Settings>,
+    /// Where its credential would go for the host and path, if it has a place there.
+    places: Option<Vec<Place>>,
+}
+
+/// The connection of the decision.
+fn used(admin: &Admin, asked: &Question, id: &ConnectionId) -> Option<Used> {
     let directory = admin.deps().directory.view();
     let connection = directory.connection(&admin.org(), id)?;
     let used = ConnectionUsed {
@@ -111,7 +117,9 @@ fn used(
     });
     let placements = instance.iter().flat_map(|instance| &instance.placements);
     let mut fitting = placements.filter(|scoped| scoped.matches(&asked.target, &asked.path));
-    Some((used, fitting.next().map(|scoped| scoped.what.clone())))
+    let settings = Some(connection.settings.clone()).filter(|it| *it != Settings::default());
+    let places = fitting.next().map(|scoped| scoped.what.clone());
+    Some(Used { connection: used, settings, places })
 }
 
 /// Writes something where the credential of a used connection would go, by the function that

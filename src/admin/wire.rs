@@ -393,6 +393,9 @@ pub struct Explanation {
     pub host: Option<String>,
     /// The connection whose credential would be used.
     pub connection: Option<ConnectionUsed>,
+    /// How its requests are sent: timeout, further attempts, limits, fields; absent where nothing is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Settings>,
     /// Where the credential would go.
     pub placements: Vec<PlacementView>,
     /// Addresses of the host, judged; empty when refused before, and where a proxy resolves it.

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::client::Client;
+use super::connection::settings;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table::fields;
-use crate::admin::wire::{AddressView, ExplainAsk, Explanation};
+use crate::admin::wire::{AddressView, ExplainAsk, Explanation, PlacementView};
 use crate::policy::explain::ActionKind;
 
 #[derive(Debug, clap::Args)]
@@ -79,22 +80,20 @@ fn show(told: &Explanation) -> String {
     let verdict = if told.allowed { "would be sent" } else { "would be refused" };
     let connection = told.connection.as_ref();
     let connection = connection.map(|c| format!("{} ({}, {})", c.name, c.provider, c.id));
-    text.push_str(&fields(&[
+    let mut rows = vec![
         ("verdict", verdict.to_owned()),
         ("action", action(told.action).to_owned()),
         ("rule", told.rule.clone().unwrap_or_default()),
         ("for hosts", told.host.clone().unwrap_or_default()),
         ("connection", connection.unwrap_or_default()),
-    ]));
-    for placement in &told.placements {
-        let _ = writeln!(text, "placement    {}: {}", placement.at, placement.value);
-    }
-    for address in &told.addresses {
-        let _ = writeln!(text, "address      {}", judged(address));
-    }
-    if let Some(proxy) = &told.proxy {
-        let _ = writeln!(text, "by proxy     {proxy}, which resolves the host");
-    }
+    ];
+    rows.extend(told.settings.iter().flat_map(settings::rows));
+    let placed = |placement: &PlacementView| format!("{}: {}", placement.at, placement.value);
+    rows.extend(told.placements.iter().map(|placement| ("placement", placed(placement))));
+    rows.extend(told.addresses.iter().map(|address| ("address", judged(address))));
+    let by = |proxy: &String| ("by proxy", format!("{proxy}, which resolves the host"));
+    rows.extend(told.proxy.iter().map(by));
+    text.push_str(&fields(&rows));
     for stop in &told.stopped_by {
         let _ = writeln!(text, "\nstopped by {}: {}", stop.code, stop.message);
         if let Some(hint) = &stop.hint {
@@ -156,6 +155,18 @@ mod tests {
             "addresses": [{"address": "203.0.113.5:443", "allowed": true, "class": "public"}],
             "stopped_by": [],
         })));
+    }
+
+    #[test]
+    fn what_the_connection_s_settings_want_is_told() {
+        let told = told(serde_json::json!({
+            "agent": "ci", "method": "GET", "target": "https://api.github.com", "path": "/user",
+            "allowed": true, "action": "inject", "rule": "binding:con_1", "host": "api.github.com",
+            "connection": {"id": "con_1", "name": "work", "provider": "github"},
+            "settings": {"timeout": "30s", "rate_limit": "10/s", "retry": {"attempts": 2}},
+            "placements": [], "addresses": [], "stopped_by": [],
+        }));
+        insta::assert_snapshot!(told);
     }
 
     #[test]

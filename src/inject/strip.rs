@@ -90,6 +90,36 @@ pub fn trailers(fields: &mut HeaderMap) {
     }
 }
 
+/// Fields of a request that say how it is to be understood: none of them comes in a trailer.
+static MODIFIERS: [HeaderName; 16] = [
+    header::ACCEPT,
+    header::ACCEPT_ENCODING,
+    header::CACHE_CONTROL,
+    header::CONTENT_LOCATION,
+    header::CONTENT_RANGE,
+    header::COOKIE,
+    header::EXPECT,
+    header::IF_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_NONE_MATCH,
+    header::IF_RANGE,
+    header::IF_UNMODIFIED_SINCE,
+    header::MAX_FORWARDS,
+    header::ORIGIN,
+    header::PRAGMA,
+    header::RANGE,
+];
+
+/// The same of a request's trailers, with what would modify or steer it, and every placeholder.
+pub fn request_trailers(fields: &mut HeaderMap) {
+    trailers(fields);
+    steering(fields);
+    for name in &MODIFIERS {
+        fields.remove(name);
+    }
+    placeholder_fields(fields);
+}
+
 /// Whether two field names are one to an origin that maps `-` and `_` to the same (CGI, WSGI).
 pub(super) fn is_alias(name: &HeaderName, of: &HeaderName) -> bool {
     let (name, of) = (name.as_str().as_bytes(), of.as_str().as_bytes());
@@ -97,9 +127,14 @@ pub(super) fn is_alias(name: &HeaderName, of: &HeaderName) -> bool {
     name.len() == of.len() && name.iter().zip(of).all(|(a, b)| fold(*a) == fold(*b))
 }
 
+/// Removes every instance and `_`-alias of a field.
+pub fn every(fields: &mut HeaderMap, name: &HeaderName) {
+    remove_where(fields, |other| is_alias(other, name));
+}
+
 /// Writes a field instead of every instance and `_`-alias of it.
 pub fn replace(fields: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
-    remove_where(fields, |other| is_alias(other, name));
+    every(fields, name);
     fields.insert(name.clone(), value.clone());
 }
 

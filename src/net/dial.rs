@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use rustix::io::Errno;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
@@ -70,6 +71,17 @@ pub enum DialError {
         #[source]
         fault: ProxyFault,
     },
+}
+
+impl DialError {
+    /// Whether it is this process, or this machine, that has no descriptor left (socket(2)).
+    pub fn is_of_descriptors(&self) -> bool {
+        let (Self::Resolve { source, .. } | Self::Connect { source, .. }) = self else {
+            return false;
+        };
+        let none_left = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+        source.raw_os_error().is_some_and(|code| none_left.contains(&code))
+    }
 }
 
 /// A connected stream.

@@ -31,7 +31,7 @@ use crate::inject::placeholder::Core;
 use index::HostIndex;
 
 pub use explain::Explanation;
-pub use overrides::{NoMethod, overrides};
+pub use overrides::{NoMethod, overrides, without_overrides};
 pub use permit::{Action, InterceptPermit, Permit, Route, TunnelPermit};
 pub use reason::Reason;
 pub use rule::{Account, AccountState, Bound, CompileError, DefaultAction, Rule, RuleAction, Spec};

@@ -31,6 +31,13 @@ pub fn overrides(fields: &HeaderMap) -> Result<Vec<Method>, NoMethod> {
     Ok(methods)
 }
 
+/// Removes those fields where nobody decided about them.
+pub fn without_overrides(fields: &mut HeaderMap) {
+    for name in &FIELDS {
+        fields.remove(name);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;

@@ -137,14 +137,16 @@ fn onward(
         .parse()
         .map_err(|_| Refusal::BadRequest("what follows the connection is no path"))?;
     *request.uri_mut() = Uri::from(path);
+    // The token may stand there too.
+    request.body_mut().keeps_trailers();
     let fields = request.headers_mut();
     strip::holding(fields, token);
     // It is that of our own listener, else the request were refused.
     fields.remove(ORIGIN);
     let own = |value: &http::HeaderValue| {
         value.to_str().is_ok_and(|text| {
-            let rest = text.strip_prefix("http://");
-            rest.is_some_and(|rest| place.is_own(rest.split('/').next().unwrap_or(rest)))
+            let origin = text.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
+            place.is_own(&origin)
         })
     };
     if fields.get_all(REFERER).iter().any(own) {
@@ -156,10 +158,7 @@ fn onward(
 /// Browsers say where a request comes from: Fetch Metadata (`Sec-Fetch-Site`), and `Origin`. Only
 /// their own user and pages of this very origin may ask; a CORS preflight is another site's.
 fn is_not_cross_site(fields: &HeaderMap, place: &Place) -> Result<(), Fault> {
-    let same = |value: &http::HeaderValue| {
-        let rest = value.to_str().ok().and_then(|text| text.strip_prefix("http://"));
-        rest.is_some_and(|authority| place.is_own(authority))
-    };
+    let same = |value: &http::HeaderValue| value.to_str().is_ok_and(|origin| place.is_own(origin));
     let harmless = fields
         .get_all(token::SEC_FETCH_SITE)
         .iter()

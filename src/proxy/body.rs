@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
@@ -18,6 +19,7 @@ use super::pool::Lease;
 use super::record::Record;
 use super::replay::Keeper;
 use super::scrub::Passing;
+use super::trailers::Sieve;
 use crate::inject::scrub::Fault;
 use crate::inject::strip;
 use crate::observe::event::Outcome;
@@ -44,10 +46,21 @@ pub struct RequestBody {
     count: Arc<AtomicU64>,
     gate: Option<(Arc<Gate>, Pin<Box<Sleep>>)>,
     tells: Option<Arc<Passed>>,
+    trailers: Trailers,
     /// What has gone out already, and goes out again.
     again: VecDeque<Bytes>,
     /// Where copies are kept of what goes out: the last is asked first to send it again.
     keeps: Vec<Keeper>,
+}
+
+/// What becomes of a request's trailers.
+#[derive(Debug)]
+enum Trailers {
+    /// Not decided yet: they end here, unless they are sifted.
+    Undecided,
+    Sifted(Sieve),
+    /// They end here.
+    Kept,
 }
 
 #[derive(Debug)]
@@ -131,6 +144,7 @@ impl RequestBody {
             count: Arc::default(),
             gate: None,
             tells: None,
+            trailers: Trailers::Undecided,
             again: VecDeque::new(),
             keeps: Vec::new(),
         }
@@ -149,6 +163,18 @@ impl RequestBody {
     /// Holds the body back until its gate opens, at most for `patience`.
     pub fn wait_for_continue(&mut self, patience: Duration) {
         self.gate = Some((Arc::default(), Box::pin(tokio::time::sleep(patience))));
+    }
+
+    /// Lets trailers go on that pass through `sieve`.
+    pub fn sifts(&mut self, sieve: Sieve) {
+        if !matches!(self.trailers, Trailers::Kept) {
+            self.trailers = Trailers::Sifted(sieve);
+        }
+    }
+
+    /// Lets no trailers go on.
+    pub fn keeps_trailers(&mut self) {
+        self.trailers = Trailers::Kept;
     }
 
     /// Tells when the body is asked for. hyper does so by itself (RFC 9110 §10.1.1), h2 does not.
@@ -233,7 +259,7 @@ impl Body for RequestBody {
                     this.keeps.iter().for_each(|keeper| keeper.sends(data));
                 }
             }
-            Some(Err(_)) => this.keeps.iter().for_each(Keeper::fails),
+            Some(Err(_)) => this.keeps.iter().for_each(Keeper::forgets),
             None => {}
         }
         Poll::Ready(frame)
@@ -275,12 +301,26 @@ impl RequestBody {
                     this.count.fetch_add(data.len() as u64, Relaxed);
                     Poll::Ready(Some(Ok(Frame::data(data))))
                 }
-                // Trailers of requests end here: a server may merge them into the checked head.
-                Err(_trailers) => Poll::Ready(None),
+                Err(frame) => {
+                    Poll::Ready(frame.into_trailers().ok().and_then(|it| this.sifted(it)))
+                }
             },
             Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
             None => Poll::Ready(None),
         }
+    }
+}
+
+impl RequestBody {
+    /// What of the trailers goes on, if anything. They are not kept: a body that has them goes out once.
+    fn sifted(&self, mut fields: HeaderMap) -> Option<Result<Frame<Bytes>, BodyError>> {
+        let Trailers::Sifted(sieve) = &self.trailers else { return None };
+        sieve.sift(&mut fields);
+        if fields.is_empty() {
+            return None;
+        }
+        self.keeps.iter().for_each(Keeper::forgets);
+        Some(Ok(Frame::trailers(fields)))
     }
 }
 
@@ -309,6 +349,7 @@ impl Drop for RequestBody {
         rest.count = self.count.clone();
         std::mem::swap(&mut rest.content, &mut self.content);
         (rest.gate, rest.tells) = (self.gate.take(), self.tells.take());
+        rest.trailers = std::mem::replace(&mut self.trailers, Trailers::Undecided);
         std::mem::swap(&mut rest.again, &mut self.again);
         // Where nobody sends that, it is left to the one before.
         std::mem::swap(&mut rest.keeps, &mut self.keeps);

@@ -56,7 +56,7 @@ async fn absolute(
     request: Request<RequestBody>,
 ) -> Response<AnswerBody> {
     if request.uri().scheme().is_none()
-        && let Some(place) = Place::of(&request, &core.gateway.base_urls)
+        && let Some(place) = Place::of(&request, accepted.scheme, &core.gateway.base_urls)
     {
         return base_url::answer(core, accepted, request, place).await;
     }

@@ -44,7 +44,7 @@ pub(super) async fn send(
 ) -> Result<Sent, Refusal> {
     record.injected(credential.as_deref());
     record.attempts(tries);
-    let outbound = Outbound::prepare(inbound, permit, credential.as_deref())?.within(tries);
+    let outbound = Outbound::prepare(inbound, permit, credential.as_ref())?.within(tries);
     let sent = upstream::send(core, outbound).await?.carried(credential);
     record.answered(&sent);
     Ok(sent)

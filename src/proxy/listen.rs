@@ -25,6 +25,7 @@ use super::session::{Accepted, Counted};
 use super::standing::Standing;
 use super::stream::{Agents, Socket};
 use super::{Core, Gateway, connect};
+use crate::base::host::Scheme;
 
 /// How long accepting pauses when the process is out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -261,7 +262,11 @@ impl Cores {
         let core = least.expect("there is at least one core: see `start`");
         let pulse = Arc::new(Pulse::awaiting_head());
         let (standing, counted) = (Arc::new(Standing::default()), Counted::new(&core.open));
-        let accepted = Accepted { peer, owner, pulse, standing, permit, counted };
+        let scheme = match &socket {
+            Handed::Fronted(..) => Scheme::Https,
+            Handed::Tcp(_) | Handed::Unix(_) => Scheme::Http,
+        };
+        let accepted = Accepted { peer, owner, scheme, pulse, standing, permit, counted };
         if core.sockets.send((socket, accepted)).is_err() {
             tracing::error!("a core has stopped");
         }

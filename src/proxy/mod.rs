@@ -41,6 +41,7 @@ mod session;
 mod standing;
 mod stream;
 pub mod test_request;
+mod trailers;
 mod tunnel;
 mod turns;
 mod upgrade;

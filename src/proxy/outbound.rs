@@ -18,6 +18,7 @@ use super::inbound::Inbound;
 use super::pool::Key;
 use super::retry::Tries;
 use super::session::Session;
+use super::trailers::Sieve;
 use super::upgrade;
 use crate::base::host::{Scheme, Target};
 use crate::base::settings::{Settings, Wait};
@@ -69,8 +70,12 @@ impl Outbound {
     pub fn prepare(
         mut inbound: Box<Inbound>,
         permit: Permit,
-        credential: Option<&Credential>,
+        credential: Option<&Arc<Credential>>,
     ) -> Result<Self, Refusal> {
+        if !inbound.body.is_end_stream() {
+            inbound.body.sifts(Sieve::of(&permit, credential));
+        }
+        let credential = credential.map(|credential| &**credential);
         let target = permit.target().clone();
         let (org, session) = (inbound.org().clone(), inbound.session());
         let upgrade = inbound.take_upgrade();

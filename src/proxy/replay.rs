@@ -118,8 +118,8 @@ impl Keeper {
         state.frames.push_back(data.clone());
     }
 
-    /// What comes next never came: the rest is not all there is.
-    pub fn fails(&self) {
+    /// What goes out cannot go out again.
+    pub fn forgets(&self) {
         self.0.state.lock().forget();
     }
 

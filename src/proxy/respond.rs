@@ -261,6 +261,7 @@ fn face(refusal: &Refusal) -> Face {
             face.hint = Some("`upstream.allow_private` opens named networks and ports".into());
         }
         Refusal::Dial(DialError::Proxy { fault, .. }) => face.hint = Some(fault.hint().into()),
+        Refusal::Dial(error) if error.is_of_descriptors() => face.retry_after = Some(1),
         Refusal::Guessing { retry_after } => face.retry_after = Some(retry_after.as_secs().max(1)),
         Refusal::RateLimited { connection, excess } => {
             face.retry_after = Some(whole_seconds(excess.retry_after()));
@@ -352,6 +353,7 @@ fn status_and_code(refusal: &Refusal) -> (u16, &'static str) {
         )
         | Refusal::AnswerTimeout => (504, "upstream_timeout"),
         Refusal::Tls(HandshakeError::Timeout { .. }) => (504, "upstream_timeout"),
+        Refusal::Dial(error) if error.is_of_descriptors() => (503, "overloaded"),
         Refusal::Dial(_) => (502, "upstream_unreachable"),
         Refusal::Tls(_) => (502, "upstream_tls"),
         Refusal::Protocol { .. } => (502, "upstream_protocol"),
@@ -399,6 +401,9 @@ fn message(refusal: &Refusal) -> String {
         },
         Refusal::Dial(DialError::Refused { .. }) => {
             "the host resolves to an address that may not be dialled".into()
+        }
+        Refusal::Dial(error) if error.is_of_descriptors() => {
+            "too many open streams: there is none left for the upstream".into()
         }
         Refusal::Dial(DialError::Resolve { .. }) => "the host cannot be resolved".into(),
         Refusal::Dial(error @ DialError::Proxy { .. }) => error.to_string(),

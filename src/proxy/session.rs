@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::base::agent::Agent;
-use crate::base::host::Target;
+use crate::base::host::{Scheme, Target};
 use crate::base::id::{AgentId, OrgId};
 
 use super::Gateway;
@@ -64,6 +64,8 @@ pub struct Accepted {
     pub peer: Option<IpAddr>,
     /// Whose listener it came on, when that is one agent's own.
     pub owner: Option<Arc<Owner>>,
+    /// With which URLs that lead to its listener begin.
+    pub scheme: Scheme,
     /// Its pulse.
     pub pulse: Arc<Pulse>,
     /// What it rests on once somebody has authenticated.

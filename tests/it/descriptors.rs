@@ -59,3 +59,42 @@ async fn without_descriptors_streams_are_turned_away_and_open_ones_go_on() {
     let answer = patiently("descriptors to be given back", again).await;
     assert_eq!((answer.head.status(), &*answer.text()), (200, "fine"));
 }
+
+#[tokio::test]
+async fn without_a_descriptor_for_the_upstream_an_exchange_is_told_to_come_again() {
+    // No stream to it is kept: each exchange needs one of its own.
+    let closing = |_: &Message| {
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nfine".to_owned()
+    };
+    let origin = Origin::answering(closing).await;
+    let variables = [("CANARY", "cnry-0123456789abcdef"), ("TOKEN_CI", TOKEN)];
+    let served = Served::start(&Plan::api_key(), &origin, &variables);
+    let mut open = client(&served).await;
+    assert_eq!(ask(&mut open).await.text(), "fine");
+    served.limit_descriptors(served.descriptors());
+
+    let mut waiting = vec![];
+    let refused = async {
+        loop {
+            // They take what is left. Once the last was turned away, nobody waits to be.
+            for _ in 0..40 {
+                waiting.push(client(&served).await);
+            }
+            let last = waiting.pop().expect("forty").answer("GET").await;
+            assert_eq!(last.head.one("keyward-error"), Some("overloaded"));
+            let answer = ask(&mut open).await;
+            if answer.head.status() != 200 {
+                return answer;
+            }
+        }
+    };
+    let refused = patiently("the last descriptor to be taken", refused).await;
+    assert_eq!(refused.head.status(), 503, "{refused:?}");
+    assert_eq!(refused.head.one("keyward-error"), Some("overloaded"));
+    assert_eq!(refused.head.one("retry-after"), Some("1"));
+    assert_eq!(refused.json()["error"]["code"], "overloaded");
+
+    drop(waiting);
+    let again = async { while ask(&mut open).await.head.status() != 200 {} };
+    patiently("descriptors to be given back", again).await;
+}

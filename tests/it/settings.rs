@@ -274,3 +274,22 @@ async fn settings_are_given_changed_and_cleared_by_the_command_line_and_outlive_
     run(&["connection", "set", "mine", "--clear", "all"]);
     assert_eq!(settings("mine"), json!({}));
 }
+
+#[tokio::test]
+async fn explain_names_what_is_in_force() {
+    let settings = "{ timeout: 30s, rate_limit: 10/s, retry: { attempts: 2 } }";
+    let plain = "{ name: plain, provider: acme, fields: { api_key: { env: CANARY } } }";
+    let plan = Plan::api_key().settings(settings).connection(plain).agent("other", "plain");
+    let lab = plan.start(Origin::saying("fine").await).await;
+    let explained = async |agent: &str| {
+        let ask = json!({ "agent": agent, "url": format!("https://{HOST}/a") }).to_string();
+        let told = lab.gateway.api("POST", "/rules/explain", &ask).await.json();
+        assert_eq!(told["allowed"], true, "{told}");
+        told["settings"].clone()
+    };
+    let told = explained("ci").await;
+    assert_eq!((&told["timeout"], &told["rate_limit"]), (&json!("30s"), &json!("10/s")));
+    assert_eq!(told["retry"]["attempts"], 2);
+    assert!(explained("other").await.is_null());
+    lab.finish().await;
+}

@@ -197,6 +197,42 @@ async fn what_cannot_be_reached_is_tried_again_whatever_the_request() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_reached_is_not_tried_again_once_its_binding_is_gone() {
+    let closed = tokio::net::TcpSocket::new_v4().expect("a socket");
+    closed.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    let address = closed.local_addr().expect("an address").to_string();
+    let plan = Plan::api_key()
+        .no_agents()
+        .hosts("gone.acme.test")
+        .resolve(&format!("gone.acme.test: \"{address}\""))
+        .allow(&address)
+        .settings("{ retry: { attempts: 10, wait_max: 1h } }");
+    let mut lab = plan.start(Origin::saying("fine").await).await;
+    lab.add_agent("ci").await;
+    let bindings = "/agents/ci/bindings";
+    let bound = lab.gateway.api("POST", bindings, r#"{"connection":"acme"}"#).await;
+    assert_eq!(bound.head.status(), 201, "{}", bound.text());
+    let mut wire = lab.tunnel("gone.acme.test").await;
+    wire.send(request_text("GET /a", "gone.acme.test")).await;
+    // The first attempts have failed, and more would follow for minutes.
+    let tried = async {
+        while lab.gateway.running().services().metrics.retried.get() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    patiently("two further attempts", tried).await;
+    let gone = lab.gateway.api("DELETE", &format!("{bindings}/acme"), "").await;
+    assert!(gone.head.status() < 300, "{}", gone.text());
+    wire.rest().await;
+    // Whoever would try again would get through now.
+    let listening = closed.listen(1).expect("it listens");
+    let records = lab.finish().await;
+    assert!((1..10).contains(&attempts(&records)[0]), "{records:#?}");
+    let came = tokio::time::timeout(std::time::Duration::ZERO, listening.accept()).await;
+    assert!(came.is_err(), "an attempt after the binding had gone");
+}
+
+#[tokio::test]
 async fn what_was_paused_meanwhile_is_not_sent_again() {
     let first = answer(503, "Retry-After: 1\r\n", "down");
     let mut lab = Plan::api_key().no_agents().start(failing(9, first).await).await;

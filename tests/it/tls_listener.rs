@@ -123,6 +123,26 @@ async fn requests_are_served_inside_as_on_a_plain_listener_beside_it() {
 }
 
 #[tokio::test]
+async fn by_a_base_url_its_own_origin_is_that_of_https() {
+    let mut lab = own().await;
+    let at = lab.gateway.proxy.to_string();
+    let token = lab.token("ci").to_owned();
+    for (scheme, status) in [("http", 403), ("https", 200)] {
+        let mut wire = entered(&lab).await;
+        wire.send(format!(
+            "GET /to/acme/{scheme} HTTP/1.1\r\nHost: {at}\r\nKeyward-Token: {token}\r\n\
+             Origin: {scheme}://{at}\r\nReferer: {scheme}://{at}/to/acme/page\r\n\r\n"
+        ))
+        .await;
+        assert_eq!(wire.answer("GET").await.head.status(), status, "{scheme}");
+    }
+    let head = lab.origin.arrival().await.head;
+    assert_eq!(head.target(), "/https");
+    assert!(!head.has("origin") && !head.has("referer"), "{head:?}");
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn only_http_1_1_is_spoken_with_the_proxy() {
     let lab = own().await;
     let (io, ..) = lab.client().await.into_parts();

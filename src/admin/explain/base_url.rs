@@ -17,15 +17,15 @@ pub(super) fn behind(
     agent: &Agent,
     ask: &ExplainAsk,
 ) -> Result<Option<ExplainAsk>, ApiError> {
-    let Some(rest) = ask.url.strip_prefix("http://") else { return Ok(None) };
+    let Some((scheme, rest)) = own_scheme(admin, &ask.url) else { return Ok(None) };
     let (authority, sent) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    if !is_listener(admin, authority) {
+    if !is_listener(admin, scheme, authority) {
         return Ok(None);
     }
     let refused = |fault: &Fault| ApiError::field("url", format!("{fault}: {}", fault.hint()));
     let sent = sent.split('#').next().unwrap_or(sent);
     let path = sent.split('?').next().unwrap_or(sent);
-    let place = match Place::read(Some(authority), path, &base_urls(admin)) {
+    let place = match Place::read((scheme, Some(authority)), path, &base_urls(admin)) {
         // Another server's.
         None | Some(Err(Fault::NotOurs)) => return Ok(None),
         Some(place) => place.map_err(|fault| refused(&fault))?,
@@ -40,9 +40,19 @@ pub(super) fn behind(
     Ok(Some(ExplainAsk { url, connection: Some(connection.to_string()), ..ask.clone() }))
 }
 
+/// How a URL begins that may be one of a listener, and its rest. Where no listener runs, one of TLS is not
+/// guessed.
+fn own_scheme<'a>(admin: &Admin, url: &'a str) -> Option<(Scheme, &'a str)> {
+    let cleartext = url.strip_prefix("http://").map(|rest| (Scheme::Http, rest));
+    cleartext.or_else(|| {
+        let rest = url.strip_prefix("https://").filter(|_| admin.places().is_some())?;
+        Some((Scheme::Https, rest))
+    })
+}
+
 /// Whether a listener of ours has the port; any may, where none runs.
-fn is_listener(admin: &Admin, authority: &str) -> bool {
-    let Ok(asked) = Target::parse(Scheme::Http, authority) else { return false };
+fn is_listener(admin: &Admin, scheme: Scheme, authority: &str) -> bool {
+    let Ok(asked) = Target::parse(scheme, authority) else { return false };
     let ports = |at: &String| at.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
     admin
         .places()

@@ -178,24 +178,28 @@ fn parsed<T, E: ToString>(text: &str, parse: fn(u64) -> Result<T, E>) -> Result<
 
 /// Lines for a person; none for what is as for every request.
 pub(in crate::cli) fn shown(settings: &Settings) -> String {
+    fields(&rows(settings))
+}
+
+/// The same as names and values, some of which are empty.
+pub(in crate::cli) fn rows(settings: &Settings) -> Vec<(&'static str, String)> {
     let text = |value: Option<String>| value.unwrap_or_default();
     let retry = settings.retry.as_ref().map(|retry| {
         let on: Vec<_> = retry.on().iter().map(ToString::to_string).collect();
         let wait = crate::base::time::written(retry.wait_max());
         format!("{} attempts, on {}, waits up to {wait}", retry.attempts(), on.join(" "))
     });
-    let mut lines = fields(&[
+    let mut rows = vec![
         ("timeout", text(settings.timeout.map(|wait| wait.to_string()))),
         ("retry", text(retry)),
         ("rate limit", text(settings.rate_limit.map(|rate| rate.to_string()))),
         ("concurrency", text(settings.concurrency.map(|max| max.to_string()))),
         ("user agent", text(settings.user_agent.as_ref().map(ToString::to_string))),
-    ]);
+    ];
     for (name, value) in settings.headers.iter() {
-        lines +=
-            &fields(&[("header     ", format!("{name}: {}", value.to_str().unwrap_or_default()))]);
+        rows.push(("header", format!("{name}: {}", value.to_str().unwrap_or_default())));
     }
-    lines
+    rows
 }
 
 #[cfg(test)]

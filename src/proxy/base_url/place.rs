@@ -39,17 +39,18 @@ impl Default for BaseUrls {
 }
 
 impl Place {
-    /// What a request for `path`, without its query, names. `None`: it is no base URL.
+    /// What a request for `path`, without its query, names, on a listener whose URLs begin with `scheme`.
+    /// `None`: it is no base URL.
     ///
     /// # Errors
     /// When base URLs are off, or the authority is not ours: a page whose name was re-pointed here
     /// (DNS rebinding) sends its own. Addresses need no list: no answer of DNS moves them.
     pub fn read(
-        authority: Option<&str>,
+        (scheme, authority): (Scheme, Option<&str>),
         path: &str,
         urls: &BaseUrls,
     ) -> Option<Result<Self, Fault>> {
-        let own = authority.and_then(|text| Target::parse(Scheme::Http, text).ok());
+        let own = authority.and_then(|text| Target::parse(scheme, text).ok());
         let below = own.as_ref().and_then(|own| own.host().name()?.strip_suffix(BELOW_LOCALHOST));
         let (prefix, named, host) = match (below, path.strip_prefix(TO)) {
             (Some(name), _) => (String::new(), name.to_owned(), None),
@@ -97,14 +98,18 @@ impl Place {
         }
     }
 
-    /// Whether the authority is the one by which the client reached us.
-    pub fn is_own(&self, authority: &str) -> bool {
-        Target::parse(Scheme::Http, authority).is_ok_and(|parsed| parsed == self.own)
+    /// Whether the origin, such as `http://127.0.0.1:8080`, is the one by which the client reached us.
+    pub fn is_own(&self, origin: &str) -> bool {
+        let scheme = self.own.scheme();
+        let authority = origin.split_once("://").filter(|(name, _)| *name == scheme.as_str());
+        let parsed = authority.and_then(|(_, authority)| Target::parse(scheme, authority).ok());
+        parsed.is_some_and(|parsed| parsed == self.own)
     }
 
     /// The place that a request names, by its URI and `Host`.
     pub(in crate::proxy) fn of<B>(
         request: &http::Request<B>,
+        scheme: Scheme,
         urls: &BaseUrls,
     ) -> Option<Result<Self, Fault>> {
         let sent = request.uri().path_and_query().map(PathAndQuery::path)?;
@@ -113,7 +118,7 @@ impl Place {
             (Some(host), None) => host.to_str().ok(),
             _ => None,
         };
-        Self::read(authority, sent, urls)
+        Self::read((scheme, authority), sent, urls)
     }
 }
 
@@ -130,7 +135,7 @@ mod tests {
 
     fn read(authority: &str, path: &str) -> Option<Result<Place, Fault>> {
         let urls = BaseUrls::At(vec![Host::parse("keyward").unwrap()]);
-        Place::read(Some(authority), path, &urls)
+        Place::read((Scheme::Http, Some(authority)), path, &urls)
     }
 
     #[test]
@@ -149,14 +154,14 @@ mod tests {
                 "{authority}"
             );
         }
-        let none = Place::read(None, "/to/work/", &BaseUrls::default());
+        let none = Place::read((Scheme::Http, None), "/to/work/", &BaseUrls::default());
         assert!(matches!(none, Some(Err(Fault::NotOurs))));
     }
 
     #[test]
     fn what_is_off_is_served_under_no_name() {
         for (authority, path) in [("127.0.0.1:1", "/to/work/"), ("work.localhost", "/")] {
-            let read = Place::read(Some(authority), path, &BaseUrls::Off);
+            let read = Place::read((Scheme::Http, Some(authority)), path, &BaseUrls::Off);
             assert!(matches!(read, Some(Err(Fault::Off))), "{authority}");
         }
     }
@@ -206,11 +211,23 @@ mod tests {
     }
 
     #[test]
-    fn its_own_authority_includes_the_port() {
+    fn its_own_origin_includes_scheme_and_port() {
         let place = read("127.0.0.1:8080", "/to/work/").unwrap().unwrap();
-        assert!(place.is_own("127.0.0.1:8080"));
-        for other in ["127.0.0.1", "127.0.0.1:8081", "localhost:8080", "127.0.0.1:8080/x", ""] {
+        assert!(place.is_own("http://127.0.0.1:8080"));
+        for other in [
+            "https://127.0.0.1:8080",
+            "http://127.0.0.1",
+            "http://127.0.0.1:8081",
+            "http://localhost:8080",
+            "http://127.0.0.1:8080/x",
+            "127.0.0.1:8080",
+            "null",
+            "",
+        ] {
             assert!(!place.is_own(other), "{other}");
         }
+        let own = (Scheme::Https, Some("127.0.0.1:8080"));
+        let place = Place::read(own, "/to/work/", &BaseUrls::default()).unwrap().unwrap();
+        assert!(place.is_own("https://127.0.0.1:8080") && !place.is_own("http://127.0.0.1:8080"));
     }
 }
