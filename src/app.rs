@@ -40,6 +40,7 @@ use crate::base::host::{Scheme, Target};
 use crate::base::id::OrgId;
 use crate::config::{AuditTo, Config, ListenAt};
 use crate::keys::Keys;
+use crate::net::call::Caller;
 use crate::net::tls;
 use crate::observe::audit::{Audit, Writer};
 use crate::observe::log::Verbosity;
@@ -351,6 +352,9 @@ impl Running {
         if !cores.finish(within).await {
             tracing::warn!("streams were cut: they did not end within the drain timeout");
         }
+        if !services.vault.landed(services.vault.flight_time()).await {
+            tracing::warn!("a refresh did not end in time: what it brings is lost");
+        }
         doors.close().await;
         if tokio::task::spawn_blocking(move || writer.finish()).await.is_err() {
             tracing::error!("the audit writer panicked");
@@ -378,6 +382,7 @@ fn parts(
 ) -> anyhow::Result<Parts> {
     let client_tls = tls::client_config(&outward.roots)?;
     outward.apply(&services.dialler, &client_tls);
+    services.vault.go_out_by(Arc::new(Caller::new(services.dialler.clone(), client_tls.clone())));
     Ok(Parts {
         directory: services.directory.clone(),
         rulebook: services.rulebook.clone(),

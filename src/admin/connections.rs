@@ -47,14 +47,22 @@ async fn list(
         .filter(|c| c.org == org && page.wants(&[&c.name, &c.provider, c.id.as_str()]))
         .map(|connection| view(&admin.deps().vault.catalogue(), connection))
         .collect();
-    page.cut(wanted, |connection: &ConnectionView| &connection.name).map(Json)
+    let mut page = page.cut(wanted, |connection: &ConnectionView| &connection.name)?;
+    for shown in &mut page.items {
+        if let Some(connection) = directory.connection(&org, &shown.id) {
+            shown.token = admin.deps().vault.status(connection).await;
+        }
+    }
+    Ok(Json(page))
 }
 
 async fn show(
     State(admin): State<Admin>,
     Segments(name): Segments<String>,
 ) -> Result<Json<ConnectionView>, ApiError> {
-    Ok(Json(view(&admin.deps().vault.catalogue(), &*admin.connection(&name)?)))
+    let (vault, connection) = (&admin.deps().vault, admin.connection(&name)?);
+    let token = vault.status(&connection).await;
+    Ok(Json(ConnectionView { token, ..view(&vault.catalogue(), &connection) }))
 }
 
 async fn add(
@@ -161,6 +169,7 @@ fn view(catalogue: &Catalogue, connection: &ConnectionRecord) -> ConnectionView 
         settings: connection.settings.clone(),
         hosts: hosts(catalogue, connection),
         state: connection.state.clone(),
+        token: None,
         managed_by: connection.managed_by,
         created: connection.created,
         updated: connection.updated,

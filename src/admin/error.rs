@@ -288,13 +288,10 @@ impl From<VaultError> for ApiError {
     fn from(error: VaultError) -> Self {
         match error {
             VaultError::Directory(error) => error.into(),
-            VaultError::Shared(error) if error.is_of_connection() => {
-                Self::Refused(error.to_string())
-            }
-            VaultError::Draft { .. }
-            | VaultError::Broken { .. }
-            | VaultError::RefreshUnavailable { .. }
-            | VaultError::NotRefreshable { .. } => Self::Refused(error.to_string()),
+            of_connection if of_connection.hint().is_some() => Self::RefusedUntil {
+                message: of_connection.to_string(),
+                hint: of_connection.hint().unwrap_or_default(),
+            },
             VaultError::UnknownProvider(_) => Self::field("provider", error.to_string()),
             VaultError::UnknownAuth { .. } => Self::field("auth", error.to_string()),
             VaultError::Form(error) => Self::field("variables", error.to_string()),

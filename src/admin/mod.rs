@@ -18,6 +18,7 @@ mod host;
 mod keys;
 mod page;
 mod providers;
+mod refresh;
 mod reload;
 mod router;
 mod rule_test;

@@ -12,7 +12,7 @@ use super::host::{Local, OwnNames};
 use super::state::Admin;
 use super::{
     agents, audit, bindings, ca, connection_test, connections, explain, health, keys, providers,
-    reload, rule_test, rules, runs, tokens,
+    refresh, reload, rule_test, rules, runs, tokens,
 };
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.
@@ -40,6 +40,7 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(explain::routes())
         .merge(keys::routes())
         .merge(ca::routes())
+        .merge(refresh::routes())
         .merge(reload::routes());
     Router::new()
         .nest("/api/v1", api)

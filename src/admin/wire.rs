@@ -8,6 +8,7 @@ mod patch;
 mod rule_test;
 mod status;
 mod tested;
+mod token;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,6 +24,7 @@ pub use self::patch::ConnectionPatch;
 pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
 pub use self::status::{AgentListener, Health, ReloadView, Status};
 pub use self::tested::{ConnectionTested, TestOutcome};
+pub use self::token::{Failing, TokenRefreshed, TokenStatus};
 use crate::base::id::{AgentId, ConnectionId, TokenId};
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
@@ -230,6 +232,9 @@ pub struct ConnectionView {
     /// `state`, and for `broken` a `reason` and a `detail`.
     #[serde(flatten)]
     pub state: ConnectionState,
+    /// Its token, for kinds that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenStatus>,
     /// Who may edit it.
     pub managed_by: ManagedBy,
     /// When it was made.

@@ -26,6 +26,7 @@ use crate::ca::authority::Authority;
 use crate::config::{Config, Upstream};
 use crate::crypto::keyring::Keyring;
 use crate::crypto::source::KeyError;
+use crate::net::call::Caller;
 use crate::net::corporate::CorporateProxy;
 use crate::net::dial::Dialler;
 use crate::net::guard::AllowPrivate;
@@ -237,6 +238,8 @@ impl Reloader {
     fn go_out(&mut self, outward: Outward, client_tls: Option<Arc<ClientConfig>>) {
         let Some(client_tls) = client_tls else { return };
         outward.apply(&self.services.dialler, &client_tls);
+        let caller = Caller::new(self.services.dialler.clone(), client_tls.clone());
+        self.services.vault.go_out_by(Arc::new(caller));
         self.gateway.go_out_anew(client_tls);
         self.outward = outward;
     }

@@ -159,6 +159,8 @@ impl Opened {
         let dialler = Dialler::new(guard, resolve, config.limits.addresses_max).by(proxy);
         let leaves =
             Leaves::new(self.authority.clone(), config.limits.leaves_max, self.clock.clone());
+        let metrics = Arc::default();
+        self.vault.count_in(&metrics);
         Ok(Arc::new(Services {
             leaves: Arc::new(leaves),
             directory: self.directory,
@@ -168,7 +170,7 @@ impl Opened {
             keys: self.keys,
             dialler: Arc::new(dialler),
             audit: Trail::at(&config.audit.file),
-            metrics: Arc::default(),
+            metrics,
             clock: self.clock,
             limits: config.limits.clone(),
         }))

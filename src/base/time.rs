@@ -16,6 +16,9 @@ pub enum Clock {
     System,
     /// A clock that tests move by hand: milliseconds since the epoch.
     Fixed(Arc<AtomicI64>),
+    /// A clock that goes as the runtime's own, which tests may have paused.
+    #[cfg(test)]
+    Simulated(tokio::time::Instant),
 }
 
 /// A moment by two clocks: that of the day, and a steady one that nobody sets.
@@ -32,8 +35,16 @@ impl Clock {
         let steady = match self {
             Self::System => Some(Instant::now()),
             Self::Fixed(_) => None,
+            #[cfg(test)]
+            Self::Simulated(_) => None,
         };
         Moment { day: self.now(), steady }
+    }
+
+    /// A simulation begins.
+    #[cfg(test)]
+    pub(crate) fn simulated() -> Self {
+        Self::Simulated(tokio::time::Instant::now())
     }
 
     /// The present moment.
@@ -43,6 +54,8 @@ impl Clock {
             Self::Fixed(ms) => {
                 Timestamp::from_millisecond(ms.load(Ordering::SeqCst)).unwrap_or(Timestamp::MAX)
             }
+            #[cfg(test)]
+            Self::Simulated(begun) => Timestamp::UNIX_EPOCH + begun.elapsed(),
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -30,6 +31,7 @@ use crate::app::{self, DataPath, Services};
 use crate::config::Config;
 use crate::observe::trail::Trail;
 use crate::store::StoreError;
+use crate::vault::Vault;
 
 /// The longest answer that is read: a full page is far below it.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -60,6 +62,18 @@ struct Answering {
     router: Router,
     /// Where requests may be sent: for tests of connections.
     _data_path: Option<DataPath>,
+    /// Whose refreshes are waited for: what a server answered is stored before this process ends.
+    vault: Option<Arc<Vault>>,
+}
+
+impl Answering {
+    async fn landed(&self) {
+        if let Some(vault) = &self.vault
+            && !vault.landed(vault.flight_time()).await
+        {
+            output::note("note: a refresh did not end in time");
+        }
+    }
 }
 
 /// What `connect` to the socket finds.
@@ -113,7 +127,13 @@ impl Client {
         match Self::running(global).await {
             Err(failure) if failure.exit() == Exit::Unreachable => {
                 let router = audit_router(Trail::at(&global.load()?.audit.file));
-                Ok(Self { via: Via::InProcess(Box::new(Answering { router, _data_path: None })) })
+                Ok(Self {
+                    via: Via::InProcess(Box::new(Answering {
+                        router,
+                        _data_path: None,
+                        vault: None,
+                    })),
+                })
             }
             found => found,
         }
@@ -131,7 +151,9 @@ impl Client {
             )
         })?;
         let router = socket_router(Admin::in_process(services.deps()));
-        Ok(Self { via: Via::InProcess(Box::new(Answering { router, _data_path: None })) })
+        Ok(Self {
+            via: Via::InProcess(Box::new(Answering { router, _data_path: None, vault: None })),
+        })
     }
 
     /// A running gateway, or nothing.
@@ -245,7 +267,11 @@ impl Client {
         let request = request(method, path, body)?;
         match &self.via {
             Via::InProcess(services) => match services.router.clone().oneshot(request).await {
-                Ok(answer) => read(answer).await,
+                Ok(answer) => {
+                    let answer = read(answer).await;
+                    services.landed().await;
+                    answer
+                }
                 Err(never) => match never {},
             },
             Via::Socket(at) => match UnixStream::connect(at).await {
@@ -359,7 +385,8 @@ async fn in_process(global: &Global, to_send: bool) -> anyhow::Result<Answering>
     let data_path = to_send.then(|| DataPath::open(&config, &services)).transpose()?;
     let gateway = data_path.as_ref().map(DataPath::gateway).unwrap_or_default();
     let deps = Deps { data_path: gateway, ..services.deps() };
-    Ok(Answering { router: socket_router(Admin::in_process(deps)), _data_path: data_path })
+    let router = socket_router(Admin::in_process(deps));
+    Ok(Answering { router, _data_path: data_path, vault: Some(services.vault.clone()) })
 }
 
 /// Whether another process has the store.

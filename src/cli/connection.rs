@@ -1,6 +1,7 @@
 //! `keyward connection`: accounts at providers. What the owner gives goes in and is never shown.
 
 pub(in crate::cli) mod form;
+mod refresh;
 pub(in crate::cli) mod settings;
 pub(in crate::cli) mod shape;
 pub(in crate::cli) mod test;
@@ -22,7 +23,7 @@ use super::provider;
 use super::secret::Typed;
 use super::settings::Global;
 use super::table::{Table, fields, moment, pairs};
-use crate::admin::wire::ConnectionView;
+use crate::admin::wire::{ConnectionView, TokenStatus};
 use crate::directory::ConnectionState;
 
 #[derive(Debug, Subcommand)]
@@ -65,6 +66,11 @@ pub(crate) enum Command {
     },
     /// give it to its agents again
     Resume {
+        /// name or id
+        name: String,
+    },
+    /// fetch a newer token now, of a connection that has one
+    Refresh {
         /// name or id
         name: String,
     },
@@ -157,13 +163,15 @@ impl Options {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        if let Self::Test { name } = self {
-            return test::run(global, &name).await;
+        match &self {
+            Self::Test { name } => return test::run(global, name).await,
+            Self::Refresh { name } => return refresh::run(global, name).await,
+            _ => {}
         }
         let client = Client::open(global).await?;
         match self {
-            // It opens more.
-            Self::Test { .. } => Ok(()),
+            // They open more.
+            Self::Test { .. } | Self::Refresh { .. } => Ok(()),
             Self::Pause { name } => set_paused(global, &client, (&name, "pause")).await,
             Self::Resume { name } => set_paused(global, &client, (&name, "resume")).await,
             Self::Add(add) => add.run(global, &client).await,
@@ -315,6 +323,7 @@ fn show(connection: &ConnectionView, proxy: &str) -> String {
         ("provider", connection.provider.clone()),
         ("auth", connection.auth.clone()),
         ("state", state(&connection.state)),
+        ("token", token(connection.token.as_ref())),
         ("environment", connection.environment.clone().unwrap_or_default()),
         ("variables", pairs(&connection.variables)),
         ("hosts", connection.hosts.join(", ")),
@@ -322,6 +331,23 @@ fn show(connection: &ConnectionView, proxy: &str) -> String {
         ("created", moment(connection.created)),
         ("updated", moment(connection.updated)),
     ]) + &settings::shown(&connection.settings)
+}
+
+/// `good until …`, `refreshes fail since …`; nothing for what has none.
+fn token(token: Option<&TokenStatus>) -> String {
+    let Some(token) = token else { return String::new() };
+    let ends = match token.expires {
+        Some(ends) => format!("good until {}", moment(ends)),
+        None => "good until it is refused".to_owned(),
+    };
+    match &token.failing {
+        None => ends,
+        Some(failing) => {
+            let code = failing.code.as_deref().unwrap_or("no answer");
+            let since = moment(failing.since);
+            format!("{ends}; refreshes fail since {since}: {code}")
+        }
+    }
 }
 
 /// `active`, `paused`, `broken: revoked (detail)`.

@@ -32,6 +32,8 @@ pub struct Metrics {
     pub retried: Counter,
     /// Requests sent once more with a newer credential, because the upstream refused theirs.
     pub renewed: Counter,
+    /// Flights for newer tokens, by how they ended.
+    refreshes: Family<[(&'static str, &'static str); 1], Counter>,
     /// When the CA's certificate ends, in seconds since the epoch.
     pub ca_ends: Gauge,
     /// TLS handshakes with agents that failed.
@@ -46,6 +48,9 @@ impl Default for Metrics {
         let outcome = |name| exchanges.get_or_create_owned(&[("outcome", name)]);
         let refusals = Family::default();
         registry.register("refusals", "exchanges that Keyward answered itself", refusals.clone());
+        let refreshes = Family::<[(&'static str, &'static str); 1], Counter>::default();
+        let help = "tokens fetched from authorization servers, or not";
+        registry.register("token_refreshes", help, refreshes.clone());
         let mut counter = |name, help| {
             let counter = Counter::default();
             registry.register(name, help, counter.clone());
@@ -81,6 +86,7 @@ impl Default for Metrics {
             upstream_aborted: outcome("upstream_aborted"),
             ended: outcome("ended"),
             refusals,
+            refreshes,
             bytes_in,
             bytes_out,
             scrubbed,
@@ -114,6 +120,11 @@ impl Metrics {
         }
         self.bytes_in.inc_by(event.bytes_in);
         self.bytes_out.inc_by(event.bytes_out);
+    }
+
+    /// Counts an attempt to fetch a newer token: `brought`, `failed`, `broken`.
+    pub fn refreshed(&self, outcome: &'static str) {
+        self.refreshes.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     /// The OpenMetrics text.

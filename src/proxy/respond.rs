@@ -18,7 +18,6 @@ use super::meter::Excess;
 use super::record::Record;
 use crate::base::host::Target;
 use crate::base::id::ExchangeId;
-use crate::directory::BrokenReason;
 use crate::inject::scrub::Fault;
 use crate::inject::write::WriteError;
 use crate::net::by_proxy::ProxyFault;
@@ -231,7 +230,8 @@ fn face(refusal: &Refusal) -> Face {
             face.connection = reason.connection().cloned();
         }
         Refusal::Vault(error) => {
-            face.hint = Some(vault_hint(error.root()));
+            let log = || "the gateway's log names the cause and this exchange".to_owned();
+            face.hint = Some(error.hint().unwrap_or_else(log));
             face.connection = connection_of(error.root());
             if let VaultError::RefreshUnavailable { retry_after, .. } = error.root() {
                 face.retry_after = Some(whole_seconds(*retry_after));
@@ -279,26 +279,6 @@ fn whole_seconds(wait: Duration) -> u64 {
     u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1)
 }
 
-/// The remedy.
-fn vault_hint(error: &VaultError) -> String {
-    match error {
-        VaultError::Broken { connection, reason: BrokenReason::ClientRejected, .. } => format!(
-            "check the app's client id and secret; then, or where they are right, the owner runs \
-             `keyward connection reconnect {connection}`"
-        ),
-        VaultError::Broken { connection, .. } => {
-            format!("the owner runs `keyward connection reconnect {connection}`")
-        }
-        VaultError::Draft { connection } => {
-            format!("the owner connects it first: `keyward connection reconnect {connection}`")
-        }
-        VaultError::RefreshUnavailable { .. } => {
-            "nobody has to act: come again as `Retry-After` says".into()
-        }
-        _ => "the gateway's log names the cause and this exchange".into(),
-    }
-}
-
 fn limit_hint(excess: &Excess) -> String {
     let setting = match excess {
         Excess::Rate { .. } => "rate_limit",
@@ -318,6 +298,7 @@ fn connection_of(error: &VaultError) -> Option<Arc<str>> {
         | VaultError::Draft { connection }
         | VaultError::Broken { connection, .. }
         | VaultError::RefreshUnavailable { connection, .. }
+        | VaultError::ByHand { connection }
         | VaultError::NotRefreshable { connection } => Some(connection.as_str().into()),
         _ => None,
     }

@@ -15,8 +15,8 @@ use super::session::Seat;
 use crate::base::agent::Agent;
 use crate::base::host::Target;
 use crate::base::id::ConnectionId;
-use crate::directory::{ConnectionRecord, View};
-use crate::policy::{Permit, Route};
+use crate::directory::{ConnectionRecord, ConnectionState, View};
+use crate::policy::{Permit, Reason, Route};
 use crate::rulebook::Progress;
 
 /// How late a token's expiry may end a stream that it opened; each new request asks by itself.
@@ -142,15 +142,20 @@ impl UnderWay {
             Self::Tunnel(target) => matches!(policy.route(agent, target), Route::Tunnel(_)),
             Self::Exchange(question, used) => {
                 let connection = used.as_ref().map(|used| view.connection(&agent.org, used));
-                let active = |found: Option<&Arc<ConnectionRecord>>| {
-                    found.is_some_and(|record| record.state.is_usable())
+                // What its provider has ended breaks off nothing: nobody has forbidden it, and whoever
+                // finds out is to be told.
+                let stands = |found: Option<&Arc<ConnectionRecord>>| {
+                    found.is_some_and(|record| {
+                        let broken = matches!(record.state, ConnectionState::Broken { .. });
+                        record.state.is_usable() || broken
+                    })
                 };
-                // A permit for another connection is none for this one's credential.
-                let permits = |permit: Permit| {
-                    permit.wanted().map(|wanted| &wanted.connection) == used.as_ref()
+                let permitted = match policy.decide(agent, &question.asked()) {
+                    // A permit for another connection is none for this one's credential.
+                    Ok(permit) => permit.wanted().map(|it| &it.connection) == used.as_ref(),
+                    Err(reason) => matches!(reason, Reason::ConnectionBroken { .. }),
                 };
-                connection.is_none_or(active)
-                    && policy.decide(agent, &question.asked()).is_ok_and(permits)
+                connection.is_none_or(stands) && permitted
             }
         }
     }

@@ -21,7 +21,8 @@ impl Vault {
         stored: &Stored,
         verdict: Verdict,
     ) -> Result<(), VaultError> {
-        let header = Header { broken: Some(verdict), ..Header::of(connection) };
+        let (broken, given) = (Some(verdict), stored.given.clone());
+        let header = Header { broken, given, ..Header::of(connection) };
         let place = (&connection.org, &connection.id);
         self.write(place, (header, stored.bytes.clone()), Some(stored.version)).await?;
         self.project(connection).await?;

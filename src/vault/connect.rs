@@ -10,9 +10,9 @@ use super::error::VaultError;
 use super::fresh::Why;
 use super::grants::{self, TRIES_MAX};
 use super::record::{self, Header};
-use super::{ManagedBy, Vault};
+use super::{ManagedBy, NewConnection, Vault, method};
 use crate::base::id::{ConnectionId, OrgId};
-use crate::directory::ConnectionRecord;
+use crate::directory::{ConnectionRecord, ConnectionState};
 use crate::grant::Grant;
 use crate::store::{Expect, StoreError, Table, Version};
 
@@ -54,8 +54,9 @@ impl Vault {
         let connection = self.connection(org, id)?;
         let bytes = grant.encode();
         for _ in 0..TRIES_MAX {
-            let over = self.version(&connection).await?;
-            let now = (Header::of(&connection), bytes.clone());
+            let old = self.replaced(&connection).await?;
+            let (over, given) = (old.as_ref().map(|old| old.0), old.and_then(|old| old.1));
+            let now = (Header { given, ..Header::of(&connection) }, bytes.clone());
             match self.write((org, id), now, over).await {
                 Err(error) if grants::is_conflict(&error) => continue,
                 other => other?,
@@ -64,6 +65,24 @@ impl Vault {
             return self.project_with(&connection, Some(&facts)).await;
         }
         Err(grants::overtaken(org, id))
+    }
+
+    /// Puts a connection that is to be connected by a flow: it has no grant yet.
+    ///
+    /// # Errors
+    /// As [`Vault::add`], but for the fields.
+    pub async fn add_draft(&self, new: NewConnection) -> Result<Arc<ConnectionRecord>, VaultError> {
+        let catalogue = self.catalogue();
+        let (provider, auth) = method(&catalogue, &new.provider, new.auth.as_deref())?;
+        let given = |name: &str| new.variables.contains_key(name);
+        // What the provider's own answers give is not known yet.
+        if provider.variables.iter().all(|variable| !variable.captured || given(&variable.name)) {
+            provider.instantiate(auth, &new.variables)?;
+        }
+        super::not_authenticating(provider, &new.settings)?;
+        let mut record = self.new_record(new, auth);
+        record.state = ConnectionState::Draft { failure: None };
+        Ok(self.directory.add_connection(record).await?)
     }
 
     /// Ends a connection: bindings, metadata and tokens go, and with them all open streams. Answers what
@@ -111,8 +130,19 @@ impl Vault {
         self.fetch(connection, Why::Asked(credential.generation)).await.map(|_| ())
     }
 
-    async fn version(&self, connection: &ConnectionRecord) -> Result<Option<Version>, VaultError> {
-        let key = record::key(&connection.org, &connection.id);
-        Ok(self.store.get(Table::Grants, &key).await?.map(|row| row.version))
+    /// The version of the grant that is there, and what it began with, as far as it opens.
+    async fn replaced(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<Option<(Version, Option<String>)>, VaultError> {
+        match self.stored_if_any(connection).await {
+            Ok(stored) => Ok(stored.map(|stored| (stored.version, stored.given))),
+            Err(VaultError::Sealed { .. }) => {
+                let key = record::key(&connection.org, &connection.id);
+                let row = self.store.get(Table::Grants, &key).await?;
+                Ok(row.map(|row| (row.version, None)))
+            }
+            Err(error) => Err(error),
+        }
     }
 }

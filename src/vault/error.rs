@@ -132,6 +132,12 @@ pub enum VaultError {
         /// When it is worth trying again.
         retry_after: Duration,
     },
+    /// The owner must act: its app says that nothing is refreshed by itself.
+    #[error("the token of connection `{connection}` has ended, and its app refreshes by hand only")]
+    ByHand {
+        /// The connection's name.
+        connection: String,
+    },
     /// The caller asked for a refresh of what cannot be refreshed.
     #[error("connection `{connection}` has no token that could be refreshed")]
     NotRefreshable {
@@ -170,21 +176,43 @@ impl Refused {
 }
 
 impl VaultError {
-    /// Whether it says something about the connection, and nothing about ourselves.
-    pub fn is_of_connection(&self) -> bool {
+    /// What to do about it, for errors that are about a connection.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self.root() {
+            Self::Broken { connection, reason: BrokenReason::ClientRejected, .. } => format!(
+                "check the app's client id and secret; then, or where they are right, the owner runs \
+                 `keyward connection reconnect {connection}`"
+            ),
+            Self::Broken { connection, .. } => {
+                format!("the owner runs `keyward connection reconnect {connection}`")
+            }
+            Self::ByHand { connection } => {
+                format!("the owner runs `keyward connection refresh {connection}`")
+            }
+            Self::Draft { connection } => {
+                format!("the owner connects it first: `keyward connection reconnect {connection}`")
+            }
+            Self::RefreshUnavailable { retry_after, .. } => format!(
+                "nobody has to act: come again in {} s",
+                retry_after.as_millis().div_ceil(1_000)
+            ),
+            Self::NotRefreshable { .. } => {
+                "its kind has no token that ends, or it was given without a refresh token"
+                    .to_owned()
+            }
+            _ => return None,
+        })
+    }
+
+    /// Whether nothing helps but that somebody acts.
+    pub fn needs_a_person(&self) -> bool {
         matches!(
             self.root(),
             Self::ConnectionMissing
                 | Self::Draft { .. }
                 | Self::Broken { .. }
-                | Self::RefreshUnavailable { .. }
-                | Self::NotRefreshable { .. }
+                | Self::ByHand { .. }
         )
-    }
-
-    /// Whether nothing helps but that somebody acts.
-    pub fn needs_a_person(&self) -> bool {
-        matches!(self.root(), Self::ConnectionMissing | Self::Draft { .. } | Self::Broken { .. })
     }
 
     /// The error itself, where it is one that several were told.

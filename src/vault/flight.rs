@@ -99,6 +99,11 @@ impl Drop for Aloft {
 }
 
 impl Vault {
+    /// How long a flight takes at most that is under way: its request, and storing what came.
+    pub fn flight_time(&self) -> Duration {
+        self.token_settings().exchange_timeout + STORE_AGAIN.iter().sum::<Duration>()
+    }
+
     /// Waits until no flight is under way; whether that was so in time.
     pub async fn landed(&self, within: Duration) -> bool {
         let mut under_way = self.flights.under_way.subscribe();
@@ -155,7 +160,30 @@ impl Vault {
             Err(error) => Landing::Refused(Refused::Failed(Arc::new(error))),
         };
         self.note(connection, &landing);
+        let lasting = matches!(landing, Landing::Failed(_));
         ticket.land(landing);
+        if lasting {
+            self.alert(connection);
+        }
+    }
+
+    /// A connection that has failed for long is reported, at most once for each failure's pause.
+    fn alert(&self, connection: &ConnectionRecord) {
+        let Some(failing) = self.failing(connection) else { return };
+        let lasts = self.clock.now().duration_since(failing.since);
+        if Duration::try_from(lasts).is_ok_and(|it| it >= self.token_settings().alert_after) {
+            tracing::warn!(
+                connection = %connection.id, name = connection.name, since = %failing.since,
+                count = failing.count, code = failing.code,
+                "refreshes have failed for long: look at the authorization server"
+            );
+        }
+    }
+
+    fn count(&self, outcome: &'static str) {
+        if let Some(metrics) = self.metrics.get() {
+            metrics.refreshed(outcome);
+        }
     }
 
     /// What is said of a flight's end; never what was sent or answered.
@@ -163,14 +191,20 @@ impl Vault {
         let (name, provider) = (&connection.name, &connection.provider);
         match landing {
             Landing::Brought | Landing::Paused(_) => {}
-            Landing::Failed(failed) => tracing::info!(
+            Landing::Failed(failed) => {
+                self.count("failed");
+                tracing::info!(
                 connection = %connection.id, name, provider, code = failed.code,
-                "a refresh failed; it is tried again"
-            ),
-            Landing::Refused(Refused::Broken { reason, detail }) => tracing::warn!(
+                    "a refresh failed; it is tried again"
+                );
+            }
+            Landing::Refused(Refused::Broken { reason, detail }) => {
+                self.count("broken");
+                tracing::warn!(
                 connection = %connection.id, name, provider, reason = reason.code(), detail,
-                "a connection is broken: reconnect it"
-            ),
+                    "a connection is broken: reconnect it"
+                );
+            }
             Landing::Refused(Refused::Failed(error)) => tracing::warn!(
                 connection = %connection.id, name, provider, %error, "no credential could be made"
             ),
@@ -184,9 +218,7 @@ impl Flight<'_> {
         if let Some(landing) = self.what_is_there(&stored).await? {
             return Ok(landing);
         }
-        let Some(asked) = self.vault.asked(self.connection) else {
-            return Ok(Landing::Failed(Failed::default()));
-        };
+        let asked = self.vault.asked(&self.vault.basis(self.connection)?);
         let turn = self.vault.servers.turn(&asked, &self.vault.clock, &self.settings);
         let turn = match turn.await {
             Ok(turn) => turn,
@@ -243,7 +275,9 @@ impl Flight<'_> {
             return Ok(Some(Landing::Refused(Refused::Broken { reason, detail })));
         }
         let grant = stored.grant(self.connection)?;
-        if let Some(held) = self.vault.held(self.connection, &grant, stored.version).await? {
+        let basis = self.vault.basis(self.connection)?;
+        let of = (&grant, stored.version);
+        if let Some(held) = self.vault.held(self.connection, &basis, of)? {
             let now = self.vault.clock.moment();
             let does = self.why.takes(&held) && !held.is_dead(now);
             let enough = does && (self.why != Why::Needed || !held.ages(now));
@@ -254,13 +288,15 @@ impl Flight<'_> {
                 return Ok(Some(Landing::Brought));
             }
         }
-        if self.vault.renews(&grant) {
-            return Ok(None);
-        }
-        if let Why::Asked(_) = self.why {
-            let connection = self.connection.name.clone();
-            let error = Arc::new(VaultError::NotRefreshable { connection });
-            return Ok(Some(Landing::Refused(Refused::Failed(error))));
+        let (connection, by_hand) = (self.connection.name.clone(), self.why.is_by_hand());
+        let failed = |error| Ok(Some(Landing::Refused(Refused::Failed(Arc::new(error)))));
+        match (self.vault.renews(&basis, &grant), by_hand) {
+            (true, false) if !basis.is_automatic() => {
+                return failed(VaultError::ByHand { connection });
+            }
+            (true, _) => return Ok(None),
+            (false, true) => return failed(VaultError::NotRefreshable { connection }),
+            (false, false) => {}
         }
         let verdict = Verdict { reason: BrokenReason::NoRefreshToken, detail: None };
         self.condemned(stored, verdict).await
@@ -290,7 +326,8 @@ impl Flight<'_> {
             return self.keep(stored, unstored).await;
         }
         let grant = stored.grant(self.connection)?;
-        let answer = self.vault.ask(self.connection, &grant, stored.version).await?;
+        let basis = self.vault.basis(self.connection)?;
+        let answer = self.vault.ask(self.connection, &basis, &grant).await?;
         let now = self.vault.clock.moment();
         let (failed, whole_client) = match answer {
             Ok(newer) => {
@@ -327,9 +364,16 @@ impl Flight<'_> {
         let (place, bytes) = ((&self.connection.org, &self.connection.id), newer.encode());
         let mut pauses = STORE_AGAIN.iter();
         loop {
-            let row = (Header::of(self.connection), bytes.clone());
+            let given = stored.given.clone();
+            let row = (Header { given, ..Header::of(self.connection) }, bytes.clone());
             match (self.vault.write(place, row, Some(stored.version)).await, pauses.next()) {
-                (Ok(_), _) => return Ok(Came::Stored),
+                (Ok(version), _) => {
+                    self.vault.count("brought");
+                    tracing::debug!(
+                        connection = %self.connection.id, generation = version.0, "a newer token"
+                    );
+                    return Ok(Came::Stored);
+                }
                 (Err(error), _) if is_conflict(&error) => return Ok(Came::Overtaken),
                 (Err(_), Some(pause)) => tokio::time::sleep(*pause).await,
                 (Err(error), None) => {

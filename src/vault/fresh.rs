@@ -311,11 +311,6 @@ impl Cell {
         Some(held.credential.clone())
     }
 
-    /// What is held, however old.
-    pub fn credential(&self) -> Option<Arc<Credential>> {
-        self.held.load().as_ref().map(|held| held.credential.clone())
-    }
-
     /// Told when a flight ends and when the grant changes.
     pub fn news(&self) -> watch::Receiver<()> {
         self.news.subscribe()
@@ -348,6 +343,11 @@ impl Cell {
 }
 
 impl Why {
+    /// Whether a person wants it.
+    pub fn is_by_hand(self) -> bool {
+        matches!(self, Self::Asked(_))
+    }
+
     /// Whether this one does.
     pub fn takes(self, held: &Held) -> bool {
         match self {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::Vault;
@@ -25,6 +26,8 @@ pub(super) struct Stored {
     pub version: Version,
     /// The verdict on it.
     pub broken: Option<Verdict>,
+    /// What its tokens began with.
+    pub given: Option<String>,
     /// Its bytes.
     pub bytes: Zeroizing<Vec<u8>>,
 }
@@ -78,8 +81,8 @@ impl Vault {
             let Some(row) = self.store.get(Table::Grants, &key).await? else { return Ok(None) };
             match record::open(&self.keyring, connection, &purpose, &row) {
                 Ok(opened) => {
-                    let (broken, bytes) = (opened.broken, opened.grant);
-                    return Ok(Some(Stored { version: row.version, broken, bytes }));
+                    let (broken, given, bytes) = (opened.broken, opened.given, opened.grant);
+                    return Ok(Some(Stored { version: row.version, broken, given, bytes }));
                 }
                 Err(RecordError::Sealed(EnvelopeError::UnknownKey(_)))
                     if before.as_ref() != Some(&row) =>
@@ -110,6 +113,13 @@ impl Vault {
             }
         }
     }
+}
+
+/// What tells given fields from others; `None` for kinds that stay as they were given.
+pub(super) fn given(grant: &Grant) -> Option<String> {
+    let hash =
+        |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    matches!(grant, Grant::OAuth(_)).then(|| hash(&grant.encode()))
 }
 
 /// Whether somebody else was quicker.

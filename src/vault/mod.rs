@@ -13,15 +13,18 @@ mod grants;
 mod record;
 mod renew;
 mod servers;
+#[cfg(test)]
+mod simulation;
 mod status;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use asks::Asker;
 use subtle::ConstantTimeEq;
 
 pub use apps::NewApp;
@@ -44,6 +47,7 @@ use crate::directory::{BindingRecord, ConnectionRecord, ConnectionState, Directo
 use crate::grant::Grant;
 use crate::inject::credential::{Credential, Wanted};
 use crate::inject::placeholder::Placeholder;
+use crate::observe::metrics::Metrics;
 use crate::provider::{AuthMethod, Catalogue, Provider};
 use crate::store::{Expect, Store, Table};
 
@@ -58,6 +62,8 @@ pub struct Vault {
     fresh: Arc<Fresh>,
     flights: Flights,
     servers: Arc<Servers>,
+    asker: Asker,
+    metrics: Arc<OnceLock<Arc<Metrics>>>,
     settings: Arc<ArcSwap<TokenSettings>>,
 }
 
@@ -114,11 +120,24 @@ impl Vault {
             fresh: Arc::default(),
             flights: Flights::here(),
             servers: Arc::default(),
+            asker: Asker::default(),
+            metrics: Arc::default(),
             settings: Arc::default(),
         };
         vault.sweep().await?;
         vault.settle().await?;
         Ok(vault)
+    }
+
+    /// Counts refreshes there.
+    pub fn count_in(&self, metrics: &Arc<Metrics>) {
+        // The first stays: a vault has one gateway.
+        let _ = self.metrics.set(metrics.clone());
+    }
+
+    /// From now on these are the numbers of the OAuth engine.
+    pub fn follow_settings(&self, settings: TokenSettings) {
+        self.settings.store(Arc::new(settings));
     }
 
     /// The numbers of the OAuth engine, as they are now.
@@ -183,7 +202,7 @@ impl Vault {
         not_authenticating(provider, &new.settings)?;
         let grant = Grant::from_fields(auth, fields)?;
         let record = self.new_record(new, auth);
-        let header = Header::of(&record);
+        let header = Header { given: grants::given(&grant), ..Header::of(&record) };
         let key = record::key(&record.org, &record.id);
         self.write((&record.org, &record.id), (header, grant.encode()), None).await?;
         match self.directory.add_connection(record).await {
@@ -229,7 +248,8 @@ impl Vault {
         not_authenticating(provider, settings)
     }
 
-    /// Replaces the grant when `fields` differ from what is stored. Answers whether they did.
+    /// Replaces the grant when `fields` differ from what was given. Answers whether they did. Tokens that
+    /// were renewed since stay.
     ///
     /// # Errors
     /// As [`Vault::add`].
@@ -242,13 +262,15 @@ impl Vault {
         let connection = self.connection(org, id)?;
         let catalogue = self.catalogue();
         let (_, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
-        let grant = Grant::from_fields(auth, fields)?.encode();
+        let grant = Grant::from_fields(auth, fields)?;
+        let (given, grant) = (grants::given(&grant), grant.encode());
         for _ in 0..grants::TRIES_MAX {
             let old = self.stored(&connection).await?;
-            if bool::from(old.bytes.as_slice().ct_eq(grant.as_slice())) {
+            let same = bool::from(old.bytes.as_slice().ct_eq(grant.as_slice()));
+            if same || given.is_some() && given == old.given {
                 return Ok(false);
             }
-            let now = (Header::of(&connection), grant.clone());
+            let now = (Header { given: given.clone(), ..Header::of(&connection) }, grant.clone());
             match self.write((org, id), now, Some(old.version)).await {
                 Err(error) if grants::is_conflict(&error) => {}
                 other => {

@@ -45,12 +45,18 @@ pub struct Header {
     /// Rows of before there were any are without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broken: Option<Verdict>,
+    /// SHA-256, hex, of the fields that the tokens began with: a file that still names those does not
+    /// take newer ones away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<String>,
 }
 
 /// An opened row.
 pub struct Opened {
     /// The verdict on it.
     pub broken: Option<Verdict>,
+    /// What its tokens began with.
+    pub given: Option<String>,
     /// The grant's bytes.
     pub grant: Zeroizing<Vec<u8>>,
 }
@@ -86,7 +92,7 @@ impl Purpose {
 impl Header {
     /// Of a grant that works, as far as is known.
     pub fn of(connection: &ConnectionRecord) -> Self {
-        Self { purpose: Purpose::of(connection), broken: None }
+        Self { purpose: Purpose::of(connection), broken: None, given: None }
     }
 }
 
@@ -133,7 +139,7 @@ pub fn open(
 ) -> Result<Opened, RecordError> {
     let (header, grant): (Header, _) = unsealed(keyring, (&connection.org, &connection.id), row)?;
     match header.purpose == *expected {
-        true => Ok(Opened { broken: header.broken, grant }),
+        true => Ok(Opened { broken: header.broken, given: header.given, grant }),
         false => Err(RecordError::Purpose),
     }
 }

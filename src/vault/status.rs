@@ -3,24 +3,27 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::Vault;
-use crate::base::id::ConnectionId;
+use super::{Vault, method};
+use crate::directory::ConnectionRecord;
+use crate::grant::Grant;
 
 /// The state of a connection's token, for people.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct TokenStatus {
-    /// When the access token ends, where that is known.
+    /// One more at every change of the tokens.
+    pub generation: u64,
+    /// When the access token ends; `null`: nobody knows, or there is none.
     pub expires: Option<Timestamp>,
-    /// When it was got.
+    /// When it was asked for.
     pub refreshed: Option<Timestamp>,
-    /// The refreshes that fail.
+    /// The refreshes that fail, while none succeeds.
     pub failing: Option<Failing>,
 }
 
 /// Refreshes that fail, but may succeed yet.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Failing {
     /// The first of them.
     pub since: Timestamp,
@@ -33,22 +36,32 @@ pub struct Failing {
 }
 
 impl Vault {
-    /// What is known of the token in memory; `None` where none was asked for since the start, and none
-    /// can be refreshed.
-    pub fn status(&self, id: &ConnectionId) -> Option<TokenStatus> {
-        let cell = self.fresh.known(id)?;
+    /// What is known of a connection's token; `None` for kinds without, and before there is one. Asks
+    /// nobody, and refreshes nothing.
+    pub async fn status(&self, connection: &ConnectionRecord) -> Option<TokenStatus> {
+        let catalogue = self.catalogue();
+        let found = method(&catalogue, &connection.provider, Some(&connection.auth));
+        found.ok()?.1.oauth.as_ref()?;
+        let stored = self.stored(connection).await.ok()?;
+        let Grant::OAuth(grant) = stored.grant(connection).ok()? else { return None };
+        let facts = grant.facts();
+        Some(TokenStatus {
+            generation: stored.version.0,
+            expires: facts.expires,
+            refreshed: facts.sent,
+            failing: self.failing(connection),
+        })
+    }
+
+    pub(super) fn failing(&self, connection: &ConnectionRecord) -> Option<Failing> {
+        let cell = self.fresh.known(&connection.id)?;
         let (now, backoff) = (self.clock.moment(), cell.backoff());
-        let failing = backoff.since().map(|since| Failing {
-            since,
+        Some(Failing {
+            since: backoff.since()?,
             count: backoff.failures(),
             code: backoff.code().map(ToOwned::to_owned),
             next_try: after(now.day(), backoff.rest(now).unwrap_or_default()),
-        });
-        let held = cell.credential();
-        let renews = held.as_ref().is_some_and(|credential| credential.renews.is_some());
-        let expires = held.and_then(|credential| credential.expires);
-        let known = renews || expires.is_some() || failing.is_some();
-        known.then_some(TokenStatus { expires, refreshed: None, failing })
+        })
     }
 }
 

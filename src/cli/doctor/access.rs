@@ -106,15 +106,27 @@ fn of_connection(
     report: &mut Report,
 ) {
     let ConnectionView { name, provider, .. } = connection;
+    if let Some(failing) = connection.token.as_ref().and_then(|token| token.failing.as_ref()) {
+        let said = failing.code.as_ref().map_or_else(String::new, |code| format!(" ({code})"));
+        let message = format!(
+            "the token of connection {name} cannot be refreshed since {:.0}, {} times{said}",
+            failing.since, failing.count
+        );
+        let hint = format!("it is tried again by itself; now: {keyward} connection refresh {name}");
+        report.warn(CONNECTIONS, message, hint);
+    }
     match &connection.state {
         ConnectionState::Broken { reason, detail } => {
             let reason = serde_json::to_value(reason).ok();
             let reason = reason.as_ref().and_then(|reason| reason.as_str()).unwrap_or_default();
             let detail = detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
-            let hint = format!(
-                "{keyward} connection remove {name}, then give it again: \
-                 {keyward} connection add {provider} --name {name}"
-            );
+            let hint = match connection.token {
+                Some(_) => format!("{keyward} connection reconnect {name}"),
+                None => format!(
+                    "{keyward} connection remove {name}, then give it again: \
+                     {keyward} connection add {provider} --name {name}"
+                ),
+            };
             let message = format!("connection {name} is broken: {reason}{detail}");
             report.fail(CONNECTIONS, message, hint);
         }

@@ -15,6 +15,7 @@ pub(crate) mod origin;
 pub(crate) mod pki;
 pub(crate) mod process;
 pub(crate) mod pty;
+pub(crate) mod tokens;
 pub(crate) mod wire;
 
 #[allow(unused_imports, reason = "two test binaries share this, each uses a part")]

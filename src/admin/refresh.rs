@@ -1,0 +1,30 @@
+//! `/connections/{connection}/refresh`: a newer token, now.
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+
+use super::body::Segments;
+use super::error::ApiError;
+use super::state::Admin;
+use super::wire::TokenRefreshed;
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new().route("/connections/{connection}/refresh", post(refresh))
+}
+
+/// Asks the authorization server, whatever the age of the token. A pause after failures holds: what is
+/// asked for too often is refused to everyone.
+async fn refresh(
+    State(admin): State<Admin>,
+    Segments(name): Segments<String>,
+) -> Result<Json<TokenRefreshed>, ApiError> {
+    let connection = admin.connection(&name)?;
+    let vault = &admin.deps().vault;
+    let refreshed = vault.refresh_now(&connection.org, &connection.id).await;
+    // The verdict may be in force now.
+    admin.enforce().await?;
+    refreshed?;
+    let token = vault.status(&connection).await;
+    Ok(Json(TokenRefreshed { name: connection.name.clone(), token }))
+}

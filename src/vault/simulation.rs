@@ -1,0 +1,563 @@
+//! Schedules of refreshes, simulated: two replicas over one store, a server that rotates and forgives
+//! nothing, and everything that can come at a bad moment. The code that runs is the vault's own; only the
+//! server's answers and the store's faults are made up, and time.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::*;
+use crate::directory::ConnectionState;
+use crate::grant::oauth::{ErrorCode, OAuth, Temporary, Tokens};
+use crate::grant::{Dead, MintError};
+use crate::net::call::Caller;
+use crate::net::dial::Dialler;
+use crate::net::guard::Guard;
+use crate::provider::check;
+use crate::store::memory::MemoryStore;
+use crate::store::{Lease, Row, StoreError, Version};
+
+/// Simulated, one after the other; a hundred times as many in `tests/run --soak`.
+const CASES: u32 = 10_000;
+
+const PROVIDER: &str = "
+id: acme
+name: Acme
+hosts: [api.acme.test]
+auth:
+  - id: oauth
+    kind: oauth2
+    authorize: https://auth.acme.test/authorize
+    token: https://auth.acme.test/token
+";
+
+static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(|| {
+    let built_in = Catalogue::default();
+    let providers = check::file("p", PROVIDER, &built_in).expect("a provider");
+    Arc::new(built_in.with(providers))
+});
+
+/// Never called: the answers are the script's.
+static CALLER: LazyLock<Arc<Caller>> = LazyLock::new(|| {
+    let dialler = Dialler::new(Guard::new(Vec::new(), Vec::new()), Vec::new(), 1);
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    Arc::new(Caller::new(Arc::new(dialler), Arc::new(tls)))
+});
+
+/// What happens next.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Time passes, in milliseconds.
+    Pass(u64),
+    /// So many agents want the credential of a replica.
+    Want(usize, u8),
+    /// The upstream refuses the last credential that an agent of this replica got.
+    Refused(usize),
+    /// The owner connects anew; a token of so many seconds.
+    Connect(usize, Option<u32>),
+    /// A person asks for a refresh.
+    Now(usize),
+    /// The next writes fail, after they were done or before.
+    Fails(u8, bool),
+}
+
+/// The server's next answer.
+#[derive(Clone, Debug)]
+struct Answer {
+    /// How long it takes, in milliseconds.
+    after: u64,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    /// A token of so many seconds, or of unknown life.
+    Token(Option<u32>),
+    /// Later, after so many seconds if it says so; nothing was done.
+    Later(Option<u32>),
+    /// The token is rotated, and the answer is lost.
+    Lost,
+    /// The grant is finished.
+    Dead,
+}
+
+/// The server, and everything that is checked.
+#[derive(Debug)]
+struct World {
+    /// The last refresh token of each grant.
+    rotated: Mutex<HashMap<u64, u64>>,
+    answers: Mutex<VecDeque<Answer>>,
+    asking: AtomicUsize,
+    asked: AtomicUsize,
+    grants: AtomicU64,
+    /// A server or a store took the grant away.
+    may_break: AtomicBool,
+    wrong: Mutex<Vec<String>>,
+}
+
+/// The answers that a vault gets.
+#[derive(Clone)]
+pub(super) struct Script(Arc<World>, Clock);
+
+/// Rows in memory, slowly, and not always.
+#[derive(Debug)]
+struct Watched {
+    rows: MemoryStore,
+    world: Arc<World>,
+    newest: Mutex<Version>,
+    fails: Mutex<(u8, bool)>,
+}
+
+struct Asking<'a>(&'a World);
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Script")
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.asking.fetch_sub(1, SeqCst);
+    }
+}
+
+impl World {
+    fn new(answers: Vec<Answer>) -> Arc<Self> {
+        Arc::new(Self {
+            rotated: Mutex::default(),
+            answers: Mutex::new(answers.into()),
+            asking: AtomicUsize::new(0),
+            asked: AtomicUsize::new(0),
+            grants: AtomicU64::new(0),
+            may_break: AtomicBool::new(false),
+            wrong: Mutex::default(),
+        })
+    }
+
+    fn is_wrong(&self, what: impl Into<String>) {
+        self.wrong.lock().push(what.into());
+    }
+
+    /// A grant that somebody consented to.
+    fn consent(&self, clock: &Clock, life: Option<u32>) -> Grant {
+        let family = self.grants.fetch_add(1, SeqCst);
+        self.rotated.lock().insert(family, 0);
+        grant(clock, (family, 0), life)
+    }
+}
+
+fn grant(clock: &Clock, (family, number): (u64, u64), life: Option<u32>) -> Grant {
+    let sent = clock.now();
+    let expires = life.map(|life| sent + Duration::from_secs(life.into()));
+    Grant::OAuth(OAuth::of(Tokens {
+        access: Secret::from(format!("access-{family}-{number}")),
+        refresh: Some(Secret::from(format!("{family}-{number}"))),
+        sent,
+        expires,
+        refresh_expires: None,
+        scope: None,
+        captured: BTreeMap::new(),
+        account: None,
+    }))
+}
+
+impl Script {
+    pub(super) async fn asked(
+        &self,
+        _connection: &ConnectionRecord,
+        grant: &Grant,
+    ) -> Result<Grant, MintError> {
+        let Self(world, clock) = self;
+        if world.asking.fetch_add(1, SeqCst) > 0 {
+            world.is_wrong("two mints at once");
+        }
+        let _asking = Asking(world);
+        world.asked.fetch_add(1, SeqCst);
+        let refresh = grant.revocable().and_then(|it| it.refresh).expect("a refresh token");
+        let refresh = refresh.expose_text().expect("text").to_owned();
+        let (family, number) = refresh.split_once('-').expect("two numbers");
+        let (family, number): (u64, u64) = (family.parse().unwrap(), number.parse().unwrap());
+        let usual = Answer { after: 5, what: What::Token(Some(3_600)) };
+        let Answer { after, what } = world.answers.lock().pop_front().unwrap_or(usual);
+        let spent = world.rotated.lock()[&family] != number;
+        if spent || matches!(what, What::Dead) {
+            if !spent {
+                world.rotated.lock().insert(family, u64::MAX);
+                world.may_break.store(true, SeqCst);
+            }
+            passes(after).await;
+            let (reason, code) = (Dead::Revoked, ErrorCode::of("invalid_grant"));
+            return Err(MintError::Dead { reason, code, said: None });
+        }
+        if matches!(what, What::Token(_) | What::Lost) {
+            world.rotated.lock().insert(family, number + 1);
+        }
+        let sent = Clock::clone(clock);
+        let newer = match what {
+            What::Token(life) => Some(self::grant(&sent, (family, number + 1), life)),
+            _ => None,
+        };
+        passes(after).await;
+        let mut temporary = Temporary::of("later");
+        match (newer, what) {
+            (Some(newer), _) => return Ok(newer),
+            (None, What::Lost) => world.may_break.store(true, SeqCst),
+            (None, What::Later(seconds)) => {
+                temporary.retry_after = seconds.map(|it| Duration::from_secs(it.into()));
+            }
+            (None, _) => {}
+        }
+        Err(MintError::Unavailable(Box::new(temporary)))
+    }
+}
+
+/// Simulated time.
+async fn passes(ms: u64) {
+    let _ = tokio::time::timeout(Duration::from_millis(ms), std::future::pending::<()>()).await;
+}
+
+#[async_trait::async_trait]
+impl Store for Watched {
+    async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        passes(1).await;
+        self.rows.get(table, key).await
+    }
+
+    async fn put(
+        &self,
+        table: Table,
+        key: &str,
+        value: &[u8],
+        expect: Expect,
+    ) -> Result<Version, StoreError> {
+        if table != Table::Grants {
+            return self.rows.put(table, key, value, expect).await;
+        }
+        passes(3).await;
+        if expect == Expect::Any {
+            self.world.is_wrong("a grant was written over whatever there was");
+        }
+        let (fails, after) = {
+            let mut fails = self.fails.lock();
+            let now = *fails;
+            fails.0 = fails.0.saturating_sub(1);
+            now
+        };
+        let failed = || StoreError::Io { action: "write", source: io::Error::other("full") };
+        if fails > 0 && !after {
+            return Err(failed());
+        }
+        let version = self.rows.put(table, key, value, expect).await?;
+        let newest = std::mem::replace(&mut *self.newest.lock(), version);
+        if newest >= version {
+            self.world.is_wrong(format!("{version:?} was written after {newest:?}"));
+        }
+        if fails > 0 { Err(failed()) } else { Ok(version) }
+    }
+
+    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
+        self.rows.reseal(table, row, value).await
+    }
+
+    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
+        self.rows.delete(table, key, expect).await
+    }
+
+    async fn list(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.rows.list(table, prefix, after, limit).await
+    }
+
+    async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
+        self.rows.lease(name, ttl).await
+    }
+
+    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
+        self.rows.changed(table, seen).await
+    }
+}
+
+/// Two replicas and a connection.
+struct Stage {
+    world: Arc<World>,
+    store: Arc<Watched>,
+    clock: Clock,
+    vaults: Vec<Vault>,
+    connection: Arc<ConnectionRecord>,
+    last: Vec<Arc<Mutex<Option<Arc<Credential>>>>>,
+}
+
+impl Stage {
+    async fn new(world: Arc<World>, life: Option<u32>) -> Self {
+        let clock = Clock::simulated();
+        let store = Arc::new(Watched {
+            rows: MemoryStore::new(),
+            world: world.clone(),
+            newest: Mutex::default(),
+            fails: Mutex::default(),
+        });
+        let keyring = Arc::new(Keyring::ephemeral());
+        let first = open(&store, &keyring, &clock, &world).await;
+        let connection = add(&first, world.consent(&clock, life)).await;
+        let second = open(&store, &keyring, &clock, &world).await;
+        let (vaults, last) = (vec![first, second], vec![Arc::default(), Arc::default()]);
+        Self { world, store, clock, vaults, connection, last }
+    }
+
+    /// Agents of a replica: what each gets is alive.
+    fn want(&self, replica: usize, count: u8) {
+        for _ in 0..count {
+            let (vault, last) = (self.vaults[replica].clone(), self.last[replica].clone());
+            let (world, clock) = (self.world.clone(), self.clock.clone());
+            let (org, wanted) = (self.connection.org.clone(), wanted(&self.connection));
+            tokio::spawn(async move {
+                match vault.credential_in(&org, Some(&wanted)).await {
+                    Ok(credential) => got(&world, &clock, credential, &last),
+                    Err(error) => failed(&world, &error),
+                }
+            });
+        }
+    }
+
+    fn refused(&self, replica: usize) {
+        let Some(stale) = self.last[replica].lock().clone() else { return };
+        let (vault, last) = (self.vaults[replica].clone(), self.last[replica].clone());
+        let (world, clock) = (self.world.clone(), self.clock.clone());
+        tokio::spawn(async move {
+            match vault.renew(&stale).await {
+                Ok(Some(newer)) if newer.generation <= stale.generation => {
+                    world.is_wrong("a refused credential was given again");
+                }
+                Ok(newer) => got(&world, &clock, newer, &last),
+                Err(error) => failed(&world, &error),
+            }
+        });
+    }
+
+    fn connect(&self, replica: usize, life: Option<u32>) {
+        let (vault, connection) = (self.vaults[replica].clone(), self.connection.clone());
+        let (world, clock) = (self.world.clone(), self.clock.clone());
+        tokio::spawn(async move {
+            let grant = world.consent(&clock, life);
+            let facts = Granted::default();
+            match vault.connect(&connection.org, &connection.id, grant, facts).await {
+                Ok(_) | Err(VaultError::Store(StoreError::Io { .. })) => {}
+                Err(error) => world.is_wrong(format!("connecting: {error}")),
+            }
+        });
+    }
+
+    fn now(&self, replica: usize) {
+        let (vault, connection) = (self.vaults[replica].clone(), self.connection.clone());
+        let world = self.world.clone();
+        tokio::spawn(async move {
+            if let Err(error) = vault.refresh_now(&connection.org, &connection.id).await {
+                failed(&world, &error);
+            }
+        });
+    }
+
+    fn fails(&self, count: u8, after: bool) {
+        let mut fails = self.store.fails.lock();
+        *fails = (fails.0 + count, after);
+        if fails.0 > 4 {
+            // More than one flight tries again: what it was answered may be lost to the other replica.
+            self.world.may_break.store(true, SeqCst);
+        }
+    }
+
+    async fn play(&self, steps: &[Step]) {
+        for step in steps {
+            match step {
+                Step::Pass(ms) => passes(*ms).await,
+                Step::Want(replica, count) => self.want(*replica, *count),
+                Step::Refused(replica) => self.refused(*replica),
+                Step::Connect(replica, life) => self.connect(*replica, *life),
+                Step::Now(replica) => self.now(*replica),
+                Step::Fails(count, after) => self.fails(*count, *after),
+            }
+        }
+        for vault in &self.vaults {
+            if !vault.landed(Duration::from_secs(3_600)).await {
+                self.world.is_wrong("a flight never ended");
+            }
+        }
+        passes(60_000).await;
+        let states = self.vaults.iter().map(|vault| {
+            let view = vault.directory().view();
+            view.connection(&self.connection.org, &self.connection.id).map(|it| it.state.clone())
+        });
+        for state in states {
+            let broken = matches!(state, Some(ConnectionState::Broken { .. }));
+            if broken && !self.world.may_break.load(SeqCst) {
+                self.world.is_wrong("a token that the server gave was lost");
+            }
+        }
+    }
+}
+
+async fn open(
+    store: &Arc<Watched>,
+    keyring: &Arc<Keyring>,
+    clock: &Clock,
+    world: &Arc<World>,
+) -> Vault {
+    let store: Arc<dyn Store> = store.clone();
+    let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
+    let (directory, catalogue) = (Arc::new(directory), CATALOGUE.clone());
+    let vault = Vault::open(store, keyring.clone(), directory, catalogue, clock.clone());
+    let vault = vault.await.unwrap();
+    vault.asker.scripted(CALLER.clone(), Script(world.clone(), clock.clone()));
+    vault
+}
+
+/// With a token that was pasted, and then the grant itself.
+async fn add(vault: &Vault, grant: Grant) -> Arc<ConnectionRecord> {
+    let org = OrgId::default_org();
+    let new = NewConnection {
+        org: org.clone(),
+        name: "work".to_owned(),
+        provider: "acme".to_owned(),
+        auth: None,
+        variables: BTreeMap::new(),
+        app: None,
+        scopes: Vec::new(),
+        environment: None,
+        settings: Settings::default(),
+        managed_by: ManagedBy::Store,
+    };
+    let pasted = BTreeMap::from([("refresh_token".to_owned(), Secret::new("pasted-0"))]);
+    let made = vault.add(new, pasted).await.unwrap();
+    vault.connect(&org, &made.id, grant, Granted::default()).await.unwrap()
+}
+
+fn wanted(connection: &ConnectionRecord) -> Wanted {
+    Wanted { connection: connection.id.clone(), name: "work".into(), settings: None }
+}
+
+fn got(
+    world: &World,
+    clock: &Clock,
+    credential: Option<Arc<Credential>>,
+    last: &Mutex<Option<Arc<Credential>>>,
+) {
+    let Some(credential) = credential else { return };
+    if credential.expires.is_some_and(|ends| ends <= clock.now()) {
+        world.is_wrong("an expired credential went out");
+    }
+    *last.lock() = Some(credential);
+}
+
+fn failed(world: &World, error: &VaultError) {
+    match error.root() {
+        VaultError::RefreshUnavailable { .. } | VaultError::Store(StoreError::Io { .. }) => {}
+        VaultError::Broken { .. } if world.may_break.load(SeqCst) => {}
+        error => world.is_wrong(format!("a request failed: {error}")),
+    }
+}
+
+fn lives() -> impl Strategy<Value = Option<u32>> {
+    prop_oneof![Just(None), Just(Some(1)), (2_u32..120).prop_map(Some), Just(Some(3_600))]
+}
+
+fn answers() -> impl Strategy<Value = Answer> {
+    let what = prop_oneof![
+        6 => lives().prop_map(What::Token),
+        2 => prop::option::of(0_u32..2_000).prop_map(What::Later),
+        1 => Just(What::Lost),
+        1 => Just(What::Dead),
+    ];
+    (prop_oneof![0_u64..50, 0_u64..15_000], what).prop_map(|(after, what)| Answer { after, what })
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let replica = 0_usize..2;
+    prop_oneof![
+        4 => prop_oneof![0_u64..20, 0_u64..5_000, 0_u64..4_000_000].prop_map(Step::Pass),
+        4 => (replica.clone(), 1_u8..5).prop_map(|(at, count)| Step::Want(at, count)),
+        2 => replica.clone().prop_map(Step::Refused),
+        1 => (replica.clone(), lives()).prop_map(|(at, life)| Step::Connect(at, life)),
+        1 => replica.prop_map(Step::Now),
+        1 => (1_u8..4, any::<bool>()).prop_map(|(count, after)| Step::Fails(count, after)),
+    ]
+}
+
+fn simulated(life: Option<u32>, answers: Vec<Answer>, steps: &[Step]) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_time().start_paused(true).build().unwrap();
+    let world = World::new(answers);
+    runtime.block_on(async { Stage::new(world.clone(), life).await.play(steps).await });
+    let wrong = world.wrong.lock();
+    wrong.clone()
+}
+
+/// [`CASES`], a hundred times as many in `tests/run --soak`, or so much of it as `KEYWARD_TEST_SCALE` says.
+fn cases() -> u32 {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let scale: Option<f64> = set("KEYWARD_TEST_SCALE").and_then(|scale| scale.parse().ok());
+    match (scale, set("KEYWARD_TEST_SOAK")) {
+        (Some(scale), _) => (f64::from(CASES) * scale) as u32,
+        (None, Some(_)) => CASES * 100,
+        (None, None) => CASES,
+    }
+}
+
+/// OAuth 7.3, 8.1, 8.4 to 8.7: never an expired credential out, never two mints at once, never a store
+/// write after a newer one, and no token lost that a server gave.
+#[test]
+fn no_schedule_loses_a_token_or_lets_an_expired_one_out() {
+    let strategy =
+        (lives(), prop::collection::vec(answers(), 0..12), prop::collection::vec(steps(), 1..24));
+    let mut runner = TestRunner::new(Config { cases: cases(), ..Config::default() });
+    let run = runner.run(&strategy, |(life, answers, steps)| {
+        let wrong = simulated(life, answers, &steps);
+        prop_assert!(wrong.is_empty(), "{wrong:?}");
+        Ok(())
+    });
+    run.unwrap();
+}
+
+/// The simulation itself sees what it is there for.
+#[test]
+fn a_simulation_refreshes_and_breaks() {
+    let token = |life| Answer { after: 5, what: What::Token(life) };
+    let dead = Answer { after: 5, what: What::Dead };
+    let hour = [Step::Want(0, 2), Step::Pass(3_600_000), Step::Want(1, 2), Step::Pass(1_000)];
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let world = World::new(vec![token(Some(3_600)), dead]);
+        let stage = Stage::new(world.clone(), Some(3_600)).await;
+        stage.play(&hour).await;
+        assert_eq!(world.asked.load(SeqCst), 1);
+        let generation = |at: usize| stage.last[at].lock().as_ref().map(|it| it.generation);
+        assert_eq!((generation(0), generation(1)), (Some(2), Some(3)));
+        stage.play(&hour).await;
+        assert_eq!(world.asked.load(SeqCst), 2, "{:?}", world.wrong.lock());
+        let view = stage.vaults[1].directory().view();
+        let record = view.connection(&stage.connection.org, &stage.connection.id).cloned();
+        assert!(matches!(record.unwrap().state, ConnectionState::Broken { .. }));
+        let now: Timestamp = stage.clock.now();
+        assert!(now > Timestamp::UNIX_EPOCH);
+        assert_eq!(*world.wrong.lock(), Vec::<String>::new());
+    });
+}

@@ -1,0 +1,123 @@
+//! `kill -9` around refreshes: a token is never used before it is on the disk, so that what is lost with
+//! a crash is at most an answer that nobody had read.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+
+use crate::support::authorization::{Authorization, Rules, TokenCall};
+use crate::support::canary::Canary;
+use crate::support::process::{Served, soak};
+use crate::support::tokens::{api, plan, refresh_only, short};
+use crate::support::*;
+
+const TOKEN: &str = "kwa_crash-0123456789abc";
+
+/// What was sent, answered and stored.
+#[derive(Debug, Default)]
+struct Count {
+    asked: usize,
+    answered: usize,
+    /// Answers that a crash took with it before they were stored.
+    lost: usize,
+}
+
+/// OAuth 8.4 and 8.9.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_was_used_is_there_after_kill_9() {
+    // A spent token is taken once more for a while, as servers do that can be recovered from.
+    let rules = Rules { grace: Duration::from_secs(3_600), ..short(0.3) };
+    let authorization = Authorization::with(rules).await;
+    let pair = refresh_only(&authorization);
+    let refresh = pair.refresh.clone().expect("one");
+    let origin = api(&authorization).await;
+    let plan = plan(&authorization, &pair);
+    let (canary, variables) = (plan.canary().text.clone(), [("REFRESH", &*refresh)]);
+    let variables = [variables[0], ("CANARY", &canary), ("TOKEN_CI", TOKEN)];
+    let mut served = Served::start(&plan, &origin, &variables);
+    let mut count = Count::default();
+    let mut family = vec![refresh.clone()];
+    for round in 0..if soak() { 200 } else { 20 } {
+        let before = authorization.calls().len();
+        let agent = tokio::spawn(asks_on_and_on(served.proxy));
+        authorization.asked(before + 1 + round % 3).await;
+        spin(Duration::from_micros(u64::from(random()) % 30_000));
+        served.kill();
+        agent.abort();
+        let calls = authorization.calls();
+        let used = used(&origin, &calls);
+        served.restart();
+        assert_eq!(ask(served.proxy).await, Some(200), "round {round}");
+        let after = authorization.calls();
+        check(&after[calls.len()..], (&calls, used), &refresh, &mut count);
+        family.extend(after.iter().filter_map(|call| call.issued.as_ref()?.refresh.clone()));
+    }
+    let calls = authorization.calls();
+    (count.asked, count.answered) = (calls.len(), calls.iter().filter(|it| it.delivered).count());
+    assert!(count.asked >= 20 && count.lost <= 20, "{count:?}");
+    println!("{count:?}");
+    for token in &family {
+        Canary::of(token.clone()).assert_absent("the output", served.output().as_bytes());
+    }
+}
+
+/// The last call whose access token the API has seen, 1 for the first; 0 for none.
+fn used(origin: &Origin, calls: &[TokenCall]) -> usize {
+    let seen: Vec<String> = origin
+        .received()
+        .iter()
+        .filter_map(|request| request.head.one("authorization").map(str::to_owned))
+        .collect();
+    let is_seen = |call: &TokenCall| {
+        let issued = call.issued.as_ref();
+        issued.is_some_and(|pair| seen.contains(&format!("Bearer {}", pair.access)))
+    };
+    calls.iter().rposition(is_seen).map_or(0, |at| at + 1)
+}
+
+/// What is presented after a crash is no older than what was used before it.
+fn check(
+    after: &[TokenCall],
+    (before, used): (&[TokenCall], usize),
+    first: &str,
+    count: &mut Count,
+) {
+    let Some(next) = after.first() else { return };
+    let presented = next.form.get("refresh_token").expect("a refresh");
+    let of = |call: &TokenCall| call.issued.as_ref().and_then(|pair| pair.refresh.clone());
+    let number = before.iter().rposition(|call| of(call).as_ref() == Some(presented));
+    let number = match number {
+        Some(at) => at + 1,
+        None => {
+            assert_eq!(presented, first, "a token that nobody issued");
+            0
+        }
+    };
+    assert!(number >= used, "token {used} was used, and token {number} is what was stored");
+    count.lost += before.len() - number;
+}
+
+async fn asks_on_and_on(proxy: SocketAddr) {
+    while ask(proxy).await.is_some() {}
+}
+
+async fn ask(proxy: SocketAddr) -> Option<u16> {
+    let mut wire = Wire::plain(TcpStream::connect(proxy).await.ok()?);
+    let request = format!(
+        "GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {TOKEN}\r\n\r\n"
+    );
+    wire.try_send(request).await.ok()?;
+    Some(wire.try_answer("GET").await?.head.status())
+}
+
+fn spin(time: Duration) {
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        std::hint::spin_loop();
+    }
+}
+
+fn random() -> u32 {
+    getrandom::u32().expect("randomness")
+}
