@@ -2,6 +2,7 @@
 //! same audit event. One lab for each fate of an exchange, with all cells of the table in it at once.
 
 mod origin;
+mod table;
 
 use std::collections::HashSet;
 
@@ -9,150 +10,14 @@ use h2::Reason;
 use h2::client::Builder;
 use keyward::base::id::OrgId;
 use keyward::config::ListenAt;
-use keyward::directory::ManagedBy;
+use keyward::directory::{BrokenReason, ConnectionRecord, ConnectionState, ManagedBy};
 use serde_json::Value;
 use tokio::net::UnixStream;
 
 use self::origin::{Beside, Marks, origin};
+use self::table::*;
 use crate::support::http2::{Call, Client};
 use crate::support::*;
-
-/// What an exchange is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Kind {
-    Http1,
-    Http2,
-    GrpcUnary,
-    GrpcStream,
-    WebSocketHttp1,
-    WebSocketHttp2,
-    EventsHttp1,
-    EventsHttp2,
-}
-
-/// How it comes to Keyward.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Entry {
-    Connect,
-    Absolute,
-    BaseUrl,
-    /// CONNECT on an agent's unix socket.
-    UnixSocket,
-    /// CONNECT on an agent's TCP listener.
-    AgentListener,
-}
-
-/// What becomes of it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Fate {
-    Allowed,
-    Denied,
-    Paused,
-    AgentAborts,
-    UpstreamAborts,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Cell(Kind, Entry);
-
-const KINDS: [Kind; 8] = [
-    Kind::Http1,
-    Kind::Http2,
-    Kind::GrpcUnary,
-    Kind::GrpcStream,
-    Kind::WebSocketHttp1,
-    Kind::WebSocketHttp2,
-    Kind::EventsHttp1,
-    Kind::EventsHttp2,
-];
-
-const ENTRIES: [Entry; 5] =
-    [Entry::Connect, Entry::Absolute, Entry::BaseUrl, Entry::UnixSocket, Entry::AgentListener];
-
-const LISTEN: &str = "agents: [{ agent: ci, at: '127.0.0.1:0', unsafe_no_auth: true }, \
-                      { agent: ci, at: 'unix:ci.sock' }]";
-
-/// What an agent sends, what each half of an answer is, and how a WebSocket ends.
-const ASKED: &[u8] = b"\x00\x00\x00\x00\x03ask";
-const PIECE: &[u8] = b"\x00\x00\x00\x00\x08data: 1\n";
-const FRAME: &[u8] = b"\x81\x02hi";
-const GOODBYE: &[u8] = b"\x88\x02\x03\xe8";
-
-impl Kind {
-    fn is_http2(self) -> bool {
-        !matches!(self, Self::Http1 | Self::WebSocketHttp1 | Self::EventsHttp1)
-    }
-
-    fn is_grpc(self) -> bool {
-        matches!(self, Self::GrpcUnary | Self::GrpcStream)
-    }
-
-    fn is_websocket(self) -> bool {
-        matches!(self, Self::WebSocketHttp1 | Self::WebSocketHttp2)
-    }
-
-    fn method(self) -> &'static str {
-        if self.is_websocket() { "GET" } else { "POST" }
-    }
-
-    /// One half of the answer.
-    fn piece(self) -> &'static [u8] {
-        if self.is_websocket() { FRAME } else { PIECE }
-    }
-
-    /// The other half.
-    fn rest(self) -> Vec<u8> {
-        if self.is_websocket() { [FRAME, GOODBYE].concat() } else { PIECE.to_vec() }
-    }
-
-    /// Fields of its own.
-    fn fields(self) -> &'static str {
-        match self {
-            Self::Http1 | Self::Http2 => "",
-            Self::GrpcUnary | Self::GrpcStream => {
-                "content-type: application/grpc\r\nte: trailers\r\n"
-            }
-            Self::WebSocketHttp1 => {
-                "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
-                 sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-            }
-            Self::WebSocketHttp2 => "sec-websocket-version: 13\r\n",
-            Self::EventsHttp1 | Self::EventsHttp2 => "accept: text/event-stream\r\n",
-        }
-    }
-
-    fn content_type(self) -> &'static str {
-        match self {
-            Self::GrpcUnary | Self::GrpcStream => "application/grpc",
-            Self::EventsHttp1 | Self::EventsHttp2 => "text/event-stream",
-            _ => "text/plain",
-        }
-    }
-}
-
-impl Cell {
-    /// Those that there are: in cleartext, HTTP/1.1 alone is spoken.
-    fn all() -> impl Iterator<Item = Self> {
-        let cells = ENTRIES.into_iter().flat_map(|entry| KINDS.map(|kind| Self(kind, entry)));
-        cells.filter(|Self(kind, entry)| {
-            !(kind.is_http2() && matches!(entry, Entry::Absolute | Entry::BaseUrl))
-        })
-    }
-
-    /// Its own path below that of its fate.
-    fn path(self, fate: Fate) -> String {
-        format!("/{fate:?}/{:?}/{:?}", self.0, self.1).to_lowercase()
-    }
-
-    fn of(path: &str) -> Self {
-        let parts: Vec<&str> = path.split('/').skip(2).collect();
-        let found = Self::all().find(|cell| {
-            parts
-                == [format!("{:?}", cell.0).to_lowercase(), format!("{:?}", cell.1).to_lowercase()]
-        });
-        found.expect("a path of the table")
-    }
-}
 
 // === the agent ===
 
@@ -161,6 +26,7 @@ impl Entry {
     async fn http1(self, lab: &Lab) -> Wire {
         match self {
             Self::Absolute | Self::BaseUrl => lab.client().await,
+            Self::AbsoluteUnix => self.reached(lab).await,
             Self::Connect => lab.tunnel(HOST).await,
             Self::UnixSocket | Self::AgentListener => {
                 lab.secure(self.opened(lab).await, HOST).await
@@ -176,29 +42,34 @@ impl Entry {
         }
     }
 
-    /// A tunnel by a listener of the agent's own, without credentials.
-    async fn opened(self, lab: &Lab) -> Wire {
+    /// A stream to a listener of the agent's own.
+    async fn reached(self, lab: &Lab) -> Wire {
         let at = lab.gateway.running().agent_addrs();
-        let mut wire = match &at[usize::from(self == Self::UnixSocket)].1 {
+        match &at[usize::from(self != Self::AgentListener)].1 {
             ListenAt::Unix(path) => {
                 let stream = UnixStream::connect(path).await.expect("it listens");
                 Wire::over(stream, None, Default::default())
             }
             at => lab.client_at(at.tcp().expect("TCP")).await,
-        };
+        }
+    }
+
+    /// A tunnel by it, without credentials.
+    async fn opened(self, lab: &Lab) -> Wire {
+        let mut wire = self.reached(lab).await;
         wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n")).await;
         assert_eq!(wire.answer("CONNECT").await.head.status(), 200);
         wire
     }
 
     fn has_token(self) -> bool {
-        !matches!(self, Self::UnixSocket | Self::AgentListener)
+        !matches!(self, Self::UnixSocket | Self::AbsoluteUnix | Self::AgentListener)
     }
 }
 
 impl Fate {
     fn connection(self) -> &'static str {
-        if self == Self::Paused { "shut" } else { "acme" }
+        if matches!(self, Self::Paused | Self::Broken) { "shut" } else { "acme" }
     }
 
     /// Status, status in gRPC, and code of a refusal.
@@ -206,6 +77,7 @@ impl Fate {
         match self {
             Self::Denied => Some((403, "7", "denied")),
             Self::Paused => Some((424, "9", "connection_paused")),
+            Self::Broken => Some((424, "9", "connection_broken")),
             _ => None,
         }
     }
@@ -232,6 +104,7 @@ fn head(Cell(kind, entry): Cell, fate: Fate, lab: &Lab) -> String {
             let more = format!("{named}{}", lab.authorization("ci"));
             http1(&format!("https://{HOST}{path}"), HOST, &more)
         }
+        Entry::AbsoluteUnix => http1(&format!("https://{HOST}{path}"), HOST, &named),
         Entry::BaseUrl => {
             let more = format!("keyward-token: {token}\r\n");
             http1(&format!("/to/{connection}{path}"), "127.0.0.1:8080", &more)
@@ -370,7 +243,7 @@ fn is_injected(lab: &Lab, fate: Fate) {
         let upgrade = head.one("upgrade").map(str::to_lowercase);
         assert_eq!(upgrade.as_deref(), cell.0.is_websocket().then_some("websocket"), "{cell:?}");
     }
-    let reached = if fate.refusal().is_some() { 0 } else { Cell::all().count() };
+    let reached = if fate.refusal().is_some() { 0 } else { Cell::of_fate(fate).count() };
     assert_eq!(seen.len(), reached);
 }
 
@@ -419,12 +292,23 @@ async fn all_alike(fate: Fate) -> Value {
     let (org, view) = (OrgId::default_org(), services.directory.view());
     let shut = view.find_connection(&org, "shut").expect("the connection").id.clone();
     let directory = &services.directory;
-    directory.set_connection_paused(&org, &shut, true, ManagedBy::File).await.expect("paused");
-    futures_util::future::join_all(Cell::all().map(|cell| exchange(cell, &lab, &beside))).await;
+    match fate {
+        Fate::Broken => {
+            let broken = ConnectionState::Broken { reason: BrokenReason::Revoked, detail: None };
+            let breaks = move |record: &mut ConnectionRecord| record.state = broken.clone();
+            directory.update_connection(&org, &shut, &breaks).await.expect("broken");
+        }
+        _ => {
+            let paused = directory.set_connection_paused(&org, &shut, true, ManagedBy::File);
+            paused.await.expect("paused");
+        }
+    }
+    futures_util::future::join_all(Cell::of_fate(fate).map(|cell| exchange(cell, &lab, &beside)))
+        .await;
     is_injected(&lab, fate);
     let records: Vec<_> =
         lab.finish().await.into_iter().map(|record| likened(record, fate)).collect();
-    assert_eq!(records.len(), Cell::all().count());
+    assert_eq!(records.len(), Cell::of_fate(fate).count());
     let (_, first) = records[0].clone();
     for (path, record) in records {
         assert_eq!(record, first, "{path}");
@@ -456,6 +340,40 @@ async fn what_a_paused_connection_refuses_is_alike() {
         (&"refused".into(), &"connection_paused".into())
     );
     assert_eq!((&event["generation"], &event["attempts"]), (&Value::Null, &0.into()));
+}
+
+#[tokio::test]
+async fn what_a_broken_connection_refuses_is_alike() {
+    let event = all_alike(Fate::Broken).await;
+    assert_eq!(
+        (&event["outcome"], &event["code"]),
+        (&"refused".into(), &"connection_broken".into())
+    );
+    assert_eq!((&event["generation"], &event["attempts"]), (&Value::Null, &0.into()));
+}
+
+/// The cells that there are not: who is not asked for a token gets nothing by a base URL.
+#[tokio::test]
+async fn a_base_url_on_a_listener_without_authentication_is_refused_alike() {
+    let beside = Beside { fate: Fate::Allowed, read: Marks::new(), left: Marks::new() };
+    let plan = Plan::api_key().no_agents().agent("ci", "acme").listen(LISTEN);
+    let lab = plan.start(origin(beside).await).await;
+    let kinds = KINDS.into_iter().filter(|kind| !kind.is_http2());
+    for kind in kinds.clone() {
+        for entry in [Entry::UnixSocket, Entry::AgentListener] {
+            let mut wire = entry.reached(&lab).await;
+            wire.send(head(Cell(kind, Entry::BaseUrl), Fate::Allowed, &lab)).await;
+            let answer = wire.answer(kind.method()).await;
+            let code = answer.head.one("keyward-error");
+            assert_eq!((answer.head.status(), code), (403, Some("base_url_refused")), "{kind:?}");
+        }
+    }
+    assert!(lab.origin.received().is_empty());
+    let records = lab.finish().await;
+    assert_eq!(records.len(), 2 * kinds.count());
+    for record in records {
+        assert_eq!((&record["code"], &record["agent"]), (&"base_url_refused".into(), &Value::Null));
+    }
 }
 
 #[tokio::test]

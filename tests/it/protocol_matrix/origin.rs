@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use h2::Reason;
 use tokio::sync::watch;
 
-use super::{ASKED, Cell, Fate, Kind};
+use super::table::*;
 use crate::support::http2::{Ask, Offer};
 use crate::support::*;
 

@@ -154,6 +154,10 @@ impl Wire {
         }
         let mut piece = vec![0; 64 * 1024];
         let read = patiently("reading", self.io.read(&mut piece)).await;
+        self.took(&piece, read)
+    }
+
+    fn took(&mut self, piece: &[u8], read: io::Result<usize>) -> bool {
         let count = *read.as_ref().unwrap_or(&0);
         self.buffer.extend_from_slice(&piece[..count]);
         if self.recording {
@@ -163,6 +167,16 @@ impl Wire {
             self.end = Some(if read.is_ok() { End::Clean } else { End::Cut });
         }
         count > 0
+    }
+
+    /// Waits, however long, until something comes; `false` at the end.
+    pub(crate) async fn comes(&mut self) -> bool {
+        if !self.buffer.is_empty() || self.end.is_some() {
+            return self.end.is_none();
+        }
+        let mut piece = vec![0; 4 * 1024];
+        let read = self.io.read(&mut piece).await;
+        self.took(&piece, read)
     }
 
     /// What has come, at least one byte; empty at the end.
