@@ -10,9 +10,9 @@ use super::error::VaultError;
 use super::fresh::Why;
 use super::grants::{self, TRIES_MAX};
 use super::record::{self, Header};
-use super::{ManagedBy, Vault};
+use super::{ManagedBy, NewConnection, Vault, method};
 use crate::base::id::{ConnectionId, OrgId};
-use crate::directory::ConnectionRecord;
+use crate::directory::{ConnectionRecord, ConnectionState};
 use crate::grant::Grant;
 use crate::store::{Expect, StoreError, Table, Version};
 
@@ -64,6 +64,24 @@ impl Vault {
             return self.project_with(&connection, Some(&facts)).await;
         }
         Err(grants::overtaken(org, id))
+    }
+
+    /// Puts a connection that is to be connected by a flow: it has no grant yet.
+    ///
+    /// # Errors
+    /// As [`Vault::add`], but for the fields.
+    pub async fn add_draft(&self, new: NewConnection) -> Result<Arc<ConnectionRecord>, VaultError> {
+        let catalogue = self.catalogue();
+        let (provider, auth) = method(&catalogue, &new.provider, new.auth.as_deref())?;
+        let given = |name: &str| new.variables.contains_key(name);
+        // What the provider's own answers give is not known yet.
+        if provider.variables.iter().all(|variable| !variable.captured || given(&variable.name)) {
+            provider.instantiate(auth, &new.variables)?;
+        }
+        super::not_authenticating(provider, &new.settings)?;
+        let mut record = self.new_record(new, auth);
+        record.state = ConnectionState::Draft { failure: None };
+        Ok(self.directory.add_connection(record).await?)
     }
 
     /// Ends a connection: bindings, metadata and tokens go, and with them all open streams. Answers what
