@@ -44,7 +44,7 @@ use crate::net::tls;
 use crate::observe::audit::{Audit, Writer};
 use crate::observe::log::Verbosity;
 use crate::observe::trail::Trail;
-use crate::proxy::listen::Cores;
+use crate::proxy::cores::Cores;
 use crate::proxy::{Gateway, Parts};
 
 /// When a gateway ends by itself.

@@ -280,7 +280,9 @@ fn parse_port(digits: &str) -> Result<u16, TargetError> {
 impl fmt::Display for Target {
     /// `https://host` or `https://host:port`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme.as_str(), self.host)?;
+        f.write_str(self.scheme.as_str())?;
+        f.write_str("://")?;
+        fmt::Display::fmt(&self.host, f)?;
         match self.port == self.scheme.default_port() {
             true => Ok(()),
             false => write!(f, ":{}", self.port),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 
 use super::apps::AppRecord;
@@ -15,16 +16,16 @@ use crate::crypto::token::TokenHash;
 /// particular order.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    orgs: HashMap<OrgId, OrgView>,
+    orgs: HashMap<OrgId, OrgView, RandomState>,
     tokens: HashMap<TokenHash, Holder>,
 }
 
 /// What one org has: nothing here can answer for another one.
 #[derive(Clone, Debug, Default)]
 struct OrgView {
-    agents: HashMap<AgentId, Arc<AgentRecord>>,
+    agents: HashMap<AgentId, Arc<AgentRecord>, RandomState>,
     agent_names: HashMap<Arc<str>, AgentId>,
-    connections: HashMap<ConnectionId, Arc<ConnectionRecord>>,
+    connections: HashMap<ConnectionId, Arc<ConnectionRecord>, RandomState>,
     connection_names: HashMap<Arc<str>, ConnectionId>,
     apps: HashMap<AppId, Arc<AppRecord>>,
     app_names: HashMap<Arc<str>, AppId>,

@@ -26,11 +26,12 @@ static HOP_BY_HOP: [HeaderName; 8] = [
 static STEERING: [HeaderName; 2] =
     [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
 
+/// What proxies say of an answer, RFC 9209.
+static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
 /// Removes fields that would steer a request past what was permitted.
 pub fn steering(fields: &mut HeaderMap) {
-    for name in &STEERING {
-        fields.remove(name);
-    }
+    remove_where(fields, |name| STEERING.contains(name));
 }
 
 /// Removes hop-by-hop fields, everything that `Connection` names, every `Proxy-…` field except
@@ -42,13 +43,7 @@ pub fn hop_by_hop(fields: &mut HeaderMap) {
             fields.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
-        fields.remove(name);
-    }
-    let ours: Vec<HeaderName> = fields.keys().filter(|name| is_proxys(name)).cloned().collect();
-    for name in ours {
-        fields.remove(name);
-    }
+    remove_where(fields, |name| HOP_BY_HOP.contains(name) || is_proxys(name));
 }
 
 fn named_by_connection(fields: &HeaderMap) -> Vec<HeaderName> {
@@ -73,8 +68,8 @@ pub fn answer(fields: &mut HeaderMap) {
     let ours = |value: &HeaderValue| {
         value.to_str().is_ok_and(|text| text.trim_start().starts_with("keyward"))
     };
-    if fields.get_all("proxy-status").iter().any(ours) {
-        fields.remove("proxy-status");
+    if fields.get_all(&PROXY_STATUS).iter().any(ours) {
+        fields.remove(&PROXY_STATUS);
     }
 }
 
@@ -138,6 +133,7 @@ pub fn replace(fields: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
     fields.insert(name.clone(), value.clone());
 }
 
+/// One look at each field: most messages have none of them, and a look-up for each costs more.
 fn remove_where(fields: &mut HeaderMap, is_gone: impl Fn(&HeaderName) -> bool) {
     let gone: Vec<HeaderName> = fields.keys().filter(|name| is_gone(name)).cloned().collect();
     for name in gone {

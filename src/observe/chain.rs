@@ -36,20 +36,23 @@ impl Default for Head {
 }
 
 impl Head {
-    /// Gives `entry` its place and returns its line, newline included.
-    pub fn append(&mut self, entry: &Entry) -> String {
+    /// Gives `entry` its place and writes its line behind `lines`, newline included.
+    pub fn append(&mut self, entry: &Entry, lines: &mut String) {
         self.seq += 1;
-        let line = entry.at(self.seq, &self.hash);
-        self.hash = hash(line.trim_end().as_bytes());
-        line
+        let start = lines.len();
+        entry.at(self.seq, &self.hash, lines);
+        self.hash = hash(lines[start..].trim_end().as_bytes());
     }
 }
 
 /// SHA-256 of a line without its newline, in lower-case hex.
 pub(super) fn hash(line: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|n| char::from(DIGITS[usize::from(n)]));
-    Sha256::digest(line).iter().flat_map(digits).collect()
+    let mut hex = String::with_capacity(64);
+    for byte in Sha256::digest(line) {
+        hex.extend([byte >> 4, byte & 15].map(|n| char::from(DIGITS[usize::from(n)])));
+    }
+    hex
 }
 
 /// Finds the end of the chain in an existing log and cuts off a last line that a crash left
@@ -85,7 +88,9 @@ mod tests {
     }
 
     fn append(file: &mut File, head: &mut Head, event: &Event) {
-        file.write_all(head.append(&event.entry()).as_bytes()).unwrap();
+        let mut line = String::new();
+        head.append(&event.entry(), &mut line);
+        file.write_all(line.as_bytes()).unwrap();
     }
 
     #[test]

@@ -114,13 +114,13 @@ impl Sink {
             let are_all = batch.len() < BATCH_MAX;
             lines.clear();
             for entry in batch.drain(..) {
-                let line = self.head.append(&entry);
-                if self.is_full_with(lines.len() + line.len()) {
-                    self.write(lines.as_bytes());
-                    lines.clear();
+                let before = lines.len();
+                self.head.append(&entry, &mut lines);
+                if self.is_full_with(lines.len()) {
+                    self.write(&lines.as_bytes()[..before]);
+                    lines.drain(..before);
                     self.begin_another_file();
                 }
-                lines.push_str(&line);
             }
             self.write(lines.as_bytes());
             if let Some(syncer) = &self.syncer {

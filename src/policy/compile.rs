@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use super::index::HostIndex;
 use super::rule::{Account, Bound, CompileError, Rule, RuleAction, Spec};
 use super::{Binding, Bindings, Carved, Compiled, OrgRules, Policy};
@@ -79,7 +81,7 @@ fn blinded(rules: &[Rule], at: usize) -> Option<CompileError> {
 
 /// Builds the indexes.
 pub(super) fn assemble(spec: Spec) -> Policy {
-    let mut orgs: HashMap<OrgId, OrgRules> = HashMap::new();
+    let mut orgs: HashMap<OrgId, OrgRules, RandomState> = HashMap::default();
     for rule in spec.rules {
         orgs.entry(rule.org.clone()).or_default().add_rule(rule);
     }

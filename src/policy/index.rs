@@ -4,14 +4,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use crate::base::host::{Host, Target};
 use crate::base::pattern::HostPattern;
 
 /// Values by host pattern.
 #[derive(Clone, Debug)]
 pub(super) struct HostIndex<T> {
-    exact: HashMap<Host, Vec<Entry<T>>>,
-    below: HashMap<Arc<str>, Vec<Entry<T>>>,
+    exact: HashMap<Host, Vec<Entry<T>>, RandomState>,
+    below: HashMap<Arc<str>, Vec<Entry<T>>, RandomState>,
 }
 
 /// A value and the pattern it stands under.
@@ -23,7 +25,7 @@ pub(super) struct Entry<T> {
 
 impl<T> Default for HostIndex<T> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), below: HashMap::new() }
+        Self { exact: HashMap::default(), below: HashMap::default() }
     }
 }
 

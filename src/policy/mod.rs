@@ -20,6 +20,7 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use http::Method;
 
 use crate::base::host::Target;
@@ -43,7 +44,7 @@ pub struct Policy {
     default: DefaultAction,
     /// What decisions by `default` are called.
     default_rule: RuleId,
-    orgs: HashMap<OrgId, OrgRules>,
+    orgs: HashMap<OrgId, OrgRules, RandomState>,
     /// Orgs without a rule or binding.
     nothing: OrgRules,
     known: HostIndex<()>,
@@ -79,7 +80,7 @@ struct OrgRules {
     /// Places in `rules` of those that use a connection for agents that they name, by its name and
     /// by its id.
     grants: HashMap<Arc<str>, Vec<usize>>,
-    agents: HashMap<AgentId, Bindings>,
+    agents: HashMap<AgentId, Bindings, RandomState>,
     /// Literal hosts of rules and bindings.
     known: HostIndex<()>,
 }

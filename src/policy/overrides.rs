@@ -22,6 +22,9 @@ pub struct NoMethod;
 /// When one names no method: what a server makes of it cannot be known.
 pub fn overrides(fields: &HeaderMap) -> Result<Vec<Method>, NoMethod> {
     let mut methods = Vec::new();
+    if !fields.keys().any(|name| FIELDS.contains(name)) {
+        return Ok(methods);
+    }
     for name in &FIELDS {
         for value in fields.get_all(name) {
             let text = value.to_str().map_err(|_| NoMethod)?.trim().to_ascii_uppercase();

@@ -81,7 +81,6 @@ pub struct AnswerBody {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
 enum Kind {
     /// Ours.
     Own(Option<Bytes>),

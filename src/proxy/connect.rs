@@ -130,7 +130,9 @@ async fn connect(
             let upgrade = hyper::upgrade::on(&mut request);
             record.opened();
             let whose = (agent, accepted.clone());
-            tokio::spawn(tunnelled(core.clone(), upgrade, whose, (opening, record)));
+            let tunnel = tunnelled(core.clone(), upgrade, whose, (opening, record));
+            // On the heap: a task copies its future four times in its life.
+            tokio::spawn(Box::pin(tunnel));
             Response::new(AnswerBody::elsewhere())
         }
         Err(refusal) => respond::connect_refusal(&refusal, named.as_ref(), record),

@@ -26,11 +26,7 @@ static KEYWARD_CONNECTION: HeaderName = HeaderName::from_static("keyward-connect
 /// A checked request. On the heap, because it goes through many hands.
 #[derive(Debug)]
 pub struct Inbound {
-    target: Target,
-    overrides: Vec<Method>,
-    decoded: DecodedPath,
-    placeholders: Vec<Core>,
-    named: Option<String>,
+    question: Arc<Question>,
     upgrade: Option<(upgrade::Agents, Arc<Session>)>,
     /// Whose streams it may share.
     org: OrgId,
@@ -42,7 +38,7 @@ pub struct Inbound {
     pub body: RequestBody,
 }
 
-/// [`Asked`], owned: what an open stream was permitted for.
+/// [`Asked`], owned: what an open stream was permitted for, and may be asked again.
 #[derive(Debug)]
 pub struct Question {
     target: Target,
@@ -84,8 +80,7 @@ impl Inbound {
         within_limits(&request, limits)?;
         framing(request.headers())?;
         let target = target(&request, session)?;
-        let path = path(request.method(), request.uri())?;
-        let decoded = DecodedPath::parse(path)?;
+        let path = DecodedPath::parse(path(request.method(), request.uri())?)?;
         let expects_continue = expects_continue(request.headers())?;
         let named = named(request.headers(), session.entry.connection())?;
         let overrides = overrides(request.headers())?;
@@ -96,12 +91,10 @@ impl Inbound {
         if expects_continue {
             body.wait_for_continue(limits.continue_timeout);
         }
+        let method = head.method.clone();
+        let question = Question { target, method, overrides, path, placeholders, named };
         Ok(Box::new(Self {
-            target,
-            overrides,
-            decoded,
-            placeholders,
-            named,
+            question: Arc::new(question),
             upgrade,
             org: session.agent.org.clone(),
             session: session.number,
@@ -115,15 +108,17 @@ impl Inbound {
     /// # Errors
     /// When its URI is none that an agent could send.
     pub fn test(request: Request<Bytes>, org: &OrgId) -> Result<Box<Self>, Refusal> {
-        let target = absolute_target(request.uri())?;
-        let decoded = DecodedPath::parse(path(request.method(), request.uri())?)?;
-        let (head, body) = request.into_parts();
-        Ok(Box::new(Self {
-            target,
+        let question = Question {
+            target: absolute_target(request.uri())?,
+            method: request.method().clone(),
             overrides: Vec::new(),
-            decoded,
+            path: DecodedPath::parse(path(request.method(), request.uri())?)?,
             placeholders: Vec::new(),
             named: None,
+        };
+        let (head, body) = request.into_parts();
+        Ok(Box::new(Self {
+            question: Arc::new(question),
             upgrade: None,
             org: org.clone(),
             session: 0,
@@ -142,11 +137,7 @@ impl Inbound {
     /// A second one without its body and its side of a WebSocket, for a request that was refused.
     pub fn copy_of_head(&self) -> Self {
         Self {
-            target: self.target.clone(),
-            overrides: self.overrides.clone(),
-            decoded: self.decoded.clone(),
-            placeholders: self.placeholders.clone(),
-            named: self.named.clone(),
+            question: self.question.clone(),
             upgrade: None,
             org: self.org.clone(),
             session: self.session,
@@ -157,31 +148,17 @@ impl Inbound {
 
     /// What policy needs to know.
     pub fn asked(&self) -> Asked<'_> {
-        Asked {
-            target: &self.target,
-            method: &self.head.method,
-            overrides: &self.overrides,
-            path: &self.decoded,
-            placeholders: &self.placeholders,
-            named: self.named.as_deref(),
-        }
+        self.question.asked()
     }
 
     /// What policy needs to know, for as long as the exchange lasts.
-    pub fn question(&self) -> Question {
-        Question {
-            target: self.target.clone(),
-            method: self.head.method.clone(),
-            overrides: self.overrides.clone(),
-            path: self.decoded.clone(),
-            placeholders: self.placeholders.clone(),
-            named: self.named.clone(),
-        }
+    pub fn question(&self) -> Arc<Question> {
+        self.question.clone()
     }
 
     /// Where it goes.
     pub fn target(&self) -> &Target {
-        &self.target
+        &self.question.target
     }
 
     /// The path as the agent sent it, without query.
@@ -191,7 +168,7 @@ impl Inbound {
 
     /// The head, to be changed, and the path that decisions use.
     pub fn head_and_path(&mut self) -> (&mut Parts, &DecodedPath) {
-        (&mut self.head, &self.decoded)
+        (&mut self.head, &self.question.path)
     }
 
     /// Whose streams it may share.
@@ -355,6 +332,9 @@ fn upgrade(request: &mut Request<RequestBody>) -> Option<upgrade::Agents> {
 /// hop-by-hop fields, so the request goes on without it.
 fn wants_websocket(request: &Request<RequestBody>) -> bool {
     let fields = request.headers();
+    if !fields.contains_key(header::UPGRADE) {
+        return false;
+    }
     let mut upgrades = fields.get_all(header::UPGRADE).iter();
     let (upgrade, more) = (upgrades.next(), upgrades.next());
     let connection = fields.get_all(header::CONNECTION).iter();

@@ -1,37 +1,21 @@
-//! Listeners and cores: sockets are accepted on the background runtime and handed to the core with
-//! the fewest open streams, each a thread with a runtime of its own.
+//! [`Listener`]: where agents come in. Each core that accepts has a [`Door`] to it; a door tells who came
+//! and turns away whom there is no room for. What becomes of a stream is `cores`'.
 
+use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
+use parking_lot::Mutex;
 use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::watch;
 
-use super::drive::draining;
 use super::front::Front;
-use super::pulse::Pulse;
 pub use super::session::Owner;
-use super::session::{Accepted, Counted};
-use super::standing::Standing;
-use super::stream::{Agents, Socket};
-use super::{Core, Gateway, connect};
-use crate::base::host::Scheme;
-
-/// How long accepting pauses when the process is out of descriptors or memory.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// How long streams that are cut have to say so: WebSockets take no longer.
-const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a stream gets when there are as many as there may be.
 const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nKeyward-Error: overloaded\r\n\
@@ -43,36 +27,48 @@ pub struct Listener {
     socket: Bound,
     owner: Option<Arc<Owner>>,
     front: Option<Arc<Front>>,
+    /// A descriptor to give back when there is none left for the next stream. Doors accept one at a
+    /// time, so that no other takes it first.
+    reserve: Mutex<Option<OwnedFd>>,
 }
 
 #[derive(Debug)]
 enum Bound {
-    Tcp(TcpListener),
+    Tcp(std::net::TcpListener),
     /// With its file, which is removed when the listener ends; an inherited one is another's to
     /// remove.
-    Unix(UnixListener, Option<PathBuf>),
+    Unix(std::os::unix::net::UnixListener, Option<PathBuf>),
 }
 
-/// A socket on its way to a core: without a runtime.
-enum Handed {
+/// One core's way to accept from a listener.
+#[derive(Debug)]
+pub struct Door {
+    socket: Polled,
+    listener: Arc<Listener>,
+}
+
+#[derive(Debug)]
+enum Polled {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// An accepted socket, registered with the runtime of the door's core.
+#[derive(Debug)]
+pub enum Came {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a Unix socket.
+    Unix(UnixStream),
+}
+
+/// The same on its way to another core: without a runtime.
+#[derive(Debug)]
+pub enum Handed {
+    /// Over TCP.
     Tcp(std::net::TcpStream),
+    /// Over a Unix socket.
     Unix(std::os::unix::net::UnixStream),
-    /// TLS comes first.
-    Fronted(std::net::TcpStream, Arc<Front>),
-}
-
-/// The threads that serve agents' streams.
-#[derive(Debug)]
-pub struct Cores {
-    gateway: Arc<Gateway>,
-    cores: Vec<Handle>,
-}
-
-#[derive(Debug)]
-struct Handle {
-    sockets: UnboundedSender<(Handed, Accepted)>,
-    open: Arc<AtomicUsize>,
-    thread: JoinHandle<()>,
 }
 
 impl Listener {
@@ -81,7 +77,7 @@ impl Listener {
     /// # Errors
     /// When the address cannot be bound.
     pub async fn tcp(addr: SocketAddr) -> io::Result<Self> {
-        Ok(Self::new(Bound::Tcp(TcpListener::bind(addr).await?)))
+        Self::inherited_tcp(TcpListener::bind(addr).await?.into_std()?)
     }
 
     /// Binds a Unix socket. A socket that nobody listens on is replaced; any other file stays.
@@ -98,7 +94,7 @@ impl Listener {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        Ok(Self::new(Bound::Unix(UnixListener::bind(&path)?, Some(path))))
+        Ok(Self::new(Bound::Unix(UnixListener::bind(&path)?.into_std()?, Some(path))))
     }
 
     /// A socket that was bound for us and inherited.
@@ -107,7 +103,9 @@ impl Listener {
     /// When it cannot be used.
     pub fn inherited_tcp(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self::new(Bound::Tcp(TcpListener::from_std(listener)?)))
+        // Streams take it from their listener (tcp(7)).
+        socket2::SockRef::from(&listener).set_tcp_nodelay(true)?;
+        Ok(Self::new(Bound::Tcp(listener)))
     }
 
     /// Likewise.
@@ -116,11 +114,13 @@ impl Listener {
     /// When it cannot be used.
     pub fn inherited_unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self::new(Bound::Unix(UnixListener::from_std(listener)?, None)))
+        Ok(Self::new(Bound::Unix(listener, None)))
     }
 
     fn new(socket: Bound) -> Self {
-        Self { socket, owner: None, front: None }
+        let listener = Self { socket, owner: None, front: None, reserve: Mutex::default() };
+        *listener.reserve.lock() = listener.spare();
+        listener
     }
 
     /// The same for one agent: whoever reaches it is that agent. A socket file is for our user alone.
@@ -159,34 +159,36 @@ impl Listener {
         }
     }
 
-    /// A descriptor to give back when there is none left for the next stream.
+    /// The agent that it is for, when that is one.
+    pub fn owner(&self) -> Option<&Arc<Owner>> {
+        self.owner.as_ref()
+    }
+
+    /// How its streams begin with TLS, when they do.
+    pub fn front(&self) -> Option<&Arc<Front>> {
+        self.front.as_ref()
+    }
+
+    /// A way to accept from it. Call inside the runtime that will accept.
+    ///
+    /// # Errors
+    /// When there is no descriptor for it.
+    pub fn door(self: Arc<Self>) -> io::Result<Door> {
+        let socket = match &self.socket {
+            Bound::Tcp(listener) => Polled::Tcp(TcpListener::from_std(listener.try_clone()?)?),
+            Bound::Unix(listener, _) => {
+                Polled::Unix(UnixListener::from_std(listener.try_clone()?)?)
+            }
+        };
+        Ok(Door { socket, listener: self })
+    }
+
     fn spare(&self) -> Option<OwnedFd> {
         let socket = match &self.socket {
             Bound::Tcp(listener) => listener.as_fd(),
             Bound::Unix(listener, _) => listener.as_fd(),
         };
         socket.try_clone_to_owned().ok()
-    }
-
-    async fn accept(&self) -> io::Result<(Handed, Option<std::net::IpAddr>)> {
-        match &self.socket {
-            Bound::Tcp(listener) => {
-                let (tcp, peer) = listener.accept().await?;
-                tcp.set_nodelay(true)?;
-                let (tcp, peer) = (tcp.into_std()?, Some(peer.ip().to_canonical()));
-                Ok(match &self.front {
-                    Some(front) => (Handed::Fronted(tcp, front.clone()), peer),
-                    None => (Handed::Tcp(tcp), peer),
-                })
-            }
-            Bound::Unix(listener, _) => {
-                let (unix, _) = listener.accept().await?;
-                if self.owner.is_some() && !is_of_our_user(&unix) {
-                    return Err(io::ErrorKind::ConnectionAborted.into());
-                }
-                Ok((Handed::Unix(unix.into_std()?), None))
-            }
-        }
     }
 }
 
@@ -200,149 +202,96 @@ impl Drop for Listener {
     }
 }
 
-impl Cores {
-    /// Starts `count` threads.
+impl Door {
+    /// Who comes next, and from where.
     ///
     /// # Errors
-    /// When a thread or runtime cannot be made.
-    pub fn start(gateway: Arc<Gateway>, count: usize) -> io::Result<Self> {
-        let cores = (0..count.max(1))
-            .map(|index| {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                let (sockets, handed) = unbounded_channel();
-                let (open, shared) = (Arc::default(), gateway.clone());
-                let thread = std::thread::Builder::new()
-                    .name(format!("keyward-core-{index}"))
-                    .spawn(move || runtime.block_on(run(shared, handed)))?;
-                Ok(Handle { sockets, open, thread })
-            })
-            .collect::<io::Result<_>>()?;
-        Ok(Self { gateway, cores })
-    }
-
-    /// Accepts until the gateway drains. A failed accept is one socket's loss, not an exit; without
-    /// descriptors, streams are turned away one by one instead of waiting for nobody.
-    pub async fn accept(self: Arc<Self>, listener: Listener) {
-        let mut drain = self.gateway.draining.clone();
-        let mut spare = listener.spare();
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = draining(&mut drain) => return,
-            };
-            match accepted {
-                Ok((socket, peer)) => self.hand_over(socket, (peer, listener.owner.clone())),
-                Err(error) if is_of_one_socket(&error) => {}
-                Err(error) if is_of_descriptors(&error) && spare.take().is_some() => {
-                    // Who waits may have gone meanwhile.
-                    let waiting = tokio::time::timeout(PAUSE, listener.accept()).await;
-                    if let Ok(Ok((socket, _))) = waiting {
-                        turn_away(socket);
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "accepting pauses");
-                    tokio::time::sleep(PAUSE).await;
-                }
+    /// Of accept(2), and when the peer is not who the listener is for.
+    pub async fn accept(&self) -> io::Result<(Came, Option<IpAddr>)> {
+        let (came, peer) = poll_fn(|cx| {
+            let mut reserve = self.listener.reserve.lock();
+            let accepted = ready!(self.poll_accept(cx));
+            if accepted.is_ok() && reserve.is_none() {
+                *reserve = self.listener.spare();
             }
-            // Somebody else may have taken the one that was given back.
-            spare = spare.or_else(|| listener.spare());
+            Poll::Ready(accepted)
+        })
+        .await?;
+        match &came {
+            Came::Unix(unix) if self.listener.owner.is_some() && !is_of_our_user(unix) => {
+                Err(io::ErrorKind::ConnectionAborted.into())
+            }
+            _ => Ok((came, peer)),
         }
     }
 
-    fn hand_over(
-        &self,
-        socket: Handed,
-        (peer, owner): (Option<std::net::IpAddr>, Option<Arc<Owner>>),
-    ) {
-        let Ok(permit) = self.gateway.streams.clone().try_acquire_owned() else {
-            return turn_away(socket);
-        };
-        let least = self.cores.iter().min_by_key(|core| core.open.load(Relaxed));
-        let core = least.expect("there is at least one core: see `start`");
-        let pulse = Arc::new(Pulse::awaiting_head());
-        let (standing, counted) = (Arc::new(Standing::default()), Counted::new(&core.open));
-        let scheme = match &socket {
-            Handed::Fronted(..) => Scheme::Https,
-            Handed::Tcp(_) | Handed::Unix(_) => Scheme::Http,
-        };
-        let accepted = Accepted { peer, owner, scheme, pulse, standing, permit, counted };
-        if core.sockets.send((socket, accepted)).is_err() {
-            tracing::error!("a core has stopped");
-        }
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Came, Option<IpAddr>)>> {
+        Poll::Ready(match &self.socket {
+            Polled::Tcp(listener) => {
+                let accepted = ready!(listener.poll_accept(cx));
+                accepted.map(|(tcp, peer)| (Came::Tcp(tcp), Some(peer.ip().to_canonical())))
+            }
+            Polled::Unix(listener) => {
+                ready!(listener.poll_accept(cx)).map(|(unix, _)| (Came::Unix(unix), None))
+            }
+        })
     }
 
-    /// What ends all streams when it becomes true: [`Cores::finish`] waits no longer then.
-    pub fn cutting(&self) -> watch::Sender<bool> {
-        self.gateway.cutting.clone()
+    /// Turns whoever waits away, with the descriptor in reserve. Answers whether there was one.
+    pub async fn turn_one_away(&self) -> bool {
+        poll_fn(|cx| {
+            let mut reserve = self.listener.reserve.lock();
+            let had_one = reserve.take().is_some();
+            // Who waited may have gone meanwhile.
+            if had_one && let Poll::Ready(Ok((came, _))) = self.poll_accept(cx) {
+                self.turn_away(came);
+            }
+            *reserve = self.listener.spare();
+            Poll::Ready(had_one)
+        })
+        .await
     }
 
-    /// Waits until every stream has ended, at most for `within`; then ends what is left, and the
-    /// threads. Answers whether all had ended by themselves.
-    pub async fn finish(self, within: Duration) -> bool {
-        let all = u32::try_from(self.gateway.limits.streams_max).unwrap_or(u32::MAX);
-        let mut ended = pin!(self.gateway.streams.acquire_many(all));
-        let clean = tokio::select! {
-            _ = ended.as_mut() => true,
-            () = self.gateway.cut() => false,
-            () = tokio::time::sleep(within) => false,
+    /// Tells a stream that there is no room for it, and closes it.
+    pub fn turn_away(&self, came: Came) {
+        let told = match came.hand_over() {
+            // In cleartext it would only be a riddle.
+            _ if self.listener.front.is_some() => false,
+            Ok(Handed::Tcp(tcp)) => tell_and_close(tcp),
+            Ok(Handed::Unix(unix)) => tell_and_close(unix),
+            Err(_) => false,
         };
-        if !clean {
-            self.gateway.cutting.send_replace(true);
-            // Whoever does not end even then is dropped with its runtime.
-            let _ = tokio::time::timeout(LAST_WORDS_WITHIN, ended).await;
-        }
-        let threads: Vec<_> = self
-            .cores
-            .into_iter()
-            .map(|Handle { sockets, thread, .. }| {
-                drop(sockets);
-                thread
-            })
-            .collect();
-        let joined = tokio::task::spawn_blocking(|| threads.into_iter().all(|t| t.join().is_ok()));
-        joined.await.unwrap_or(false) && clean
+        tracing::warn!(told, "turned a stream away: too many are open");
+    }
+
+    /// What it accepts from.
+    pub fn listener(&self) -> &Listener {
+        &self.listener
     }
 }
 
-/// One core's life: dress each socket, serve it in a task. Ends when no more can come; what still
-/// runs then is dropped with the runtime.
-async fn run(gateway: Arc<Gateway>, mut sockets: UnboundedReceiver<(Handed, Accepted)>) {
-    let core = Core::new(gateway);
-    while let Some((handed, accepted)) = sockets.recv().await {
-        let socket = match handed {
-            Handed::Tcp(tcp) => TcpStream::from_std(tcp).map(Socket::Tcp),
-            Handed::Unix(unix) => UnixStream::from_std(unix).map(Socket::Unix),
-            Handed::Fronted(tcp, front) => match TcpStream::from_std(tcp) {
-                Ok(tcp) => {
-                    tokio::spawn(fronted(core.clone(), (tcp, front), accepted));
-                    continue;
-                }
-                Err(error) => Err(error),
-            },
-        };
-        match socket {
-            Ok(socket) => {
-                let stream = Agents::new(socket, accepted.pulse.clone());
-                tokio::spawn(connect::serve(core.clone(), stream, accepted));
-            }
-            Err(error) => tracing::warn!(%error, "a stream was lost on its way to a core"),
+impl Came {
+    /// Leaves the runtime of its core.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn hand_over(self) -> io::Result<Handed> {
+        match self {
+            Self::Tcp(tcp) => tcp.into_std().map(Handed::Tcp),
+            Self::Unix(unix) => unix.into_std().map(Handed::Unix),
         }
     }
 }
 
-/// A stream that begins with TLS. Who does not manage that was nobody yet: there is no exchange to
-/// record.
-async fn fronted(core: Arc<Core>, (tcp, front): (TcpStream, Arc<Front>), accepted: Accepted) {
-    match front.enter(&core.gateway, tcp).await {
-        Ok(tls) => {
-            let stream = Agents::new(Socket::Tls(tls), accepted.pulse.clone());
-            connect::serve(core, stream, accepted).await;
-        }
-        Err(cause) => {
-            core.gateway.metrics.handshakes_failed.inc();
-            let cause = cause.escape_debug().to_string();
-            tracing::info!(cause, "no TLS with a client of the proxy");
+impl Handed {
+    /// Joins the runtime that this is called in.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn take(self) -> io::Result<Came> {
+        match self {
+            Self::Tcp(tcp) => TcpStream::from_std(tcp).map(Came::Tcp),
+            Self::Unix(unix) => UnixStream::from_std(unix).map(Came::Unix),
         }
     }
 }
@@ -364,25 +313,15 @@ fn is_of_our_user(stream: &UnixStream) -> bool {
 }
 
 /// Errors that say something of the accepted socket only (accept(2)).
-fn is_of_one_socket(error: &io::Error) -> bool {
+pub fn is_of_one_socket(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
 /// Errors that say that the process, or the system, has no descriptor left (accept(2)).
-fn is_of_descriptors(error: &io::Error) -> bool {
+pub fn is_of_descriptors(error: &io::Error) -> bool {
     let none_left = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
     error.raw_os_error().is_some_and(|code| none_left.contains(&code))
-}
-
-fn turn_away(socket: Handed) {
-    let told = match socket {
-        Handed::Tcp(tcp) => tell_and_close(tcp),
-        Handed::Unix(unix) => tell_and_close(unix),
-        // In cleartext it would only be a riddle.
-        Handed::Fronted(..) => false,
-    };
-    tracing::warn!(told, "turned a stream away: too many are open");
 }
 
 /// The socket's buffer is empty and non-blocking: this never waits. What was sent already is read,
@@ -406,6 +345,56 @@ mod tests {
         std::fs::write(&path, "mine").unwrap();
         assert!(Listener::unix(path.clone()).await.is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+    }
+
+    #[tokio::test]
+    async fn what_comes_over_tcp_is_sent_without_delay() {
+        let listener = Arc::new(Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap());
+        let _client = TcpStream::connect(listener.addr().unwrap()).await.unwrap();
+        let (Came::Tcp(tcp), _) = listener.door().unwrap().accept().await.unwrap() else {
+            panic!("it came over TCP");
+        };
+        assert!(tcp.nodelay().unwrap());
+    }
+
+    #[tokio::test]
+    async fn each_stream_comes_to_one_door_only() {
+        let listener = Arc::new(Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap());
+        let doors = [listener.clone().door().unwrap(), listener.clone().door().unwrap()];
+        let client = TcpStream::connect(listener.addr().unwrap()).await.unwrap();
+        let ((_, peer), other) = tokio::select! {
+            came = doors[0].accept() => (came.unwrap(), &doors[1]),
+            came = doors[1].accept() => (came.unwrap(), &doors[0]),
+        };
+        assert_eq!(peer, Some(client.local_addr().unwrap().ip()));
+        assert!(futures_util::FutureExt::now_or_never(other.accept()).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_turned_away_with_the_descriptor_in_reserve() {
+        use tokio::io::AsyncReadExt;
+        let listener = Arc::new(Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap());
+        let door = listener.clone().door().unwrap();
+        let mut client = TcpStream::connect(listener.addr().unwrap()).await.unwrap();
+        let mut told = Vec::new();
+        {
+            let mut reads = std::pin::pin!(client.read_to_end(&mut told));
+            loop {
+                // Also while nobody has come yet.
+                assert!(door.turn_one_away().await, "it had one");
+                tokio::select! {
+                    biased;
+                    read = &mut reads => {
+                        read.unwrap();
+                        break;
+                    }
+                    () = tokio::task::yield_now() => {}
+                }
+            }
+        }
+        assert_eq!(told, OVERLOADED);
+        assert!(listener.reserve.lock().take().is_some(), "it has one again");
+        assert!(!door.turn_one_away().await, "that was the last");
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! The data path: from an agent's stream to an upstream's and back.
 //!
-//! `listen` hands streams to cores (`front` ends TLS with the proxy itself); `connect` and `base_url` find
+//! `cores` accept streams from `listen` (`front` ends TLS with the proxy itself); `connect` and `base_url` find
 //! out who asks for what, `session` keeps it. `drive` serves requests over HTTP/1.1, `h2` over HTTP/2; every
 //! one ends in `exchange::run`. `upstream` sends it in the protocol that the upstream speaks; `scrub` looks
 //! into the answer. `tunnel` and `websocket` copy bytes. Decisions are `policy/`'s, credentials `vault/`'s.
@@ -13,6 +13,7 @@ pub mod base_url;
 mod body;
 mod connect;
 mod copy;
+pub mod cores;
 mod drive;
 mod error;
 mod exchange;

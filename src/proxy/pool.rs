@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use hyper::client::conn::http1::SendRequest;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -42,7 +43,12 @@ pub struct Stream {
     /// How a corporate proxy wants requests that it forwards.
     forwarded: Option<Forwarded>,
     idle_since: Instant,
+    /// How long it was idle when it was taken.
+    rested: Duration,
 }
+
+/// So many keys keep their place while all their streams are in use.
+const EMPTY_MAX: usize = 1_024;
 
 /// Idle streams by key, last in first out.
 pub struct Pool {
@@ -53,8 +59,9 @@ pub struct Pool {
 }
 
 #[derive(Default)]
+#[expect(clippy::vec_box, reason = "a stream is handed on from stage to stage")]
 struct Idle {
-    streams: HashMap<Key, Vec<Stream>>,
+    streams: HashMap<Key, Vec<Box<Stream>>, RandomState>,
     count: usize,
     swept: Option<Instant>,
 }
@@ -69,10 +76,9 @@ pub struct Lease {
     pub reusable: bool,
 }
 
-#[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
 enum Held {
     /// For one exchange at a time.
-    Alone(Stream, Key),
+    Alone(Box<Stream>, Key),
     /// With others.
     Shared(Stay),
 }
@@ -80,7 +86,8 @@ enum Held {
 impl Stream {
     /// A new stream.
     pub fn new(sender: SendRequest<RequestBody>, private: bool, number: u64) -> Self {
-        Self { sender, private, number, forwarded: None, idle_since: Instant::now() }
+        let (idle_since, rested) = (Instant::now(), Duration::ZERO);
+        Self { sender, private, number, forwarded: None, idle_since, rested }
     }
 
     /// The same to a corporate proxy that forwards requests.
@@ -104,9 +111,9 @@ impl Stream {
         self.number
     }
 
-    /// How long it has been idle.
-    pub fn idle_for(&self) -> Duration {
-        self.idle_since.elapsed()
+    /// How long it was idle in the pool.
+    pub fn rested(&self) -> Duration {
+        self.rested
     }
 
     /// hyper's handle.
@@ -127,26 +134,29 @@ impl Pool {
     }
 
     /// The stream for the key that was used last, unless all have closed or aged.
-    pub fn take(&self, key: &Key) -> Option<Stream> {
+    pub fn take(&self, key: &Key) -> Option<Box<Stream>> {
+        let now = Instant::now();
         let mut idle = self.idle.lock();
         let Idle { streams, count, .. } = &mut *idle;
         let list = streams.get_mut(key)?;
         let mut found = None;
-        while let Some(stream) = list.pop() {
+        while let Some(mut stream) = list.pop() {
             *count -= 1;
-            if stream.sender.is_ready() && stream.idle_for() < self.timeout {
+            stream.rested = now.duration_since(stream.idle_since);
+            if stream.sender.is_ready() && stream.rested < self.timeout {
                 found = Some(stream);
                 break;
             }
         }
-        if list.is_empty() {
+        // Nearly always a stream comes back. What a session leaves does not, nor what is one of many.
+        if list.is_empty() && (key.session.is_some() || streams.len() > EMPTY_MAX) {
             streams.remove(key);
         }
         found
     }
 
     /// Keeps a stream for the next request, within the limits.
-    pub fn put(&self, key: Key, mut stream: Stream) {
+    pub fn put(&self, key: Key, mut stream: Box<Stream>) {
         let now = Instant::now();
         stream.idle_since = now;
         let mut idle = self.idle.lock();
@@ -154,8 +164,11 @@ impl Pool {
             idle.sweep(self.timeout, now);
         }
         let full = idle.count >= self.total_max;
+        if full {
+            return;
+        }
         let list = idle.streams.entry(key).or_default();
-        if !full && list.len() < self.per_key_max {
+        if list.len() < self.per_key_max {
             list.push(stream);
             idle.count += 1;
         }
@@ -177,7 +190,7 @@ impl Idle {
 
 impl Lease {
     /// Takes a stream into use.
-    pub fn alone(stream: Stream, key: Key, core: Arc<Core>) -> Self {
+    pub fn alone(stream: Box<Stream>, key: Key, core: Arc<Core>) -> Self {
         Self { held: Held::Alone(stream, key), core, gate: None, reusable: true }
     }
 

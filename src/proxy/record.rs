@@ -1,6 +1,7 @@
 //! [`Record`]: the guard that leaves exactly one audit event for an exchange, however it ends. It
 //! moves into the body of the answer and sends its event when that is dropped.
 
+use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -289,6 +290,13 @@ impl Noted {
     }
 }
 
+/// In one piece of memory, which most targets fit in.
+fn text_of(target: &Target) -> String {
+    let mut text = String::with_capacity(64);
+    write!(text, "{target}").expect("a String takes all that is written");
+    text
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
         if let Some(session) = self.session.take() {
@@ -304,7 +312,7 @@ impl Drop for Record {
         if let Some(tries) = &self.tries {
             self.noted.attempts += tries.made();
         }
-        let target = self.noted.target.as_ref().map(Target::to_string);
+        let target = self.noted.target.as_ref().map(text_of);
         let elapsed = self.begun.elapsed().as_millis();
         let event = Event {
             bytes_in: self.bytes_in.load(Relaxed),

@@ -39,7 +39,7 @@ struct Ground {
 enum UnderWay {
     Tunnel(Target),
     /// With the connection whose credential went out.
-    Exchange(Question, Option<ConnectionId>),
+    Exchange(Arc<Question>, Option<ConnectionId>),
 }
 
 impl Standing {

@@ -185,3 +185,42 @@ fn the_command_line_makes_shows_changes_and_removes_one() {
     }
     assert_eq!(run(&["app", "remove", "prod"]).ok(), "app prod removed\n");
 }
+
+#[test]
+fn a_declared_app_serves_a_draft_and_is_paused_when_the_file_forgets_it() {
+    let cli = Cli::new();
+    let secret = cli.file("secret", "canary-7fa9\n");
+    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .expect("permissions");
+    let apps = format!(
+        "apps: [{{ name: prod, provider: acme, client_id: abc, client_secret: {{ file: {} }} }}]\n",
+        secret.display()
+    );
+    let connections = "connections: [{ name: work, provider: acme, auth: oauth, app: prod }]\n";
+    let _serving = cli.serve_with(&format!("{PROVIDERS}{apps}{connections}"));
+    let app = cli.run(&["app", "show", "prod", "--json"]).json();
+    assert_eq!(app["managed_by"], "file");
+    assert_eq!(app["connections"], serde_json::json!(["work"]));
+    let work = cli.run(&["connection", "show", "work", "--json"]).json();
+    assert_eq!(work["state"], "draft", "{work}");
+    assert!(cli.run(&["app", "remove", "prod"]).failed(1).contains("managed by the configuration"));
+    let set = cli.run(&["app", "set", "prod", "--scope", "x"]).failed(1);
+    assert!(set.contains("managed by the configuration file"), "{set}");
+
+    let listen = "listen: { proxy: 127.0.0.1:0, admin: 127.0.0.1:0 }\n";
+    let rewrite = |more: &str| cli.file("keyward.yaml", &format!("{listen}{PROVIDERS}{more}"));
+    rewrite(connections);
+    assert_eq!(cli.run(&["reload"]).code, 0, "the app is still in the store");
+    let paused = cli.run(&["app", "show", "prod", "--json"]).json();
+    assert_eq!((&paused["paused"], &paused["id"]), (&true.into(), &app["id"]));
+    rewrite("connections: [{ name: work, provider: acme, auth: oauth, app: gone }]\n");
+    let refused = cli.run(&["reload"]);
+    assert!(
+        refused.code != 0 && refused.err.contains("`gone`, which does not exist"),
+        "{refused:?}"
+    );
+    rewrite(&format!("{apps}{connections}"));
+    assert_eq!(cli.run(&["reload"]).code, 0);
+    let back = cli.run(&["app", "show", "prod", "--json"]).json();
+    assert_eq!((&back["paused"], &back["redirect_uri"]), (&false.into(), &app["redirect_uri"]));
+}

@@ -185,6 +185,13 @@ impl DecodedPath {
             });
         }
         let Some(body) = raw.strip_prefix('/') else { return Err(PathError::DotSegments) };
+        match is_plain(raw) {
+            true => Ok(Self { text: raw.into(), ambiguous: false }),
+            false => Self::decode(raw, body),
+        }
+    }
+
+    fn decode(raw: &str, body: &str) -> Result<Self, PathError> {
         let kept = keep_encoded_slashes(raw);
         let text = percent_decode_str(&kept).decode_utf8().map_err(|_| PathError::Ambiguous)?;
         if text.contains(|c: char| c == '\\' || c.is_control()) {
@@ -216,6 +223,20 @@ impl DecodedPath {
     pub fn ambiguous(&self) -> bool {
         self.ambiguous
     }
+}
+
+/// Whether there is nothing to decode or to doubt: most paths. No segment is empty or begins with a dot.
+fn is_plain(raw: &str) -> bool {
+    let mut before = b' ';
+    raw.bytes().all(|byte| {
+        let fits = match byte {
+            b'/' | b'.' => before != b'/',
+            b'%' | b';' | b'\\' => false,
+            byte => byte.is_ascii_graphic(),
+        };
+        before = byte;
+        fits
+    })
 }
 
 /// Empty segments, `.`, parameters, or a percent sign that is not one of `%2F`.
@@ -446,6 +467,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_looks_plain_is_what_decoding_makes_of_it(raw in "/[a-c/.%2eE;~\\\\ \u{7f}é]{0,9}") {
+            if is_plain(&raw) {
+                let decoded = DecodedPath::decode(&raw, &raw[1..]);
+                prop_assert_eq!(decoded, Ok(path(&raw)));
+            }
+        }
+
         #[test]
         fn decoding_is_idempotent_on_what_needs_no_encoding(
             raw in "(/[a-zA-Z0-9 ~_-]{1,8}){1,4}/?",

@@ -44,7 +44,7 @@ pub async fn send(
         if !fits || !way.allows(stream.is_private()) {
             continue;
         }
-        let spare = (way.repeatable && stream.idle_for() > FRESH).then(|| Box::new(copy(&request)));
+        let spare = (way.repeatable && stream.rested() > FRESH).then(|| Box::new(copy(&request)));
         match (try_send(&mut stream, request).await, spare) {
             (Ok(response), _) => {
                 core.gateway.metrics.reused.inc();
@@ -120,10 +120,10 @@ fn is_cut(error: &hyper::Error) -> bool {
 ///
 /// # Errors
 /// When the stream breaks.
-pub async fn begin(core: &Core, fresh: Fresh) -> Result<Stream, Refusal> {
+pub async fn begin(core: &Core, fresh: Fresh) -> Result<Box<Stream>, Refusal> {
     let Fresh { io, private, number, forwarded, .. } = fresh;
     let sender = handshake(core, io).await?;
-    Ok(Stream::new(sender, private, number).forwarded(forwarded))
+    Ok(Box::new(Stream::new(sender, private, number).forwarded(forwarded)))
 }
 
 async fn handshake(

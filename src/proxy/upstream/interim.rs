@@ -1,11 +1,13 @@
 //! Interim (1xx) answers: `100 Continue` opens the body's gate, the others are counted. 103 is not
 //! passed on: hyper cannot write it to an HTTP/1.1 agent.
 
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
+use std::task::Poll;
 
+use futures_util::task::AtomicWaker;
 use http::StatusCode;
-use tokio::sync::Notify;
 
 use crate::proxy::body::Gate;
 
@@ -15,19 +17,19 @@ pub struct Interim {
     gate: Option<Arc<Gate>>,
     count: AtomicUsize,
     max: usize,
-    flood: Notify,
+    flood: AtomicWaker,
 }
 
 impl Interim {
     /// None so far, and no more than `max`.
     pub fn new(gate: Option<Arc<Gate>>, max: usize) -> Arc<Self> {
-        Arc::new(Self { gate, count: AtomicUsize::new(0), max, flood: Notify::new() })
+        Arc::new(Self { gate, count: AtomicUsize::new(0), max, flood: AtomicWaker::new() })
     }
 
     /// One came.
     pub fn saw(&self, status: StatusCode) {
-        if self.count.fetch_add(1, Relaxed) == self.max {
-            self.flood.notify_one();
+        if self.count.fetch_add(1, AcqRel) == self.max {
+            self.flood.wake();
         }
         if status == StatusCode::CONTINUE
             && let Some(gate) = &self.gate
@@ -38,6 +40,13 @@ impl Interim {
 
     /// Resolves when there were too many.
     pub async fn flooded(&self) {
-        self.flood.notified().await;
+        poll_fn(|cx| {
+            self.flood.register(cx.waker());
+            match self.count.load(Acquire) > self.max {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
     }
 }
