@@ -219,7 +219,11 @@ impl ApiError {
         let hint = match self {
             Self::Field { hint, .. } => return hint.clone(),
             Self::RefusedUntil { hint, .. } => return Some(hint.clone()),
-            Self::NotFound { what: what @ ("agent" | "connection" | "provider"), near, .. } => {
+            Self::NotFound {
+                what: what @ ("agent" | "app" | "connection" | "provider"),
+                near,
+                ..
+            } => {
                 let near = near.as_ref().map(|near| format!("did you mean `{near}`? "));
                 let near = near.unwrap_or_default();
                 return Some(format!("{near}`keyward {what} list` shows which there are"));

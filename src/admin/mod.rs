@@ -5,6 +5,7 @@
 //! the doors; the command line calls the same router in process when no gateway runs.
 
 mod agents;
+mod apps;
 mod audit;
 mod bindings;
 mod body;

@@ -11,8 +11,8 @@ use super::error::ApiError;
 use super::host::{Local, OwnNames};
 use super::state::Admin;
 use super::{
-    agents, audit, bindings, ca, connection_test, connections, explain, health, keys, providers,
-    refresh, reload, rule_test, rules, runs, tokens,
+    agents, apps, audit, bindings, ca, connection_test, connections, explain, health, keys,
+    providers, refresh, reload, rule_test, rules, runs, tokens,
 };
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.
@@ -28,6 +28,7 @@ pub fn open_router(admin: Admin, names: OwnNames) -> Router {
 pub fn socket_router(admin: Admin) -> Router {
     let api = Router::new()
         .merge(agents::routes())
+        .merge(apps::routes())
         .merge(audit::routes())
         .merge(tokens::routes())
         .merge(bindings::routes())

@@ -1,6 +1,8 @@
 //! Settings of a connection as they come in: whole for a new one, as a merge patch (RFC 7396) for one
 //! that is there. Refusals name the setting and say what may stand there; none quotes a value.
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::body::said;
@@ -34,6 +36,24 @@ pub(super) fn patched(before: &Settings, patch: &Value) -> Result<Settings, ApiE
     let mut merged = serde_json::to_value(before).map_err(ApiError::internal)?;
     merge(&mut merged, patch);
     given(Some(merged))
+}
+
+/// `before`, which stands at `field`, with a merge patch.
+///
+/// # Errors
+/// When what comes of it is none.
+pub(super) fn merged<T: Serialize + DeserializeOwned>(
+    before: &T,
+    patch: Value,
+    field: &str,
+) -> Result<T, ApiError> {
+    let mut merged = serde_json::to_value(before).map_err(ApiError::internal)?;
+    merge(&mut merged, patch);
+    serde_path_to_error::deserialize(merged).map_err(|error| {
+        let path = error.path().to_string();
+        let at = if path == "." { field.to_owned() } else { format!("{field}.{path}") };
+        ApiError::field(at, said(&error.inner().to_string()))
+    })
 }
 
 fn merge(target: &mut Value, patch: Value) {

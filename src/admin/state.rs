@@ -41,6 +41,8 @@ pub struct Deps {
     pub metrics: Arc<Metrics>,
     /// The time of day.
     pub clock: Clock,
+    /// Base of redirect URIs, without a slash at its end.
+    pub public_url: String,
     /// Bounds of bodies, heads and waits.
     pub limits: Limits,
     /// What tests of connections are sent through. Whoever made it ends it: the audit log is whole

@@ -114,6 +114,7 @@ async fn services() -> Deps {
         audit: AuditLog::at_rest(Trail::at(Path::new("audit.jsonl"))),
         metrics: Arc::default(),
         clock,
+        public_url: "http://localhost:8081".to_owned(),
         limits: Limits::default(),
         data_path: std::sync::Weak::new(),
     }

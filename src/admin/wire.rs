@@ -1,6 +1,7 @@
 //! The JSON of the API: field names that scripts rely on. What is answered can hold no secret;
 //! what is asked moves secrets into [`Secret`] while it is being read.
 
+mod app;
 mod audit;
 mod ca;
 mod keys;
@@ -17,6 +18,7 @@ use jiff::Timestamp;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use self::app::{AppPatch, AppView, NewApp};
 pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Event, Outcome};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};

@@ -2,6 +2,8 @@
 //! `managed_by: file`. Idempotent: a restart with the same file and secrets writes nothing. What
 //! was taken out of the file is paused, not deleted.
 
+pub(super) mod apps;
+
 use std::collections::{BTreeMap, HashSet};
 
 use anyhow::{Context, bail};
@@ -20,6 +22,7 @@ const TOKEN_LABEL: &str = "configuration";
 
 /// What the declared things hold, in the configuration's order.
 pub(super) struct Secrets {
+    pub(super) apps: Vec<BTreeMap<String, Secret>>,
     pub(super) connections: Vec<BTreeMap<String, Secret>>,
     pub(super) tokens: Vec<Option<Secret>>,
 }
@@ -39,7 +42,11 @@ pub async fn reconcile(config: &Config, vault: &Vault) -> anyhow::Result<()> {
 /// # Errors
 /// As there, but for secrets.
 pub(super) async fn apply(config: &Config, secrets: Secrets, vault: &Vault) -> anyhow::Result<()> {
-    let Secrets { connections, tokens } = secrets;
+    let Secrets { apps, connections, tokens } = secrets;
+    for (declared, secrets) in config.apps.iter().zip(apps) {
+        let result = apps::app(vault, declared, secrets).await;
+        result.with_context(|| format!("{}: app `{}`", declared.place, declared.name))?;
+    }
     for (declared, fields) in config.connections.iter().zip(connections) {
         let result = connection(vault, declared, fields).await;
         result.with_context(|| format!("{}: connection `{}`", declared.place, declared.name))?;
@@ -54,6 +61,7 @@ pub(super) async fn apply(config: &Config, secrets: Secrets, vault: &Vault) -> a
 impl Secrets {
     pub(super) fn load(config: &Config) -> Result<Self, AppError> {
         let mut problems = Vec::new();
+        let apps = apps::secrets(config, &mut problems);
         let connections = config.connections.iter().map(|declared| {
             let mut fields = BTreeMap::new();
             for (name, source) in &declared.fields {
@@ -76,7 +84,7 @@ impl Secrets {
         });
         let tokens = tokens.collect();
         match problems.is_empty() {
-            true => Ok(Self { connections, tokens }),
+            true => Ok(Self { apps, connections, tokens }),
             false => Err(AppError::Declared(problems)),
         }
     }
@@ -99,30 +107,45 @@ async fn connection(
     fields: BTreeMap<String, Secret>,
 ) -> anyhow::Result<()> {
     let directory = vault.directory();
-    let found = directory.view().find_connection(&declared.org, &declared.name).cloned();
-    let Some(found) = found else {
-        vault.add(new_connection(declared), fields).await?;
-        return Ok(());
-    };
+    let view = directory.view();
+    let app = apps::named(&view, declared)?;
+    let new = || NewConnection { app: app.clone(), ..new_connection(declared) };
+    let found = view.find_connection(&declared.org, &declared.name).cloned();
+    let Some(found) = found else { return add(vault, new(), fields).await };
     if found.managed_by == ManagedBy::Store {
         bail!("a stored connection has this name: rename one of them");
     }
-    if !same_account(&found, declared) {
+    if !same_account(&found, declared) || app.is_some() && found.app != app {
         // Another provider, method, host or environment is another connection: the old secret must
         // not follow it.
         vault.remove_by(&found.org, &found.id, ManagedBy::File).await?;
-        vault.add(new_connection(declared), fields).await?;
-        return Ok(());
+        return add(vault, new(), fields).await;
     }
-    vault.replace(&found.org, &found.id, fields).await?;
-    if found.settings != declared.settings {
-        let change = |record: &mut ConnectionRecord| record.settings = declared.settings.clone();
+    apps::replace(vault, &found, fields).await?;
+    if found.settings != declared.settings || found.scopes != declared.scopes {
+        let change = |record: &mut ConnectionRecord| {
+            record.settings = declared.settings.clone();
+            record.scopes.clone_from(&declared.scopes);
+        };
         directory.update_connection(&found.org, &found.id, &change).await?;
     }
     if found.state == ConnectionState::Paused {
         let (org, id) = (&found.org, &found.id);
         directory.set_connection_paused(org, id, false, ManagedBy::File).await?;
     }
+    Ok(())
+}
+
+/// What its owner still has to consent to is a draft.
+async fn add(
+    vault: &Vault,
+    new: NewConnection,
+    fields: BTreeMap<String, Secret>,
+) -> anyhow::Result<()> {
+    match apps::consents(&vault.catalogue(), &new) && fields.is_empty() {
+        true => vault.add_draft(new).await?,
+        false => vault.add(new, fields).await?,
+    };
     Ok(())
 }
 
@@ -134,7 +157,7 @@ pub(super) fn new_connection(declared: &DeclaredConnection) -> NewConnection {
         auth: declared.auth.clone(),
         variables: declared.variables.clone(),
         app: None,
-        scopes: Vec::new(),
+        scopes: declared.scopes.clone(),
         environment: declared.environment.clone(),
         settings: declared.settings.clone(),
         managed_by: ManagedBy::File,
@@ -247,6 +270,7 @@ async fn pause_what_is_gone(config: &Config, directory: &Directory) -> anyhow::R
             tracing::info!(name = connection.name, "paused: the configuration names it no more");
         }
     }
+    apps::pause_what_is_gone(config, directory).await?;
     let declared: HashSet<_> = config.agents.iter().map(|a| (&a.org, &a.name)).collect();
     for agent in view.agents() {
         let gone = agent.managed_by == ManagedBy::File

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::declared::apps::consents;
 use super::declared::{Secrets, new_connection, same_account};
 use crate::base::id::{AgentId, ConnectionId};
 use crate::config::{Config, DeclaredAgent, DeclaredConnection};
@@ -32,12 +33,40 @@ pub(super) fn foresee(
     catalogue: &Catalogue,
 ) -> Foreseen {
     let mut foreseen = Foreseen::default();
+    foreseen.apps(config, view);
     foreseen.connections(config, secrets, view, catalogue);
     foreseen.agents(config, secrets, view);
     foreseen
 }
 
 impl Foreseen {
+    fn apps(&mut self, config: &Config, view: &View) {
+        for declared in &config.apps {
+            let found = view.find_app(&declared.org, &declared.name);
+            let why = match found {
+                Some(found) if found.managed_by == ManagedBy::Store => {
+                    "a stored app has this name: rename one of them"
+                }
+                Some(found) if found.provider != declared.provider => {
+                    "it was of another provider: give the other one another name"
+                }
+                _ => continue,
+            };
+            self.problems.push(format!("{}: app `{}`: {why}", declared.place, declared.name));
+        }
+        for declared in &config.connections {
+            let Some(name) = &declared.app else { continue };
+            let is_declared = config.apps.iter().any(|app| app.name == *name);
+            if !is_declared && view.find_app(&declared.org, name).is_none() {
+                self.problems.push(format!(
+                    "{}: connection `{}`: `app` names app `{name}`, which does not exist: declare or \
+                     add it",
+                    declared.place, declared.name
+                ));
+            }
+        }
+    }
+
     fn connections(
         &mut self,
         config: &Config,
@@ -52,6 +81,7 @@ impl Foreseen {
                 Some(found) if found.managed_by == ManagedBy::Store => {
                     Some("a stored connection has this name: rename one of them".to_owned())
                 }
+                _ if fields.is_empty() && consents(catalogue, &new) => None,
                 _ => Vault::check(catalogue, &new, fields.clone()).err().map(|e| e.to_string()),
             };
             if let Some(why) = refused {
@@ -175,11 +205,14 @@ pub(super) fn to_be_made(declared: &DeclaredConnection, catalogue: &Catalogue) -
         settings: declared.settings.clone(),
         captured: BTreeMap::new(),
         app: None,
-        scopes: Vec::new(),
+        scopes: declared.scopes.clone(),
         granted: Vec::new(),
         account: None,
         ends: None,
-        state: ConnectionState::Active,
+        state: match consents(catalogue, &new_connection(declared)) && declared.fields.is_empty() {
+            true => ConnectionState::Draft { failure: None },
+            false => ConnectionState::Active,
+        },
         managed_by: ManagedBy::File,
         created: Timestamp::UNIX_EPOCH,
         updated: Timestamp::UNIX_EPOCH,

@@ -193,7 +193,8 @@ impl Reloader {
         }
         let before = vault.catalogue();
         vault.know(catalogue);
-        if let Err(error) = declared::apply(&config, secrets, vault).await {
+        // On the heap: the rest of the time there is nothing to apply.
+        if let Err(error) = Box::pin(declared::apply(&config, secrets, vault)).await {
             vault.know(before);
             return Err(Refused::Half(format!("{error:#}")));
         }

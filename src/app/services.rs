@@ -53,6 +53,8 @@ pub struct Services {
     pub metrics: Arc<Metrics>,
     /// The time of day.
     pub clock: Clock,
+    /// Base of redirect URIs, without a slash at its end.
+    pub public_url: String,
     /// Bounds.
     pub limits: Limits,
 }
@@ -87,6 +89,7 @@ impl Services {
             audit: AuditLog::at_rest(self.audit.clone()),
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
+            public_url: self.public_url.clone(),
             limits: self.limits.clone(),
             data_path: Weak::new(),
         }
@@ -172,6 +175,7 @@ impl Opened {
             audit: Trail::at(&config.audit.file),
             metrics,
             clock: self.clock,
+            public_url: config.public_url.clone(),
             limits: config.limits.clone(),
         }))
     }

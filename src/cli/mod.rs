@@ -4,6 +4,7 @@
 //! nothing else; `client` decides whether a gateway answers it or this process does.
 
 mod agent;
+mod app;
 mod audit;
 mod ca;
 mod client;
@@ -90,6 +91,9 @@ enum Command {
     /// connect an account, step by step: key, test, agent
     #[command(after_help = connect::EXAMPLES)]
     Connect(Box<connect::Args>),
+    /// clients that are registered at providers: what consents by OAuth need
+    #[command(subcommand)]
+    App(app::Command),
     /// accounts at providers
     #[command(subcommand)]
     Connection(connection::Command),
@@ -189,6 +193,7 @@ impl Command {
             Self::Init => init::run(global).await,
             Self::Agent(command) => command.run(global).await,
             Self::Connect(args) => Box::pin(args.run(global)).await,
+            Self::App(command) => command.run(global).await,
             Self::Connection(command) => command.run(global).await,
             Self::Provider(command) => command.run(global).await,
             Self::Rule(command) => command.run(global).await,

@@ -58,7 +58,8 @@ impl Config {
         let fields = self.connections.iter().flat_map(|connection| connection.fields.values());
         let tokens = self.agents.iter().filter_map(|agent| agent.token.as_ref());
         let proxy = self.upstream.proxy.iter().filter_map(UpstreamProxy::password);
-        let secrets = fields.chain(tokens).chain(proxy).filter_map(SecretSource::file);
+        let apps = self.apps.iter().flat_map(|app| app.secrets.values());
+        let secrets = fields.chain(tokens).chain(proxy).chain(apps).filter_map(SecretSource::file);
         let roots = self.upstream.trust.iter().map(PathBuf::as_path);
         let fronts = self.listen.proxy.iter().flat_map(|at| match at {
             ListenAt::Tls(ListenTls { by: Certificate::Files { cert, key }, .. }) => {

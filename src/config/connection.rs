@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_yaml::Value;
 
+use super::app::DeclaredApp;
 use super::names;
 use super::reading::Reading;
 use super::secret::SecretSource;
@@ -33,6 +34,10 @@ pub struct DeclaredConnection {
     pub fields: BTreeMap<String, SecretSource>,
     /// Variables of the provider's hosts.
     pub variables: BTreeMap<String, String>,
+    /// The name or id of the app that asks for its tokens.
+    pub app: Option<String>,
+    /// To be asked for instead of the app's or the provider's.
+    pub scopes: Vec<String>,
     /// Such as `production`.
     pub environment: Option<String>,
     /// How its requests are sent.
@@ -78,8 +83,12 @@ section! {
         #[key("text")]
         environment: Option<String>,
         /// An OAuth client of `apps`.
-        #[key(later)]
-        app: Option<Value>,
+        #[key("name of an app")]
+        app: Option<String>,
+        /// To be asked for instead of the app's or the provider's.
+        #[key("list of text", "[]")]
+        #[serde(default)]
+        scopes: Vec<String>,
         /// How requests with its credential are sent.
         #[key(map of Settings)]
         settings: Option<Value>,
@@ -96,7 +105,7 @@ struct Check<'a> {
 /// Reads `connections:`.
 pub(super) fn connections(
     value: Option<&Value>,
-    providers: &Providers<'_>,
+    (providers, apps): (&Providers<'_>, &[DeclaredApp]),
     reading: &mut Reading<'_>,
 ) -> Vec<DeclaredConnection> {
     let mut found: Vec<DeclaredConnection> = Vec::new();
@@ -105,7 +114,7 @@ pub(super) fn connections(
         let Some(text) = reading.section::<ConnectionText>(Some(item), &path) else { continue };
         let earlier = found.iter().map(|connection| connection.name.as_str());
         names::unique(&text.name, earlier, &path, reading);
-        found.push(connection(text, &path, providers, reading));
+        found.push(connection(text, &path, (providers, apps), reading));
     }
     found
 }
@@ -113,12 +122,11 @@ pub(super) fn connections(
 fn connection(
     text: ConnectionText,
     path: &str,
-    providers: &Providers<'_>,
+    (providers, apps): (&Providers<'_>, &[DeclaredApp]),
     reading: &mut Reading<'_>,
 ) -> DeclaredConnection {
     names::plain(&text.name, path, reading);
     names::environment(text.environment.as_deref(), path, reading);
-    reading.later(text.app.as_ref(), &key_of(path, "app"));
     let at = key_of(path, "settings");
     let settings = reading.section::<Settings>(text.settings.as_ref(), &at).unwrap_or_default();
     let org = reading.org(text.org.as_deref(), &key_of(path, "org"));
@@ -130,6 +138,7 @@ fn connection(
         let check = Check { path, provider, auth };
         check.variables(&text.variables, reading);
         check.settings(&settings, reading);
+        check.app(text.app.as_deref(), apps, reading);
         fields = check.fields(&text.fields, reading);
     }
     DeclaredConnection {
@@ -139,13 +148,15 @@ fn connection(
         auth: text.auth,
         fields,
         variables: text.variables,
+        app: text.app,
+        scopes: text.scopes,
         environment: text.environment,
         settings,
         place: reading.place(path),
     }
 }
 
-fn provider<'a>(
+pub(super) fn provider<'a>(
     id: &str,
     path: &str,
     providers: &Providers<'a>,
@@ -223,6 +234,24 @@ impl Check<'_> {
                 reading.problems.add(&key_of(self.path, "variables"), message, remedy);
             }
             Err(error) => reading.problems.add(&key_of(self.path, "variables"), error, ""),
+        }
+    }
+
+    /// An app that is not declared may be in the store, which only the running gateway knows.
+    fn app(&self, name: Option<&str>, apps: &[DeclaredApp], reading: &mut Reading<'_>) {
+        let Some(name) = name else { return };
+        let at = key_of(self.path, "app");
+        let auth = &self.auth.id;
+        let Some(oauth) = &self.auth.oauth else {
+            let message = format!("auth method `{auth}` is not OAuth: it needs no app");
+            return reading.problems.add(&at, message, "remove it");
+        };
+        let Some(app) = apps.iter().find(|app| app.name == name) else { return };
+        let own = app.provider == *self.provider.id;
+        let for_it = own && app.auth.as_ref().is_none_or(|it| it == auth);
+        if !for_it && oauth.apps_of.as_ref() != Some(&app.provider) {
+            let message = format!("app `{name}` is not for `{auth}` of {}", self.provider.id);
+            reading.problems.add(&at, message, "name one of the same provider");
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod again;
 mod agent;
+mod app;
 mod connection;
 mod corporate;
 mod environment;
@@ -40,6 +41,7 @@ use crate::provider::{Catalogue, Provider};
 use crate::rulebook::RuleText;
 
 pub use agent::DeclaredAgent;
+pub use app::DeclaredApp;
 pub use connection::DeclaredConnection;
 pub use corporate::{ProxyLoginError, UpstreamProxy};
 pub use environment::Environment;
@@ -74,6 +76,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// Own providers, none of which has a built-in one's id.
     pub providers: Vec<Provider>,
+    /// Declared apps.
+    pub apps: Vec<DeclaredApp>,
     /// Declared connections.
     pub connections: Vec<DeclaredConnection>,
     /// Declared agents.
@@ -147,7 +151,8 @@ impl Config {
         let fields = self.connections.iter().flat_map(|connection| connection.fields.values());
         let tokens = self.agents.iter().filter_map(|agent| agent.token.as_ref());
         let proxy = self.upstream.proxy.iter().filter_map(UpstreamProxy::password);
-        let secrets = fields.chain(tokens).chain(proxy);
+        let apps = self.apps.iter().flat_map(|app| app.secrets.values());
+        let secrets = fields.chain(tokens).chain(proxy).chain(apps);
         keys.chain(secrets.filter_map(SecretSource::variable)).collect()
     }
 

@@ -6,13 +6,14 @@ use serde_yaml::Value;
 
 use super::again::Origin;
 use super::agent::AgentText;
+use super::app::AppText;
 use super::connection::{ConnectionText, Providers};
 use super::environment::Environment;
 use super::listen::ListenText;
 use super::reading::{Folders, Reading};
 use super::state::{AuditText, CaText, StoreText};
 use super::upstream::UpstreamText;
-use super::{Config, agent, connection, limits, listen, rule, source, state, upstream};
+use super::{Config, agent, app, connection, limits, listen, rule, source, state, upstream};
 use crate::base::keys::section;
 use crate::base::limits::Limits;
 use crate::crypto::source::KeySource;
@@ -54,8 +55,9 @@ section! {
         /// Own services, in the schema of the built-in ones.
         #[key("list of [providers](providers.md)", "[]")]
         providers: Option<Value>,
-        /// OAuth clients.
-        #[key(later)]
+        /// OAuth clients that are registered at providers. Others are added by commands and live in the
+        /// store.
+        #[key(list of AppText)]
         apps: Option<Value>,
         /// Accounts at providers. Others are added by commands and live in the store.
         #[key(list of ConnectionText)]
@@ -103,7 +105,6 @@ pub(super) fn config(
 
 impl Sections {
     fn read(&self, reading: &mut Reading<'_>, environment: Environment) -> Config {
-        reading.later(self.apps.as_ref(), "apps");
         reading.later(self.telemetry.as_ref(), "telemetry");
         let inline = self.insecure_inline.as_ref();
         reading.inline = reading.section(inline, "insecure_inline").unwrap_or_default();
@@ -114,7 +115,9 @@ impl Sections {
         let providers = self.providers(reading);
         let catalogue = Catalogue::built_in().with(providers.iter().cloned());
         let known = Providers { catalogue: &catalogue, declared: self.provider_ids() };
-        let connections = connection::connections(self.connections.as_ref(), &known, reading);
+        let apps = app::apps(self.apps.as_ref(), &known, reading);
+        let declared = self.connections.as_ref();
+        let connections = connection::connections(declared, (&known, &apps), reading);
         Config {
             data_dir: reading.folders.data.clone(),
             public_url: listen::public_url(self.public_url.as_ref(), listen.admin, reading),
@@ -131,6 +134,7 @@ impl Sections {
             log: state::log(self.log.as_ref(), reading),
             audit: state::audit(self.audit.as_ref(), reading),
             providers,
+            apps,
             connections,
             environment,
             origin: Origin::default(),

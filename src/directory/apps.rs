@@ -14,9 +14,10 @@ use super::records::ManagedBy;
 use super::rows::{At, Read};
 use super::{Directory, Writer, agents, check, to_the_end};
 use crate::base::id::{AppId, OrgId};
+use crate::base::keys::section;
 use crate::base::time;
-use crate::provider::OAuth;
 use crate::provider::oauth::{ClientAuthText, UrlTemplate};
+use crate::provider::{AuthMethod, OAuth};
 use crate::store::{StoreError, Table, Version};
 
 /// An OAuth client that is registered at a provider: safe to show.
@@ -46,6 +47,9 @@ pub struct AppRecord {
     /// How its tokens are got.
     #[serde(default)]
     pub settings: AppSettings,
+    /// What of its secrets is stored, by name; none for a public client.
+    #[serde(default)]
+    pub secrets: Vec<String>,
     /// Where it registered itself, RFC 7591; `None`: a person did.
     #[serde(default)]
     pub registered: Option<Registered>,
@@ -60,46 +64,65 @@ pub struct AppRecord {
     pub updated: Timestamp,
 }
 
-/// Endpoints of an app, instead of its provider's: https URLs without variables.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AppUrls {
-    /// Who the authorization server says it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub issuer: Option<String>,
-    /// Where the person consents.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub authorize: Option<String>,
-    /// Where tokens are minted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub token: Option<String>,
-    /// Device authorization.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub device: Option<String>,
-    /// Revocation.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub revoke: Option<String>,
+section! {
+    /// Endpoints of an app, instead of its provider's: https URLs without variables.
+    #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct AppUrls {
+        /// Who the authorization server says it is (RFC 8414, RFC 9207).
+        #[key("https URL")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub issuer: Option<String>,
+        /// Where a person consents.
+        #[key("https URL")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub authorize: Option<String>,
+        /// Where tokens are fetched.
+        #[key("https URL")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub token: Option<String>,
+        /// Device authorization (RFC 8628).
+        #[key("https URL")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub device: Option<String>,
+        /// Revocation (RFC 7009).
+        #[key("https URL")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub revoke: Option<String>,
+    }
 }
 
-/// How an app's tokens are got. What is absent is as the provider and `oauth:` say.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AppSettings {
-    /// How long before its end a token is renewed.
-    #[serde(skip_serializing_if = "Option::is_none", with = "optional_duration")]
-    pub refresh_buffer: Option<Duration>,
-    /// False: tokens are renewed only when someone asks for it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub auto_refresh: Option<bool>,
-    /// Added to (or replacing those of) the authorization URL.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub authorize_params: BTreeMap<String, String>,
-    /// Added to (or replacing those of) token requests.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub token_params: BTreeMap<String, String>,
-    /// How the client authenticates.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub client_auth: Option<ClientAuthText>,
+section! {
+    /// How an app's tokens are got. What is absent is as the provider and `oauth` say.
+    #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct AppSettings {
+        /// How long before its end a token is renewed, up to 24h; half of its life at most.
+        #[key("time")]
+        #[serde(skip_serializing_if = "Option::is_none", with = "optional_duration")]
+        pub refresh_buffer: Option<Duration>,
+        /// `false`: tokens are renewed only when they have ended or were refused. Left out, before.
+        #[key(one of ["true", "false"])]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub auto_refresh: Option<bool>,
+        /// Added to the URL that a person consents at, or replacing what the provider adds.
+        #[key("map of text to text", "{}")]
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        pub authorize_params: BTreeMap<String, String>,
+        /// Added to requests for tokens, or replacing what the provider adds.
+        #[key("map of text to text", "{}")]
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        pub token_params: BTreeMap<String, String>,
+        /// How the client proves itself to the token endpoint. Left out, it is the provider's usual way,
+        /// and `none` where no secret is given.
+        #[key(one of ["body", "basic", "basic_raw", "basic_secret_as_username", "none", "private_key_jwt", "client_secret_jwt", "mtls"])]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub client_auth: Option<ClientAuthText>,
+        /// The id that the provider knows the key of `private_key_jwt` by.
+        #[key("text")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub key_id: Option<String>,
+    }
 }
 
 /// A dynamic registration, RFC 7591.
@@ -125,6 +148,26 @@ impl AppRecord {
         format!("{public_url}/oauth/callback/{}", self.id)
     }
 
+    /// How its client proves itself, where the provider's usual way is `usual`: one without a secret has
+    /// nothing to prove itself with.
+    pub fn client_auth(&self, usual: ClientAuthText) -> ClientAuthText {
+        match self.settings.client_auth {
+            Some(chosen) => chosen,
+            None if self.secrets.iter().all(|name| name == "registration_token") => {
+                ClientAuthText::None
+            }
+            None => usual,
+        }
+    }
+
+    /// Whether it may ask for tokens of this way to authenticate of the provider.
+    pub fn fits(&self, provider: &str, method: &AuthMethod) -> bool {
+        let own = self.provider == provider && self.auth.as_ref().is_none_or(|it| *it == method.id);
+        let oauth = method.oauth.as_ref();
+        let shared = oauth.and_then(|oauth| oauth.apps_of.as_ref()) == Some(&self.provider);
+        oauth.is_some() && (own || shared)
+    }
+
     /// The provider's way with what the app says otherwise.
     pub fn applied(&self, to: &OAuth) -> OAuth {
         let mut oauth = to.clone();
@@ -146,7 +189,7 @@ impl AppRecord {
         let settings = &self.settings;
         oauth.authorize_params.extend(settings.authorize_params.clone());
         oauth.token_params.extend(settings.token_params.clone());
-        oauth.client_auth = settings.client_auth.unwrap_or(oauth.client_auth);
+        oauth.client_auth = self.client_auth(oauth.client_auth);
         oauth
     }
 }
@@ -303,6 +346,11 @@ mod optional_duration {
     ) -> Result<Option<Duration>, D::Error> {
         let text = Option::<String>::deserialize(d)?;
         let parsed = text.map(|text| time::parse_duration(&text)).transpose();
-        parsed.map_err(serde::de::Error::custom)
+        // The text is not repeated: it may be a secret in the wrong place.
+        parsed.map_err(|_| {
+            serde::de::Error::custom(
+                "this is no time: write a number and a unit, such as 30s, 2m or 1h",
+            )
+        })
     }
 }

@@ -183,6 +183,11 @@ impl Check<'_> {
                 problems.add(&name, format_args!("`{}` is declared twice", text.name), "keep one");
                 continue;
             }
+            let within = text.within.as_deref();
+            if within.is_some_and(|within| !text.captured || within.matches("{}").count() != 1) {
+                let remedy = "write `{}` once, for a variable with `captured: true`";
+                problems.add(&key_of(&at, "within"), "nothing stands in this", remedy);
+            }
             let variable = variable(text);
             if let Some(Err(error)) = text.default.as_deref().map(|d| variable.accept(d)) {
                 problems.add(&key_of(&at, "default"), error, "correct the default");
@@ -296,7 +301,12 @@ fn variable(text: &VariableText) -> Variable {
         default: text.default.clone(),
         choices: text.choices.clone(),
         captured: text.captured,
+        within: text.within.as_deref().and_then(|text| text.split_once("{}")).map(owned),
     }
+}
+
+fn owned((before, after): (&str, &str)) -> (String, String) {
+    (before.to_owned(), after.to_owned())
 }
 
 fn clears(text: &ClearsText, path: &str, problems: &mut Problems<'_>) -> Clears {
@@ -549,8 +559,13 @@ mod tests {
     #[test]
     fn token_endpoints_on_own_hosts_are_carved_out() {
         let auth = "auth: [{ id: o, kind: oauth2, token: 'https://api.acme.test/o/{tenant}/token?x=1', revoke: 'https://elsewhere.test/r' }]\n";
-        let provider =
-            file("p", &format!("{HEAD}{auth}"), &Catalogue::default()).unwrap().remove(0);
+        let provider = file(
+            "p",
+            &format!("{HEAD}variables: [{{ name: tenant, kind: text, default: t1 }}]\n{auth}"),
+            &Catalogue::default(),
+        )
+        .unwrap()
+        .remove(0);
         assert_eq!(provider.carved.len(), 1);
         let path = crate::base::pattern::DecodedPath::parse("/o/t1/token").unwrap();
         assert!(provider.carved[0].1.matches(&path));

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use super::AuthKind;
 use super::document::{Problems, key_of};
+use super::kinds::usual_fields;
 use super::oauth::{
-    ClientAuthText, Expired, ExpiresText, GrantText, Jwt, OAuth, Quirks, UrlTemplate,
+    ClientAuthText, Expired, ExpiresText, GrantText, Jwt, OAuth, Quirks, UrlTemplate, variables,
 };
-use super::own::Own;
+use super::own::{Own, split_https};
 use super::schema::{AuthText, ExpiredText};
 use crate::base::time::parse_duration;
 
@@ -26,6 +27,22 @@ pub(super) fn oauth(
     Some(Check { text, path, own }.oauth(problems))
 }
 
+/// The public name of the app, which endpoints may hold.
+const CLIENT_ID: &str = "client_id";
+
+/// What makes a flow safe, or names its parts: nothing that data could set.
+const PROTECTING: &[&str] = &[
+    "state",
+    "redirect_uri",
+    "response_type",
+    "code_challenge",
+    "code_challenge_method",
+    "code_verifier",
+    "client_secret",
+    "client_assertion",
+    "nonce",
+];
+
 struct Check<'a> {
     text: &'a AuthText,
     path: &'a str,
@@ -34,6 +51,14 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn oauth(&self, problems: &mut Problems<'_>) -> OAuth {
+        self.endpoints(problems);
+        self.params(problems);
+        self.codes(problems);
+        self.captures(problems);
+        self.built(problems)
+    }
+
+    fn built(&self, problems: &mut Problems<'_>) -> OAuth {
         let text = self.text;
         let default_grant = match text.kind {
             AuthKind::Oauth2 => GrantText::AuthorizationCode,
@@ -72,6 +97,7 @@ impl Check<'_> {
             capture: text.capture.clone(),
             callback_capture: text.callback_capture.clone(),
             jwt: self.jwt(problems),
+            apps_of: text.apps_of.clone(),
             says: self.quirks(problems),
         }
     }
@@ -82,9 +108,113 @@ impl Check<'_> {
         url: Option<&str>,
         problems: &mut Problems<'_>,
     ) -> Option<UrlTemplate> {
-        // Scheme and host are judged with the provider's endpoints.
-        let _ = (key, self.own, problems);
-        url.map(UrlTemplate::new)
+        let url = url?;
+        let at = key_of(self.path, key);
+        // Scheme and host are judged with all of the provider's endpoints.
+        if url.contains('#') {
+            problems.add(&at, "an endpoint has no fragment", "remove all from `#` on");
+        }
+        self.names(url, &at, problems);
+        Some(UrlTemplate::new(url))
+    }
+
+    /// Whatever stands in braces has to be known when a token is asked for.
+    fn names(&self, template: &str, at: &str, problems: &mut Problems<'_>) {
+        if template.matches('{').count() != template.matches('}').count() {
+            problems.add(at, "the braces do not pair", "write variables as `{name}`");
+            return;
+        }
+        let given = self.text.fields.iter().flatten().map(|field| field.name.as_str());
+        let usual = usual_fields(self.text.kind, self.text.grant).iter().map(|field| field.0);
+        let fields: Vec<&str> = given.chain(usual).collect();
+        for name in variables(template) {
+            let is_variable = self.own.variables.iter().any(|variable| variable.name == name);
+            if !is_variable && name != CLIENT_ID && !fields.contains(&name) {
+                let message = format!("`{{{name}}}` is not declared");
+                problems.add(at, message, "declare it under `variables`");
+            }
+        }
+    }
+
+    /// What is consented to needs a place where tokens are fetched.
+    fn endpoints(&self, problems: &mut Problems<'_>) {
+        let text = self.text;
+        let found_later = text.issuer.is_some();
+        let consents = text.authorize.is_some() || text.device.is_some();
+        if consents && text.token.is_none() && !found_later {
+            problems.add(self.path, "there is no token endpoint", "add `token: https://…`");
+        }
+        if text.access_page.as_deref().is_some_and(|url| split_https(url).is_none()) {
+            let at = key_of(self.path, "access_page");
+            problems.add(&at, "this is not an https URL", "write `https://…`");
+        }
+    }
+
+    /// Parameters: what a flow makes itself cannot be set, and templates name what is known.
+    fn params(&self, problems: &mut Problems<'_>) {
+        let text = self.text;
+        for (key, params) in [
+            ("authorize_params", &text.authorize_params),
+            ("token_params", &text.token_params),
+            ("renew_params", &text.renew_params),
+        ] {
+            for (name, value) in params {
+                let at = key_of(&key_of(self.path, key), name);
+                if PROTECTING.contains(&name.as_str()) {
+                    let remedy = "remove it: it is made for each request";
+                    problems.add(&at, "this parameter protects the flow", remedy);
+                }
+                self.names(value, &at, problems);
+            }
+        }
+    }
+
+    /// Codes as servers write them, RFC 6749 §5.2.
+    fn codes(&self, problems: &mut Problems<'_>) {
+        let says = &self.text.says;
+        let mut seen: Vec<&str> = Vec::new();
+        for (key, codes) in [
+            ("permanent", &says.permanent),
+            ("rejected", &says.rejected),
+            ("temporary", &says.temporary),
+        ] {
+            let at = key_of(&key_of(self.path, "says"), key);
+            for code in codes {
+                let sound = (1..=64).contains(&code.len())
+                    && code.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+                if !sound {
+                    let remedy = "write letters, digits, `_`, `.` and `-`, up to 64";
+                    problems.add(&at, "this is not an error code", remedy);
+                }
+                if seen.contains(&code.as_str()) {
+                    let message = format!("`{code}` cannot mean two things");
+                    problems.add(&at, message, "keep one");
+                }
+                seen.push(code);
+            }
+        }
+        if says.expired.as_ref().is_some_and(|it| it.json.is_empty() || it.status == 401) {
+            let at = key_of(&key_of(self.path, "says"), "expired");
+            let remedy = "name a status that is not 401, and members of its JSON";
+            problems.add(&at, "this does not tell an expired token from a good answer", remedy);
+        }
+    }
+
+    /// What is captured becomes a part of hosts only where a variable says so.
+    fn captures(&self, problems: &mut Problems<'_>) {
+        let text = self.text;
+        for (key, captured) in
+            [("capture", &text.capture), ("callback_capture", &text.callback_capture)]
+        {
+            for name in captured.keys() {
+                let variable = self.own.variables.iter().find(|it| it.name == *name);
+                if variable.is_some_and(|variable| !variable.captured) {
+                    let at = key_of(&key_of(self.path, key), name);
+                    let message = format!("`{name}` is a variable that the owner gives");
+                    problems.add(&at, message, "declare it with `captured: true`, or rename it");
+                }
+            }
+        }
     }
 
     fn time(&self, key: &str, time: Option<&str>, problems: &mut Problems<'_>) -> Option<Duration> {
@@ -139,3 +269,6 @@ fn expired(text: &ExpiredText) -> Expired {
         text.json.iter().map(|(path, of)| (path.clone(), any(of))).collect();
     Expired { status: text.status, members: members.into_iter().collect() }
 }
+
+#[cfg(test)]
+mod tests;

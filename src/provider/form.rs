@@ -339,6 +339,20 @@ impl Provider {
         Ok(Instance { hosts, paths: self.paths.clone(), placements, clears, carved, shown })
     }
 
+    /// What of a service's answers goes into its hosts: nothing but declared variables of the right
+    /// kind, so that no answer can lead a credential out of the provider's own domains.
+    pub fn captured(&self, answered: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let taken = |variable: &Variable| {
+            let value = answered.get(&variable.name)?.trim_end_matches('/');
+            let value = match &variable.within {
+                Some((before, after)) => value.strip_prefix(before)?.strip_suffix(after)?,
+                None => value,
+            };
+            Some((variable.name.clone(), variable.accept(value).ok()?))
+        };
+        self.variables.iter().filter(|variable| variable.captured).filter_map(taken).collect()
+    }
+
     /// The given values in canonical form, and defaults.
     pub(super) fn values(
         &self,
@@ -376,6 +390,7 @@ mod tests {
             default: None,
             choices: choices.iter().map(|choice| (*choice).to_owned()).collect(),
             captured: false,
+            within: None,
         }
     }
 
@@ -389,6 +404,36 @@ mod tests {
         }
         assert_eq!(host.accept("Git.Example.com."), Ok("git.example.com".into()));
         assert_eq!(host.accept("git.example.com:8443"), Ok("git.example.com:8443".into()));
+    }
+
+    #[test]
+    fn an_answer_leads_no_credential_out_of_the_providers_domains() {
+        let text = "id: crm\nname: CRM\nhosts: ['{pod}.my.crm.test']\nauth: [{ id: k, kind: bearer }]\n\
+             variables: [{ name: pod, captured: true, within: 'https://{}.my.crm.test' }, { name: own, \
+             default: x }]\n";
+        let found = crate::provider::check::file("p", text, &crate::provider::Catalogue::default());
+        let provider = found.unwrap().remove(0);
+        let captured = |pod: &str| {
+            provider.captured(&BTreeMap::from([
+                ("pod".to_owned(), pod.to_owned()),
+                ("own".to_owned(), "evil".to_owned()),
+                ("other".to_owned(), "evil".to_owned()),
+            ]))
+        };
+        for bad in [
+            "https://evil.test",
+            "https://evil.test/.my.crm.test",
+            "https://evil.test?.my.crm.test",
+            "https://a.b.my.crm.test",
+            "http://eu1.my.crm.test",
+            "eu1",
+            "",
+        ] {
+            assert!(captured(bad).is_empty(), "{bad}");
+        }
+        let eu = BTreeMap::from([("pod".to_owned(), "eu1".to_owned())]);
+        assert_eq!(captured("https://eu1.my.crm.test"), eu);
+        assert_eq!(captured("https://eu1.my.crm.test/"), eu);
     }
 
     #[test]

@@ -74,6 +74,7 @@ const TOKEN: &[&str] = &[
     "extra_headers",
     "jwt",
     "issuer",
+    "apps_of",
     "says",
     "account",
     "revoke_via",

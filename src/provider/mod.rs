@@ -120,6 +120,8 @@ pub struct Variable {
     pub choices: Vec<String>,
     /// Comes from the service's answers (OAuth), not from the owner.
     pub captured: bool,
+    /// What a captured value stands between.
+    pub within: Option<(String, String)>,
 }
 
 /// What a variable may hold.

@@ -76,6 +76,8 @@ pub struct OAuth {
     pub callback_capture: BTreeMap<String, String>,
     /// The assertion of `jwt_bearer` and alike.
     pub jwt: Option<Jwt>,
+    /// The provider whose apps serve this way too; `None`: only its own.
+    pub apps_of: Option<String>,
     /// What is peculiar to the service.
     pub says: Quirks,
 }

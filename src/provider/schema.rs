@@ -86,6 +86,8 @@ pub struct VariableText {
     /// Comes from the service's answer, not from the owner.
     #[serde(default)]
     pub captured: bool,
+    /// What a captured value stands in, such as `https://{}.my.salesforce.com`.
+    pub within: Option<String>,
 }
 
 /// A way to authenticate. Which keys go with which kind is checked in `check.rs`.
@@ -179,6 +181,8 @@ pub struct AuthText {
     /// Variables taken from the callback: variable → parameter.
     #[serde(default)]
     pub callback_capture: BTreeMap<String, String>,
+    /// The provider whose apps serve this way too.
+    pub apps_of: Option<String>,
     /// What codes of the service's own mean, beside the common ones.
     #[serde(default)]
     pub says: SaysText,

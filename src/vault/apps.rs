@@ -8,11 +8,13 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::record::{self, RecordError};
-use super::{Vault, VaultError};
+use super::{Vault, VaultError, app_check};
 use crate::base::id::{AppId, OrgId};
+use crate::base::secret::Secret;
 use crate::crypto::envelope::EnvelopeError;
 use crate::directory::{AppRecord, AppSettings, AppUrls, DirectoryError, ManagedBy, Registered};
 use crate::grant::AppSecret;
+use crate::grant::oauth::Client;
 use crate::provider::Catalogue;
 use crate::store::{Expect, Row, Table, Version};
 
@@ -65,7 +67,25 @@ impl AppPurpose {
 }
 
 impl NewApp {
-    fn record(self, vault: &Vault) -> AppRecord {
+    /// What would make this record.
+    fn of(app: &AppRecord) -> Self {
+        let app = app.clone();
+        Self {
+            org: app.org,
+            name: app.name,
+            provider: app.provider,
+            auth: app.auth,
+            client_id: app.client_id,
+            scopes: app.scopes,
+            variables: app.variables,
+            urls: app.urls,
+            settings: app.settings,
+            registered: app.registered,
+            managed_by: app.managed_by,
+        }
+    }
+
+    fn record(self, vault: &Vault, secret: &AppSecret) -> AppRecord {
         let now = vault.clock.now();
         AppRecord {
             id: AppId::random(),
@@ -78,6 +98,7 @@ impl NewApp {
             variables: self.variables,
             urls: self.urls,
             settings: self.settings,
+            secrets: secret.names().into_iter().map(str::to_owned).collect(),
             registered: self.registered,
             paused: false,
             managed_by: self.managed_by,
@@ -88,17 +109,16 @@ impl NewApp {
 }
 
 impl Vault {
-    /// Whether [`Vault::add_app`] would take it, were `catalogue` known.
+    /// Whether [`Vault::add_app`] would take it with secrets of these names, were `catalogue` known.
     ///
     /// # Errors
-    /// When it does not fit its provider.
+    /// When it does not fit its provider, or something of it cannot be sent.
     pub fn check_app(
         catalogue: &Catalogue,
         app: &NewApp,
-        _secret: &AppSecret,
+        secrets: &[&str],
     ) -> Result<(), VaultError> {
-        super::method(catalogue, &app.provider, app.auth.as_deref())?;
-        Ok(())
+        app_check::check(catalogue, app, secrets)
     }
 
     /// Validates, seals the secret, then puts the record. When this returns, both are durable.
@@ -110,8 +130,8 @@ impl Vault {
         new: NewApp,
         secret: AppSecret,
     ) -> Result<Arc<AppRecord>, VaultError> {
-        Self::check_app(&self.catalogue(), &new, &secret)?;
-        let record = new.record(self);
+        Self::check_app(&self.catalogue(), &new, &secret.names())?;
+        let record = new.record(self, &secret);
         let key = record::key(&record.org, &record.id);
         self.seal_app(&record, &secret, None).await?;
         match self.directory.add_app(record).await {
@@ -123,25 +143,73 @@ impl Vault {
         }
     }
 
-    /// Replaces the secret when it differs from what is stored. Answers whether it did.
+    /// [`Vault::add_app`] with secrets by name.
     ///
     /// # Errors
-    /// When there is no such app, or the store fails.
-    pub async fn replace_app_secret(
+    /// As there; when there is no secret of that name.
+    pub async fn add_app_of(
         &self,
-        org: &OrgId,
-        id: &AppId,
-        secret: &AppSecret,
-    ) -> Result<bool, VaultError> {
-        let view = self.directory.view();
-        let missing = || DirectoryError::NotFound { what: "app", name: id.to_string() };
-        let app = view.app(org, id).ok_or_else(missing)?;
-        let (row, old) = self.opened_app(app).await?;
-        if bool::from(old.as_slice().ct_eq(secret.encode().as_slice())) {
-            return Ok(false);
+        new: NewApp,
+        secrets: BTreeMap<String, Secret>,
+    ) -> Result<Arc<AppRecord>, VaultError> {
+        self.add_app(new, secret_of(secrets)?).await
+    }
+
+    /// [`Vault::change_app`] with all of its secrets by name.
+    ///
+    /// # Errors
+    /// As there; when there is no secret of that name.
+    pub async fn change_app_of(
+        &self,
+        place: (&OrgId, &AppId),
+        change: &(dyn Fn(&mut AppRecord) + Sync),
+        secrets: BTreeMap<String, Secret>,
+    ) -> Result<Arc<AppRecord>, VaultError> {
+        self.change_app(place, change, Some(secret_of(secrets)?)).await
+    }
+
+    /// Changes an app: `change` makes the new one of the old. `secret` replaces what is stored; without
+    /// it the stored one stays, unless the secret would go to another place than it was given for.
+    /// Answers the record as it is now. What was obtained with the app before stays.
+    ///
+    /// # Errors
+    /// When the result does not fit its provider, its secret must be given again, there is no such app,
+    /// or the store fails.
+    pub async fn change_app(
+        &self,
+        (org, id): (&OrgId, &AppId),
+        change: &(dyn Fn(&mut AppRecord) + Sync),
+        secret: Option<AppSecret>,
+    ) -> Result<Arc<AppRecord>, VaultError> {
+        let before = self.app(org, id)?;
+        let mut after = AppRecord::clone(&before);
+        change(&mut after);
+        let stored = self.opened_app(&before).await;
+        let kept = match (&secret, AppPurpose::of(&before) == AppPurpose::of(&after)) {
+            (None, false) if !before.secrets.is_empty() => {
+                let what = "where the app's secret goes changes: give the secret again";
+                return Err(app_check::refused("client_secret", what));
+            }
+            (None, _) => AppSecret::decode(&stored.as_ref().map_err(|_| broken(&before, None))?.1)
+                .map_err(|_| broken(&before, Some(RecordError::Malformed)))?,
+            (Some(secret), _) => secret.clone(),
+        };
+        after.secrets = kept.names().into_iter().map(str::to_owned).collect();
+        Self::check_app(&self.catalogue(), &NewApp::of(&after), &kept.names())?;
+        let purpose_stays = AppPurpose::of(&before) == AppPurpose::of(&after);
+        let same = stored.as_ref().is_ok_and(|(_, old)| same_bytes(old, &kept.encode()));
+        if !(same && purpose_stays) {
+            let over = match stored {
+                Ok((row, _)) => Some(row.version),
+                Err(_) => self.app_version(&before).await?,
+            };
+            self.seal_app(&after, &kept, over).await?;
         }
-        self.seal_app(app, secret, Some(row.version)).await?;
-        Ok(true)
+        let put = |record: &mut AppRecord| {
+            change(record);
+            record.secrets.clone_from(&after.secrets);
+        };
+        Ok(self.directory.update_app(org, id, &put).await?)
     }
 
     /// Removes record and secret, in that order: what is left after a crash is swept.
@@ -159,6 +227,25 @@ impl Vault {
         Ok(())
     }
 
+    fn app(&self, org: &OrgId, id: &AppId) -> Result<Arc<AppRecord>, VaultError> {
+        let missing = || DirectoryError::NotFound { what: "app", name: id.to_string() };
+        Ok(self.directory.view().app(org, id).cloned().ok_or_else(missing)?)
+    }
+
+    async fn app_version(&self, app: &AppRecord) -> Result<Option<Version>, VaultError> {
+        let key = record::key(&app.org, &app.id);
+        Ok(self.store.get(Table::Grants, &key).await?.map(|row| row.version))
+    }
+
+    /// Who the app is to an authorization server.
+    ///
+    /// # Errors
+    /// As [`Vault::app_secret`].
+    pub async fn client(&self, app: &AppRecord) -> Result<Client, VaultError> {
+        let (id, key_id) = (app.client_id.clone(), app.settings.key_id.clone());
+        Ok(Client { id, secret: self.app_secret(app).await?, key_id })
+    }
+
     /// What the app authenticates with.
     ///
     /// # Errors
@@ -168,11 +255,7 @@ impl Vault {
             return Err(VaultError::AppPaused { app: app.name.clone() });
         }
         let (_, opened) = self.opened_app(app).await?;
-        let malformed = |_| VaultError::AppSecret {
-            app: app.name.clone(),
-            source: Some(RecordError::Malformed),
-        };
-        AppSecret::decode(&opened).map_err(malformed)
+        AppSecret::decode(&opened).map_err(|_| broken(app, Some(RecordError::Malformed)))
     }
 
     /// In a task of its own, as a grant is written.
@@ -199,7 +282,7 @@ impl Vault {
     /// Reads and opens, again where a rotation of the master key came between.
     async fn opened_app(&self, app: &AppRecord) -> Result<(Row, Zeroizing<Vec<u8>>), VaultError> {
         let (purpose, key) = (AppPurpose::of(app), record::key(&app.org, &app.id));
-        let broken = |source| VaultError::AppSecret { app: app.name.clone(), source };
+        let broken = |source| broken(app, source);
         let mut before: Option<Row> = None;
         loop {
             let row = self.store.get(Table::Grants, &key).await?.ok_or_else(|| broken(None))?;
@@ -216,4 +299,21 @@ impl Vault {
             }
         }
     }
+}
+
+fn secret_of(secrets: BTreeMap<String, Secret>) -> Result<AppSecret, VaultError> {
+    AppSecret::from_fields(secrets).map_err(|name| {
+        let what = format!(
+            "an app has no secret `{name}`: it has client_secret, or private_key and certificate"
+        );
+        app_check::refused("secrets", what)
+    })
+}
+
+fn broken(app: &AppRecord, source: Option<RecordError>) -> VaultError {
+    VaultError::AppSecret { app: app.name.clone(), source }
+}
+
+fn same_bytes(one: &[u8], other: &[u8]) -> bool {
+    one.ct_eq(other).into()
 }

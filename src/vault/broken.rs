@@ -44,6 +44,11 @@ impl Vault {
         connection: &ConnectionRecord,
         facts: Option<&Granted>,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        let catalogue = self.catalogue();
+        let answered = facts.map(|facts| &facts.captured);
+        let captured = catalogue.get(&connection.provider).zip(answered);
+        let captured = captured.map(|(provider, answered)| provider.captured(answered));
+        let captured = captured.unwrap_or_default();
         let mut stored = self.stored(connection).await?;
         for _ in 0..TRIES_MAX {
             let change = |record: &mut ConnectionRecord| {
@@ -51,7 +56,7 @@ impl Vault {
                 if let Some(facts) = facts {
                     record.granted.clone_from(&facts.scopes);
                     record.account.clone_from(&facts.account);
-                    record.captured.clone_from(&facts.captured);
+                    record.captured.clone_from(&captured);
                     record.ends = facts.ends;
                 }
             };

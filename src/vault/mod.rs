@@ -1,6 +1,7 @@
 //! Grants sealed; credentials fresh. Owns the `grants` table; who may use a connection is
 //! `policy/`'s to decide before it asks here.
 
+mod app_check;
 mod apps;
 mod asks;
 mod backoff;

@@ -75,9 +75,16 @@ fn removals_answer_json_when_asked() {
 
 #[test]
 fn only_ways_to_authenticate_that_work_are_offered() {
-    let add = ["connection", "add", "shopify", "--auth", "oauth", "--var", "shop=a"];
-    let err = Cli::new().run(&add).failed(2);
-    assert!(err.ends_with("hint: choose one of: access_token\n"), "{err}");
+    let cli = Cli::new();
+    let config = cli.file(
+        "own.yaml",
+        "providers:\n- { id: acme, name: Acme, hosts: [api.acme.test], auth: [{ id: key, kind: bearer }, \
+         { id: signed, kind: oauth1 }] }\n",
+    );
+    let config = config.to_str().expect("UTF-8");
+    let add = ["connection", "add", "acme", "--auth", "signed", "--config", config];
+    let err = cli.run(&add).failed(2);
+    assert!(err.ends_with("hint: choose one of: key\n"), "{err}");
 }
 
 #[test]

@@ -18,7 +18,11 @@ const MARKS: [&str; 2] = ["<!-- made from the code: begin -->\n", "<!-- end -->\
 
 /// Sound items of the lists and of maps with a required key, to which keys are added and from which
 /// they are taken.
-const ITEMS: [(&str, &str); 5] = [
+const ITEMS: [(&str, &str); 6] = [
+    (
+        "apps[]",
+        r#"{"name": "hub", "provider": "github", "client_id": "x", "client_secret": {"env": "S"}, "private_key": {"env": "K"}, "certificate": {"env": "C"}}"#,
+    ),
     ("listen.agents[]", r#"{"agent": "ci", "at": "unix:ci.sock"}"#),
     (
         "connections[]",

@@ -1,6 +1,7 @@
 //! The configuration as a whole: what is refused and in which words, what is read, and where from.
 
 mod accepted;
+mod apps;
 mod refused;
 mod refused_entries;
 mod secrets;

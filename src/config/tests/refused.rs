@@ -24,7 +24,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
         "default: allow",
         &["keyward.yaml:1: default: `allow` is not one of the choices; write deny, tunnel, pass"],
     ),
-    ("apps: []", &["keyward.yaml:1: apps: `apps` is not supported yet; remove it"]),
+    ("apps: {}", &["keyward.yaml:1: apps: this is not a list; write `- …` items"]),
     (
         "telemetry: { otlp: x }",
         &["keyward.yaml:1: telemetry: `telemetry` is not supported yet; remove it"],

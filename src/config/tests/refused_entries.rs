@@ -21,7 +21,9 @@ const CONNECTIONS: &[(&str, &[&str])] = &[
             "keyward.yaml:2: connections[0].provider: there is no provider `githb`; did you mean `github`?",
             "keyward.yaml:3: connections[1].name: the name `a` is used twice; rename or remove one",
             "keyward.yaml:3: connections[1].auth: provider `github` has no auth method `pta`; write pat or oauth_app or app_user or app",
-            "keyward.yaml:4: connections[2].auth: auth method `app` needs auth kind `github_app`, which is not supported yet; choose another auth method",
+            "keyward.yaml:4: connections[2].fields: field `app_id` is missing; add `fields: { app_id: … }`",
+            "keyward.yaml:4: connections[2].fields: field `installation_id` is missing; add `fields: { installation_id: … }`",
+            "keyward.yaml:4: connections[2].fields: field `private_key` is missing; add `fields: { private_key: { env: NAME } }`",
             "keyward.yaml:5: connections[3].name: the name looks like an id or a token; choose another beginning",
             "keyward.yaml:5: connections[3].provider: there is no provider `nowhere`; define it under `providers:`, or see `keyward provider list`",
         ],
@@ -189,7 +191,7 @@ const CONNECTIONS: &[(&str, &[&str])] = &[
     (
         "connections: [{ name: a, provider: github, app: x, fields: { token: [ghp_canary] } }]",
         &[
-            "keyward.yaml:1: connections[0].app: `app` is not supported yet; remove it",
+            "keyward.yaml:1: connections[0].app: auth method `pat` is not OAuth: it needs no app; remove it",
             "keyward.yaml:1: connections[0].fields.token: this is a list, not the source of a secret; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
         ],
     ),

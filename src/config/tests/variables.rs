@@ -42,9 +42,9 @@ fn a_variable_that_leads_nowhere_is_refused_by_its_name() {
             "environment variable KEYWARD__UPSTREAM__TRUST: upstream.trust: not YAML: while parsing a flow sequence, expected ',' or ']'; correct the syntax",
         ),
         (
-            "KEYWARD__APPS",
-            "[]",
-            "environment variable KEYWARD__APPS: apps: `apps` is not supported yet; remove it",
+            "KEYWARD__TELEMETRY",
+            "{}",
+            "environment variable KEYWARD__TELEMETRY: telemetry: `telemetry` is not supported yet; remove it",
         ),
         (
             "KEYWARD__AGENTS",

@@ -1,0 +1,157 @@
+//! `/apps`: OAuth clients that are registered at providers. Secrets go in and never come out.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use http::StatusCode;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::body::{Body, Params, Segments};
+use super::error::ApiError;
+use super::page::Page;
+use super::settings::merged;
+use super::state::Admin;
+use super::wire::{AppPatch, AppView, List, NewApp, SecretFields};
+use crate::directory::{AppRecord, ManagedBy};
+use crate::vault;
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new()
+        .route("/apps", get(list).post(add))
+        .route("/apps/{app}", get(show).patch(change).delete(remove))
+}
+
+async fn list(
+    State(admin): State<Admin>,
+    Params(page): Params<Page>,
+) -> Result<Json<List<AppView>>, ApiError> {
+    let (directory, org) = (admin.deps().directory.view(), admin.org());
+    let wanted = directory
+        .apps()
+        .filter(|app| app.org == org && page.wants(&[&app.name, &app.provider, app.id.as_str()]))
+        .map(|app| view(&admin, app))
+        .collect();
+    page.cut(wanted, |app: &AppView| &app.name).map(Json)
+}
+
+async fn show(
+    State(admin): State<Admin>,
+    Segments(name): Segments<String>,
+) -> Result<Json<AppView>, ApiError> {
+    Ok(Json(view(&admin, &*found(&admin, &name)?)))
+}
+
+async fn add(
+    State(admin): State<Admin>,
+    Body(new): Body<NewApp>,
+) -> Result<(StatusCode, Json<AppView>), ApiError> {
+    let secrets = new.secrets.0;
+    let new = vault::NewApp {
+        org: admin.org(),
+        name: new.name,
+        provider: new.provider,
+        auth: new.auth,
+        client_id: new.client_id,
+        scopes: new.scopes,
+        variables: new.variables,
+        urls: new.urls,
+        settings: new.settings,
+        registered: None,
+        managed_by: ManagedBy::Store,
+    };
+    let app = admin.deps().vault.add_app_of(new, secrets).await?;
+    admin.enforce().await?;
+    Ok((StatusCode::CREATED, Json(view(&admin, &app))))
+}
+
+/// What is not named stays as it is; tokens that were obtained stay, too.
+async fn change(
+    State(admin): State<Admin>,
+    Segments(name): Segments<String>,
+    Body(patch): Body<AppPatch>,
+) -> Result<Json<AppView>, ApiError> {
+    let app = found(&admin, &name)?;
+    app.editable(ManagedBy::Store)?;
+    let urls = patched(&app.urls, patch.urls, "urls")?;
+    let settings = patched(&app.settings, patch.settings, "settings")?;
+    let (client_id, scopes, variables) = (patch.client_id, patch.scopes, patch.variables);
+    let set = |record: &mut AppRecord| {
+        if let Some(client_id) = &client_id {
+            record.client_id.clone_from(client_id);
+        }
+        if let Some(scopes) = &scopes {
+            record.scopes.clone_from(scopes);
+        }
+        if let Some(variables) = &variables {
+            record.variables.clone_from(variables);
+        }
+        record.urls.clone_from(&urls);
+        record.settings.clone_from(&settings);
+    };
+    let (vault, place) = (&admin.deps().vault, (&app.org, &app.id));
+    let changed = match patch.secrets {
+        Some(SecretFields(secrets)) => vault.change_app_of(place, &set, secrets).await?,
+        None => vault.change_app(place, &set, None).await?,
+    };
+    admin.enforce().await?;
+    Ok(Json(view(&admin, &changed)))
+}
+
+async fn remove(
+    State(admin): State<Admin>,
+    Segments(name): Segments<String>,
+) -> Result<StatusCode, ApiError> {
+    let app = found(&admin, &name)?;
+    admin.deps().vault.remove_app_by(&app.org, &app.id, ManagedBy::Store).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn patched<T: Serialize + DeserializeOwned + Clone>(
+    before: &T,
+    patch: Option<Value>,
+    field: &'static str,
+) -> Result<T, ApiError> {
+    match patch {
+        None => Ok(before.clone()),
+        Some(patch) => merged(before, patch, field),
+    }
+}
+
+/// By name or id.
+fn found(admin: &Admin, name: &str) -> Result<Arc<AppRecord>, ApiError> {
+    let (view, org) = (admin.deps().directory.view(), admin.org());
+    let found = view.find_app(&org, name).cloned();
+    let known = || view.apps().filter(|app| app.org == org).map(|app| &*app.name);
+    found.ok_or_else(|| ApiError::not_found_among("app", name, known()))
+}
+
+fn view(admin: &Admin, app: &AppRecord) -> AppView {
+    let directory = admin.deps().directory.view();
+    let uses =
+        directory.connections().filter(|c| c.org == app.org && c.app.as_ref() == Some(&app.id));
+    let mut connections: Vec<String> = uses.map(|connection| connection.name.clone()).collect();
+    connections.sort_unstable();
+    AppView {
+        id: app.id.clone(),
+        name: app.name.clone(),
+        provider: app.provider.clone(),
+        auth: app.auth.clone(),
+        client_id: app.client_id.clone(),
+        redirect_uri: app.redirect_uri(&admin.deps().public_url),
+        scopes: app.scopes.clone(),
+        variables: app.variables.clone(),
+        urls: app.urls.clone(),
+        settings: app.settings.clone(),
+        secrets: app.secrets.clone(),
+        registered: app.registered.clone(),
+        connections,
+        paused: app.paused,
+        managed_by: app.managed_by,
+        created: app.created,
+        updated: app.updated,
+    }
+}

@@ -1,0 +1,268 @@
+//! `keyward app`: OAuth clients that are registered at providers. Their secrets go in and are never
+//! shown.
+
+mod given;
+
+use clap::{Args, Subcommand};
+
+use self::given::{Given, Secrets};
+use super::client::{Client, segment};
+use super::failure::Failure;
+use super::output;
+use super::provider;
+use super::secret::{self, Typed};
+use super::settings::Global;
+use super::table::{Table, fields, moment, pairs};
+use crate::admin::wire::{AppView, ProviderView};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// add one, registered at its provider; asks for its secret without echo
+    #[command(
+        after_help = "The redirect URI to register at the provider is shown with the app, and \
+        must stand there\ncharacter by character.\n\nexamples:\n  \
+        keyward app add github --client-id Iv1.abc --secret-stdin client_secret < secret.txt\n  \
+        keyward app add google --client-id 12-x.apps.googleusercontent.com \
+        --secret-file client_secret=s.txt\n  \
+        keyward app add slack --client-id 1.2 --scope chat:write --scope channels:read\n  \
+        keyward app add gitlab --client-id abc --public --var host=git.example.com"
+    )]
+    Add(Box<Add>),
+    /// list them
+    List {
+        /// part of a name, an id or a provider
+        #[arg(long, value_name = "TEXT")]
+        q: Option<String>,
+    },
+    /// show one with its redirect URI, without its secrets
+    Show {
+        /// name or id
+        name: String,
+    },
+    /// change one, or give its secret anew
+    #[command(after_help = "examples:\n  \
+        keyward app set github --secret-stdin client_secret < new-secret.txt\n  \
+        keyward app set google --scope https://www.googleapis.com/auth/gmail.readonly\n  \
+        keyward app set acme --refresh-buffer 2m --clear auto-refresh")]
+    Set(Box<Set>),
+    /// remove one that no connection uses
+    Remove {
+        /// name or id
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// a provider's id: see `keyward provider list`
+    provider: String,
+    /// its name; default: the provider's id
+    #[arg(long)]
+    name: Option<String>,
+    /// as the provider issued it
+    #[arg(long, value_name = "ID")]
+    client_id: Option<String>,
+    /// the one way to authenticate that it is for; default: any that is OAuth
+    #[arg(long, value_name = "ID")]
+    auth: Option<String>,
+    /// it has no secret
+    #[arg(long, conflicts_with_all = ["secret_stdin", "secret_files"])]
+    public: bool,
+    #[command(flatten)]
+    secrets: Secrets,
+    #[command(flatten)]
+    given: Given,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    /// name or id
+    name: String,
+    /// another client id
+    #[arg(long, value_name = "ID")]
+    client_id: Option<String>,
+    /// take its secret away
+    #[arg(long, conflicts_with_all = ["secret_stdin", "secret_files"])]
+    public: bool,
+    /// take a setting away, such as refresh-buffer or url=token; several times
+    #[arg(long, value_name = "SETTING")]
+    clear: Vec<String>,
+    #[command(flatten)]
+    secrets: Secrets,
+    #[command(flatten)]
+    given: Given,
+}
+
+impl Command {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = Client::open(global).await?;
+        match self {
+            Self::Add(add) => add.run(global, &client).await,
+            Self::Set(set) => set.run(global, &client).await,
+            Self::List { q } => {
+                let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
+                let all = client.list("/api/v1/apps", &query).await?;
+                output::show(global.json, &all, |all| list(&all.items))
+            }
+            Self::Show { name } => {
+                let app: AppView = client.get(&path(&name)).await?;
+                output::show(global.json, &app, show)
+            }
+            Self::Remove { name } => {
+                client.delete(&path(&name)).await?;
+                output::removed(
+                    global.json,
+                    std::slice::from_ref(&name),
+                    &format!("app {name} removed\n"),
+                )
+            }
+        }
+    }
+}
+
+impl Add {
+    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
+        let provider = provider::of(client, &self.provider).await?;
+        let mut secrets = self.secrets.read()?;
+        let client_id = match self.client_id {
+            Some(client_id) => client_id,
+            None if secret::can_ask() => {
+                register_at(&provider);
+                secret::ask("Client id")?
+            }
+            None => {
+                let failure = Failure::usage("the client id is missing");
+                return Err(failure.hint("--client-id ID, as the provider issued it"));
+            }
+        };
+        if !self.public && secrets.is_empty() {
+            if !secret::can_ask() {
+                let failure = Failure::usage("the client secret is missing");
+                return Err(failure.hint(
+                    "--secret-stdin client_secret, --secret-file client_secret=PATH, or --public for \
+                     a client that has none",
+                ));
+            }
+            let typed = Typed::from_prompt("Client secret (not shown)")?;
+            secrets.insert("client_secret".to_owned(), typed);
+        }
+        let mut new = self.given.to_json()?;
+        for (key, value) in [
+            ("provider", serde_json::json!(provider.id)),
+            ("name", serde_json::json!(self.name.as_ref().unwrap_or(&provider.id))),
+            ("client_id", serde_json::json!(client_id)),
+            ("auth", serde_json::json!(self.auth)),
+        ] {
+            new.insert(key.to_owned(), value);
+        }
+        let made: AppView = client
+            .post("/api/v1/apps", &given::Request { rest: new, secrets: Some(secrets) })
+            .await?;
+        output::show(global.json, &made, |made| {
+            let keyward = global.keyward();
+            format!(
+                "app {} added ({})\nregister this redirect URI at {}, character by character:\n  {}\n\
+                 then connect an account: {keyward} connection add {}\n",
+                made.name, made.id, provider.name, made.redirect_uri, made.provider
+            )
+        })
+    }
+}
+
+fn register_at(provider: &ProviderView) {
+    if let Some(url) = provider.docs_url.as_ref().or(provider.key_url.as_ref()) {
+        output::note(&format!("where apps are registered is said at {url}"));
+    }
+}
+
+impl Set {
+    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
+        let secrets = self.secrets.read()?;
+        let secrets = (self.public || !secrets.is_empty()).then_some(secrets);
+        let mut rest = self.given.patch(&self.clear)?;
+        if let Some(client_id) = self.client_id {
+            rest.insert("client_id".to_owned(), client_id.into());
+        }
+        if rest.is_empty() && secrets.is_none() {
+            let failure = Failure::usage("nothing is to be changed");
+            return Err(failure.hint("name a setting, or --secret-stdin client_secret"));
+        }
+        let request = given::Request { rest, secrets };
+        let now: AppView = client.patch(&path(&self.name), &request).await?;
+        output::show(global.json, &now, |now| format!("app {} is changed\n{}", now.name, show(now)))
+    }
+}
+
+fn path(name: &str) -> String {
+    format!("/api/v1/apps/{}", segment(name))
+}
+
+fn list(apps: &[AppView]) -> String {
+    let mut table = Table::new(["NAME", "ID", "PROVIDER", "CLIENT ID", "CONNECTIONS", "STATE"]);
+    for app in apps {
+        table.row([
+            app.name.clone(),
+            app.id.to_string(),
+            app.provider.clone(),
+            app.client_id.clone(),
+            app.connections.len().to_string(),
+            if app.paused { "paused" } else { "active" }.to_owned(),
+        ]);
+    }
+    table.render("no apps: make one with `keyward app add PROVIDER`", output::colours())
+}
+
+fn show(app: &AppView) -> String {
+    let secrets = match app.secrets.is_empty() {
+        true => "none: a public client".to_owned(),
+        false => app.secrets.join(", "),
+    };
+    let mut text = fields(&[
+        ("name", app.name.clone()),
+        ("id", app.id.to_string()),
+        ("provider", app.provider.clone()),
+        ("auth", app.auth.clone().unwrap_or_default()),
+        ("client id", app.client_id.clone()),
+        ("secrets", secrets),
+        ("redirect URI", app.redirect_uri.clone()),
+        ("scopes", app.scopes.join(" ")),
+        ("variables", pairs(&app.variables)),
+        ("connections", app.connections.join(", ")),
+        ("state", if app.paused { "paused" } else { "" }.to_owned()),
+        ("created", moment(app.created)),
+        ("updated", moment(app.updated)),
+    ]);
+    if let Some(registered) = &app.registered {
+        let ends = registered.expires.map(moment).unwrap_or_default();
+        text += &fields(&[("registered at", registered.issuer.clone()), ("until", ends)]);
+    }
+    text + &given::shown(app)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app() -> AppView {
+        serde_json::from_value(serde_json::json!({
+            "id": "app_1", "name": "acme", "provider": "github", "auth": null, "client_id": "Iv1.x",
+            "redirect_uri": "http://localhost:8081/oauth/callback/app_1", "scopes": ["repo", "gist"],
+            "variables": {}, "urls": {"token": "https://git.example.com/token"},
+            "settings": {"refresh_buffer": "2m", "authorize_params": {"prompt": "consent"}},
+            "secrets": ["client_secret"], "connections": ["work"], "paused": false,
+            "managed_by": "store",
+            "created": "2025-01-02T03:04:05Z", "updated": "2025-01-02T03:04:05Z",
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn an_app_is_shown_with_its_redirect_uri_and_without_its_secret() {
+        insta::assert_snapshot!(show(&app()));
+    }
+
+    #[test]
+    fn apps_are_listed_in_a_table() {
+        insta::assert_snapshot!(list(&[app()]));
+    }
+}

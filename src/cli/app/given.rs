@@ -1,0 +1,249 @@
+//! What of an app stands among the arguments, as the API takes it, and as it is shown.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::admin::wire::AppView;
+use crate::cli::agent::{pair, unique};
+use crate::cli::failure::Failure;
+use crate::cli::secret::Typed;
+use crate::cli::table::fields;
+
+/// Endpoints that an app may have of its own.
+const URLS: [&str; 5] = ["issuer", "authorize", "token", "device", "revoke"];
+
+/// Settings that may be cleared: as arguments and as the API name them.
+const SETTINGS: [(&str, &str); 6] = [
+    ("refresh-buffer", "refresh_buffer"),
+    ("auto-refresh", "auto_refresh"),
+    ("authorize-params", "authorize_params"),
+    ("token-params", "token_params"),
+    ("client-auth", "client_auth"),
+    ("key-id", "key_id"),
+];
+
+/// Where its secrets are read from.
+#[derive(Debug, Args)]
+pub(super) struct Secrets {
+    /// read client_secret, private_key or certificate from standard input
+    #[arg(long, value_name = "SECRET")]
+    secret_stdin: Option<String>,
+    /// read one of them from a file; may be given several times
+    #[arg(long = "secret-file", value_name = "SECRET=PATH", value_parser = file)]
+    secret_files: Vec<(String, PathBuf)>,
+}
+
+/// What it asks for, where and how.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Settings")]
+pub(super) struct Given {
+    /// a scope to ask for; may be given several times; default: the provider's
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<String>,
+    /// a variable of the provider's URLs; may be given several times
+    #[arg(long = "var", value_name = "KEY=VALUE", value_parser = pair)]
+    variables: Vec<(String, String)>,
+    /// issuer, authorize, token, device or revoke, instead of the provider's
+    #[arg(long = "url", value_name = "WHICH=URL", value_parser = pair)]
+    urls: Vec<(String, String)>,
+    /// how long before its end a token is renewed, such as 5m
+    #[arg(long, value_name = "TIME")]
+    refresh_buffer: Option<String>,
+    /// whether tokens are renewed before they end
+    #[arg(long, value_name = "true|false")]
+    auto_refresh: Option<bool>,
+    /// a parameter of the URL that a person consents at; may be given several times
+    #[arg(long = "authorize-param", value_name = "KEY=VALUE", value_parser = pair)]
+    authorize_params: Vec<(String, String)>,
+    /// a parameter of requests for tokens; may be given several times
+    #[arg(long = "token-param", value_name = "KEY=VALUE", value_parser = pair)]
+    token_params: Vec<(String, String)>,
+    /// how the client proves itself: body, basic, none, private_key_jwt, mtls …
+    #[arg(long, value_name = "WAY")]
+    client_auth: Option<String>,
+    /// the id that the provider knows its key by
+    #[arg(long, value_name = "ID")]
+    key_id: Option<String>,
+}
+
+/// A request with secrets in it.
+#[derive(Debug, Serialize)]
+pub(super) struct Request {
+    #[serde(flatten)]
+    pub(super) rest: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) secrets: Option<BTreeMap<String, Typed>>,
+}
+
+impl Secrets {
+    pub(super) fn read(&self) -> Result<BTreeMap<String, Typed>, Failure> {
+        let mut found = BTreeMap::new();
+        for (name, path) in &self.secret_files {
+            if found.insert(name.clone(), Typed::from_file(path)?).is_some() {
+                return Err(Failure::usage(format!("`{name}` is given twice")));
+            }
+        }
+        if let Some(name) = &self.secret_stdin {
+            if found.contains_key(name) {
+                return Err(Failure::usage(format!("`{name}` is given twice")));
+            }
+            found.insert(name.clone(), Typed::from_stdin()?);
+        }
+        Ok(found)
+    }
+}
+
+impl Given {
+    /// As the API takes them; only what was given.
+    pub(super) fn to_json(&self) -> Result<Map<String, Value>, Failure> {
+        let mut given = Map::new();
+        let mut put = |key: &str, value: Value, is_given: bool| {
+            if is_given {
+                given.insert(key.to_owned(), value);
+            }
+        };
+        put("scopes", json!(self.scopes), !self.scopes.is_empty());
+        put("variables", json!(unique(self.variables.clone())?), !self.variables.is_empty());
+        let urls = unique(self.urls.clone())?;
+        if let Some(unknown) = urls.keys().find(|key| !URLS.contains(&key.as_str())) {
+            let failure = Failure::usage(format!("an app has no URL `{unknown}`"));
+            return Err(failure.hint(format!("it has: {}", URLS.join(", "))));
+        }
+        put("urls", json!(urls), !urls.is_empty());
+        let settings = self.settings()?;
+        let is_given = !settings.is_empty();
+        put("settings", settings.into(), is_given);
+        Ok(given)
+    }
+
+    fn settings(&self) -> Result<Map<String, Value>, Failure> {
+        let (authorize, token) =
+            (unique(self.authorize_params.clone())?, unique(self.token_params.clone())?);
+        let settings = [
+            ("refresh_buffer", self.refresh_buffer.as_ref().map(|it| json!(it))),
+            ("auto_refresh", self.auto_refresh.map(Value::from)),
+            ("authorize_params", (!authorize.is_empty()).then(|| json!(authorize))),
+            ("token_params", (!token.is_empty()).then(|| json!(token))),
+            ("client_auth", self.client_auth.as_ref().map(|it| json!(it))),
+            ("key_id", self.key_id.as_ref().map(|it| json!(it))),
+        ];
+        let given = settings.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        Ok(given.collect())
+    }
+
+    /// The same as a change, with what is cleared.
+    pub(super) fn patch(&self, cleared: &[String]) -> Result<Map<String, Value>, Failure> {
+        let mut patch = self.to_json()?;
+        for one in cleared {
+            let (section, key) = match (one.strip_prefix("url="), one.as_str()) {
+                (Some(url), _) if URLS.contains(&url) => ("urls", url),
+                (None, "scopes") => {
+                    patch.insert("scopes".to_owned(), json!([]));
+                    continue;
+                }
+                (_, name) => match SETTINGS.iter().find(|(argument, _)| *argument == name) {
+                    Some((_, key)) => ("settings", *key),
+                    None => return Err(unknown(one)),
+                },
+            };
+            let section = patch.entry(section).or_insert_with(|| json!({}));
+            if let Value::Object(map) = section
+                && map.insert(key.to_owned(), Value::Null).is_some()
+            {
+                return Err(Failure::usage(format!("{one} is both set and cleared")));
+            }
+        }
+        Ok(patch)
+    }
+}
+
+fn unknown(one: &str) -> Failure {
+    let names: Vec<&str> = SETTINGS.iter().map(|(argument, _)| *argument).collect();
+    Failure::usage(format!("there is no setting `{one}`"))
+        .hint(format!("clear one of: scopes, url=WHICH, {}", names.join(", ")))
+}
+
+/// `SECRET=PATH` of an argument.
+fn file(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            Ok((name.to_owned(), path.into()))
+        }
+        _ => Err("write SECRET=PATH".to_owned()),
+    }
+}
+
+/// URLs and settings, one a line.
+pub(super) fn shown(app: &AppView) -> String {
+    let of = |value: Value| match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    };
+    let urls = of(serde_json::to_value(&app.urls).unwrap_or_default());
+    let settings = of(serde_json::to_value(&app.settings).unwrap_or_default());
+    let mut lines = Vec::new();
+    for (key, value) in urls
+        .iter()
+        .map(|(key, value)| (format!("{key} URL"), value))
+        .chain(settings.iter().map(|(key, value)| (key.replace('_', " "), value)))
+    {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Object(map) => {
+                let pairs =
+                    map.iter().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()));
+                pairs.collect::<Vec<_>>().join(", ")
+            }
+            other => other.to_string(),
+        };
+        lines.push((key, text));
+    }
+    let lines: Vec<(&str, String)> =
+        lines.iter().map(|(key, text)| (key.as_str(), text.clone())).collect();
+    fields(&lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given() -> Given {
+        Given {
+            scopes: vec!["repo".into()],
+            variables: vec![],
+            urls: vec![("token".into(), "https://t.test/".into())],
+            refresh_buffer: Some("2m".into()),
+            auto_refresh: None,
+            authorize_params: vec![],
+            token_params: vec![],
+            client_auth: None,
+            key_id: None,
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_or_given_in_two_ways_is_refused() {
+        for bad in ["nonsense", "url=nonsense", "refresh-buffer", "url=token"] {
+            assert!(given().patch(&[bad.to_owned()]).is_err(), "{bad}");
+        }
+        let twice = Given { urls: vec![("a".into(), "b".into())], ..given() };
+        assert!(twice.to_json().unwrap_err().to_string().contains("it has: issuer"));
+        for bad in ["client_secret", "=p", "client_secret="] {
+            assert!(file(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_given_is_sent() {
+        let patch = given().patch(&["auto-refresh".to_owned()]).unwrap();
+        let expected = json!({
+            "scopes": ["repo"], "urls": {"token": "https://t.test/"},
+            "settings": {"refresh_buffer": "2m", "auto_refresh": null},
+        });
+        assert_eq!(Value::Object(patch), expected);
+    }
+}
