@@ -525,6 +525,7 @@ mod tests {
             variables: BTreeMap::new(),
             settings: Settings::default(),
             hosts: Vec::new(),
+            token: None,
             state: ConnectionState::Paused,
             managed_by: ManagedBy::Store,
             created: Timestamp::UNIX_EPOCH,

@@ -154,13 +154,6 @@ impl Vault {
         })
     }
 
-    /// Who we are to the connection's authorization server.
-    async fn client(&self, basis: &Basis) -> Result<Client, VaultError> {
-        let Some(app) = &basis.app else { return Ok(Client::default()) };
-        let secret = self.app_secret(app).await?;
-        Ok(Client { id: app.client_id.clone(), secret, ..Client::default() })
-    }
-
     /// The credential that a grant gives without asking anybody.
     pub(super) fn held(
         &self,
@@ -206,7 +199,10 @@ impl Vault {
         basis: &Basis,
         grant: &Grant,
     ) -> Result<Result<Grant, Fault>, VaultError> {
-        let client = self.client(basis).await?;
+        let client = match &basis.app {
+            Some(app) => self.client(app).await?,
+            None => Client::default(),
+        };
         let asked = async {
             #[cfg(test)]
             if let Some(script) = basis.by.as_ref().and_then(|by| by.script.as_ref()) {
