@@ -6,7 +6,6 @@ use std::sync::Arc;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, Request, Response};
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 
 use super::authenticate::authenticate;
 use super::base_url::{self, Place};
@@ -191,11 +190,11 @@ async fn tunnelled(
     (opening, mut record): (Opening, Record),
 ) {
     let Ok(upgraded) = upgrade.await else { return };
-    let Ok(parts) = upgraded.downcast::<TokioIo<Agents>>() else {
+    let Some((stream, early)) = drive::reclaim::<Agents>(upgraded) else {
         return tracing::error!("a CONNECT was upgraded to a stream of another kind");
     };
     let pulse = Arc::new(Pulse::idle());
-    let stream = parts.io.into_inner().into_tunnel(parts.read_buf, pulse.clone());
+    let stream = stream.into_tunnel(early, pulse.clone());
     match opening {
         Opening::Intercept(permit) => {
             // Each request inside is an exchange of its own; the CONNECT is none.

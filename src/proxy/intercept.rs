@@ -52,7 +52,7 @@ async fn handshake(
     stream: Agents,
     permit: &InterceptPermit,
     agent: &Agent,
-) -> Result<TlsStream<Agents>, String> {
+) -> Result<Box<TlsStream<Agents>>, String> {
     let gateway = &core.gateway;
     let handshake = async {
         let _turn = core.handshakes.take(&agent.id).await;
@@ -61,7 +61,8 @@ async fn handshake(
         acceptor.accept(stream).await
     };
     match tokio::time::timeout(gateway.limits.handshake_timeout, handshake).await {
-        Ok(Ok(tls)) => Ok(tls),
+        // More than a kilobyte, and handed on whenever the stream becomes idle or wakes.
+        Ok(Ok(tls)) => Ok(Box::new(tls)),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("it took too long".to_owned()),
     }
@@ -99,6 +100,6 @@ mod tests {
     fn an_idle_tunnel_takes_little_room() {
         let bytes =
             bytes_of(|| intercept(unreachable!(), unreachable!(), unreachable!(), unreachable!()));
-        assert!(bytes <= 8 * 1024, "{bytes} bytes");
+        assert!(bytes <= 3 * 1024, "{bytes} bytes");
     }
 }

@@ -3,6 +3,7 @@
 //! what comes on a stream that we have ended.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Handle;
 
 use super::Gateway;
+use super::between::Between;
 
 /// How long an upload that was answered early may go on. Most clients stop when they see the answer.
 const LINGERS: Duration = Duration::from_secs(10);
@@ -32,13 +34,23 @@ pub struct Upload {
     incoming: Option<Incoming>,
     /// The agent sends it when it is asked to, and not before.
     waits: bool,
+    /// Is told when it has come whole.
+    between: Option<Arc<Between>>,
 }
 
 impl Upload {
-    /// The body of a request with such fields.
-    pub fn new(incoming: Incoming, fields: &HeaderMap) -> Self {
+    /// The body of a request with such fields. `between` is told of both.
+    pub fn new(incoming: Incoming, fields: &HeaderMap, between: &Arc<Between>) -> Self {
         let incoming = Some(incoming).filter(|incoming| !incoming.is_end_stream());
-        Self { incoming, waits: fields.contains_key(header::EXPECT) }
+        between.asked(incoming.is_some());
+        let between = incoming.is_some().then(|| between.clone());
+        Self { incoming, waits: fields.contains_key(header::EXPECT), between }
+    }
+
+    fn has_come(&self) {
+        if let Some(between) = &self.between {
+            between.uploaded();
+        }
     }
 }
 
@@ -54,7 +66,11 @@ impl Body for Upload {
         let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
         this.waits = false;
         let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
-        if incoming.is_end_stream() || !matches!(frame, Some(Ok(_))) {
+        let whole = incoming.is_end_stream() || frame.is_none();
+        if whole {
+            this.has_come();
+        }
+        if whole || matches!(frame, Some(Err(_))) {
             this.incoming = None;
         }
         Poll::Ready(frame)
@@ -76,8 +92,17 @@ impl Drop for Upload {
         if let (Some(mut incoming), false, Ok(runtime)) =
             (self.incoming.take(), self.waits, Handle::try_current())
         {
+            let between = self.between.take();
             runtime.spawn(tokio::time::timeout(LINGERS, async move {
-                while let Some(Ok(_)) = incoming.frame().await {}
+                let end = loop {
+                    match incoming.frame().await {
+                        Some(Ok(_)) => {}
+                        end => break end,
+                    }
+                };
+                if let (None, Some(between)) = (end, between) {
+                    between.uploaded();
+                }
             }));
         }
     }
@@ -94,6 +119,18 @@ where
         }
     };
     within_reason(left, gateway).await;
+}
+
+/// Ends our direction where nothing is on its way in either.
+pub async fn close<IO>(mut io: IO, gateway: &Gateway)
+where
+    IO: AsyncWrite + Unpin,
+{
+    let closed = async {
+        // It may have broken already.
+        let _ = io.shutdown().await;
+    };
+    within_reason(closed, gateway).await;
 }
 
 /// Waits on a stream whose direction to the agent has ended until the agent's has too.

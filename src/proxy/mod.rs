@@ -10,6 +10,7 @@ mod answer;
 mod arriving;
 mod authenticate;
 pub mod base_url;
+mod between;
 mod body;
 mod connect;
 mod copy;

@@ -104,6 +104,13 @@ impl Pulse {
         self.phase.load(Relaxed) & 3 == BUSY
     }
 
+    /// Whether nothing has come since the last exchange ended, at least so long ago.
+    pub fn is_idle_for(&self, time: Duration) -> bool {
+        let word = self.phase.load(Relaxed);
+        let since = self.base + Duration::from_millis(word >> 2);
+        word & 3 == IDLE && since.elapsed() >= time
+    }
+
     /// We end the stream, whatever its exchange is about.
     pub fn cut(&self) {
         self.cut.store(true, Relaxed);

@@ -56,6 +56,7 @@ mod providers_page;
 mod proxy_auth;
 mod reload;
 mod reload_load;
+mod resting;
 mod rotation;
 mod rotation_crash;
 mod run_child;

@@ -49,10 +49,11 @@ async fn what_an_agent_sends_after_the_last_goaway_does_not_break_its_stream() {
 async fn an_agent_that_goes_on_sending_is_cut_in_the_end() {
     let plan = Plan::api_key().limit("idle_timeout: 300ms");
     let lab = plan.start(Origin::saying("fine").await).await;
+    let mut two = told_to_go(&lab).await;
     let mut one = lab.tunnel(HOST).await;
-    one.send(request_text("GET /a\r\nConnection: close", HOST)).await;
+    one.send(request_text("GET /a", HOST)).await;
     assert_eq!(one.answer("GET").await.text(), "fine");
-    for wire in [&mut told_to_go(&lab).await, &mut one] {
+    for wire in [&mut two, &mut one] {
         assert!(wire.ends_cleanly().await);
         let flood = vec![b'.'; 16 * 1024];
         patiently("the cut", async { while wire.try_send(&flood).await.is_ok() {} }).await;
@@ -83,4 +84,15 @@ async fn what_follows_the_last_request_does_not_cost_the_agent_its_answer() {
         ends_without_a_reset(&mut wire, b"a").await;
     }
     assert_eq!(lab.finish().await.len(), 2);
+}
+
+#[tokio::test]
+async fn an_idle_stream_ends_cleanly() {
+    let plan = Plan::api_key().limit("idle_timeout: 300ms");
+    let lab = plan.start(Origin::saying("fine").await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("GET /a", HOST)).await;
+    assert_eq!(wire.answer("GET").await.text(), "fine");
+    assert!(wire.ends_cleanly().await);
+    lab.finish().await;
 }
