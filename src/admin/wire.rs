@@ -524,6 +524,7 @@ mod tests {
             settings: Settings::default(),
             hosts: Vec::new(),
             state: ConnectionState::Paused,
+            token: None,
             managed_by: ManagedBy::Store,
             created: Timestamp::UNIX_EPOCH,
             updated: Timestamp::UNIX_EPOCH,
