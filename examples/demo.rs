@@ -4,6 +4,9 @@
 //! `cargo run --release --example demo` exits 0 when every claim held.
 //! `cargo run --release --example demo -- --stay` keeps all of it up and prints lines to paste.
 
+#[path = "demo/tokens.rs"]
+mod tokens;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -36,6 +39,8 @@ use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use tokens::{Bank, LOGIN, NOTES};
+
 /// The services of the demo: id, how it authenticates, and its secret field.
 const SERVICES: [(&str, &str, &str); 3] = [
     ("billing", "{ id: key, kind: api_key, placement: { header: X-Api-Key } }", "api_key"),
@@ -53,6 +58,7 @@ type Received = Arc<Mutex<Vec<String>>>;
 struct Api {
     addr: SocketAddr,
     received: Received,
+    bank: Bank,
     root_pem: String,
 }
 
@@ -100,7 +106,7 @@ impl Stage {
         std::fs::write(folder.path().join("api-root.pem"), &api.root_pem)?;
         let config = configuration(folder.path(), api.addr)?;
         let running = app::start(config).await?;
-        let (token, placeholders) = fill(&running, &live).await?;
+        let (token, placeholders) = fill(&running, &live, &api.bank).await?;
         let proxy = running.proxy_addrs().first().context("a proxy listener")?;
         let proxy_url = format!("http://agent:{token}@{proxy}");
         let authority = &running.services().authority;
@@ -115,7 +121,30 @@ impl Stage {
         }
         self.be_denied(claims)?;
         self.go_around(claims)?;
+        self.renew(claims)?;
         self.call_with_python(claims)
+    }
+
+    /// A token that has expired, and one that the API revokes: the agent notices neither.
+    fn renew(&self, claims: &mut Claims) -> Result<()> {
+        println!("\n== notes, by OAuth");
+        let call = || {
+            let output = self.curl(&["--verbose".into(), format!("https://{NOTES}/v1/items")])?;
+            let seen = [output.stderr, output.stdout].concat();
+            Ok::<_, anyhow::Error>(String::from_utf8_lossy(&seen).into_owned())
+        };
+        let mut seen = call()?;
+        let served = seen.contains("\"ok\":true");
+        claims.state("an expired token is refreshed under the call", served);
+        seen += &call()?;
+        claims.state("the new one serves the next call too", self.api.bank.refreshed() == 1);
+        self.api.bank.revoke();
+        let again = call()?;
+        let unseen = again.contains("\"ok\":true") && !again.contains("401");
+        claims.state("after a 401 the call is sent again with a newer one", unseen);
+        claims.state("by the refresh token of the first answer", self.api.bank.refreshed() == 2);
+        claims.state("the agent saw none of the tokens", !self.api.bank.is_in(&(seen + &again)));
+        Ok(())
     }
 
     /// The arguments with which a program would call a service, placeholder included.
@@ -280,14 +309,15 @@ impl Api {
         let (tls, root_pem) = certificates()?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
-        let received = Received::default();
+        let (received, bank) = (Received::default(), Bank::default());
         let (acceptor, kept) = (TlsAcceptor::from(tls), Arc::clone(&received));
+        let known = (live, bank.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(acceptor.clone(), stream, live.clone(), Arc::clone(&kept)));
+                tokio::spawn(serve(acceptor.clone(), stream, known.clone(), Arc::clone(&kept)));
             }
         });
-        Ok(Self { addr, received, root_pem })
+        Ok(Self { addr, received, bank, root_pem })
     }
 
     fn requests(&self) -> Vec<String> {
@@ -295,13 +325,20 @@ impl Api {
     }
 }
 
-async fn serve(acceptor: TlsAcceptor, stream: TcpStream, live: String, kept: Received) {
+async fn serve(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    (live, bank): (String, Bank),
+    kept: Received,
+) {
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = answer(&request, &live);
+        let answer = answer(&request, &live, &bank);
+        let asks = request.headers().get(header::HOST).is_some_and(|host| host == LOGIN);
         if let Ok(mut kept) = kept.lock() {
             kept.push(as_text(&request));
         }
-        async move { answer }
+        let bank = bank.clone();
+        async move { if asks { bank.token(request).await } else { answer } }
     });
     if let Ok(tls) = acceptor.accept(stream).await {
         // A client that goes is none of the API's concern.
@@ -313,13 +350,18 @@ async fn serve(acceptor: TlsAcceptor, stream: TcpStream, live: String, kept: Rec
     }
 }
 
-fn answer(request: &Request<Incoming>, live: &str) -> http::Result<Response<Full<Bytes>>> {
+fn answer(
+    request: &Request<Incoming>,
+    live: &str,
+    bank: &Bank,
+) -> http::Result<Response<Full<Bytes>>> {
     let field = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
     let pair = BASE64_STANDARD.encode(format!("demo:{live}"));
     let host = field(header::HOST).unwrap_or_default();
     let may = match host.split('.').next() {
         Some("billing") => field(header::HeaderName::from_static("x-api-key")) == Some(live),
         Some("crm") => field(header::AUTHORIZATION) == Some(&format!("Basic {pair}")),
+        Some("notes") => bank.admits(request),
         Some("maps") => request.uri().query() == Some(&format!("key={live}")),
         _ => false,
     };
@@ -350,7 +392,9 @@ fn configuration(folder: &Path, api: SocketAddr) -> Result<Config> {
         providers +=
             &format!("  - {{ id: {service}, name: {service}, hosts: [{host}], auth: [{auth}] }}\n");
     }
+    yaml += &format!("    {NOTES}: \"{api}\"\n    {LOGIN}: \"{api}\"\n");
     yaml += &providers;
+    yaml += tokens::PROVIDER;
     let file = folder.join("keyward.yaml");
     std::fs::write(&file, &yaml)?;
     let data = folder.join("data").display().to_string();
@@ -361,7 +405,11 @@ fn configuration(folder: &Path, api: SocketAddr) -> Result<Config> {
 }
 
 /// Puts the credentials into the encrypted store and gives an agent its token and placeholders.
-async fn fill(running: &Running, live: &str) -> Result<(String, BTreeMap<&'static str, String>)> {
+async fn fill(
+    running: &Running,
+    live: &str,
+    bank: &Bank,
+) -> Result<(String, BTreeMap<&'static str, String>)> {
     let (services, org) = (running.services(), OrgId::default_org());
     let new = NewAgent { name: "agent".to_owned(), ..NewAgent::default() };
     let agent = services.directory.add_agent(&org, new).await?;
@@ -389,6 +437,7 @@ async fn fill(running: &Running, live: &str) -> Result<(String, BTreeMap<&'stati
         let placeholder = bound.placeholders.get(secret_field).context("a placeholder")?;
         placeholders.insert(service, placeholder.as_str().to_owned());
     }
+    tokens::connect(running, bank, &agent.id).await?;
     let token = issued.text.expose_text().context("tokens are text")?.to_owned();
     Ok((token, placeholders))
 }

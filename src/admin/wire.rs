@@ -527,6 +527,7 @@ mod tests {
             hosts: Vec::new(),
             token: None,
             state: ConnectionState::Paused,
+            token: None,
             managed_by: ManagedBy::Store,
             created: Timestamp::UNIX_EPOCH,
             updated: Timestamp::UNIX_EPOCH,

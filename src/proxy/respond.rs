@@ -229,14 +229,7 @@ fn face(refusal: &Refusal) -> Face {
             face.hint = reason.hint();
             face.connection = reason.connection().cloned();
         }
-        Refusal::Vault(error) => {
-            let log = || "the gateway's log names the cause and this exchange".to_owned();
-            face.hint = Some(error.hint().unwrap_or_else(log));
-            face.connection = connection_of(error.root());
-            if let VaultError::RefreshUnavailable { retry_after, .. } = error.root() {
-                face.retry_after = Some(whole_seconds(*retry_after));
-            }
-        }
+        Refusal::Vault(error) => of_connection(&mut face, error),
         Refusal::Write(WriteError::NoPlace) => {
             face.hint = Some(
                 "a rule with `action: pass` for the path sends it without a credential".into(),
@@ -272,6 +265,16 @@ fn face(refusal: &Refusal) -> Face {
         _ => {}
     }
     face
+}
+
+/// What an owner, or time, can do about it.
+fn of_connection(face: &mut Face, error: &VaultError) {
+    let log = || "the gateway's log names the cause and this exchange".to_owned();
+    face.hint = Some(error.hint().unwrap_or_else(log));
+    face.connection = connection_of(error.root());
+    if let VaultError::RefreshUnavailable { retry_after, .. } = error.root() {
+        face.retry_after = Some(whole_seconds(*retry_after));
+    }
 }
 
 /// Whole seconds, none too early.
