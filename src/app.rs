@@ -136,7 +136,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         last,
         again_at: None,
     };
-    doors.open(|close| async move { until(close, reloader.run(asks)).await });
+    doors.open(|close| async move { until(close, Box::pin(reloader.run(asks))).await });
     let mut listeners = JoinSet::new();
     for listener in bound.proxy {
         listeners.spawn(cores.clone().accept(listener));

@@ -17,6 +17,7 @@ mod listen;
 mod listen_agents;
 mod listen_tls;
 mod names;
+mod oauth;
 mod parse;
 mod reading;
 pub mod reference;
@@ -34,6 +35,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::base::limits::Limits;
+use crate::base::tokens::TokenSettings;
 use crate::crypto::source::KeySource;
 use crate::policy::DefaultAction;
 use crate::provider::document::Problem;
@@ -86,6 +88,8 @@ pub struct Config {
     pub rules: Vec<RuleText>,
     /// The bounds of the data path.
     pub limits: Limits,
+    /// The numbers of the OAuth engine.
+    pub oauth: TokenSettings,
     /// How to log.
     pub log: Log,
     /// Where audit records go.

@@ -13,9 +13,12 @@ use super::listen::ListenText;
 use super::reading::{Folders, Reading};
 use super::state::{AuditText, CaText, StoreText};
 use super::upstream::UpstreamText;
-use super::{Config, agent, app, connection, limits, listen, rule, source, state, upstream};
+use super::{
+    Config, agent, app, connection, limits, listen, oauth, rule, source, state, upstream,
+};
 use crate::base::keys::section;
 use crate::base::limits::Limits;
+use crate::base::tokens::TokenSettings;
 use crate::crypto::source::KeySource;
 use crate::provider::check;
 use crate::provider::document::{Document, Problem};
@@ -72,6 +75,9 @@ section! {
         /// Bounds of the data path.
         #[key(map of Limits)]
         limits: Option<Value>,
+        /// The numbers of the OAuth engine.
+        #[key(map of TokenSettings)]
+        oauth: Option<Value>,
         /// How Keyward logs.
         #[key(map of state::Log)]
         log: Option<Value>,
@@ -131,6 +137,7 @@ impl Sections {
             agents: agent::agents(self.agents.as_ref(), &connections, reading),
             rules: rule::rules(self.rules.as_ref(), reading),
             limits: limits::limits(self.limits.as_ref(), reading),
+            oauth: oauth::oauth(self.oauth.as_ref(), reading),
             log: state::log(self.log.as_ref(), reading),
             audit: state::audit(self.audit.as_ref(), reading),
             providers,

@@ -7,10 +7,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::again::AT_START;
-use super::limits;
 use super::parse::Sections;
+use super::{limits, oauth};
 use crate::base::keys::{Absent, Key, Section, Shape};
 use crate::base::limits::Limits;
+use crate::base::tokens::TokenSettings;
 
 /// A map of the configuration, or the items of a list of maps.
 #[derive(Clone, Debug)]
@@ -70,7 +71,7 @@ pub enum Default {
 pub fn parts() -> Vec<Part> {
     let mut found = Vec::new();
     collect("", "", &Sections::keys(), &mut found);
-    fill_in_limits(&mut found);
+    fill_in_numbers(&mut found);
     found
 }
 
@@ -133,18 +134,27 @@ fn is_within(path: &str, key: &str) -> bool {
 }
 
 /// The defaults of bounds are those of the code, and so is the least that is accepted.
-fn fill_in_limits(parts: &mut [Part]) {
-    let limits = Limits::default();
-    let defaults = serde_json::to_value(&limits).unwrap_or_default();
-    let least = limits::least(&limits);
-    for entry in parts.iter_mut().filter(|part| part.path == "limits").flat_map(|p| &mut p.entries)
-    {
+fn fill_in_numbers(parts: &mut [Part]) {
+    let (limits, oauth) = (Limits::default(), TokenSettings::default());
+    let numbers = serde_json::to_value(&limits).unwrap_or_default();
+    fill_in(parts, ("limits", &numbers), &limits::least(&limits), &limits::waits(&limits));
+    let numbers = serde_json::to_value(&oauth).unwrap_or_default();
+    fill_in(parts, ("oauth", &numbers), &oauth::least(&oauth), &oauth::waits(&oauth));
+}
+
+fn fill_in(
+    parts: &mut [Part],
+    (path, defaults): (&str, &Value),
+    least: &[(&str, usize, usize)],
+    waits: &[(&str, Duration)],
+) {
+    for entry in parts.iter_mut().filter(|part| part.path == path).flat_map(|p| &mut p.entries) {
         if let Some(default) = defaults.get(entry.name) {
             entry.default = Default::Is(bound(default));
         }
         let count = least.iter().find(|(key, ..)| *key == entry.name);
         entry.least = count.map(|(_, _, least)| least.to_string());
-        if limits::waits(&limits).iter().any(|(key, _)| *key == entry.name) {
+        if waits.iter().any(|(key, _)| *key == entry.name) {
             entry.least = Some("more than 0".to_owned());
         }
     }

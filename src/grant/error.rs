@@ -149,6 +149,12 @@ pub enum GrantError {
         /// The field.
         field: String,
     },
+    /// A document without a token.
+    #[error("field `{field}` holds a file without a token: give a token, or a file that has one")]
+    TokenFile {
+        /// The field.
+        field: String,
+    },
     /// A kind that comes later.
     #[error("auth `{auth}` cannot be used: {later} is not supported yet")]
     NotSupported {

@@ -149,6 +149,7 @@ pub(super) fn usual_fields(
         AuthKind::ServiceAccount => &[
             ("service_account", "Key file", true, false),
             ("subject", "User to act for", false, true),
+            ("impersonate", "Service account to act as", false, true),
         ],
         AuthKind::GithubApp => &[
             ("app_id", "App id", false, false),

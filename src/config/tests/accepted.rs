@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{is, read};
 use crate::base::host::Host;
 use crate::base::limits::Limits;
+use crate::base::tokens::TokenSettings;
 use crate::config::{
     AuditTo, CaPaths, Certificate, Config, Environment, Listen, ListenAt, ListenTls, Log,
     SecretSource, StoreChoice,
@@ -58,6 +59,7 @@ fn the_example_is_read_as_it_stands_and_shows_the_defaults() {
     assert_eq!(config.ca, none.ca);
     assert_eq!(config.default, none.default);
     assert_eq!(config.limits, none.limits);
+    assert_eq!(config.oauth, none.oauth);
     assert_eq!(config.log, none.log);
     assert_eq!(config.audit, none.audit);
     let counts =
@@ -78,6 +80,10 @@ fn the_example_names_every_key() {
     }
     let limits = serde_json::to_value(Limits::default()).unwrap();
     for key in limits.as_object().unwrap().keys() {
+        assert!(EXAMPLE.contains(&format!("\n  {key}: ")), "{key}");
+    }
+    let oauth = serde_json::to_value(TokenSettings::default()).unwrap();
+    for key in oauth.as_object().unwrap().keys() {
         assert!(EXAMPLE.contains(&format!("\n  {key}: ")), "{key}");
     }
 }

@@ -296,6 +296,16 @@ const SECTIONS: &[(&str, &[&str])] = &[
             "keyward.yaml:1: limits.head_timeout: no exchange ends in no time; write a longer time, such as 30s",
         ],
     ),
+    (
+        "oauth: { exchange_timeout: 30s, lease: 20s, head_bytes_max: 4096, backoff_first: 0s, circuit_failures_max: 0, backoff_jitter_percent: 91 }",
+        &[
+            "keyward.yaml:1: oauth.head_bytes_max: 4096 leaves no room for any token; write 8192 or more",
+            "keyward.yaml:1: oauth.circuit_failures_max: 0 leaves no room for any token; write 1 or more",
+            "keyward.yaml:1: oauth.backoff_first: nothing is done in no time; write a longer time, such as 30s",
+            "keyward.yaml:1: oauth.lease: a second replica would ask while the first still waits for its answer; write a longer time than `oauth.exchange_timeout`",
+            "keyward.yaml:1: oauth.backoff_jitter_percent: a pause could be none, or twice as long; write 0 to 90",
+        ],
+    ),
     ("limits: 5", &["keyward.yaml:1: limits: this is a number; write a map"]),
 ];
 

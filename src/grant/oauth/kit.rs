@@ -94,7 +94,7 @@ pub(crate) struct Received {
 impl Received {
     /// The form of the body.
     pub(crate) fn form(&self) -> BTreeMap<String, String> {
-        url::form_urlencoded::parse(self.body.as_bytes()).into_owned().collect()
+        form_urlencoded::parse(self.body.as_bytes()).into_owned().collect()
     }
 }
 
@@ -102,6 +102,7 @@ impl Received {
 pub(crate) struct Server {
     pub(crate) url: String,
     received: mpsc::UnboundedReceiver<Received>,
+    _answers: mpsc::UnboundedSender<String>,
     caller: Caller,
     settings: TokenSettings,
 }
@@ -112,13 +113,13 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let (tell, received) = mpsc::unbounded_channel();
-        let answers: Vec<String> = answers.iter().map(|text| (*text).to_owned()).collect();
+        let (queue, mut next) = mpsc::unbounded_channel::<String>();
         tokio::spawn(async move {
-            for answer in answers {
-                let Ok((mut stream, _)) = listener.accept().await else { return };
+            while let Ok((mut stream, _)) = listener.accept().await {
                 if let Some(request) = read(&mut stream).await {
                     drop(tell.send(request));
                 }
+                let Some(answer) = next.recv().await else { return };
                 drop(stream.write_all(answer.as_bytes()).await);
             }
         });
@@ -127,7 +128,11 @@ impl Server {
         let dialler = Arc::new(Dialler::new(guard, Vec::new(), 4));
         let caller = Caller::new(dialler, tls::client_config(&[]).expect("roots"));
         let settings = TokenSettings { insecure_loopback: true, ..TokenSettings::default() };
-        Self { url: format!("http://127.0.0.1:{port}/token"), received, caller, settings }
+        let url = format!("http://127.0.0.1:{port}/token");
+        for answer in answers {
+            queue.send((*answer).to_owned()).expect("the server runs");
+        }
+        Self { url, received, _answers: queue, caller, settings }
     }
 
     /// What it received next.
@@ -151,7 +156,7 @@ impl Server {
         OAuth {
             issuer: Some(UrlTemplate::literal("https://auth.acme.test")),
             token: url(),
-            renew: None,
+            renew: facts.renew.as_ref().and_then(|_| url()),
             device: url(),
             revoke: url(),
             ..facts.clone()

@@ -8,6 +8,7 @@ mod assertion;
 mod client;
 mod device;
 mod failure;
+mod imported;
 #[cfg(test)]
 pub(crate) mod kit;
 mod params;

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use crate::base::secret::Secret;

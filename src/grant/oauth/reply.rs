@@ -9,7 +9,6 @@ use bytes::Bytes;
 use http::Response;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
-use url::form_urlencoded;
 
 use super::Tokens;
 use super::failure::{ErrorCode, Failure, Refused, classify, cleaned};
@@ -266,7 +265,8 @@ fn number(value: &Value) -> Option<f64> {
     }
 }
 
-fn at_second(seconds: f64) -> Option<Timestamp> {
+/// A moment in seconds since 1970.
+pub(super) fn at_second(seconds: f64) -> Option<Timestamp> {
     Timestamp::UNIX_EPOCH.checked_add(SignedDuration::try_from_secs_f64(seconds).ok()?).ok()
 }
 

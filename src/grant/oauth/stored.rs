@@ -9,17 +9,17 @@ use super::ask::{Ask, incomplete};
 use super::failure::{Failure, Who};
 use super::requests::{self, Assertion, Subject, exchanges_access};
 use super::revoke::Revocable;
-use super::{Tokens, service_account};
+use super::{Tokens, imported, service_account};
 use crate::base::secret::Secret;
 use crate::grant::{GrantError, MintError};
 use crate::provider::oauth::GrantText;
 use crate::provider::{self, AuthKind, AuthMethod};
 
 /// The access token's field, which placements name.
-const ACCESS: &str = "access_token";
+pub(super) const ACCESS: &str = "access_token";
 
 /// The refresh token's field.
-const REFRESH: &str = "refresh_token";
+pub(super) const REFRESH: &str = "refresh_token";
 
 /// A private key's field.
 pub(super) const PRIVATE_KEY: &str = "private_key";
@@ -87,8 +87,11 @@ impl OAuth {
             AuthKind::GithubApp => By::GithubApp,
             _ => By::Oauth2,
         };
-        if by == By::ServiceAccount {
-            fields = service_account::unpack(fields)?;
+        let mut facts = Facts::default();
+        match by {
+            By::ServiceAccount => fields = service_account::unpack(fields)?,
+            By::Oauth2 => (fields, facts) = imported::unpack(fields)?,
+            By::GithubApp => {}
         }
         let needs_token = auth.oauth.as_ref().is_none_or(|oauth| {
             matches!(oauth.grant, GrantText::AuthorizationCode | GrantText::DeviceCode)
@@ -96,7 +99,7 @@ impl OAuth {
         let has_token = fields.contains_key(ACCESS) || fields.contains_key(REFRESH);
         match by == By::Oauth2 && needs_token && !has_token {
             true => Err(GrantError::NoToken),
-            false => Ok(Self { by, fields, facts: Facts::default() }),
+            false => Ok(Self { by, fields, facts }),
         }
     }
 
@@ -217,9 +220,7 @@ impl OAuth {
         let values = self.values(ask);
         let ask = Ask { variables: &values, ..*ask };
         let tokens = match self.by {
-            By::ServiceAccount => {
-                requests::jwt_bearer(&ask, &service_account::assertion(&self.fields)?).await?
-            }
+            By::ServiceAccount => service_account::minted(&ask, &self.fields).await?,
             By::GithubApp => requests::installation(&ask, &self.assertion(&ask)?).await?,
             By::Oauth2 => self.asked(&ask).await?,
         };

@@ -190,6 +190,55 @@ async fn pasted_tokens_are_grants() {
     assert_eq!(written(&asked), "Bearer new");
 }
 
+/// Files of gcloud, google-auth, googleapis for Node and oauthlib, given in the token's place.
+#[test]
+fn a_file_that_another_tool_wrote_is_a_grant() {
+    let provider = provider("");
+    let imported =
+        |file: &str| Grant::from_fields(&provider.auth[0], given(&[("refresh_token", file)]));
+    for bad in [r#"{"canary": 1}"#, r#"{"refresh_token": "a canary"}"#, r#"{"token": "canary""#] {
+        let error = imported(bad).map(drop).expect_err(bad);
+        assert!(matches!(error, GrantError::TokenFile { .. }), "{error:?}");
+        assert!(!format!("{error} {error:?}").contains("canary"));
+    }
+    let end = "2026-02-01T13:00:00Z";
+    let (seconds, millis) = (after(3_600).as_second(), after(3_600).as_millisecond());
+    for (file, access, expires) in [
+        (r#"{"type": "authorized_user", "refresh_token": "rt"}"#.to_owned(), None, None),
+        (
+            format!(r#"{{"token": "at", "refresh_token": "rt", "expiry": "{end}"}}"#),
+            Some("at"),
+            Some(3_600),
+        ),
+        (
+            format!(
+                "{{\n\"access_token\": \"at\",\n\"refresh_token\": \"rt\", \"expiry_date\": {millis}}}\n"
+            ),
+            Some("at"),
+            Some(3_600),
+        ),
+        (
+            format!(
+                r#"{{"access_token": "at", "refresh_token": "rt", "expires_at": {seconds}.5}}"#
+            ),
+            Some("at"),
+            Some(3_600),
+        ),
+        (
+            r#"{"token": "at", "refresh_token": "rt", "expiry": "soon"}"#.to_owned(),
+            Some("at"),
+            None,
+        ),
+    ] {
+        let grant = again(&imported(&file).expect(&file));
+        let grant = as_oauth(&grant);
+        assert_eq!(shown(&grant.fields()["refresh_token"]), "rt");
+        assert_eq!(grant.fields().get("access_token").map(shown), access, "{file}");
+        let found = grant.facts().expires.map(|found| found.duration_since(noon()).as_secs());
+        assert_eq!(found, expires, "{file}");
+    }
+}
+
 /// OAuth 9: the three ends of a refresh, as the vault sees them.
 #[tokio::test]
 async fn a_failure_says_who_must_act() {
@@ -280,6 +329,83 @@ async fn a_service_account_signs_for_itself_or_for_a_user() {
         assert_eq!(claims["aud"], server.url);
         assert_eq!(claims.get("sub").and_then(|sub| sub.as_str()), subject);
     }
+}
+
+/// Google: the account asks for another account's token with its own.
+#[tokio::test]
+async fn a_service_account_acts_as_another_with_its_own_token() {
+    let provider = provider_of(
+        "{ id: s, kind: service_account, client_auth: none, token: 'https://auth.acme.test/t', \
+         renew: 'https://iam.acme.test/v1/{impersonate}:generateAccessToken', scopes: [a, b], \
+         placement: { header: Authorization, value: 'Bearer {access_token}' } }",
+    );
+    let file = serde_json::json!({
+        "type": "service_account", "client_email": "robot@p.iam.test", "private_key": key(),
+    });
+    let fields = given(&[("service_account", &file.to_string()), ("impersonate", "other@p.test")]);
+    let grant = again(&Grant::from_fields(&provider.auth[0], fields).expect("a grant"));
+    let own = json("200 OK", r#"{"access_token":"own-token"}"#);
+    let others = json("200 OK", r#"{"accessToken":"others","expireTime":"2026-02-01T13:00:00Z"}"#);
+    let mut server = Server::start(&[&own, &others]).await;
+    let minted = minted(&provider, &grant, (&server, &Client::default())).await;
+    let minted = minted.expect("a credential");
+    assert_eq!((written(&minted), minted.life.expires), ("Bearer others", Some(after(3_600))));
+    let claims = payload(&server.received().await.form()["assertion"]);
+    assert_eq!(claims["scope"], "https://www.googleapis.com/auth/cloud-platform");
+    let second = server.received().await;
+    assert_eq!(second.fields["authorization"], "Bearer own-token");
+    assert_eq!(second.body, r#"{"scope":["a","b"]}"#);
+}
+
+/// OAuth 3: a user's token by the app's key. Salesforce names the user in `sub` and its own host in `aud`
+/// (<https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_oauth_jwt_flow.htm>), DocuSign wants the
+/// scopes in the assertion (<https://developers.docusign.com/platform/auth/jwt-grant/>).
+#[tokio::test]
+async fn an_app_signs_for_a_user_as_salesforce_and_docusign_want_it() {
+    for (jwt, aud, scope) in [
+        ("{ aud: 'https://login.salesforce.com', ttl: 3m }", "https://login.salesforce.com", None),
+        (
+            "{ aud: account-d.docusign.com, sub: '{username}', ttl: 1h, scope_claim: true }",
+            "account-d.docusign.com",
+            Some("signature impersonation"),
+        ),
+    ] {
+        let provider = provider(&format!(
+            "grant: jwt_bearer, client_auth: none, scopes: [signature, impersonation], jwt: {jwt}, \
+             fields: [{{ name: username, secret: false, optional: true }}, \
+             {{ name: subject, secret: false, optional: true }}, {{ name: private_key }}]"
+        ));
+        let user = if scope.is_some() { "username" } else { "subject" };
+        let fields = given(&[(user, "user@acme.test"), ("private_key", &key())]);
+        let grant = again(&Grant::from_fields(&provider.auth[0], fields).expect("a grant"));
+        let mut server = Server::start(&[&json("200 OK", r#"{"access_token":"new"}"#)]).await;
+        let client = client("unused");
+        let minted = minted(&provider, &grant, (&server, &client)).await.expect("a credential");
+        assert_eq!((written(&minted), minted.life.renewable), ("Bearer new", true));
+        let form = server.received().await.form();
+        assert_eq!(form["grant_type"], "urn:ietf:params:oauth:grant-type:jwt-bearer");
+        assert_eq!(form.contains_key("scope"), scope.is_none());
+        let claims = payload(&form["assertion"]);
+        assert_eq!((&claims["iss"], &claims["sub"]), (&"id".into(), &"user@acme.test".into()));
+        assert_eq!(claims["aud"], aud);
+        assert_eq!(claims.get("scope").and_then(|scope| scope.as_str()), scope);
+    }
+}
+
+/// OAuth 3: the subject's token is exchanged anew each time, and never injected.
+#[tokio::test]
+async fn a_subject_token_is_exchanged_and_never_injected() {
+    let provider = provider("grant: token_exchange, fields: [{ name: subject_token }]");
+    let fields = given(&[("subject_token", "subject-1")]);
+    let grant = again(&Grant::from_fields(&provider.auth[0], fields).expect("a grant"));
+    let mut server =
+        Server::start(&[&json("200 OK", r#"{"access_token":"new","expires_in":9}"#)]).await;
+    let client = client("s3cret-canary");
+    let minted = minted(&provider, &grant, (&server, &client)).await.expect("a credential");
+    assert_eq!(written(&minted), "Bearer new");
+    assert_eq!(server.received().await.form()["subject_token"], "subject-1");
+    let rotated = again(&minted.rotated.expect("a newer grant"));
+    assert_eq!(shown(&as_oauth(&rotated).fields()["subject_token"]), "subject-1");
 }
 
 /// A GitHub App: its own assertion, no body, the installation in the URL, the answer's own names.
