@@ -101,7 +101,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let bound = Listeners::bind(&config).await?;
     let (proxy_addrs, admin_addr) = (bound.proxy_addrs(), bound.admin_addr);
     let agent_addrs = bound.agents_at.clone();
-    let services = opened.for_serving(&config, bound.own_addrs()).await?;
+    let services = opened.for_serving(&config, &bound).await?;
     warn_of_missing_owners(&services, &agent_addrs);
     let socket = AdminSocket::bind(&config.data_dir).await?;
     let (drain, draining) = watch::channel(false);
@@ -135,7 +135,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         last,
         again_at: None,
     };
-    doors.open(|close| async move { until(close, reloader.run(asks)).await });
+    doors.open(|close| until(close, Box::pin(reloader.run(asks))));
     let mut listeners = JoinSet::new();
     for listener in bound.proxy {
         listeners.spawn(cores.clone().accept(listener));
@@ -291,6 +291,12 @@ impl Doors {
         self.open(|close| async move { until(close, rulebook.follow()).await });
         self.open(|close| async move { until(close, finish_rotation(&keys)).await });
         self.open(|close| async move { until(close, ca::follow(authority, files)).await });
+        let flows = services.flows.clone();
+        self.open(|mut close| async move {
+            flows.resume(&OrgId::default_org()).await;
+            let _ = close.wait_for(|close| *close).await;
+            flows.close().await;
+        });
     }
 
     async fn close(mut self) {
@@ -394,8 +400,16 @@ fn parts(
     })
 }
 
+/// Where browsers reach us: with the port that the system chose, where it was to choose one.
+fn public_url(config: &Config, admin: SocketAddr) -> String {
+    match config.public_url.strip_suffix(":0") {
+        Some(host) => format!("{host}:{}", admin.port()),
+        None => config.public_url.clone(),
+    }
+}
+
 /// The names under which the admin listener answers: its own address, and that of `public_url`.
-fn own_names(config: &Config, addr: SocketAddr) -> OwnNames {
+pub fn own_names(config: &Config, addr: SocketAddr) -> OwnNames {
     let authority = config.public_url.split_once("://").map(|(scheme, rest)| {
         let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
         Target::parse(scheme, rest.split('/').next().unwrap_or(rest))

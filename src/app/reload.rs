@@ -237,6 +237,7 @@ impl Reloader {
     fn go_out(&mut self, outward: Outward, client_tls: Option<Arc<ClientConfig>>) {
         let Some(client_tls) = client_tls else { return };
         outward.apply(&self.services.dialler, &client_tls);
+        self.services.caller.trust(client_tls.clone());
         self.gateway.go_out_anew(client_tls);
         self.outward = outward;
     }

@@ -58,6 +58,8 @@ enum Via {
 /// What this process answers from. In this order they end.
 struct Answering {
     router: Router,
+    /// The same, for pages that a browser opens; none where only files are read.
+    admin: Option<Admin>,
     /// Where requests may be sent: for tests of connections.
     _data_path: Option<DataPath>,
 }
@@ -113,7 +115,13 @@ impl Client {
         match Self::running(global).await {
             Err(failure) if failure.exit() == Exit::Unreachable => {
                 let router = audit_router(Trail::at(&global.load()?.audit.file));
-                Ok(Self { via: Via::InProcess(Box::new(Answering { router, _data_path: None })) })
+                Ok(Self {
+                    via: Via::InProcess(Box::new(Answering {
+                        router,
+                        admin: None,
+                        _data_path: None,
+                    })),
+                })
             }
             found => found,
         }
@@ -131,7 +139,9 @@ impl Client {
             )
         })?;
         let router = socket_router(Admin::in_process(services.deps()));
-        Ok(Self { via: Via::InProcess(Box::new(Answering { router, _data_path: None })) })
+        Ok(Self {
+            via: Via::InProcess(Box::new(Answering { router, admin: None, _data_path: None })),
+        })
     }
 
     /// A running gateway, or nothing.
@@ -218,6 +228,19 @@ impl Client {
     /// Removes something.
     pub(crate) async fn delete(&self, path: &str) -> Result<(), Failure> {
         self.call(Method::DELETE, path, Body::empty()).await.map(drop)
+    }
+
+    /// Removes something, and reads what became of it.
+    pub(crate) async fn delete_for<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        decode(&self.call(Method::DELETE, path, Body::empty()).await?)
+    }
+
+    /// The control plane of this process, where it answers itself.
+    pub(crate) fn own_admin(&self) -> Option<&Admin> {
+        match &self.via {
+            Via::Socket(_) => None,
+            Via::InProcess(answering) => answering.admin.as_ref(),
+        }
     }
 
     /// Reads an answer that goes on; it ends with the gateway.
@@ -359,7 +382,12 @@ async fn in_process(global: &Global, to_send: bool) -> anyhow::Result<Answering>
     let data_path = to_send.then(|| DataPath::open(&config, &services)).transpose()?;
     let gateway = data_path.as_ref().map(DataPath::gateway).unwrap_or_default();
     let deps = Deps { data_path: gateway, ..services.deps() };
-    Ok(Answering { router: socket_router(Admin::in_process(deps)), _data_path: data_path })
+    let admin = Admin::in_process(deps);
+    Ok(Answering {
+        router: socket_router(admin.clone()),
+        admin: Some(admin),
+        _data_path: data_path,
+    })
 }
 
 /// Whether another process has the store.

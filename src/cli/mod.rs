@@ -10,6 +10,7 @@ mod client;
 mod completions;
 mod connect;
 mod connection;
+mod consent;
 mod doctor;
 mod env;
 mod environment;

@@ -33,6 +33,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::base::limits::Limits;
+use crate::base::tokens::TokenSettings;
 use crate::crypto::source::KeySource;
 use crate::policy::DefaultAction;
 use crate::provider::document::Problem;
@@ -82,6 +83,8 @@ pub struct Config {
     pub rules: Vec<RuleText>,
     /// The bounds of the data path.
     pub limits: Limits,
+    /// The numbers of the OAuth engine.
+    pub oauth: TokenSettings,
     /// How to log.
     pub log: Log,
     /// Where audit records go.

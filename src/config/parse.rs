@@ -15,6 +15,7 @@ use super::upstream::UpstreamText;
 use super::{Config, agent, connection, limits, listen, rule, source, state, upstream};
 use crate::base::keys::section;
 use crate::base::limits::Limits;
+use crate::base::tokens::TokenSettings;
 use crate::crypto::source::KeySource;
 use crate::provider::check;
 use crate::provider::document::{Document, Problem};
@@ -70,6 +71,9 @@ section! {
         /// Bounds of the data path.
         #[key(map of Limits)]
         limits: Option<Value>,
+        /// The numbers of the OAuth engine.
+        #[key(map of TokenSettings)]
+        oauth: Option<Value>,
         /// How Keyward logs.
         #[key(map of state::Log)]
         log: Option<Value>,
@@ -128,6 +132,7 @@ impl Sections {
             agents: agent::agents(self.agents.as_ref(), &connections, reading),
             rules: rule::rules(self.rules.as_ref(), reading),
             limits: limits::limits(self.limits.as_ref(), reading),
+            oauth: reading.section(self.oauth.as_ref(), "oauth").unwrap_or_default(),
             log: state::log(self.log.as_ref(), reading),
             audit: state::audit(self.audit.as_ref(), reading),
             providers,

@@ -11,6 +11,7 @@ use super::limits;
 use super::parse::Sections;
 use crate::base::keys::{Absent, Key, Section, Shape};
 use crate::base::limits::Limits;
+use crate::base::tokens::TokenSettings;
 
 /// A map of the configuration, or the items of a list of maps.
 #[derive(Clone, Debug)]
@@ -71,6 +72,7 @@ pub fn parts() -> Vec<Part> {
     let mut found = Vec::new();
     collect("", "", &Sections::keys(), &mut found);
     fill_in_limits(&mut found);
+    fill_in_oauth(&mut found);
     found
 }
 
@@ -146,6 +148,16 @@ fn fill_in_limits(parts: &mut [Part]) {
         entry.least = count.map(|(_, _, least)| least.to_string());
         if limits::waits(&limits).iter().any(|(key, _)| *key == entry.name) {
             entry.least = Some("more than 0".to_owned());
+        }
+    }
+}
+
+/// The same of the OAuth engine's numbers.
+fn fill_in_oauth(parts: &mut [Part]) {
+    let defaults = serde_json::to_value(TokenSettings::default()).unwrap_or_default();
+    for entry in parts.iter_mut().filter(|part| part.path == "oauth").flat_map(|p| &mut p.entries) {
+        if let Some(default) = defaults.get(entry.name) {
+            entry.default = Default::Is(bound(default));
         }
     }
 }

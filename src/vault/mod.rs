@@ -6,6 +6,7 @@ mod asks;
 mod backoff;
 mod broken;
 mod connect;
+mod drafts;
 mod error;
 mod flight;
 mod fresh;
