@@ -40,7 +40,6 @@ use crate::base::host::{Scheme, Target};
 use crate::base::id::OrgId;
 use crate::config::{AuditTo, Config, ListenAt};
 use crate::keys::Keys;
-use crate::net::call::Caller;
 use crate::net::tls;
 use crate::observe::audit::{Audit, Writer};
 use crate::observe::log::Verbosity;
@@ -102,7 +101,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let bound = Listeners::bind(&config).await?;
     let (proxy_addrs, admin_addr) = (bound.proxy_addrs(), bound.admin_addr);
     let agent_addrs = bound.agents_at.clone();
-    let services = opened.for_serving(&config, bound.own_addrs()).await?;
+    let services = opened.for_serving(&config, &bound).await?;
     warn_of_missing_owners(&services, &agent_addrs);
     let socket = AdminSocket::bind(&config.data_dir).await?;
     let (drain, draining) = watch::channel(false);
@@ -136,7 +135,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         last,
         again_at: None,
     };
-    doors.open(|close| async move { until(close, Box::pin(reloader.run(asks))).await });
+    doors.open(|close| until(close, Box::pin(reloader.run(asks))));
     let mut listeners = JoinSet::new();
     for listener in bound.proxy {
         listeners.spawn(cores.clone().accept(listener));
@@ -292,6 +291,12 @@ impl Doors {
         self.open(|close| async move { until(close, rulebook.follow()).await });
         self.open(|close| async move { until(close, finish_rotation(&keys)).await });
         self.open(|close| async move { until(close, ca::follow(authority, files)).await });
+        let flows = services.flows.clone();
+        self.open(|mut close| async move {
+            flows.resume(&OrgId::default_org()).await;
+            let _ = close.wait_for(|close| *close).await;
+            flows.close().await;
+        });
     }
 
     async fn close(mut self) {
@@ -382,7 +387,7 @@ fn parts(
 ) -> anyhow::Result<Parts> {
     let client_tls = tls::client_config(&outward.roots)?;
     outward.apply(&services.dialler, &client_tls);
-    services.vault.go_out_by(Arc::new(Caller::new(services.dialler.clone(), client_tls.clone())));
+    services.caller.trust(client_tls.clone());
     Ok(Parts {
         directory: services.directory.clone(),
         rulebook: services.rulebook.clone(),
@@ -399,8 +404,16 @@ fn parts(
     })
 }
 
+/// Where browsers reach us: with the port that the system chose, where it was to choose one.
+fn public_url(config: &Config, admin: SocketAddr) -> String {
+    match config.public_url.strip_suffix(":0") {
+        Some(host) => format!("{host}:{}", admin.port()),
+        None => config.public_url.clone(),
+    }
+}
+
 /// The names under which the admin listener answers: its own address, and that of `public_url`.
-fn own_names(config: &Config, addr: SocketAddr) -> OwnNames {
+pub fn own_names(config: &Config, addr: SocketAddr) -> OwnNames {
     let authority = config.public_url.split_once("://").map(|(scheme, rest)| {
         let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
         Target::parse(scheme, rest.split('/').next().unwrap_or(rest))

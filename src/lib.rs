@@ -17,6 +17,7 @@
 //! | Target | scheme, host and port, parsed once | `base::host` |
 //! | Grant | what the owner handed over; sealed at rest | `grant`, `vault` |
 //! | Credential, Placement | what is injected now, and where | `inject` |
+//! | Flow | one attempt of a person to consent; ends in a Grant | `oauth` |
 //! | Permit | proof that policy allowed a request; only `policy` makes one | `policy::permit` |
 //! | Leaf | a certificate of ours for an upstream's name | `ca` |
 //! | Exchange, Record | one request and its answer; the audit event it leaves | `proxy`, `observe` |
@@ -29,7 +30,7 @@
 //! 8  cli                     the command line
 //! 7  app  config             config → running gateway
 //! 6  admin                   the control plane
-//! 5  proxy                   the data path
+//! 5  proxy  oauth            the data path; consents, each of which ends in a grant
 //! 4  rulebook  vault         rules in force; grants sealed, credentials fresh
 //! 3  directory  grant  keys  who exists; what owners hand over; rotation of master keys
 //! 2  observe  ca  store      audit, metrics; the CA; bytes by (table, key)
@@ -85,6 +86,7 @@ pub mod grant;
 pub mod inject;
 pub mod keys;
 pub mod net;
+pub mod oauth;
 pub mod observe;
 pub mod policy;
 pub mod provider;

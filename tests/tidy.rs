@@ -29,10 +29,12 @@ const FLOORS: &[(&str, &str)] = &[
     ("directory", "base crypto inject observe provider store"),
     ("vault", "base crypto directory grant inject net observe provider store"),
     ("rulebook", "base directory observe policy provider store"),
+    ("oauth", "base crypto directory grant net observe provider store vault"),
     ("proxy", "base ca directory inject net observe policy provider rulebook vault"),
     (
         "admin",
-        "base ca crypto directory inject keys net observe policy provider proxy rulebook store vault",
+        "base ca crypto directory inject keys net oauth observe policy provider proxy rulebook store \
+         vault",
     ),
     ("config", "*"),
     ("cli", "*"),
@@ -49,6 +51,7 @@ const MAY_EXPOSE: &[&str] = &[
     "src/grant/",
     "src/net/corporate.rs",
     "src/net/tls.rs",
+    "src/oauth/",
     "src/admin/tokens.rs",
 ];
 

@@ -51,6 +51,7 @@ async fn add(
 ) -> Result<(StatusCode, Json<AppView>), ApiError> {
     let secrets = new.secrets.0;
     let new = vault::NewApp {
+        id: None,
         org: admin.org(),
         name: new.name,
         provider: new.provider,

@@ -10,12 +10,17 @@ use serde_json::Value;
 
 use super::body::{Body, Params, Segments};
 use super::error::ApiError;
+use super::flows::{begun, takes_consents};
 use super::page::Page;
 use super::settings;
 use super::state::Admin;
-use super::wire::{ConnectionPatch, ConnectionRemoved, ConnectionView, List, NewConnection};
+use super::wire::{
+    ConnectionMade, ConnectionPatch, ConnectionRemoved, ConnectionView, List, NewConnection,
+    Reconnect,
+};
 use crate::base::settings::Settings;
 use crate::directory::{ConnectionRecord, ManagedBy};
+use crate::oauth::{NewMcp, Revoked};
 use crate::provider::Catalogue;
 use crate::vault;
 
@@ -25,7 +30,6 @@ use crate::vault;
 struct Removal {
     /// Take the grant back at the provider as well.
     #[serde(default)]
-    #[expect(dead_code, reason = "no kind of grant that exists yet can be taken back")]
     revoke: bool,
 }
 
@@ -65,26 +69,68 @@ async fn show(
     Ok(Json(ConnectionView { token, ..view(&vault.catalogue(), &connection) }))
 }
 
+/// What needs a consent becomes a draft, with what its owner does next; a consent that cannot begin leaves
+/// nothing.
 async fn add(
     State(admin): State<Admin>,
     Body(new): Body<NewConnection>,
-) -> Result<(StatusCode, Json<ConnectionView>), ApiError> {
-    let fields = new.fields.0;
-    let new = vault::NewConnection {
-        org: admin.org(),
+) -> Result<(StatusCode, Json<ConnectionMade>), ApiError> {
+    let (flows, vault) = (&admin.deps().flows, &admin.deps().vault);
+    if let Some(url) = new.url {
+        takes_consents(&admin)?;
+        let mcp = NewMcp {
+            url,
+            name: Some(new.name).filter(|name| !name.is_empty()),
+            issuer: new.issuer,
+            scopes: new.scopes,
+            environment: new.environment,
+            settings: settings::given(new.settings)?,
+        };
+        let draft = flows.add_mcp(&admin.org(), mcp).await?;
+        return drafted(&admin, &draft, new.device).await;
+    }
+    let (org, fields) = (admin.org(), new.fields.0);
+    let consents = fields.is_empty() && flows.consents(&new.provider, new.auth.as_deref());
+    let app = flows.find_app(&org, (&new.provider, new.auth.as_deref()), new.app.as_deref())?;
+    let made = vault::NewConnection {
+        org,
         name: new.name,
         provider: new.provider,
         auth: new.auth,
         variables: new.variables,
-        app: None,
-        scopes: Vec::new(),
+        app: app.map(|app| app.id.clone()),
+        scopes: new.scopes,
         environment: new.environment,
         settings: settings::given(new.settings)?,
         managed_by: ManagedBy::Store,
     };
-    let connection = admin.deps().vault.add(new, fields).await?;
+    if consents {
+        takes_consents(&admin)?;
+        let draft = vault.add_draft(made).await?;
+        return drafted(&admin, &draft, new.device).await;
+    }
+    let connection = vault.add(made, fields).await?;
     admin.enforce().await?;
-    Ok((StatusCode::CREATED, Json(view(&admin.deps().vault.catalogue(), &connection))))
+    let connection = view(&vault.catalogue(), &connection);
+    Ok((StatusCode::CREATED, Json(ConnectionMade { connection, consent: None })))
+}
+
+async fn drafted(
+    admin: &Admin,
+    draft: &ConnectionRecord,
+    device: bool,
+) -> Result<(StatusCode, Json<ConnectionMade>), ApiError> {
+    let begun = begun(admin, draft, Reconnect { device, ..Reconnect::default() }).await;
+    let consent = match begun {
+        Ok(consent) => consent,
+        Err(refused) => {
+            admin.deps().vault.remove(&admin.org(), &draft.id).await?;
+            return Err(refused);
+        }
+    };
+    admin.enforce().await?;
+    let connection = view(&admin.deps().vault.catalogue(), draft);
+    Ok((StatusCode::CREATED, Json(ConnectionMade { connection, consent: Some(consent) })))
 }
 
 /// What is not named stays as it is. Requests under way go on as they began.
@@ -122,12 +168,22 @@ fn changed(admin: &Admin, of: &ConnectionRecord, patch: &Value) -> Result<Settin
 async fn remove(
     State(admin): State<Admin>,
     Segments(name): Segments<String>,
-    Params(_): Params<Removal>,
+    Params(removal): Params<Removal>,
 ) -> Result<Json<ConnectionRemoved>, ApiError> {
     let connection = admin.connection(&name)?;
-    admin.deps().vault.remove(&admin.org(), &connection.id).await?;
+    let flows = &admin.deps().flows;
+    let revoked = flows.disconnect(&admin.org(), &connection.id, removal.revoke).await?;
     admin.enforce().await?;
-    Ok(Json(ConnectionRemoved { revoked_upstream: None }))
+    let told = |revoked_upstream| ConnectionRemoved { revoked_upstream, ..Default::default() };
+    Ok(Json(match revoked {
+        None => told(None),
+        Some(Revoked::Yes) => told(Some(true)),
+        Some(Revoked::Later(until)) => {
+            ConnectionRemoved { until: Some(until), ..told(Some(false)) }
+        }
+        Some(Revoked::No(why)) => ConnectionRemoved { why: Some(why), ..told(Some(false)) },
+        Some(Revoked::NotSupported { by_hand }) => ConnectionRemoved { by_hand, ..told(None) },
+    }))
 }
 
 /// Agents get 424 from now on, and what is under way with its credential ends.
@@ -158,7 +214,7 @@ async fn set_paused(
     Ok(Json(view(&admin.deps().vault.catalogue(), &connection)))
 }
 
-fn view(catalogue: &Catalogue, connection: &ConnectionRecord) -> ConnectionView {
+pub(super) fn view(catalogue: &Catalogue, connection: &ConnectionRecord) -> ConnectionView {
     ConnectionView {
         id: connection.id.clone(),
         name: connection.name.clone(),
@@ -168,6 +224,10 @@ fn view(catalogue: &Catalogue, connection: &ConnectionRecord) -> ConnectionView 
         variables: connection.variables.clone(),
         settings: connection.settings.clone(),
         hosts: hosts(catalogue, connection),
+        app: connection.app.as_ref().map(ToString::to_string),
+        granted: connection.granted.clone(),
+        account: connection.account.clone(),
+        ends: connection.ends,
         state: connection.state.clone(),
         token: None,
         managed_by: connection.managed_by,

@@ -11,13 +11,14 @@ use super::error::ApiError;
 use super::host::{Local, OwnNames};
 use super::state::Admin;
 use super::{
-    agents, apps, audit, bindings, ca, connection_test, connections, explain, health, keys,
-    providers, refresh, reload, rule_test, rules, runs, tokens,
+    agents, apps, audit, bindings, ca, connection_test, connections, consents, explain, flows,
+    health, keys, providers, refresh, reload, rule_test, rules, runs, tokens,
 };
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.
 pub fn open_router(admin: Admin, names: OwnNames) -> Router {
-    let guarded = health::open_routes().fallback(no_such_path).method_not_allowed_fallback(method);
+    let open = health::open_routes().merge(consents::routes());
+    let guarded = open.fallback(no_such_path).method_not_allowed_fallback(method);
     guarded
         .layer(middleware::from_fn_with_state(names, own_names_only))
         .layer(middleware::from_fn(harden))
@@ -34,6 +35,7 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(bindings::routes())
         .merge(connections::routes())
         .merge(connection_test::routes())
+        .merge(flows::routes())
         .merge(providers::routes())
         .merge(rules::routes())
         .merge(rule_test::routes())
@@ -84,9 +86,11 @@ async fn harden(request: Request, next: Next) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::CACHE_CONTROL, "no-store"),
         (header::REFERRER_POLICY, "no-referrer"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
     ] {
         fields.insert(name, HeaderValue::from_static(value));
     }
+    // Pages for people name their style and their forms.
+    let nothing = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+    fields.entry(header::CONTENT_SECURITY_POLICY).or_insert(nothing);
     response
 }

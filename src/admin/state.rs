@@ -16,6 +16,7 @@ use crate::ca::authority::{self, Authority};
 use crate::directory::{AgentRecord, ConnectionRecord, Directory};
 use crate::keys::Keys;
 use crate::net::dial::Dialler;
+use crate::oauth::Flows;
 use crate::observe::metrics::Metrics;
 use crate::proxy::Gateway;
 use crate::rulebook::Rulebook;
@@ -33,6 +34,8 @@ pub struct Deps {
     pub authority: Arc<Authority>,
     /// Master keys and their rotation.
     pub keys: Arc<Keys>,
+    /// Consents under way.
+    pub flows: Arc<Flows>,
     /// Judges addresses for `explain`.
     pub dialler: Arc<Dialler>,
     /// The audit log.

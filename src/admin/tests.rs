@@ -9,22 +9,29 @@ use axum::Router;
 use axum::body::Body;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
+use super::host::Local;
 use super::*;
 use crate::base::id::OrgId;
 use crate::base::limits::Limits;
 use crate::base::time::Clock;
+use crate::base::tokens::TokenSettings;
 use crate::ca::authority::Authority;
 use crate::crypto::keyring::Keyring;
 use crate::directory::{Directory, ManagedBy, NewAgent};
 use crate::keys::{Home, Keys};
+use crate::net::call::Caller;
 use crate::net::dial::Dialler;
 use crate::net::guard::Guard;
+use crate::net::tls;
+use crate::oauth;
 use crate::observe::trail::Trail;
 use crate::policy::DefaultAction;
 use crate::provider::Catalogue;
@@ -102,15 +109,31 @@ async fn services() -> Deps {
     let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
     let sources = Sources::new(catalogue.clone(), DefaultAction::Deny, Vec::new(), 100);
     let keys = Keys::new(store.clone(), keyring.clone(), Home::Memory).unwrap();
+    let sealed = (store.clone(), keyring.clone());
     let vault = Vault::open(store, keyring, directory.clone(), catalogue, clock.clone()).await;
+    let vault = Arc::new(vault.unwrap());
+    let dialler = Arc::new(Dialler::new(Guard::default(), Vec::new(), 4));
+    let authority = Authority::ephemeral();
+    let root = CertificateDer::from_pem_slice(authority.cert_pem().as_bytes()).unwrap();
+    let caller = Caller::new(dialler.clone(), tls::client_config(&[root]).unwrap());
+    let flows = oauth::Flows::new(oauth::Parts {
+        store: sealed.0,
+        keyring: sealed.1,
+        vault: vault.clone(),
+        caller: Arc::new(caller),
+        settings: TokenSettings::default(),
+        clock: clock.clone(),
+        public_url: "http://localhost:8081".to_owned(),
+    });
     let rulebook = Rulebook::new(sources, directory.clone()).unwrap();
     Deps {
         directory,
-        vault: Arc::new(vault.unwrap()),
+        vault,
+        flows,
         rulebook: Arc::new(rulebook),
-        authority: Arc::new(Authority::ephemeral()),
+        authority: Arc::new(authority),
         keys,
-        dialler: Arc::new(Dialler::new(Guard::default(), Vec::new(), 4)),
+        dialler,
         audit: AuditLog::at_rest(Trail::at(Path::new("audit.jsonl"))),
         metrics: Arc::default(),
         clock,
@@ -379,4 +402,26 @@ async fn rules_are_listed_in_the_order_in_which_they_decide() {
     let second = lab.get(&format!("/api/v1/rules?limit=1&after={next}")).await.1;
     assert_eq!(second["items"][0]["id"], "default");
     assert_eq!(second["next"], Value::Null);
+}
+
+/// A gateway of `run` is gone when the browser comes back.
+#[tokio::test]
+async fn a_private_gateway_takes_no_consents_and_says_what_to_do() {
+    let lab = Lab::stocked().await;
+    lab.admin.runs().make_private();
+    for (path, body) in [
+        ("/api/v1/connections/work/reconnect", json!({})),
+        ("/api/v1/connections", json!({"provider": "mcp", "name": "m", "url": "https://a.test"})),
+    ] {
+        let (status, told) = lab.post(path, body).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{told}");
+        assert_eq!(told["error"]["hint"], "start one that stays: keyward serve");
+    }
+    let router = open_router(lab.admin.clone(), OwnNames::new(80, Vec::new()));
+    for path in ["/oauth/start/x", "/oauth/callback/app_x?state=s&code=c"] {
+        let local = Local("127.0.0.1:80".parse().unwrap());
+        let request = Request::get(path).header(header::HOST, "localhost").extension(local);
+        let answer = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{path}");
+    }
 }

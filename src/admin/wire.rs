@@ -4,6 +4,8 @@
 mod app;
 mod audit;
 mod ca;
+mod explain;
+mod flow;
 mod keys;
 mod patch;
 mod rule_test;
@@ -21,6 +23,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use self::app::{AppPatch, AppView, NewApp};
 pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Event, Outcome};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
+pub use self::explain::{AddressView, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
+pub use self::flow::{ConnectionMade, ConsentView, FlowDecision, Reconnect};
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
 pub use self::patch::ConnectionPatch;
 pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
@@ -31,7 +35,6 @@ use crate::base::id::{AgentId, ConnectionId, TokenId};
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
 use crate::directory::{ConnectionState, ManagedBy};
-use crate::policy::explain::ActionKind;
 use crate::provider::{AuthKind, VariableKind};
 
 /// A page of a list.
@@ -209,6 +212,21 @@ pub struct NewConnection {
     /// What the way to authenticate asks for.
     #[serde(default)]
     pub fields: SecretFields,
+    /// The app that asks for its tokens; the provider's only one when absent.
+    #[serde(default)]
+    pub app: Option<String>,
+    /// Scopes to ask for; the app's or the provider's when empty.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// Of an MCP server: where it is.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Of an MCP server: which of its authorization servers, where it has several.
+    #[serde(default)]
+    pub issuer: Option<String>,
+    /// Consent by a code on another device, where the provider has both.
+    #[serde(default)]
+    pub device: bool,
 }
 
 /// A connection.
@@ -231,7 +249,19 @@ pub struct ConnectionView {
     pub settings: Settings,
     /// Hosts that its credential may go to.
     pub hosts: Vec<String>,
-    /// `state`, and for `broken` a `reason` and a `detail`.
+    /// The app that asks for its tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
+    /// Scopes that were granted, as far as the provider tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub granted: Vec<String>,
+    /// Whose account it is, as the provider names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// It has to be connected again before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<Timestamp>,
+    /// `state`, and for `broken` a `reason` and a `detail`, for `draft` a `failure`.
     #[serde(flatten)]
     pub state: ConnectionState,
     /// Its token, for kinds that have one.
@@ -246,10 +276,19 @@ pub struct ConnectionView {
 }
 
 /// What removing a connection did.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ConnectionRemoved {
-    /// Whether the provider took the grant back; `null`: these cannot be taken back by us.
+    /// Whether the provider took the grant back; `null`: it was not asked to, or has no way to.
     pub revoked_upstream: Option<bool>,
+    /// Not yet: it is tried again until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Why it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Where a person takes access away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_hand: Option<String>,
 }
 
 /// A provider.
@@ -360,91 +399,6 @@ pub struct RuleView {
     pub place: Option<String>,
 }
 
-/// A request to explain.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct ExplainAsk {
-    /// Whose request; name or id.
-    pub agent: String,
-    /// Its method; GET when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub method: Option<String>,
-    /// Absolute, `http` or `https`; or a base URL of the gateway, as a program would ask by it.
-    pub url: String,
-    /// As `Keyward-Connection` would name it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connection: Option<String>,
-    /// Fields that would be sent.
-    #[serde(default)]
-    pub headers: BTreeMap<String, String>,
-}
-
-/// What would become of a request.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Explanation {
-    /// The agent's name.
-    pub agent: String,
-    /// The method.
-    pub method: String,
-    /// `https://api.example.com:443`.
-    pub target: String,
-    /// The path as decisions read it.
-    pub path: String,
-    /// Whether it would be sent.
-    pub allowed: bool,
-    /// What would be done.
-    pub action: ActionKind,
-    /// What decided; absent when nothing did.
-    pub rule: Option<String>,
-    /// The pattern of it that means the host; absent where it is for every host.
-    pub host: Option<String>,
-    /// The connection whose credential would be used.
-    pub connection: Option<ConnectionUsed>,
-    /// How its requests are sent: timeout, further attempts, limits, fields; absent where nothing is set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub settings: Option<Settings>,
-    /// Where the credential would go.
-    pub placements: Vec<PlacementView>,
-    /// Addresses of the host, judged; empty when refused before, and where a proxy resolves it.
-    pub addresses: Vec<AddressView>,
-    /// The corporate proxy that the host is reached by; absent where it is reached directly.
-    #[serde(default)]
-    pub proxy: Option<String>,
-    /// What stands in the way; empty when nothing does.
-    pub stopped_by: Vec<ErrorView>,
-}
-
-/// The connection of an explanation.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct ConnectionUsed {
-    /// `con_…`
-    pub id: ConnectionId,
-    /// Its name.
-    pub name: String,
-    /// Its provider.
-    pub provider: String,
-}
-
-/// Where a credential goes, and the shape of what is written.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct PlacementView {
-    /// `header authorization`, `query key`, `cookie sid`, `path`.
-    pub at: String,
-    /// The template: `Bearer {token}`.
-    pub value: String,
-}
-
-/// An address and its judgement.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct AddressView {
-    /// With the port.
-    pub address: String,
-    /// Whether it would be dialled.
-    pub allowed: bool,
-    /// What kind of address it is.
-    pub class: String,
-}
-
 /// Text that becomes a [`Secret`] as it is read.
 #[derive(Debug)]
 pub struct SecretText(pub Secret);
@@ -525,7 +479,10 @@ mod tests {
             variables: BTreeMap::new(),
             settings: Settings::default(),
             hosts: Vec::new(),
-            token: None,
+            app: None,
+            granted: Vec::new(),
+            account: None,
+            ends: None,
             state: ConnectionState::Paused,
             token: None,
             managed_by: ManagedBy::Store,

@@ -26,7 +26,6 @@ use crate::ca::authority::Authority;
 use crate::config::{Config, Upstream};
 use crate::crypto::keyring::Keyring;
 use crate::crypto::source::KeyError;
-use crate::net::call::Caller;
 use crate::net::corporate::CorporateProxy;
 use crate::net::dial::Dialler;
 use crate::net::guard::AllowPrivate;
@@ -239,8 +238,7 @@ impl Reloader {
     fn go_out(&mut self, outward: Outward, client_tls: Option<Arc<ClientConfig>>) {
         let Some(client_tls) = client_tls else { return };
         outward.apply(&self.services.dialler, &client_tls);
-        let caller = Caller::new(self.services.dialler.clone(), client_tls.clone());
-        self.services.vault.go_out_by(Arc::new(caller));
+        self.services.caller.trust(client_tls.clone());
         self.gateway.go_out_anew(client_tls);
         self.outward = outward;
     }

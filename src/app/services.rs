@@ -11,7 +11,10 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use anyhow::{Context, bail};
+use rustls::ClientConfig;
 
+use super::listeners::Listeners;
+use super::reload::Outward;
 use super::{AppError, declared, keys};
 use crate::admin::{AuditLog, Deps};
 use crate::base::limits::Limits;
@@ -19,10 +22,14 @@ use crate::base::time::Clock;
 use crate::ca::authority::Authority;
 use crate::ca::cache::Leaves;
 use crate::config::{Config, StoreChoice, UpstreamProxy};
+use crate::crypto::keyring::Keyring;
 use crate::directory::Directory;
 use crate::keys::Keys;
+use crate::net::call::Caller;
 use crate::net::dial::Dialler;
 use crate::net::guard::Guard;
+use crate::net::tls;
+use crate::oauth::{self, Flows};
 use crate::observe::metrics::Metrics;
 use crate::observe::trail::Trail;
 use crate::rulebook::{RuleText, Rulebook, RulebookError, Sources};
@@ -47,6 +54,10 @@ pub struct Services {
     pub leaves: Arc<Leaves>,
     /// The way out.
     pub dialler: Arc<Dialler>,
+    /// Asks authorization servers.
+    pub caller: Arc<Caller>,
+    /// Consents under way.
+    pub flows: Arc<Flows>,
     /// Where the audit log is.
     pub audit: Trail,
     /// Counters.
@@ -74,7 +85,7 @@ impl Services {
             }
             opened.rulebook(config, Vec::new())
         });
-        opened.finish(config, Vec::new(), rulebook.map_err(all)?)
+        opened.finish(config, (Vec::new(), config.public_url.clone()), rulebook.map_err(all)?)
     }
 
     /// The services, as the control plane takes them.
@@ -85,6 +96,7 @@ impl Services {
             rulebook: self.rulebook.clone(),
             authority: self.authority.clone(),
             keys: self.keys.clone(),
+            flows: self.flows.clone(),
             dialler: self.dialler.clone(),
             audit: AuditLog::at_rest(self.audit.clone()),
             metrics: self.metrics.clone(),
@@ -102,6 +114,7 @@ pub(super) struct Opened {
     vault: Arc<Vault>,
     authority: Arc<Authority>,
     keys: Arc<Keys>,
+    sealed: (Arc<dyn Store>, Arc<Keyring>),
     clock: Clock,
 }
 
@@ -116,6 +129,7 @@ impl Opened {
         let directory = Arc::new(directory);
         let keys = Keys::new(store.clone(), keyring.clone(), keys::home(config))?;
         let catalogue = Arc::new(config.catalogue());
+        let sealed = (store.clone(), keyring.clone());
         let vault = Vault::open(store, keyring, directory.clone(), catalogue, clock.clone());
         let vault = Arc::new(vault.await?);
         for path in [&config.ca.cert, &config.ca.key] {
@@ -124,19 +138,20 @@ impl Opened {
             }
         }
         let authority = Authority::load_or_create(&config.ca.cert, &config.ca.key, &clock)?;
-        Ok(Self { directory, vault, authority: Arc::new(authority), keys, clock })
+        Ok(Self { directory, vault, authority: Arc::new(authority), keys, sealed, clock })
     }
 
-    /// The services of a gateway with listeners on `own`, after the store was brought in line with
-    /// what the configuration declares.
+    /// The services of a gateway with these listeners, after the store was brought in line with what the
+    /// configuration declares.
     pub(super) async fn for_serving(
         self,
         config: &Config,
-        own: Vec<SocketAddr>,
+        bound: &Listeners,
     ) -> anyhow::Result<Arc<Services>> {
         declared::reconcile(config, &self.vault).await?;
         let rulebook = self.rulebook(config, config.rules.clone()).map_err(all)?;
-        self.finish(config, own, rulebook)
+        let public_url = super::public_url(config, bound.admin_addr);
+        self.finish(config, (bound.own_addrs(), public_url), rulebook)
     }
 
     fn rulebook(
@@ -152,7 +167,7 @@ impl Opened {
     fn finish(
         self,
         config: &Config,
-        own: Vec<SocketAddr>,
+        (own, public_url): (Vec<SocketAddr>, String),
         rulebook: Rulebook,
     ) -> anyhow::Result<Arc<Services>> {
         let guard = Guard::new(config.upstream.allow_private.clone(), own);
@@ -160,6 +175,20 @@ impl Opened {
         // Its login is read by who dials.
         let proxy = config.upstream.proxy.as_ref().map(UpstreamProxy::without_login);
         let dialler = Dialler::new(guard, resolve, config.limits.addresses_max).by(proxy);
+        let dialler = Arc::new(dialler);
+        let caller = Arc::new(Caller::new(dialler.clone(), trusted(config)?));
+        self.vault.go_out_by(caller.clone());
+        self.vault.follow_settings(config.oauth.clone());
+        let (store, keyring) = self.sealed;
+        let flows = Flows::new(oauth::Parts {
+            store,
+            keyring,
+            vault: self.vault.clone(),
+            caller: caller.clone(),
+            settings: config.oauth.clone(),
+            clock: self.clock.clone(),
+            public_url,
+        });
         let leaves =
             Leaves::new(self.authority.clone(), config.limits.leaves_max, self.clock.clone());
         let metrics = Arc::default();
@@ -171,7 +200,9 @@ impl Opened {
             rulebook: Arc::new(rulebook),
             authority: self.authority,
             keys: self.keys,
-            dialler: Arc::new(dialler),
+            dialler,
+            caller,
+            flows,
             audit: Trail::at(&config.audit.file),
             metrics,
             clock: self.clock,
@@ -179,6 +210,16 @@ impl Opened {
             limits: config.limits.clone(),
         }))
     }
+}
+
+/// Whom authorization servers are verified by. A command that asks none must not fail for a root that
+/// cannot be read; a gateway does, where it reads them for its upstreams.
+fn trusted(config: &Config) -> anyhow::Result<Arc<ClientConfig>> {
+    let roots = Outward::load(config).map(|outward| outward.roots).unwrap_or_else(|error| {
+        tracing::warn!(error = %format!("{error:#}"), "only the platform's roots are trusted");
+        Vec::new()
+    });
+    Ok(tls::client_config(&roots)?)
 }
 
 fn all(errors: Vec<RulebookError>) -> AppError {

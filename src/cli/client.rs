@@ -60,6 +60,8 @@ enum Via {
 /// What this process answers from. In this order they end.
 struct Answering {
     router: Router,
+    /// The same, for pages that a browser opens; none where only files are read.
+    admin: Option<Admin>,
     /// Where requests may be sent: for tests of connections.
     _data_path: Option<DataPath>,
     /// Whose refreshes are waited for: what a server answered is stored before this process ends.
@@ -130,6 +132,7 @@ impl Client {
                 Ok(Self {
                     via: Via::InProcess(Box::new(Answering {
                         router,
+                        admin: None,
                         _data_path: None,
                         vault: None,
                     })),
@@ -152,7 +155,12 @@ impl Client {
         })?;
         let router = socket_router(Admin::in_process(services.deps()));
         Ok(Self {
-            via: Via::InProcess(Box::new(Answering { router, _data_path: None, vault: None })),
+            via: Via::InProcess(Box::new(Answering {
+                router,
+                admin: None,
+                _data_path: None,
+                vault: None,
+            })),
         })
     }
 
@@ -240,6 +248,19 @@ impl Client {
     /// Removes something.
     pub(crate) async fn delete(&self, path: &str) -> Result<(), Failure> {
         self.call(Method::DELETE, path, Body::empty()).await.map(drop)
+    }
+
+    /// Removes something, and reads what became of it.
+    pub(crate) async fn delete_for<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        decode(&self.call(Method::DELETE, path, Body::empty()).await?)
+    }
+
+    /// The control plane of this process, where it answers itself.
+    pub(crate) fn own_admin(&self) -> Option<&Admin> {
+        match &self.via {
+            Via::Socket(_) => None,
+            Via::InProcess(answering) => answering.admin.as_ref(),
+        }
     }
 
     /// Reads an answer that goes on; it ends with the gateway.
@@ -385,8 +406,13 @@ async fn in_process(global: &Global, to_send: bool) -> anyhow::Result<Answering>
     let data_path = to_send.then(|| DataPath::open(&config, &services)).transpose()?;
     let gateway = data_path.as_ref().map(DataPath::gateway).unwrap_or_default();
     let deps = Deps { data_path: gateway, ..services.deps() };
-    let router = socket_router(Admin::in_process(deps));
-    Ok(Answering { router, _data_path: data_path, vault: Some(services.vault.clone()) })
+    let admin = Admin::in_process(deps);
+    Ok(Answering {
+        router: socket_router(admin.clone()),
+        admin: Some(admin),
+        _data_path: data_path,
+        vault: Some(services.vault.clone()),
+    })
 }
 
 /// Whether another process has the store.

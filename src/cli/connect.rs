@@ -11,7 +11,8 @@ use self::made::Made;
 use self::questions::{Questions, Way};
 use super::client::{Client, segment};
 use super::connection::shape::Shapes;
-use super::connection::{New, Options, test};
+use super::connection::{New, Options, path, test};
+use super::consent;
 use super::environment::DEFAULT_AGENT;
 use super::failure::{Exit, Failure};
 use super::output;
@@ -20,7 +21,8 @@ use super::secret;
 use super::settings::Global;
 use super::terminal;
 use crate::admin::wire::{
-    AgentView, BindingView, ConnectionTested, ConnectionView, ProviderView, TestOutcome,
+    AgentView, BindingView, ConnectionMade, ConnectionTested, ConnectionView, ProviderView,
+    TestOutcome,
 };
 use crate::directory::ManagedBy;
 
@@ -45,6 +47,8 @@ pub(crate) struct Args {
     /// do not ask the provider whether it takes the key
     #[arg(long)]
     no_test: bool,
+    #[command(flatten)]
+    how: consent::How,
 }
 
 /// What was made.
@@ -63,6 +67,7 @@ struct Walk<'a> {
     global: &'a Global,
     client: &'a Client,
     agent: &'a str,
+    how: &'a consent::How,
     tests: bool,
     /// Someone can be asked.
     asks: bool,
@@ -100,7 +105,8 @@ impl Args {
         let interrupt =
             interrupt.map_err(|error| Failure::failed("cannot wait for SIGINT", &error))?;
         let (client, tests) = (&client, !self.no_test);
-        let mut walk = Walk { global, client, agent: &self.agent, tests, asks, interrupt };
+        let (agent_name, how) = (&self.agent, &self.how);
+        let mut walk = Walk { global, client, agent: agent_name, how, tests, asks, interrupt };
         let connected = walk.until_connected(&questions, agent.as_ref()).await?;
         output::show(global.json, &connected, |connected| {
             told(connected, &questions.provider, agent.as_ref())
@@ -143,8 +149,9 @@ impl Walk<'_> {
         made: &mut Made,
     ) -> Result<Option<Connected>, Failure> {
         let environment = new.environment.clone();
-        let connection: ConnectionView = self.client.post("/api/v1/connections", &new).await?;
-        made.connection = Some(connection.id.clone());
+        let added: ConnectionMade = self.client.post("/api/v1/connections", &new).await?;
+        made.connection = Some(added.connection.id.clone());
+        let connection = self.consented(added).await?;
         let test = match self.judged(&connection).await? {
             Judged::Keep(test) => test,
             Judged::Again => return Ok(None),
@@ -159,6 +166,16 @@ impl Walk<'_> {
         let binding = self.client.post(&at, &new).await?;
         let run = self.line(test.as_ref());
         Ok(Some(Connected { connection, test, agent: self.agent.to_owned(), binding, run }))
+    }
+
+    /// Waits for the consent, where one is needed.
+    async fn consented(&mut self, added: ConnectionMade) -> Result<ConnectionView, Failure> {
+        tokio::select! {
+            biased;
+            _ = self.interrupt.recv() => return Err(terminal::interrupted()),
+            ended = consent::follow(self.global, self.client, &added, self.how) => ended?,
+        };
+        self.client.get(&path(added.connection.id.as_str())).await
     }
 
     /// Tests until the person or the provider is content.

@@ -1,6 +1,7 @@
 //! `keyward connection`: accounts at providers. What the owner gives goes in and is never shown.
 
 pub(in crate::cli) mod form;
+mod import;
 mod refresh;
 pub(in crate::cli) mod settings;
 pub(in crate::cli) mod shape;
@@ -17,13 +18,14 @@ use self::settings::Cleared;
 use self::shape::Shapes;
 use super::agent::{pair, unique};
 use super::client::{Client, segment};
+use super::consent;
 use super::failure::Failure;
 use super::output;
 use super::provider;
 use super::secret::Typed;
 use super::settings::Global;
 use super::table::{Table, fields, moment, pairs};
-use crate::admin::wire::{ConnectionView, TokenStatus};
+use crate::admin::wire::{self, ConnectionMade, ConnectionRemoved, ConnectionView, TokenStatus};
 use crate::directory::ConnectionState;
 
 #[derive(Debug, Subcommand)]
@@ -31,7 +33,9 @@ pub(crate) enum Command {
     /// add one; asks for what is missing, secrets without echo
     #[command(after_help = "examples:\n  keyward connection add github --name work\n  \
         keyward connection add openai --secret-stdin api_key < key.txt\n  \
-        keyward connection add shopify --var shop=acme --secret-file api_key=token.txt")]
+        keyward connection add shopify --var shop=acme --secret-file api_key=token.txt\n  \
+        keyward connection add google --app work-google\n  \
+        keyward connection add https://mcp.example.com/mcp --name tools")]
     Add(Box<Add>),
     /// list them
     List {
@@ -74,19 +78,43 @@ pub(crate) enum Command {
         /// name or id
         name: String,
     },
+    /// consent again: id, bindings and settings stay, and the old access works until the new one does
+    Reconnect(Box<Reconnect>),
     /// remove it with its secrets and bindings; open streams end
     Remove {
         /// name or id
         name: String,
+        /// have the provider take the access back as well
+        #[arg(long)]
+        revoke: bool,
     },
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Reconnect {
+    /// name or id
+    name: String,
+    /// ask for a scope beside those there are; may be given several times
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<String>,
+    /// register a new client at the server first, where Keyward registered the present one
+    #[arg(long)]
+    register_again: bool,
+    #[command(flatten)]
+    how: consent::How,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Add {
-    /// a provider's id: see `keyward provider list`
+    /// a provider's id, see `keyward provider list`; or the URL of an MCP server
     provider: String,
     #[command(flatten)]
     options: Options,
+    /// take the tokens from a file that another tool wrote
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["secret_stdin", "secret_files"])]
+    import: Option<PathBuf>,
+    #[command(flatten)]
+    how: consent::How,
     #[command(flatten)]
     settings: settings::Given,
 }
@@ -129,14 +157,34 @@ pub(in crate::cli) struct Options {
     /// take a secret that does not look like one of the provider's
     #[arg(long)]
     pub(in crate::cli) any_shape: bool,
+    /// the app that asks for its tokens: see `keyward app list`
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) app: Option<String>,
+    /// a scope to ask for; may be given several times
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub(in crate::cli) scopes: Vec<String>,
+    /// of an MCP server that has several: the authorization server to ask
+    #[arg(long, value_name = "URL")]
+    pub(in crate::cli) issuer: Option<String>,
 }
 
 /// The request.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(in crate::cli) struct New {
     pub(in crate::cli) provider: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub(in crate::cli) auth: String,
     pub(in crate::cli) name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) app: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::cli) scopes: Vec<String>,
+    /// Of an MCP server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) issuer: Option<String>,
+    pub(in crate::cli) device: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) environment: Option<String>,
     pub(in crate::cli) variables: BTreeMap<String, String>,
@@ -191,11 +239,8 @@ impl Command {
                 let proxy = global.proxy_at(&client).await.to_string();
                 output::show(global.json, &connection, |connection| show(connection, &proxy))
             }
-            Self::Remove { name } => {
-                client.delete(&path(&name)).await?;
-                let text = format!("connection {name} removed\n");
-                output::removed(global.json, &[name], &text)
-            }
+            Self::Reconnect(reconnect) => reconnect.run(global, &client).await,
+            Self::Remove { name, revoke } => remove(global, &client, &name, revoke).await,
         }
     }
 }
@@ -216,29 +261,117 @@ fn note_declared(global: &Global, known: &[&str]) -> Result<(), Failure> {
 
 impl Add {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
+        let how = self.how.clone();
+        let new = match self.provider.contains("://") {
+            true => self.of_url()?,
+            false => self.of_provider(client).await?,
+        };
+        let made: ConnectionMade = client.post("/api/v1/connections", &new).await?;
+        let ends = consent::follow(global, client, &made, &how).await?;
+        let made: ConnectionView = client.get(&path(made.connection.id.as_str())).await?;
+        output::show(global.json, &made, |made| {
+            let keyward = global.keyward();
+            let next = format!("let an agent use it: {keyward} agent bind AGENT {}", made.name);
+            format!(
+                "connection {} added ({})\n{}{next}\n",
+                made.name,
+                made.id,
+                connected(made, ends)
+            )
+        })
+    }
+
+    async fn of_provider(self, client: &Client) -> Result<New, Failure> {
         let settings = self.settings.to_json()?;
         let provider = provider::of(client, &self.provider).await?;
         let options = self.options;
-        let filled = options.given()?.complete(&provider)?;
+        let mut filled = options.given()?.complete(&provider)?;
+        if let Some(file) = &self.import {
+            filled.fields.extend(import::tokens(file)?);
+        }
         if !options.any_shape {
             let shapes = Shapes::load(client).await?;
             filled.check(&provider, &shapes)?.iter().for_each(|remark| output::note(remark));
         }
-        let new = New {
+        Ok(New {
             name: options.name.unwrap_or_else(|| provider.id.clone()),
             provider: provider.id,
             auth: filled.auth,
+            app: options.app,
+            scopes: options.scopes,
+            device: self.how.device,
             environment: options.environment,
             variables: filled.variables,
             settings: Some(settings.into()),
             fields: filled.fields,
-        };
-        let made: ConnectionView = client.post("/api/v1/connections", &new).await?;
-        output::show(global.json, &made, |made| {
-            let keyward = global.keyward();
-            let next = format!("let an agent use it: {keyward} agent bind AGENT {}", made.name);
-            format!("connection {} added ({})\n{next}\n", made.name, made.id)
+            ..New::default()
         })
+    }
+
+    /// Everything else is the server's to say.
+    fn of_url(self) -> Result<New, Failure> {
+        Ok(New {
+            provider: "mcp".to_owned(),
+            name: self.options.name.unwrap_or_default(),
+            url: Some(self.provider),
+            issuer: self.options.issuer,
+            scopes: self.options.scopes,
+            device: self.how.device,
+            environment: self.options.environment,
+            settings: Some(self.settings.to_json()?.into()),
+            ..New::default()
+        })
+    }
+}
+
+impl Reconnect {
+    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
+        let at = format!("{}/reconnect", path(&self.name));
+        let (device, register) = (self.how.device, self.register_again);
+        let ask = wire::Reconnect { device, scopes: self.scopes, register };
+        let made: ConnectionMade = client.post(&at, &ask).await?;
+        let ends = consent::follow(global, client, &made, &self.how).await?;
+        let now: ConnectionView = client.get(&path(made.connection.id.as_str())).await?;
+        output::show(global.json, &now, |now| {
+            format!("connection {} is connected again\n{}", now.name, connected(now, ends))
+        })
+    }
+}
+
+/// What a consent brought, where it is worth saying.
+fn connected(now: &ConnectionView, ends: bool) -> String {
+    let mut text = String::new();
+    if let Some(account) = &now.account {
+        text += &format!("account: {account}\n");
+    }
+    if ends {
+        text += "note: the provider gave nothing to renew this access with: it will end\n";
+    }
+    text
+}
+
+async fn remove(global: &Global, client: &Client, name: &str, revoke: bool) -> Result<(), Failure> {
+    let at = format!("{}{}", path(name), if revoke { "?revoke=true" } else { "" });
+    let removed: ConnectionRemoved = client.delete_for(&at).await?;
+    output::show(global.json, &removed, |removed| {
+        format!(
+            "connection {name} removed\n{}",
+            if revoke { revoked(removed) } else { String::new() }
+        )
+    })
+}
+
+/// The truth about the provider.
+fn revoked(removed: &ConnectionRemoved) -> String {
+    match (removed.revoked_upstream, &removed.until, &removed.why, &removed.by_hand) {
+        (Some(true), ..) => "the provider has taken the access back\n".to_owned(),
+        (_, Some(until), ..) => format!(
+            "the provider cannot be told now: it is tried until {}, while the gateway runs\n",
+            moment(*until)
+        ),
+        (_, _, Some(why), _) => format!("the provider did not take the access back: {why}\n"),
+        (.., Some(page)) => format!("the provider has no way to be told: take it away at {page}\n"),
+        _ => "the provider has no way to be told: take the access away there by hand\n".to_owned(),
     }
 }
 
@@ -327,6 +460,9 @@ fn show(connection: &ConnectionView, proxy: &str) -> String {
         ("environment", connection.environment.clone().unwrap_or_default()),
         ("variables", pairs(&connection.variables)),
         ("hosts", connection.hosts.join(", ")),
+        ("account", connection.account.clone().unwrap_or_default()),
+        ("granted", connection.granted.join(", ")),
+        ("reconnect before", connection.ends.map(moment).unwrap_or_default()),
         ("base URL", based),
         ("created", moment(connection.created)),
         ("updated", moment(connection.updated)),

@@ -11,6 +11,7 @@ mod client;
 mod completions;
 mod connect;
 mod connection;
+mod consent;
 mod doctor;
 mod env;
 mod environment;

@@ -93,6 +93,7 @@ impl DeclaredApp {
     /// What is to be stored.
     pub fn to_new(&self) -> NewApp {
         NewApp {
+            id: None,
             org: self.org.clone(),
             name: self.name.clone(),
             provider: self.provider.clone(),

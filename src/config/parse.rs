@@ -13,9 +13,7 @@ use super::listen::ListenText;
 use super::reading::{Folders, Reading};
 use super::state::{AuditText, CaText, StoreText};
 use super::upstream::UpstreamText;
-use super::{
-    Config, agent, app, connection, limits, listen, oauth, rule, source, state, upstream,
-};
+use super::{Config, agent, app, connection, limits, listen, oauth, rule, source, state, upstream};
 use crate::base::keys::section;
 use crate::base::limits::Limits;
 use crate::base::tokens::TokenSettings;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::base::id::OrgId;
 use crate::base::pattern::{HostPattern, PathPattern};
-use crate::directory::{AgentRecord, ConnectionRecord, ConnectionState};
+use crate::directory::{AgentRecord, AppRecord, ConnectionRecord, ConnectionState};
 use crate::policy::{Account, AccountState, Bound, DefaultAction, Rule, Spec};
 use crate::provider::{Catalogue, Instance};
 
@@ -20,6 +20,14 @@ pub(super) struct Facts {
     accounts: HashMap<OrgId, Named<Connection>>,
     known: Vec<HostPattern>,
     carved: Vec<Endpoint>,
+}
+
+/// Host and path of a URL that was checked.
+fn endpoint(url: &str) -> Option<(HostPattern, PathPattern)> {
+    let rest = url.strip_prefix("https://")?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let path = path.split(['?', '#']).next().filter(|path| !path.is_empty()).unwrap_or("/");
+    Some((HostPattern::parse(authority).ok()?, PathPattern::parse(path).ok()?))
 }
 
 /// A connection as the directory and as policy see it.
@@ -86,6 +94,20 @@ impl Facts {
         facts.carved.sort();
         facts.carved.dedup();
         facts
+    }
+
+    /// With the endpoints of apps' own authorization servers carved out: an MCP server's may be on its
+    /// host.
+    pub(super) fn carving<'a>(mut self, apps: impl Iterator<Item = &'a Arc<AppRecord>>) -> Self {
+        for app in apps {
+            let provider: Arc<str> = app.provider.as_str().into();
+            let own = [&app.urls.token, &app.urls.revoke, &app.urls.device];
+            let endpoints = own.into_iter().flatten().filter_map(|url| endpoint(url));
+            self.carved.extend(endpoints.map(|(host, path)| (provider.clone(), host, path)));
+        }
+        self.carved.sort();
+        self.carved.dedup();
+        self
     }
 
     fn account(&mut self, record: &ConnectionRecord, catalogue: &Catalogue) -> Account {

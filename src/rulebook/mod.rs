@@ -290,7 +290,8 @@ impl Sources {
 
     fn facts(&self, directory: &Directory) -> Facts {
         let view = directory.view();
-        Facts::gather(view.agents().cloned(), view.connections().cloned(), &self.catalogue)
+        let (agents, connections) = (view.agents().cloned(), view.connections().cloned());
+        Facts::gather(agents, connections, &self.catalogue).carving(view.apps())
     }
 
     fn compile_strictly(&self, facts: &Facts) -> Result<Policy, Vec<RulebookError>> {

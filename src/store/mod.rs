@@ -44,6 +44,10 @@ pub enum Table {
     Tokens,
     /// Apps' metadata.
     Apps,
+    /// Consents under way.
+    Flows,
+    /// Revocations that are owed to providers.
+    Outbox,
 }
 
 /// A row's version: 1 when new, one more at each write. A row that was deleted and made again
@@ -207,7 +211,7 @@ pub trait Store: fmt::Debug + Send + Sync {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Meta,
         Self::Orgs,
         Self::Agents,
@@ -217,6 +221,8 @@ impl Table {
         Self::Names,
         Self::Tokens,
         Self::Apps,
+        Self::Flows,
+        Self::Outbox,
     ];
 
     /// The stable name: part of the file format and of every seal.
@@ -231,6 +237,8 @@ impl Table {
             Self::Names => "names",
             Self::Tokens => "tokens",
             Self::Apps => "apps",
+            Self::Flows => "flows",
+            Self::Outbox => "outbox",
         }
     }
 }

@@ -21,6 +21,8 @@ use crate::store::{Expect, Row, Table, Version};
 /// An app to be added.
 #[derive(Clone, Debug)]
 pub struct NewApp {
+    /// Its id, where its redirect URI is registered before it is made; a new one when absent.
+    pub id: Option<AppId>,
     /// Its org.
     pub org: OrgId,
     /// Unique in the org.
@@ -71,6 +73,7 @@ impl NewApp {
     fn of(app: &AppRecord) -> Self {
         let app = app.clone();
         Self {
+            id: Some(app.id),
             org: app.org,
             name: app.name,
             provider: app.provider,
@@ -88,7 +91,7 @@ impl NewApp {
     fn record(self, vault: &Vault, secret: &AppSecret) -> AppRecord {
         let now = vault.clock.now();
         AppRecord {
-            id: AppId::random(),
+            id: self.id.unwrap_or_else(AppId::random),
             org: self.org,
             name: self.name,
             provider: self.provider,

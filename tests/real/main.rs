@@ -11,6 +11,7 @@ mod certificate;
 mod chromium;
 mod command_line;
 mod conformance;
+mod consent;
 mod corporate;
 mod doctor;
 mod git;

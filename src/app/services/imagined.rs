@@ -39,11 +39,14 @@ impl Services {
         let vault = Arc::new(vault.await?);
         let authority = Arc::new(Authority::ephemeral());
         let mut problems = declare(config, &vault).await;
-        let keys = Keys::new(store, keyring, Home::Memory)?;
-        let opened = Opened { directory, vault, authority, keys, clock };
+        let keys = Keys::new(store.clone(), keyring.clone(), Home::Memory)?;
+        let sealed = (store, keyring);
+        let opened = Opened { directory, vault, authority, keys, sealed, clock };
         let rulebook = opened.rulebook(config, config.rules.clone()).map_err(all);
         match rulebook {
-            Ok(rulebook) if problems.is_empty() => opened.finish(config, Vec::new(), rulebook),
+            Ok(rulebook) if problems.is_empty() => {
+                opened.finish(config, (Vec::new(), config.public_url.clone()), rulebook)
+            }
             Ok(_) => Err(AppError::Declared(problems).into()),
             Err(error) => {
                 if let AppError::Declared(more) = error {

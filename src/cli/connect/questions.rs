@@ -120,8 +120,10 @@ impl Questions {
             name: named.name.clone(),
             environment: self.options.environment.clone(),
             variables: filled.variables,
-            settings: None,
+            app: self.options.app.clone(),
+            scopes: self.options.scopes.clone(),
             fields: filled.fields,
+            ..New::default()
         })
     }
 

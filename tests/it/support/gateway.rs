@@ -25,6 +25,8 @@ pub(crate) struct Gateway {
     pub(crate) admin: SocketAddr,
     /// The CA's certificate.
     pub(crate) ca_pem: String,
+    yaml: String,
+    variables: BTreeMap<String, String>,
 }
 
 impl Gateway {
@@ -47,7 +49,31 @@ impl Gateway {
         let proxy = *running.proxy_addrs().first().expect("a proxy listener");
         let admin = running.admin_addr();
         let ca_pem = running.services().authority.cert_pem().to_owned();
-        Ok(Self { running: Some(running), folder, proxy, admin, ca_pem })
+        let (yaml, variables) = (yaml.to_owned(), variables.clone());
+        Ok(Self { running: Some(running), folder, proxy, admin, ca_pem, yaml, variables })
+    }
+
+    /// Stops it, and starts it again on the same data.
+    pub(crate) async fn restart(&mut self) {
+        self.stop().await;
+        let file = self.folder.path().join("keyward.yaml");
+        let again = async {
+            loop {
+                let config = config(&self.yaml, &file, &self.data(), &self.variables);
+                match app::start(config.expect("it was read before")).await {
+                    Ok(running) => return running,
+                    // The store's files are let go a moment after its last user.
+                    Err(error) if format!("{error:#}").contains("locked") => {
+                        tokio::task::yield_now().await;
+                    }
+                    Err(error) => panic!("it does not start again: {error:#}"),
+                }
+            }
+        };
+        let running = super::wire::patiently("starting again", again).await;
+        self.proxy = *running.proxy_addrs().first().expect("a proxy listener");
+        self.admin = running.admin_addr();
+        self.running = Some(running);
     }
 
     /// The data directory.

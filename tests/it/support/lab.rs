@@ -138,6 +138,11 @@ impl Plan {
         self
     }
 
+    /// Whether one of that id was added.
+    pub(crate) fn has_provider(&self, id: &str) -> bool {
+        self.providers.iter().any(|yaml| yaml.starts_with(&format!("{{ id: {id},")))
+    }
+
     /// Another connection.
     pub(crate) fn connection(mut self, yaml: &str) -> Self {
         self.connections.push(yaml.to_owned());

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "two test binaries share this, each uses a part")]
 
 pub(crate) mod authorization;
+pub(crate) mod browser;
 pub(crate) mod canary;
 pub(crate) mod corporate;
 pub(crate) mod gateway;
@@ -11,6 +12,7 @@ pub(crate) mod http2;
 pub(crate) mod install;
 pub(crate) mod lab;
 pub(crate) mod newcomer;
+pub(crate) mod oauth;
 pub(crate) mod origin;
 pub(crate) mod pki;
 pub(crate) mod process;

@@ -135,6 +135,11 @@ impl Issuer {
         change(&mut self.state().rules);
     }
 
+    /// Knows a client whose id is the address of a document.
+    pub(crate) fn know_client(&self, id: &str) {
+        self.state().clients.insert(id.to_owned(), String::new());
+    }
+
     /// Forgets a client, as servers do with registered ones.
     pub(crate) fn forget_client(&self, id: &str) {
         self.state().clients.remove(id);

@@ -1,0 +1,269 @@
+//! The pages of a consent, for the person's browser: `/oauth/start`, the callback, and how it ended. What
+//! they show is escaped, they run nothing, load nothing and are kept nowhere.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::get;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+
+use super::body::Segments;
+use super::error::ApiError;
+use super::html::{self, Page};
+use super::state::Admin;
+use crate::base::id::FlowId;
+use crate::oauth::{Back, Cookies, FlowState, Flows, Offer, Refusal};
+
+/// Who opens a page: its cookies, and where the request came from.
+struct Visit<'a>(&'a HeaderMap);
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new()
+        .route("/oauth/start/{ticket}", get(start).post(begin))
+        .route("/oauth/callback/{app}", get(callback))
+        .route("/oauth/done/{flow}", get(done).post(decide))
+        .route("/oauth/client/{app}", get(client))
+}
+
+/// What is connected, as whom, and a button: nothing is asked of the provider before.
+async fn start(
+    State(admin): State<Admin>,
+    Segments(ticket): Segments<String>,
+    headers: HeaderMap,
+) -> Response {
+    let flows = match open(&admin) {
+        Ok(flows) => flows,
+        Err(page) => return *page,
+    };
+    let offer = match flows.offer(&admin.org(), &ticket).await {
+        Ok(offer) => offer,
+        Err(refusal) => return refused(&refusal),
+    };
+    let name = flows.cookie(&offer.flow);
+    let mut answer = offered(&offer).answer(StatusCode::OK);
+    // Opened twice in one browser it stays that browser's.
+    if Visit(&headers).cookies().one(&name).is_none() {
+        let cookie = flows.new_cookie(&offer.flow);
+        let mut value = HeaderValue::from_str(&cookie).expect("a cookie of ours is ASCII");
+        value.set_sensitive(true);
+        answer.headers_mut().insert(header::SET_COOKIE, value);
+    }
+    answer
+}
+
+/// The button: from our own page, in the browser that opened it.
+async fn begin(
+    State(admin): State<Admin>,
+    Segments(ticket): Segments<String>,
+    headers: HeaderMap,
+) -> Response {
+    let flows = match open(&admin) {
+        Ok(flows) => flows,
+        Err(page) => return *page,
+    };
+    let visit = Visit(&headers);
+    if !visit.is_of_our_page() {
+        return refused(&Refusal::OtherBrowser);
+    }
+    let org = admin.org();
+    let offer = match flows.offer(&org, &ticket).await {
+        Ok(offer) => offer,
+        Err(refusal) => return refused(&refusal),
+    };
+    let cookies = visit.cookies();
+    let Some(session) = cookies.one(&flows.cookie(&offer.flow)) else {
+        return refused(&Refusal::OtherBrowser);
+    };
+    match flows.begin(&org, &ticket, session).await {
+        Ok(url) => {
+            let to = format!("You are sent to {}.", offer.goes_to);
+            Page::new("To the provider").text(&to).onward(&url).answer(StatusCode::OK)
+        }
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+/// GET alone: a HEAD must not spend a code.
+async fn callback(
+    State(admin): State<Admin>,
+    Segments(app): Segments<String>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    if method != Method::GET {
+        use axum::response::IntoResponse;
+        return ApiError::Method.into_response();
+    }
+    let flows = match open(&admin) {
+        Ok(flows) => flows,
+        Err(page) => return *page,
+    };
+    let cookies = Visit(&headers).cookies();
+    let back = Back { app: &app, query: uri.query().unwrap_or_default(), cookies: &cookies };
+    let done = flows.callback(&admin.org(), &back).await;
+    enforced(&admin).await;
+    match done {
+        Ok(flow) => see_other(&format!("../done/{flow}")),
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+/// The grant is stored: agents may use it before the person reads so.
+async fn enforced(admin: &Admin) {
+    if let Err(error) = admin.enforce().await {
+        tracing::error!(%error, "a consent is stored but not in force");
+    }
+}
+
+async fn done(
+    State(admin): State<Admin>,
+    Segments(flow): Segments<String>,
+    headers: HeaderMap,
+) -> Response {
+    shown(&admin, &flow, &Visit(&headers).cookies()).await
+}
+
+/// The person's word about another account: `?accept=yes` or `no`.
+async fn decide(
+    State(admin): State<Admin>,
+    Segments(flow): Segments<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let (flows, visit) = (&admin.deps().flows, Visit(&headers));
+    let cookies = visit.cookies();
+    let agrees = match uri.query() {
+        Some("accept=yes") => true,
+        Some("accept=no") => false,
+        _ => return refused(&Refusal::Malformed("it says neither yes nor no")),
+    };
+    let id = FlowId::parse(&flow).ok().filter(|_| visit.is_of_our_page());
+    let Some(id) = id else { return refused(&Refusal::OtherBrowser) };
+    let decided = flows.confirm((&admin.org(), &id), Some(&cookies), agrees).await;
+    enforced(&admin).await;
+    match decided {
+        Ok(_) => see_other(&format!("{id}")),
+        Err(error) => {
+            tracing::info!(%error, "a decision about an account was not taken");
+            refused(&Refusal::Over)
+        }
+    }
+}
+
+/// The document that our client id names, where servers read those.
+async fn client(
+    State(admin): State<Admin>,
+    Segments(app): Segments<String>,
+) -> Result<axum::Json<serde_json::Value>, ApiError> {
+    let document = admin.deps().flows.client_document(&admin.org(), &app);
+    document.map(axum::Json).ok_or(ApiError::NoSuchPath)
+}
+
+/// A gateway that ends with its runs takes no consents: nobody would be there when the browser is back.
+fn open(admin: &Admin) -> Result<&Arc<Flows>, Box<Response>> {
+    match admin.runs().is_private() {
+        false => Ok(&admin.deps().flows),
+        true => Err(Box::new(
+            Page::new("No consents here")
+                .text("This gateway belongs to `keyward run` and ends with it.")
+                .text("Start one that stays, `keyward serve`, and begin again.")
+                .answer(StatusCode::FORBIDDEN),
+        )),
+    }
+}
+
+async fn shown(admin: &Admin, flow: &str, cookies: &Cookies) -> Response {
+    let flows = &admin.deps().flows;
+    let Ok(id) = FlowId::parse(flow) else { return refused(&Refusal::Over) };
+    let Ok(view) = flows.view(&admin.org(), &id).await else { return refused(&Refusal::Over) };
+    // Whoever has only the address of the page learns nothing from it.
+    if cookies.one(&flows.cookie(&id)).is_none() {
+        return refused(&Refusal::OtherBrowser);
+    }
+    let page = match &view.state {
+        FlowState::Open => Page::new("Not finished").text("This consent is not finished yet."),
+        FlowState::Failed { why } => Page::new("Not connected").text(why),
+        FlowState::Connected { ends } => {
+            let page = Page::new("Connected").text("You can close this window.");
+            match ends {
+                false => page,
+                true => page.text(
+                    "The provider gave nothing to renew this access with: it will end, and you will \
+                     have to connect again.",
+                ),
+            }
+        }
+        FlowState::Confirm { before, account } => Page::new("Another account")
+            .text("You consented with another account than this connection had.")
+            .fact("Connected so far", before)
+            .fact("Now", account)
+            .text("Agents that use this connection would act as the new one.")
+            .button("Use the new account", "?accept=yes")
+            .button("Keep the old one", "?accept=no"),
+    };
+    page.answer(StatusCode::OK)
+}
+
+fn offered(offer: &Offer) -> Page {
+    let scopes = match offer.scopes.is_empty() {
+        true => "what the provider gives by itself".to_owned(),
+        false => offer.scopes.join(", "),
+    };
+    let page = Page::new(&format!("Connect {}", offer.provider))
+        .text(
+            "Agents that may use this connection will act with the account that you choose at the \
+             provider. Go on only if you started this yourself.",
+        )
+        .fact("Connection", &offer.connection)
+        .fact("Started by", &offer.person)
+        .fact("At", &offer.created.strftime("%Y-%m-%d %H:%M UTC").to_string())
+        .fact("App", &offer.app)
+        .fact("Asks for", &scopes);
+    let page = match &offer.account {
+        Some(account) => page.fact("Account so far", account),
+        None => page,
+    };
+    page.button(&format!("Continue to {}", offer.goes_to), "")
+}
+
+fn refused(refusal: &Refusal) -> Response {
+    Page::new("Not connected")
+        .text(&html::sentence(&refusal.to_string()))
+        .text("Nothing was changed. Start again from the command line or the console.")
+        .answer(refusal.status())
+}
+
+/// 303 to a page of ours, so that the address with the code is gone. Relative: we may be served below a
+/// path.
+fn see_other(to: &str) -> Response {
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = StatusCode::SEE_OTHER;
+    match HeaderValue::from_str(to) {
+        Ok(value) => {
+            answer.headers_mut().insert(header::LOCATION, value);
+            answer
+        }
+        Err(_) => refused(&Refusal::Internal),
+    }
+}
+
+impl Visit<'_> {
+    fn cookies(&self) -> Cookies {
+        let fields = self.0.get_all(header::COOKIE).iter().filter_map(|field| field.to_str().ok());
+        let pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| {
+            let (name, value) = pair.trim().split_once('=')?;
+            Some((name.to_owned(), value.to_owned()))
+        });
+        Cookies(pairs.collect())
+    }
+
+    /// Browsers say where a request comes from; one that says elsewhere is refused. Those that say
+    /// nothing are held by the cookie, which is `SameSite=Lax`.
+    fn is_of_our_page(&self) -> bool {
+        self.0.get("sec-fetch-site").is_none_or(|site| site == "same-origin")
+    }
+}

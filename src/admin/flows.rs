@@ -1,0 +1,128 @@
+//! `/flows` and what begins one: consents as their owner starts them, follows them and decides about them.
+//! On the socket alone; what agents hold opens nothing here.
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+
+use super::body::{Body, Segments};
+use super::connections::view;
+use super::error::ApiError;
+use super::state::Admin;
+use super::wire::{ConnectionMade, ConsentView, FlowDecision, Reconnect};
+use crate::base::id::FlowId;
+use crate::directory::ConnectionRecord;
+use crate::oauth::{Ask, DeviceCode, FlowError, FlowView, Started};
+
+/// Whose consents these are until users exist: the socket's peer operates the install.
+const OPERATOR: &str = "the operator of this gateway";
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new()
+        .route("/flows/{flow}", get(show))
+        .route("/flows/{flow}/confirm", post(confirm))
+        .route("/connections/{connection}/reconnect", post(reconnect))
+}
+
+async fn show(
+    State(admin): State<Admin>,
+    Segments(flow): Segments<String>,
+) -> Result<Json<FlowView>, ApiError> {
+    let id = parsed(&flow)?;
+    Ok(Json(admin.deps().flows.view(&admin.org(), &id).await?))
+}
+
+async fn confirm(
+    State(admin): State<Admin>,
+    Segments(flow): Segments<String>,
+    Body(decision): Body<FlowDecision>,
+) -> Result<Json<FlowView>, ApiError> {
+    let id = parsed(&flow)?;
+    let decided = admin.deps().flows.confirm((&admin.org(), &id), None, decision.accept).await?;
+    admin.enforce().await?;
+    Ok(Json(decided))
+}
+
+/// The connection works as before until the new grant is stored.
+async fn reconnect(
+    State(admin): State<Admin>,
+    Segments(name): Segments<String>,
+    Body(ask): Body<Reconnect>,
+) -> Result<Json<ConnectionMade>, ApiError> {
+    let connection = admin.connection(&name)?;
+    let consent = begun(&admin, &connection, ask).await?;
+    let connection = view(&admin.deps().vault.catalogue(), &connection);
+    Ok(Json(ConnectionMade { connection, consent: Some(consent) }))
+}
+
+/// Starts a flow for a connection.
+///
+/// # Errors
+/// When this gateway takes no consents, or the flow cannot begin.
+pub(super) async fn begun(
+    admin: &Admin,
+    connection: &ConnectionRecord,
+    ask: Reconnect,
+) -> Result<ConsentView, ApiError> {
+    takes_consents(admin)?;
+    let Reconnect { device, scopes: more_scopes, register } = ask;
+    let ask = Ask { person: OPERATOR.to_owned(), device, more_scopes, register };
+    let started = admin.deps().flows.start(&admin.org(), connection, ask).await?;
+    Ok(match started {
+        Started::Browser { flow, url } => ConsentView::page(flow, url),
+        Started::Device { flow, code } => told(flow, code),
+    })
+}
+
+/// A gateway that `run` started ends with its runs: the browser would come back to nobody.
+///
+/// # Errors
+/// When it is one.
+pub(super) fn takes_consents(admin: &Admin) -> Result<(), ApiError> {
+    match admin.runs().is_private() {
+        false => Ok(()),
+        true => Err(ApiError::RefusedUntil {
+            message: "this gateway belongs to `keyward run` and ends with it: it takes no consents"
+                .to_owned(),
+            hint: "start one that stays: keyward serve".to_owned(),
+        }),
+    }
+}
+
+fn told(flow: FlowId, code: DeviceCode) -> ConsentView {
+    ConsentView {
+        flow,
+        authorize_url: None,
+        user_code: Some(code.user_code),
+        verification_uri: Some(code.verification_uri),
+        verification_uri_complete: code.verification_uri_complete,
+        expires: Some(code.expires),
+    }
+}
+
+fn parsed(flow: &str) -> Result<FlowId, ApiError> {
+    FlowId::parse(flow).map_err(|_| ApiError::not_found("consent", flow))
+}
+
+impl From<FlowError> for ApiError {
+    fn from(error: FlowError) -> Self {
+        let message = error.to_string();
+        let hint = error.hint();
+        match error {
+            FlowError::NoFlow => {
+                Self::NotFound { what: "consent", name: String::new(), near: None }
+            }
+            FlowError::UnknownApp { .. } | FlowError::WhichApp { .. } => {
+                Self::Field { field: "app".to_owned(), message, hint }
+            }
+            FlowError::Form(_) => Self::field("variables", message),
+            FlowError::Directory(error) => error.into(),
+            FlowError::Vault(error) => error.into(),
+            FlowError::Row(error) => Self::internal(error),
+            _ => match hint {
+                Some(hint) => Self::RefusedUntil { message, hint },
+                None => Self::Refused(message),
+            },
+        }
+    }
+}

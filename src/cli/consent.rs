@@ -1,0 +1,121 @@
+//! A consent as the command line sees it: opens the page or shows the code, waits, and asks about another
+//! account. Where no gateway runs, this process takes the browser back itself, on loopback.
+
+mod page;
+mod pages;
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use super::client::{Client, segment};
+use super::failure::{Exit, Failure};
+use super::output;
+use super::secret;
+use super::settings::Global;
+use super::terminal;
+use super::wait;
+use crate::admin::wire::{ConnectionMade, ConsentView, FlowDecision};
+use crate::base::id::FlowId;
+use crate::oauth::{FlowState, FlowView};
+
+/// How often the gateway is asked how a consent stands.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+
+/// How a consent is gone through.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(in crate::cli) struct How {
+    /// print the page's address, and open no browser
+    #[arg(long)]
+    pub(in crate::cli) no_browser: bool,
+    /// consent by a code that is entered on another device, where the provider has both
+    #[arg(long)]
+    pub(in crate::cli) device: bool,
+    /// take another account than the connection had, without asking
+    #[arg(long)]
+    pub(in crate::cli) accept_account: bool,
+}
+
+/// Waits until the person has consented. Answers whether the access will end by itself.
+///
+/// # Errors
+/// When it gave no grant.
+pub(in crate::cli) async fn follow(
+    global: &Global,
+    client: &Client,
+    made: &ConnectionMade,
+    how: &How,
+) -> Result<bool, Failure> {
+    let Some(consent) = &made.consent else { return Ok(false) };
+    let name = &made.connection.name;
+    // Bound before anyone is sent there.
+    let pages = pages::host(global, client, consent).await?;
+    let _page = show(global, consent, how)?;
+    let waited = wait::during("waiting for the consent", ended(client, &consent.flow)).await;
+    let outcome = match waited? {
+        FlowState::Confirm { before, account } => {
+            let accept = accepts(how, (&before, &account))?;
+            let path = format!("/api/v1/flows/{}/confirm", segment(consent.flow.as_str()));
+            let view: FlowView = client.post(&path, &FlowDecision { accept }).await?;
+            view.state
+        }
+        outcome => outcome,
+    };
+    // The page that tells the person how it ended is still fetched.
+    if let Some(pages) = pages {
+        pages.finish().await;
+    }
+    match outcome {
+        FlowState::Connected { ends } => Ok(ends),
+        FlowState::Failed { why } => Err(Failure::new(Exit::Failed, why)
+            .hint(format!("{} connection reconnect {name}", global.keyward()))),
+        FlowState::Open | FlowState::Confirm { .. } => {
+            Err(Failure::new(Exit::Failed, "the consent is not finished"))
+        }
+    }
+}
+
+/// Tells the person what to do; what is answered lives as long as the browser may need it.
+fn show(global: &Global, consent: &ConsentView, how: &How) -> Result<Option<page::Page>, Failure> {
+    if let (Some(code), Some(uri)) = (&consent.user_code, &consent.verification_uri) {
+        output::note(&format!("enter the code  {code}\nat              {uri}"));
+        if let Some(whole) = &consent.verification_uri_complete {
+            output::note(&format!("or open         {whole}"));
+        }
+        return Ok(None);
+    }
+    let Some(url) = &consent.authorize_url else { return Ok(None) };
+    output::note(&format!("open this page in your browser to consent:\n  {url}"));
+    match !how.no_browser && io::stderr().is_terminal() {
+        true => page::open(global, url),
+        false => Ok(None),
+    }
+}
+
+async fn ended(client: &Client, flow: &FlowId) -> Result<FlowState, Failure> {
+    let path = format!("/api/v1/flows/{}", segment(flow.as_str()));
+    loop {
+        let view: FlowView = client.get(&path).await?;
+        match view.state {
+            FlowState::Open => tokio::time::sleep(ASK_EVERY).await,
+            state => return Ok(state),
+        }
+    }
+}
+
+/// Whether the other account is wanted.
+fn accepts(how: &How, (before, account): (&str, &str)) -> Result<bool, Failure> {
+    output::note(&format!(
+        "you consented with {account}; this connection was {before}'s until now"
+    ));
+    if how.accept_account {
+        return Ok(true);
+    }
+    if !secret::can_ask() {
+        output::note(
+            "nobody can be asked here: the old account stays; --accept-account takes the new one",
+        );
+        return Ok(false);
+    }
+    let ways = ["keep the old account", "use the new account"].map(str::to_owned);
+    Ok(terminal::choose("now", &ways)? == 1)
+}

@@ -1,0 +1,81 @@
+//! The browser is opened on a file of ours that leads to the page: a start link on a command line could be
+//! read by every process of the machine.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::cli::failure::Failure;
+use crate::cli::settings::Global;
+
+/// A file that leads to the page; gone when dropped.
+pub(super) struct Page(PathBuf);
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        // Left behind, it leads to a link that was used or has expired.
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+/// Opens the person's browser, if there is one: the address was printed as well.
+///
+/// # Errors
+/// When the data directory cannot be found.
+pub(super) fn open(global: &Global, url: &str) -> Result<Option<Page>, Failure> {
+    let Some(program) = program() else { return Ok(None) };
+    let file = global.data_dir()?.join(format!("consent-{}.html", std::process::id()));
+    if write(&file, url).is_err() {
+        return Ok(None);
+    }
+    let page = Page(file);
+    let mut command = Command::new(program);
+    command.arg(&page.0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(command.spawn().is_ok().then_some(page))
+}
+
+/// `$BROWSER`, else what the desktop has; none where there is no screen.
+fn program() -> Option<PathBuf> {
+    let named = std::env::var_os("BROWSER").filter(|named| !named.is_empty());
+    if let Some(named) = named {
+        return Some(named.into());
+    }
+    if cfg!(target_os = "macos") {
+        return Some("open".into());
+    }
+    let screen = ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some());
+    screen.then(|| "xdg-open".into())
+}
+
+fn write(file: &Path, url: &str) -> std::io::Result<()> {
+    // A link of ours: base64url, and the configured address, which was checked.
+    let text = format!(
+        "<!doctype html><meta charset=\"utf-8\"><meta name=\"referrer\" content=\"no-referrer\">\
+         <meta http-equiv=\"refresh\" content=\"0;url={url}\"><a href=\"{url}\">Go on</a>"
+    );
+    drop(std::fs::remove_file(file));
+    let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    opened.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_file_is_for_its_owner_alone_and_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("consent.html");
+        std::fs::write(&file, "older").unwrap();
+        write(&file, "http://localhost:8081/oauth/start/abc").unwrap();
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(std::fs::read_to_string(&file).unwrap().contains("url=http://localhost:8081/"));
+        drop(Page(file.clone()));
+        assert!(!file.exists());
+    }
+}

@@ -1,0 +1,66 @@
+//! Without a gateway nobody would be there when the browser comes back: for as long as one consent takes,
+//! this process serves the pages of consents where the gateway would, on loopback.
+
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::admin;
+use crate::admin::wire::ConsentView;
+use crate::cli::client::Client;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::settings::Global;
+
+/// A browser that was sent on fetches the last page within this.
+const LAST_PAGE_WITHIN: Duration = Duration::from_secs(1);
+
+/// The pages, served.
+pub(super) struct Pages {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// Serves them, where this process answers itself and a browser will come.
+///
+/// # Errors
+/// When redirect URIs do not lead to this machine, or the port is in use.
+pub(super) async fn host(
+    global: &Global,
+    client: &Client,
+    consent: &ConsentView,
+) -> Result<Option<Pages>, Failure> {
+    let (Some(own), Some(_)) = (client.own_admin(), &consent.authorize_url) else {
+        return Ok(None);
+    };
+    let config = global.load()?;
+    if !config.listen.admin.ip().is_loopback() || config.public_url.starts_with("https://") {
+        let message = "no gateway runs, and the browser would come back to another address";
+        return Err(Failure::new(Exit::Unreachable, message).hint("start one: keyward serve"));
+    }
+    let at = config.listen.admin;
+    let listener = TcpListener::bind(at).await.map_err(|error| {
+        Failure::failed(&format!("cannot take the browser back at {at}"), &error)
+            .hint("start a gateway: keyward serve")
+    })?;
+    let names = crate::app::own_names(&config, at);
+    let (stop, stopped) = watch::channel(false);
+    let task = tokio::spawn(admin::serve_tcp(listener, own.clone(), names, stopped));
+    Ok(Some(Pages { stop, task }))
+}
+
+impl Pages {
+    /// Lets what is being fetched be fetched, and ends.
+    pub(super) async fn finish(mut self) {
+        tokio::time::sleep(LAST_PAGE_WITHIN).await;
+        self.stop.send_replace(true);
+        drop((&mut self.task).await);
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,451 @@
+//! A flow begins: in the API or the command line it is offered, in a browser it is begun. Only then are
+//! `state` and PKCE made, and both are durable before the browser is sent away.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::authorize::{self, Question};
+use super::error::{FlowError, Refusal};
+use super::flow::{Asked, Digest, Flow, Hidden, Polling, Stage, challenge, random};
+use super::{Flows, Pointer};
+use crate::base::id::{AppId, FlowId, OrgId};
+use crate::directory::{AppRecord, BrokenReason, ConnectionRecord, ConnectionState};
+use crate::grant::oauth::Client;
+use crate::provider::oauth::{GrantText, PkceText};
+use crate::provider::{OAuth, Provider};
+
+/// Flows that are over are kept for a day, for whoever asks how they ended.
+const KEPT: SignedDuration = SignedDuration::from_hours(24);
+
+/// What is to be consented to.
+#[derive(Clone, Debug, Default)]
+pub struct Ask {
+    /// Who starts it.
+    pub person: String,
+    /// By a code that is entered on another device, where the provider has both.
+    pub device: bool,
+    /// Scopes beside those of connection, app or provider: a step up.
+    pub more_scopes: Vec<String>,
+    /// Registers a new client first, where the present one was registered by us: servers forget them.
+    pub register: bool,
+}
+
+/// What the person does next.
+#[derive(Debug)]
+pub enum Started {
+    /// Opens this page.
+    Browser {
+        /// The flow.
+        flow: FlowId,
+        /// The start page. Whoever opens it can consent: never logged.
+        url: String,
+    },
+    /// Enters a code.
+    Device {
+        /// The flow.
+        flow: FlowId,
+        /// Where and what.
+        code: DeviceCode,
+    },
+}
+
+/// What a person needs to consent on another device (RFC 8628 §3.2). For that person alone.
+#[derive(Clone)]
+pub struct DeviceCode {
+    /// What is entered.
+    pub user_code: String,
+    /// Where.
+    pub verification_uri: String,
+    /// The same with the code in it.
+    pub verification_uri_complete: Option<String>,
+    /// Until when.
+    pub expires: Timestamp,
+}
+
+/// What the start page shows.
+#[derive(Debug)]
+pub struct Offer {
+    /// The flow.
+    pub flow: FlowId,
+    /// The provider's name.
+    pub provider: String,
+    /// The connection's name.
+    pub connection: String,
+    /// Whose account it is so far.
+    pub account: Option<String>,
+    /// The app's name.
+    pub app: String,
+    /// What is asked for.
+    pub scopes: Vec<String>,
+    /// Who started it.
+    pub person: String,
+    /// When.
+    pub created: Timestamp,
+    /// Where the browser will be sent: scheme, host and port.
+    pub goes_to: String,
+}
+
+/// Everything about a flow's provider, the app's word included.
+pub(super) struct Asking {
+    pub(super) connection: Arc<ConnectionRecord>,
+    pub(super) provider: Arc<Provider>,
+    pub(super) app: Arc<AppRecord>,
+    /// The provider's way with what the app says otherwise, and what was discovered.
+    pub(super) oauth: OAuth,
+    pub(super) variables: BTreeMap<String, String>,
+    /// Who must answer the callback.
+    pub(super) issuer: Option<String>,
+    /// Whether the server announced that it says so.
+    pub(super) issuer_announced: bool,
+}
+
+impl Flows {
+    /// Starts a flow for a connection. It changes nothing for a connection that works.
+    ///
+    /// # Errors
+    /// When the connection needs no consent or has no app, too many flows are open, or the authorization
+    /// server cannot be asked.
+    pub async fn start(
+        self: &Arc<Self>,
+        org: &OrgId,
+        connection: &ConnectionRecord,
+        ask: Ask,
+    ) -> Result<Started, FlowError> {
+        let mut asking = self.asking(connection).await?;
+        if asking.app.registered.is_some() && (ask.register || self.is_forgotten(&asking)) {
+            asking = self.registered_anew(&asking).await?;
+        }
+        let _turn = self.turn.lock().await;
+        self.sweep(org, &ask.person).await?;
+        match (asking.oauth.grant, ask.device) {
+            (GrantText::DeviceCode, _) | (GrantText::AuthorizationCode, true) => {
+                self.start_device(org, asking, ask).await
+            }
+            (GrantText::AuthorizationCode, false) => self.offer_browser(org, &asking, ask).await,
+            _ => Err(FlowError::NoConsent(connection.name.clone())),
+        }
+    }
+
+    /// Whether the client that we registered is no good any more.
+    fn is_forgotten(&self, asking: &Asking) -> bool {
+        let rejected = matches!(
+            asking.connection.state,
+            ConnectionState::Broken { reason: BrokenReason::ClientRejected, .. }
+        );
+        let ends = asking.app.registered.as_ref().and_then(|registered| registered.expires);
+        rejected || ends.is_some_and(|ends| ends <= self.clock.now())
+    }
+
+    async fn offer_browser(
+        &self,
+        org: &OrgId,
+        asking: &Asking,
+        ask: Ask,
+    ) -> Result<Started, FlowError> {
+        endpoint(asking, asking.oauth.authorize.as_ref(), "authorization")?;
+        let life = self.settings.load().flow_lifetime;
+        let flow = self.new_flow(org, asking, ask, life);
+        let ticket = random();
+        let pointer = Pointer { flow: flow.id.clone(), expires: flow.expires };
+        self.flows.put((org, flow.id.as_str()), &flow, None).await?;
+        self.tickets.put((org, Digest::of(&ticket).as_str()), &pointer, None).await?;
+        let url = format!("{}/oauth/start/{}", self.public_url, *ticket);
+        Ok(Started::Browser { flow: flow.id, url })
+    }
+
+    pub(super) fn new_flow(
+        &self,
+        org: &OrgId,
+        asking: &Asking,
+        ask: Ask,
+        life: std::time::Duration,
+    ) -> Flow {
+        let now = self.clock.now();
+        let mut scopes = asked_scopes(asking);
+        let stepped_up = ask.more_scopes.iter().any(|more| !scopes.contains(more));
+        scopes.extend(ask.more_scopes);
+        let mut seen = std::collections::BTreeSet::new();
+        scopes.retain(|scope| seen.insert(scope.clone()));
+        let life = SignedDuration::try_from(life).unwrap_or(SignedDuration::from_mins(10));
+        Flow {
+            id: FlowId::random(),
+            org: org.clone(),
+            person: ask.person,
+            connection: asking.connection.id.clone(),
+            app: asking.app.id.clone(),
+            scopes,
+            stepped_up,
+            created: now,
+            expires: now.saturating_add(life).unwrap_or(Timestamp::MAX),
+            stage: Stage::Offered,
+        }
+    }
+
+    /// What the start page shows. It may be opened several times; nothing is changed.
+    ///
+    /// # Errors
+    /// When the link was used, or is too old.
+    pub async fn offer(&self, org: &OrgId, ticket: &str) -> Result<Offer, Refusal> {
+        let hash = Digest::of(ticket);
+        let (pointer, _) = self.tickets.get(org, hash.as_str()).await?.ok_or(Refusal::Over)?;
+        let found = self.flows.get(org, pointer.flow.as_str()).await?;
+        let (flow, _) = found.filter(|(flow, _)| self.is_offered(flow)).ok_or(Refusal::Over)?;
+        let asking = self.of_flow(&flow).await.map_err(|error| Refusal::internal(&error))?;
+        let authorize = endpoint(&asking, asking.oauth.authorize.as_ref(), "authorization");
+        let authorize = authorize.map_err(|error| Refusal::internal(&error))?;
+        Ok(Offer {
+            flow: flow.id,
+            provider: asking.provider.name.to_string(),
+            connection: asking.connection.name.clone(),
+            account: asking.connection.account.clone(),
+            app: asking.app.name.clone(),
+            scopes: flow.scopes,
+            person: flow.person,
+            created: flow.created,
+            goes_to: origin(&authorize),
+        })
+    }
+
+    fn is_offered(&self, flow: &Flow) -> bool {
+        matches!(flow.stage, Stage::Offered) && self.clock.now() < flow.expires
+    }
+
+    /// The person goes on, in a browser that holds `session` as its cookie: where it is sent. The link is
+    /// used up.
+    ///
+    /// # Errors
+    /// As [`Flows::offer`].
+    pub async fn begin(&self, org: &OrgId, ticket: &str, session: &str) -> Result<String, Refusal> {
+        let hash = Digest::of(ticket);
+        let pointer = self.tickets.take(org, hash.as_str()).await?.ok_or(Refusal::Over)?;
+        let found = self.flows.get(org, pointer.flow.as_str()).await?;
+        let (flow, version) =
+            found.filter(|(flow, _)| self.is_offered(flow)).ok_or(Refusal::Over)?;
+        let begun = self.send_away((flow, version), session).await;
+        begun.map_err(|error| Refusal::internal(&error))
+    }
+
+    /// The name of the cookie that ties a flow to a browser.
+    pub fn cookie(&self, flow: &FlowId) -> String {
+        super::flow::cookie_of(flow)
+    }
+
+    /// A new such cookie, whole, as `Set-Cookie` takes it. A secret.
+    pub fn new_cookie(&self, flow: &FlowId) -> String {
+        let life = self.settings.load().flow_lifetime.as_secs();
+        let secure = if self.public_url.starts_with("https://") { "; Secure" } else { "" };
+        let (name, value) = (self.cookie(flow), random());
+        let rest = self.public_url.split_once("://").map_or("", |(_, rest)| rest);
+        let path = rest.find('/').map_or("", |at| &rest[at..]);
+        format!(
+            "{name}={}; Path={path}/oauth; Max-Age={life}; HttpOnly; SameSite=Lax{secure}",
+            *value
+        )
+    }
+
+    async fn send_away(
+        &self,
+        (mut flow, version): (Flow, crate::store::Version),
+        session: &str,
+    ) -> Result<String, FlowError> {
+        let asking = self.of_flow(&flow).await?;
+        let endpoint = endpoint(&asking, asking.oauth.authorize.as_ref(), "authorization")?;
+        let redirect_uri = asking.app.redirect_uri(&self.public_url);
+        let state = random();
+        // Off only where a provider fails with it, which its file says.
+        let wanted = asking.oauth.pkce != PkceText::Avoid;
+        let verifier = wanted.then(random);
+        let challenge = verifier.as_ref().map(|verifier| challenge(verifier));
+        let question = Question {
+            endpoint: &endpoint,
+            client_id: &asking.app.client_id,
+            redirect_uri: &redirect_uri,
+            scopes: &flow.scopes,
+            state: &state,
+            challenge: challenge.as_deref(),
+            resource: asking.oauth.token_params.get("resource").map(String::as_str),
+        };
+        let url = authorize::url(&question, &asking.oauth, &asking.variables)?;
+        flow.stage = Stage::Asked(Asked {
+            session: Digest::of(session),
+            verifier: verifier.map(|verifier| Hidden::new(verifier.as_str())),
+            redirect_uri,
+            issuer: asking.issuer,
+            issuer_announced: asking.issuer_announced,
+        });
+        let (org, id) = (flow.org.clone(), flow.id.clone());
+        let pointer = Pointer { flow: id.clone(), expires: flow.expires };
+        self.flows.put((&org, id.as_str()), &flow, Some(version)).await?;
+        self.states.put((&org, Digest::of(&state).as_str()), &pointer, None).await?;
+        Ok(url)
+    }
+
+    /// The connection, provider, app and endpoints of a flow, as they are now.
+    pub(super) async fn of_flow(&self, flow: &Flow) -> Result<Asking, FlowError> {
+        let view = self.directory().view();
+        let connection = view.connection(&flow.org, &flow.connection).cloned();
+        let connection = connection.ok_or(FlowError::NoConnection)?;
+        self.asking(&connection).await
+    }
+
+    /// The same of a connection.
+    pub(super) async fn asking(&self, connection: &ConnectionRecord) -> Result<Asking, FlowError> {
+        let none = || FlowError::NoConsent(connection.name.clone());
+        let catalogue = self.vault.catalogue();
+        let provider = catalogue.get(&connection.provider).cloned().ok_or_else(none)?;
+        let auth = provider.auth(Some(&connection.auth)).ok_or_else(none)?;
+        let base = auth.oauth.clone().ok_or_else(none)?;
+        let app = self.app_of(connection)?;
+        let mut variables = app.variables.clone();
+        variables.extend(connection.host_variables());
+        let applied = app.applied(&base);
+        let mut asking = Asking {
+            connection: Arc::new(connection.clone()),
+            provider,
+            app,
+            oauth: applied,
+            variables,
+            issuer: None,
+            issuer_announced: false,
+        };
+        self.complete(&mut asking).await?;
+        Ok(asking)
+    }
+
+    /// Whether a connection of this way to authenticate begins with a consent.
+    pub fn consents(&self, provider: &str, auth: Option<&str>) -> bool {
+        let catalogue = self.vault.catalogue();
+        let found = catalogue.get(provider).and_then(|provider| provider.auth(auth));
+        let oauth = found.and_then(|auth| auth.oauth.as_ref());
+        oauth.is_some_and(|oauth| {
+            matches!(oauth.grant, GrantText::AuthorizationCode | GrantText::DeviceCode)
+        })
+    }
+
+    /// The app that a new connection uses: the one that is named, else the only one that fits; none where
+    /// none is needed.
+    ///
+    /// # Errors
+    /// When none fits, or several do.
+    pub fn find_app(
+        &self,
+        org: &OrgId,
+        (provider, auth): (&str, Option<&str>),
+        named: Option<&str>,
+    ) -> Result<Option<Arc<AppRecord>>, FlowError> {
+        let catalogue = self.vault.catalogue();
+        let method = catalogue.get(provider).and_then(|provider| provider.auth(auth));
+        let Some(method) = method.filter(|auth| auth.oauth.is_some()) else { return Ok(None) };
+        let view = self.directory().view();
+        let fits = |app: &&Arc<AppRecord>| {
+            let own = app.auth.as_ref().is_none_or(|auth| *auth == method.id);
+            app.org == *org && app.provider == provider && own && !app.paused
+        };
+        let mut fitting = view.apps().filter(fits);
+        let provider = provider.to_owned();
+        if let Some(app) = named {
+            let mut fitting = fitting.filter(|known| known.name == app || known.id.as_str() == app);
+            let app = app.to_owned();
+            return fitting
+                .next()
+                .cloned()
+                .map(Some)
+                .ok_or(FlowError::UnknownApp { provider, app });
+        }
+        let first = fitting.next().cloned();
+        let others: Vec<_> = fitting.map(|app| app.name.clone()).collect();
+        match (first, others.is_empty()) {
+            (None, _) => Err(FlowError::NoApp { provider }),
+            (first, true) => Ok(first),
+            (Some(first), false) => {
+                let apps = [vec![first.name.clone()], others].concat().join(", ");
+                Err(FlowError::WhichApp { provider, apps })
+            }
+        }
+    }
+
+    fn app_of(&self, connection: &ConnectionRecord) -> Result<Arc<AppRecord>, FlowError> {
+        let view = self.directory().view();
+        let provider = connection.provider.clone();
+        let id: &AppId = match &connection.app {
+            Some(id) => id,
+            None => return Err(FlowError::NoApp { provider }),
+        };
+        let app = view.app(&connection.org, id).cloned();
+        app.ok_or(FlowError::UnknownApp { provider, app: id.to_string() })
+    }
+
+    /// The app as a client of its authorization server.
+    pub(super) async fn client(&self, app: &AppRecord) -> Result<Client, FlowError> {
+        let secret = self.vault.app_secret(app).await?;
+        Ok(Client { id: app.client_id.clone(), secret, key_id: None })
+    }
+
+    /// Bounds what one person has open, and forgets what is long over.
+    async fn sweep(&self, org: &OrgId, person: &str) -> Result<(), FlowError> {
+        let now = self.clock.now();
+        let mut open = 0;
+        for (id, flow, _) in self.flows.all(org).await? {
+            open += usize::from(flow.person == person && flow.is_open(now));
+            if flow.expires.saturating_add(KEPT).is_ok_and(|until| until < now) {
+                self.flows.delete(org, &id).await?;
+            }
+        }
+        for rows in [&self.states, &self.tickets] {
+            for (id, pointer, _) in rows.all(org).await? {
+                if pointer.expires <= now {
+                    rows.delete(org, &id).await?;
+                }
+            }
+        }
+        let max = self.settings.load().flows_per_person_max;
+        if open >= max { Err(FlowError::TooMany(max)) } else { Ok(()) }
+    }
+}
+
+/// The connection's own scopes, else the app's, else the provider's.
+fn asked_scopes(asking: &Asking) -> Vec<String> {
+    match asking.connection.scopes.is_empty() {
+        true => asking.oauth.scopes.clone(),
+        false => asking.connection.scopes.clone(),
+    }
+}
+
+/// An endpoint with its variables filled in.
+pub(super) fn endpoint(
+    asking: &Asking,
+    template: Option<&crate::provider::oauth::UrlTemplate>,
+    what: &'static str,
+) -> Result<String, FlowError> {
+    let missing = || FlowError::NoEndpoint { app: asking.app.name.clone(), what };
+    Ok(template.ok_or_else(missing)?.fill(&asking.variables)?)
+}
+
+/// Scheme, host and port of a URL that was checked.
+fn origin(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    format!("{scheme}://{host}")
+}
+
+impl std::fmt::Debug for DeviceCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeviceCode").field("expires", &self.expires).finish_non_exhaustive()
+    }
+}
+
+impl DeviceCode {
+    pub(super) fn of(polling: &Polling, expires: Timestamp) -> Self {
+        Self {
+            user_code: polling.user_code.text().to_owned(),
+            verification_uri: polling.verification_uri.clone(),
+            verification_uri_complete: polling
+                .verification_uri_complete
+                .as_ref()
+                .map(|uri| uri.text().to_owned()),
+            expires,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Consents from the command line: with a gateway, and without one, when the command takes the browser back
+//! itself.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Stdio};
+
+use keyward::app::Services;
+use keyward::config::Config;
+
+use crate::support::authorization::{Authorization, CLIENT, CLIENT_SECRET, Rules};
+use crate::support::browser::Browser;
+use crate::support::canary::Canary;
+use crate::support::install::Install;
+use crate::support::oauth::{app_in, provider};
+use crate::support::{Origin, Plan};
+
+/// An install with an app, a server, and the address that browsers come to.
+struct World {
+    install: Install,
+    server: Authorization,
+    admin: SocketAddr,
+    _origin: Origin,
+}
+
+/// A command that waits for a person.
+struct Waiting {
+    child: Child,
+    stderr: BufReader<std::process::ChildStderr>,
+}
+
+impl World {
+    async fn with(rules: Rules) -> Self {
+        let server = Authorization::with(rules).await;
+        let issuer = server.issuer().clone();
+        let origin = Origin::answering(move |request| issuer.api(request, "fine")).await;
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let admin = free.local_addr().expect("an address");
+        drop(free);
+        let plan = server.reached(Plan::api_key().hosts("other.acme.test")).provider(&provider(""));
+        let plan = plan.admin(&admin.to_string());
+        let install = Install::new(&plan, &origin);
+        let file = install.folder().join("keyward.yaml");
+        let data = install.data().display().to_string();
+        let variables = BTreeMap::from([("KEYWARD_DATA".to_owned(), data)]);
+        let config = Config::parse(&plan.yaml(&origin), &file, &variables);
+        let services = Services::open(&config.expect("it is right")).await.expect("services");
+        app_in(&services.vault, "svc-app", (CLIENT, CLIENT_SECRET)).await;
+        Self { install, server, admin, _origin: origin }
+    }
+
+    fn begin(&self, arguments: &[&str]) -> Waiting {
+        let mut command = self.install.keyward(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary was built");
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
+        Waiting { child, stderr }
+    }
+
+    /// What a command says.
+    fn said(&self, arguments: &[&str]) -> String {
+        let output = self.install.keyward(arguments).output().expect("it runs");
+        let both = [&*output.stdout, &*output.stderr].concat();
+        String::from_utf8_lossy(&both).into_owned()
+    }
+
+    async fn consents(&self, waiting: &mut Waiting) {
+        let link = waiting.line_with("/oauth/start/");
+        let mut browser = Browser::at(self.admin);
+        let url = browser.begin(link.trim()).await;
+        let back = browser.get(&self.server.issuer().consent(&url)).await;
+        assert_eq!(back.head.status(), 303, "{}", back.text());
+        let done = back.head.one("location").expect("a page").replace("..", "/oauth");
+        assert!(browser.get(&done).await.text().contains("Connected"));
+    }
+}
+
+impl Waiting {
+    /// The next line of what it says to the person that has `text` in it.
+    fn line_with(&mut self, text: &str) -> String {
+        let mut all = String::new();
+        loop {
+            let mut line = String::new();
+            let read = self.stderr.read_line(&mut line).expect("text");
+            all.push_str(&line);
+            assert!(read > 0, "no `{text}` in: {all}");
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    fn ended(mut self) -> (Option<i32>, String) {
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut self.stderr, &mut rest).expect("text");
+        let output = self.child.wait_with_output().expect("our child");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &rest;
+        (output.status.code(), text)
+    }
+}
+
+const ADD: &[&str] = &["connection", "add", "svc", "--name", "work", "--no-browser"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_gateway_the_command_takes_the_browser_back() {
+    let world = World::with(Rules::default()).await;
+    let mut waiting = world.begin(ADD);
+    world.consents(&mut waiting).await;
+    let (code, said) = waiting.ended();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("connection work added") && said.contains("alice@acme.test"), "{said}");
+    assert!(world.said(&["connection", "show", "work"]).contains("active"));
+    for call in world.server.calls() {
+        let pair = call.issued.expect("tokens");
+        Canary::of(pair.access).assert_absent_below(world.install.folder());
+        assert!(!said.contains(&pair.refresh.expect("one")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_gateway_the_gateway_does() {
+    let world = World::with(Rules::default()).await;
+    let _serving = world.install.serve();
+    let mut waiting = world.begin(ADD);
+    world.consents(&mut waiting).await;
+    let (code, said) = waiting.ended();
+    assert_eq!(code, Some(0), "{said}");
+    // Another account, and nobody who can be asked.
+    world.server.issuer().change(|rules| rules.account = "bob@acme.test".to_owned());
+    for (more, account) in [(&[][..], "alice@acme.test"), (&["--accept-account"], "bob@acme.test")]
+    {
+        let again = ["connection", "reconnect", "work", "--no-browser"];
+        let mut waiting = world.begin(&[&again, more].concat());
+        let link = waiting.line_with("/oauth/start/");
+        let mut browser = Browser::at(world.admin);
+        let url = browser.begin(link.trim()).await;
+        browser.get(&world.server.issuer().consent(&url)).await;
+        let (code, said) = waiting.ended();
+        assert!(said.contains("alice@acme.test") && said.contains("bob@acme.test"), "{said}");
+        assert_eq!(code == Some(0), account == "bob@acme.test", "{said}");
+        assert!(world.said(&["connection", "show", "work"]).contains(account));
+    }
+    let gone = world.said(&["connection", "remove", "work", "--revoke"]);
+    assert!(gone.contains("the provider has taken the access back"), "{gone}");
+    assert_eq!(world.server.issuer().revoked().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_is_shown_and_waited_for() {
+    let world = World::with(Rules { interval: Some(0.05), ..Rules::default() }).await;
+    let mut waiting = world.begin(&[ADD, &["--device"]].concat());
+    let line = waiting.line_with("enter the code");
+    let code = line.trim().rsplit(' ').next().expect("a code").to_owned();
+    assert!(waiting.line_with("at  ").contains("https://auth.acme.test/activate"));
+    world.server.issuer().decide(&code, true);
+    let (status, said) = waiting.ended();
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("connection work added"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declined_consent_fails_and_leaves_a_draft_that_says_why() {
+    let world = World::with(Rules::default()).await;
+    let mut waiting = world.begin(ADD);
+    let link = waiting.line_with("/oauth/start/");
+    let mut browser = Browser::at(world.admin);
+    let url = browser.begin(link.trim()).await;
+    browser.get(&world.server.issuer().decline(&url)).await;
+    let (code, said) = waiting.ended();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("declined") && said.contains("connection reconnect work"), "{said}");
+    assert!(world.said(&["connection", "list"]).contains("draft: the consent was declined"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_exist_are_imported_without_a_consent() {
+    let world = World::with(Rules::default()).await;
+    let pair = world.server.issuer().issue();
+    let file = world.install.folder().join("credentials.json");
+    let text = serde_json::json!({ "type": "authorized_user", "refresh_token": pair.refresh });
+    std::fs::write(&file, text.to_string()).expect("a file");
+    let path = file.display().to_string();
+    let said = world.said(&["connection", "add", "svc", "--name", "work", "--import", &path]);
+    assert!(said.contains("connection work added"), "{said}");
+    assert!(world.said(&["connection", "show", "work"]).contains("active"));
+    std::fs::remove_file(file).expect("it was there");
+    Canary::of(pair.refresh.expect("one")).assert_absent_below(world.install.folder());
+}

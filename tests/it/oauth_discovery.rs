@@ -1,0 +1,234 @@
+//! A remote MCP server is connected from its URL alone; an authorization server is believed only about
+//! itself. OAuth rules 13.
+
+use serde_json::{Value, json};
+
+use crate::support::authorization::{
+    AUTH_HOST, Authorization, ClientAuth, ISSUER, Rules, answer, query,
+};
+use crate::support::browser::Browser;
+use crate::support::canary::Canary;
+use crate::support::oauth::AGENT;
+use crate::support::{HOST, Lab, Message, Origin, Plan};
+
+/// What the server says at its URL and about itself.
+fn resource(request: &Message, server: &Authorization, document: &Value) -> Vec<u8> {
+    let metadata = format!("https://{HOST}/.well-known/oauth-protected-resource/mcp");
+    match request.head.target() {
+        "/.well-known/oauth-protected-resource/mcp" => answer(200, document),
+        "/mcp" if server.issuer().is_live(&bearer(request)) => answer(200, &json!("fine")),
+        "/mcp" => format!(
+            "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer resource_metadata=\"{metadata}\", \
+             scope=\"tools\"\r\nContent-Length: 0\r\n\r\n"
+        )
+        .into(),
+        _ => answer(404, &json!({})),
+    }
+}
+
+fn bearer(request: &Message) -> String {
+    let field = request.head.one("authorization").unwrap_or_default();
+    field.trim_start_matches("Bearer ").to_owned()
+}
+
+fn honest() -> Value {
+    json!({ "resource": format!("https://{HOST}/mcp"), "authorization_servers": [ISSUER],
+            "scopes_supported": ["all"] })
+}
+
+async fn world(document: Value) -> (Lab, std::sync::Arc<Authorization>) {
+    world_with(document, Rules::default(), |plan| plan).await
+}
+
+async fn world_with(
+    document: Value,
+    rules: Rules,
+    change: impl FnOnce(Plan) -> Plan,
+) -> (Lab, std::sync::Arc<Authorization>) {
+    let server = std::sync::Arc::new(Authorization::with(rules).await);
+    let own = server.clone();
+    let origin = Origin::answering(move |request| resource(request, &own, &document)).await;
+    let plan = server.reached(Plan::api_key().hosts("other.acme.test"));
+    let mut lab = change(plan).start(origin).await;
+    lab.add_agent(AGENT).await;
+    (lab, server)
+}
+
+async fn add(lab: &Lab) -> Message {
+    let new = json!({ "provider": "mcp", "name": "tools", "url": format!("https://{HOST}/mcp/") });
+    lab.gateway.api("POST", "/connections", &new.to_string()).await
+}
+
+/// oauth 13, MCP 1 to 7
+#[tokio::test]
+async fn an_mcp_server_connects_from_its_url_alone() {
+    let (lab, server) = world(honest()).await;
+    let made = add(&lab).await;
+    assert_eq!(made.head.status(), 201, "{}", made.text());
+    let made = made.json();
+    let registered = server.issuer().registered();
+    assert_eq!(registered.len(), 1);
+    let asked: Value = serde_json::from_str(&registered[0].text).expect("JSON");
+    assert_eq!(asked["grant_types"], json!(["authorization_code", "refresh_token"]));
+    assert_eq!(
+        (&asked["application_type"], &asked["client_name"]),
+        (&json!("native"), &json!("Keyward"))
+    );
+
+    let mut browser = Browser::new(&lab.gateway);
+    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    let question = query(&url);
+    assert_eq!(json!([question["redirect_uri"]]), asked["redirect_uris"]);
+    assert_eq!(
+        (question["resource"].as_str(), question["scope"].as_str()),
+        (&*format!("https://{HOST}/mcp"), "tools")
+    );
+    assert_eq!(browser.get(&server.issuer().consent(&url)).await.head.status(), 303);
+    let call = server.only_call();
+    assert_eq!(call.form["resource"], format!("https://{HOST}/mcp"), "in the exchange too");
+
+    // A second connection of it uses the same client.
+    let again = json!({ "provider": "mcp", "name": "more", "url": format!("https://{HOST}/mcp") });
+    let again = lab.gateway.api("POST", "/connections", &again.to_string()).await;
+    assert_eq!(again.head.status(), 201, "{}", again.text());
+    assert_eq!(server.issuer().registered().len(), 1, "one registration, reused");
+
+    let bind = json!({ "connection": "tools" }).to_string();
+    lab.gateway.api("POST", &format!("/agents/{AGENT}/bindings"), &bind).await;
+    let mut wire = lab.tunnel_as(AGENT, &format!("{HOST}:443"), HOST).await;
+    wire.send(crate::support::request_text("GET /mcp", HOST)).await;
+    assert_eq!(wire.answer("GET").await.json(), "fine");
+    let secret = Canary::of(server.only_call().issued.expect("tokens").access);
+    secret.assert_absent_below(lab.gateway.folder());
+    lab.finish().await;
+}
+
+/// oauth 13, MCP 1, 2 and metadata
+#[tokio::test]
+async fn documents_that_speak_for_others_are_refused_and_nothing_is_registered() {
+    let other = |resource: &str| json!({ "resource": resource, "authorization_servers": [ISSUER] });
+    let several = json!({ "resource": format!("https://{HOST}/mcp"),
+                          "authorization_servers": [ISSUER, "https://second.acme.test"] });
+    for document in [
+        other("https://evil.test/mcp"),
+        other(&format!("https://{HOST}/mcp2")),
+        json!({ "resource": format!("https://{HOST}/mcp"), "authorization_servers": [] }),
+        json!({ "resource": format!("https://{HOST}/mcp"), "authorization_servers": ["http://auth.acme.test"] }),
+        json!([]),
+        several,
+    ] {
+        let (lab, server) = world(document.clone()).await;
+        let refused = add(&lab).await;
+        assert_eq!(refused.head.status(), 422, "{document}: {}", refused.text());
+        assert!(server.issuer().registered().is_empty(), "{document}");
+        let left = lab.gateway.api("GET", "/connections/tools", "").await;
+        assert_eq!(left.head.status(), 404, "nothing is left of it");
+        lab.finish().await;
+    }
+}
+
+/// oauth 2, PKCE; 13, metadata
+#[tokio::test]
+async fn a_server_whose_metadata_lies_or_lacks_s256_is_refused() {
+    let lies: [(&str, Value); 5] = [
+        ("issuer", json!("https://evil.test")),
+        ("issuer", json!(format!("{ISSUER}/"))),
+        ("code_challenge_methods_supported", json!(["plain"])),
+        ("code_challenge_methods_supported", Value::Null),
+        ("token_endpoint", json!(format!("http://{AUTH_HOST}/token"))),
+    ];
+    for (member, value) in lies {
+        let (lab, server) = world(honest()).await;
+        server.issuer().tell(member, value.clone());
+        let refused = add(&lab).await;
+        assert_eq!(refused.head.status(), 422, "{member} {value}: {}", refused.text());
+        assert_eq!(lab.gateway.api("GET", "/connections/tools", "").await.head.status(), 404);
+        lab.finish().await;
+    }
+}
+
+/// oauth 13, registration
+#[tokio::test]
+async fn a_server_that_registers_nobody_says_so() {
+    for script in [
+        answer(403, &json!({ "error": "access_denied" })),
+        answer(201, &json!({ "client_id": "" })),
+        answer(201, &json!({ "client_id": "x", "token_endpoint_auth_method": "private_key_jwt" })),
+        b"HTTP/1.1 307 Elsewhere\r\nLocation: https://evil.test/\r\nContent-Length: 0\r\n\r\n"
+            .to_vec(),
+    ] {
+        let (lab, server) = world(honest()).await;
+        server.issuer().script("/register", script);
+        let refused = add(&lab).await;
+        assert_eq!(refused.head.status(), 422, "{}", refused.text());
+        let left = lab.gateway.api("GET", "/connections/tools", "").await;
+        assert_eq!(left.head.status(), 404);
+        lab.finish().await;
+    }
+}
+
+/// oauth 13, MCP 3: a document about ourselves, where servers read those and we have a public address.
+#[tokio::test]
+async fn a_client_id_may_be_the_address_of_a_document() {
+    let rules = Rules { auth: ClientAuth::None, ..Rules::default() };
+    let public = |plan: Plan| plan.top("public_url: https://kw.acme.test");
+    let (lab, server) = world_with(honest(), rules, public).await;
+    server.issuer().tell("client_id_metadata_document_supported", json!(true));
+    let made = add(&lab).await.json();
+    let mut browser = Browser::new(&lab.gateway);
+    let start = made["authorize_url"].as_str().expect("a page").to_owned();
+    let cookie = browser.get(&start).await.head.one("set-cookie").expect("a cookie").to_owned();
+    assert!(cookie.ends_with("; Secure"), "{cookie}");
+    let url = browser.begin(&start).await;
+    let id = query(&url)["client_id"].clone();
+    assert!(id.starts_with("https://kw.acme.test/oauth/client/app_"), "{id}");
+    let document = browser.get(&id).await.json();
+    assert_eq!(document["client_id"], json!(id), "identical");
+    assert_eq!(document["redirect_uris"], json!([query(&url)["redirect_uri"]]));
+    server.issuer().know_client(&id);
+    assert_eq!(browser.get(&server.issuer().consent(&url)).await.head.status(), 303);
+    assert_eq!(server.only_call().form["client_id"], id);
+    assert!(server.issuer().registered().is_empty(), "nothing was registered");
+    assert_eq!(browser.get("/oauth/client/app_00000000000000000000").await.head.status(), 404);
+    lab.finish().await;
+}
+
+/// oauth 13, MCP 5: a client that the server forgot is registered anew, and shown to no other server.
+#[tokio::test]
+async fn a_forgotten_client_is_registered_again_when_asked() {
+    let (lab, server) = world(honest()).await;
+    let made = add(&lab).await.json();
+    let mut browser = Browser::new(&lab.gateway);
+    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    server.issuer().forget_client(&query(&url)["client_id"]);
+    let again =
+        lab.gateway.api("POST", "/connections/tools/reconnect", r#"{"register":true}"#).await;
+    assert_eq!(again.head.status(), 200, "{}", again.text());
+    let mut browser = Browser::new(&lab.gateway);
+    let new = browser.begin(again.json()["authorize_url"].as_str().expect("a page")).await;
+    assert_ne!(query(&new)["client_id"], query(&url)["client_id"]);
+    assert_ne!(query(&new)["redirect_uri"], query(&url)["redirect_uri"], "its own redirect URI");
+    assert_eq!(browser.get(&server.issuer().consent(&new)).await.head.status(), 303);
+    assert_eq!(server.issuer().registered().len(), 2);
+    lab.finish().await;
+}
+
+/// oauth 5: no injection at an authorization server's endpoints, also where it is on the API's host.
+#[tokio::test]
+async fn an_agent_gets_no_injection_at_the_token_endpoint_of_an_mcp_server() {
+    let (lab, server) = world(honest()).await;
+    server.issuer().tell("token_endpoint", json!(format!("https://{HOST}/token")));
+    assert_eq!(add(&lab).await.head.status(), 201);
+    let bind = json!({ "connection": "tools" }).to_string();
+    lab.gateway.api("POST", &format!("/agents/{AGENT}/bindings"), &bind).await;
+    let mut wire = lab.tunnel_as(AGENT, &format!("{HOST}:443"), HOST).await;
+    wire.send(crate::support::request_text("POST /token", HOST)).await;
+    let refused = wire.answer("POST").await;
+    assert_eq!(
+        refused.head.one("keyward-error"),
+        Some("token_endpoint_refused"),
+        "{}",
+        refused.text()
+    );
+    lab.finish().await;
+}

@@ -1,0 +1,107 @@
+//! A connection is connected again: the old grant works until the new one is stored, and another account
+//! takes its place only when a person says so.
+
+use serde_json::json;
+
+use crate::support::HOST;
+use crate::support::oauth::{AGENT, World};
+
+#[tokio::test]
+async fn an_abandoned_reconnect_changes_nothing() {
+    let world = World::start().await;
+    world.connected().await;
+    let before = world.connection().await;
+    let again = world.api("POST", "/connections/work/reconnect", &json!({})).await;
+    assert_eq!(again["state"], "active");
+    world.browser().begin(again["authorize_url"].as_str().expect("a page")).await;
+    assert_eq!(world.request().await.text(), "fine");
+    let declined = world.api("POST", "/connections/work/reconnect", &json!({})).await;
+    let mut browser = world.browser();
+    let url = browser.begin(declined["authorize_url"].as_str().expect("a page")).await;
+    assert_eq!(browser.get(&world.server.issuer().decline(&url)).await.head.status(), 403);
+    assert_eq!(
+        world.connection().await,
+        before,
+        "a failed reconnect is no failure of the connection"
+    );
+    assert_eq!(world.request().await.text(), "fine");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_reconnect_keeps_id_bindings_and_placeholder_and_replaces_the_tokens() {
+    let world = World::start().await;
+    world.connected().await;
+    let before = world.connection().await;
+    let agent = world.api("GET", &format!("/agents/{AGENT}/bindings"), &json!(null)).await;
+    world.server.issuer().end_all();
+    let again = world.api("POST", "/connections/work/reconnect", &json!({})).await;
+    assert_eq!(world.consent(&mut world.browser(), &again).await.head.status(), 303);
+    let after = world.connection().await;
+    assert_eq!((&after["id"], &after["state"]), (&before["id"], &json!("active")));
+    assert_eq!(world.api("GET", &format!("/agents/{AGENT}/bindings"), &json!(null)).await, agent);
+    assert_eq!(world.request().await.text(), "fine", "with the new token at once");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn another_account_waits_for_a_person_and_may_be_declined() {
+    let world = World::start().await;
+    world.connected().await;
+    world.server.issuer().change(|rules| rules.account = "mallory@acme.test".to_owned());
+    let again = world.api("POST", "/connections/work/reconnect", &json!({})).await;
+    let mut browser = world.browser();
+    world.consent(&mut browser, &again).await;
+    let view = world.flow(&again).await;
+    assert_eq!(view["state"], "confirm");
+    assert_eq!(
+        (&view["before"], &view["account"]),
+        (&json!("alice@acme.test"), &json!("mallory@acme.test"))
+    );
+    assert_eq!(world.connection().await["account"], "alice@acme.test");
+    assert_eq!(world.request().await.text(), "fine", "with the old token");
+    let done = format!("/oauth/done/{}", again["flow"].as_str().expect("a flow"));
+    let page = browser.get(&done).await.text();
+    assert!(page.contains("alice@acme.test") && page.contains("mallory@acme.test"), "{page}");
+    // Neither a stranger nor another site decides.
+    assert_eq!(world.browser().post(&format!("{done}?accept=yes")).await.head.status(), 400);
+    browser.site = "cross-site";
+    assert_eq!(browser.post(&format!("{done}?accept=yes")).await.head.status(), 403);
+    let path = format!("/flows/{}/confirm", again["flow"].as_str().expect("a flow"));
+    let declined = world.api("POST", &path, &json!({ "accept": false })).await;
+    assert_eq!(declined["state"], "failed");
+    assert_eq!(world.connection().await["account"], "alice@acme.test");
+    assert_eq!(world.request().await.text(), "fine");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn another_account_that_is_wanted_takes_the_place_of_the_old() {
+    for in_browser in [true, false] {
+        let world = World::start().await;
+        world.connected().await;
+        let old = world.server.only_call().issued.expect("tokens").access;
+        world.server.issuer().change(|rules| rules.account = "bob@acme.test".to_owned());
+        let again = world.api("POST", "/connections/work/reconnect", &json!({})).await;
+        let mut browser = world.browser();
+        world.consent(&mut browser, &again).await;
+        let flow = again["flow"].as_str().expect("a flow");
+        match in_browser {
+            true => {
+                let decided = browser.post(&format!("/oauth/done/{flow}?accept=yes")).await;
+                assert_eq!(decided.head.status(), 303, "{}", decided.text());
+            }
+            false => {
+                let path = format!("/flows/{flow}/confirm");
+                let decided = world.api("POST", &path, &json!({ "accept": true })).await;
+                assert_eq!(decided["state"], "connected");
+            }
+        }
+        assert_eq!(world.connection().await["account"], "bob@acme.test");
+        assert_eq!(world.request().await.text(), "fine");
+        let last = world.lab.origin.received().pop().expect("a request");
+        let sent = last.head.one("authorization").expect("injected").to_owned();
+        assert!(!sent.contains(&old) && last.head.one("host") == Some(HOST));
+        world.finish().await;
+    }
+}

@@ -1,0 +1,92 @@
+//! A person's browser at the admin listener: keeps cookies, follows nothing by itself.
+
+use std::net::SocketAddr;
+
+use tokio::net::TcpStream;
+
+use super::gateway::Gateway;
+use super::wire::{Message, Wire};
+
+/// One browser.
+#[derive(Clone, Debug)]
+pub(crate) struct Browser {
+    at: SocketAddr,
+    /// What it keeps, by name.
+    pub(crate) cookies: Vec<(String, String)>,
+    /// Where it says that its requests come from.
+    pub(crate) site: &'static str,
+}
+
+impl Browser {
+    /// A fresh one, that will visit this gateway.
+    pub(crate) fn new(gateway: &Gateway) -> Self {
+        Self::at(gateway.admin)
+    }
+
+    /// The same, by the address of the admin listener.
+    pub(crate) fn at(at: SocketAddr) -> Self {
+        Self { at, cookies: vec![], site: "same-origin" }
+    }
+
+    /// Goes to a page: a path, or an address of the gateway.
+    pub(crate) async fn get(&mut self, to: &str) -> Message {
+        self.ask("GET", to).await
+    }
+
+    /// Presses a page's button.
+    pub(crate) async fn post(&mut self, to: &str) -> Message {
+        self.ask("POST", to).await
+    }
+
+    /// One request.
+    pub(crate) async fn ask(&mut self, method: &str, to: &str) -> Message {
+        let path = path(to);
+        let cookies: Vec<_> =
+            self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let cookies = match cookies.is_empty() {
+            true => String::new(),
+            false => format!("Cookie: {}\r\n", cookies.join("; ")),
+        };
+        let (port, site) = (self.at.port(), self.site);
+        let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
+        let stream = TcpStream::connect(self.at).await.expect("it listens");
+        let mut wire = Wire::plain(stream);
+        wire.send(format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost:{port}\r\nSec-Fetch-Site: {site}\r\n\
+             {cookies}{length}Connection: close\r\n\r\n"
+        ))
+        .await;
+        let answer = wire.answer(method).await;
+        for cookie in answer.head.all("set-cookie") {
+            let pair = cookie.split(';').next().expect("a pair");
+            let (name, value) = pair.split_once('=').expect("name and value");
+            self.cookies.retain(|(known, _)| known != name);
+            self.cookies.push((name.to_owned(), value.to_owned()));
+        }
+        answer
+    }
+
+    /// Opens a start page and goes on: the address at the provider.
+    pub(crate) async fn begin(&mut self, start: &str) -> String {
+        let page = self.get(start).await;
+        assert_eq!(page.head.status(), 200, "{}", page.text());
+        let sent = self.post(start).await;
+        assert_eq!(sent.head.status(), 200, "{}", sent.text());
+        onward(&sent)
+    }
+}
+
+/// Where a page leads on to.
+pub(crate) fn onward(page: &Message) -> String {
+    let text = page.text();
+    let (_, rest) = text.split_once("content=\"0;url=").expect("it leads on");
+    rest.split('"').next().expect("an address").replace("&amp;", "&")
+}
+
+/// Path and query of an address.
+fn path(to: &str) -> String {
+    match to.split_once("://") {
+        Some((_, rest)) => rest[rest.find('/').unwrap_or(rest.len())..].to_owned(),
+        None => to.to_owned(),
+    }
+}

@@ -1,0 +1,182 @@
+//! A gateway, an API behind an authorization server, that server, and a person with a browser: what tests
+//! of consents begin with.
+
+use std::collections::BTreeMap;
+
+use keyward::base::id::{AppId, OrgId};
+use keyward::base::secret::Secret;
+use keyward::directory::{AppSettings, AppUrls, ManagedBy};
+use keyward::grant::AppSecret;
+use keyward::vault::{NewApp, Vault};
+use serde_json::{Value, json};
+
+use super::authorization::{AUTH_HOST, Authorization, CLIENT, CLIENT_SECRET, Rules};
+use super::browser::Browser;
+use super::canary::{self, Canary};
+use super::lab::{HOST, Lab, Plan};
+use super::origin::Origin;
+use super::wire::Message;
+
+/// The agent that may use the connection.
+pub(crate) const AGENT: &str = "bot";
+
+/// All of it.
+pub(crate) struct World {
+    pub(crate) lab: Lab,
+    pub(crate) server: Authorization,
+    /// The client, as Keyward knows it.
+    pub(crate) app: AppId,
+}
+
+/// The provider `svc` of these tests, with whatever else its way to authenticate says.
+pub(crate) fn provider(more: &str) -> String {
+    let at = |path: &str| format!("https://{AUTH_HOST}/{path}");
+    format!(
+        "{{ id: svc, name: Service, hosts: [{HOST}], auth: [{{ id: oauth, kind: oauth2, \
+         grant: authorization_code, issuer: \"https://{AUTH_HOST}\", authorize: \"{}\", token: \"{}\", \
+         device: \"{}\", revoke: \"{}\", client_auth: basic, scopes: [read], account: account.id, \
+         test: {{ method: GET, url: \"https://{HOST}/me\" }}{more} }}] }}",
+        at("authorize"),
+        at("token"),
+        at("device"),
+        at("revoke"),
+    )
+}
+
+/// Registers an app of `svc` by that name: its id.
+pub(crate) async fn app(lab: &Lab, name: &str, client: (&str, &str)) -> AppId {
+    app_in(&lab.gateway.running().services().vault, name, client).await
+}
+
+/// The same, in a vault.
+pub(crate) async fn app_in(vault: &Vault, name: &str, client: (&str, &str)) -> AppId {
+    let new = NewApp {
+        id: None,
+        org: OrgId::default_org(),
+        name: name.to_owned(),
+        provider: "svc".to_owned(),
+        auth: None,
+        client_id: client.0.to_owned(),
+        scopes: vec![],
+        variables: BTreeMap::new(),
+        urls: AppUrls::default(),
+        settings: AppSettings::default(),
+        registered: None,
+        managed_by: ManagedBy::Store,
+    };
+    let secret = Some(Secret::new(client.1));
+    let secret = AppSecret { client_secret: secret, ..AppSecret::default() };
+    vault.add_app(new, secret).await.expect("an app").id.clone()
+}
+
+impl World {
+    /// With the usual rules.
+    pub(crate) async fn start() -> Self {
+        Self::with(Rules::default(), |plan| plan).await
+    }
+
+    /// With these rules, and a plan that is changed.
+    pub(crate) async fn with(rules: Rules, change: impl FnOnce(Plan) -> Plan) -> Self {
+        let server = Authorization::with(rules).await;
+        let issuer = server.issuer().clone();
+        let origin = Origin::answering(move |request| issuer.api(request, "fine")).await;
+        let plan = Plan::api_key().hosts("other.acme.test");
+        let plan = change(server.reached(plan));
+        let plan = if plan.has_provider("svc") { plan } else { plan.provider(&provider("")) };
+        let mut lab = plan.start(origin).await;
+        lab.add_agent(AGENT).await;
+        let app = app(&lab, "svc-app", (CLIENT, CLIENT_SECRET)).await;
+        Self { lab, server, app }
+    }
+
+    /// One call of the API that answers 2xx.
+    pub(crate) async fn api(&self, method: &str, path: &str, body: &Value) -> Value {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let answer = self.lab.gateway.api(method, path, &body).await;
+        assert!((200..300).contains(&answer.head.status()), "{path}: {}", answer.text());
+        answer.json()
+    }
+
+    /// Adds connection `work` as a draft, bound to the agent: what the API answers.
+    pub(crate) async fn draft(&self) -> Value {
+        let new = json!({ "provider": "svc", "auth": "oauth", "name": "work", "app": "svc-app" });
+        let made = self.api("POST", "/connections", &new).await;
+        let bind = json!({ "connection": "work" });
+        self.api("POST", &format!("/agents/{AGENT}/bindings"), &bind).await;
+        made
+    }
+
+    /// A person consents to what was begun, and comes back.
+    pub(crate) async fn consent(&self, browser: &mut Browser, started: &Value) -> Message {
+        let start = started["authorize_url"].as_str().expect("a start page").to_owned();
+        let url = browser.begin(&start).await;
+        let back = self.server.issuer().consent(&url);
+        browser.get(&back).await
+    }
+
+    /// A connection `work` that works, and how it was begun.
+    pub(crate) async fn connected(&self) -> Value {
+        let made = self.draft().await;
+        let mut browser = self.browser();
+        let back = self.consent(&mut browser, &made).await;
+        assert_eq!(back.head.status(), 303, "{}", back.text());
+        made
+    }
+
+    /// A fresh browser.
+    pub(crate) fn browser(&self) -> Browser {
+        Browser::new(&self.lab.gateway)
+    }
+
+    /// How a flow stands.
+    pub(crate) async fn flow(&self, made: &Value) -> Value {
+        let flow = made["flow"].as_str().expect("a flow");
+        self.api("GET", &format!("/flows/{flow}"), &Value::Null).await
+    }
+
+    /// Waits until a flow is not open any more.
+    pub(crate) async fn settled(&self, made: &Value) -> Value {
+        let settled = async {
+            loop {
+                let view = self.flow(made).await;
+                if view["state"] != "open" {
+                    return view;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        super::wire::patiently("the end of a consent", settled).await
+    }
+
+    /// The connection as the API shows it.
+    pub(crate) async fn connection(&self) -> Value {
+        self.api("GET", "/connections/work", &Value::Null).await
+    }
+
+    /// One request of the agent to the API behind.
+    pub(crate) async fn request(&self) -> Message {
+        let mut wire = self.lab.tunnel_as(AGENT, &format!("{HOST}:443"), HOST).await;
+        wire.send(super::request_text("GET /thing", HOST)).await;
+        wire.answer("GET").await
+    }
+
+    /// Looks for everything that the server issued or was shown: in the log, in files, at clients.
+    pub(crate) async fn finish(self) -> Vec<Value> {
+        let mut secrets = vec![CLIENT_SECRET.to_owned()];
+        for call in self.server.calls() {
+            let known = ["code", "code_verifier", "refresh_token", "device_code"];
+            secrets.extend(known.iter().filter_map(|name| call.form.get(*name).cloned()));
+            if let Some(pair) = call.issued {
+                secrets.push(pair.access);
+                secrets.extend(pair.refresh);
+            }
+        }
+        let log = canary::log().lock().expect("not poisoned").clone();
+        for secret in secrets {
+            let secret = Canary::of(secret);
+            secret.assert_absent("the log", &log);
+            secret.assert_absent_below(self.lab.gateway.folder());
+        }
+        self.lab.finish().await
+    }
+}
