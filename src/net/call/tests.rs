@@ -195,8 +195,9 @@ async fn a_server_that_hangs_or_drips_is_given_up_in_time() {
     let dripping = |mut stream: TcpStream| async move {
         heard(&mut stream).await;
         drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n").await);
+        let mut drops = tokio::time::interval(Duration::from_millis(5));
         while stream.write_all(b"x").await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            drops.tick().await;
         }
     };
     for port in [server(silent).await.0, server(dripping).await.0] {
