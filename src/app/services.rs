@@ -187,7 +187,7 @@ impl Opened {
             caller: caller.clone(),
             settings: config.oauth.clone(),
             clock: self.clock.clone(),
-            public_url,
+            public_url: public_url.clone(),
         });
         let leaves =
             Leaves::new(self.authority.clone(), config.limits.leaves_max, self.clock.clone());
@@ -206,7 +206,7 @@ impl Opened {
             audit: Trail::at(&config.audit.file),
             metrics,
             clock: self.clock,
-            public_url: config.public_url.clone(),
+            public_url,
             limits: config.limits.clone(),
         }))
     }

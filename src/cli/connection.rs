@@ -3,6 +3,7 @@
 pub(in crate::cli) mod form;
 mod import;
 mod refresh;
+mod remove;
 pub(in crate::cli) mod settings;
 pub(in crate::cli) mod shape;
 pub(in crate::cli) mod test;
@@ -25,7 +26,7 @@ use super::provider;
 use super::secret::Typed;
 use super::settings::Global;
 use super::table::{Table, fields, moment, pairs};
-use crate::admin::wire::{self, ConnectionMade, ConnectionRemoved, ConnectionView, TokenStatus};
+use crate::admin::wire::{self, ConnectionMade, ConnectionView, TokenStatus};
 use crate::directory::ConnectionState;
 
 #[derive(Debug, Subcommand)]
@@ -78,7 +79,7 @@ pub(crate) enum Command {
         /// name or id
         name: String,
     },
-    /// consent again: id, bindings and settings stay, and the old access works until the new one does
+    /// consent again; the old access works until the new one does
     Reconnect(Box<Reconnect>),
     /// remove it with its secrets and bindings; open streams end
     Remove {
@@ -97,7 +98,7 @@ pub(crate) struct Reconnect {
     /// ask for a scope beside those there are; may be given several times
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
-    /// register a new client at the server first, where Keyward registered the present one
+    /// register a new client first, where Keyward registered the present one
     #[arg(long)]
     register_again: bool,
     #[command(flatten)]
@@ -240,7 +241,7 @@ impl Command {
                 output::show(global.json, &connection, |connection| show(connection, &proxy))
             }
             Self::Reconnect(reconnect) => reconnect.run(global, &client).await,
-            Self::Remove { name, revoke } => remove(global, &client, &name, revoke).await,
+            Self::Remove { name, revoke } => remove::run(global, &client, &name, revoke).await,
         }
     }
 }
@@ -348,31 +349,6 @@ fn connected(now: &ConnectionView, ends: bool) -> String {
         text += "note: the provider gave nothing to renew this access with: it will end\n";
     }
     text
-}
-
-async fn remove(global: &Global, client: &Client, name: &str, revoke: bool) -> Result<(), Failure> {
-    let at = format!("{}{}", path(name), if revoke { "?revoke=true" } else { "" });
-    let removed: ConnectionRemoved = client.delete_for(&at).await?;
-    output::show(global.json, &removed, |removed| {
-        format!(
-            "connection {name} removed\n{}",
-            if revoke { revoked(removed) } else { String::new() }
-        )
-    })
-}
-
-/// The truth about the provider.
-fn revoked(removed: &ConnectionRemoved) -> String {
-    match (removed.revoked_upstream, &removed.until, &removed.why, &removed.by_hand) {
-        (Some(true), ..) => "the provider has taken the access back\n".to_owned(),
-        (_, Some(until), ..) => format!(
-            "the provider cannot be told now: it is tried until {}, while the gateway runs\n",
-            moment(*until)
-        ),
-        (_, _, Some(why), _) => format!("the provider did not take the access back: {why}\n"),
-        (.., Some(page)) => format!("the provider has no way to be told: take it away at {page}\n"),
-        _ => "the provider has no way to be told: take the access away there by hand\n".to_owned(),
-    }
 }
 
 impl Set {

@@ -228,7 +228,11 @@ impl Flight<'_> {
             Claimed::Lease(lease) => lease,
             Claimed::Landed(landing) => return Ok(landing),
         };
-        for _ in 0..ROUNDS_MAX {
+        let claimed = Instant::now();
+        for round in 0..ROUNDS_MAX {
+            if round > 0 && claimed.elapsed() + self.one_more() > self.settings.lease {
+                break;
+            }
             let stored = self.vault.stored(self.connection).await?;
             if let Some(landing) = self.what_is_there(&stored).await? {
                 return Ok(landing);
@@ -245,6 +249,11 @@ impl Flight<'_> {
             }
         }
         Ok(Landing::Failed(Failed::default()))
+    }
+
+    /// What asking and storing may take: with less left of the lease, another replica would ask meanwhile.
+    fn one_more(&self) -> Duration {
+        self.settings.exchange_timeout + STORE_AGAIN.iter().sum::<Duration>()
     }
 
     /// The lease that every replica takes before it asks. Whoever waits for it looks whether the one who

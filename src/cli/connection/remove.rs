@@ -1,0 +1,49 @@
+//! `keyward connection remove`: it ends here at once, and at the provider where that is asked for.
+
+use serde::Serialize;
+
+use super::path;
+use crate::admin::wire::ConnectionRemoved;
+use crate::cli::client::Client;
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::settings::Global;
+use crate::cli::table::moment;
+
+/// Removes the connection; `revoke`: has the provider take the access back, and tells what came of it.
+pub(super) async fn run(
+    global: &Global,
+    client: &Client,
+    name: &str,
+    revoke: bool,
+) -> Result<(), Failure> {
+    let at = format!("{}{}", path(name), if revoke { "?revoke=true" } else { "" });
+    let told: ConnectionRemoved = client.delete_for(&at).await?;
+    let removed = Removed { removed: [name], told: revoke.then_some(told) };
+    output::show(global.json, &removed, |removed| {
+        let told = removed.told.as_ref().map(revoked).unwrap_or_default();
+        format!("connection {name} removed\n{told}")
+    })
+}
+
+/// As every command that removes says it, and what came of `--revoke`.
+#[derive(Serialize)]
+struct Removed<'a> {
+    removed: [&'a str; 1],
+    #[serde(flatten)]
+    told: Option<ConnectionRemoved>,
+}
+
+/// The truth about the provider.
+fn revoked(removed: &ConnectionRemoved) -> String {
+    match (removed.revoked_upstream, &removed.until, &removed.why, &removed.by_hand) {
+        (Some(true), ..) => "the provider has taken the access back\n".to_owned(),
+        (_, Some(until), ..) => format!(
+            "the provider cannot be told now: it is tried until {}, while the gateway runs\n",
+            moment(*until)
+        ),
+        (_, _, Some(why), _) => format!("the provider did not take the access back: {why}\n"),
+        (.., Some(page)) => format!("the provider has no way to be told: take it away at {page}\n"),
+        _ => "the provider has no way to be told: take the access away there by hand\n".to_owned(),
+    }
+}
