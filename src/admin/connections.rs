@@ -20,7 +20,7 @@ use super::wire::{
 };
 use crate::base::settings::Settings;
 use crate::directory::{ConnectionRecord, ManagedBy};
-use crate::oauth::{NewMcp, Revoked};
+use crate::oauth::{FlowError, NewMcp, Revoked};
 use crate::provider::Catalogue;
 use crate::vault;
 
@@ -90,8 +90,16 @@ async fn add(
         return drafted(&admin, &draft, new.device).await;
     }
     let (org, fields) = (admin.org(), new.fields.0);
-    let consents = fields.is_empty() && flows.consents(&new.provider, new.auth.as_deref());
-    let app = flows.find_app(&org, (&new.provider, new.auth.as_deref()), new.app.as_deref())?;
+    let method = (&*new.provider, new.auth.as_deref());
+    let consents = fields.is_empty() && flows.consents(method.0, method.1);
+    let app = match flows.find_app(&org, method, new.app.as_deref()) {
+        Err(FlowError::NoApp { .. })
+            if !flows.needs_app(method.0, method.1, !fields.is_empty()) =>
+        {
+            None
+        }
+        found => found?,
+    };
     let made = vault::NewConnection {
         org,
         name: new.name,

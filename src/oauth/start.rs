@@ -14,7 +14,7 @@ use crate::base::id::{AppId, FlowId, OrgId};
 use crate::directory::{AppRecord, BrokenReason, ConnectionRecord, ConnectionState};
 use crate::grant::oauth::Client;
 use crate::provider::oauth::{GrantText, PkceText};
-use crate::provider::{OAuth, Provider};
+use crate::provider::{AuthKind, OAuth, Provider};
 
 /// Flows that are over are kept for a day, for whoever asks how they ended.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
@@ -324,6 +324,19 @@ impl Flows {
         })
     }
 
+    /// Whether a connection of this way to authenticate gets nothing without an app; `given`: its owner
+    /// hands tokens over, which a client without a secret may renew.
+    pub fn needs_app(&self, provider: &str, auth: Option<&str>, given: bool) -> bool {
+        let catalogue = self.vault.catalogue();
+        let found = catalogue.get(provider).and_then(|provider| provider.auth(auth));
+        let oauth = found.filter(|auth| auth.kind == AuthKind::Oauth2);
+        oauth.and_then(|auth| auth.oauth.as_ref()).is_some_and(|oauth| match oauth.grant {
+            GrantText::AuthorizationCode | GrantText::DeviceCode => !given,
+            GrantText::ClientCredentials | GrantText::TokenExchange => true,
+            GrantText::JwtBearer => false,
+        })
+    }
+
     /// The app that a new connection uses: the one that is named, else the only one that fits; none where
     /// none is needed.
     ///
@@ -339,12 +352,11 @@ impl Flows {
         let method = catalogue.get(provider).and_then(|provider| provider.auth(auth));
         let Some(method) = method.filter(|auth| auth.oauth.is_some()) else { return Ok(None) };
         let view = self.directory().view();
-        let fits = |app: &&Arc<AppRecord>| {
-            let own = app.auth.as_ref().is_none_or(|auth| *auth == method.id);
-            app.org == *org && app.provider == provider && own && !app.paused
-        };
+        let fits =
+            |app: &&Arc<AppRecord>| app.org == *org && app.fits(provider, method) && !app.paused;
         let mut fitting = view.apps().filter(fits);
-        let provider = provider.to_owned();
+        let shared = method.oauth.as_ref().and_then(|oauth| oauth.apps_of.clone());
+        let provider = shared.unwrap_or_else(|| provider.to_owned());
         if let Some(app) = named {
             let mut fitting = fitting.filter(|known| known.name == app || known.id.as_str() == app);
             let app = app.to_owned();
@@ -379,8 +391,7 @@ impl Flows {
 
     /// The app as a client of its authorization server.
     pub(super) async fn client(&self, app: &AppRecord) -> Result<Client, FlowError> {
-        let secret = self.vault.app_secret(app).await?;
-        Ok(Client { id: app.client_id.clone(), secret, key_id: None })
+        Ok(self.vault.client(app).await?)
     }
 
     /// Bounds what one person has open, and forgets what is long over.

@@ -224,3 +224,29 @@ fn a_declared_app_serves_a_draft_and_is_paused_when_the_file_forgets_it() {
     let back = cli.run(&["app", "show", "prod", "--json"]).json();
     assert_eq!((&back["paused"], &back["redirect_uri"]), (&false.into(), &app["redirect_uri"]));
 }
+
+#[tokio::test]
+async fn one_app_of_google_serves_gmail_and_nothing_that_is_not_googles() {
+    let lab = lab().await;
+    let draft = r#"{"provider":"gmail","name":"mail"}"#;
+    let missing = api(&lab, "POST", "/connections", draft).await;
+    assert_eq!(missing.head.status(), 422, "{}", missing.text());
+    let hint = missing.json()["error"]["hint"].to_string();
+    assert!(hint.contains("keyward app add google "), "{hint}");
+    let app = r#"{"provider":"google","name":"google","client_id":"x.apps.googleusercontent.com"}"#;
+    let google = api(&lab, "POST", "/apps", app).await;
+    assert_eq!(google.head.status(), 201, "{}", google.text());
+    let made = api(&lab, "POST", "/connections", draft).await;
+    assert_eq!(made.head.status(), 201, "{}", made.text());
+    assert_eq!(made.json()["app"], google.json()["id"]);
+    let other = r#"{"provider":"spotify","name":"music"}"#;
+    assert_eq!(api(&lab, "POST", "/connections", other).await.head.status(), 422);
+    // What is pasted needs no client, until it has to be renewed.
+    let pasted = format!(
+        r#"{{"provider":"spotify","name":"music","fields":{{"access_token":"{}"}}}}"#,
+        lab.canary.text
+    );
+    let made = api(&lab, "POST", "/connections", &pasted).await;
+    assert_eq!(made.head.status(), 201, "{}", made.text());
+    lab.finish().await;
+}
