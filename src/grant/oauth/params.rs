@@ -119,10 +119,13 @@ impl Params {
     }
 }
 
-/// `application/x-www-form-urlencoded`, of one value.
+/// `application/x-www-form-urlencoded`, of one value; a blank as `%20`, which all understand: some servers
+/// decode Basic credentials as parts of a URL, where `+` is itself.
 pub(super) fn form_encoded(value: &[u8]) -> Zeroizing<String> {
     let mut out = Zeroizing::new(String::with_capacity(3 * value.len()));
-    out.extend(form_urlencoded::byte_serialize(value));
+    // A `+` of the value itself is `%2B`.
+    let part = |part| if part == "+" { "%20" } else { part };
+    out.extend(form_urlencoded::byte_serialize(value).map(part));
     out
 }
 

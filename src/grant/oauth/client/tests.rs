@@ -42,7 +42,7 @@ async fn basic_encodes_id_and_secret_as_a_form_does_each() {
     let request = received("basic", named("i:d", "a+b/c%d:e&f g")).await;
     let value = request.fields["authorization"].strip_prefix("Basic ").expect("Basic").to_owned();
     let plain = String::from_utf8(STANDARD.decode(value).expect("base64")).expect("text");
-    assert_eq!(plain, "i%3Ad:a%2Bb%2Fc%25d%3Ae%26f+g");
+    assert_eq!(plain, "i%3Ad:a%2Bb%2Fc%25d%3Ae%26f%20g");
     assert_eq!(ways(&request), ["authorization"]);
     assert!(!request.form().contains_key("client_id"), "it is named once");
 }
