@@ -154,6 +154,6 @@ mod tests {
     /// OAuth 4: `+ / % : &` and blanks break naive code.
     #[test]
     fn reserved_characters_are_encoded() {
-        assert_eq!(*form_encoded(b"+/%:& =~-_.*"), "%2B%2F%25%3A%26+%3D%7E-_.*");
+        assert_eq!(*form_encoded(b"+/%:& =~-_.*"), "%2B%2F%25%3A%26%20%3D%7E-_.*");
     }
 }
