@@ -46,11 +46,6 @@ section! {
         #[key("time")]
         #[serde(with = "duration")]
         pub refresh_buffer: Duration,
-        /// How often a token is refreshed that nobody uses, so that its refresh token does not die of
-        /// disuse. `0s`: never.
-        #[key("time")]
-        #[serde(with = "duration")]
-        pub keep_alive_every: Duration,
         /// How long one replica may refresh a connection before another takes over; longer than
         /// `exchange_timeout`.
         #[key("time")]
@@ -144,7 +139,6 @@ impl Default for TokenSettings {
             wait_timeout: seconds(20),
             refreshes_per_server_max: 8,
             refresh_buffer: seconds(300),
-            keep_alive_every: Duration::ZERO,
             lease: seconds(30),
             backoff_first: seconds(1),
             backoff_max: seconds(300),

@@ -183,6 +183,10 @@ impl AppRecord {
                 *slot = Some(UrlTemplate::literal(url));
             }
         }
+        if urls.token.is_some() {
+            // Neither its tokens nor its secret are for the provider's usual server.
+            oauth.renew = None;
+        }
         if !self.scopes.is_empty() {
             oauth.scopes.clone_from(&self.scopes);
         }
@@ -352,5 +356,56 @@ mod optional_duration {
                 "this is no time: write a number and a unit, such as 30s, 2m or 1h",
             )
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::{Catalogue, check};
+
+    const PROVIDER: &str = "
+id: acme
+name: Acme
+hosts: [api.acme.test]
+auth:
+  - id: oauth
+    kind: oauth2
+    authorize: https://auth.acme.test/authorize
+    token: https://auth.acme.test/token
+    renew: https://auth.acme.test/renew
+";
+
+    fn app(urls: AppUrls) -> AppRecord {
+        AppRecord {
+            id: AppId::random(),
+            org: OrgId::default_org(),
+            name: "own".to_owned(),
+            provider: "acme".to_owned(),
+            auth: None,
+            client_id: "c".to_owned(),
+            scopes: Vec::new(),
+            variables: BTreeMap::new(),
+            urls,
+            settings: AppSettings::default(),
+            secrets: Vec::new(),
+            registered: None,
+            paused: false,
+            managed_by: ManagedBy::Store,
+            created: Timestamp::UNIX_EPOCH,
+            updated: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn an_app_with_a_token_url_of_its_own_renews_nowhere_else() {
+        let provider = check::file("p", PROVIDER, &Catalogue::default()).unwrap().remove(0);
+        let usual = provider.auth[0].oauth.clone().unwrap();
+        let renews_at = |urls| app(urls).applied(&usual).renew().map(ToString::to_string);
+        let own = "https://own.acme.test/token";
+        let urls = AppUrls { token: Some(own.to_owned()), ..AppUrls::default() };
+        assert_eq!(renews_at(urls).as_deref(), Some(own));
+        let renew = "https://auth.acme.test/renew";
+        assert_eq!(renews_at(AppUrls::default()).as_deref(), Some(renew));
     }
 }

@@ -312,7 +312,7 @@ async fn the_client_proves_itself_in_one_way() {
     let world = World::start().await;
     world.connected().await;
     let call = world.server.only_call();
-    let pair = format!("{CLIENT}:{}", encoded(CLIENT_SECRET).replace("%20", "+"));
+    let pair = format!("{CLIENT}:{}", encoded(CLIENT_SECRET));
     let sent =
         call.head.one("authorization").expect("Basic").trim_start_matches("Basic ").to_owned();
     let sent = base64::prelude::BASE64_STANDARD.decode(sent).expect("base64");
