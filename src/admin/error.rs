@@ -220,7 +220,7 @@ impl ApiError {
             Self::Field { hint, .. } => return hint.clone(),
             Self::RefusedUntil { hint, .. } => return Some(hint.clone()),
             Self::NotFound {
-                what: what @ ("agent" | "app" | "connection" | "provider"),
+                what: what @ ("agent" | "app" | "connection" | "plugin" | "provider"),
                 near,
                 ..
             } => {
@@ -279,6 +279,10 @@ impl From<DirectoryError> for ApiError {
             | DirectoryError::TooMany { .. }
             | DirectoryError::AppInUse { .. }
             | DirectoryError::FixedOfApp(_)
+            | DirectoryError::SlotProvider { .. }
+            | DirectoryError::NoSlot { .. }
+            | DirectoryError::OtherPlugin { .. }
+            | DirectoryError::BoundBySlot { .. }
             | DirectoryError::Fixed(_) => Self::Refused(error.to_string()),
             // It is transparent: the store's own error would not be found below it.
             DirectoryError::Store(error) => Self::internal(error),
