@@ -71,6 +71,6 @@ fn view(admin: &Admin, agent: &AgentRecord) -> AgentView {
         paused: agent.paused,
         created: agent.created,
         tokens: agent.tokens.iter().map(tokens::view).collect(),
-        bindings: agent.bindings.iter().filter_map(|b| bindings::view(admin, b)).collect(),
+        bindings: agent.bindings.iter().filter_map(|b| bindings::view(admin, agent, b)).collect(),
     }
 }

@@ -12,6 +12,7 @@ use super::body::{Body, Params, Segments};
 use super::error::ApiError;
 use super::flows::{begun, takes_consents};
 use super::page::Page;
+use super::plugins;
 use super::settings;
 use super::state::Admin;
 use super::wire::{
@@ -180,9 +181,14 @@ async fn remove(
 ) -> Result<Json<ConnectionRemoved>, ApiError> {
     let connection = admin.connection(&name)?;
     let flows = &admin.deps().flows;
+    let plugins = plugins::affected(&admin, &connection);
     let revoked = flows.disconnect(&admin.org(), &connection.id, removal.revoke).await?;
     admin.enforce().await?;
-    let told = |revoked_upstream| ConnectionRemoved { revoked_upstream, ..Default::default() };
+    let told = |revoked_upstream| ConnectionRemoved {
+        revoked_upstream,
+        plugins: plugins.clone(),
+        ..Default::default()
+    };
     Ok(Json(match revoked {
         None => told(None),
         Some(Revoked::Yes) => told(Some(true)),

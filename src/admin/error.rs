@@ -242,7 +242,7 @@ impl ApiError {
                 "send the request through the proxy, which passes on any size"
             }
             Self::NotFound {
-                what: what @ ("agent" | "app" | "connection" | "provider"),
+                what: what @ ("agent" | "app" | "connection" | "plugin" | "provider"),
                 near,
                 ..
             } => {
@@ -301,6 +301,10 @@ impl From<DirectoryError> for ApiError {
             | DirectoryError::TooMany { .. }
             | DirectoryError::AppInUse { .. }
             | DirectoryError::FixedOfApp(_)
+            | DirectoryError::SlotProvider { .. }
+            | DirectoryError::NoSlot { .. }
+            | DirectoryError::OtherPlugin { .. }
+            | DirectoryError::BoundBySlot { .. }
             | DirectoryError::Fixed(_) => Self::Refused(error.to_string()),
             // It is transparent: the store's own error would not be found below it.
             DirectoryError::Store(error) => Self::internal(error),

@@ -22,6 +22,7 @@ mod host;
 mod html;
 mod keys;
 mod page;
+mod plugins;
 mod providers;
 mod refresh;
 mod reload;

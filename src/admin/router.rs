@@ -12,7 +12,7 @@ use super::host::{Local, OwnNames};
 use super::state::Admin;
 use super::{
     agents, apps, audit, bindings, ca, call, connection_test, connections, consents, explain,
-    flows, health, keys, providers, refresh, reload, rule_test, rules, runs, tokens,
+    flows, health, keys, plugins, providers, refresh, reload, rule_test, rules, runs, tokens,
 };
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.
@@ -44,6 +44,7 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(explain::routes())
         .merge(keys::routes())
         .merge(ca::routes())
+        .merge(plugins::routes())
         .merge(refresh::routes())
         .merge(reload::routes());
     Router::new()

@@ -9,6 +9,7 @@ mod explain;
 mod flow;
 mod keys;
 mod patch;
+mod plugin;
 mod rule_test;
 mod status;
 mod tested;
@@ -29,6 +30,10 @@ pub use self::explain::{AddressView, ConnectionUsed, ExplainAsk, Explanation, Pl
 pub use self::flow::{ConnectionMade, ConsentView, FlowDecision, Reconnect};
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
 pub use self::patch::ConnectionPatch;
+pub use self::plugin::{
+    BoundSlot, LeftView, MissingView, NewPlugin, PluggedView, PluginAffected, PluginPatch,
+    PluginRemoved, PluginView, SlotView,
+};
 pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
 pub use self::status::{AgentListener, Health, ReloadView, Status};
 pub use self::tested::{ConnectionTested, TestOutcome};
@@ -189,6 +194,12 @@ pub struct BindingView {
     pub placeholders: BTreeMap<String, String>,
     /// Variables that the provider's SDKs read, with the placeholders to put there.
     pub env: BTreeMap<String, String>,
+    /// Slots of the agent's plugins that it is in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<BoundSlot>,
+    /// `false`: it allows what its slots do, and nothing more.
+    #[serde(default = "plugin::yes")]
+    pub direct: bool,
 }
 
 /// A new connection. `fields` are sealed at once and never shown.
@@ -291,6 +302,9 @@ pub struct ConnectionRemoved {
     /// Where a person takes access away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_hand: Option<String>,
+    /// The plugins that it was in, and what they are without it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugins: Vec<PluginAffected>,
 }
 
 /// A provider.

@@ -166,6 +166,7 @@ fn bind(
             created: Timestamp::UNIX_EPOCH,
             managed_by: ManagedBy::File,
             placeholders: BTreeMap::new(),
+            direct: true,
         });
     }
     for binding in &agent.bindings {

@@ -84,6 +84,48 @@ pub enum DirectoryError {
     /// The same, of an app.
     #[error("the {0} of an app cannot be changed: add another app")]
     FixedOfApp(&'static str),
+    /// A connection of another provider than a slot asks for.
+    #[error(
+        "slot `{slot}` asks for an account at `{wanted}`, and connection `{connection}` is one at `{provider}`: choose another one"
+    )]
+    SlotProvider {
+        /// The slot.
+        slot: String,
+        /// The provider that it asks for.
+        wanted: String,
+        /// The connection's name.
+        connection: String,
+        /// Its provider.
+        provider: String,
+    },
+    /// A slot that the manifest does not declare.
+    #[error("plugin `{plugin}` has no slot `{slot}`: leave it out")]
+    NoSlot {
+        /// The plugin.
+        plugin: String,
+        /// As given.
+        slot: String,
+    },
+    /// A manifest of another plugin.
+    #[error("this is a manifest of plugin `{given}`, not of `{installed}`: install it as its own")]
+    OtherPlugin {
+        /// The plugin that is installed.
+        installed: String,
+        /// The manifest's.
+        given: String,
+    },
+    /// A binding that is there for a slot.
+    #[error(
+        "connection `{connection}` is in slot `{slot}` of plugin `{plugin}`: give the slot another one, or remove the plugin"
+    )]
+    BoundBySlot {
+        /// The connection's name.
+        connection: String,
+        /// The plugin.
+        plugin: String,
+        /// The slot.
+        slot: String,
+    },
     /// An app that connections use.
     #[error("app `{app}` is used by connection `{connection}`: remove that one first")]
     AppInUse {

@@ -31,6 +31,8 @@ pub(super) enum Named {
     Agent,
     App,
     Connection,
+    /// Of one agent.
+    Plugin,
 }
 
 impl Named {
@@ -40,6 +42,7 @@ impl Named {
             Self::Agent => "agent",
             Self::App => "app",
             Self::Connection => "connection",
+            Self::Plugin => "plugin",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who exists and who may use what: agents and their tokens, connections' metadata, bindings.
+//! Who exists and who may use what: agents and their tokens, connections' metadata, bindings, plugins.
 //!
 //! Rows are sealed; a read view of everything stands in memory, replaced at each change, so that
 //! the data path never waits for the store. Grants are `vault/`'s.
@@ -13,7 +13,9 @@ mod check;
 mod connections;
 mod error;
 mod index;
+mod manifest;
 mod open;
+mod plugins;
 mod records;
 mod rows;
 #[cfg(test)]
@@ -36,6 +38,8 @@ use rows::Rows;
 
 pub use apps::{AppRecord, AppSettings, AppUrls, Registered};
 pub use error::DirectoryError;
+pub use manifest::{Fault, Manifest, Slot};
+pub use plugins::{Missing, Plugged, PluginRecord, PluginState};
 pub use records::{
     AgentRecord, BindingRecord, BrokenReason, ConnectionRecord, ConnectionState, IssuedToken,
     ManagedBy, NewAgent, TokenRecord,

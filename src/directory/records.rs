@@ -76,6 +76,19 @@ pub struct BindingRecord {
     pub managed_by: ManagedBy,
     /// By secret field.
     pub placeholders: BTreeMap<String, Placeholder>,
+    /// By a person or the file, and without limits. Else it is there for slots of the agent's plugins,
+    /// and allows what they do.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub direct: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_yes(direct: &bool) -> bool {
+    *direct
 }
 
 /// A connection's metadata: safe to show.

@@ -14,6 +14,7 @@ pub mod permit;
 mod reason;
 mod route;
 pub mod rule;
+mod slots;
 mod test_request;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ pub use overrides::{NoMethod, overrides, without_overrides};
 pub use permit::{Action, InterceptPermit, Permit, Route, TunnelPermit};
 pub use reason::Reason;
 pub use rule::{Account, AccountState, Bound, CompileError, DefaultAction, Rule, RuleAction, Spec};
+pub use slots::{Blocked, Empty, Extent, Lack, Slot};
 
 /// Compiled rules: host → rules by hash. The cost of a decision grows with the rules and the
 /// agent's bindings for that host, and with nothing else.
@@ -104,6 +106,8 @@ struct Bindings {
     by_core: HashMap<Core, usize>,
     /// By name and by id.
     by_name: HashMap<Arc<str>, usize>,
+    /// Plugins that are blocked because a slot is empty, by the hosts of what is missing.
+    empty: HostIndex<Arc<Blocked>>,
 }
 
 /// A binding, ready to be asked.
@@ -114,6 +118,8 @@ struct Binding {
     wanted: Wanted,
     /// The first rule that uses the account for this agent: the binding alone injects nothing.
     narrowed: Option<RuleId>,
+    /// For what.
+    extent: Extent,
 }
 
 /// An OAuth endpoint, where nothing is injected.

@@ -5,6 +5,7 @@
 
 mod error;
 mod facts;
+mod plugins;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -315,7 +316,8 @@ impl Sources {
     fn facts(&self, directory: &Directory) -> Facts {
         let view = directory.view();
         let (agents, connections) = (view.agents().cloned(), view.connections().cloned());
-        Facts::gather(agents, connections, &self.catalogue).carving(view.apps())
+        let facts = Facts::gather(agents, connections, &self.catalogue).carving(view.apps());
+        facts.plugged(view.plugins(), &self.catalogue)
     }
 
     fn compile_strictly(&self, facts: &Facts) -> Result<Policy, Vec<RulebookError>> {

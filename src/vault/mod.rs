@@ -11,6 +11,7 @@ mod error;
 mod flight;
 mod fresh;
 mod grants;
+mod plugins;
 mod record;
 mod renew;
 mod servers;
@@ -48,7 +49,6 @@ use crate::crypto::keyring::Keyring;
 use crate::directory::{BindingRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy};
 use crate::grant::Grant;
 use crate::inject::credential::{Credential, Wanted};
-use crate::inject::placeholder::Placeholder;
 use crate::observe::metrics::Metrics;
 use crate::provider::{AuthMethod, Catalogue, Provider};
 use crate::store::{Expect, Store, Table};
@@ -322,16 +322,7 @@ impl Vault {
         connection: &ConnectionId,
         managed_by: ManagedBy,
     ) -> Result<BindingRecord, VaultError> {
-        let record = self.connection(org, connection)?;
-        let catalogue = self.catalogue();
-        let (_, auth) = method(&catalogue, &record.provider, Some(&record.auth))?;
-        let placeholders = auth
-            .carried()
-            .map(|field| {
-                let prefix = field.prefixes.first().map_or("", String::as_str);
-                (field.name.clone(), Placeholder::issue(prefix, field.length))
-            })
-            .collect();
+        let placeholders = self.placeholders(&*self.connection(org, connection)?)?;
         Ok(self.directory.bind(org, agent, connection, placeholders, managed_by).await?)
     }
 
