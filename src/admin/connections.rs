@@ -19,7 +19,7 @@ use super::wire::{
     Reconnect,
 };
 use crate::base::settings::Settings;
-use crate::directory::{ConnectionRecord, ManagedBy};
+use crate::directory::{About, ConnectionRecord, ManagedBy, SecretFacts};
 use crate::oauth::{FlowError, NewMcp, Revoked};
 use crate::provider::Catalogue;
 use crate::vault;
@@ -110,6 +110,8 @@ async fn add(
         scopes: new.scopes,
         environment: new.environment,
         settings: settings::given(new.settings)?,
+        about: About::default(),
+        secret: SecretFacts::default(),
         managed_by: ManagedBy::Store,
     };
     if consents {

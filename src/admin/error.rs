@@ -274,6 +274,9 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::TokenTaken | DirectoryError::TokenRefused => {
                 Self::field("token", error.to_string())
             }
+            DirectoryError::TextRefused { what, .. } => Self::field(what, error.to_string()),
+            DirectoryError::TagsRefused => Self::field("tags", error.to_string()),
+            DirectoryError::RotateEvery => Self::field("rotate_every", error.to_string()),
             DirectoryError::LabelRefused(_)
             | DirectoryError::TokenExpired
             | DirectoryError::TooMany { .. }

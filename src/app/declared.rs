@@ -13,7 +13,8 @@ use crate::base::secret::Secret;
 use crate::config::{Config, DeclaredAgent, DeclaredConnection};
 use crate::crypto::token::{self, TokenHash};
 use crate::directory::{
-    AgentRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, NewAgent,
+    About, AgentRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, NewAgent,
+    SecretFacts,
 };
 use crate::vault::{NewConnection, Vault};
 
@@ -160,6 +161,8 @@ pub(super) fn new_connection(declared: &DeclaredConnection) -> NewConnection {
         scopes: declared.scopes.clone(),
         environment: declared.environment.clone(),
         settings: declared.settings.clone(),
+        about: About::default(),
+        secret: SecretFacts::default(),
         managed_by: ManagedBy::File,
     }
 }

@@ -22,6 +22,8 @@ impl Directory {
     ) -> Result<Arc<ConnectionRecord>, DirectoryError> {
         check::connection_name(&record.name)?;
         check::environment(record.environment.as_deref())?;
+        record.about.check()?;
+        record.secret.check()?;
         self.write(|writer| async move { writer.add_connection(record).await }).await
     }
 
@@ -212,6 +214,8 @@ impl Writer {
             return Err(DirectoryError::Fixed(field));
         }
         check::environment(after.environment.as_deref())?;
+        after.about.check()?;
+        after.secret.check()?;
         if before.environment == after.environment {
             return Ok(());
         }

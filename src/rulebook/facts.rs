@@ -220,7 +220,7 @@ pub(super) mod samples {
     use crate::base::agent::Agent;
     use crate::base::id::{AgentId, ConnectionId, TokenId};
     use crate::base::settings::Settings;
-    use crate::directory::{BindingRecord, ManagedBy};
+    use crate::directory::{About, BindingRecord, ManagedBy, SecretFacts};
     use crate::inject::placeholder::Placeholder;
     use crate::rulebook::RuleText;
 
@@ -291,6 +291,8 @@ pub(super) mod samples {
                 granted: Vec::new(),
                 account: None,
                 ends: None,
+                about: About::default(),
+                secret: SecretFacts::default(),
                 state: ConnectionState::Active,
                 managed_by: ManagedBy::Store,
                 created: Timestamp::UNIX_EPOCH,

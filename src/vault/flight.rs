@@ -18,7 +18,7 @@ use super::backoff::Failed;
 use super::error::{Refused, VaultError};
 use super::fresh::{Cell, Landing, Look, Ticket, Why};
 use super::grants::{Stored, is_conflict};
-use super::record::{Header, Verdict};
+use super::record::Verdict;
 use super::servers::{Asked, Turn};
 use crate::base::id::ConnectionId;
 use crate::base::time::Clock;
@@ -285,7 +285,8 @@ impl Flight<'_> {
         }
         let grant = stored.grant(self.connection)?;
         let basis = self.vault.basis(self.connection)?;
-        let of = (&grant, stored.version);
+        let other = stored.other_grant(self.connection)?;
+        let of = (&grant, other.as_ref(), stored.version);
         if let Some(held) = self.vault.held(self.connection, &basis, of)? {
             let now = self.vault.clock.moment();
             let does = self.why.takes(&held) && !held.is_dead(now);
@@ -373,8 +374,7 @@ impl Flight<'_> {
         let (place, bytes) = ((&self.connection.org, &self.connection.id), newer.encode());
         let mut pauses = STORE_AGAIN.iter();
         loop {
-            let given = stored.given.clone();
-            let row = (Header { given, ..Header::of(self.connection) }, bytes.clone());
+            let row = stored.becomes(self.connection, None, &bytes);
             match (self.vault.write(place, row, Some(stored.version)).await, pauses.next()) {
                 (Ok(version), _) => {
                     self.vault.count("brought");

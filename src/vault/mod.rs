@@ -13,6 +13,7 @@ mod fresh;
 mod grants;
 mod record;
 mod renew;
+mod rotate;
 mod servers;
 #[cfg(test)]
 mod simulation;
@@ -34,6 +35,7 @@ pub use error::VaultError;
 use flight::Flights;
 use fresh::{Fresh, Why};
 use record::Header;
+pub use rotate::{Candidate, Kept};
 use servers::Servers;
 pub use status::{Failing, TokenStatus};
 
@@ -44,7 +46,9 @@ use crate::base::settings::Settings;
 use crate::base::time::Clock;
 use crate::base::tokens::TokenSettings;
 use crate::crypto::keyring::Keyring;
-use crate::directory::{BindingRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy};
+use crate::directory::{
+    About, BindingRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, SecretFacts,
+};
 use crate::grant::Grant;
 use crate::inject::credential::{Credential, Wanted};
 use crate::inject::placeholder::Placeholder;
@@ -89,6 +93,10 @@ pub struct NewConnection {
     pub environment: Option<String>,
     /// How its requests are sent.
     pub settings: Settings,
+    /// For people.
+    pub about: About,
+    /// When its secret ends, and how long one is to be used.
+    pub secret: SecretFacts,
     /// Who may edit it.
     pub managed_by: ManagedBy,
 }
@@ -127,6 +135,8 @@ impl Vault {
         };
         vault.sweep().await?;
         vault.settle().await?;
+        vault.wipe_untested().await?;
+        vault.wipe_overdue().await?;
         Ok(vault)
     }
 
@@ -232,6 +242,8 @@ impl Vault {
             granted: Vec::new(),
             account: None,
             ends: None,
+            about: new.about,
+            secret: new.secret,
             state: ConnectionState::Active,
             managed_by: new.managed_by,
             created: now,
