@@ -93,6 +93,14 @@ pub enum ApiError {
         /// What to do.
         hint: String,
     },
+    /// The provider was asked first, and did not take it: nothing was changed.
+    #[error("{message}")]
+    TestFailed {
+        /// What was found.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
     /// Stored, but the rules no longer compile: the policy before the change still decides.
     #[error("the change is stored but not in force: {causes}")]
     NotInForce {
@@ -183,6 +191,7 @@ impl ApiError {
             Self::Field { .. }
             | Self::Refused(_)
             | Self::RefusedUntil { .. }
+            | Self::TestFailed { .. }
             | Self::ConfigRefused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotInForce { .. } | Self::Audit { .. } | Self::StoreFailed | Self::Internal => {
@@ -205,6 +214,7 @@ impl ApiError {
             Self::Misdirected => "host_mismatch",
             Self::Field { .. } => "invalid_field",
             Self::Refused(_) | Self::RefusedUntil { .. } => "refused",
+            Self::TestFailed { .. } => "test_failed",
             Self::NotInForce { .. } => "not_in_force",
             Self::ConfigRefused { .. } => "config_refused",
             Self::Audit { .. } => "audit_unreadable",
@@ -219,6 +229,7 @@ impl ApiError {
         let hint = match self {
             Self::Field { hint, .. } => return hint.clone(),
             Self::RefusedUntil { hint, .. } => return Some(hint.clone()),
+            Self::TestFailed { hint, .. } => return hint.clone(),
             Self::NotFound {
                 what: what @ ("agent" | "app" | "connection" | "provider"),
                 near,

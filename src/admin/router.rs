@@ -12,7 +12,7 @@ use super::host::{Local, OwnNames};
 use super::state::Admin;
 use super::{
     agents, apps, audit, bindings, ca, connection_test, connections, consents, explain, flows,
-    health, keys, providers, refresh, reload, rule_test, rules, runs, tokens,
+    health, keys, providers, refresh, reload, rotations, rule_test, rules, runs, tokens,
 };
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.
@@ -44,6 +44,7 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(keys::routes())
         .merge(ca::routes())
         .merge(refresh::routes())
+        .merge(rotations::routes())
         .merge(reload::routes());
     Router::new()
         .nest("/api/v1", api)

@@ -55,6 +55,9 @@ pub struct SecretFacts {
     /// A rotation that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
+    /// Whose account it is of, as the provider's answer to a test says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whose: Option<String>,
 }
 
 /// A second secret is sealed beside the one in force.

@@ -41,6 +41,7 @@ pub use status::{Failing, TokenStatus};
 
 use crate::base::agent::Agent;
 use crate::base::id::{AgentId, AppId, ConnectionId, OrgId};
+use crate::base::rotation::RotationSettings;
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
 use crate::base::time::Clock;
@@ -70,6 +71,7 @@ pub struct Vault {
     asker: Asker,
     metrics: Arc<OnceLock<Arc<Metrics>>>,
     settings: Arc<ArcSwap<TokenSettings>>,
+    rotation: Arc<ArcSwap<RotationSettings>>,
 }
 
 /// A connection to be added.
@@ -132,6 +134,7 @@ impl Vault {
             asker: Asker::default(),
             metrics: Arc::default(),
             settings: Arc::default(),
+            rotation: Arc::default(),
         };
         vault.sweep().await?;
         vault.settle().await?;
@@ -154,6 +157,16 @@ impl Vault {
     /// The numbers of the OAuth engine, as they are now.
     pub fn token_settings(&self) -> Arc<TokenSettings> {
         self.settings.load_full()
+    }
+
+    /// From now on secrets are rotated so.
+    pub fn rotate_by(&self, settings: RotationSettings) {
+        self.rotation.store(Arc::new(settings));
+    }
+
+    /// How secrets are rotated.
+    pub fn rotation_settings(&self) -> Arc<RotationSettings> {
+        self.rotation.load_full()
     }
 
     /// All providers, as they are known now.
