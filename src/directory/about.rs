@@ -161,6 +161,16 @@ impl ConnectionRecord {
     }
 }
 
+impl DueBy {
+    /// The stable name, as in JSON.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Expires => "expires",
+            Self::RotateEvery => "rotate_every",
+        }
+    }
+}
+
 impl Due {
     /// Whole days that are left; negative once it is over.
     pub fn days_left(&self, now: Timestamp) -> i64 {

@@ -27,7 +27,6 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use asks::Asker;
-use subtle::ConstantTimeEq;
 
 pub use apps::NewApp;
 pub use connect::{Granted, Revocable};
@@ -274,8 +273,8 @@ impl Vault {
         not_authenticating(provider, settings)
     }
 
-    /// Replaces the grant when `fields` differ from what was given. Answers whether they did. Tokens that
-    /// were renewed since stay.
+    /// Replaces the grant when `fields` differ from what was given, as a rotation: the one before is kept
+    /// for a while. Answers whether they did. Tokens that were renewed since stay.
     ///
     /// # Errors
     /// As [`Vault::add`].
@@ -289,25 +288,7 @@ impl Vault {
         let catalogue = self.catalogue();
         let (_, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
         let grant = Grant::from_fields(auth, fields)?;
-        let (given, grant) = (grants::given(&grant), grant.encode());
-        for _ in 0..grants::TRIES_MAX {
-            let old = self.stored(&connection).await?;
-            let same = bool::from(old.bytes.as_slice().ct_eq(grant.as_slice()));
-            if same || given.is_some() && given == old.given {
-                return Ok(false);
-            }
-            let now = (Header { given: given.clone(), ..Header::of(&connection) }, grant.clone());
-            match self.write((org, id), now, Some(old.version)).await {
-                Err(error) if grants::is_conflict(&error) => {}
-                other => {
-                    other?;
-                    self.fresh.forget(id);
-                    self.project(&connection).await?;
-                    return Ok(true);
-                }
-            }
-        }
-        Err(grants::overtaken(org, id))
+        self.put_declared(&connection, &grant).await
     }
 
     /// Removes bindings, metadata and grant, in that order: what is left after a crash opens nothing.

@@ -141,6 +141,36 @@ impl Vault {
         self.works_again(&connection).await
     }
 
+    /// The secret that the configuration names, where it is another. One that is kept is not asked for
+    /// first: the file says what is in force.
+    pub(super) async fn put_declared(
+        &self,
+        connection: &Arc<ConnectionRecord>,
+        grant: &Grant,
+    ) -> Result<bool, VaultError> {
+        let (given, bytes) = (grants::given(grant), grant.encode());
+        let is_it = |stored: &Stored| {
+            let same = bool::from(stored.bytes.as_slice().ct_eq(&bytes));
+            same || given.is_some() && given == stored.given
+        };
+        if is_it(&self.stored(connection).await?) {
+            return Ok(false);
+        }
+        let old_for = self.rotation_settings().keep_old;
+        let kept = Kept { old_for, expires: connection.secret.expires };
+        let since = self.clock.now();
+        let until = since.checked_add(old_for).unwrap_or(Timestamp::MAX);
+        let state = RotationState::Unconfirmed;
+        self.foretell(connection, Rotation { state, since, until }).await?;
+        let put =
+            |stored: &Stored| Ok(self.swapped(connection, stored, (given.clone(), &bytes), kept));
+        self.change(connection, &put).await?;
+        self.works_again(connection).await?;
+        let (id, name) = (&connection.id, &connection.name);
+        tracing::info!(connection = %id, name, "the configuration names another secret: in force");
+        Ok(true)
+    }
+
     /// Wipes a new secret whose test failed: all is as it was.
     ///
     /// # Errors
