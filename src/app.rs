@@ -13,6 +13,7 @@ mod keys;
 mod listeners;
 mod notify;
 mod reload;
+mod rotations;
 mod services;
 mod watched;
 
@@ -291,6 +292,9 @@ impl Doors {
         self.open(|close| async move { until(close, rulebook.follow()).await });
         self.open(|close| async move { until(close, finish_rotation(&keys)).await });
         self.open(|close| async move { until(close, ca::follow(authority, files)).await });
+        let (vault, metrics) = (services.vault.clone(), services.metrics.clone());
+        let rotating = rotations::tend(vault, metrics, services.clock.clone());
+        self.open(|close| until(close, rotating));
         let flows = services.flows.clone();
         self.open(|mut close| async move {
             flows.resume(&OrgId::default_org()).await;

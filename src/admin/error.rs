@@ -94,6 +94,14 @@ pub enum ApiError {
         /// What to do.
         hint: String,
     },
+    /// The provider was asked first, and did not take it: nothing was changed.
+    #[error("{message}")]
+    TestFailed {
+        /// What was found.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
     /// Stored, but the rules no longer compile: the policy before the change still decides.
     #[error("the change is stored but not in force: {causes}")]
     NotInForce {
@@ -196,6 +204,7 @@ impl ApiError {
             Self::Field { .. }
             | Self::Refused(_)
             | Self::RefusedUntil { .. }
+            | Self::TestFailed { .. }
             | Self::ConfigRefused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Declined(declined) => declined.status,
             Self::AnswerTooLarge { .. } | Self::AnswerCut => StatusCode::BAD_GATEWAY,
@@ -220,6 +229,7 @@ impl ApiError {
             Self::Misdirected => "host_mismatch",
             Self::Field { .. } => "invalid_field",
             Self::Refused(_) | Self::RefusedUntil { .. } => "refused",
+            Self::TestFailed { .. } => "test_failed",
             Self::NotInForce { .. } => "not_in_force",
             Self::ConfigRefused { .. } => "config_refused",
             Self::Audit { .. } => "audit_unreadable",
@@ -241,6 +251,7 @@ impl ApiError {
             Self::AnswerTooLarge { .. } => {
                 "send the request through the proxy, which passes on any size"
             }
+            Self::TestFailed { hint, .. } => return hint.clone(),
             Self::NotFound {
                 what: what @ ("agent" | "app" | "connection" | "plugin" | "provider"),
                 near,
@@ -296,6 +307,9 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::TokenTaken | DirectoryError::TokenRefused => {
                 Self::field("token", error.to_string())
             }
+            DirectoryError::TextRefused { what, .. } => Self::field(what, error.to_string()),
+            DirectoryError::TagsRefused => Self::field("tags", error.to_string()),
+            DirectoryError::RotateEvery => Self::field("rotate_every", error.to_string()),
             DirectoryError::LabelRefused(_)
             | DirectoryError::TokenExpired
             | DirectoryError::TooMany { .. }

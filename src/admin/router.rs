@@ -12,7 +12,8 @@ use super::host::{Local, OwnNames};
 use super::state::Admin;
 use super::{
     agents, apps, audit, bindings, ca, call, connection_test, connections, consents, explain,
-    flows, health, keys, plugins, providers, refresh, reload, rule_test, rules, runs, tokens,
+    flows, health, keys, plugins, providers, refresh, reload, rotations, rule_test, rules, runs,
+    tokens,
 };
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.
@@ -46,6 +47,7 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(ca::routes())
         .merge(plugins::routes())
         .merge(refresh::routes())
+        .merge(rotations::routes())
         .merge(reload::routes());
     Router::new()
         .nest("/api/v1", api)

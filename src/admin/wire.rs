@@ -1,6 +1,7 @@
 //! The JSON of the API: field names that scripts rely on. What is answered can hold no secret;
 //! what is asked moves secrets into [`Secret`] while it is being read.
 
+mod about;
 mod app;
 mod audit;
 mod ca;
@@ -10,18 +11,20 @@ mod flow;
 mod keys;
 mod patch;
 mod plugin;
+mod rotation;
 mod rule_test;
 mod status;
 mod tested;
 mod token;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::Timestamp;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use self::about::{AboutGiven, Scopes, SecretView};
 pub use self::app::{AppPatch, AppView, NewApp};
 pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Event, Outcome};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
@@ -34,6 +37,7 @@ pub use self::plugin::{
     BoundSlot, LeftView, MissingView, NewPlugin, PluggedView, PluginAffected, PluginPatch,
     PluginRemoved, PluginView, SlotView,
 };
+pub use self::rotation::{NewSecret, Rotated};
 pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
 pub use self::status::{AgentListener, Health, ReloadView, Status};
 pub use self::tested::{ConnectionTested, TestOutcome};
@@ -41,7 +45,7 @@ pub use self::token::{Failing, TokenRefreshed, TokenStatus};
 use crate::base::id::{AgentId, ConnectionId, TokenId};
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
-use crate::directory::{ConnectionState, ManagedBy};
+use crate::directory::{About, ConnectionState, ManagedBy};
 use crate::provider::{AuthKind, VariableKind};
 
 /// A page of a list.
@@ -240,6 +244,21 @@ pub struct NewConnection {
     /// Consent by a code on another device, where the provider has both.
     #[serde(default)]
     pub device: bool,
+    /// What it is.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// What it is for.
+    #[serde(default)]
+    pub purpose: Option<String>,
+    /// To find it by.
+    #[serde(default)]
+    pub tags: BTreeSet<String>,
+    /// When its secret ends: `90d`, a day, or a time.
+    #[serde(default)]
+    pub expires: Option<String>,
+    /// How long a secret is to be used, `90d`.
+    #[serde(default)]
+    pub rotate_every: Option<String>,
 }
 
 /// A connection.
@@ -274,6 +293,15 @@ pub struct ConnectionView {
     /// It has to be connected again before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<Timestamp>,
+    /// For people.
+    #[serde(flatten)]
+    pub about: About,
+    /// Of its secret: age, end, rotation.
+    #[serde(flatten)]
+    pub secret: SecretView,
+    /// `requested`, and what is `missing` of them.
+    #[serde(flatten)]
+    pub scopes: Scopes,
     /// `state`, and for `broken` a `reason` and a `detail`, for `draft` a `failure`.
     #[serde(flatten)]
     pub state: ConnectionState,
@@ -499,6 +527,9 @@ mod tests {
             granted: Vec::new(),
             account: None,
             ends: None,
+            about: About::default(),
+            secret: SecretView::default(),
+            scopes: Scopes::default(),
             state: ConnectionState::Paused,
             token: None,
             managed_by: ManagedBy::Store,

@@ -12,7 +12,8 @@ use crate::base::id::{AgentId, ConnectionId};
 use crate::config::{Config, DeclaredAgent, DeclaredConnection};
 use crate::crypto::token::TokenHash;
 use crate::directory::{
-    AgentRecord, BindingRecord, ConnectionRecord, ConnectionState, ManagedBy, View,
+    About, AgentRecord, BindingRecord, ConnectionRecord, ConnectionState, ManagedBy, SecretFacts,
+    View,
 };
 use crate::provider::Catalogue;
 use crate::vault::Vault;
@@ -210,6 +211,8 @@ pub(super) fn to_be_made(declared: &DeclaredConnection, catalogue: &Catalogue) -
         granted: Vec::new(),
         account: None,
         ends: None,
+        about: About::default(),
+        secret: SecretFacts::default(),
         state: match consents(catalogue, &new_connection(declared)) && declared.fields.is_empty() {
             true => ConnectionState::Draft { failure: None },
             false => ConnectionState::Active,

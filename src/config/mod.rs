@@ -36,6 +36,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::base::limits::Limits;
+use crate::base::rotation::RotationSettings;
 use crate::base::tokens::TokenSettings;
 use crate::crypto::source::KeySource;
 use crate::policy::DefaultAction;
@@ -92,6 +93,8 @@ pub struct Config {
     pub limits: Limits,
     /// The numbers of the OAuth engine.
     pub oauth: TokenSettings,
+    /// How secrets of connections are replaced.
+    pub rotation: RotationSettings,
     /// How to log.
     pub log: Log,
     /// Where audit records go.

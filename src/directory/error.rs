@@ -126,6 +126,22 @@ pub enum DirectoryError {
         /// The slot.
         slot: String,
     },
+    /// A description or a purpose.
+    #[error(
+        "a {what} must be 1 to {chars_max} characters on one line: shorten it, or leave it out"
+    )]
+    TextRefused {
+        /// `description` or `purpose`.
+        what: &'static str,
+        /// The bound.
+        chars_max: usize,
+    },
+    /// Tags out of bounds.
+    #[error("there may be 32 tags of 1 to 64 characters each, without commas and blanks")]
+    TagsRefused,
+    /// An interval that would remind people at all times.
+    #[error("a secret cannot be due more than once a day: write 1d or more")]
+    RotateEvery,
     /// An app that connections use.
     #[error("app `{app}` is used by connection `{connection}`: remove that one first")]
     AppInUse {

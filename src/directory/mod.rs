@@ -6,6 +6,7 @@
 //! Things that the configuration file manages are edited with [`ManagedBy::File`], which only
 //! `config/`'s reconciliation passes; for everyone else they are read-only.
 
+mod about;
 mod agents;
 mod apps;
 mod bindings;
@@ -36,6 +37,7 @@ use crate::store::Store;
 use index::Index;
 use rows::Rows;
 
+pub use about::{About, Due, DueBy, REMIND_DAYS, Rotation, RotationState, SecretFacts};
 pub use apps::{AppRecord, AppSettings, AppUrls, Registered};
 pub use error::DirectoryError;
 pub use manifest::{Fault, Manifest, Slot};

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::about::{About, SecretFacts};
 use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, TokenId};
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
@@ -129,6 +130,12 @@ pub struct ConnectionRecord {
     /// It has to be connected again before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<Timestamp>,
+    /// For people.
+    #[serde(default, skip_serializing_if = "About::is_empty")]
+    pub about: About,
+    /// Of its secret: age, end, rotation.
+    #[serde(default, skip_serializing_if = "SecretFacts::is_empty")]
+    pub secret: SecretFacts,
     /// Whether it can be used.
     pub state: ConnectionState,
     /// Who may edit it.

@@ -119,6 +119,8 @@ fn connection(org: &OrgId, name: &str, now: Timestamp) -> ConnectionRecord {
         granted: Vec::new(),
         account: None,
         ends: None,
+        about: About::default(),
+        secret: SecretFacts::default(),
         state: ConnectionState::Active,
         managed_by: ManagedBy::Store,
         created: now,

@@ -15,7 +15,9 @@ use super::register::Registration;
 use super::start::Asking;
 use crate::base::id::{AppId, OrgId};
 use crate::base::settings::Settings;
-use crate::directory::{AppRecord, AppSettings, AppUrls, ConnectionRecord, ManagedBy, Registered};
+use crate::directory::{
+    About, AppRecord, AppSettings, AppUrls, ConnectionRecord, ManagedBy, Registered, SecretFacts,
+};
 use crate::grant::AppSecret;
 use crate::net::call::{Bounds, CallError};
 use crate::vault::{NewApp, NewConnection};
@@ -93,6 +95,8 @@ impl Flows {
             scopes: with_offline(scopes, &metadata),
             environment: new.environment,
             settings: new.settings,
+            about: About::default(),
+            secret: SecretFacts::default(),
             managed_by: ManagedBy::Store,
         };
         Ok(self.vault.add_draft(connection).await?)

@@ -257,7 +257,7 @@ pub(super) mod samples {
     use crate::base::agent::Agent;
     use crate::base::id::{AgentId, TokenId};
     use crate::base::settings::Settings;
-    use crate::directory::{BindingRecord, ManagedBy};
+    use crate::directory::{About, BindingRecord, ManagedBy, SecretFacts};
     use crate::inject::placeholder::Placeholder;
     use crate::rulebook::RuleText;
 
@@ -328,6 +328,8 @@ pub(super) mod samples {
                 granted: Vec::new(),
                 account: None,
                 ends: None,
+                about: About::default(),
+                secret: SecretFacts::default(),
                 state: ConnectionState::Active,
                 managed_by: ManagedBy::Store,
                 created: Timestamp::UNIX_EPOCH,

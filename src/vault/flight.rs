@@ -290,7 +290,8 @@ impl Flight<'_> {
         }
         let grant = stored.grant(self.connection)?;
         let basis = self.vault.basis(self.connection)?;
-        let of = (&grant, stored.version);
+        let other = stored.other_grant(self.connection)?;
+        let of = (&grant, other.as_ref(), stored.version);
         if let Some(held) = self.vault.held(self.connection, &basis, of)? {
             let now = self.vault.clock.moment();
             let does = self.why.takes(&held) && !held.is_dead(now);
@@ -346,7 +347,7 @@ impl Flight<'_> {
         let (failed, whole_client) = match answer {
             Ok(newer) => {
                 turn.answered();
-                return self.keep(Unstored::of(stored, newer.encode())).await;
+                return self.keep(Unstored::of(self.connection, stored, &newer.encode())).await;
             }
             Err(Fault::Dead(verdict)) => {
                 turn.answered();

@@ -190,6 +190,13 @@ impl Fresh {
         }
     }
 
+    /// The grant changed, and this is what it gives: no request waits. One that is newer stays.
+    pub fn takes(&self, id: &ConnectionId, held: Held) {
+        if let Some(cell) = self.known(id) {
+            cell.takes(held);
+        }
+    }
+
     /// The same of a connection that went.
     pub fn remove(&self, id: &ConnectionId) {
         self.forget(id);
@@ -205,6 +212,11 @@ impl Held {
     /// A credential that lives as `life` says from `at` on.
     pub fn new(credential: Arc<Credential>, at: Moment, life: Option<Life>) -> Self {
         Self { credential, at, life }
+    }
+
+    /// The credential.
+    pub fn credential(&self) -> &Arc<Credential> {
+        &self.credential
     }
 
     /// Whether it is already beyond its end.
@@ -321,6 +333,19 @@ impl Cell {
         let mut slow = self.slow.lock();
         *slow = Slow { epoch: slow.epoch + 1, begun: slow.begun, ..Slow::default() };
         self.held.store(held.map(Arc::new));
+        drop(slow);
+        self.news.send_modify(|()| {});
+    }
+
+    /// The same with what the new grant gives, unless that of a newer one is held.
+    pub fn takes(&self, held: Held) {
+        let mut slow = self.slow.lock();
+        let newer = |old: &Held| old.credential.generation > held.credential.generation;
+        if self.held.load().as_ref().is_some_and(|old| newer(old)) {
+            return;
+        }
+        *slow = Slow { epoch: slow.epoch + 1, begun: slow.begun, ..Slow::default() };
+        self.held.store(Some(Arc::new(held)));
         drop(slow);
         self.news.send_modify(|()| {});
     }

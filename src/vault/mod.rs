@@ -14,6 +14,7 @@ mod grants;
 mod plugins;
 mod record;
 mod renew;
+mod rotate;
 mod servers;
 #[cfg(test)]
 mod simulation;
@@ -28,7 +29,6 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use asks::Asker;
-use subtle::ConstantTimeEq;
 
 pub use apps::NewApp;
 pub use connect::{Granted, Revocable};
@@ -36,17 +36,21 @@ pub use error::VaultError;
 use flight::Flights;
 use fresh::{Fresh, Why};
 use record::Header;
+pub use rotate::{Candidate, Kept};
 use servers::Servers;
 pub use status::{Failing, TokenStatus};
 
 use crate::base::agent::Agent;
 use crate::base::id::{AgentId, AppId, ConnectionId, OrgId};
+use crate::base::rotation::RotationSettings;
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
 use crate::base::time::Clock;
 use crate::base::tokens::TokenSettings;
 use crate::crypto::keyring::Keyring;
-use crate::directory::{BindingRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy};
+use crate::directory::{
+    About, BindingRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, SecretFacts,
+};
 use crate::grant::Grant;
 use crate::inject::credential::{Credential, Wanted};
 use crate::observe::metrics::Metrics;
@@ -67,6 +71,7 @@ pub struct Vault {
     asker: Asker,
     metrics: Arc<OnceLock<Arc<Metrics>>>,
     settings: Arc<ArcSwap<TokenSettings>>,
+    rotation: Arc<ArcSwap<RotationSettings>>,
 }
 
 /// A connection to be added.
@@ -90,6 +95,10 @@ pub struct NewConnection {
     pub environment: Option<String>,
     /// How its requests are sent.
     pub settings: Settings,
+    /// For people.
+    pub about: About,
+    /// When its secret ends, and how long one is to be used.
+    pub secret: SecretFacts,
     /// Who may edit it.
     pub managed_by: ManagedBy,
 }
@@ -125,9 +134,12 @@ impl Vault {
             asker: Asker::default(),
             metrics: Arc::default(),
             settings: Arc::default(),
+            rotation: Arc::default(),
         };
         vault.sweep().await?;
         vault.settle().await?;
+        vault.wipe_untested().await?;
+        vault.wipe_overdue().await?;
         Ok(vault)
     }
 
@@ -145,6 +157,16 @@ impl Vault {
     /// The numbers of the OAuth engine, as they are now.
     pub fn token_settings(&self) -> Arc<TokenSettings> {
         self.settings.load_full()
+    }
+
+    /// From now on secrets are rotated so.
+    pub fn rotate_by(&self, settings: RotationSettings) {
+        self.rotation.store(Arc::new(settings));
+    }
+
+    /// How secrets are rotated.
+    pub fn rotation_settings(&self) -> Arc<RotationSettings> {
+        self.rotation.load_full()
     }
 
     /// All providers, as they are known now.
@@ -233,6 +255,8 @@ impl Vault {
             granted: Vec::new(),
             account: None,
             ends: None,
+            about: new.about,
+            secret: new.secret,
             state: ConnectionState::Active,
             managed_by: new.managed_by,
             created: now,
@@ -250,8 +274,8 @@ impl Vault {
         not_authenticating(provider, settings)
     }
 
-    /// Replaces the grant when `fields` differ from what was given. Answers whether they did. Tokens that
-    /// were renewed since stay.
+    /// Replaces the grant when `fields` differ from what was given, as a rotation: the one before is kept
+    /// for a while. Answers whether they did. Tokens that were renewed since stay.
     ///
     /// # Errors
     /// As [`Vault::add`].
@@ -265,25 +289,7 @@ impl Vault {
         let catalogue = self.catalogue();
         let (_, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
         let grant = Grant::from_fields(auth, fields)?;
-        let (given, grant) = (grants::given(&grant), grant.encode());
-        for _ in 0..grants::TRIES_MAX {
-            let old = self.stored(&connection).await?;
-            let same = bool::from(old.bytes.as_slice().ct_eq(grant.as_slice()));
-            if same || given.is_some() && given == old.given {
-                return Ok(false);
-            }
-            let now = (Header { given: given.clone(), ..Header::of(&connection) }, grant.clone());
-            match self.write((org, id), now, Some(old.version)).await {
-                Err(error) if grants::is_conflict(&error) => {}
-                other => {
-                    other?;
-                    self.fresh.forget(id);
-                    self.project(&connection).await?;
-                    return Ok(true);
-                }
-            }
-        }
-        Err(grants::overtaken(org, id))
+        self.put_declared(&connection, &grant).await
     }
 
     /// Removes bindings, metadata and grant, in that order: what is left after a crash opens nothing.

@@ -441,6 +441,8 @@ async fn add(vault: &Vault, grant: Grant) -> Arc<ConnectionRecord> {
         scopes: Vec::new(),
         environment: None,
         settings: Settings::default(),
+        about: About::default(),
+        secret: SecretFacts::default(),
         managed_by: ManagedBy::Store,
     };
     let pasted = BTreeMap::from([("refresh_token".to_owned(), Secret::new("pasted-0"))]);

@@ -25,10 +25,8 @@ const LONGEST: Duration = Duration::from_secs(30);
 pub struct Unstored {
     /// The version that it came from.
     pub over: Version,
-    /// What its tokens began with.
-    given: Option<String>,
-    /// The newer grant.
-    bytes: Zeroizing<Vec<u8>>,
+    /// What is to be there.
+    row: (Header, Zeroizing<Vec<u8>>),
 }
 
 /// What became of one more try.
@@ -47,8 +45,8 @@ impl fmt::Debug for Unstored {
 
 impl Unstored {
     /// What was answered to this version.
-    pub fn of(stored: &Stored, bytes: Zeroizing<Vec<u8>>) -> Arc<Self> {
-        Arc::new(Self { over: stored.version, given: stored.given.clone(), bytes })
+    pub fn of(connection: &ConnectionRecord, stored: &Stored, bytes: &[u8]) -> Arc<Self> {
+        Arc::new(Self { over: stored.version, row: stored.becomes(connection, None, bytes) })
     }
 }
 
@@ -121,8 +119,7 @@ impl Vault {
         unstored: &Unstored,
         over: Version,
     ) -> Result<(), VaultError> {
-        let header = Header { given: unstored.given.clone(), ..Header::of(connection) };
-        let row = (header, unstored.bytes.clone());
+        let row = unstored.row.clone();
         let generation = self.write((&connection.org, &connection.id), row, Some(over)).await?;
         self.count("brought");
         tracing::debug!(connection = %connection.id, generation = generation.0, "a newer token");
