@@ -10,6 +10,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 
 use self::diagnosis::{Asked, Diagnosis};
+use super::auth::Caller;
 use super::body::Segments;
 use super::error::ApiError;
 use super::state::Admin;
@@ -24,9 +25,10 @@ pub(super) fn routes() -> Router<Admin> {
 
 async fn test(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
 ) -> Result<Json<ConnectionTested>, ApiError> {
-    let connection = admin.connection(&name)?;
+    let connection = admin.connection(&caller, &name)?;
     let catalogue = admin.deps().vault.catalogue();
     let provider = catalogue.get(&connection.provider);
     let provider = provider.ok_or_else(|| ApiError::not_found("provider", &connection.provider))?;

@@ -8,9 +8,11 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::auth::Caller;
 use super::body::{Body, Params, Segments};
 use super::error::ApiError;
 use super::flows::{begun, takes_consents};
+use super::owners;
 use super::page::Page;
 use super::settings;
 use super::state::Admin;
@@ -43,17 +45,18 @@ pub(super) fn routes() -> Router<Admin> {
 
 async fn list(
     State(admin): State<Admin>,
+    caller: Caller,
     Params(page): Params<Page>,
 ) -> Result<Json<List<ConnectionView>>, ApiError> {
-    let (directory, org) = (admin.deps().directory.view(), admin.org());
+    let directory = admin.deps().directory.view();
     let wanted = directory
         .connections()
-        .filter(|c| c.org == org && page.wants(&[&c.name, &c.provider, c.id.as_str()]))
+        .filter(|c| caller.sees_connection(c) && page.wants(&[&c.name, &c.provider, c.id.as_str()]))
         .map(|connection| view(&admin.deps().vault.catalogue(), connection))
         .collect();
     let mut page = page.cut(wanted, |connection: &ConnectionView| &connection.name)?;
     for shown in &mut page.items {
-        if let Some(connection) = directory.connection(&org, &shown.id) {
+        if let Some(connection) = directory.connection(caller.org(), &shown.id) {
             shown.token = admin.deps().vault.status(connection).await;
         }
     }
@@ -62,9 +65,10 @@ async fn list(
 
 async fn show(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
 ) -> Result<Json<ConnectionView>, ApiError> {
-    let (vault, connection) = (&admin.deps().vault, admin.connection(&name)?);
+    let (vault, connection) = (&admin.deps().vault, admin.connection(&caller, &name)?);
     let token = vault.status(&connection).await;
     Ok(Json(ConnectionView { token, ..view(&vault.catalogue(), &connection) }))
 }
@@ -73,9 +77,11 @@ async fn show(
 /// nothing.
 async fn add(
     State(admin): State<Admin>,
+    caller: Caller,
     Body(new): Body<NewConnection>,
 ) -> Result<(StatusCode, Json<ConnectionMade>), ApiError> {
     let (flows, vault) = (&admin.deps().flows, &admin.deps().vault);
+    let owner = owners::of_new(&admin, &caller, new.owner.as_deref())?;
     if let Some(url) = new.url {
         takes_consents(&admin)?;
         let mcp = NewMcp {
@@ -85,11 +91,13 @@ async fn add(
             scopes: new.scopes,
             environment: new.environment,
             settings: settings::given(new.settings)?,
+            visibility: owners::visibility(owner.as_ref(), new.visibility),
+            owner,
         };
-        let draft = flows.add_mcp(&admin.org(), mcp).await?;
-        return drafted(&admin, &draft, new.device).await;
+        let draft = flows.add_mcp(caller.org(), mcp).await?;
+        return drafted((&admin, &caller), &draft, new.device).await;
     }
-    let (org, fields) = (admin.org(), new.fields.0);
+    let (org, fields) = (caller.org().clone(), new.fields.0);
     let method = (&*new.provider, new.auth.as_deref());
     let consents = fields.is_empty() && flows.consents(method.0, method.1);
     let app = match flows.find_app(&org, method, new.app.as_deref()) {
@@ -110,29 +118,33 @@ async fn add(
         scopes: new.scopes,
         environment: new.environment,
         settings: settings::given(new.settings)?,
+        visibility: owners::visibility(owner.as_ref(), new.visibility),
+        owner,
         managed_by: ManagedBy::Store,
     };
     if consents {
         takes_consents(&admin)?;
         let draft = vault.add_draft(made).await?;
-        return drafted(&admin, &draft, new.device).await;
+        return drafted((&admin, &caller), &draft, new.device).await;
     }
     let connection = vault.add(made, fields).await?;
+    caller.names("connection", &connection.id, &connection.name);
     admin.enforce().await?;
     let connection = view(&vault.catalogue(), &connection);
     Ok((StatusCode::CREATED, Json(ConnectionMade { connection, consent: None })))
 }
 
 async fn drafted(
-    admin: &Admin,
+    (admin, caller): (&Admin, &Caller),
     draft: &ConnectionRecord,
     device: bool,
 ) -> Result<(StatusCode, Json<ConnectionMade>), ApiError> {
-    let begun = begun(admin, draft, Reconnect { device, ..Reconnect::default() }).await;
+    caller.names("connection", &draft.id, &draft.name);
+    let begun = begun((admin, caller), draft, Reconnect { device, ..Reconnect::default() }).await;
     let consent = match begun {
         Ok(consent) => consent,
         Err(refused) => {
-            admin.deps().vault.remove(&admin.org(), &draft.id).await?;
+            admin.deps().vault.remove(caller.org(), &draft.id).await?;
             return Err(refused);
         }
     };
@@ -144,19 +156,27 @@ async fn drafted(
 /// What is not named stays as it is. Requests under way go on as they began.
 async fn change(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
     Body(patch): Body<ConnectionPatch>,
 ) -> Result<Json<ConnectionView>, ApiError> {
     let deps = admin.deps();
-    let found = admin.connection(&name)?;
+    let found = admin.connection(&caller, &name)?;
     found.editable(ManagedBy::Store)?;
-    let Some(patch) = patch.settings else {
-        return Ok(Json(view(&deps.vault.catalogue(), &found)));
+    let owner = match &patch.owner {
+        Some(owner) => Some(owners::given_to(&admin, &caller, owner.as_deref())?),
+        None => None,
     };
+    let visibility = patch.visibility;
+    let patch = patch.settings.unwrap_or_else(|| Value::Object(Default::default()));
     // Judged on the record that is written: others may change it meanwhile.
     let refused = Mutex::new(None);
     let set = |record: &mut ConnectionRecord| match changed(&admin, record, &patch) {
-        Ok(after) => record.settings = after,
+        Ok(after) => {
+            record.settings = after;
+            record.visibility = visibility.unwrap_or(record.visibility);
+            record.owner = owner.clone().unwrap_or_else(|| record.owner.take());
+        }
         Err(refusal) => *refused.lock() = Some(refusal),
     };
     let connection = deps.directory.update_connection(&found.org, &found.id, &set).await?;
@@ -175,12 +195,13 @@ fn changed(admin: &Admin, of: &ConnectionRecord, patch: &Value) -> Result<Settin
 
 async fn remove(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
     Params(removal): Params<Removal>,
 ) -> Result<Json<ConnectionRemoved>, ApiError> {
-    let connection = admin.connection(&name)?;
+    let connection = admin.connection(&caller, &name)?;
     let flows = &admin.deps().flows;
-    let revoked = flows.disconnect(&admin.org(), &connection.id, removal.revoke).await?;
+    let revoked = flows.disconnect(caller.org(), &connection.id, removal.revoke).await?;
     admin.enforce().await?;
     let told = |revoked_upstream| ConnectionRemoved { revoked_upstream, ..Default::default() };
     Ok(Json(match revoked {
@@ -197,27 +218,30 @@ async fn remove(
 /// Agents get 424 from now on, and what is under way with its credential ends.
 async fn pause(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
 ) -> Result<Json<ConnectionView>, ApiError> {
-    set_paused(&admin, &name, true).await
+    set_paused(&admin, &caller, &name, true).await
 }
 
 async fn resume(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
 ) -> Result<Json<ConnectionView>, ApiError> {
-    set_paused(&admin, &name, false).await
+    set_paused(&admin, &caller, &name, false).await
 }
 
 /// A broken connection stays broken, as the answer shows.
 async fn set_paused(
     admin: &Admin,
+    caller: &Caller,
     name: &str,
     paused: bool,
 ) -> Result<Json<ConnectionView>, ApiError> {
-    let (directory, org) = (&admin.deps().directory, admin.org());
-    let id = admin.connection(name)?.id.clone();
-    let connection = directory.set_connection_paused(&org, &id, paused, ManagedBy::Store).await?;
+    let (directory, org) = (&admin.deps().directory, caller.org());
+    let id = admin.connection(caller, name)?.id.clone();
+    let connection = directory.set_connection_paused(org, &id, paused, ManagedBy::Store).await?;
     admin.enforce().await?;
     Ok(Json(view(&admin.deps().vault.catalogue(), &connection)))
 }
@@ -236,6 +260,8 @@ pub(super) fn view(catalogue: &Catalogue, connection: &ConnectionRecord) -> Conn
         granted: connection.granted.clone(),
         account: connection.account.clone(),
         ends: connection.ends,
+        owner: connection.owner.clone(),
+        visibility: connection.visibility,
         state: connection.state.clone(),
         token: None,
         managed_by: connection.managed_by,

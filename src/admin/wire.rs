@@ -8,6 +8,7 @@ mod explain;
 mod flow;
 mod keys;
 mod patch;
+mod people;
 mod rule_test;
 mod status;
 mod tested;
@@ -21,20 +22,23 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::app::{AppPatch, AppView, NewApp};
-pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Event, Outcome};
+pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Change, Event, Outcome};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
 pub use self::explain::{AddressView, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
 pub use self::flow::{ConnectionMade, ConsentView, FlowDecision, Reconnect};
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
-pub use self::patch::ConnectionPatch;
+pub use self::patch::{AgentPatch, ConnectionPatch};
+pub use self::people::{
+    NewOrg, NewPersonalToken, NewUser, OrgView, PersonalTokenView, UserPatch, UserView,
+};
 pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
 pub use self::status::{AgentListener, Health, ReloadView, Status};
 pub use self::tested::{ConnectionTested, TestOutcome};
 pub use self::token::{Failing, TokenRefreshed, TokenStatus};
-use crate::base::id::{AgentId, ConnectionId, TokenId};
+use crate::base::id::{AgentId, ConnectionId, TokenId, UserId};
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
-use crate::directory::{ConnectionState, ManagedBy};
+use crate::directory::{ConnectionState, ManagedBy, Visibility};
 use crate::provider::{AuthKind, VariableKind};
 
 /// A page of a list.
@@ -80,6 +84,9 @@ pub struct NewAgent {
     /// Connections of another environment cannot be bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
+    /// Whose it is: a user's name or id; whoever asks, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
 }
 
 /// An agent.
@@ -93,6 +100,9 @@ pub struct AgentView {
     pub environment: Option<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Whose it is; absent: the organisation's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
     /// Who may edit it.
     pub managed_by: ManagedBy,
     /// It left the configuration file.
@@ -227,6 +237,12 @@ pub struct NewConnection {
     /// Consent by a code on another device, where the provider has both.
     #[serde(default)]
     pub device: bool,
+    /// Whose it is: a user's name or id; whoever asks, when absent.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// `private`, which is usual where it has an owner, or `shared`.
+    #[serde(default)]
+    pub visibility: Option<Visibility>,
 }
 
 /// A connection.
@@ -261,6 +277,12 @@ pub struct ConnectionView {
     /// It has to be connected again before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<Timestamp>,
+    /// Whose it is; absent: the organisation's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
+    /// Whose agents may use it: its owner's (`private`), or all (`shared`).
+    #[serde(default)]
+    pub visibility: Visibility,
     /// `state`, and for `broken` a `reason` and a `detail`, for `draft` a `failure`.
     #[serde(flatten)]
     pub state: ConnectionState,
@@ -483,6 +505,8 @@ mod tests {
             granted: Vec::new(),
             account: None,
             ends: None,
+            owner: None,
+            visibility: Visibility::Shared,
             state: ConnectionState::Paused,
             token: None,
             managed_by: ManagedBy::Store,

@@ -12,7 +12,7 @@ use crate::base::id::{AgentId, ConnectionId};
 use crate::config::{Config, DeclaredAgent, DeclaredConnection};
 use crate::crypto::token::TokenHash;
 use crate::directory::{
-    AgentRecord, BindingRecord, ConnectionRecord, ConnectionState, ManagedBy, View,
+    AgentRecord, BindingRecord, ConnectionRecord, ConnectionState, ManagedBy, View, Visibility,
 };
 use crate::provider::Catalogue;
 use crate::vault::Vault;
@@ -209,6 +209,8 @@ pub(super) fn to_be_made(declared: &DeclaredConnection, catalogue: &Catalogue) -
         granted: Vec::new(),
         account: None,
         ends: None,
+        owner: None,
+        visibility: Visibility::Shared,
         state: match consents(catalogue, &new_connection(declared)) && declared.fields.is_empty() {
             true => ConnectionState::Draft { failure: None },
             false => ConnectionState::Active,
@@ -226,6 +228,7 @@ fn agent_to_be_made(declared: &DeclaredAgent) -> AgentRecord {
         name: declared.name.clone(),
         labels: BTreeMap::new(),
         environment: None,
+        owner: None,
         managed_by: ManagedBy::File,
         created: Timestamp::UNIX_EPOCH,
         paused: false,

@@ -31,6 +31,8 @@ pub(super) enum Named {
     Agent,
     App,
     Connection,
+    User,
+    Email,
 }
 
 impl Named {
@@ -40,6 +42,8 @@ impl Named {
             Self::Agent => "agent",
             Self::App => "app",
             Self::Connection => "connection",
+            Self::User => "user",
+            Self::Email => "e-mail address",
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Who exists and who may use what: agents and their tokens, connections' metadata, bindings.
+//! Who exists and who may use what: organisations, people, agents, their tokens, connections'
+//! metadata, bindings.
 //!
 //! Rows are sealed; a read view of everything stands in memory, replaced at each change, so that
 //! the data path never waits for the store. Grants are `vault/`'s.
@@ -14,11 +15,14 @@ mod connections;
 mod error;
 mod index;
 mod open;
+mod orgs;
+mod personal;
 mod records;
 mod rows;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod users;
 mod view;
 
 use std::future::Future;
@@ -36,10 +40,13 @@ use rows::Rows;
 
 pub use apps::{AppRecord, AppSettings, AppUrls, Registered};
 pub use error::DirectoryError;
+pub use orgs::OrgRecord;
+pub use personal::{Area, PersonalToken, Scope, ScopeError};
 pub use records::{
     AgentRecord, BindingRecord, BrokenReason, ConnectionRecord, ConnectionState, IssuedToken,
     ManagedBy, NewAgent, TokenRecord,
 };
+pub use users::{NewUser, Person, Role, UserRecord, Visibility, may_be_used_by};
 pub use view::View;
 
 /// The directory.

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::apps::AppRecord;
 use super::error::DirectoryError;
 use super::index::{Claim, Index, Named, everyone};
+use super::orgs::OrgRecord;
 use super::records::{AgentRecord, ConnectionRecord};
 use super::rows::{At, Read, Rows};
+use super::users::UserRecord;
 use super::view::View;
 use crate::base::time::Clock;
 use crate::crypto::envelope::EnvelopeError;
@@ -47,6 +49,7 @@ pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, Directory
     let apps = rows.all::<AppRecord>(Table::Apps).await?;
     let mut wanted = HashMap::new();
     let mut view = View::default();
+    people(rows, &index, (&mut view, &mut wanted)).await?;
     for (at, Read { record, .. }) in agents {
         if at != At::new(Table::Agents, &record.org, &record.id) {
             return Err(at.malformed());
@@ -81,6 +84,37 @@ pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, Directory
     }
     repair(rows, wanted).await?;
     Ok(Loaded { index, view })
+}
+
+/// Organisations and users: first, so that who is owned by somebody finds them.
+async fn people(
+    rows: &Rows,
+    index: &Index,
+    (view, wanted): (&mut View, &mut HashMap<At, Claim>),
+) -> Result<(), DirectoryError> {
+    view.put_org(Arc::new(OrgRecord::default_one()));
+    for (at, Read { record, .. }) in rows.all::<OrgRecord>(Table::Orgs).await? {
+        if !record.is_at(&at) {
+            return Err(at.malformed());
+        }
+        view.put_org(Arc::new(record));
+    }
+    for (at, Read { record, .. }) in rows.all::<UserRecord>(Table::Users).await? {
+        if at != At::new(Table::Users, &record.org, &record.id) {
+            return Err(at.malformed());
+        }
+        claim(wanted, index.name(&record.org, Named::User, &record.name), &record.id, "name")?;
+        if let Some(email) = &record.email {
+            let email = index.name(&record.org, Named::Email, &email.to_lowercase());
+            claim(wanted, email, &record.id, "e-mail address")?;
+        }
+        for token in &record.tokens {
+            let hash = TokenHash::from_hex(&token.hash).ok_or_else(|| at.malformed())?;
+            claim(wanted, index.token(&hash), &record.id, "token")?;
+        }
+        view.put_user(Arc::new(record));
+    }
+    Ok(())
 }
 
 /// The sentinel's index key; makes the sentinel in a store that is empty.

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, TokenId};
+use super::users::Visibility;
+use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, TokenId, UserId};
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
 use crate::inject::placeholder::Placeholder;
@@ -35,6 +36,9 @@ pub struct AgentRecord {
     pub labels: BTreeMap<String, String>,
     /// Never bound to connections of another one.
     pub environment: Option<String>,
+    /// Whose it is; `None`: the organisation's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
     /// Who may edit it.
     pub managed_by: ManagedBy,
     /// When it was made.
@@ -116,6 +120,12 @@ pub struct ConnectionRecord {
     /// It has to be connected again before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<Timestamp>,
+    /// Whose it is; `None`: the organisation's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
+    /// Whose agents may use it.
+    #[serde(default, skip_serializing_if = "Visibility::is_shared")]
+    pub visibility: Visibility,
     /// Whether it can be used.
     pub state: ConnectionState,
     /// Who may edit it.
@@ -192,6 +202,8 @@ pub struct NewAgent {
     pub labels: BTreeMap<String, String>,
     /// Never bound to connections of another one.
     pub environment: Option<String>,
+    /// Whose it is; `None`: the organisation's.
+    pub owner: Option<UserId>,
     /// Who may edit it.
     pub managed_by: ManagedBy,
 }

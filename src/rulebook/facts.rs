@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::base::id::OrgId;
 use crate::base::pattern::{HostPattern, PathPattern};
-use crate::directory::{AgentRecord, AppRecord, ConnectionRecord, ConnectionState};
+use crate::directory::{AgentRecord, AppRecord, ConnectionRecord, ConnectionState, may_be_used_by};
 use crate::policy::{Account, AccountState, Bound, DefaultAction, Rule, Spec};
 use crate::provider::{Catalogue, Instance};
 
@@ -173,6 +173,10 @@ impl Facts {
         let each = working.flat_map(|agent| agent.bindings.iter().map(move |one| (agent, one)));
         each.filter_map(|(agent, binding)| {
             let connection = self.connection(&agent.org, binding.connection.as_str())?;
+            // No binding is made across owners; one that came about otherwise binds nothing.
+            if !may_be_used_by(&connection.record, agent) {
+                return None;
+            }
             Some(Bound {
                 org: agent.org.clone(),
                 agent: agent.id.clone(),
@@ -220,7 +224,7 @@ pub(super) mod samples {
     use crate::base::agent::Agent;
     use crate::base::id::{AgentId, ConnectionId, TokenId};
     use crate::base::settings::Settings;
-    use crate::directory::{BindingRecord, ManagedBy};
+    use crate::directory::{BindingRecord, ManagedBy, Visibility};
     use crate::inject::placeholder::Placeholder;
     use crate::rulebook::RuleText;
 
@@ -259,6 +263,7 @@ pub(super) mod samples {
                 token: Some(TokenId::random()),
             };
             self.agents.push(AgentRecord {
+                owner: None,
                 id: agent.id.clone(),
                 org: agent.org.clone(),
                 name: name.to_owned(),
@@ -291,6 +296,8 @@ pub(super) mod samples {
                 granted: Vec::new(),
                 account: None,
                 ends: None,
+                owner: None,
+                visibility: Visibility::Shared,
                 state: ConnectionState::Active,
                 managed_by: ManagedBy::Store,
                 created: Timestamp::UNIX_EPOCH,

@@ -38,13 +38,15 @@ use servers::Servers;
 pub use status::{Failing, TokenStatus};
 
 use crate::base::agent::Agent;
-use crate::base::id::{AgentId, AppId, ConnectionId, OrgId};
+use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, UserId};
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
 use crate::base::time::Clock;
 use crate::base::tokens::TokenSettings;
 use crate::crypto::keyring::Keyring;
-use crate::directory::{BindingRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy};
+use crate::directory::{
+    BindingRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, Visibility,
+};
 use crate::grant::Grant;
 use crate::inject::credential::{Credential, Wanted};
 use crate::inject::placeholder::Placeholder;
@@ -89,6 +91,10 @@ pub struct NewConnection {
     pub environment: Option<String>,
     /// How its requests are sent.
     pub settings: Settings,
+    /// Whose it is; `None`: the organisation's.
+    pub owner: Option<UserId>,
+    /// Whose agents may use it.
+    pub visibility: Visibility,
     /// Who may edit it.
     pub managed_by: ManagedBy,
 }
@@ -232,6 +238,8 @@ impl Vault {
             granted: Vec::new(),
             account: None,
             ends: None,
+            owner: new.owner,
+            visibility: new.visibility,
             state: ConnectionState::Active,
             managed_by: new.managed_by,
             created: now,

@@ -175,7 +175,7 @@ mod tests {
     use super::*;
     use crate::base::id::ConnectionId;
     use crate::base::settings::Settings;
-    use crate::directory::{ConnectionState, ManagedBy};
+    use crate::directory::{ConnectionState, ManagedBy, Visibility};
 
     fn connection() -> ConnectionRecord {
         ConnectionRecord {
@@ -193,6 +193,8 @@ mod tests {
             granted: Vec::new(),
             account: None,
             ends: None,
+            owner: None,
+            visibility: Visibility::Shared,
             state: ConnectionState::Active,
             managed_by: ManagedBy::Store,
             created: Timestamp::UNIX_EPOCH,

@@ -193,6 +193,7 @@ mod tests {
     use super::*;
     use crate::base::id::{ConnectionId, OrgId};
     use crate::base::settings::Settings;
+    use crate::directory::Visibility;
 
     fn record(managed_by: ManagedBy, variables: &[(&str, &str)]) -> ConnectionRecord {
         ConnectionRecord {
@@ -213,6 +214,8 @@ mod tests {
             granted: Vec::new(),
             account: None,
             ends: None,
+            owner: None,
+            visibility: Visibility::Shared,
             state: ConnectionState::Active,
             managed_by,
             created: Timestamp::UNIX_EPOCH,
