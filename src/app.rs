@@ -10,6 +10,7 @@ mod error;
 mod foresee;
 mod fronts;
 mod keys;
+mod late_log;
 mod listeners;
 mod notify;
 mod reload;
@@ -29,6 +30,7 @@ use tokio::task::JoinSet;
 
 pub use data_path::DataPath;
 pub use error::AppError;
+pub use late_log::LateLog;
 use services::Opened;
 pub use services::Services;
 
@@ -38,11 +40,11 @@ use self::reload::{Outward, Reloader};
 use self::watched::Watched;
 use crate::admin::{self, Admin, AdminSocket, AuditLog, Deps, OwnNames, Places, Reloads, Runs};
 use crate::base::host::{Scheme, Target};
-use crate::base::id::OrgId;
-use crate::config::{AuditTo, Config, ListenAt};
+use crate::config::{AuditTo, Config, ListenAgent, ListenAt};
 use crate::keys::Keys;
 use crate::net::tls;
 use crate::observe::audit::{Audit, Writer};
+use crate::observe::change::Changes;
 use crate::observe::log::Verbosity;
 use crate::observe::trail::Trail;
 use crate::proxy::cores::Cores;
@@ -73,6 +75,7 @@ pub struct Running {
     /// Accept for the cores; end when draining begins.
     listeners: JoinSet<()>,
     doors: Doors,
+    changes: Changes,
     writer: Writer,
     reloads: Reloads,
     manager: Manager,
@@ -103,11 +106,12 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let (proxy_addrs, admin_addr) = (bound.proxy_addrs(), bound.admin_addr);
     let agent_addrs = bound.agents_at.clone();
     let services = opened.for_serving(&config, &bound).await?;
-    warn_of_missing_owners(&services, &agent_addrs);
+    warn_of_missing_owners(&services, &config);
     let socket = AdminSocket::bind(&config.data_dir).await?;
     let (drain, draining) = watch::channel(false);
     let (audit, writer) = open_audit(&config)?;
-    let log = audit_log(&services, &audit);
+    let changes = Changes::to(audit.clone());
+    let log = (audit_log(&services, &audit), changes.clone());
     let outward = Outward::load(&config)?;
     let gateway = Gateway::new(parts(&config, &services, &outward, (audit, draining.clone()))?);
     let cores = start_cores(&gateway)?;
@@ -152,6 +156,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         cores,
         listeners,
         doors,
+        changes,
         writer,
         reloads,
         manager,
@@ -166,11 +171,11 @@ fn start_cores(gateway: &Arc<Gateway>) -> anyhow::Result<Arc<Cores>> {
 
 /// The control plane. It does not keep the data path, which ends before the audit log does.
 fn control(
-    (services, audit): (&Services, AuditLog),
+    (services, (audit, changes)): (&Services, (AuditLog, Changes)),
     gateway: &Arc<Gateway>,
     (draining, places, reloads): (watch::Receiver<bool>, Places, Reloads),
 ) -> Admin {
-    let deps = Deps { data_path: Arc::downgrade(gateway), audit, ..services.deps() };
+    let deps = Deps { data_path: Arc::downgrade(gateway), audit, changes, ..services.deps() };
     Admin::serving(deps, draining, (places, reloads))
 }
 
@@ -229,10 +234,10 @@ async fn told(terminate: &mut Signal, interrupt: &mut Signal) {
     }
 }
 
-fn warn_of_missing_owners(services: &Services, owners: &[(String, ListenAt)]) {
-    for (agent, at) in owners {
-        if services.directory.view().of_listener(&OrgId::default_org(), agent).is_none() {
-            tracing::warn!(agent, %at, "this listener's agent is paused or does not exist: add it");
+fn warn_of_missing_owners(services: &Services, config: &Config) {
+    for ListenAgent { agent, org, at } in &config.listen.agents {
+        if services.directory.view().of_listener(org, agent).is_none() {
+            tracing::warn!(agent, org = org.name(), %at, "this listener's agent is paused or does not exist: add it");
         }
     }
 }
@@ -295,9 +300,11 @@ impl Doors {
         let (vault, metrics) = (services.vault.clone(), services.metrics.clone());
         let rotating = rotations::tend(vault, metrics, services.clock.clone());
         self.open(|close| until(close, rotating));
-        let flows = services.flows.clone();
+        let (flows, directory) = (services.flows.clone(), services.directory.clone());
         self.open(|mut close| async move {
-            flows.resume(&OrgId::default_org()).await;
+            for org in directory.view().orgs() {
+                flows.resume(&org.id).await;
+            }
             let _ = close.wait_for(|close| *close).await;
             flows.close().await;
         });
@@ -351,7 +358,7 @@ impl Running {
     /// Stops accepting, lets what is under way finish within `limits.drain_timeout`, cuts the rest,
     /// and writes the last audit record.
     pub async fn shutdown(self) {
-        let Self { services, drain, cores, mut listeners, doors, writer, .. } = self;
+        let Self { services, drain, cores, mut listeners, doors, changes, writer, .. } = self;
         let within = services.limits.drain_timeout;
         drain.send_replace(true);
         all_ended(&mut listeners).await;
@@ -365,6 +372,7 @@ impl Running {
             tracing::warn!("a refresh did not end in time: what it brings is lost");
         }
         doors.close().await;
+        changes.close();
         if tokio::task::spawn_blocking(move || writer.finish()).await.is_err() {
             tracing::error!("the audit writer panicked");
         }

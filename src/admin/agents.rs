@@ -5,72 +5,103 @@ use axum::routing::get;
 use axum::{Json, Router};
 use http::StatusCode;
 
+use super::auth::Caller;
 use super::bindings;
 use super::body::{Body, Params, Segments};
 use super::error::ApiError;
+use super::owners;
 use super::page::Page;
 use super::state::Admin;
 use super::tokens;
-use super::wire::{AgentView, List, NewAgent};
+use super::wire::{AgentPatch, AgentView, List, NewAgent};
 use crate::directory::{self, AgentRecord, ManagedBy};
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
         .route("/agents", get(list).post(add))
-        .route("/agents/{agent}", get(show).delete(remove))
+        .route("/agents/{agent}", get(show).patch(change).delete(remove))
 }
 
 async fn list(
     State(admin): State<Admin>,
+    caller: Caller,
     Params(page): Params<Page>,
 ) -> Result<Json<List<AgentView>>, ApiError> {
-    let (directory, org) = (admin.deps().directory.view(), admin.org());
+    let directory = admin.deps().directory.view();
     let wanted = directory
         .agents()
-        .filter(|agent| agent.org == org && page.wants(&[&agent.name, agent.id.as_str()]))
-        .map(|agent| view(&admin, agent))
+        .filter(|agent| caller.sees_agent(agent) && page.wants(&[&agent.name, agent.id.as_str()]))
+        .map(|agent| view(&admin, &caller, agent))
         .collect();
     page.cut(wanted, |agent: &AgentView| &agent.name).map(Json)
 }
 
 async fn show(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
 ) -> Result<Json<AgentView>, ApiError> {
-    Ok(Json(view(&admin, &*admin.agent(&name)?)))
+    Ok(Json(view(&admin, &caller, &*admin.agent(&caller, &name)?)))
 }
 
 async fn add(
     State(admin): State<Admin>,
+    caller: Caller,
     Body(new): Body<NewAgent>,
 ) -> Result<(StatusCode, Json<AgentView>), ApiError> {
-    let NewAgent { name, labels, environment } = new;
-    let new = directory::NewAgent { name, labels, environment, managed_by: ManagedBy::Store };
-    let agent = admin.deps().directory.add_agent(&admin.org(), new).await?;
+    let NewAgent { name, labels, environment, owner } = new;
+    let owner = owners::of_new(&admin, &caller, owner.as_deref())?;
+    let new =
+        directory::NewAgent { name, labels, environment, owner, managed_by: ManagedBy::Store };
+    let agent = admin.deps().directory.add_agent(caller.org(), new).await?;
+    caller.names("agent", &agent.id, &agent.name);
     admin.enforce().await?;
-    Ok((StatusCode::CREATED, Json(view(&admin, &agent))))
+    Ok((StatusCode::CREATED, Json(view(&admin, &caller, &agent))))
+}
+
+/// Gives it to somebody else: what is private of its owner must not be bound to it.
+async fn change(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+    Body(patch): Body<AgentPatch>,
+) -> Result<Json<AgentView>, ApiError> {
+    let agent = admin.agent(&caller, &name)?;
+    let Some(owner) = patch.owner else { return Ok(Json(view(&admin, &caller, &agent))) };
+    let owner = owners::given_to(&admin, &caller, owner.as_deref())?;
+    caller.because(owner.as_ref().map_or("of the organisation", |id| id.as_str()));
+    let directory = &admin.deps().directory;
+    let changed = directory.set_agent_owner(&agent.org, &agent.id, owner).await?;
+    admin.enforce().await?;
+    Ok(Json(view(&admin, &caller, &changed)))
 }
 
 async fn remove(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
 ) -> Result<StatusCode, ApiError> {
-    let agent = admin.agent(&name)?;
-    admin.deps().directory.remove_agent(&admin.org(), &agent.id).await?;
+    let agent = admin.agent(&caller, &name)?;
+    admin.deps().directory.remove_agent(caller.org(), &agent.id).await?;
     admin.enforce().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn view(admin: &Admin, agent: &AgentRecord) -> AgentView {
+fn view(admin: &Admin, caller: &Caller, agent: &AgentRecord) -> AgentView {
     AgentView {
         id: agent.id.clone(),
         name: agent.name.clone(),
         environment: agent.environment.clone(),
         labels: agent.labels.clone(),
+        owner: agent.owner.clone(),
         managed_by: agent.managed_by,
         paused: agent.paused,
         created: agent.created,
         tokens: agent.tokens.iter().map(tokens::view).collect(),
-        bindings: agent.bindings.iter().filter_map(|b| bindings::view(admin, agent, b)).collect(),
+        bindings: agent
+            .bindings
+            .iter()
+            .filter_map(|b| bindings::view(admin, caller, agent, b))
+            .collect(),
     }
 }

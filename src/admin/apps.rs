@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::auth::Caller;
 use super::body::{Body, Params, Segments};
 use super::error::ApiError;
 use super::page::Page;
@@ -27,32 +28,35 @@ pub(super) fn routes() -> Router<Admin> {
 
 async fn list(
     State(admin): State<Admin>,
+    caller: Caller,
     Params(page): Params<Page>,
 ) -> Result<Json<List<AppView>>, ApiError> {
-    let (directory, org) = (admin.deps().directory.view(), admin.org());
+    let (directory, org) = (admin.deps().directory.view(), caller.org());
     let wanted = directory
         .apps()
-        .filter(|app| app.org == org && page.wants(&[&app.name, &app.provider, app.id.as_str()]))
-        .map(|app| view(&admin, app))
+        .filter(|app| app.org == *org && page.wants(&[&app.name, &app.provider, app.id.as_str()]))
+        .map(|app| view(&admin, &caller, app))
         .collect();
     page.cut(wanted, |app: &AppView| &app.name).map(Json)
 }
 
 async fn show(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
 ) -> Result<Json<AppView>, ApiError> {
-    Ok(Json(view(&admin, &*found(&admin, &name)?)))
+    Ok(Json(view(&admin, &caller, &*found(&admin, &caller, &name)?)))
 }
 
 async fn add(
     State(admin): State<Admin>,
+    caller: Caller,
     Body(new): Body<NewApp>,
 ) -> Result<(StatusCode, Json<AppView>), ApiError> {
     let secrets = new.secrets.0;
     let new = vault::NewApp {
         id: None,
-        org: admin.org(),
+        org: caller.org().clone(),
         name: new.name,
         provider: new.provider,
         auth: new.auth,
@@ -65,17 +69,19 @@ async fn add(
         managed_by: ManagedBy::Store,
     };
     let app = admin.deps().vault.add_app_of(new, secrets).await?;
+    caller.names("app", &app.id, &app.name);
     admin.enforce().await?;
-    Ok((StatusCode::CREATED, Json(view(&admin, &app))))
+    Ok((StatusCode::CREATED, Json(view(&admin, &caller, &app))))
 }
 
 /// What is not named stays as it is; tokens that were obtained stay, too.
 async fn change(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
     Body(patch): Body<AppPatch>,
 ) -> Result<Json<AppView>, ApiError> {
-    let app = found(&admin, &name)?;
+    let app = found(&admin, &caller, &name)?;
     app.editable(ManagedBy::Store)?;
     let urls = patched(&app.urls, patch.urls, "urls")?;
     let settings = patched(&app.settings, patch.settings, "settings")?;
@@ -99,14 +105,15 @@ async fn change(
         None => vault.change_app(place, &set, None).await?,
     };
     admin.enforce().await?;
-    Ok(Json(view(&admin, &changed)))
+    Ok(Json(view(&admin, &caller, &changed)))
 }
 
 async fn remove(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
 ) -> Result<StatusCode, ApiError> {
-    let app = found(&admin, &name)?;
+    let app = found(&admin, &caller, &name)?;
     admin.deps().vault.remove_app_by(&app.org, &app.id, ManagedBy::Store).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -123,17 +130,20 @@ fn patched<T: Serialize + DeserializeOwned + Clone>(
 }
 
 /// By name or id.
-fn found(admin: &Admin, name: &str) -> Result<Arc<AppRecord>, ApiError> {
-    let (view, org) = (admin.deps().directory.view(), admin.org());
-    let found = view.find_app(&org, name).cloned();
-    let known = || view.apps().filter(|app| app.org == org).map(|app| &*app.name);
-    found.ok_or_else(|| ApiError::not_found_among("app", name, known()))
+fn found(admin: &Admin, caller: &Caller, name: &str) -> Result<Arc<AppRecord>, ApiError> {
+    let (view, org) = (admin.deps().directory.view(), caller.org());
+    let known = || view.apps().filter(|app| app.org == *org).map(|app| &*app.name);
+    let found = view.find_app(org, name);
+    let found = found.ok_or_else(|| ApiError::not_found_among("app", name, known()))?;
+    caller.names("app", &found.id, &found.name);
+    Ok(found.clone())
 }
 
-fn view(admin: &Admin, app: &AppRecord) -> AppView {
+fn view(admin: &Admin, caller: &Caller, app: &AppRecord) -> AppView {
     let directory = admin.deps().directory.view();
     let uses =
-        directory.connections().filter(|c| c.org == app.org && c.app.as_ref() == Some(&app.id));
+        directory.connections().filter(|connection| connection.app.as_ref() == Some(&app.id));
+    let uses = uses.filter(|connection| caller.sees_connection(connection));
     let mut connections: Vec<String> = uses.map(|connection| connection.name.clone()).collect();
     connections.sort_unstable();
     AppView {

@@ -10,11 +10,12 @@ use axum::extract::{FromRef, State};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 use futures_util::stream;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 
+use super::auth::{self, Caller};
 use super::body::Params;
 use super::error::ApiError;
 use super::page::limited;
@@ -45,7 +46,6 @@ pub struct AuditLog {
 pub(super) struct Reader {
     log: AuditLog,
     clock: Clock,
-    org: OrgId,
     /// The gateway that writes it.
     gateway: Option<Admin>,
 }
@@ -53,6 +53,7 @@ pub(super) struct Reader {
 /// Records on their way to a follower.
 struct Following {
     reader: Reader,
+    caller: Caller,
     gateway: Admin,
     written: watch::Receiver<u64>,
     follower: Option<Follower>,
@@ -77,7 +78,6 @@ impl FromRef<Admin> for Reader {
         Self {
             log: admin.deps().audit.clone(),
             clock: admin.deps().clock.clone(),
-            org: admin.org(),
             gateway: Some(admin.clone()),
         }
     }
@@ -85,9 +85,10 @@ impl FromRef<Admin> for Reader {
 
 /// The paths of the audit log alone, under `/api/v1`: what can be asked without store and keys.
 pub fn audit_router(trail: Trail) -> Router {
-    let (log, org) = (AuditLog::at_rest(trail), OrgId::default_org());
-    let reader = Reader { log, clock: Clock::System, org, gateway: None };
-    Router::new().nest("/api/v1", routes::<Reader>()).with_state(reader)
+    let log = AuditLog::at_rest(trail);
+    let reader = Reader { log, clock: Clock::System, gateway: None };
+    let router = Router::new().nest("/api/v1", routes::<Reader>()).with_state(reader);
+    router.layer(middleware::from_fn(auth::without_store))
 }
 
 pub(super) fn routes<S>() -> Router<S>
@@ -100,11 +101,12 @@ where
 
 async fn audit(
     State(reader): State<Reader>,
+    caller: Caller,
     Params(ask): Params<AuditAsk>,
 ) -> Result<Response, ApiError> {
-    let filter = reader.filter(&ask)?;
+    let filter = reader.filter(&caller, &ask)?;
     match ask.follow {
-        true => follow(reader, filter, &ask).await,
+        true => follow((reader, caller), filter, &ask).await,
         false => list(reader, filter, &ask).await.map(IntoResponse::into_response),
     }
 }
@@ -119,7 +121,7 @@ async fn list(
     Ok(Json(List { items: records, next: next.map(|next| next.to_string()) }))
 }
 
-async fn verify(State(reader): State<Reader>) -> Result<Json<AuditVerified>, ApiError> {
+async fn verify(State(reader): State<Reader>, _: Caller) -> Result<Json<AuditVerified>, ApiError> {
     let trail = reader.log.trail.clone();
     let Verified { files, records, first, last, broken } =
         reader.read(move |go_on| trail.verify(go_on)).await?;
@@ -132,7 +134,11 @@ async fn verify(State(reader): State<Reader>) -> Result<Json<AuditVerified>, Api
     Ok(Json(AuditVerified { whole, files, records, first, last, hash, broken }))
 }
 
-async fn follow(reader: Reader, filter: Filter, ask: &AuditAsk) -> Result<Response, ApiError> {
+async fn follow(
+    (reader, caller): (Reader, Caller),
+    filter: Filter,
+    ask: &AuditAsk,
+) -> Result<Response, ApiError> {
     if ask.until.is_some() {
         return Err(ApiError::field("until", "cannot be in a log that is followed"));
     }
@@ -151,7 +157,8 @@ async fn follow(reader: Reader, filter: Filter, ask: &AuditAsk) -> Result<Respon
     };
     let follower = Some(Follower::new(reader.log.trail.clone(), filter, head));
     let records = records.into_iter().rev().collect();
-    let following = Following { reader, gateway, written, follower, records, is_over: false };
+    let following =
+        Following { reader, caller, gateway, written, follower, records, is_over: false };
     let events = stream::unfold(following, |mut following| async move {
         let event = following.next().await?;
         Some((Ok::<_, Infallible>(event), following))
@@ -160,10 +167,13 @@ async fn follow(reader: Reader, filter: Filter, ask: &AuditAsk) -> Result<Respon
 }
 
 impl Reader {
-    fn filter(&self, ask: &AuditAsk) -> Result<Filter, ApiError> {
+    fn filter(&self, caller: &Caller, ask: &AuditAsk) -> Result<Filter, ApiError> {
         let now = self.clock.now();
+        let of_install = caller.is_operator() || *caller.org() == OrgId::default_org();
+        let since = moment("since", ask.since.as_deref(), now)?;
         Ok(Filter {
-            org: Some(self.org.to_string()),
+            org: Some(caller.org().to_string()),
+            orgless: of_install,
             agent: ask.agent.clone(),
             host: ask.host.clone(),
             connection: ask.connection.clone(),
@@ -171,9 +181,17 @@ impl Reader {
             refused: ask.refused,
             method: ask.method.clone(),
             exchange: ask.exchange.clone(),
-            since: moment("since", ask.since.as_deref(), now)?,
+            changes: ask.changes,
+            since: since.max(self.beginning(caller)),
             until: moment("until", ask.until.as_deref(), now)?,
         })
+    }
+
+    /// When the organisation was made: an earlier one of its name is none of its affair.
+    fn beginning(&self, caller: &Caller) -> Option<Timestamp> {
+        let view = self.gateway.as_ref()?.deps().directory.view();
+        let made = view.org(caller.org()).map(|org| org.created);
+        made.filter(|_| *caller.org() != OrgId::default_org())
     }
 
     async fn search(&self, query: Query) -> Result<Found, ApiError> {
@@ -218,6 +236,10 @@ impl Following {
             }
             if self.is_over {
                 return None;
+            }
+            let deps = self.gateway.deps();
+            if !self.caller.still_holds(&deps.directory.view(), deps.clock.now()) {
+                return Some(self.end("the token does not open this any more"));
             }
             let is_ready = self.gateway.is_ready();
             // Before it is read: what is written meanwhile is news again.

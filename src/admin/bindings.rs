@@ -8,6 +8,7 @@ use axum::routing::{delete, get};
 use axum::{Json, Router};
 use http::StatusCode;
 
+use super::auth::Caller;
 use super::body::{Body, Params, Segments};
 use super::error::ApiError;
 use super::page::Page;
@@ -25,11 +26,12 @@ pub(super) fn routes() -> Router<Admin> {
 /// A binding as shown, or `None` while its connection is being removed, or before it is in a slot.
 pub(super) fn view(
     admin: &Admin,
+    caller: &Caller,
     agent: &AgentRecord,
     binding: &BindingRecord,
 ) -> Option<BindingView> {
     let directory = admin.deps().directory.view();
-    let connection = directory.connection(&admin.org(), &binding.connection)?;
+    let connection = directory.connection(caller.org(), &binding.connection)?;
     let slots = slots(&directory, agent, binding);
     if !binding.direct && slots.is_empty() {
         return None;
@@ -76,40 +78,43 @@ fn variables(
 
 async fn list(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(agent): Segments<String>,
     Params(page): Params<Page>,
 ) -> Result<Json<List<BindingView>>, ApiError> {
-    let agent = admin.agent(&agent)?;
-    let shown = agent.bindings.iter().filter_map(|binding| view(&admin, &agent, binding));
+    let agent = admin.agent(&caller, &agent)?;
+    let shown = agent.bindings.iter().filter_map(|binding| view(&admin, &caller, &agent, binding));
     let wanted = shown.filter(|b| page.wants(&[&b.name, &b.provider, b.connection.as_str()]));
     page.cut(wanted.collect(), |binding: &BindingView| &binding.name).map(Json)
 }
 
 async fn bind(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(agent): Segments<String>,
     Body(new): Body<NewBinding>,
 ) -> Result<(StatusCode, Json<BindingView>), ApiError> {
-    let agent = admin.agent(&agent)?;
-    let connection = admin.connection(&new.connection)?;
-    let (org, vault) = (admin.org(), &admin.deps().vault);
-    let binding = vault.bind(&org, &agent.id, &connection.id, ManagedBy::Store).await?;
+    let agent = admin.agent(&caller, &agent)?;
+    let connection = admin.connection(&caller, &new.connection)?;
+    let (org, vault) = (caller.org(), &admin.deps().vault);
+    let binding = vault.bind(org, &agent.id, &connection.id, ManagedBy::Store).await?;
     admin.enforce().await?;
-    let shown = view(&admin, &agent, &binding);
+    let shown = view(&admin, &caller, &agent, &binding);
     let shown = shown.ok_or_else(|| ApiError::not_found("connection", &new.connection))?;
     Ok((StatusCode::CREATED, Json(shown)))
 }
 
 async fn unbind(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments((agent, connection)): Segments<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    let agent = admin.agent(&agent)?;
-    let connection = admin.connection(&connection)?;
+    let agent = admin.agent(&caller, &agent)?;
+    let connection = admin.connection(&caller, &connection)?;
     if agent.binding(&connection.id).is_none() {
         return Err(ApiError::not_found("binding", &connection.name));
     }
-    admin.deps().directory.unbind(&admin.org(), &agent.id, &connection.id).await?;
+    admin.deps().directory.unbind(caller.org(), &agent.id, &connection.id).await?;
     admin.enforce().await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
+use super::auth::Caller;
 use super::body::{Body, Segments};
 use super::error::ApiError;
 use super::state::Admin;
@@ -45,10 +46,11 @@ pub(super) fn routes() -> Router<Admin> {
 
 async fn request(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
     Body(ask): Body<CallAsk>,
 ) -> Result<Json<CallView>, ApiError> {
-    let connection = admin.connection(&name)?;
+    let connection = admin.connection(&caller, &name)?;
     let request = asked(&admin, &connection, ask)?;
     let gateway = admin.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
     let called = call::run(&gateway, &connection, request).await;

@@ -9,11 +9,13 @@ use axum::extract::State;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+use super::auth::Caller;
 use super::body::{Body, Segments};
 use super::changes;
 use super::connection_test::tested;
 use super::connections::view;
 use super::error::ApiError;
+use super::owners;
 use super::settings;
 use super::state::Admin;
 use super::wire::{AboutGiven, ConnectionPatch, ConnectionView, TestOutcome};
@@ -23,11 +25,12 @@ use crate::directory::{About, ConnectionRecord, ManagedBy, SecretFacts};
 /// What is not named stays as it is. Requests under way go on as they began.
 pub(super) async fn change(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
     Body(patch): Body<ConnectionPatch>,
 ) -> Result<Json<ConnectionView>, ApiError> {
     let deps = admin.deps();
-    let found = admin.connection(&name)?;
+    let found = admin.connection(&caller, &name)?;
     found.editable(ManagedBy::Store)?;
     if patch.name.as_ref().is_some_and(|name| *name != found.name) {
         is_not_named(&admin, &found)?;
@@ -35,10 +38,18 @@ pub(super) async fn change(
     if patch.test {
         would_work(&admin, &found, &patch).await?;
     }
+    let owner = match &patch.owner {
+        Some(owner) => Some(owners::given_to(&admin, &caller, owner.as_deref())?),
+        None => None,
+    };
     // Judged on the record that is written: others may change it meanwhile.
     let refused = Mutex::new(None);
     let set = |record: &mut ConnectionRecord| match changed(&admin, record, &patch) {
-        Ok(after) => *record = after,
+        Ok(after) => {
+            *record = after;
+            record.visibility = patch.visibility.unwrap_or(record.visibility);
+            record.owner = owner.clone().unwrap_or_else(|| record.owner.take());
+        }
         Err(refusal) => *refused.lock() = Some(refusal),
     };
     let connection = deps.directory.update_connection(&found.org, &found.id, &set).await?;

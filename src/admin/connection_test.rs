@@ -12,6 +12,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 
 use self::diagnosis::{Asked, Diagnosis};
+use super::auth::Caller;
 use super::body::Segments;
 use super::error::ApiError;
 use super::state::Admin;
@@ -34,9 +35,10 @@ pub(super) struct Trial {
 
 async fn test(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
 ) -> Result<Json<ConnectionTested>, ApiError> {
-    let connection = admin.connection(&name)?;
+    let connection = admin.connection(&caller, &name)?;
     let mut found = tested(&admin, &connection, None).await?;
     if standing::is_doubtful(&connection, &found) {
         found = tested(&admin, &connection, None).await?;

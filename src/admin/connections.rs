@@ -6,11 +6,13 @@ use axum::{Json, Router};
 use http::StatusCode;
 use serde::Deserialize;
 
+use super::auth::Caller;
 use super::body::{Body, Params, Segments};
 use super::connection_change;
 use super::connection_search::Search;
 use super::error::ApiError;
 use super::flows::{begun, takes_consents};
+use super::owners;
 use super::plugins;
 use super::settings;
 use super::state::Admin;
@@ -45,18 +47,19 @@ pub(super) fn routes() -> Router<Admin> {
 
 async fn list(
     State(admin): State<Admin>,
+    caller: Caller,
     Params(asked): Params<Search>,
 ) -> Result<Json<List<ConnectionView>>, ApiError> {
-    let (directory, org) = (admin.deps().directory.view(), admin.org());
+    let directory = admin.deps().directory.view();
     let (page, now) = (asked.page(), admin.deps().clock.now());
     let wanted = directory
         .connections()
-        .filter(|c| c.org == org && asked.wants(c, now))
+        .filter(|c| caller.sees_connection(c) && asked.wants(c, now))
         .map(|connection| view(&admin.deps().vault.catalogue(), connection))
         .collect();
     let mut page = page.cut(wanted, |connection: &ConnectionView| &connection.name)?;
     for shown in &mut page.items {
-        if let Some(connection) = directory.connection(&org, &shown.id) {
+        if let Some(connection) = directory.connection(caller.org(), &shown.id) {
             shown.token = admin.deps().vault.status(connection).await;
             shown.scopes = scopes(&admin, connection);
         }
@@ -66,9 +69,10 @@ async fn list(
 
 async fn show(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
 ) -> Result<Json<ConnectionView>, ApiError> {
-    let (vault, connection) = (&admin.deps().vault, admin.connection(&name)?);
+    let (vault, connection) = (&admin.deps().vault, admin.connection(&caller, &name)?);
     let token = vault.status(&connection).await;
     let scopes = scopes(&admin, &connection);
     Ok(Json(ConnectionView { token, scopes, ..view(&vault.catalogue(), &connection) }))
@@ -78,10 +82,12 @@ async fn show(
 /// nothing.
 async fn add(
     State(admin): State<Admin>,
+    caller: Caller,
     Body(new): Body<NewConnection>,
 ) -> Result<(StatusCode, Json<ConnectionMade>), ApiError> {
     let (flows, vault) = (&admin.deps().flows, &admin.deps().vault);
     let (about, secret) = connection_change::said(&admin, new.said())?;
+    let owner = owners::of_new(&admin, &caller, new.owner.as_deref())?;
     if let Some(url) = new.url {
         takes_consents(&admin)?;
         let mcp = NewMcp {
@@ -91,11 +97,13 @@ async fn add(
             scopes: new.scopes,
             environment: new.environment,
             settings: settings::given(new.settings)?,
+            visibility: owners::visibility(owner.as_ref(), new.visibility),
+            owner,
         };
-        let draft = flows.add_mcp(&admin.org(), mcp).await?;
-        return drafted(&admin, &draft, new.device).await;
+        let draft = flows.add_mcp(caller.org(), mcp).await?;
+        return drafted((&admin, &caller), &draft, new.device).await;
     }
-    let (org, fields) = (admin.org(), new.fields.0);
+    let (org, fields) = (caller.org().clone(), new.fields.0);
     let method = (&*new.provider, new.auth.as_deref());
     let consents = fields.is_empty() && flows.consents(method.0, method.1);
     let app = match flows.find_app(&org, method, new.app.as_deref()) {
@@ -118,29 +126,33 @@ async fn add(
         settings: settings::given(new.settings)?,
         about,
         secret,
+        visibility: owners::visibility(owner.as_ref(), new.visibility),
+        owner,
         managed_by: ManagedBy::Store,
     };
     if consents {
         takes_consents(&admin)?;
         let draft = vault.add_draft(made).await?;
-        return drafted(&admin, &draft, new.device).await;
+        return drafted((&admin, &caller), &draft, new.device).await;
     }
     let connection = vault.add(made, fields).await?;
+    caller.names("connection", &connection.id, &connection.name);
     admin.enforce().await?;
     let connection = view(&vault.catalogue(), &connection);
     Ok((StatusCode::CREATED, Json(ConnectionMade { connection, consent: None })))
 }
 
 async fn drafted(
-    admin: &Admin,
+    (admin, caller): (&Admin, &Caller),
     draft: &ConnectionRecord,
     device: bool,
 ) -> Result<(StatusCode, Json<ConnectionMade>), ApiError> {
-    let begun = begun(admin, draft, Reconnect { device, ..Reconnect::default() }).await;
+    caller.names("connection", &draft.id, &draft.name);
+    let begun = begun((admin, caller), draft, Reconnect { device, ..Reconnect::default() }).await;
     let consent = match begun {
         Ok(consent) => consent,
         Err(refused) => {
-            admin.deps().vault.remove(&admin.org(), &draft.id).await?;
+            admin.deps().vault.remove(caller.org(), &draft.id).await?;
             return Err(refused);
         }
     };
@@ -151,13 +163,14 @@ async fn drafted(
 
 async fn remove(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
     Params(removal): Params<Removal>,
 ) -> Result<Json<ConnectionRemoved>, ApiError> {
-    let connection = admin.connection(&name)?;
+    let connection = admin.connection(&caller, &name)?;
     let flows = &admin.deps().flows;
-    let plugins = plugins::affected(&admin, &connection);
-    let revoked = flows.disconnect(&admin.org(), &connection.id, removal.revoke).await?;
+    let plugins = plugins::affected(&admin, &caller, &connection);
+    let revoked = flows.disconnect(caller.org(), &connection.id, removal.revoke).await?;
     admin.enforce().await?;
     let told = |revoked_upstream| ConnectionRemoved {
         revoked_upstream,
@@ -178,27 +191,30 @@ async fn remove(
 /// Agents get 424 from now on, and what is under way with its credential ends.
 async fn pause(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
 ) -> Result<Json<ConnectionView>, ApiError> {
-    set_paused(&admin, &name, true).await
+    set_paused(&admin, &caller, &name, true).await
 }
 
 async fn resume(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
 ) -> Result<Json<ConnectionView>, ApiError> {
-    set_paused(&admin, &name, false).await
+    set_paused(&admin, &caller, &name, false).await
 }
 
 /// A broken connection stays broken, as the answer shows.
 async fn set_paused(
     admin: &Admin,
+    caller: &Caller,
     name: &str,
     paused: bool,
 ) -> Result<Json<ConnectionView>, ApiError> {
-    let (directory, org) = (&admin.deps().directory, admin.org());
-    let id = admin.connection(name)?.id.clone();
-    let connection = directory.set_connection_paused(&org, &id, paused, ManagedBy::Store).await?;
+    let (directory, org) = (&admin.deps().directory, caller.org());
+    let id = admin.connection(caller, name)?.id.clone();
+    let connection = directory.set_connection_paused(org, &id, paused, ManagedBy::Store).await?;
     admin.enforce().await?;
     Ok(Json(view(&admin.deps().vault.catalogue(), &connection)))
 }
@@ -220,6 +236,8 @@ pub(super) fn view(catalogue: &Catalogue, connection: &ConnectionRecord) -> Conn
         about: connection.about.clone(),
         secret: SecretView::of(connection),
         scopes: Scopes::default(),
+        owner: connection.owner.clone(),
+        visibility: connection.visibility,
         state: connection.state.clone(),
         token: None,
         managed_by: connection.managed_by,

@@ -14,7 +14,7 @@ use super::body::Segments;
 use super::error::ApiError;
 use super::html::{self, Page};
 use super::state::Admin;
-use crate::base::id::FlowId;
+use crate::base::id::{AppId, FlowId, OrgId};
 use crate::oauth::{Back, Cookies, FlowState, Flows, Offer, Refusal};
 
 /// Who opens a page: its cookies, and where the request came from.
@@ -38,7 +38,7 @@ async fn start(
         Ok(flows) => flows,
         Err(page) => return *page,
     };
-    let offer = match flows.offer(&admin.org(), &ticket).await {
+    let offer = match flows.offer(&org_of(&ticket).0, &ticket).await {
         Ok(offer) => offer,
         Err(refusal) => return refused(&refusal),
     };
@@ -68,7 +68,7 @@ async fn begin(
     if !visit.is_of_our_page() {
         return refused(&Refusal::OtherBrowser);
     }
-    let org = admin.org();
+    let org = org_of(&ticket).0;
     let offer = match flows.offer(&org, &ticket).await {
         Ok(offer) => offer,
         Err(refusal) => return refused(&refusal),
@@ -104,10 +104,14 @@ async fn callback(
     };
     let cookies = Visit(&headers).cookies();
     let back = Back { app: &app, query: uri.query().unwrap_or_default(), cookies: &cookies };
-    let done = flows.callback(&admin.org(), &back).await;
+    let found = AppId::parse(&app).ok();
+    let found = found.and_then(|id| admin.deps().directory.view().org_of_app(&id).cloned());
+    // What no organisation has is nowhere in the default one, too.
+    let org = found.unwrap_or_else(OrgId::default_org);
+    let done = flows.callback(&org, &back).await;
     enforced(&admin).await;
     match done {
-        Ok(flow) => see_other(&format!("../done/{flow}")),
+        Ok(flow) => see_other(&format!("../done/{}", flows.of_org(&org, flow.as_str()))),
         Err(refusal) => refused(&refusal),
     }
 }
@@ -141,12 +145,13 @@ async fn decide(
         Some("accept=no") => false,
         _ => return refused(&Refusal::Malformed("it says neither yes nor no")),
     };
-    let id = FlowId::parse(&flow).ok().filter(|_| visit.is_of_our_page());
+    let (org, id) = org_of(&flow);
+    let id = FlowId::parse(id).ok().filter(|_| visit.is_of_our_page());
     let Some(id) = id else { return refused(&Refusal::OtherBrowser) };
-    let decided = flows.confirm((&admin.org(), &id), Some(&cookies), agrees).await;
+    let decided = flows.confirm((&org, &id), Some(&cookies), agrees).await;
     enforced(&admin).await;
     match decided {
-        Ok(_) => see_other(&format!("{id}")),
+        Ok(_) => see_other(&flow),
         Err(error) => {
             tracing::info!(%error, "a decision about an account was not taken");
             refused(&Refusal::Over)
@@ -159,8 +164,19 @@ async fn client(
     State(admin): State<Admin>,
     Segments(app): Segments<String>,
 ) -> Result<axum::Json<serde_json::Value>, ApiError> {
-    let document = admin.deps().flows.client_document(&admin.org(), &app);
+    let (view, id) = (admin.deps().directory.view(), AppId::parse(&app).ok());
+    let org = id.and_then(|id| view.org_of_app(&id).cloned());
+    let document = org.and_then(|org| admin.deps().flows.client_document(&org, &app));
     document.map(axum::Json).ok_or(ApiError::NoSuchPath)
+}
+
+/// The organisation that a start link or a flow's page names before a dot, and the rest; without a
+/// dot it is the default one. It only says where to look: what is found there decides.
+fn org_of(segment: &str) -> (OrgId, &str) {
+    match segment.split_once('.').map(|(name, rest)| (OrgId::named(name), rest)) {
+        Some((Ok(org), rest)) => (org, rest),
+        _ => (OrgId::default_org(), segment),
+    }
 }
 
 /// A gateway that ends with its runs takes no consents: nobody would be there when the browser is back.
@@ -178,8 +194,9 @@ fn open(admin: &Admin) -> Result<&Arc<Flows>, Box<Response>> {
 
 async fn shown(admin: &Admin, flow: &str, cookies: &Cookies) -> Response {
     let flows = &admin.deps().flows;
-    let Ok(id) = FlowId::parse(flow) else { return refused(&Refusal::Over) };
-    let Ok(view) = flows.view(&admin.org(), &id).await else { return refused(&Refusal::Over) };
+    let (org, id) = org_of(flow);
+    let Ok(id) = FlowId::parse(id) else { return refused(&Refusal::Over) };
+    let Ok(view) = flows.view(&org, &id).await else { return refused(&Refusal::Over) };
     // Whoever has only the address of the page learns nothing from it.
     if cookies.one(&flows.cookie(&id)).is_none() {
         return refused(&Refusal::OtherBrowser);

@@ -2,8 +2,9 @@
 //! Messages are for people who call the API; causes inside the gateway go to the log only.
 
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 
+use super::ledger::Code;
 use super::wire::{ErrorBody, ErrorView};
 use crate::directory::DirectoryError;
 use crate::provider::decode::nearest;
@@ -33,6 +34,26 @@ pub enum ApiError {
     /// The path exists, for other methods.
     #[error("this path does not take that method")]
     Method,
+    /// No token, or none that is good.
+    #[error("this needs a personal access token that is known and has not ended")]
+    Unauthenticated,
+    /// The token's scopes.
+    #[error("the token lacks the scope `{0}`")]
+    ScopeMissing(String),
+    /// The user's role.
+    #[error("the role `{0}` does not allow this")]
+    RoleRefused(&'static str),
+    /// Somebody else's, and only to be used.
+    #[error("{what} `{name}` is somebody else's: it is yours to use, not to change")]
+    NotYours {
+        /// Its kind.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// Nothing is changed without its record.
+    #[error("the audit log cannot be written, and nothing is changed without its record")]
+    AuditUnavailable,
     /// The name is in use.
     #[error("{what} `{name}` exists already")]
     Taken {
@@ -195,6 +216,10 @@ impl ApiError {
             Self::Unreadable(_) => StatusCode::BAD_REQUEST,
             Self::NoSuchPath | Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::ScopeMissing(_) | Self::RoleRefused(_) | Self::NotYours { .. } => {
+                StatusCode::FORBIDDEN
+            }
             Self::Taken { .. } | Self::ManagedByFile { .. } | Self::Environments { .. } => {
                 StatusCode::CONFLICT
             }
@@ -208,7 +233,7 @@ impl ApiError {
             | Self::ConfigRefused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Declined(declined) => declined.status,
             Self::AnswerTooLarge { .. } | Self::AnswerCut => StatusCode::BAD_GATEWAY,
-            Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Draining | Self::AuditUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotInForce { .. } | Self::Audit { .. } | Self::StoreFailed | Self::Internal => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
@@ -221,6 +246,10 @@ impl ApiError {
             Self::Unreadable(_) => "bad_request",
             Self::NoSuchPath | Self::NotFound { .. } => "not_found",
             Self::Method => "method_refused",
+            Self::Unauthenticated => "unauthenticated",
+            Self::ScopeMissing(_) => "scope_missing",
+            Self::RoleRefused(_) | Self::NotYours { .. } => "not_allowed",
+            Self::AuditUnavailable => "audit_unavailable",
             Self::Taken { .. } => "name_taken",
             Self::ManagedByFile { .. } => "managed_by_file",
             Self::Environments { .. } => "environment_mismatch",
@@ -264,6 +293,10 @@ impl ApiError {
             Self::NotFound { what: "token" | "binding", .. } => {
                 "`keyward agent show NAME` lists tokens and connections"
             }
+            Self::Unauthenticated => "an admin of your organisation makes one: keyward token add",
+            Self::ScopeMissing(_) => "use a token with that scope",
+            Self::NotFound { what: "user", .. } => "`keyward user list` shows which there are",
+            Self::AuditUnavailable => "the gateway's log says why",
             Self::Taken { .. } => "choose another name, or remove that one first",
             Self::ManagedByFile { .. } => "change it in the configuration file",
             Self::Environments { .. } => "bind a connection of the agent's own environment",
@@ -319,7 +352,14 @@ impl From<DirectoryError> for ApiError {
             | DirectoryError::NoSlot { .. }
             | DirectoryError::OtherPlugin { .. }
             | DirectoryError::BoundBySlot { .. }
+            | DirectoryError::FixedOfUser
+            | DirectoryError::Private { .. }
+            | DirectoryError::UserOwns { .. }
+            | DirectoryError::OrgInUse { .. }
+            | DirectoryError::OrgStays
             | DirectoryError::Fixed(_) => Self::Refused(error.to_string()),
+            DirectoryError::PrivateOfNobody(_) => Self::field("visibility", error.to_string()),
+            DirectoryError::EmailRefused => Self::field("email", error.to_string()),
             // It is transparent: the store's own error would not be found below it.
             DirectoryError::Store(error) => Self::internal(error),
             // Keys and rows are the operator's affair.
@@ -352,7 +392,13 @@ impl From<VaultError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status(), axum::Json(self.body())).into_response()
+        let mut response = (self.status(), axum::Json(self.body())).into_response();
+        response.extensions_mut().insert(Code(self.code()));
+        if self == Self::Unauthenticated {
+            let scheme = HeaderValue::from_static("Bearer realm=\"keyward\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        response
     }
 }
 

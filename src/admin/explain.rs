@@ -11,13 +11,14 @@ use axum::{Json, Router};
 use http::HeaderMap;
 
 use self::question::Question;
+use super::auth::Caller;
 use super::body::Body;
 use super::error::ApiError;
 use super::state::Admin;
 use super::wire::{AddressView, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
 use crate::base::agent::Agent;
 use crate::base::host::{Scheme, Target};
-use crate::base::id::ConnectionId;
+use crate::base::id::{ConnectionId, OrgId};
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
 use crate::directory::AgentRecord;
@@ -34,9 +35,10 @@ pub(super) fn routes() -> Router<Admin> {
 
 async fn explain(
     State(admin): State<Admin>,
+    caller: Caller,
     Body(ask): Body<ExplainAsk>,
 ) -> Result<Json<Explanation>, ApiError> {
-    let (mut told, target) = decided(&admin, &ask)?;
+    let (mut told, target) = decided(&admin, &caller, &ask)?;
     if told.allowed {
         judge(&admin, &target, &mut told).await;
         told.allowed = told.stopped_by.is_empty();
@@ -45,14 +47,18 @@ async fn explain(
 }
 
 /// What becomes of the request as far as can be told without asking the network.
-pub(super) fn decided(admin: &Admin, ask: &ExplainAsk) -> Result<(Explanation, Target), ApiError> {
-    let record = admin.agent(&ask.agent)?;
+pub(super) fn decided(
+    admin: &Admin,
+    caller: &Caller,
+    ask: &ExplainAsk,
+) -> Result<(Explanation, Target), ApiError> {
+    let record = admin.agent(caller, &ask.agent)?;
     let agent = as_agent(&record);
     let behind = base_url::behind(admin, &agent, ask)?;
     let question = Question::parse(behind.as_ref().unwrap_or(ask))?;
     let decision = admin.deps().rulebook.current().explain(&agent, &question.asked());
     let mut told = told(admin, &record, &question, decision);
-    if record.paused {
+    if admin.deps().directory.view().is_asleep(&record) {
         told.stopped_by.push(stop::agent_paused(&record.name));
     }
     told.allowed = told.stopped_by.is_empty();
@@ -67,7 +73,7 @@ fn as_agent(record: &AgentRecord) -> Agent {
 
 /// The decision, with what only the services know of it.
 fn told(admin: &Admin, agent: &AgentRecord, asked: &Question, decision: Decision) -> Explanation {
-    let used = decision.connection_id.as_ref().and_then(|id| used(admin, asked, id));
+    let used = decision.connection_id.as_ref().and_then(|id| used(admin, asked, (&agent.org, id)));
     let settings = used.as_ref().and_then(|used| used.settings.clone());
     let (connection, places) = used.map(|used| (used.connection, used.places)).unzip();
     let stop = stop::policy(&decision).or_else(|| match decision.action {
@@ -101,9 +107,9 @@ struct Used {
 }
 
 /// The connection of the decision.
-fn used(admin: &Admin, asked: &Question, id: &ConnectionId) -> Option<Used> {
+fn used(admin: &Admin, asked: &Question, (org, id): (&OrgId, &ConnectionId)) -> Option<Used> {
     let directory = admin.deps().directory.view();
-    let connection = directory.connection(&admin.org(), id)?;
+    let connection = directory.connection(org, id)?;
     let used = ConnectionUsed {
         id: connection.id.clone(),
         name: connection.name.clone(),

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 
+use super::auth::Caller;
 use super::body::{Body, Segments};
 use super::connections::view;
 use super::error::ApiError;
@@ -26,31 +27,50 @@ pub(super) fn routes() -> Router<Admin> {
 
 async fn show(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(flow): Segments<String>,
 ) -> Result<Json<FlowView>, ApiError> {
-    let id = parsed(&flow)?;
-    Ok(Json(admin.deps().flows.view(&admin.org(), &id).await?))
+    seen(&admin, &caller, &parsed(&flow)?).await.map(Json)
 }
 
 async fn confirm(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(flow): Segments<String>,
     Body(decision): Body<FlowDecision>,
 ) -> Result<Json<FlowView>, ApiError> {
     let id = parsed(&flow)?;
-    let decided = admin.deps().flows.confirm((&admin.org(), &id), None, decision.accept).await?;
+    seen(&admin, &caller, &id).await?;
+    let decided = admin.deps().flows.confirm((caller.org(), &id), None, decision.accept).await?;
     admin.enforce().await?;
     Ok(Json(decided))
+}
+
+/// A consent, as far as its connection exists for the caller.
+async fn seen(admin: &Admin, caller: &Caller, id: &FlowId) -> Result<FlowView, ApiError> {
+    let view = admin.deps().flows.view(caller.org(), id).await?;
+    let directory = admin.deps().directory.view();
+    match directory.connection(caller.org(), &view.connection) {
+        Some(connection) if caller.sees_connection(connection) => {
+            caller.names("connection", &connection.id, &connection.name);
+            caller.may_change(connection)?;
+            Ok(view)
+        }
+        // It may be gone already; then only those know of it who see everything.
+        None if caller.sees_all() => Ok(view),
+        _ => Err(FlowError::NoFlow.into()),
+    }
 }
 
 /// The connection works as before until the new grant is stored.
 async fn reconnect(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
     Body(ask): Body<Reconnect>,
 ) -> Result<Json<ConnectionMade>, ApiError> {
-    let connection = admin.connection(&name)?;
-    let consent = begun(&admin, &connection, ask).await?;
+    let connection = admin.connection(&caller, &name)?;
+    let consent = begun((&admin, &caller), &connection, ask).await?;
     let connection = view(&admin.deps().vault.catalogue(), &connection);
     Ok(Json(ConnectionMade { connection, consent: Some(consent) }))
 }
@@ -60,14 +80,15 @@ async fn reconnect(
 /// # Errors
 /// When this gateway takes no consents, or the flow cannot begin.
 pub(super) async fn begun(
-    admin: &Admin,
+    (admin, caller): (&Admin, &Caller),
     connection: &ConnectionRecord,
     ask: Reconnect,
 ) -> Result<ConsentView, ApiError> {
     takes_consents(admin)?;
     let Reconnect { device, scopes: more_scopes, register } = ask;
-    let ask = Ask { person: OPERATOR.to_owned(), device, more_scopes, register };
-    let started = admin.deps().flows.start(&admin.org(), connection, ask).await?;
+    let person = caller.user().map_or_else(|| OPERATOR.to_owned(), |user| user.name.clone());
+    let ask = Ask { person, device, more_scopes, register };
+    let started = admin.deps().flows.start(caller.org(), connection, ask).await?;
     Ok(match started {
         Started::Browser { flow, url } => ConsentView::page(flow, url),
         Started::Device { flow, code } => told(flow, code),

@@ -1,12 +1,14 @@
 //! The control plane: HTTP routers over the services, one file per resource.
 //!
-//! Two doors. The TCP listener opens only what needs no authentication; the unix socket, whose
+//! Every request has a [`auth::Caller`], made before it is routed: who, in which organisation, with
+//! which rights. Two doors. The TCP listener opens only what needs no authentication; the unix socket, whose
 //! peers are the owner of the process or root, opens the whole API. `app` builds [`Deps`] and runs
 //! the doors; the command line calls the same router in process when no gateway runs.
 
 mod agents;
 mod apps;
 mod audit;
+pub(crate) mod auth;
 mod bindings;
 mod body;
 mod ca;
@@ -24,7 +26,11 @@ mod health;
 mod host;
 mod html;
 mod keys;
+mod ledger;
+mod orgs;
+mod owners;
 mod page;
+mod personal;
 mod plugins;
 mod providers;
 mod refresh;
@@ -41,6 +47,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod users;
 pub mod wire;
 
 pub use audit::{AuditLog, audit_router};

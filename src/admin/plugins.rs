@@ -9,6 +9,7 @@ use axum::{Json, Router};
 use http::StatusCode;
 use serde::Deserialize;
 
+use super::auth::Caller;
 use super::body::{Body, Params, Segments};
 use super::connections;
 use super::error::ApiError;
@@ -47,11 +48,12 @@ pub(super) fn routes() -> Router<Admin> {
 
 async fn list(
     State(admin): State<Admin>,
+    caller: Caller,
     Params(page): Params<Page>,
 ) -> Result<Json<List<PluginView>>, ApiError> {
-    let (directory, org) = (admin.deps().directory.view(), admin.org());
-    let of_org = directory.plugins().filter(|plugin| plugin.org == org);
-    let views = of_org.map(|plugin| view(&admin, &directory, plugin));
+    let directory = admin.deps().directory.view();
+    let seen = directory.plugins().filter(|plugin| sees(&caller, &directory, plugin));
+    let views = seen.map(|plugin| view(&admin, &directory, plugin));
     let wanted = views.filter(|it| page.wants(&[&it.name, &it.agent, it.id.as_str()]));
     let placed = wanted.map(|view| {
         // A space comes before all that names are made of.
@@ -63,26 +65,28 @@ async fn list(
 
 async fn show(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
     Params(whose): Params<Whose>,
 ) -> Result<Json<PluginView>, ApiError> {
-    let plugin = find(&admin, &name, &whose)?;
+    let plugin = find(&admin, &caller, (&name, &whose))?;
     Ok(Json(view(&admin, &admin.deps().directory.view(), &plugin)))
 }
 
 async fn install(
     State(admin): State<Admin>,
+    caller: Caller,
     Body(new): Body<NewPlugin>,
 ) -> Result<(StatusCode, Json<PluginView>), ApiError> {
     check(&admin, &new.manifest)?;
-    let agent = admin.agent(&new.agent)?;
+    let agent = admin.agent(&caller, &new.agent)?;
     let mut slots = BTreeMap::new();
     for (slot, connection) in &new.slots {
-        slots.insert(slot.clone(), chosen(&admin, (&new.manifest, slot), connection)?);
+        slots.insert(slot.clone(), chosen(&admin, &caller, (&new.manifest, slot), connection)?);
     }
-    are_filled(&admin, &new.manifest, &slots)?;
-    let (org, vault) = (admin.org(), &admin.deps().vault);
-    let plugin = vault.add_plugin((&org, &agent.id), new.manifest, slots).await?;
+    are_filled(&admin, &caller, (&new.manifest, &slots))?;
+    let (org, vault) = (caller.org(), &admin.deps().vault);
+    let plugin = vault.add_plugin((org, &agent.id), new.manifest, slots).await?;
     admin.enforce().await?;
     let shown = view(&admin, &admin.deps().directory.view(), &plugin);
     Ok((StatusCode::CREATED, Json(shown)))
@@ -91,11 +95,12 @@ async fn install(
 /// Another manifest must have all that it requires; slots alone may be filled one by one.
 async fn change(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
     Params(whose): Params<Whose>,
     Body(patch): Body<PluginPatch>,
 ) -> Result<Json<PluginView>, ApiError> {
-    let plugin = find(&admin, &name, &whose)?;
+    let plugin = find(&admin, &caller, (&name, &whose))?;
     let is_other = patch.manifest.is_some();
     let manifest = patch.manifest.unwrap_or_else(|| plugin.manifest.clone());
     if is_other {
@@ -106,28 +111,29 @@ async fn change(
     for (slot, connection) in &patch.slots {
         match connection {
             Some(connection) => {
-                let id = chosen(&admin, (&manifest, slot), connection)?;
+                let id = chosen(&admin, &caller, (&manifest, slot), connection)?;
                 slots.insert(slot.to_owned(), id);
             }
             None => empty(&manifest, slot, &mut slots)?,
         }
     }
     if is_other {
-        are_filled(&admin, &manifest, &slots)?;
+        are_filled(&admin, &caller, (&manifest, &slots))?;
     }
-    let (org, vault) = (admin.org(), &admin.deps().vault);
-    let plugin = vault.change_plugin((&org, &plugin.id), manifest, slots).await?;
+    let (org, vault) = (caller.org(), &admin.deps().vault);
+    let plugin = vault.change_plugin((org, &plugin.id), manifest, slots).await?;
     admin.enforce().await?;
     Ok(Json(view(&admin, &admin.deps().directory.view(), &plugin)))
 }
 
 async fn remove(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
     Params(whose): Params<Whose>,
 ) -> Result<Json<PluginRemoved>, ApiError> {
-    let plugin = find(&admin, &name, &whose)?;
-    admin.deps().directory.remove_plugin(&admin.org(), &plugin.id).await?;
+    let plugin = find(&admin, &caller, (&name, &whose))?;
+    admin.deps().directory.remove_plugin(caller.org(), &plugin.id).await?;
     admin.enforce().await?;
     let directory = admin.deps().directory.view();
     let mut ids: Vec<_> = plugin.slots.values().collect();
@@ -144,10 +150,14 @@ async fn remove(
 }
 
 /// The plugins that a connection is in, and what they are without it.
-pub(super) fn affected(admin: &Admin, connection: &ConnectionRecord) -> Vec<PluginAffected> {
+pub(super) fn affected(
+    admin: &Admin,
+    caller: &Caller,
+    connection: &ConnectionRecord,
+) -> Vec<PluginAffected> {
     let directory = admin.deps().directory.view();
-    let of_org = directory.plugins().filter(|plugin| plugin.org == connection.org);
-    let affected = of_org.filter_map(|plugin| {
+    let seen = directory.plugins().filter(|plugin| sees(caller, &directory, plugin));
+    let affected = seen.filter_map(|plugin| {
         let slots: Vec<_> =
             plugin.slots_with(&connection.id).map(|slot| slot.slot.clone()).collect();
         let others = |id: &ConnectionId| {
@@ -167,12 +177,22 @@ pub(super) fn affected(admin: &Admin, connection: &ConnectionRecord) -> Vec<Plug
     affected
 }
 
-fn find(admin: &Admin, name: &str, whose: &Whose) -> Result<Arc<PluginRecord>, ApiError> {
-    let (directory, org) = (admin.deps().directory.view(), admin.org());
-    let agent = whose.agent.as_deref().map(|agent| admin.agent(agent)).transpose()?;
+/// A plugin exists for whoever its agent exists for.
+fn sees(caller: &Caller, directory: &View, plugin: &PluginRecord) -> bool {
+    let agent = directory.agent(&plugin.org, &plugin.agent);
+    plugin.org == *caller.org() && agent.is_some_and(|agent| caller.sees_agent(agent))
+}
+
+fn find(
+    admin: &Admin,
+    caller: &Caller,
+    (name, whose): (&str, &Whose),
+) -> Result<Arc<PluginRecord>, ApiError> {
+    let directory = admin.deps().directory.view();
+    let agent = whose.agent.as_deref().map(|agent| admin.agent(caller, agent)).transpose()?;
     let candidates = || {
-        let of_org = directory.plugins().filter(|plugin| plugin.org == org);
-        of_org.filter(|it| agent.as_ref().is_none_or(|agent| agent.id == it.agent))
+        let seen = directory.plugins().filter(|plugin| sees(caller, &directory, plugin));
+        seen.filter(|it| agent.as_ref().is_none_or(|agent| agent.id == it.agent))
     };
     let found: Vec<_> = match PluginId::parse(name) {
         Ok(id) => candidates().filter(|plugin| plugin.id == id).collect(),
@@ -180,7 +200,10 @@ fn find(admin: &Admin, name: &str, whose: &Whose) -> Result<Arc<PluginRecord>, A
     };
     match found[..] {
         [] => Err(ApiError::not_found_among("plugin", name, candidates().map(|it| it.name()))),
-        [plugin] => Ok(Arc::clone(plugin)),
+        [plugin] => {
+            caller.names("plugin", &plugin.id, plugin.name());
+            Ok(Arc::clone(plugin))
+        }
         _ => {
             let mut agents: Vec<_> =
                 found.iter().map(|plugin| agent_of(&directory, plugin)).collect();
@@ -233,6 +256,7 @@ fn kept(plugin: &PluginRecord, manifest: &Manifest) -> BTreeMap<String, Connecti
 /// The connection that is to be in a slot.
 fn chosen(
     admin: &Admin,
+    caller: &Caller,
     (manifest, name): (&Manifest, &str),
     connection: &str,
 ) -> Result<ConnectionId, ApiError> {
@@ -242,7 +266,7 @@ fn chosen(
             manifest.connections.iter().map(|slot| format!("`{}`", slot.slot)).collect();
         ApiError::field(field(), format!("is no slot of this plugin: it has {}", slots.join(", ")))
     })?;
-    let connection = admin.connection(connection)?;
+    let connection = admin.connection(caller, connection)?;
     match connection.provider == slot.provider {
         true => Ok(connection.id.clone()),
         false => Err(ApiError::Field {
@@ -276,12 +300,12 @@ fn empty(
 /// Every required slot has a connection; those that have none are all named.
 fn are_filled(
     admin: &Admin,
-    manifest: &Manifest,
-    slots: &BTreeMap<String, ConnectionId>,
+    caller: &Caller,
+    (manifest, slots): (&Manifest, &BTreeMap<String, ConnectionId>),
 ) -> Result<(), ApiError> {
-    let (directory, org) = (admin.deps().directory.view(), admin.org());
+    let (directory, org) = (admin.deps().directory.view(), caller.org());
     let is_empty = |slot: &&Slot| {
-        let filled = slots.get(&slot.slot).and_then(|id| directory.connection(&org, id));
+        let filled = slots.get(&slot.slot).and_then(|id| directory.connection(org, id));
         slot.required && filled.is_none()
     };
     let missing: Vec<_> = manifest.connections.iter().filter(is_empty).collect();

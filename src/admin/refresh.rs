@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
 
+use super::auth::Caller;
 use super::body::Segments;
 use super::error::ApiError;
 use super::state::Admin;
@@ -17,9 +18,10 @@ pub(super) fn routes() -> Router<Admin> {
 /// asked for too often is refused to everyone.
 async fn refresh(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
 ) -> Result<Json<TokenRefreshed>, ApiError> {
-    let connection = admin.connection(&name)?;
+    let connection = admin.connection(&caller, &name)?;
     let vault = &admin.deps().vault;
     let refreshed = vault.refresh_now(&connection.org, &connection.id).await;
     // The verdict may be in force now.

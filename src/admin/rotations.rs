@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
 
+use super::auth::Caller;
 use super::body::{Body, Segments};
 use super::changes;
 use super::connection_test::{Trial, has_test, standing, tested};
@@ -31,10 +32,11 @@ pub(super) fn routes() -> Router<Admin> {
 
 async fn rotate(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
     Body(new): Body<NewSecret>,
 ) -> Result<Json<Rotated>, ApiError> {
-    let connection = admin.connection(&name)?;
+    let connection = admin.connection(&caller, &name)?;
     rotatable(&connection)?;
     let kept = kept(&admin, &new)?;
     // To its end, also when the caller goes away: a new secret is not left half way.
@@ -104,7 +106,7 @@ async fn tested_first(
     match found {
         Ok(found) if found.ok => {
             vault.put_in_force(candidate, kept).await?;
-            let now = admin.connection(connection.id.as_str())?;
+            let now = again(&admin, &connection)?;
             standing::learnt(&admin, &now, &found).await?;
             finished(&admin, &connection, Some(found)).await
         }
@@ -137,7 +139,7 @@ async fn finished(
     test: Option<ConnectionTested>,
 ) -> Result<Rotated, ApiError> {
     admin.enforce().await?;
-    let now = admin.connection(before.id.as_str())?;
+    let now = again(admin, before)?;
     let why = if test.is_some() { "the provider takes the new secret" } else { "untested" };
     changes::told(admin, &now, "rotated", why);
     let account = test.as_ref().and_then(|test| test.account.as_ref());
@@ -146,11 +148,19 @@ async fn finished(
     Ok(Rotated { connection, test, account_before: other })
 }
 
+/// The connection as it is by now.
+fn again(admin: &Admin, of: &ConnectionRecord) -> Result<Arc<ConnectionRecord>, ApiError> {
+    let view = admin.deps().directory.view();
+    let found = view.connection(&of.org, &of.id).cloned();
+    found.ok_or_else(|| ApiError::not_found("connection", &of.name))
+}
+
 async fn confirm(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
 ) -> Result<Json<ConnectionView>, ApiError> {
-    let connection = admin.connection(&name)?;
+    let connection = admin.connection(&caller, &name)?;
     let now = admin.deps().vault.confirm_rotation(&connection.org, &connection.id).await?;
     changes::told(&admin, &now, "rotation confirmed", "the old secret is wiped");
     Ok(Json(view(&admin.deps().vault.catalogue(), &now)))
@@ -158,9 +168,10 @@ async fn confirm(
 
 async fn roll_back(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(name): Segments<String>,
 ) -> Result<Json<ConnectionView>, ApiError> {
-    let connection = admin.connection(&name)?;
+    let connection = admin.connection(&caller, &name)?;
     rotatable(&connection)?;
     let now = admin.deps().vault.roll_back(&connection.org, &connection.id).await?;
     admin.enforce().await?;

@@ -11,9 +11,9 @@ use super::error::ApiError;
 use super::host::{Local, OwnNames};
 use super::state::Admin;
 use super::{
-    agents, apps, audit, bindings, ca, call, connection_test, connections, consents, explain,
-    flows, health, keys, plugins, providers, refresh, reload, rotations, rule_test, rules, runs,
-    tokens,
+    agents, apps, audit, auth, bindings, ca, call, connection_test, connections, consents, explain,
+    flows, health, keys, orgs, personal, plugins, providers, refresh, reload, rotations, rule_test,
+    rules, runs, tokens, users,
 };
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.
@@ -48,13 +48,17 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(plugins::routes())
         .merge(refresh::routes())
         .merge(rotations::routes())
-        .merge(reload::routes());
+        .merge(reload::routes())
+        .merge(orgs::routes())
+        .merge(users::routes())
+        .merge(personal::routes());
     Router::new()
         .nest("/api/v1", api)
         .merge(health::open_routes())
         .merge(health::inner_routes())
         .fallback(no_such_path)
         .method_not_allowed_fallback(method)
+        .layer(middleware::from_fn_with_state(admin.clone(), auth::on_socket))
         .layer(middleware::from_fn(harden))
         .with_state(admin)
 }

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
 
+use super::auth::Caller;
 use super::body::Body;
 use super::error::ApiError;
 use super::explain;
@@ -20,14 +21,15 @@ pub(super) fn routes() -> Router<Admin> {
 
 async fn test(
     State(admin): State<Admin>,
+    caller: Caller,
     Body(ask): Body<RuleTestAsk>,
 ) -> Result<Json<RuleTestReport>, ApiError> {
-    let results = ask.cases.iter().map(|case| tested(&admin, case)).collect();
+    let results = ask.cases.iter().map(|case| tested(&admin, &caller, case)).collect();
     Ok(Json(RuleTestReport { results }))
 }
 
-fn tested(admin: &Admin, case: &RuleCase) -> RuleTested {
-    match explain::decided(admin, &asked(case)) {
+fn tested(admin: &Admin, caller: &Caller, case: &RuleCase) -> RuleTested {
+    match explain::decided(admin, caller, &asked(case)) {
         Ok((told, _)) => {
             let became = became(told);
             let wrong = compared(case, &became);

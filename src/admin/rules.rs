@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 
+use super::auth::Caller;
 use super::body::Params;
 use super::error::ApiError;
 use super::page::Page;
@@ -25,9 +26,10 @@ pub(super) fn routes() -> Router<Admin> {
 
 async fn list(
     State(admin): State<Admin>,
+    caller: Caller,
     Params(page): Params<Page>,
 ) -> Result<Json<List<RuleView>>, ApiError> {
-    let placed = effective(&admin).into_iter().enumerate().map(|(place, rule)| {
+    let placed = effective(&admin, &caller).into_iter().enumerate().map(|(place, rule)| {
         // Fixed width, so that the order of the text is the order of the numbers.
         Placed { cursor: format!("{place:08}"), rule }
     });
@@ -36,12 +38,12 @@ async fn list(
     Ok(Json(List { items: items.into_iter().map(|placed| placed.rule).collect(), next }))
 }
 
-fn effective(admin: &Admin) -> Vec<RuleView> {
-    let (org, rulebook) = (admin.org(), &admin.deps().rulebook);
+fn effective(admin: &Admin, caller: &Caller) -> Vec<RuleView> {
+    let (org, rulebook) = (caller.org(), &admin.deps().rulebook);
     let rules = rulebook.rules();
-    let explicit = rules.iter().filter(|rule| rule.org == org).map(explicit);
+    let explicit = rules.iter().filter(|rule| rule.org == *org).map(explicit);
     let mut all: Vec<_> = explicit.collect();
-    all.extend(bindings(admin));
+    all.extend(bindings(admin, caller));
     all.push(default(rulebook.default_action()));
     all
 }
@@ -62,12 +64,12 @@ fn explicit(rule: &RuleText) -> RuleView {
     }
 }
 
-fn bindings(admin: &Admin) -> Vec<RuleView> {
-    let (directory, org) = (admin.deps().directory.view(), admin.org());
+fn bindings(admin: &Admin, caller: &Caller) -> Vec<RuleView> {
+    let directory = admin.deps().directory.view();
     let mut all = Vec::new();
-    for agent in directory.agents().filter(|agent| agent.org == org) {
+    for agent in directory.agents().filter(|agent| caller.sees_agent(agent)) {
         for binding in &agent.bindings {
-            let Some(connection) = directory.connection(&org, &binding.connection) else {
+            let Some(connection) = directory.connection(caller.org(), &binding.connection) else {
                 continue;
             };
             let whole = RuleView {
@@ -81,7 +83,7 @@ fn bindings(admin: &Admin) -> Vec<RuleView> {
                 all.push(whole);
                 continue;
             }
-            let plugins = directory.plugins_of(&org, &agent.id);
+            let plugins = directory.plugins_of(caller.org(), &agent.id);
             let slots = plugins.flat_map(|plugin| plugin.slots_with(&connection.id));
             all.extend(slots.map(|slot| RuleView {
                 methods: slot.methods.clone(),

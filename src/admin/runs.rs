@@ -20,12 +20,13 @@ use http::{StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 
+use super::auth::Caller;
 use super::body::Body;
 use super::error::ApiError;
 use super::state::Admin;
 use super::tokens::shown_once;
 use super::wire::{NewRun, SecretText};
-use crate::base::id::{AgentId, TokenId};
+use crate::base::id::{AgentId, OrgId, TokenId};
 use crate::base::secret::Secret;
 use crate::crypto::token::TokenHash;
 use crate::directory::AgentRecord;
@@ -50,6 +51,7 @@ struct Counted(Runs);
 /// A run's token, and whose it is.
 struct Held {
     admin: Admin,
+    org: OrgId,
     agent: AgentId,
     token: TokenId,
     _counted: Counted,
@@ -99,7 +101,11 @@ pub(super) fn routes() -> Router<Admin> {
     Router::new().route("/runs", post(open))
 }
 
-async fn open(State(admin): State<Admin>, Body(new): Body<NewRun>) -> Result<Response, ApiError> {
+async fn open(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Body(new): Body<NewRun>,
+) -> Result<Response, ApiError> {
     // Only a gateway has runs, and one that stops must not be kept from it.
     if admin.places().is_none() {
         return Err(ApiError::NoSuchPath);
@@ -108,11 +114,12 @@ async fn open(State(admin): State<Admin>, Body(new): Body<NewRun>) -> Result<Res
     if !admin.is_ready() {
         return Err(ApiError::Draining);
     }
-    let agent = admin.agent(&new.agent)?;
+    let agent = admin.agent(&caller, &new.agent)?;
     let expires = admin.deps().clock.now() + LIFE;
     let (token, line) = take_token(&admin, &agent, new, expires).await?;
     let (lines, body) = mpsc::channel(1);
-    let held = Held { admin, agent: agent.id.clone(), token, _counted: counted };
+    let held =
+        Held { admin, org: agent.org.clone(), agent: agent.id.clone(), token, _counted: counted };
     // In a task of its own: giving the token back must finish when the reader is gone.
     tokio::spawn(held.until_closed(lines));
     let first = futures_util::stream::iter([Ok::<_, Infallible>(line)]);
@@ -132,7 +139,7 @@ async fn take_token(
     new: NewRun,
     expires: Timestamp,
 ) -> Result<(TokenId, Bytes), ApiError> {
-    let (directory, org) = (&admin.deps().directory, admin.org());
+    let (directory, org) = (&admin.deps().directory, agent.org.clone());
     if let Some(SecretText(token)) = new.token {
         // One that was revoked does not come back.
         let known = known(agent, &token).ok_or_else(|| ApiError::not_found("token", &new.label))?;
@@ -175,14 +182,14 @@ impl Held {
 
     fn exists(&self) -> bool {
         let view = self.admin.deps().directory.view();
-        let agent = view.agent(&self.admin.org(), &self.agent);
+        let agent = view.agent(&self.org, &self.agent);
         agent.is_some_and(|agent| agent.tokens.iter().any(|token| token.id == self.token))
     }
 
     async fn renew(&self) -> bool {
-        let (deps, org) = (self.admin.deps(), self.admin.org());
+        let (deps, org) = (self.admin.deps(), &self.org);
         let expires = deps.clock.now() + LIFE;
-        let renewed = deps.directory.renew_token(&org, &self.agent, &self.token, expires).await;
+        let renewed = deps.directory.renew_token(org, &self.agent, &self.token, expires).await;
         if let Err(error) = &renewed {
             // Revoked, or its agent removed, or forgotten while the machine slept: the run asks.
             tracing::info!(token = %self.token, %error, "a run's token was not renewed");
@@ -191,8 +198,8 @@ impl Held {
     }
 
     async fn give_back(&self) {
-        let (directory, org) = (&self.admin.deps().directory, self.admin.org());
-        let revoked = directory.revoke_token(&org, &self.agent, &self.token).await;
+        let (directory, org) = (&self.admin.deps().directory, &self.org);
+        let revoked = directory.revoke_token(org, &self.agent, &self.token).await;
         if let Err(error) = revoked {
             tracing::debug!(token = %self.token, %error, "a run's token was gone already");
         }

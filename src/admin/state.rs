@@ -6,10 +6,10 @@ use std::sync::{Arc, Weak};
 use tokio::sync::{OnceCell, watch};
 
 use super::audit::AuditLog;
+use super::auth::Caller;
 use super::error::ApiError;
 use super::reload::Reloads;
 use super::runs::Runs;
-use crate::base::id::OrgId;
 use crate::base::limits::Limits;
 use crate::base::time::Clock;
 use crate::ca::authority::{self, Authority};
@@ -17,6 +17,7 @@ use crate::directory::{AgentRecord, ConnectionRecord, Directory};
 use crate::keys::Keys;
 use crate::net::dial::Dialler;
 use crate::oauth::Flows;
+use crate::observe::change::Changes;
 use crate::observe::metrics::Metrics;
 use crate::proxy::Gateway;
 use crate::rulebook::Rulebook;
@@ -40,6 +41,8 @@ pub struct Deps {
     pub dialler: Arc<Dialler>,
     /// The audit log.
     pub audit: AuditLog,
+    /// Where changes are written down.
+    pub changes: Changes,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The time of day.
@@ -117,12 +120,6 @@ impl Admin {
         &self.0.deps
     }
 
-    /// Whose data is answered. The socket's peer operates the whole install, which has one
-    /// organisation until users exist.
-    pub(super) fn org(&self) -> OrgId {
-        OrgId::default_org()
-    }
-
     /// Where the gateway is reached; `None` when this process serves nobody.
     pub(super) fn places(&self) -> Option<&Places> {
         self.0.gateway.as_ref().map(|(places, _)| places)
@@ -151,23 +148,34 @@ impl Admin {
         !*self.0.draining.borrow()
     }
 
-    /// An agent by name or id.
-    pub(super) fn agent(&self, name: &str) -> Result<Arc<AgentRecord>, ApiError> {
+    /// An agent by name or id, as far as it exists for the caller: what they may not see is answered
+    /// like what there is not.
+    pub(super) fn agent(&self, caller: &Caller, name: &str) -> Result<Arc<AgentRecord>, ApiError> {
         let view = self.deps().directory.view();
-        let found = view.find_agent(&self.org(), name).cloned();
-        let org = self.org();
-        let known = || view.agents().filter(|agent| agent.org == org).map(|agent| &*agent.name);
-        found.ok_or_else(|| ApiError::not_found_among("agent", name, known()))
+        let found = view.find_agent(caller.org(), name).filter(|agent| caller.sees_agent(agent));
+        let known = || view.agents().filter(|agent| caller.sees_agent(agent));
+        let known = || known().map(|agent| &*agent.name);
+        let found = found.ok_or_else(|| ApiError::not_found_among("agent", name, known()))?;
+        caller.names("agent", &found.id, &found.name);
+        Ok(found.clone())
     }
 
-    /// A connection by name or id.
-    pub(super) fn connection(&self, name: &str) -> Result<Arc<ConnectionRecord>, ApiError> {
+    /// A connection by name or id, likewise; one that is only to be used is refused where the request
+    /// would change it.
+    pub(super) fn connection(
+        &self,
+        caller: &Caller,
+        name: &str,
+    ) -> Result<Arc<ConnectionRecord>, ApiError> {
         let view = self.deps().directory.view();
-        let found = view.find_connection(&self.org(), name).cloned();
-        let org = self.org();
-        let known =
-            || view.connections().filter(|known| known.org == org).map(|known| &*known.name);
-        found.ok_or_else(|| ApiError::not_found_among("connection", name, known()))
+        let found = view.find_connection(caller.org(), name);
+        let found = found.filter(|connection| caller.sees_connection(connection));
+        let known = || view.connections().filter(|connection| caller.sees_connection(connection));
+        let known = || known().map(|connection| &*connection.name);
+        let found = found.ok_or_else(|| ApiError::not_found_among("connection", name, known()))?;
+        caller.names("connection", &found.id, &found.name);
+        caller.may_change(found)?;
+        Ok(found.clone())
     }
 
     /// Puts what was just stored in force, so that an answer never runs ahead of the policy.

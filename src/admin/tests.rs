@@ -135,6 +135,7 @@ async fn services() -> Deps {
         keys,
         dialler,
         audit: AuditLog::at_rest(Trail::at(Path::new("audit.jsonl"))),
+        changes: Default::default(),
         metrics: Arc::default(),
         clock,
         public_url: "http://localhost:8081".to_owned(),
@@ -329,6 +330,7 @@ async fn what_the_file_manages_is_not_edited_here() {
         name: "declared".to_owned(),
         labels: BTreeMap::new(),
         environment: None,
+        owner: None,
         managed_by: ManagedBy::File,
     };
     lab.admin.deps().directory.add_agent(&OrgId::default_org(), new).await.unwrap();

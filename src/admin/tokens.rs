@@ -8,6 +8,7 @@ use axum::{Json, Router};
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 
+use super::auth::Caller;
 use super::body::{Body, Params, Segments};
 use super::error::ApiError;
 use super::page::Page;
@@ -34,10 +35,11 @@ pub(super) fn view(token: &TokenRecord) -> TokenView {
 
 async fn list(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(agent): Segments<String>,
     Params(page): Params<Page>,
 ) -> Result<Json<List<TokenView>>, ApiError> {
-    let agent = admin.agent(&agent)?;
+    let agent = admin.agent(&caller, &agent)?;
     let wanted = agent
         .tokens
         .iter()
@@ -49,16 +51,18 @@ async fn list(
 
 async fn add(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments(agent): Segments<String>,
     Body(new): Body<NewToken>,
 ) -> Result<(StatusCode, Json<TokenShown>), ApiError> {
-    let agent = admin.agent(&agent)?;
-    let expires = expiry(&new, admin.deps().clock.now())?;
+    let agent = admin.agent(&caller, &agent)?;
+    let asked = (new.ttl.as_deref(), new.expires_in);
+    let expires = ends_after(asked, admin.deps().clock.now())?;
     let NewToken { label, token, .. } = new;
     let chosen = token.map(|token| token.0);
     let directory = &admin.deps().directory;
     let issued =
-        directory.add_token(&admin.org(), &agent.id, label.clone(), expires, chosen).await?;
+        directory.add_token(caller.org(), &agent.id, label.clone(), expires, chosen).await?;
     Ok((StatusCode::CREATED, Json(shown_once(&issued, label)?)))
 }
 
@@ -74,20 +78,24 @@ pub(super) fn shown_once(
 
 async fn revoke(
     State(admin): State<Admin>,
+    caller: Caller,
     Segments((agent, token)): Segments<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    let agent = admin.agent(&agent)?;
+    let agent = admin.agent(&caller, &agent)?;
     let id = TokenId::parse(&token).map_err(|_| ApiError::not_found("token", &token))?;
     if !agent.tokens.iter().any(|token| token.id == id) {
         return Err(ApiError::not_found("token", &token));
     }
-    admin.deps().directory.revoke_token(&admin.org(), &agent.id, &id).await?;
+    admin.deps().directory.revoke_token(caller.org(), &agent.id, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// When a new token ends; `None`: never.
-fn expiry(new: &NewToken, now: Timestamp) -> Result<Option<Timestamp>, ApiError> {
-    let (field, life) = match (&new.ttl, new.expires_in) {
+pub(super) fn ends_after(
+    (ttl, expires_in): (Option<&str>, Option<u64>),
+    now: Timestamp,
+) -> Result<Option<Timestamp>, ApiError> {
+    let (field, life) = match (ttl, expires_in) {
         (None, None) => return Ok(None),
         (Some(_), Some(_)) => {
             return Err(ApiError::field("expires_in", "must not be given together with `ttl`"));
@@ -113,7 +121,8 @@ mod tests {
     use crate::base::secret::Secret;
 
     fn asked(json: &str) -> Result<Option<Timestamp>, ApiError> {
-        expiry(&serde_json::from_str(json).unwrap(), Timestamp::UNIX_EPOCH)
+        let new: NewToken = serde_json::from_str(json).unwrap();
+        ends_after((new.ttl.as_deref(), new.expires_in), Timestamp::UNIX_EPOCH)
     }
 
     #[test]

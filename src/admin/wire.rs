@@ -10,6 +10,7 @@ mod explain;
 mod flow;
 mod keys;
 mod patch;
+mod people;
 mod plugin;
 mod rotation;
 mod rule_test;
@@ -26,13 +27,16 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::about::{AboutGiven, Scopes, SecretView};
 pub use self::app::{AppPatch, AppView, NewApp};
-pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Event, Outcome};
+pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Change, Event, Outcome};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
 pub use self::call::{CallAsk, CallView};
 pub use self::explain::{AddressView, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
 pub use self::flow::{ConnectionMade, ConsentView, FlowDecision, Reconnect};
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
-pub use self::patch::ConnectionPatch;
+pub use self::patch::{AgentPatch, ConnectionPatch};
+pub use self::people::{
+    NewOrg, NewPersonalToken, NewUser, OrgView, PersonalTokenView, UserPatch, UserView,
+};
 pub use self::plugin::{
     BoundSlot, LeftView, MissingView, NewPlugin, PluggedView, PluginAffected, PluginPatch,
     PluginRemoved, PluginView, SlotView,
@@ -42,10 +46,10 @@ pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTes
 pub use self::status::{AgentListener, Health, ReloadView, Status};
 pub use self::tested::{ConnectionTested, TestOutcome};
 pub use self::token::{Failing, TokenRefreshed, TokenStatus};
-use crate::base::id::{AgentId, ConnectionId, TokenId};
+use crate::base::id::{AgentId, ConnectionId, TokenId, UserId};
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
-use crate::directory::{About, ConnectionState, ManagedBy};
+use crate::directory::{About, ConnectionState, ManagedBy, Visibility};
 use crate::provider::{AuthKind, VariableKind};
 
 /// A page of a list.
@@ -91,6 +95,9 @@ pub struct NewAgent {
     /// Connections of another environment cannot be bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
+    /// Whose it is: a user's name or id; whoever asks, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
 }
 
 /// An agent.
@@ -104,6 +111,9 @@ pub struct AgentView {
     pub environment: Option<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Whose it is; absent: the organisation's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
     /// Who may edit it.
     pub managed_by: ManagedBy,
     /// It left the configuration file.
@@ -259,6 +269,12 @@ pub struct NewConnection {
     /// How long a secret is to be used, `90d`.
     #[serde(default)]
     pub rotate_every: Option<String>,
+    /// Whose it is: a user's name or id; whoever asks, when absent.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// `private`, which is usual where it has an owner, or `shared`.
+    #[serde(default)]
+    pub visibility: Option<Visibility>,
 }
 
 /// A connection.
@@ -302,6 +318,12 @@ pub struct ConnectionView {
     /// `requested`, and what is `missing` of them.
     #[serde(flatten)]
     pub scopes: Scopes,
+    /// Whose it is; absent: the organisation's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
+    /// Whose agents may use it: its owner's (`private`), or all (`shared`).
+    #[serde(default)]
+    pub visibility: Visibility,
     /// `state`, and for `broken` a `reason` and a `detail`, for `draft` a `failure`.
     #[serde(flatten)]
     pub state: ConnectionState,
@@ -530,6 +552,8 @@ mod tests {
             about: About::default(),
             secret: SecretView::default(),
             scopes: Scopes::default(),
+            owner: None,
+            visibility: Visibility::Shared,
             state: ConnectionState::Paused,
             token: None,
             managed_by: ManagedBy::Store,

@@ -9,11 +9,13 @@ use super::reload::Outward;
 use super::{Services, open_audit, parts};
 use crate::config::Config;
 use crate::observe::audit::Writer;
+use crate::observe::change::Changes;
 use crate::proxy::Gateway;
 
 /// A data path without listeners. When it is dropped, what it did is in the audit log.
 pub struct DataPath {
     gateway: Option<Arc<Gateway>>,
+    changes: Option<Changes>,
     writer: Option<Writer>,
 }
 
@@ -27,8 +29,14 @@ impl DataPath {
         let (audit, writer) = open_audit(config)?;
         // A receiver keeps its last value after the sender is gone.
         let draining = watch::channel(false).1;
+        let changes = Some(Changes::to(audit.clone()));
         let gateway = Gateway::new(parts(config, services, &outward, (audit, draining))?);
-        Ok(Self { gateway: Some(gateway), writer: Some(writer) })
+        Ok(Self { gateway: Some(gateway), changes, writer: Some(writer) })
+    }
+
+    /// Where changes are written down.
+    pub fn changes(&self) -> Changes {
+        self.changes.clone().unwrap_or_default()
     }
 
     /// What requests are sent through, for as long as this lives.
@@ -41,6 +49,9 @@ impl Drop for DataPath {
     fn drop(&mut self) {
         // The writer ends with the last who could write.
         drop(self.gateway.take());
+        if let Some(changes) = self.changes.take() {
+            changes.close();
+        }
         if let Some(writer) = self.writer.take() {
             writer.finish();
         }

@@ -13,7 +13,7 @@ use crate::base::secret::Secret;
 use crate::config::{Config, DeclaredAgent, DeclaredConnection};
 use crate::crypto::token::{self, TokenHash};
 use crate::directory::{
-    AgentRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, NewAgent,
+    AgentRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, NewAgent, Visibility,
 };
 use crate::vault::{NewConnection, Vault};
 
@@ -43,6 +43,7 @@ pub async fn reconcile(config: &Config, vault: &Vault) -> anyhow::Result<()> {
 /// As there, but for secrets.
 pub(super) async fn apply(config: &Config, secrets: Secrets, vault: &Vault) -> anyhow::Result<()> {
     let Secrets { apps, connections, tokens } = secrets;
+    orgs(config, vault.directory()).await?;
     for (declared, secrets) in config.apps.iter().zip(apps) {
         let result = apps::app(vault, declared, secrets).await;
         result.with_context(|| format!("{}: app `{}`", declared.place, declared.name))?;
@@ -56,6 +57,16 @@ pub(super) async fn apply(config: &Config, secrets: Secrets, vault: &Vault) -> a
         result.with_context(|| format!("{}: agent `{}`", declared.place, declared.name))?;
     }
     pause_what_is_gone(config, vault.directory()).await
+}
+
+/// Makes the organisations that are named. One that is named no more stays, with what it has.
+pub(super) async fn orgs(config: &Config, directory: &Directory) -> anyhow::Result<()> {
+    for org in config.orgs() {
+        if directory.view().org(org).is_none() {
+            directory.add_org(org, ManagedBy::File).await?;
+        }
+    }
+    Ok(())
 }
 
 impl Secrets {
@@ -164,6 +175,8 @@ pub(super) fn new_connection(declared: &DeclaredConnection) -> NewConnection {
         settings: declared.settings.clone(),
         about: declared.about.clone(),
         secret: declared.secret.clone(),
+        owner: None,
+        visibility: Visibility::Shared,
         managed_by: ManagedBy::File,
     }
 }
@@ -192,6 +205,7 @@ pub(super) async fn agent(
                 name: declared.name.clone(),
                 labels: declared.labels.clone(),
                 environment: declared.environment.clone(),
+                owner: None,
                 managed_by: ManagedBy::File,
             };
             directory.add_agent(&declared.org, new).await?

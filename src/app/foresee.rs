@@ -13,7 +13,7 @@ use crate::config::{Config, DeclaredAgent, DeclaredConnection};
 use crate::crypto::token::TokenHash;
 use crate::directory::{
     About, AgentRecord, BindingRecord, ConnectionRecord, ConnectionState, ManagedBy, SecretFacts,
-    View,
+    View, Visibility,
 };
 use crate::provider::Catalogue;
 use crate::vault::Vault;
@@ -213,6 +213,8 @@ pub(super) fn to_be_made(declared: &DeclaredConnection, catalogue: &Catalogue) -
         ends: None,
         about: About::default(),
         secret: SecretFacts::default(),
+        owner: None,
+        visibility: Visibility::Shared,
         state: match consents(catalogue, &new_connection(declared)) && declared.fields.is_empty() {
             true => ConnectionState::Draft { failure: None },
             false => ConnectionState::Active,
@@ -230,6 +232,7 @@ fn agent_to_be_made(declared: &DeclaredAgent) -> AgentRecord {
         name: declared.name.clone(),
         labels: BTreeMap::new(),
         environment: None,
+        owner: None,
         managed_by: ManagedBy::File,
         created: Timestamp::UNIX_EPOCH,
         paused: false,

@@ -30,6 +30,7 @@ use crate::net::dial::Dialler;
 use crate::net::guard::Guard;
 use crate::net::tls;
 use crate::oauth::{self, Flows};
+use crate::observe::change::Changes;
 use crate::observe::metrics::Metrics;
 use crate::observe::trail::Trail;
 use crate::rulebook::{RuleText, Rulebook, RulebookError, Sources};
@@ -99,6 +100,7 @@ impl Services {
             flows: self.flows.clone(),
             dialler: self.dialler.clone(),
             audit: AuditLog::at_rest(self.audit.clone()),
+            changes: Changes::default(),
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
             public_url: self.public_url.clone(),

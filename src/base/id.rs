@@ -62,7 +62,8 @@ fn random(prefix: &str) -> String {
 }
 
 fn is_body(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 40 && text.bytes().all(|b| b.is_ascii_alphanumeric())
+    let is_inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    !text.is_empty() && text.len() <= 40 && text.bytes().all(is_inner)
 }
 
 macro_rules! ids {
@@ -124,9 +125,11 @@ macro_rules! ids {
 ids! {
     /// An organisation, the hard wall.
     OrgId = "org_", "an organisation";
+    /// A person in an organisation.
+    UserId = "usr_", "a user";
     /// A program's identity.
     AgentId = "agt_", "an agent";
-    /// One token of an agent.
+    /// One token of an agent or of a user.
     TokenId = "tok_", "a token";
     /// An authenticated account at a provider.
     ConnectionId = "con_", "a connection";
@@ -140,10 +143,36 @@ ids! {
     ExchangeId = "exc_", "an exchange";
 }
 
+/// Characters of an organisation's name.
+const ORG_NAME_CHARS_MAX: usize = 40;
+
 impl OrgId {
     /// The organisation of a fresh install.
     pub fn default_org() -> Self {
         Self("org_default".into())
+    }
+
+    /// The organisation of this name: 2 to 40 lower-case letters, digits and inner hyphens. A name and its id are
+    /// one, so that a configuration names organisations before any store is open, and two replicas
+    /// that make the same one make the same one.
+    ///
+    /// # Errors
+    /// When no organisation can have the name.
+    pub fn named(name: &str) -> Result<Self, IdError> {
+        let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let is_inner = !name.starts_with('-') && !name.ends_with('-');
+        match name.bytes().all(is_plain)
+            && is_inner
+            && (2..=ORG_NAME_CHARS_MAX).contains(&name.len())
+        {
+            true => Ok(Self(format!("org_{name}").into())),
+            false => Err(IdError { prefix: "org_", article: "an organisation" }),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.0.strip_prefix("org_").unwrap_or(&self.0)
     }
 }
 
@@ -182,6 +211,19 @@ mod tests {
         for bad in ["", "con_", "con_a/b", "con_..", "CON_abc", "con_\u{e9}"] {
             assert!(ConnectionId::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_organisation_and_its_name_are_one() {
+        for bad in
+            ["", "0", "a", "Acme", "-a", "a-", "a/b", "org_acme", "\u{e9}\u{e9}", &"x".repeat(41)]
+        {
+            assert!(OrgId::named(bad).is_err(), "{bad}");
+        }
+        let acme = OrgId::named("acme-2").unwrap();
+        assert_eq!((acme.as_str(), acme.name()), ("org_acme-2", "acme-2"));
+        assert_eq!(OrgId::named("default"), Ok(OrgId::default_org()));
+        assert_eq!(OrgId::parse(acme.as_str()), Ok(acme));
     }
 
     #[test]

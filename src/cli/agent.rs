@@ -59,6 +59,9 @@ pub(crate) struct Add {
     /// environment: connections of another one cannot be bound
     #[arg(long = "env", value_name = "ENV")]
     environment: Option<String>,
+    /// whose it is: a user; default: who KEYWARD_TOKEN stands for, if anybody
+    #[arg(long, value_name = "USER")]
+    owner: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -106,7 +109,8 @@ impl Command {
 impl Add {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         let labels = unique(self.labels)?;
-        let new = NewAgent { name: self.name, labels, environment: self.environment };
+        let (name, environment, owner) = (self.name, self.environment, self.owner);
+        let new = NewAgent { name, labels, environment, owner };
         let agent: AgentView = client.post("/api/v1/agents", &new).await?;
         let first = serde_json::json!({});
         let at = format!("{}/tokens", path(agent.id.as_str()));

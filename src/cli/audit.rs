@@ -75,6 +75,9 @@ struct Wanted {
     /// answered by Keyward itself, whatever the code
     #[arg(long)]
     refused: bool,
+    /// changes of what there is, and no exchanges
+    #[arg(long, conflicts_with_all = ["agent", "host", "connection", "method"])]
+    changes: bool,
     /// with this method
     #[arg(long, value_name = "METHOD")]
     method: Option<String>,
@@ -114,7 +117,8 @@ impl Wanted {
         ];
         let given = given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?)));
         let refused = self.refused.then(|| ("refused", "true".to_owned()));
-        let all = given.chain(refused).chain(more.iter().cloned());
+        let changes = self.changes.then(|| ("changes", "true".to_owned()));
+        let all = given.chain(refused).chain(changes).chain(more.iter().cloned());
         let pairs: Vec<_> = all.map(|(key, value)| format!("{key}={}", segment(&value))).collect();
         format!("/api/v1/audit?{}", pairs.join("&"))
     }
@@ -279,6 +283,7 @@ mod tests {
             connection: None,
             code: None,
             refused: true,
+            changes: false,
             method: None,
             exchange: None,
             since: Some("2026-01-31T10:00:00+02:00".to_owned()),

@@ -23,11 +23,12 @@ use tower::ServiceExt;
 use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
+use super::identity::Identity;
 use super::output;
 use super::settings::Global;
 use crate::admin::wire::{ErrorBody, Health, List, Status};
 use crate::admin::{Admin, Deps, SOCKET_NAME, audit_router, socket_router};
-use crate::app::{self, DataPath, Services};
+use crate::app::{self, DataPath, LateLog, Services};
 use crate::config::Config;
 use crate::observe::trail::Trail;
 use crate::store::StoreError;
@@ -48,6 +49,7 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 /// Someone who answers the admin API.
 pub(crate) struct Client {
     via: Via,
+    identity: Identity,
 }
 
 enum Via {
@@ -64,11 +66,18 @@ struct Answering {
     admin: Option<Admin>,
     /// Where requests may be sent: for tests of connections.
     _data_path: Option<DataPath>,
+    /// What is changed stands there.
+    _log: Option<LateLog>,
     /// Whose refreshes are waited for: what a server answered is stored before this process ends.
     vault: Option<Arc<Vault>>,
 }
 
 impl Answering {
+    /// A router that needs nothing beside itself.
+    fn only(router: Router) -> Self {
+        Self { router, admin: None, _data_path: None, _log: None, vault: None }
+    }
+
     async fn landed(&self) {
         if let Some(vault) = &self.vault
             && !vault.landed(vault.flight_time()).await
@@ -102,14 +111,16 @@ impl Client {
     }
 
     async fn open_as(global: &Global, to_send: bool) -> Result<Self, Failure> {
-        refuse_remote()?;
+        let identity = Identity::of(global)?;
         let path = global.data_dir()?.join(SOCKET_NAME);
         if let Found::Gateway = look(&path).await? {
-            return Ok(Self { via: Via::Socket(path) });
+            return Ok(Self { via: Via::Socket(path), identity });
         }
         for poll in 0.. {
             match in_process(global, to_send).await {
-                Ok(services) => return Ok(Self { via: Via::InProcess(Box::new(services)) }),
+                Ok(services) => {
+                    return Ok(Self { via: Via::InProcess(Box::new(services)), identity });
+                }
                 Err(error) if !is_locked(&error) => return Err(error.into()),
                 Err(error) if poll == START_POLLS => return Err(locked(&error)),
                 Err(_) => tokio::time::sleep(START_POLL).await,
@@ -118,7 +129,7 @@ impl Client {
                 break;
             }
         }
-        Ok(Self { via: Via::Socket(path) })
+        Ok(Self { via: Via::Socket(path), identity })
     }
 
     /// A running gateway, or else the files of the audit log, which need neither store nor keys.
@@ -129,14 +140,8 @@ impl Client {
         match Self::running(global).await {
             Err(failure) if failure.exit() == Exit::Unreachable => {
                 let router = audit_router(Trail::at(&global.load()?.audit.file));
-                Ok(Self {
-                    via: Via::InProcess(Box::new(Answering {
-                        router,
-                        admin: None,
-                        _data_path: None,
-                        vault: None,
-                    })),
-                })
+                let identity = Identity::of(global)?;
+                Ok(Self { via: Via::InProcess(Box::new(Answering::only(router))), identity })
             }
             found => found,
         }
@@ -154,14 +159,9 @@ impl Client {
             )
         })?;
         let router = socket_router(Admin::in_process(services.deps()));
-        Ok(Self {
-            via: Via::InProcess(Box::new(Answering {
-                router,
-                admin: None,
-                _data_path: None,
-                vault: None,
-            })),
-        })
+        // The file is read as its owner.
+        let identity = Identity::default();
+        Ok(Self { via: Via::InProcess(Box::new(Answering::only(router))), identity })
     }
 
     /// A running gateway, or nothing.
@@ -169,10 +169,10 @@ impl Client {
     /// # Errors
     /// Exit code 3 when none runs.
     pub(crate) async fn running(global: &Global) -> Result<Self, Failure> {
-        refuse_remote()?;
+        let identity = Identity::of(global)?;
         let path = global.data_dir()?.join(SOCKET_NAME);
         match look(&path).await? {
-            Found::Gateway => Ok(Self { via: Via::Socket(path) }),
+            Found::Gateway => Ok(Self { via: Via::Socket(path), identity }),
             Found::Nobody => Err(unreachable(&path)),
         }
     }
@@ -265,7 +265,7 @@ impl Client {
 
     /// Reads an answer that goes on; it ends with the gateway.
     pub(crate) async fn stream(&self, path: &str) -> Result<Body, Failure> {
-        let request = request(Method::GET, path, Body::empty())?;
+        let request = self.request(Method::GET, path, Body::empty())?;
         let answer = match &self.via {
             Via::InProcess(services) => match services.router.clone().oneshot(request).await {
                 Ok(answer) => answer,
@@ -284,8 +284,14 @@ impl Client {
         }
     }
 
+    fn request(&self, method: Method, path: &str, body: Body) -> Result<Request<Body>, Failure> {
+        let mut request = request(method, path, body)?;
+        self.identity.mark(request.headers_mut());
+        Ok(request)
+    }
+
     async fn call(&self, method: Method, path: &str, body: Body) -> Result<Bytes, Failure> {
-        let request = request(method, path, body)?;
+        let request = self.request(method, path, body)?;
         match &self.via {
             Via::InProcess(services) => match services.router.clone().oneshot(request).await {
                 Ok(answer) => {
@@ -405,13 +411,23 @@ async fn in_process(global: &Global, to_send: bool) -> anyhow::Result<Answering>
     let services = app::Services::open(&config).await?;
     let data_path = to_send.then(|| DataPath::open(&config, &services)).transpose()?;
     let gateway = data_path.as_ref().map(DataPath::gateway).unwrap_or_default();
-    let deps = Deps { data_path: gateway, ..services.deps() };
+    let vault = services.vault.clone();
+    let (log, changes) = match &data_path {
+        Some(data_path) => (None, data_path.changes()),
+        None => {
+            let log = LateLog::new(config);
+            let changes = log.changes();
+            (Some(log), changes)
+        }
+    };
+    let deps = Deps { data_path: gateway, changes, ..services.deps() };
     let admin = Admin::in_process(deps);
     Ok(Answering {
         router: socket_router(admin.clone()),
         admin: Some(admin),
         _data_path: data_path,
-        vault: Some(services.vault.clone()),
+        _log: log,
+        vault: Some(vault),
     })
 }
 
@@ -432,17 +448,6 @@ fn locked(error: &anyhow::Error) -> Failure {
 fn unreachable(path: &Path) -> Failure {
     let message = format!("no gateway answers on {}", path.display());
     Failure::new(Exit::Unreachable, message).hint("start one: keyward serve")
-}
-
-/// Remote gateways come later; going to the local one instead would change the wrong store.
-fn refuse_remote() -> Result<(), Failure> {
-    for name in ["KEYWARD_URL", "KEYWARD_TOKEN"] {
-        if std::env::var_os(name).is_some() {
-            return Err(Failure::new(Exit::Failed, format!("{name} is not supported yet"))
-                .hint("unset it: commands reach the gateway of this machine by its socket"));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -19,9 +19,12 @@ mod explain;
 mod failure;
 mod harden;
 mod health;
+mod identity;
 mod init;
 mod key;
+mod org;
 mod output;
+mod personal;
 mod provider;
 mod reload;
 mod rule;
@@ -31,6 +34,7 @@ mod serve;
 mod settings;
 mod table;
 mod terminal;
+mod user;
 mod wait;
 
 use std::ffi::OsString;
@@ -108,6 +112,15 @@ enum Command {
     Explain(explain::Args),
     /// look for what is wrong, or for why a program does not use the gateway
     Doctor(doctor::Args),
+    /// people, and what they may do
+    #[command(subcommand)]
+    User(user::Command),
+    /// personal access tokens, for people's scripts and this command line
+    #[command(subcommand)]
+    Token(personal::Command),
+    /// organisations: nothing of one exists for another
+    #[command(subcommand)]
+    Org(org::Command),
     /// the certificate authority that agents must trust
     #[command(subcommand)]
     Ca(ca::Command),
@@ -164,7 +177,7 @@ fn usage_exit(code: i32, words: impl Iterator<Item = OsString>) -> u8 {
     let mut words = words.skip(1);
     let mut command = words.next();
     while let Some(option) = command.take_if(|word| word.as_encoded_bytes().starts_with(b"-")) {
-        let with_value = option == "--data" || option == "--config";
+        let with_value = option == "--data" || option == "--config" || option == "--org";
         command = if with_value { words.nth(1) } else { words.next() };
     }
     match (u8::try_from(code).unwrap_or(2), command) {
@@ -200,6 +213,9 @@ impl Command {
             Self::Rule(command) => command.run(global).await,
             Self::Explain(args) => args.run(global).await,
             Self::Doctor(args) => Box::pin(args.run(global)).await,
+            Self::User(command) => command.run(global).await,
+            Self::Token(command) => command.run(global).await,
+            Self::Org(command) => command.run(global).await,
             Self::Ca(command) => command.run(global).await,
             Self::Key(command) => command.run(global).await,
             Self::Audit(command) => command.run(global).await,
@@ -234,6 +250,8 @@ mod tests {
             "keyward agent token add ci --token abc",
             "keyward agent add ci --token abc",
             "keyward agent token add ci --token-stdin abc",
+            "keyward agent list --token kwp_abc",
+            "keyward token add ann --token abc",
         ];
         for line in lines {
             assert_eq!(parse(line).unwrap_err().kind(), ErrorKind::UnknownArgument, "{line}");
@@ -254,6 +272,7 @@ mod tests {
         assert_eq!(exit("keyward run"), 125);
         assert_eq!(exit("keyward --json run x"), 125);
         assert_eq!(exit("keyward --data run run x"), 125);
+        assert_eq!(exit("keyward --org run run x"), 125);
         assert_eq!(exit("keyward --data run agent"), 2);
         assert_eq!(exit("keyward agent run"), 2);
         assert_eq!(usage_exit(0, ["keyward", "run", "--help"].map(OsString::from).into_iter()), 0);

@@ -22,6 +22,9 @@ pub(crate) struct Global {
     /// configuration file; default: $KEYWARD_CONFIG, else keyward.yaml in DIR
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// organisation to work in; default: default
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) org: Option<String>,
     /// print JSON, with the field names of the API
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -94,6 +97,9 @@ impl Global {
                 let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
                 line.push_str(&format!(" {option} {}", quoted(&path.to_string_lossy())));
             }
+        }
+        if let Some(org) = &self.org {
+            line.push_str(&format!(" --org {}", quoted(org)));
         }
         line
     }

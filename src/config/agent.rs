@@ -42,8 +42,8 @@ section! {
         #[key("text", required)]
         #[serde(default)]
         name: String,
-        /// Other organisations are not supported yet.
-        #[key(one of ["default"], "default")]
+        /// Its organisation, made when it is first named. Nothing of one exists for another.
+        #[key("name of an organisation", "default")]
         org: Option<String>,
         /// A token that is chosen here: at least 20 letters, digits or `-._~`. Without it, tokens are
         /// issued by commands.
@@ -73,8 +73,9 @@ pub(super) fn agents(
     for (index, item) in reading.items(value, "agents").iter().enumerate() {
         let path = item_of("agents", index);
         let Some(text) = reading.section::<AgentText>(Some(item), &path) else { continue };
-        names::unique(&text.name, found.iter().map(|agent| agent.name.as_str()), &path, reading);
         let agent = agent(text, &path, reading);
+        let earlier = found.iter().filter(|other| other.org == agent.org);
+        names::unique(&agent.name, earlier.map(|other| other.name.as_str()), &path, reading);
         uses(&agent, &path, connections, reading);
         found.push(agent);
     }
@@ -124,7 +125,8 @@ fn uses(
             reading.problems.add(&at, format!("`{name}` is named twice"), "remove one");
             continue;
         }
-        let connection = connections.iter().find(|connection| connection.name == *name);
+        let is_it = |it: &&DeclaredConnection| it.org == agent.org && it.name == *name;
+        let connection = connections.iter().find(is_it);
         let environments = (agent.environment.as_ref(), connection.map(|it| &it.environment));
         if let (Some(own), Some(Some(other))) = environments
             && own != other

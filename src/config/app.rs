@@ -51,8 +51,8 @@ section! {
         #[key("text", required)]
         #[serde(default)]
         name: String,
-        /// Other organisations are not supported yet.
-        #[key(one of ["default"], "default")]
+        /// Its organisation, made when it is first named. Nothing of one exists for another.
+        #[key("name of an organisation", "default")]
         org: Option<String>,
         /// Of the catalogue or of `providers`.
         #[key("id of a [provider](providers.md)", required)]
@@ -119,9 +119,10 @@ pub(super) fn apps(
     for (index, item) in reading.items(value, "apps").iter().enumerate() {
         let path = item_of("apps", index);
         let Some(text) = reading.section::<AppText>(Some(item), &path) else { continue };
-        let earlier = found.iter().map(|app| app.name.as_str());
-        names::unique(&text.name, earlier, &path, reading);
-        found.push(app(text, &path, providers, reading));
+        let app = app(text, &path, providers, reading);
+        let earlier = found.iter().filter(|other| other.org == app.org);
+        names::unique(&app.name, earlier.map(|other| other.name.as_str()), &path, reading);
+        found.push(app);
     }
     found
 }

@@ -70,8 +70,8 @@ section! {
         #[key("text", required)]
         #[serde(default)]
         name: String,
-        /// Other organisations are not supported yet.
-        #[key(one of ["default"], "default")]
+        /// Its organisation, made when it is first named. Nothing of one exists for another.
+        #[key("name of an organisation", "default")]
         org: Option<String>,
         /// Of the catalogue or of `providers`.
         #[key("id of a [provider](providers.md)", required)]
@@ -122,6 +122,7 @@ section! {
 /// A connection under check.
 struct Check<'a> {
     path: &'a str,
+    org: &'a OrgId,
     provider: &'a Provider,
     auth: &'a AuthMethod,
 }
@@ -136,9 +137,10 @@ pub(super) fn connections(
     for (index, item) in reading.items(value, "connections").iter().enumerate() {
         let path = item_of("connections", index);
         let Some(text) = reading.section::<ConnectionText>(Some(item), &path) else { continue };
-        let earlier = found.iter().map(|connection| connection.name.as_str());
-        names::unique(&text.name, earlier, &path, reading);
-        found.push(connection(text, &path, (providers, apps), reading));
+        let one = connection(text, &path, (providers, apps), reading);
+        let earlier = found.iter().filter(|other| other.org == one.org);
+        names::unique(&one.name, earlier.map(|other| other.name.as_str()), &path, reading);
+        found.push(one);
     }
     found
 }
@@ -160,7 +162,7 @@ fn connection(
     if let Some(provider) = provider(&id, path, providers, reading)
         && let Some(auth) = auth(text.auth.as_deref(), path, provider, reading)
     {
-        let check = Check { path, provider, auth };
+        let check = Check { path, org: &org, provider, auth };
         check.variables(&text.variables, reading);
         check.settings(&settings, reading);
         check.app(text.app.as_deref(), apps, reading);
@@ -312,7 +314,9 @@ impl Check<'_> {
             let message = format!("auth method `{auth}` is not OAuth: it needs no app");
             return reading.problems.add(&at, message, "remove it");
         };
-        let Some(app) = apps.iter().find(|app| app.name == name) else { return };
+        let Some(app) = apps.iter().find(|app| app.org == *self.org && app.name == name) else {
+            return;
+        };
         let own = app.provider == *self.provider.id;
         let for_it = own && app.auth.as_ref().is_none_or(|it| it == auth);
         if !for_it && oauth.apps_of.as_ref() != Some(&app.provider) {

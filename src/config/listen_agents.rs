@@ -30,8 +30,8 @@ section! {
         #[key("name of an agent", required)]
         #[serde(default)]
         agent: String,
-        /// Other organisations are not supported yet.
-        #[key(one of ["default"], "default")]
+        /// Its organisation, made when it is first named. Nothing of one exists for another.
+        #[key("name of an organisation", "default")]
         org: Option<String>,
         /// A socket is for Keyward's own user and root. TCP is for loopback only.
         #[key("`unix:PATH` or `IP:PORT`", required)]

@@ -31,10 +31,11 @@ mod state;
 mod tests;
 mod upstream;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::base::id::OrgId;
 use crate::base::limits::Limits;
 use crate::base::rotation::RotationSettings;
 use crate::base::tokens::TokenSettings;
@@ -125,6 +126,16 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// The organisations that are named.
+    pub fn orgs(&self) -> BTreeSet<&OrgId> {
+        let agents = self.agents.iter().map(|agent| &agent.org);
+        let connections = self.connections.iter().map(|connection| &connection.org);
+        let apps = self.apps.iter().map(|app| &app.org);
+        let rules = self.rules.iter().map(|rule| &rule.org);
+        let listeners = self.listen.agents.iter().map(|own| &own.org);
+        agents.chain(connections).chain(apps).chain(rules).chain(listeners).collect()
+    }
+
     /// Finds and reads the configuration: `config`, else `$KEYWARD_CONFIG`, else `keyward.yaml` in
     /// the data directory, which alone may be absent. `KEYWARD__SECTION__KEY` variables are laid
     /// over it.

@@ -12,7 +12,7 @@ const LABELS_MAX: usize = 64;
 
 /// Of ids and tokens: things are found by name or id, and agents by name or token, so no name may
 /// look like either.
-const TAKEN_PREFIXES: [&str; 5] = ["agt_", "app_", "con_", "kwa_", "kwp_"];
+const TAKEN_PREFIXES: [&str; 7] = ["agt_", "app_", "con_", "kwa_", "kwp_", "org_", "usr_"];
 
 /// Checks an agent's name, which is empty when it is missing: it stands in a proxy URL.
 pub(super) fn agent(name: &str, path: &str, reading: &mut Reading<'_>) {

@@ -73,13 +73,14 @@ impl<'d> Reading<'d> {
         text.unwrap_or_default()
     }
 
-    /// The organisation; only the default one exists yet.
+    /// The organisation; there are those that are named.
     pub(super) fn org(&mut self, org: Option<&str>, path: &str) -> OrgId {
-        if org.is_some_and(|org| org != "default") {
-            let remedy = "leave `org` out, or write `default`";
-            self.problems.add(path, "other organisations are not supported yet", remedy);
-        }
-        OrgId::default_org()
+        let Some(name) = org else { return OrgId::default_org() };
+        OrgId::named(name).unwrap_or_else(|_| {
+            let remedy = "write 2 to 40 lower-case letters, digits or inner hyphens";
+            self.problems.add(path, "this is not the name of an organisation", remedy);
+            OrgId::default_org()
+        })
     }
 
     /// A path that is read, relative to the configuration file's folder.

@@ -22,8 +22,8 @@ section! {
         /// For refusals, `explain` and audit. Unique. 1 to 64 letters, digits or `-_.`.
         #[key("text")]
         name: Option<String>,
-        /// Other organisations are not supported yet.
-        #[key(one of ["default"], "default")]
+        /// Its organisation, made when it is first named. Nothing of one exists for another.
+        #[key("name of an organisation", "default")]
         org: Option<String>,
         /// Whom it is for; left out: for all. With `use`, the rule is itself the grant.
         #[key("list of names of agents")]

@@ -1,4 +1,4 @@
-//! Agent tokens: issued, hashed, compared. The text exists once, when it is shown; what is kept is
+//! Tokens of agents and people: issued, hashed, compared. The text exists once, when it is shown; what is kept is
 //! its SHA-256, which is enough for values of 128 random bits and more.
 
 use std::fmt;
@@ -12,6 +12,8 @@ use crate::base::secret::Secret;
 
 /// Marks an agent's token for people and secret scanners.
 pub const AGENT_PREFIX: &str = TOKEN_PREFIX;
+/// Marks a person's token likewise.
+pub const PERSON_PREFIX: &str = "kwp_";
 /// 32 base-62 characters: 190 bits.
 const BODY_LEN: usize = 32;
 /// 62^6 > 2^32: any CRC-32 fits.
@@ -67,10 +69,18 @@ impl fmt::Debug for TokenHash {
 
 /// A new agent token: `kwa_` + 32 base-62 characters (190 bits) + 6 base-62 characters of CRC-32.
 pub fn issue_agent_token() -> Secret {
+    issue(AGENT_PREFIX)
+}
+
+/// A new personal access token: as an agent's, but for `kwp_` at its beginning.
+pub fn issue_personal_token() -> Secret {
+    issue(PERSON_PREFIX)
+}
+
+fn issue(prefix: &str) -> Secret {
     // Room for the whole text, so that no reallocation leaves a copy behind.
-    let mut text =
-        Zeroizing::new(String::with_capacity(AGENT_PREFIX.len() + BODY_LEN + CHECKSUM_LEN));
-    text.push_str(AGENT_PREFIX);
+    let mut text = Zeroizing::new(String::with_capacity(prefix.len() + BODY_LEN + CHECKSUM_LEN));
+    text.push_str(prefix);
     push_random(&mut text);
     let checksum = checksum(text.as_bytes());
     text.push_str(std::str::from_utf8(&checksum).expect("base 62 is ASCII"));
@@ -80,11 +90,20 @@ pub fn issue_agent_token() -> Secret {
 /// Whether the text has the form and the checksum of [`issue_agent_token`]: a typo or a cut token
 /// is told apart from an unknown one without asking anyone.
 pub fn is_issued_form(token: &str) -> bool {
-    let Some(body) = token.strip_prefix(AGENT_PREFIX) else { return false };
+    is_issued_as(AGENT_PREFIX, token)
+}
+
+/// [`is_issued_form`] of a person's token.
+pub fn is_personal_form(token: &str) -> bool {
+    is_issued_as(PERSON_PREFIX, token)
+}
+
+fn is_issued_as(prefix: &str, token: &str) -> bool {
+    let Some(body) = token.strip_prefix(prefix) else { return false };
     if body.len() != BODY_LEN + CHECKSUM_LEN || !body.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return false;
     }
-    let (signed, given) = token.as_bytes().split_at(AGENT_PREFIX.len() + BODY_LEN);
+    let (signed, given) = token.as_bytes().split_at(prefix.len() + BODY_LEN);
     given == checksum(signed)
 }
 
@@ -137,6 +156,10 @@ mod tests {
             assert!(!is_issued_form(bad), "{bad}");
         }
         assert!(!is_issued_form(&token.replace("kwa_", "kwp_")));
+        assert!(!is_personal_form(token) && !is_personal_form(&token.replace("kwa_", "kwp_")));
+        let personal = issue_personal_token();
+        let personal = personal.expose_text().unwrap();
+        assert!(is_personal_form(personal) && !is_issued_form(personal));
         assert!(!is_issued_form(&"\u{e9}".repeat(21)));
     }
 

@@ -9,7 +9,7 @@ use super::index::{Claim, Named};
 use super::records::{AgentRecord, ManagedBy, NewAgent};
 use super::rows::{At, Read};
 use super::{Directory, Writer, check};
-use crate::base::id::{AgentId, ConnectionId, OrgId};
+use crate::base::id::{AgentId, ConnectionId, OrgId, UserId};
 use crate::crypto::token::TokenHash;
 use crate::store::{StoreError, Table};
 
@@ -107,6 +107,31 @@ impl Directory {
         .await
     }
 
+    /// Gives an agent to somebody else, or to the organisation.
+    ///
+    /// # Errors
+    /// When a private connection of somebody else is bound to it, the file manages it, or one of
+    /// them does not exist.
+    pub async fn set_agent_owner(
+        &self,
+        org: &OrgId,
+        id: &AgentId,
+        owner: Option<UserId>,
+    ) -> Result<Arc<AgentRecord>, DirectoryError> {
+        let (org, id) = (org.clone(), id.clone());
+        self.write(|writer| async move {
+            writer.needs_owner(&org, owner.as_ref())?;
+            let bound = writer.connections_of(&org, &id);
+            let change = move |agent: &mut AgentRecord| {
+                check::agent_editor(agent, ManagedBy::Store)?;
+                agent.owner.clone_from(&owner);
+                bound.iter().try_for_each(|connection| check::may_bind(agent, connection))
+            };
+            Ok(writer.edit_agent(&org, &id, &change).await?.after)
+        })
+        .await
+    }
+
     /// Changes an agent's row.
     pub(super) async fn edit_agent(
         &self,
@@ -126,12 +151,15 @@ impl Writer {
         org: OrgId,
         new: NewAgent,
     ) -> Result<Arc<AgentRecord>, DirectoryError> {
+        self.needs_org(&org)?;
+        self.needs_owner(&org, new.owner.as_ref())?;
         let agent = AgentRecord {
             id: AgentId::random(),
             org,
             name: new.name,
             labels: new.labels,
             environment: new.environment,
+            owner: new.owner,
             managed_by: new.managed_by,
             created: self.clock.now(),
             paused: false,

@@ -255,6 +255,7 @@ impl Directory {
 
 impl Writer {
     async fn add_app(&self, record: AppRecord) -> Result<Arc<AppRecord>, DirectoryError> {
+        self.needs_org(&record.org)?;
         let name = self.index.name(&record.org, Named::App, &record.name);
         self.take_name(&name, &record.id, (Named::App, &record.name)).await?;
         let at = At::new(Table::Apps, &record.org, &record.id);

@@ -111,7 +111,7 @@ impl Writer {
         let connection = self.read_connection(&at, &new.connection).await?.record;
         let change = |agent: &mut AgentRecord| {
             check::agent_editor(agent, new.managed_by)?;
-            check::same_environment(agent, &connection)?;
+            check::may_bind(agent, &connection)?;
             let known = agent.bindings.iter().position(|bound| bound.connection == new.connection);
             match known {
                 Some(at) => {

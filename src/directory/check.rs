@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::error::DirectoryError;
 use super::records::{AgentRecord, ConnectionRecord, ConnectionState, ManagedBy};
+use super::users::{Visibility, may_be_used_by};
 use crate::base::agent::is_unreserved;
 
 const NAME_LEN_MAX: usize = 64;
@@ -53,6 +54,52 @@ pub(super) fn room_for_binding(agent: &AgentRecord) -> Result<(), DirectoryError
     }
 }
 
+/// A user's name stands in paths of the admin API.
+pub(super) fn user_name(name: &str) -> Result<(), DirectoryError> {
+    let rule = "1 to 64 letters, digits or `-_.`, not an id and not only dots";
+    match is_plain(name) && is_name(name) {
+        true => Ok(()),
+        false => Err(DirectoryError::NameRefused { what: "a user", name: name.into(), rule }),
+    }
+}
+
+/// An address to tell people apart by; nothing is sent there. RFC 5321 §4.5.3.1: 254 at most.
+pub(super) fn email(email: Option<&str>) -> Result<(), DirectoryError> {
+    let is_one = |text: &str| {
+        let plain = text.chars().all(|c| !c.is_control() && !c.is_whitespace());
+        let parts =
+            text.split_once('@').filter(|(name, host)| !name.is_empty() && !host.is_empty());
+        text.len() <= 254 && plain && parts.is_some_and(|(_, host)| !host.contains('@'))
+    };
+    match email.is_none_or(is_one) {
+        true => Ok(()),
+        false => Err(DirectoryError::EmailRefused),
+    }
+}
+
+/// Nobody could use a private connection that is nobody's.
+pub(super) fn visibility(connection: &ConnectionRecord) -> Result<(), DirectoryError> {
+    match connection.visibility == Visibility::Private && connection.owner.is_none() {
+        false => Ok(()),
+        true => Err(DirectoryError::PrivateOfNobody(connection.name.clone())),
+    }
+}
+
+/// Whether the connection is for this agent at all: environment and owner.
+pub(super) fn may_bind(
+    agent: &AgentRecord,
+    connection: &ConnectionRecord,
+) -> Result<(), DirectoryError> {
+    same_environment(agent, connection)?;
+    match may_be_used_by(connection, agent) {
+        true => Ok(()),
+        false => Err(DirectoryError::Private {
+            agent: agent.name.clone(),
+            connection: connection.name.clone(),
+        }),
+    }
+}
+
 fn is_plain(name: &str) -> bool {
     name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
@@ -60,7 +107,7 @@ fn is_plain(name: &str) -> bool {
 /// Things are found by name or id, so no name may look like an id; `..` would climb in a path.
 fn is_name(name: &str) -> bool {
     (1..=NAME_LEN_MAX).contains(&name.len())
-        && !["agt_", "app_", "con_"].iter().any(|prefix| name.starts_with(prefix))
+        && !["agt_", "app_", "con_", "org_", "usr_"].iter().any(|prefix| name.starts_with(prefix))
         && name.bytes().any(|b| b != b'.')
 }
 

@@ -135,6 +135,9 @@ impl Writer {
         &self,
         record: ConnectionRecord,
     ) -> Result<Arc<ConnectionRecord>, DirectoryError> {
+        self.needs_org(&record.org)?;
+        self.needs_owner(&record.org, record.owner.as_ref())?;
+        check::visibility(&record)?;
         let name = self.index.name(&record.org, Named::Connection, &record.name);
         self.take_name(&name, &record.id, (Named::Connection, &record.name)).await?;
         let at = At::new(Table::Connections, &record.org, &record.id);
@@ -246,13 +249,20 @@ impl Writer {
         check::environment(after.environment.as_deref())?;
         after.about.check()?;
         after.secret.check()?;
-        if before.environment == after.environment {
+        check::visibility(after)?;
+        if before.owner != after.owner {
+            self.needs_owner(&after.org, after.owner.as_ref())?;
+        }
+        let of = |record: &ConnectionRecord| {
+            (record.environment.clone(), record.owner.clone(), record.visibility)
+        };
+        if of(before) == of(after) {
             return Ok(());
         }
         let view = self.view.load();
         let bound = self.bound_agents(&after.org, &after.id);
         let mut bound = bound.iter().filter_map(|agent| view.agent(&after.org, agent));
-        bound.try_for_each(|agent| check::same_environment(agent, after))
+        bound.try_for_each(|agent| check::may_bind(agent, after))
     }
 
     fn bound_agents(&self, org: &OrgId, connection: &ConnectionId) -> Vec<AgentId> {

@@ -59,6 +59,48 @@ pub enum DirectoryError {
         /// Its environment.
         connection_in: String,
     },
+    /// A private connection, and an agent of somebody else.
+    #[error(
+        "connection `{connection}` is private: only agents of its owner may use it, and `{agent}` is not one"
+    )]
+    Private {
+        /// The agent's name.
+        agent: String,
+        /// The connection's name.
+        connection: String,
+    },
+    /// A private connection without an owner.
+    #[error("connection `{0}` has no owner, so it cannot be private: name one, or share it")]
+    PrivateOfNobody(String),
+    /// No address.
+    #[error("an e-mail address is `name@host`, without blanks and up to 254 characters")]
+    EmailRefused,
+    /// A change of what a user is known by.
+    #[error("only role, address and pause of a user can be changed: add another user")]
+    FixedOfUser,
+    /// A user who still owns something.
+    #[error("user `{user}` owns {what} `{name}`: remove it or give it to somebody else first")]
+    UserOwns {
+        /// The user's name.
+        user: String,
+        /// What kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// An organisation that still has something.
+    #[error("organisation `{org}` has {what} `{name}`: remove everything of it first")]
+    OrgInUse {
+        /// Its name.
+        org: String,
+        /// What kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The default organisation cannot be removed.
+    #[error("organisation `default` is always there: it cannot be removed")]
+    OrgStays,
     /// Another token has the same text.
     #[error("this token is in use already: choose or issue another one")]
     TokenTaken,
@@ -71,7 +113,7 @@ pub enum DirectoryError {
     #[error("the token would have expired already: give a later time")]
     TokenExpired,
     /// A bound of the directory.
-    #[error("the agent has {max} {what} already: remove some that are not used")]
+    #[error("there are {max} {what} already: remove some that are not used")]
     TooMany {
         /// `tokens` or `bindings`.
         what: &'static str,

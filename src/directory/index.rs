@@ -33,6 +33,8 @@ pub(super) enum Named {
     Connection,
     /// Of one agent.
     Plugin,
+    User,
+    Email,
 }
 
 impl Named {
@@ -43,6 +45,8 @@ impl Named {
             Self::App => "app",
             Self::Connection => "connection",
             Self::Plugin => "plugin",
+            Self::User => "user",
+            Self::Email => "e-mail address",
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Who exists and who may use what: agents and their tokens, connections' metadata, bindings, plugins.
+//! Who exists and who may use what: organisations, people, agents, their tokens, connections'
+//! metadata, bindings, plugins.
 //!
 //! Rows are sealed; a read view of everything stands in memory, replaced at each change, so that
 //! the data path never waits for the store. Grants are `vault/`'s.
@@ -16,12 +17,15 @@ mod error;
 mod index;
 mod manifest;
 mod open;
+mod orgs;
+mod personal;
 mod plugins;
 mod records;
 mod rows;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod users;
 mod view;
 
 use std::future::Future;
@@ -41,11 +45,14 @@ pub use about::{About, Due, DueBy, REMIND_DAYS, Rotation, RotationState, SecretF
 pub use apps::{AppRecord, AppSettings, AppUrls, Registered};
 pub use error::DirectoryError;
 pub use manifest::{Fault, Manifest, Slot};
+pub use orgs::OrgRecord;
+pub use personal::{Area, PersonalToken, Scope, ScopeError};
 pub use plugins::{Missing, Plugged, PluginRecord, PluginState};
 pub use records::{
     AgentRecord, BindingRecord, BrokenReason, ConnectionRecord, ConnectionState, IssuedToken,
     ManagedBy, NewAgent, TokenRecord,
 };
+pub use users::{NewUser, Person, Role, UserRecord, Visibility, may_be_used_by};
 pub use view::View;
 
 /// The directory.

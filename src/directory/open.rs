@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use super::apps::AppRecord;
 use super::error::DirectoryError;
 use super::index::{Claim, Index, Named, everyone};
+use super::orgs::OrgRecord;
 use super::plugins::{self, PluginRecord};
 use super::records::{AgentRecord, ConnectionRecord};
 use super::rows::{At, Read, Rows};
+use super::users::UserRecord;
 use super::view::View;
 use crate::base::id::{AgentId, ConnectionId};
 use crate::base::time::Clock;
@@ -51,6 +53,7 @@ pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, Directory
     let mut view = View::default();
     let owners: HashSet<_> = agents.iter().map(|(_, read)| read.record.id.clone()).collect();
     let slots = load_plugins(rows, &owners, (&index, &mut wanted, &mut view)).await?;
+    people(rows, &index, (&mut view, &mut wanted)).await?;
     for (at, Read { mut record, version }) in agents {
         if at != At::new(Table::Agents, &record.org, &record.id) {
             return Err(at.malformed());
@@ -127,6 +130,37 @@ async fn drop_inert(
     if record.bindings.len() != before {
         tracing::warn!(row = at.key(), "dropping bindings for slots that no plugin has");
         rows.write(at, record, Some(version)).await?;
+    }
+    Ok(())
+}
+
+/// Organisations and users: first, so that who is owned by somebody finds them.
+async fn people(
+    rows: &Rows,
+    index: &Index,
+    (view, wanted): (&mut View, &mut HashMap<At, Claim>),
+) -> Result<(), DirectoryError> {
+    view.put_org(Arc::new(OrgRecord::default_one()));
+    for (at, Read { record, .. }) in rows.all::<OrgRecord>(Table::Orgs).await? {
+        if !record.is_at(&at) {
+            return Err(at.malformed());
+        }
+        view.put_org(Arc::new(record));
+    }
+    for (at, Read { record, .. }) in rows.all::<UserRecord>(Table::Users).await? {
+        if at != At::new(Table::Users, &record.org, &record.id) {
+            return Err(at.malformed());
+        }
+        claim(wanted, index.name(&record.org, Named::User, &record.name), &record.id, "name")?;
+        if let Some(email) = &record.email {
+            let email = index.name(&record.org, Named::Email, &email.to_lowercase());
+            claim(wanted, email, &record.id, "e-mail address")?;
+        }
+        for token in &record.tokens {
+            let hash = TokenHash::from_hex(&token.hash).ok_or_else(|| at.malformed())?;
+            claim(wanted, index.token(&hash), &record.id, "token")?;
+        }
+        view.put_user(Arc::new(record));
     }
     Ok(())
 }

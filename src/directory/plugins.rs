@@ -291,7 +291,7 @@ impl Writer {
                     provider: connection.provider.clone(),
                 });
             }
-            check::same_environment(&agent, connection)?;
+            check::may_bind(&agent, connection)?;
         }
         Ok(())
     }

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::about::{About, SecretFacts};
-use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, TokenId};
+use super::users::Visibility;
+use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, TokenId, UserId};
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
 use crate::inject::placeholder::Placeholder;
@@ -36,6 +37,9 @@ pub struct AgentRecord {
     pub labels: BTreeMap<String, String>,
     /// Never bound to connections of another one.
     pub environment: Option<String>,
+    /// Whose it is; `None`: the organisation's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
     /// Who may edit it.
     pub managed_by: ManagedBy,
     /// When it was made.
@@ -136,6 +140,12 @@ pub struct ConnectionRecord {
     /// Of its secret: age, end, rotation.
     #[serde(default, skip_serializing_if = "SecretFacts::is_empty")]
     pub secret: SecretFacts,
+    /// Whose it is; `None`: the organisation's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
+    /// Whose agents may use it.
+    #[serde(default, skip_serializing_if = "Visibility::is_shared")]
+    pub visibility: Visibility,
     /// Whether it can be used.
     pub state: ConnectionState,
     /// Who may edit it.
@@ -212,6 +222,8 @@ pub struct NewAgent {
     pub labels: BTreeMap<String, String>,
     /// Never bound to connections of another one.
     pub environment: Option<String>,
+    /// Whose it is; `None`: the organisation's.
+    pub owner: Option<UserId>,
     /// Who may edit it.
     pub managed_by: ManagedBy,
 }

@@ -56,6 +56,12 @@ impl World {
         ms.fetch_add(seconds * 1000, std::sync::atomic::Ordering::SeqCst);
     }
 
+    async fn other_org(&self) -> OrgId {
+        let org = OrgId::named("other").unwrap();
+        self.directory.add_org(&org, ManagedBy::Store).await.unwrap();
+        org
+    }
+
     async fn agent(&self, name: &str) -> Arc<AgentRecord> {
         let new = NewAgent { name: name.into(), ..NewAgent::default() };
         self.directory.add_agent(&self.org, new).await.unwrap()
@@ -121,6 +127,8 @@ fn connection(org: &OrgId, name: &str, now: Timestamp) -> ConnectionRecord {
         ends: None,
         about: About::default(),
         secret: SecretFacts::default(),
+        owner: None,
+        visibility: Visibility::Shared,
         state: ConnectionState::Active,
         managed_by: ManagedBy::Store,
         created: now,

@@ -7,10 +7,13 @@ use foldhash::fast::RandomState;
 use jiff::Timestamp;
 
 use super::apps::AppRecord;
+use super::orgs::OrgRecord;
+use super::personal::Scope;
 use super::plugins::PluginRecord;
 use super::records::{AgentRecord, ConnectionRecord};
+use super::users::{Person, UserRecord};
 use crate::base::agent::Agent;
-use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, PluginId, TokenId};
+use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, PluginId, TokenId, UserId};
 use crate::crypto::token::TokenHash;
 
 /// Everything, in memory. Immutable; replaced whole. Lookups by hash map, O(1). Iteration is in no
@@ -19,11 +22,15 @@ use crate::crypto::token::TokenHash;
 pub struct View {
     orgs: HashMap<OrgId, OrgView, RandomState>,
     tokens: HashMap<TokenHash, Holder>,
+    personal: HashMap<TokenHash, PersonalHolder>,
 }
 
 /// What one org has: nothing here can answer for another one.
 #[derive(Clone, Debug, Default)]
 struct OrgView {
+    record: Option<Arc<OrgRecord>>,
+    users: HashMap<UserId, Arc<UserRecord>, RandomState>,
+    user_names: HashMap<Arc<str>, UserId>,
     agents: HashMap<AgentId, Arc<AgentRecord>, RandomState>,
     agent_names: HashMap<Arc<str>, AgentId>,
     connections: HashMap<ConnectionId, Arc<ConnectionRecord>, RandomState>,
@@ -43,9 +50,105 @@ struct Holder {
     expires: Option<Timestamp>,
 }
 
+/// Who holds a personal token.
+#[derive(Clone, Debug)]
+struct PersonalHolder {
+    hash: TokenHash,
+    user: Arc<UserRecord>,
+    token: TokenId,
+    scopes: Arc<[Scope]>,
+    expires: Option<Timestamp>,
+}
+
+impl OrgView {
+    /// Whether what an agent's owner has opens anything: somebody who is paused acts through nobody.
+    fn is_awake(&self, agent: &AgentRecord) -> bool {
+        let owner = agent.owner.as_ref().map(|owner| self.users.get(owner));
+        !agent.paused && owner.is_none_or(|owner| owner.is_some_and(|user| !user.paused))
+    }
+}
+
 impl View {
+    /// Who holds this personal token, as [`View::authenticate`] does; `None` also when its owner is
+    /// paused.
+    pub fn person(&self, token: &str, now: Timestamp) -> Option<Person> {
+        let hash = TokenHash::of(token);
+        let holder = self.personal.get(&hash).filter(|holder| holder.hash.matches(&hash))?;
+        let live = holder.expires.is_none_or(|expires| now < expires) && !holder.user.paused;
+        live.then(|| Person {
+            user: holder.user.clone(),
+            token: holder.token.clone(),
+            scopes: holder.scopes.clone(),
+        })
+    }
+
+    /// Whether the agent is paused, or whose it is.
+    pub fn is_asleep(&self, agent: &AgentRecord) -> bool {
+        !self.orgs.get(&agent.org).is_some_and(|org| org.is_awake(agent))
+    }
+
+    /// All organisations.
+    pub fn orgs(&self) -> impl Iterator<Item = &Arc<OrgRecord>> {
+        self.orgs.values().filter_map(|org| org.record.as_ref())
+    }
+
+    /// An organisation.
+    pub fn org(&self, id: &OrgId) -> Option<&Arc<OrgRecord>> {
+        self.orgs.get(id)?.record.as_ref()
+    }
+
+    /// An organisation's users.
+    pub fn users(&self, org: &OrgId) -> impl Iterator<Item = &Arc<UserRecord>> {
+        self.orgs.get(org).into_iter().flat_map(|org| org.users.values())
+    }
+
+    /// A user by id.
+    pub fn user(&self, org: &OrgId, id: &UserId) -> Option<&Arc<UserRecord>> {
+        self.orgs.get(org)?.users.get(id)
+    }
+
+    /// By name or id. No name looks like an id.
+    pub fn find_user(&self, org: &OrgId, name_or_id: &str) -> Option<&Arc<UserRecord>> {
+        let org = self.orgs.get(org)?;
+        match UserId::parse(name_or_id) {
+            Ok(id) => org.users.get(&id),
+            Err(_) => org.users.get(org.user_names.get(name_or_id)?),
+        }
+    }
+
+    /// The organisation that an app belongs to: the id alone stands in its redirect URI.
+    pub fn org_of_app(&self, id: &AppId) -> Option<&OrgId> {
+        self.orgs.iter().find(|(_, org)| org.apps.contains_key(id)).map(|(id, _)| id)
+    }
+
+    /// Something that keeps an organisation from being removed: its kind and name.
+    pub(super) fn something_of(&self, id: &OrgId) -> Option<(&'static str, String)> {
+        let org = self.orgs.get(id)?;
+        let agent = || org.agents.values().next().map(|one| ("agent", one.name.clone()));
+        let connection =
+            || org.connections.values().next().map(|one| ("connection", one.name.clone()));
+        let app = || org.apps.values().next().map(|one| ("app", one.name.clone()));
+        let user = || org.users.values().next().map(|one| ("user", one.name.clone()));
+        agent().or_else(connection).or_else(app).or_else(user)
+    }
+
+    /// Something that a user owns: its kind and name.
+    pub(super) fn something_owned(
+        &self,
+        org: &OrgId,
+        user: &UserId,
+    ) -> Option<(&'static str, String)> {
+        let org = self.orgs.get(org)?;
+        let agent = org.agents.values().find(|one| one.owner.as_ref() == Some(user));
+        let connection = || {
+            let one = org.connections.values().find(|one| one.owner.as_ref() == Some(user))?;
+            Some(("connection", one.name.clone()))
+        };
+        agent.map(|one| ("agent", one.name.clone())).or_else(connection)
+    }
+
     /// Who holds this token: hash look-up, then constant-time comparison; `None` when unknown,
-    /// expired, or the agent is paused.
+    /// expired, or the agent or its owner is paused.
     pub fn authenticate(&self, token: &str, now: Timestamp) -> Option<Agent> {
         let hash = TokenHash::of(token);
         // The map compares hashes of secrets, whose bits tell nothing about their tokens; the
@@ -58,7 +161,8 @@ impl View {
     /// The agent of a listener of its own, by name; `None` when there is none or it is paused.
     pub fn of_listener(&self, org: &OrgId, name: &str) -> Option<Agent> {
         let org = self.orgs.get(org)?;
-        let record = org.agents.get(org.agent_names.get(name)?).filter(|record| !record.paused)?;
+        let record = org.agents.get(org.agent_names.get(name)?);
+        let record = record.filter(|record| org.is_awake(record))?;
         let (id, org) = (record.id.clone(), record.org.clone());
         Some(Agent { id, org, name: record.name.as_str().into(), token: None })
     }
@@ -70,7 +174,7 @@ impl View {
             let live = |id: &TokenId| {
                 record.tokens.iter().any(|token| token.id == *id && token.is_live(now))
             };
-            !record.paused && agent.token.as_ref().is_none_or(live)
+            !self.is_asleep(record) && agent.token.as_ref().is_none_or(live)
         })
     }
 
@@ -157,7 +261,7 @@ impl View {
         let org = self.orgs.entry(agent.org.clone()).or_default();
         org.agent_names.insert(Arc::clone(&name), agent.id.clone());
         org.agents.insert(agent.id.clone(), Arc::clone(&agent));
-        if agent.paused {
+        if !org.is_awake(&agent) {
             return;
         }
         for token in &agent.tokens {
@@ -179,6 +283,57 @@ impl View {
         org.agent_names.remove(agent.name.as_str());
         for hash in agent.tokens.iter().filter_map(|token| TokenHash::from_hex(&token.hash)) {
             self.tokens.remove(&hash);
+        }
+    }
+
+    pub(super) fn put_org(&mut self, org: Arc<OrgRecord>) {
+        let id = org.id.clone();
+        self.orgs.entry(id).or_default().record = Some(org);
+    }
+
+    pub(super) fn remove_org(&mut self, id: &OrgId) {
+        self.orgs.remove(id);
+    }
+
+    pub(super) fn put_user(&mut self, user: Arc<UserRecord>) {
+        self.forget_user(&user.org, &user.id);
+        let org = self.orgs.entry(user.org.clone()).or_default();
+        org.user_names.insert(user.name.as_str().into(), user.id.clone());
+        org.users.insert(user.id.clone(), Arc::clone(&user));
+        for token in &user.tokens {
+            let Some(hash) = TokenHash::from_hex(&token.hash) else { continue };
+            let holder = PersonalHolder {
+                hash,
+                user: Arc::clone(&user),
+                token: token.id.clone(),
+                scopes: token.scopes.clone().into(),
+                expires: token.expires,
+            };
+            self.personal.insert(hash, holder);
+        }
+        self.wake_agents_of(&user.org, &user.id);
+    }
+
+    pub(super) fn remove_user(&mut self, org: &OrgId, id: &UserId) {
+        self.forget_user(org, id);
+        self.wake_agents_of(org, id);
+    }
+
+    fn forget_user(&mut self, org: &OrgId, id: &UserId) {
+        let Some(org) = self.orgs.get_mut(org) else { return };
+        let Some(user) = org.users.remove(id) else { return };
+        org.user_names.remove(user.name.as_str());
+        for hash in user.tokens.iter().filter_map(|token| TokenHash::from_hex(&token.hash)) {
+            self.personal.remove(&hash);
+        }
+    }
+
+    /// Or puts them to sleep.
+    fn wake_agents_of(&mut self, org: &OrgId, owner: &UserId) {
+        let Some(of_org) = self.orgs.get(org) else { return };
+        let theirs = of_org.agents.values().filter(|agent| agent.owner.as_ref() == Some(owner));
+        for agent in theirs.cloned().collect::<Vec<_>>() {
+            self.put_agent(agent);
         }
     }
 

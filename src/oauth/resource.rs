@@ -13,10 +13,11 @@ use super::discover::{Metadata, cannot_ask, host, is_secure, takes_s256};
 use super::error::FlowError;
 use super::register::Registration;
 use super::start::Asking;
-use crate::base::id::{AppId, OrgId};
+use crate::base::id::{AppId, OrgId, UserId};
 use crate::base::settings::Settings;
 use crate::directory::{
     About, AppRecord, AppSettings, AppUrls, ConnectionRecord, ManagedBy, Registered, SecretFacts,
+    Visibility,
 };
 use crate::grant::AppSecret;
 use crate::net::call::{Bounds, CallError};
@@ -44,6 +45,10 @@ pub struct NewMcp {
     pub environment: Option<String>,
     /// How its requests are sent.
     pub settings: Settings,
+    /// Whose it is; `None`: the organisation's.
+    pub owner: Option<UserId>,
+    /// Whose agents may use it.
+    pub visibility: Visibility,
 }
 
 /// What a protected resource says of itself (RFC 9728 §2); the rest is ignored.
@@ -97,6 +102,8 @@ impl Flows {
             settings: new.settings,
             about: About::default(),
             secret: SecretFacts::default(),
+            owner: new.owner,
+            visibility: new.visibility,
             managed_by: ManagedBy::Store,
         };
         Ok(self.vault.add_draft(connection).await?)

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use zeroize::Zeroizing;
 
 use super::authorize::{self, Question};
 use super::error::{FlowError, Refusal};
@@ -148,6 +149,7 @@ impl Flows {
         let life = self.settings.load().flow_lifetime;
         let flow = self.new_flow(org, asking, ask, life);
         let ticket = random();
+        let ticket = Zeroizing::new(self.of_org(org, &ticket));
         let pointer = Pointer { flow: flow.id.clone(), expires: flow.expires };
         self.flows.put((org, flow.id.as_str()), &flow, None).await?;
         self.tickets.put((org, Digest::of(&ticket).as_str()), &pointer, None).await?;
@@ -180,6 +182,15 @@ impl Flows {
             created: now,
             expires: now.saturating_add(life).unwrap_or(Timestamp::MAX),
             stage: Stage::Offered,
+        }
+    }
+
+    /// What pages are found by: a ticket or a flow's id, behind the organisation's name unless that is
+    /// the default one.
+    pub fn of_org(&self, org: &OrgId, what: &str) -> String {
+        match *org == OrgId::default_org() {
+            true => what.to_owned(),
+            false => format!("{}.{what}", org.name()),
         }
     }
 

@@ -43,6 +43,9 @@ pub enum AuditError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// Its folder.
+    #[error("cannot make the audit log's folder: {0}")]
+    Folder(String),
     /// What stands in it.
     #[error("the audit log {path} cannot be continued; move it away and start again")]
     Chain {

@@ -5,6 +5,8 @@ use std::fmt::{self, Write};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::change::Change;
+
 /// Version of the record's shape.
 pub const VERSION: u8 = 1;
 
@@ -24,7 +26,7 @@ pub enum Outcome {
     Ended,
 }
 
-/// One exchange. `seq` and `prev` are given by the writer. What is not known is `null`, so that every
+/// One exchange, or one change. `seq` and `prev` are given by the writer. What is not known is `null`, so that every
 /// record has every field. `S` is text: owned where records are read, borrowed where one is made.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Event<S = String> {
@@ -74,6 +76,9 @@ pub struct Event<S = String> {
     pub attempts: u32,
     /// How it ended.
     pub outcome: Outcome,
+    /// What was changed, where it is the record of a change and not of an exchange.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<Box<Change>>,
 }
 
 /// The line of a record but for its place, which only the writer knows. Made where the exchange ends,
@@ -110,6 +115,7 @@ impl<S: Default> Event<S> {
             scrubbed: 0,
             attempts: 0,
             outcome: Outcome::ClientAborted,
+            change: None,
         }
     }
 }
@@ -141,6 +147,10 @@ impl<S: AsRef<str>> Event<S> {
         entry.number("scrubbed", Some(self.scrubbed));
         entry.number("attempts", Some(self.attempts.into()));
         entry.text("outcome", Some(self.outcome.as_str()));
+        if let Some(change) = &self.change {
+            let change = serde_json::to_string(change).expect("it holds text alone");
+            entry.shown("change", format_args!("{change}"));
+        }
         entry
     }
 }
@@ -232,6 +242,11 @@ mod tests {
             duration_ms: 3,
             scrubbed: 4,
             attempts: 5,
+            change: Some(Box::new(Change {
+                by: "file".to_owned(),
+                why: text("\"x"),
+                ..Change::default()
+            })),
             ..Event::begun("2026-11-20T01:02:03.000456Z".parse().unwrap(), "exc_1".to_owned())
         }
     }

@@ -11,8 +11,10 @@ const CLOCK_STEP: SignedDuration = SignedDuration::from_hours(1);
 /// What a record must be. What is absent does not matter.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Filter {
-    /// Its org; a record without one has none to be kept from.
+    /// Its org.
     pub org: Option<String>,
+    /// Whether records of no org are wanted as well: of who did not authenticate.
+    pub orgless: bool,
     /// The agent's name.
     pub agent: Option<String>,
     /// The host, with a port or without, or `*.suffix`.
@@ -27,6 +29,8 @@ pub struct Filter {
     pub method: Option<String>,
     /// The exchange's id.
     pub exchange: Option<String>,
+    /// Only changes, and not exchanges.
+    pub changes: bool,
     /// Exchanges that began then or later.
     pub since: Option<Timestamp>,
     /// Exchanges that began before.
@@ -38,7 +42,11 @@ impl Filter {
     pub fn wants(&self, event: &Event) -> bool {
         let is =
             |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
-        let of_org = self.org.is_none() || event.org.is_none() || self.org == event.org;
+        let of_org = match (&self.org, &event.org) {
+            (None, _) => true,
+            (Some(_), None) => self.orgless,
+            (wanted, found) => wanted == found,
+        };
         let refused = event.outcome == Outcome::Refused || event.code.is_some();
         let method = match (&self.method, &event.method) {
             (Some(wanted), Some(found)) => wanted.eq_ignore_ascii_case(found),
@@ -49,6 +57,7 @@ impl Filter {
             && is(&self.connection, &event.connection)
             && is(&self.code, &event.code)
             && (refused || !self.refused)
+            && (event.change.is_some() || !self.changes)
             && method
             && self.exchange.as_ref().is_none_or(|id| *id == event.exchange)
             && self.since.is_none_or(|since| event.time >= since)
@@ -127,6 +136,7 @@ mod tests {
             Filter { code: some("default_deny"), ..all() },
             Filter { method: some("GET"), ..all() },
             Filter { exchange: some("exc_1"), ..all() },
+            Filter { changes: true, ..all() },
             Filter { since: at(101), ..all() },
             Filter { until: at(100), ..all() },
             Filter { host: some("acme.test"), ..all() },
@@ -139,6 +149,9 @@ mod tests {
         }
         let fine = Event { code: None, outcome: Outcome::Completed, ..event() };
         assert!(!Filter { refused: true, ..all() }.wants(&fine));
+        let of_nobody = Event { org: None, ..event() };
+        let ours = Filter { org: some("org_default"), ..all() };
+        assert!(!ours.wants(&of_nobody) && Filter { orgless: true, ..ours }.wants(&of_nobody));
         let nobody = Event { agent: None, method: None, target: None, ..event() };
         for filter in [
             Filter { agent: some("ci"), ..all() },
@@ -154,6 +167,7 @@ mod tests {
         for host in ["API.acme.test", "api.acme.test:8443", "*.acme.test", "*.test"] {
             let filter = Filter {
                 org: some("org_default"),
+                orgless: false,
                 agent: some("ci"),
                 host: some(host),
                 connection: some("work"),
@@ -161,6 +175,7 @@ mod tests {
                 refused: true,
                 method: some("delete"),
                 exchange: some("exc_100"),
+                changes: false,
                 since: at(100),
                 until: at(101),
             };

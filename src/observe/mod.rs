@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod chain;
+pub mod change;
 pub mod event;
 pub mod filter;
 pub mod follow;

@@ -43,6 +43,18 @@ pub enum RulebookError {
         /// Its environment.
         connection_environment: String,
     },
+    /// A private connection, for an agent of somebody else.
+    #[error(
+        "{place}: connection `{connection}` is private, and agent `{agent}` is not its owner's: share it, or name another agent"
+    )]
+    Private {
+        /// Where.
+        place: String,
+        /// The agent.
+        agent: String,
+        /// The connection.
+        connection: String,
+    },
     /// A host or path that is no pattern.
     #[error("{place}: {source}")]
     Pattern {

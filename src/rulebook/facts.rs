@@ -9,6 +9,7 @@ use crate::base::id::{ConnectionId, OrgId};
 use crate::base::pattern::{HostPattern, PathPattern};
 use crate::directory::{
     AgentRecord, AppRecord, BrokenReason, ConnectionRecord, ConnectionState, PluginRecord,
+    may_be_used_by,
 };
 use crate::policy::{Account, AccountState, Bound, DefaultAction, Empty, Extent, Rule, Spec};
 use crate::provider::{Catalogue, Instance};
@@ -199,6 +200,10 @@ impl Facts {
         let each = working.flat_map(|agent| agent.bindings.iter().map(move |one| (agent, one)));
         each.filter_map(|(agent, binding)| {
             let connection = self.connection(&agent.org, binding.connection.as_str())?;
+            // No binding is made across owners; one that came about otherwise binds nothing.
+            if !may_be_used_by(&connection.record, agent) {
+                return None;
+            }
             let extent = match binding.direct {
                 true => Extent::Whole,
                 // Without a slot it allows nothing.
@@ -257,7 +262,7 @@ pub(super) mod samples {
     use crate::base::agent::Agent;
     use crate::base::id::{AgentId, TokenId};
     use crate::base::settings::Settings;
-    use crate::directory::{About, BindingRecord, ManagedBy, SecretFacts};
+    use crate::directory::{About, BindingRecord, ManagedBy, SecretFacts, Visibility};
     use crate::inject::placeholder::Placeholder;
     use crate::rulebook::RuleText;
 
@@ -296,6 +301,7 @@ pub(super) mod samples {
                 token: Some(TokenId::random()),
             };
             self.agents.push(AgentRecord {
+                owner: None,
                 id: agent.id.clone(),
                 org: agent.org.clone(),
                 name: name.to_owned(),
@@ -330,6 +336,8 @@ pub(super) mod samples {
                 ends: None,
                 about: About::default(),
                 secret: SecretFacts::default(),
+                owner: None,
+                visibility: Visibility::Shared,
                 state: ConnectionState::Active,
                 managed_by: ManagedBy::Store,
                 created: Timestamp::UNIX_EPOCH,

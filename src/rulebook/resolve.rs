@@ -12,7 +12,7 @@ use super::error::RulebookError;
 use super::facts::Facts;
 use crate::base::id::{AgentId, RuleId};
 use crate::base::pattern::{HostPattern, PathPattern, PatternError};
-use crate::directory::{AgentRecord, ConnectionRecord};
+use crate::directory::{AgentRecord, ConnectionRecord, may_be_used_by};
 use crate::policy::{Account, CompileError, Rule, RuleAction};
 use crate::provider::decode::nearest;
 
@@ -118,6 +118,14 @@ impl<'a> Resolver<'a> {
     /// A rule is a grant as much as a binding: not across two environments.
     fn may_use(&mut self, agent: &AgentRecord, used: &Used<'_>) -> bool {
         let Used::Connection(connection, _) = used else { return true };
+        if !may_be_used_by(connection, agent) {
+            self.problems.push(RulebookError::Private {
+                place: self.place(),
+                agent: agent.name.clone(),
+                connection: connection.name.clone(),
+            });
+            return false;
+        }
         match (&agent.environment, &connection.environment) {
             (Some(of_agent), Some(of_connection)) if of_agent != of_connection => {
                 self.problems.push(RulebookError::Environments {
@@ -214,7 +222,8 @@ impl<'a> Resolver<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::id::OrgId;
+    use crate::base::id::{OrgId, UserId};
+    use crate::directory::Visibility;
     use crate::rulebook::facts::samples::{Samples, text};
 
     fn samples() -> Samples {
@@ -291,6 +300,24 @@ mod tests {
         assert!(resolved.rules.is_empty());
         assert!(matches!(resolved.problems[..], [RulebookError::Environments { .. }]));
         samples.agents[0].environment = None;
+        assert_eq!(problems(rule, &samples), [""; 0]);
+    }
+
+    #[test]
+    fn a_rule_is_no_grant_of_what_is_private() {
+        let mut samples = samples();
+        let owner = Some(UserId::random());
+        samples.connections[0].owner.clone_from(&owner);
+        samples.connections[0].visibility = Visibility::Private;
+        let agents = Some(vec!["ci".to_owned()]);
+        let rule = RuleText { agents, ..using("work-github") };
+        for other in [None, Some(UserId::random())] {
+            samples.agents[0].owner = other;
+            let resolved = resolve(std::slice::from_ref(&rule), &samples.facts());
+            assert!(resolved.rules.is_empty());
+            assert!(matches!(resolved.problems[..], [RulebookError::Private { .. }]));
+        }
+        samples.agents[0].owner = owner;
         assert_eq!(problems(rule, &samples), [""; 0]);
     }
 

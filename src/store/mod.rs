@@ -30,6 +30,8 @@ pub enum Table {
     Meta,
     /// Organisations.
     Orgs,
+    /// People with their tokens.
+    Users,
     /// Agents with their tokens and bindings.
     Agents,
     /// Connections' metadata.
@@ -213,9 +215,10 @@ pub trait Store: fmt::Debug + Send + Sync {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Meta,
         Self::Orgs,
+        Self::Users,
         Self::Agents,
         Self::Connections,
         Self::Grants,
@@ -233,6 +236,7 @@ impl Table {
         match self {
             Self::Meta => "meta",
             Self::Orgs => "orgs",
+            Self::Users => "users",
             Self::Agents => "agents",
             Self::Connections => "connections",
             Self::Grants => "grants",

@@ -41,7 +41,7 @@ use servers::Servers;
 pub use status::{Failing, TokenStatus};
 
 use crate::base::agent::Agent;
-use crate::base::id::{AgentId, AppId, ConnectionId, OrgId};
+use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, UserId};
 use crate::base::rotation::RotationSettings;
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
@@ -50,6 +50,7 @@ use crate::base::tokens::TokenSettings;
 use crate::crypto::keyring::Keyring;
 use crate::directory::{
     About, BindingRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, SecretFacts,
+    Visibility,
 };
 use crate::grant::Grant;
 use crate::inject::credential::{Credential, Wanted};
@@ -99,6 +100,10 @@ pub struct NewConnection {
     pub about: About,
     /// When its secret ends, and how long one is to be used.
     pub secret: SecretFacts,
+    /// Whose it is; `None`: the organisation's.
+    pub owner: Option<UserId>,
+    /// Whose agents may use it.
+    pub visibility: Visibility,
     /// Who may edit it.
     pub managed_by: ManagedBy,
 }
@@ -257,6 +262,8 @@ impl Vault {
             ends: None,
             about: new.about,
             secret: new.secret,
+            owner: new.owner,
+            visibility: new.visibility,
             state: ConnectionState::Active,
             managed_by: new.managed_by,
             created: now,

@@ -232,7 +232,7 @@ mod tests {
     use super::*;
     use crate::base::id::ConnectionId;
     use crate::base::settings::Settings;
-    use crate::directory::{About, ConnectionState, ManagedBy, SecretFacts};
+    use crate::directory::{About, ConnectionState, ManagedBy, SecretFacts, Visibility};
 
     fn connection() -> ConnectionRecord {
         ConnectionRecord {
@@ -252,6 +252,8 @@ mod tests {
             ends: None,
             about: About::default(),
             secret: SecretFacts::default(),
+            owner: None,
+            visibility: Visibility::Shared,
             state: ConnectionState::Active,
             managed_by: ManagedBy::Store,
             created: Timestamp::UNIX_EPOCH,

@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::*;
-use crate::directory::ConnectionState;
+use crate::directory::{ConnectionState, Visibility};
 use crate::grant::oauth::{ErrorCode, OAuth, Temporary, Tokens};
 use crate::grant::{Dead, MintError};
 use crate::net::call::Caller;
@@ -443,6 +443,8 @@ async fn add(vault: &Vault, grant: Grant) -> Arc<ConnectionRecord> {
         settings: Settings::default(),
         about: About::default(),
         secret: SecretFacts::default(),
+        owner: None,
+        visibility: Visibility::Shared,
         managed_by: ManagedBy::Store,
     };
     let pasted = BTreeMap::from([("refresh_token".to_owned(), Secret::new("pasted-0"))]);

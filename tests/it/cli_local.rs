@@ -132,18 +132,16 @@ fn without_a_gateway_health_is_exit_code_3() {
 #[test]
 fn a_remote_gateway_is_refused_instead_of_changing_the_local_store() {
     let cli = Cli::new();
-    for name in ["KEYWARD_URL", "KEYWARD_TOKEN"] {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_keyward"))
-            .env(name, "x")
-            .arg("--data")
-            .arg(cli.data())
-            .args(["agent", "add", "ci"])
-            .output()
-            .unwrap();
-        let err = String::from_utf8(output.stderr).unwrap();
-        assert!(err.contains("not supported yet"), "{err}");
-        assert_ne!(output.status.code(), Some(0));
-    }
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_keyward"))
+        .env("KEYWARD_URL", "x")
+        .arg("--data")
+        .arg(cli.data())
+        .args(["agent", "add", "ci"])
+        .output()
+        .unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert!(err.contains("not supported yet"), "{err}");
+    assert_ne!(output.status.code(), Some(0));
     assert!(!cli.data().exists());
 }
 

@@ -231,7 +231,7 @@ mod tests {
     use super::*;
     use crate::base::id::{ConnectionId, OrgId};
     use crate::base::settings::Settings;
-    use crate::directory::{About, SecretFacts};
+    use crate::directory::{About, SecretFacts, Visibility};
 
     fn record(managed_by: ManagedBy, variables: &[(&str, &str)]) -> ConnectionRecord {
         ConnectionRecord {
@@ -254,6 +254,8 @@ mod tests {
             ends: None,
             about: About::default(),
             secret: SecretFacts::default(),
+            owner: None,
+            visibility: Visibility::Shared,
             state: ConnectionState::Active,
             managed_by,
             created: Timestamp::UNIX_EPOCH,

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::observe::change::Change;
 pub use crate::observe::event::{Event, Outcome};
 
 /// The query of `/audit`. What is absent does not matter.
@@ -19,6 +20,8 @@ pub struct AuditAsk {
     pub code: Option<String>,
     /// Only what Keyward answered itself, or cut.
     pub refused: bool,
+    /// Only what was changed, and not what was asked for.
+    pub changes: bool,
     /// The method.
     pub method: Option<String>,
     /// The exchange's id.

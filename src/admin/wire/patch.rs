@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::directory::Visibility;
+
 /// A change of a connection: what is absent stays, `null` takes away.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +38,28 @@ pub struct ConnectionPatch {
     /// Whether the provider is asked with the change first, which is stored only when it answers well.
     #[serde(default)]
     pub test: bool,
+    /// Another owner, by name or id; `null`: the organisation.
+    #[serde(default, deserialize_with = "given")]
+    pub owner: Option<Option<String>>,
+    /// Whose agents may use it.
+    #[serde(default)]
+    pub visibility: Option<Visibility>,
+}
+
+/// A change of an agent.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentPatch {
+    /// Another owner, by name or id; `null`: the organisation.
+    #[serde(default, deserialize_with = "given")]
+    pub owner: Option<Option<String>>,
+}
+
+/// What was given, also where it is `null`.
+pub(super) fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    d: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::<T>::deserialize(d).map(Some)
 }
 
 /// `null` is a value here, and not the absence of one.

@@ -60,6 +60,9 @@ impl Services {
 
 async fn declare(config: &Config, vault: &Vault) -> Vec<String> {
     let (mut problems, catalogue) = (Vec::new(), vault.catalogue());
+    if let Err(error) = declared::orgs(config, vault.directory()).await {
+        problems.push(format!("{error:#}"));
+    }
     for connection in &config.connections {
         let made = to_be_made(connection, &catalogue);
         if let Err(error) = vault.directory().add_connection(made).await {

@@ -1,7 +1,7 @@
 //! Records for people: aligned lines that can be printed as they come. What a record quotes from a
 //! request reaches the terminal only as text.
 
-use crate::admin::wire::{Event, Outcome};
+use crate::admin::wire::{Change, Event, Outcome};
 use crate::cli::output::is_unseen;
 use crate::cli::table::moment;
 
@@ -76,6 +76,9 @@ fn cells(record: &Event) -> [String; HEADINGS.len()] {
     let target = target.strip_prefix("https://").unwrap_or(target);
     let request = format!("{target}{}", record.path.as_deref().unwrap_or_default());
     let rule = record.rule.as_deref().map(rule);
+    if let Some(change) = &record.change {
+        return changed(record, change);
+    }
     [
         moment(record.time),
         or_none(record.agent.as_deref()),
@@ -85,6 +88,23 @@ fn cells(record: &Event) -> [String; HEADINGS.len()] {
         or_none(record.connection.as_deref()),
         or_none(rule),
         or_none(Some(&request)),
+    ]
+}
+
+/// Who changed something stands where agents do, and what it was where requests do.
+fn changed(record: &Event, change: &Change) -> [String; HEADINGS.len()] {
+    let of = change.name.as_deref().or(change.id.as_deref());
+    let what = [Some(&*change.action), Some(&*change.what), of, change.why.as_deref()];
+    let what = what.into_iter().flatten().collect::<Vec<_>>().join(" ");
+    [
+        moment(record.time),
+        shown(change.user.as_deref().unwrap_or(&change.by)),
+        "change".to_owned(),
+        record.status.map_or_else(|| "-".to_owned(), |status| status.to_string()),
+        shown(record.code.as_deref().unwrap_or(outcome(record.outcome))),
+        "-".to_owned(),
+        "-".to_owned(),
+        shown(&what),
     ]
 }
 

@@ -77,6 +77,7 @@ impl Facts {
             name: name.to_owned(),
             environment: None,
             labels: BTreeMap::new(),
+            owner: None,
             managed_by: ManagedBy::default(),
             paused: false,
             created: Timestamp::now(),

@@ -54,6 +54,8 @@ impl Child {
                 command.env_remove(variable);
             }
         }
+        // A person's: it opens more than the agent's.
+        command.env_remove("KEYWARD_TOKEN");
         for variable in hidden {
             command.env_remove(variable);
         }

@@ -15,6 +15,7 @@ use tokio::io::AsyncReadExt;
 use crate::admin::SOCKET_NAME;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::identity::Identity;
 use crate::cli::output;
 use crate::cli::serve::READY;
 use crate::cli::settings::{Global, ProxyAt};
@@ -57,6 +58,11 @@ impl Gateway {
         let socket = data.join(SOCKET_NAME);
         let at = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         Ok(Self { global: global.clone(), data, socket, at })
+    }
+
+    /// As whom runs are opened.
+    pub(super) fn identity(&self) -> Result<Identity, Failure> {
+        Identity::of(&self.global)
     }
 
     /// Speaks to the one that answers.

@@ -111,13 +111,14 @@ async fn post(gateway: &Gateway, new: &New<'_>) -> Result<(Incoming, JoinHandle<
     };
     let json = serde_json::to_vec(new)
         .map_err(|error| Failure::failed("cannot write the request", &error))?;
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(Method::POST)
         .uri("/api/v1/runs")
         .header(header::HOST, "localhost")
         .header(header::CONTENT_TYPE, "application/json")
         .body(Body::from(json))
         .map_err(|error| Failure::failed("cannot write the request", &error))?;
+    gateway.identity()?.mark(request.headers_mut());
     let stream = UnixStream::connect(&gateway.socket).await.map_err(|error| gone(&error))?;
     let (mut sender, stream) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| gone(&e))?;

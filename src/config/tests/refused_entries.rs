@@ -82,11 +82,11 @@ const CONNECTIONS: &[(&str, &[&str])] = &[
         &["keyward.yaml:1: connections[0].fields: this is text; write a map"],
     ),
     (
-        r#"connections: [{ name: a b, provider: github, fields: { token: { env: X } }, org: acme, environment: "", settings: { timeout: 30s } }]"#,
+        r#"connections: [{ name: a b, provider: github, fields: { token: { env: X } }, org: Acme, environment: "", settings: { timeout: 30s } }]"#,
         &[
             "keyward.yaml:1: connections[0].name: this is not a name; write 1 to 64 letters, digits or `-_.`",
             "keyward.yaml:1: connections[0].environment: this is not an environment; write 1 to 64 bytes, such as `production`",
-            "keyward.yaml:1: connections[0].org: other organisations are not supported yet; leave `org` out, or write `default`",
+            "keyward.yaml:1: connections[0].org: this is not the name of an organisation; write 2 to 40 lower-case letters, digits or inner hyphens",
         ],
     ),
     (
@@ -251,7 +251,7 @@ agents: [{ name: a, environment: dev, use: [gh, gh, ""] }]"#,
   - { action: deny, agents: [], hosts: [] }
   - { action: deny, hots: [a] }
   - { action: explode }
-  - { use: x, host: a, org: acme }"#,
+  - { use: x, host: a, org: "a/b" }"#,
         &[
             "keyward.yaml:2: rules[0].action: there is no action `dney`; did you mean `deny`?",
             "keyward.yaml:3: rules[1].name: the name `a` is used twice; rename or remove one",
@@ -266,7 +266,7 @@ agents: [{ name: a, environment: dev, use: [gh, gh, ""] }]"#,
             "keyward.yaml:7: rules[5].hots: unknown key `hots`; did you mean `hosts`?",
             "keyward.yaml:8: rules[6].action: there is no action `explode`; write inject, deny, pass, tunnel",
             "keyward.yaml:9: rules[7].host: unknown key `host`; did you mean `hosts`?",
-            "keyward.yaml:9: rules[7].org: other organisations are not supported yet; leave `org` out, or write `default`",
+            "keyward.yaml:9: rules[7].org: this is not the name of an organisation; write 2 to 40 lower-case letters, digits or inner hyphens",
         ],
     ),
     ("rules: nothing", &["keyward.yaml:1: rules: this is not a list; write `- …` items"]),

@@ -105,7 +105,7 @@ async fn weak_and_taken_tokens_are_refused() {
 #[tokio::test]
 async fn a_token_taken_in_one_org_is_taken_in_all() {
     let world = World::new().await;
-    let other = OrgId::random();
+    let other = world.other_org().await;
     let ours = world.agent("ci").await;
     let new = NewAgent { name: "ci".into(), ..NewAgent::default() };
     let theirs = world.directory.add_agent(&other, new).await.unwrap();
@@ -122,7 +122,7 @@ async fn names_are_unique_in_their_org_and_kind_only() {
     let again = NewAgent { name: "ci".into(), ..NewAgent::default() };
     let refused = world.directory.add_agent(&world.org, again.clone()).await.unwrap_err();
     assert_eq!(refused.to_string(), "agent `ci` exists already: choose another name");
-    world.directory.add_agent(&OrgId::random(), again).await.unwrap();
+    world.directory.add_agent(&world.other_org().await, again).await.unwrap();
     world.connection("ci").await;
     let taken = connection(&world.org, "ci", world.now());
     assert!(matches!(

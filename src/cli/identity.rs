@@ -1,0 +1,63 @@
+//! [`Identity`]: as whom commands speak, and in which organisation: `KEYWARD_TOKEN` and `--org`.
+//! Without a token they are the operator's.
+
+use std::fmt;
+
+use http::{HeaderMap, HeaderValue, header};
+
+use super::failure::{Exit, Failure};
+use super::settings::Global;
+use crate::admin::auth::ORG_FIELD;
+
+/// What every request carries.
+#[derive(Clone, Default)]
+pub(crate) struct Identity {
+    token: Option<HeaderValue>,
+    org: Option<HeaderValue>,
+}
+
+impl Identity {
+    /// Of this process.
+    ///
+    /// # Errors
+    /// When one of them cannot be sent, or a remote gateway is named, which comes later: going to
+    /// the local one instead would change the wrong store.
+    pub(crate) fn of(global: &Global) -> Result<Self, Failure> {
+        if std::env::var_os("KEYWARD_URL").is_some() {
+            return Err(Failure::new(Exit::Failed, "KEYWARD_URL is not supported yet")
+                .hint("unset it: commands reach the gateway of this machine by its socket"));
+        }
+        // Empty as unset: so it is passed by compose files that name no value.
+        let token = std::env::var("KEYWARD_TOKEN").ok().filter(|token| !token.is_empty());
+        let token = token.map(|token| bearer(&token)).transpose()?;
+        let org = global.org.as_deref().map(HeaderValue::from_str).transpose();
+        let org = org.map_err(|_| Failure::usage("--org is not the name of an organisation"))?;
+        Ok(Self { token, org })
+    }
+
+    /// Adds it to the fields of a request.
+    pub(crate) fn mark(&self, fields: &mut HeaderMap) {
+        if let Some(token) = &self.token {
+            fields.insert(header::AUTHORIZATION, token.clone());
+        }
+        if let Some(org) = &self.org {
+            fields.insert(ORG_FIELD, org.clone());
+        }
+    }
+}
+
+fn bearer(token: &str) -> Result<HeaderValue, Failure> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
+        // Its text is not repeated.
+        Failure::new(Exit::Forbidden, "KEYWARD_TOKEN holds no token")
+            .hint("make one: keyward token add USER")
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("org", &self.org).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,89 @@
+//! `keyward token`: personal access tokens, for people's scripts and for the command line elsewhere.
+
+use clap::{Args, Subcommand};
+
+use super::client::{Client, segment};
+use super::failure::Failure;
+use super::output;
+use super::settings::Global;
+use super::table::{Table, moment};
+use crate::admin::wire::{List, NewPersonalToken, PersonalTokenView, TokenShown};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// make one and show it once
+    #[command(after_help = "scopes: `all` (the default: what its owner may do), `read`, or \
+        connections, agents, apps,\nproviders, rules, audit, users or install with `:read` or \
+        `:write`\n\nexamples:\n  keyward token add ann --ttl 90d\n  \
+        keyward token add bob --label ci --scope connections:read --scope agents:write\n  \
+        KEYWARD_TOKEN=kwp_... keyward agent list")]
+    Add(Add),
+    /// list them, without their text
+    List {
+        /// part of a user's name, of a label or id
+        #[arg(long, value_name = "TEXT")]
+        q: Option<String>,
+    },
+    /// revoke one: it opens nothing any more
+    Revoke {
+        /// the token's id
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// whose: a user's name or id; default: who KEYWARD_TOKEN stands for
+    user: Option<String>,
+    /// what it is for
+    #[arg(long)]
+    label: Option<String>,
+    /// what it may be used for; may be given several times
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<String>,
+    /// how long it lives, such as 90d; default: until it is revoked
+    #[arg(long, value_name = "DURATION")]
+    ttl: Option<String>,
+}
+
+impl Command {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = Client::open(global).await?;
+        match self {
+            Self::Add(Add { user, label, scopes, ttl }) => {
+                let new = NewPersonalToken { user, label, scopes, ttl, expires_in: None };
+                let token: TokenShown = client.post("/api/v1/tokens", &new).await?;
+                output::show(global.json, &token, |token| {
+                    format!("token {}, shown only now:\n  {}\n", token.id, token.token)
+                })
+            }
+            Self::List { q } => {
+                let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
+                let all: List<PersonalTokenView> = client.list("/api/v1/tokens", &query).await?;
+                output::show(global.json, &all, |all| table(&all.items))
+            }
+            Self::Revoke { id } => {
+                client.delete(&format!("/api/v1/tokens/{}", segment(&id))).await?;
+                let text = format!("token {id} revoked\n");
+                output::removed(global.json, &[id], &text)
+            }
+        }
+    }
+}
+
+/// Tokens for people.
+pub(super) fn table(tokens: &[PersonalTokenView]) -> String {
+    let mut table = Table::new(["ID", "USER", "LABEL", "SCOPES", "CREATED", "EXPIRES"]);
+    for token in tokens {
+        let scopes: Vec<_> = token.scopes.iter().map(ToString::to_string).collect();
+        table.row([
+            token.id.to_string(),
+            token.name.clone(),
+            token.label.clone().unwrap_or_default(),
+            scopes.join(" "),
+            moment(token.created),
+            token.expires.map_or_else(|| "never".to_owned(), moment),
+        ]);
+    }
+    table.render("no tokens", output::colours())
+}
