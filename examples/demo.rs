@@ -27,7 +27,7 @@ use keyward::base::id::OrgId;
 use keyward::base::secret::Secret;
 use keyward::base::settings::Settings;
 use keyward::config::Config;
-use keyward::directory::{ManagedBy, NewAgent};
+use keyward::directory::{About, ManagedBy, NewAgent, SecretFacts, Visibility};
 use keyward::vault::NewConnection;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, IsCa, KeyPair,
@@ -425,6 +425,10 @@ async fn fill(
             app: None,
             scopes: Vec::new(),
             environment: None,
+            about: About::default(),
+            secret: SecretFacts::default(),
+            owner: None,
+            visibility: Visibility::Shared,
             managed_by: ManagedBy::Store,
             settings: Settings::default(),
         };

@@ -12,7 +12,7 @@ use keyward::app::Running;
 use keyward::base::id::{AgentId, OrgId};
 use keyward::base::secret::Secret;
 use keyward::base::settings::Settings;
-use keyward::directory::ManagedBy;
+use keyward::directory::{About, ManagedBy, SecretFacts, Visibility};
 use keyward::grant::Grant;
 use keyward::grant::oauth::{OAuth, Tokens};
 use keyward::vault::{Granted, NewConnection};
@@ -131,6 +131,10 @@ pub async fn connect(running: &Running, bank: &Bank, agent: &AgentId) -> Result<
         app: None,
         scopes: Vec::new(),
         environment: None,
+        about: About::default(),
+        secret: SecretFacts::default(),
+        owner: None,
+        visibility: Visibility::Shared,
         managed_by: ManagedBy::Store,
         settings: Settings::default(),
     };
