@@ -202,9 +202,13 @@ async fn environments_do_not_mix() {
 async fn an_agent_of_the_file_is_changed_in_its_file_only() {
     let market = Market::with(|plan| plan.agent("ci", "acme")).await;
     let slot = json!([{ "slot": "mail", "provider": "acme" }]);
-    let new = json!({ "agent": "ci", "manifest": manifest("p", slot), "slots": { "mail": "acme" } });
+    let new =
+        json!({ "agent": "ci", "manifest": manifest("p", slot), "slots": { "mail": "acme" } });
     let refused = market.ask("POST", "/plugins", &new).await;
-    assert_eq!((refused.head.status(), &refused.json()["error"]["code"]), (409, &json!("managed_by_file")));
+    assert_eq!(
+        (refused.head.status(), &refused.json()["error"]["code"]),
+        (409, &json!("managed_by_file"))
+    );
     market.close().await;
 }
 
@@ -212,9 +216,7 @@ async fn an_agent_of_the_file_is_changed_in_its_file_only() {
 async fn a_newer_version_keeps_what_is_in_its_slots_and_an_older_one_is_refused() {
     let market = Market::stocked().await;
     with_slot(&market, "digest", json!({ "methods": ["GET"] })).await;
-    let version = |version: &str, slots: Value| {
-        json!({ "manifest": { "plugin": "digest", "version": version, "connections": slots } })
-    };
+    let version = |version: &str, slots: Value| json!({ "manifest": { "plugin": "digest", "version": version, "connections": slots } });
     let mail = json!({ "slot": "mail", "provider": "acme", "methods": ["GET", "POST"] });
     let two = json!([mail, { "slot": "crm", "provider": "svc" }]);
     let refused = market.ask("PATCH", "/plugins/digest", &version("1.1.0", two.clone())).await;

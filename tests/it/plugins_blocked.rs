@@ -103,20 +103,22 @@ async fn a_required_connection_that_is_removed_is_named_where_it_would_lead() {
 #[tokio::test]
 async fn explain_and_rules_say_what_the_proxy_does() {
     let market = installed().await;
-    let explain = |method: &str| {
-        json!({ "agent": "digest", "method": method, "url": format!("https://{HOST}/a") })
-    };
+    let explain = |method: &str| json!({ "agent": "digest", "method": method, "url": format!("https://{HOST}/a") });
     let said = market.api("POST", "/rules/explain", &explain("POST")).await;
     assert_eq!(said["code"], "denied", "{said}");
     assert!(said["message"].as_str().is_some_and(|it| it.contains("slot `crm`")), "{said}");
     let rules = market.api("GET", "/rules?limit=50", &Value::Null).await;
-    let of_crm = rules["items"].as_array().expect("a list").iter().find(|it| it["use"] == "work-crm");
+    let of_crm =
+        rules["items"].as_array().expect("a list").iter().find(|it| it["use"] == "work-crm");
     assert_eq!(of_crm.expect("it is listed")["methods"], json!(["GET"]));
     market.api("POST", "/connections/work-crm/pause", &Value::Null).await;
     let ask = json!({
         "agent": "digest", "method": "POST", "url": format!("https://{STRANGER}/send/x"),
     });
     let said = market.api("POST", "/rules/explain", &ask).await;
-    assert_eq!((&said["code"], &said["connection"]), (&json!("plugin_blocked"), &json!("work-crm")));
+    assert_eq!(
+        (&said["code"], &said["connection"]),
+        (&json!("plugin_blocked"), &json!("work-crm"))
+    );
     market.close().await;
 }

@@ -197,8 +197,18 @@ impl Market {
     pub(crate) fn install(&self) {
         let file = self.manifest(&[]);
         self.says(&[
-            "plugin", "install", &file, "--agent", "digest", "--slot", "crm=work-crm", "--slot",
-            "mail=sender", "--slot", "chat=alerts", "--yes",
+            "plugin",
+            "install",
+            &file,
+            "--agent",
+            "digest",
+            "--slot",
+            "crm=work-crm",
+            "--slot",
+            "mail=sender",
+            "--slot",
+            "chat=alerts",
+            "--yes",
         ]);
     }
 
