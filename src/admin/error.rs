@@ -7,6 +7,7 @@ use http::StatusCode;
 use super::wire::{ErrorBody, ErrorView};
 use crate::directory::DirectoryError;
 use crate::provider::decode::nearest;
+use crate::proxy::call::Declined;
 use crate::store::StoreError;
 use crate::vault::VaultError;
 
@@ -111,6 +112,18 @@ pub enum ApiError {
         /// What the system said.
         cause: String,
     },
+    /// A call that Keyward did not send, or whose answer it keeps back.
+    #[error("{}", .0.message)]
+    Declined(Declined),
+    /// An answer over the limit.
+    #[error("the answer is longer than {max_bytes} bytes")]
+    AnswerTooLarge {
+        /// The limit.
+        max_bytes: usize,
+    },
+    /// An answer that did not come to its end.
+    #[error("the provider's answer was cut off")]
+    AnswerCut,
     /// The gateway has begun to stop.
     #[error("the gateway is stopping")]
     Draining,
@@ -184,6 +197,8 @@ impl ApiError {
             | Self::Refused(_)
             | Self::RefusedUntil { .. }
             | Self::ConfigRefused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Declined(declined) => declined.status,
+            Self::AnswerTooLarge { .. } | Self::AnswerCut => StatusCode::BAD_GATEWAY,
             Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotInForce { .. } | Self::Audit { .. } | Self::StoreFailed | Self::Internal => {
                 StatusCode::INTERNAL_SERVER_ERROR
@@ -208,6 +223,9 @@ impl ApiError {
             Self::NotInForce { .. } => "not_in_force",
             Self::ConfigRefused { .. } => "config_refused",
             Self::Audit { .. } => "audit_unreadable",
+            Self::Declined(declined) => declined.code,
+            Self::AnswerTooLarge { .. } => "answer_too_large",
+            Self::AnswerCut => "answer_cut",
             Self::Draining => "draining",
             Self::StoreFailed => "store_failed",
             Self::Internal => "internal",
@@ -219,6 +237,10 @@ impl ApiError {
         let hint = match self {
             Self::Field { hint, .. } => return hint.clone(),
             Self::RefusedUntil { hint, .. } => return Some(hint.clone()),
+            Self::Declined(declined) => return declined.hint.clone(),
+            Self::AnswerTooLarge { .. } => {
+                "send the request through the proxy, which passes on any size"
+            }
             Self::NotFound {
                 what: what @ ("agent" | "app" | "connection" | "plugin" | "provider"),
                 near,

@@ -10,6 +10,7 @@ mod audit;
 mod bindings;
 mod body;
 mod ca;
+mod call;
 mod connection_test;
 mod connections;
 mod consents;

@@ -11,8 +11,8 @@ use super::error::ApiError;
 use super::host::{Local, OwnNames};
 use super::state::Admin;
 use super::{
-    agents, apps, audit, bindings, ca, connection_test, connections, consents, explain, flows,
-    health, keys, plugins, providers, refresh, reload, rule_test, rules, runs, tokens,
+    agents, apps, audit, bindings, ca, call, connection_test, connections, consents, explain,
+    flows, health, keys, plugins, providers, refresh, reload, rule_test, rules, runs, tokens,
 };
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.
@@ -34,6 +34,7 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(tokens::routes())
         .merge(bindings::routes())
         .merge(connections::routes())
+        .merge(call::routes())
         .merge(connection_test::routes())
         .merge(flows::routes())
         .merge(providers::routes())

@@ -4,6 +4,7 @@
 mod app;
 mod audit;
 mod ca;
+mod call;
 mod explain;
 mod flow;
 mod keys;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use self::app::{AppPatch, AppView, NewApp};
 pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Event, Outcome};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
+pub use self::call::{CallAsk, CallView};
 pub use self::explain::{AddressView, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
 pub use self::flow::{ConnectionMade, ConsentView, FlowDecision, Reconnect};
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};

@@ -4,6 +4,7 @@ pub(in crate::cli) mod form;
 mod import;
 mod refresh;
 mod remove;
+mod request;
 pub(in crate::cli) mod settings;
 pub(in crate::cli) mod shape;
 pub(in crate::cli) mod test;
@@ -65,6 +66,14 @@ pub(crate) enum Command {
         /// name or id
         name: String,
     },
+    /// send one request with its credential, and print the answer
+    #[command(
+        after_help = "The request goes the way that agents' requests go; rules that name no \
+        agents hold for it.\n\nexamples:\n  keyward connection request work /user\n  \
+        keyward connection request work /repos/o/r/issues -b '{\"title\":\"x\"}'\n\n\
+        exit code: 1 when the provider answers 400 or more"
+    )]
+    Request(Box<request::Ask>),
     /// keep it from all agents: they get 424, and what is under way with it ends
     Pause {
         /// name or id
@@ -213,15 +222,16 @@ impl Options {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        match &self {
-            Self::Test { name } => return test::run(global, name).await,
-            Self::Refresh { name } => return refresh::run(global, name).await,
-            _ => {}
-        }
+        let command = match self {
+            Self::Test { name } => return test::run(global, &name).await,
+            Self::Refresh { name } => return refresh::run(global, &name).await,
+            Self::Request(ask) => return ask.run(global).await,
+            command => command,
+        };
         let client = Client::open(global).await?;
-        match self {
+        match command {
             // They open more.
-            Self::Test { .. } | Self::Refresh { .. } => Ok(()),
+            Self::Test { .. } | Self::Refresh { .. } | Self::Request(_) => Ok(()),
             Self::Pause { name } => set_paused(global, &client, (&name, "pause")).await,
             Self::Resume { name } => set_paused(global, &client, (&name, "resume")).await,
             Self::Add(add) => add.run(global, &client).await,

@@ -43,7 +43,7 @@ pub(crate) struct Args {
     /// the agent's name or id; `default` is made when absent
     #[arg(long, default_value = DEFAULT_AGENT)]
     agent: String,
-    /// the plugin that the program is, by its manifest: must be installed and not blocked
+    /// the plugin that the program is, by its manifest: installed, and not blocked
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
     /// the program and its arguments

@@ -251,20 +251,9 @@ impl<'a> Question<'a> {
         if self.asked.target.scheme() == Scheme::Http && !choice.terms.plaintext {
             return Err(Reason::PlaintextRefused { connection: name() });
         }
-        match &choice.account.state {
-            AccountState::Draft(failure) => {
-                Err(Reason::ConnectionDraft { name: name(), failure: failure.clone() })
-            }
-            AccountState::Paused => Err(Reason::ConnectionPaused { name: name() }),
-            AccountState::Broken(reason) => {
-                Err(Reason::ConnectionBroken { name: name(), reason: reason.clone() })
-            }
-            AccountState::Active => {
-                let (rule, target) = (choice.rule.clone(), self.asked.target.clone());
-                let action = Action::Inject(choice.wanted.clone());
-                Ok(Permit::new(rule, target, action, choice.terms))
-            }
-        }
+        is_usable(choice.account)?;
+        let (rule, target) = (choice.rule.clone(), self.asked.target.clone());
+        Ok(Permit::new(rule, target, Action::Inject(choice.wanted.clone()), choice.terms))
     }
 
     fn terms(&self, cause: &Cause<'_>, owning: Option<&HostPattern>) -> Terms {
@@ -293,6 +282,21 @@ impl Policy {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether the account's state lets anybody use it.
+pub(super) fn is_usable(account: &Account) -> Result<(), Reason> {
+    let name = account.name.clone();
+    match &account.state {
+        AccountState::Draft(failure) => {
+            Err(Reason::ConnectionDraft { name, failure: failure.clone() })
+        }
+        AccountState::Paused => Err(Reason::ConnectionPaused { name }),
+        AccountState::Broken(reason) => {
+            Err(Reason::ConnectionBroken { name, reason: reason.clone() })
+        }
+        AccountState::Active => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! and what rules are called is resolved by `rulebook/`.
 
 mod base_url;
+mod call;
 mod compile;
 mod decide;
 pub mod explain;
@@ -168,6 +169,19 @@ impl Policy {
 impl OrgRules {
     /// The rules that may decide, in order.
     fn candidates<'a>(&'a self, agent: &AgentId, target: &'a Target) -> Vec<Candidate<'a>> {
+        self.meant(target, |compiled| compiled.is_for(agent))
+    }
+
+    /// Those that name no agents.
+    fn for_everybody<'a>(&'a self, target: &'a Target) -> Vec<Candidate<'a>> {
+        self.meant(target, |compiled| compiled.agents.is_none())
+    }
+
+    fn meant<'a>(
+        &'a self,
+        target: &'a Target,
+        is_for: impl Fn(&Compiled) -> bool,
+    ) -> Vec<Candidate<'a>> {
         let by_host =
             self.by_host.matching(target).map(|entry| (entry.value, Some(&entry.pattern)));
         let mut places: Vec<_> =
@@ -178,7 +192,7 @@ impl OrgRules {
         places
             .into_iter()
             .map(|(at, pattern)| Candidate { compiled: &self.rules[at], pattern })
-            .filter(|candidate| candidate.compiled.is_for(agent))
+            .filter(|candidate| is_for(candidate.compiled))
             .collect()
     }
 }

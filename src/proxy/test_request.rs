@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::answer::Sent;
 use super::arriving::Arriving;
+use super::call::Declined;
 use super::error::Refusal;
 use super::inbound::Inbound;
 use super::record::Record;
@@ -158,7 +159,7 @@ fn retry_after(fields: &HeaderMap) -> Option<u64> {
 }
 
 fn fault(refusal: &Refusal, record: Option<&mut Record>) -> Fault {
-    let (code, message, hint) = respond::noted(refusal, record);
+    let Declined { code, message, hint, .. } = respond::declined(refusal, record);
     match refusal {
         Refusal::Dial(DialError::Resolve { .. }) => Fault::Unresolved,
         Refusal::Dial(DialError::Refused { .. }) => Fault::AddressRefused,

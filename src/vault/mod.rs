@@ -20,6 +20,7 @@ mod simulation;
 mod status;
 #[cfg(test)]
 mod tests;
+mod unstored;
 
 use std::collections::BTreeMap;
 use std::fmt;
