@@ -13,6 +13,7 @@
 //! | Provider | what a service is: hosts, ways to authenticate, placements. Data, not code | `provider` |
 //! | Connection | an authenticated account at a provider. A socket is a *stream* | `directory`, `vault` |
 //! | Binding | agent → connection: this agent may use it; carries its placeholders | `directory` |
+//! | Plugin, Slot | a manifest installed for an agent; what each declared connection may be used for | `directory`, `policy` |
 //! | Rule, Policy | host, method, path, agent → inject, deny, pass or tunnel; compiled | `policy`, `rulebook` |
 //! | Target | scheme, host and port, parsed once | `base::host` |
 //! | Grant | what the owner handed over; sealed at rest | `grant`, `vault` |

@@ -209,8 +209,10 @@ fn show(agent: &AgentView) -> String {
     text.push_str(&token::table(&agent.tokens));
     text.push_str("\nconnections\n");
     for binding in &agent.bindings {
-        let BindingView { name, provider, .. } = binding;
-        text.push_str(&format!("{name} ({provider})\n{}", lines(binding)));
+        let BindingView { name, provider, slots, .. } = binding;
+        let slots = slots.iter().map(|it| format!(", slot {} of {}", it.slot, it.plugin));
+        let slots: String = slots.collect();
+        text.push_str(&format!("{name} ({provider}{slots})\n{}", lines(binding)));
     }
     if agent.bindings.is_empty() {
         let none = "none: bind one with";

@@ -1,8 +1,8 @@
 //! `keyward connect`: from nothing to an agent that may use an account: provider, key, test, binding, and
 //! the line to run. What is not finished is taken back.
 
-mod made;
-mod questions;
+pub(super) mod made;
+pub(super) mod questions;
 
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -53,20 +53,22 @@ pub(crate) struct Args {
 
 /// What was made.
 #[derive(Debug, Serialize)]
-struct Connected {
-    connection: ConnectionView,
+pub(super) struct Connected {
+    pub(super) connection: ConnectionView,
     test: Option<ConnectionTested>,
     agent: String,
-    binding: BindingView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    binding: Option<BindingView>,
     /// The line to run.
     run: String,
 }
 
 /// What the walk goes on with.
-struct Walk<'a> {
+pub(super) struct Walk<'a> {
     global: &'a Global,
     client: &'a Client,
-    agent: &'a str,
+    /// Who is to use it; `None`: nobody is bound yet.
+    agent: Option<&'a str>,
     how: &'a consent::How,
     tests: bool,
     /// Someone can be asked.
@@ -100,13 +102,8 @@ impl Args {
         let taken = taken.items.into_iter().map(|one| one.name).collect();
         let way = if asks { Way::Asking } else { Way::Given };
         let questions = Questions { options: self.options, provider, shapes, taken, way };
-        // From here on a signal takes back what was made, and does not just end us.
-        let interrupt = signal(SignalKind::interrupt());
-        let interrupt =
-            interrupt.map_err(|error| Failure::failed("cannot wait for SIGINT", &error))?;
-        let (client, tests) = (&client, !self.no_test);
-        let (agent_name, how) = (&self.agent, &self.how);
-        let mut walk = Walk { global, client, agent: agent_name, how, tests, asks, interrupt };
+        let (tests, how) = (!self.no_test, &self.how);
+        let mut walk = Walk::new((global, &client), Some(&self.agent), how, (tests, asks))?;
         let connected = walk.until_connected(&questions, agent.as_ref()).await?;
         output::show(global.json, &connected, |connected| {
             told(connected, &questions.provider, agent.as_ref())
@@ -114,8 +111,29 @@ impl Args {
     }
 }
 
-impl Walk<'_> {
-    async fn until_connected(
+impl<'a> Walk<'a> {
+    /// From here on a signal takes back what was made, and does not just end us. `tests`: the provider
+    /// is asked whether it takes the key; `asks`: someone can be asked.
+    ///
+    /// # Errors
+    /// When signals cannot be waited for.
+    pub(super) fn new(
+        (global, client): (&'a Global, &'a Client),
+        agent: Option<&'a str>,
+        how: &'a consent::How,
+        (tests, asks): (bool, bool),
+    ) -> Result<Self, Failure> {
+        let interrupt = signal(SignalKind::interrupt());
+        let interrupt =
+            interrupt.map_err(|error| Failure::failed("cannot wait for SIGINT", &error))?;
+        Ok(Self { global, client, agent, how, tests, asks, interrupt })
+    }
+
+    /// Stores, tests, binds, until the person is content.
+    ///
+    /// # Errors
+    /// When it comes to nothing; then nothing of it is kept.
+    pub(super) async fn until_connected(
         &mut self,
         questions: &Questions,
         agent: Option<&AgentView>,
@@ -156,16 +174,20 @@ impl Walk<'_> {
             Judged::Keep(test) => test,
             Judged::Again => return Ok(None),
         };
+        let name = self.agent.unwrap_or_default().to_owned();
+        let run = self.line(test.as_ref());
+        if self.agent.is_none() {
+            return Ok(Some(Connected { connection, test, agent: name, binding: None, run }));
+        }
         if agent.is_none() {
-            let new = serde_json::json!({"name": self.agent, "environment": environment});
+            let new = serde_json::json!({"name": name, "environment": environment});
             let agent: AgentView = self.client.post("/api/v1/agents", &new).await?;
             made.agent = Some(agent.id);
         }
-        let at = format!("/api/v1/agents/{}/bindings", segment(self.agent));
+        let at = format!("/api/v1/agents/{}/bindings", segment(&name));
         let new = serde_json::json!({"connection": connection.id});
-        let binding = self.client.post(&at, &new).await?;
-        let run = self.line(test.as_ref());
-        Ok(Some(Connected { connection, test, agent: self.agent.to_owned(), binding, run }))
+        let binding = Some(self.client.post(&at, &new).await?);
+        Ok(Some(Connected { connection, test, agent: name, binding, run }))
     }
 
     /// Waits for the consent, where one is needed.
@@ -213,8 +235,8 @@ impl Walk<'_> {
     /// `keyward run -- curl https://…`
     fn line(&self, test: Option<&ConnectionTested>) -> String {
         let agent = match self.agent {
-            DEFAULT_AGENT => String::new(),
-            agent => format!("--agent {agent} "),
+            None | Some(DEFAULT_AGENT) => String::new(),
+            Some(agent) => format!("--agent {agent} "),
         };
         let asked = test.and_then(|test| test.request.as_deref());
         let program = match asked.and_then(|asked| asked.strip_prefix("GET ")) {
@@ -226,7 +248,7 @@ impl Walk<'_> {
 }
 
 /// The agent, unless it is to be made.
-async fn agent(client: &Client, name: &str) -> Result<Option<AgentView>, Failure> {
+pub(super) async fn agent(client: &Client, name: &str) -> Result<Option<AgentView>, Failure> {
     match client.get::<AgentView>(&format!("/api/v1/agents/{}", segment(name))).await {
         Ok(agent) if agent.managed_by == ManagedBy::File => {
             let message = format!("agent `{name}` is managed by the configuration file");

@@ -26,6 +26,7 @@ use super::client::{Client, segment};
 use super::consent;
 use super::failure::Failure;
 use super::output;
+use super::plugin;
 use super::provider;
 use super::secret::Typed;
 use super::settings::Global;
@@ -134,7 +135,7 @@ pub(crate) struct Add {
 }
 
 /// What a new connection is made of.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(in crate::cli) struct Options {
     /// way to authenticate; default: the provider's first
     #[arg(long, value_name = "ID")]
@@ -371,6 +372,7 @@ async fn set_paused(
 ) -> Result<(), Failure> {
     let at = format!("{}/{verb}", path(name));
     let now: ConnectionView = client.post(&at, &serde_json::json!({})).await?;
+    plugin::note_states(client, &now.id).await?;
     output::show(global.json, &now, |now| {
         format!("connection {} is {}\n", now.name, state(&now.state))
     })

@@ -25,6 +25,7 @@ mod key;
 mod org;
 mod output;
 mod personal;
+mod plugin;
 mod provider;
 mod reload;
 mod rule;
@@ -102,6 +103,9 @@ enum Command {
     /// accounts at providers
     #[command(subcommand)]
     Connection(connection::Command),
+    /// software that asks for connections by slots: what it may do with them, and whether it works
+    #[command(subcommand)]
+    Plugin(plugin::Command),
     /// services that are known
     #[command(subcommand)]
     Provider(provider::Command),
@@ -209,6 +213,7 @@ impl Command {
             Self::Connect(args) => Box::pin(args.run(global)).await,
             Self::App(command) => command.run(global).await,
             Self::Connection(command) => command.run(global).await,
+            Self::Plugin(command) => Box::pin(command.run(global)).await,
             Self::Provider(command) => command.run(global).await,
             Self::Rule(command) => command.run(global).await,
             Self::Explain(args) => args.run(global).await,

@@ -7,6 +7,7 @@ mod gateway;
 mod lease;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
@@ -16,10 +17,12 @@ use self::child::Child;
 use self::folder::Folder;
 use self::gateway::Gateway;
 use self::lease::Lease;
+use super::client::Client;
 use super::environment::files::Paths;
 use super::environment::{DEFAULT_AGENT, Facts, Inherited};
 use super::failure::{Exit, Failure};
 use super::output;
+use super::plugin;
 use super::settings::Global;
 use crate::config::Config;
 
@@ -40,6 +43,9 @@ pub(crate) struct Args {
     /// the agent's name or id; `default` is made when absent
     #[arg(long, default_value = DEFAULT_AGENT)]
     agent: String,
+    /// the plugin that the program is, by its manifest: installed, and not blocked
+    #[arg(long, value_name = "FILE")]
+    plugin: Option<PathBuf>,
     /// the program and its arguments
     #[arg(required = true, last = true, value_name = "CMD")]
     program: Vec<OsString>,
@@ -103,13 +109,22 @@ impl Args {
         }
     }
 
+    /// What the program's environment is made of.
+    async fn facts(&self, client: &Client) -> Result<Facts, Failure> {
+        let mut facts = Facts::of(client, &self.agent).await?;
+        if let Some(file) = &self.plugin {
+            plugin::run::ready(client, file, &mut facts.agent).await?;
+        }
+        Ok(facts)
+    }
+
     /// A run at the gateway that there is, or will be in a moment.
     async fn join(&self, gateway: &Gateway) -> Result<(Lease, Facts), Failure> {
         let deadline = tokio::time::Instant::now() + GATEWAY_WITHIN;
         loop {
             let joined = match gateway.found_or_started().await {
                 Ok(client) => {
-                    let facts = Facts::of(&client, &self.agent).await;
+                    let facts = self.facts(&client).await;
                     // Also when it is going to be refused: a private gateway then need not wait.
                     let lease = Lease::open(gateway, &self.agent, None).await;
                     facts.and_then(|facts| Ok((lease?, facts)))

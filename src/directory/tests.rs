@@ -3,6 +3,7 @@
 
 mod damage;
 mod life;
+mod plugins;
 mod reconcile;
 
 use std::collections::BTreeMap;

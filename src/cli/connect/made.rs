@@ -6,9 +6,9 @@ use crate::cli::failure::{Exit, Failure};
 
 /// What was made, by id: somebody else's of the same name is not ours to remove.
 #[derive(Debug, Default)]
-pub(super) struct Made {
-    pub(super) connection: Option<ConnectionId>,
-    pub(super) agent: Option<AgentId>,
+pub(in crate::cli) struct Made {
+    pub(in crate::cli) connection: Option<ConnectionId>,
+    pub(in crate::cli) agent: Option<AgentId>,
 }
 
 impl Made {
@@ -16,7 +16,7 @@ impl Made {
     ///
     /// # Errors
     /// When something stays, with its name.
-    pub(super) async fn undo(self, client: &Client) -> Result<(), Failure> {
+    pub(in crate::cli) async fn undo(self, client: &Client) -> Result<(), Failure> {
         let agent = self.agent.map(|id| ("agent", format!("/api/v1/agents/{id}"), id.to_string()));
         let connection = self
             .connection

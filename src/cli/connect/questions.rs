@@ -14,7 +14,7 @@ use crate::cli::terminal;
 
 /// Who answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Way {
+pub(in crate::cli) enum Way {
     /// The options, and a person for what is missing.
     Asking,
     /// The options alone.
@@ -22,23 +22,23 @@ pub(super) enum Way {
 }
 
 /// What the answers are about.
-pub(super) struct Questions {
-    pub(super) options: Options,
-    pub(super) provider: ProviderView,
-    pub(super) shapes: Shapes,
+pub(in crate::cli) struct Questions {
+    pub(in crate::cli) options: Options,
+    pub(in crate::cli) provider: ProviderView,
+    pub(in crate::cli) shapes: Shapes,
     /// Names that connections have.
-    pub(super) taken: HashSet<String>,
-    pub(super) way: Way,
+    pub(in crate::cli) taken: HashSet<String>,
+    pub(in crate::cli) way: Way,
 }
 
 /// The answers that stay when another key is given.
-pub(super) struct Named {
+pub(in crate::cli) struct Named {
     auth: AuthView,
     name: String,
 }
 
 /// Has a provider chosen.
-pub(super) fn provider(shapes: &Shapes) -> Result<ProviderView, Failure> {
+pub(in crate::cli) fn provider(shapes: &Shapes) -> Result<ProviderView, Failure> {
     let all = shapes.providers();
     let line = |one: &ProviderView| match &one.category {
         Some(category) => format!("{} ({}, {category})", one.name, one.id),
@@ -49,7 +49,7 @@ pub(super) fn provider(shapes: &Shapes) -> Result<ProviderView, Failure> {
 }
 
 /// Has one of a few ways chosen.
-pub(super) fn choose(label: &str, ways: &[&str]) -> Result<usize, Failure> {
+pub(in crate::cli) fn choose(label: &str, ways: &[&str]) -> Result<usize, Failure> {
     let ways: Vec<_> = ways.iter().map(ToString::to_string).collect();
     terminal::choose(label, &ways)
 }
@@ -59,7 +59,7 @@ impl Questions {
     ///
     /// # Errors
     /// When there is no way that can be used, or the name is taken.
-    pub(super) fn named(&self) -> Result<Named, Failure> {
+    pub(in crate::cli) fn named(&self) -> Result<Named, Failure> {
         let auth = self.auth()?;
         let proposed = proposed(&self.provider.id, &self.taken);
         let name = match (&self.options.name, self.way) {
@@ -100,7 +100,7 @@ impl Questions {
     ///
     /// # Errors
     /// When something is missing, does not look right, or the person ends it.
-    pub(super) fn filled(&self, named: &Named) -> Result<New, Failure> {
+    pub(in crate::cli) fn filled(&self, named: &Named) -> Result<New, Failure> {
         let mut given = self.options.given()?;
         given.auth = Some(named.auth.id.clone());
         let filled = match self.way {

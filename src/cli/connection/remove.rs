@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::path;
-use crate::admin::wire::ConnectionRemoved;
+use crate::admin::wire::{ConnectionRemoved, PluginAffected};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output;
@@ -19,9 +19,12 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let at = format!("{}{}", path(name), if revoke { "?revoke=true" } else { "" });
     let told: ConnectionRemoved = client.delete_for(&at).await?;
-    let removed = Removed { removed: [name], told: revoke.then_some(told) };
+    let plugins = told.plugins.clone();
+    let told = revoke.then_some(ConnectionRemoved { plugins: Vec::new(), ..told });
+    let removed = Removed { removed: [name], told, plugins };
     output::show(global.json, &removed, |removed| {
         let told = removed.told.as_ref().map(revoked).unwrap_or_default();
+        let told = told + &removed.plugins.iter().map(without).collect::<String>();
         format!("connection {name} removed\n{told}")
     })
 }
@@ -32,6 +35,16 @@ struct Removed<'a> {
     removed: [&'a str; 1],
     #[serde(flatten)]
     told: Option<ConnectionRemoved>,
+    /// What used it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    plugins: Vec<PluginAffected>,
+}
+
+/// What a plugin is now.
+fn without(plugin: &PluginAffected) -> String {
+    let PluginAffected { plugin: name, agent, slots, state, .. } = plugin;
+    let (slots, state) = (slots.join(", "), state.code());
+    format!("plugin {name} of agent {agent} is {state} now: slot {slots} is empty\n")
 }
 
 /// The truth about the provider.

@@ -7,4 +7,5 @@ mod routes;
 mod rules;
 pub(super) mod samples;
 mod selection;
+mod slots;
 mod world;

@@ -11,6 +11,7 @@ pub(crate) mod gateway;
 pub(crate) mod http2;
 pub(crate) mod install;
 pub(crate) mod lab;
+pub(crate) mod market;
 pub(crate) mod newcomer;
 pub(crate) mod oauth;
 pub(crate) mod origin;

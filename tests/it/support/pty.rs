@@ -72,6 +72,15 @@ impl Terminal {
         self.read += found + text.len();
     }
 
+    /// Waits for `text`, and answers what stands behind it on its line.
+    pub(crate) fn rest_of(&mut self, text: &str) -> String {
+        self.shows(text);
+        let from = self.read;
+        self.shows("\n");
+        let screen = self.screen.0.lock().expect("not poisoned");
+        screen.text[from..self.read].trim().to_owned()
+    }
+
     /// Types.
     pub(crate) fn types(&mut self, text: &str) {
         self.keyboard.write_all(text.as_bytes()).expect("it reads");

@@ -1,0 +1,235 @@
+//! `keyward plugin`: software that declares the connections it needs: installed for an agent, looked at,
+//! mended and removed.
+
+mod file;
+mod install;
+mod mend;
+pub(in crate::cli) mod run;
+mod summary;
+mod walk;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::agent::{pair, unique};
+use super::client::{Client, segment};
+use super::failure::Failure;
+use super::output;
+use super::settings::Global;
+use super::table::{Table, fields, moment};
+use crate::admin::wire::{List, MissingView, PluginPatch, PluginRemoved, PluginView, SlotView};
+use crate::base::id::ConnectionId;
+use crate::directory::{Manifest, PluginState};
+use crate::provider::Catalogue;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// install a plugin for an agent, or a newer version of it: asks for what is new
+    #[command(after_help = install::EXAMPLES)]
+    Install(Box<install::Install>),
+    /// list them
+    List {
+        /// part of a name, an id or an agent's name
+        #[arg(long, value_name = "TEXT")]
+        q: Option<String>,
+    },
+    /// show one: its slots, what is in them, what is missing
+    Show(Named),
+    /// read a manifest and tell what is wrong with it
+    Check {
+        /// the manifest, keyward-plugin.yaml
+        file: PathBuf,
+    },
+    /// put another connection into a slot
+    #[command(
+        after_help = "examples:\n  keyward plugin set crm-digest --slot crm=work-hubspot\n  \
+                            keyward plugin set crm-digest --agent ci --clear chat"
+    )]
+    Set(Set),
+    /// connect again what is broken in its slots
+    Reconnect(mend::Reconnect),
+    /// remove one; its connections stay
+    Remove(Named),
+}
+
+/// Which plugin.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Named {
+    /// name or id
+    name: String,
+    /// its agent, where several have one of that name
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    #[command(flatten)]
+    named: Named,
+    /// the connection for a slot; may be given several times
+    #[arg(long = "slot", value_name = "SLOT=CONNECTION", value_parser = pair)]
+    slots: Vec<(String, String)>,
+    /// empty an optional slot; may be given several times
+    #[arg(long, value_name = "SLOT")]
+    clear: Vec<String>,
+}
+
+impl Command {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        match self {
+            Self::Install(install) => Box::pin(install.run(global)).await,
+            Self::Reconnect(reconnect) => Box::pin(reconnect.run(global)).await,
+            Self::Check { file } => check(global, &file),
+            Self::List { q } => {
+                let client = Client::open(global).await?;
+                let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
+                let all = client.list("/api/v1/plugins", &query).await?;
+                output::show(global.json, &all, |all: &List<PluginView>| list(&all.items))
+            }
+            Self::Show(named) => {
+                let client = Client::open(global).await?;
+                let plugin = client.get(&named.path()).await?;
+                output::show(global.json, &plugin, show)
+            }
+            Self::Set(set) => set.run(global).await,
+            Self::Remove(named) => {
+                let client = Client::open(global).await?;
+                let left: PluginRemoved = client.delete_for(&named.path()).await?;
+                output::show(global.json, &left, |left| removed(&named.name, left))
+            }
+        }
+    }
+}
+
+impl Named {
+    /// Its path in the API.
+    fn path(&self) -> String {
+        let query = self.agent.as_deref().map(|agent| format!("?agent={}", segment(agent)));
+        format!("/api/v1/plugins/{}{}", segment(&self.name), query.unwrap_or_default())
+    }
+}
+
+impl Set {
+    async fn run(self, global: &Global) -> Result<(), Failure> {
+        let filled = unique(self.slots)?.into_iter().map(|(slot, name)| (slot, Some(name)));
+        let mut slots: BTreeMap<_, _> = filled.collect();
+        for slot in self.clear {
+            if slots.insert(slot.clone(), None).is_some() {
+                return Err(Failure::usage(format!("slot `{slot}` is given twice")));
+            }
+        }
+        if slots.is_empty() {
+            let hint = "--slot SLOT=CONNECTION, or --clear SLOT";
+            return Err(Failure::usage("nothing is to be changed").hint(hint));
+        }
+        let client = Client::open(global).await?;
+        let patch = PluginPatch { manifest: None, slots };
+        let plugin: PluginView = client.patch(&self.named.path(), &patch).await?;
+        output::show(global.json, &plugin, |plugin| {
+            format!("plugin {} of agent {} is {}\n", plugin.name, plugin.agent, standing(plugin))
+        })
+    }
+}
+
+/// Reads the file as the gateway would. Needs no gateway and no store.
+fn check(global: &Global, path: &std::path::Path) -> Result<(), Failure> {
+    let own = match global.load() {
+        Ok(config) => config.providers,
+        Err(_) => {
+            output::note("note: the configuration cannot be read: own providers are not known");
+            Vec::new()
+        }
+    };
+    let catalogue = Catalogue::built_in().with(own);
+    let providers: Vec<_> = catalogue.all().map(|provider| &*provider.id).collect();
+    let manifest = file::read(path, &providers)?;
+    output::show(global.json, &manifest, |manifest| {
+        let Manifest { plugin, version, .. } = manifest;
+        format!("{plugin} {version} is right\n")
+    })
+}
+
+/// Tells of the plugins that a connection is in and that do not work as they should.
+pub(in crate::cli) async fn note_states(
+    client: &Client,
+    connection: &ConnectionId,
+) -> Result<(), Failure> {
+    let all: List<PluginView> = client.list("/api/v1/plugins", &[]).await?;
+    let has = |slot: &SlotView| slot.connection.as_ref().is_some_and(|it| it.id == *connection);
+    let using = all.items.iter().filter(|plugin| plugin.slots.iter().any(has));
+    for plugin in using {
+        let PluginView { name, agent, .. } = plugin;
+        output::note(&format!("note: plugin {name} of agent {agent} is {}", standing(plugin)));
+    }
+    Ok(())
+}
+
+/// `blocked: slot crm: connection `work` is paused`.
+fn standing(plugin: &PluginView) -> String {
+    let state = plugin.state.code();
+    let lacks = plugin.missing.iter().map(|missing| {
+        let MissingView { slot, connection, message, .. } = missing;
+        match connection {
+            Some(_) => format!("slot {slot}: {message}"),
+            None => message.clone(),
+        }
+    });
+    let lacks: Vec<_> = lacks.collect();
+    match plugin.state {
+        PluginState::Ready => state.to_owned(),
+        _ => format!("{state}: {}", lacks.join("; ")),
+    }
+}
+
+fn list(plugins: &[PluginView]) -> String {
+    let mut table = Table::new(["NAME", "VERSION", "AGENT", "STATE", "CONNECTIONS"]);
+    for plugin in plugins {
+        let filled = plugin
+            .slots
+            .iter()
+            .filter_map(|slot| Some(format!("{}={}", slot.slot, slot.connection.as_ref()?.name)));
+        table.row([
+            plugin.name.clone(),
+            plugin.version.clone(),
+            plugin.agent.clone(),
+            standing(plugin),
+            filled.collect::<Vec<_>>().join(", "),
+        ]);
+    }
+    table.render("no plugins: install one with `keyward plugin install FILE`", output::colours())
+}
+
+fn show(plugin: &PluginView) -> String {
+    let mut text = fields(&[
+        ("name", plugin.name.clone()),
+        ("id", plugin.id.to_string()),
+        ("version", plugin.version.clone()),
+        ("summary", plugin.summary.clone().unwrap_or_default()),
+        ("agent", plugin.agent.clone()),
+        ("state", standing(plugin)),
+        ("installed", moment(plugin.created)),
+    ]);
+    for missing in &plugin.missing {
+        text.push_str(&format!("hint: {}\n", missing.hint));
+    }
+    text.push('\n');
+    text + &summary::table(&plugin.slots, output::colours())
+}
+
+fn removed(name: &str, left: &PluginRemoved) -> String {
+    let mut text = format!("plugin {name} removed\n");
+    if left.connections.is_empty() {
+        return text;
+    }
+    text += "its connections stay, and nothing was revoked at their providers:\n";
+    for connection in &left.connections {
+        let used = match &connection.used_by[..] {
+            [] => format!("nobody uses it: keyward connection remove {} --revoke", connection.name),
+            some => format!("used by {}", some.join(", ")),
+        };
+        text += &format!("  {} ({}): {used}\n", connection.name, connection.provider);
+    }
+    text
+}

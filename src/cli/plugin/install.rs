@@ -1,0 +1,407 @@
+//! `keyward plugin install`: the manifest is read, each slot gets a connection, the person sees what the
+//! plugin will reach and agrees; only then it is stored. By options where nobody can be asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::walk::Walk;
+use super::{file, standing, summary};
+use crate::admin::wire::{
+    AgentView, ConnectionView, List, NewPlugin, PluggedView, PluginPatch, PluginView, SlotView,
+};
+use crate::cli::agent::{pair, unique};
+use crate::cli::client::Client;
+use crate::cli::connect::made::Made;
+use crate::cli::connect::{self, questions};
+use crate::cli::connection::shape::Shapes;
+use crate::cli::consent;
+use crate::cli::environment::DEFAULT_AGENT;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
+use crate::cli::secret;
+use crate::cli::settings::Global;
+use crate::directory::{Manifest, Slot};
+
+pub(super) const EXAMPLES: &str = "\
+examples:
+  keyward plugin install keyward-plugin.yaml --agent digest
+  keyward plugin install keyward-plugin.yaml --agent ci --slot crm=work-hubspot --skip chat --yes
+
+On a terminal it asks for what is missing. Elsewhere every slot is given or skipped. Of a newer version
+only what is new is asked for. Nothing is stored before you agree, but for connections that you make.";
+
+#[derive(Debug, Args)]
+pub(crate) struct Install {
+    /// the manifest, keyward-plugin.yaml
+    file: PathBuf,
+    /// the agent that the plugin runs as; made when absent
+    #[arg(long, default_value = DEFAULT_AGENT, value_name = "NAME")]
+    agent: String,
+    /// the connection for a slot; may be given several times
+    #[arg(long = "slot", value_name = "SLOT=CONNECTION", value_parser = pair)]
+    slots: Vec<(String, String)>,
+    /// leave an optional slot empty; may be given several times
+    #[arg(long, value_name = "SLOT")]
+    skip: Vec<String>,
+    /// agree to what the plugin will reach
+    #[arg(long)]
+    yes: bool,
+    /// do not ask providers whether they take new keys
+    #[arg(long)]
+    no_test: bool,
+    #[command(flatten)]
+    how: consent::How,
+}
+
+/// What is known before the first question.
+struct Before {
+    manifest: Manifest,
+    agent: Option<AgentView>,
+    installed: Option<PluginView>,
+}
+
+/// What is to be in each slot.
+#[derive(Default)]
+struct Choices {
+    /// Names or ids of connections; `None`: the slot is emptied.
+    slots: BTreeMap<String, Option<String>>,
+}
+
+impl Install {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = Client::open_to_send(global).await?;
+        let shapes = Shapes::load(&client).await?;
+        let before = self.before(&client, &shapes).await?;
+        let mut choices = self.given(&before.manifest)?;
+        let asked = before.asked(&choices);
+        let asks = secret::can_ask();
+        let plugin = match asks {
+            true => self.walk(global, &client, (&before, &mut choices, &asked), shapes).await,
+            false => self.by_options(&client, (&before, &choices, &asked)).await,
+        }?;
+        output::show(global.json, &plugin, |plugin| told(global, plugin, before.installed.as_ref()))
+    }
+
+    async fn before(&self, client: &Client, shapes: &Shapes) -> Result<Before, Failure> {
+        let providers: Vec<_> = shapes.providers().iter().map(|it| it.id.as_str()).collect();
+        let manifest = file::read(&self.file, &providers)?;
+        let agent = connect::agent(client, &self.agent).await?;
+        let plugins: List<PluginView> = client.list("/api/v1/plugins", &[]).await?;
+        let is_it = |plugin: &PluginView| {
+            plugin.name == manifest.plugin
+                && agent.as_ref().is_some_and(|agent| agent.id == plugin.agent_id)
+        };
+        let installed = plugins.items.into_iter().find(is_it);
+        Ok(Before { manifest, agent, installed })
+    }
+
+    /// The options, as far as they fit the manifest.
+    fn given(&self, manifest: &Manifest) -> Result<Choices, Failure> {
+        let mut choices = Choices::default();
+        for (slot, connection) in unique(self.slots.clone())? {
+            known(manifest, &slot)?;
+            choices.slots.insert(slot, Some(connection));
+        }
+        for name in &self.skip {
+            if known(manifest, name)?.required {
+                let message = format!("slot `{name}` is required and cannot be skipped");
+                return Err(Failure::usage(message).hint(format!("--slot {name}=CONNECTION")));
+            }
+            if choices.slots.insert(name.clone(), None).is_some() {
+                return Err(Failure::usage(format!("slot `{name}` is given twice")));
+            }
+        }
+        Ok(choices)
+    }
+
+    async fn by_options(
+        &self,
+        client: &Client,
+        (before, choices, asked): (&Before, &Choices, &[&Slot]),
+    ) -> Result<PluginView, Failure> {
+        let connections = connections(client).await?;
+        if !asked.is_empty() {
+            return Err(lacking(asked, &connections));
+        }
+        let slots = before.chosen(choices, &connections)?;
+        output::note(&before.reach(&self.agent, &slots));
+        if !self.yes && before.changes(choices) {
+            return Err(Failure::usage("nobody can be asked here whether this is wanted")
+                .hint("agree to it with --yes"));
+        }
+        self.commit(client, (before, choices)).await
+    }
+
+    async fn walk(
+        &self,
+        global: &Global,
+        client: &Client,
+        (before, choices, asked): (&Before, &mut Choices, &[&Slot]),
+        shapes: Shapes,
+    ) -> Result<PluginView, Failure> {
+        output::note(&before.heading(asked.len()));
+        let mut made = BTreeSet::new();
+        let walked = async {
+            let mut walk = Walk::new(
+                (global, client, &self.how),
+                (before.agent.as_ref(), !self.no_test),
+                shapes,
+                &mut made,
+            );
+            for (place, slot) in asked.iter().enumerate() {
+                let chosen = walk.slot(slot, (place + 1, asked.len())).await?;
+                choices.slots.insert(slot.slot.clone(), chosen);
+            }
+            let slots = before.chosen(choices, &connections(client).await?)?;
+            output::note(&before.reach(&self.agent, &slots));
+            if !self.yes && before.changes(choices) {
+                let ways = ["install it", "stop"];
+                if questions::choose("what it will reach is listed above", &ways)? == 1 {
+                    return Err(Failure::new(Exit::Interrupted, "stopped"));
+                }
+            }
+            self.commit(client, (before, choices)).await
+        };
+        let walked = walked.await;
+        walked.map_err(|failure| kept(failure, &made))
+    }
+
+    /// Stores it. An agent that was made for it goes again when it comes to nothing.
+    async fn commit(
+        &self,
+        client: &Client,
+        (before, choices): (&Before, &Choices),
+    ) -> Result<PluginView, Failure> {
+        if let Some(installed) = &before.installed {
+            let patch = PluginPatch {
+                manifest: Some(before.manifest.clone()),
+                slots: choices.slots.clone(),
+            };
+            return client.patch(&format!("/api/v1/plugins/{}", installed.id), &patch).await;
+        }
+        let mut made = Made::default();
+        let agent = match &before.agent {
+            Some(agent) => agent.id.to_string(),
+            None => {
+                let new = serde_json::json!({ "name": self.agent });
+                let agent: AgentView = client.post("/api/v1/agents", &new).await?;
+                made.agent = Some(agent.id.clone());
+                agent.id.to_string()
+            }
+        };
+        let filled = choices.slots.iter().filter_map(|(k, v)| Some((k.clone(), v.clone()?)));
+        let (manifest, slots) = (before.manifest.clone(), filled.collect());
+        let installed = client.post("/api/v1/plugins", &NewPlugin { agent, manifest, slots }).await;
+        if installed.is_err() {
+            made.undo(client).await?;
+        }
+        installed
+    }
+}
+
+impl Before {
+    /// The slots that are still to be chosen for: what an installed version has stays, and so does what
+    /// it was left without.
+    fn asked(&self, choices: &Choices) -> Vec<&Slot> {
+        let is_new = |slot: &&Slot| {
+            let before = self.installed_slot(slot);
+            before.is_none_or(|before| slot.required && before.connection.is_none())
+        };
+        let open = self.manifest.connections.iter().filter(is_new);
+        open.filter(|slot| !choices.slots.contains_key(&slot.slot)).collect()
+    }
+
+    /// The slot of the installed version, where it asks for the same kind of account.
+    fn installed_slot(&self, slot: &Slot) -> Option<&SlotView> {
+        let slots = self.installed.iter().flat_map(|installed| &installed.slots);
+        slots.into_iter().find(|it| it.slot == slot.slot && it.provider == slot.provider)
+    }
+
+    /// Whether it is anything but what is installed.
+    fn changes(&self, choices: &Choices) -> bool {
+        let Some(installed) = &self.installed else { return true };
+        let same = installed.slots.len() == self.manifest.connections.len()
+            && installed.slots.iter().zip(&self.manifest.connections).all(|(a, b)| {
+                (&a.slot, &a.provider, a.required) == (&b.slot, &b.provider, b.required)
+                    && (&a.scopes, &a.methods, &a.paths) == (&b.scopes, &b.methods, &b.paths)
+            });
+        !same || !choices.slots.is_empty()
+    }
+
+    /// What will be in each slot.
+    fn chosen(
+        &self,
+        choices: &Choices,
+        connections: &[ConnectionView],
+    ) -> Result<Vec<SlotView>, Failure> {
+        let each = self.manifest.connections.iter().map(|slot| {
+            let id = |it: &SlotView| it.connection.as_ref().map(|it| it.id.to_string());
+            let wanted = match choices.slots.get(&slot.slot) {
+                Some(choice) => choice.clone(),
+                None => self.installed_slot(slot).and_then(id),
+            };
+            let Some(wanted) = wanted else { return Ok(slot_view(slot, None)) };
+            let found = connections.iter().find(|it| it.name == wanted || it.id.as_str() == wanted);
+            let Some(found) = found else {
+                let message = format!("no connection is named `{wanted}`");
+                return Err(Failure::new(Exit::NotFound, message)
+                    .hint("`keyward connection list` shows which there are"));
+            };
+            Ok(slot_view(slot, Some(self.plugged(slot, found))))
+        });
+        each.collect()
+    }
+
+    fn plugged(&self, slot: &Slot, connection: &ConnectionView) -> PluggedView {
+        let missing =
+            |scope: &&String| !connection.granted.is_empty() && !connection.granted.contains(scope);
+        let bound = self.agent.iter().flat_map(|agent| &agent.bindings);
+        PluggedView {
+            id: connection.id.clone(),
+            name: connection.name.clone(),
+            account: connection.account.clone(),
+            hosts: connection.hosts.clone(),
+            scopes_missing: slot.scopes.iter().filter(missing).cloned().collect(),
+            unlimited: bound.into_iter().any(|it| it.connection == connection.id && it.direct),
+            state: connection.state.clone(),
+        }
+    }
+
+    fn heading(&self, asked: usize) -> String {
+        let Manifest { plugin, version, summary, .. } = &self.manifest;
+        let mut text = format!("{plugin} {version}");
+        if let Some(summary) = summary {
+            text += &format!(": {summary}");
+        }
+        match (&self.installed, asked) {
+            (Some(installed), 0) => {
+                text += &format!(
+                    "\nversion {} is installed; nothing new is asked for",
+                    installed.version
+                );
+            }
+            (Some(installed), _) => {
+                text += &format!(
+                    "\nversion {} is installed; it asks for {asked} more",
+                    installed.version
+                );
+            }
+            (None, _) => text += &format!("\nit asks for connections: {asked}"),
+        }
+        text
+    }
+
+    /// What it will reach, and what was otherwise until now.
+    fn reach(&self, agent: &str, slots: &[SlotView]) -> String {
+        let Manifest { plugin, version, .. } = &self.manifest;
+        let mut text = format!("\n{plugin} {version} of agent {agent} will reach:\n");
+        text += &summary::table(slots, false);
+        for slot in slots {
+            text += &self.change(slot);
+        }
+        text
+    }
+
+    /// How a slot differs from the installed version's.
+    fn change(&self, slot: &SlotView) -> String {
+        let Some(installed) = &self.installed else { return String::new() };
+        let before = installed.slots.iter().find(|before| before.slot == slot.slot);
+        let Some(before) = before else { return format!("new: slot {}\n", slot.slot) };
+        let or_all = |texts: &[String]| match texts {
+            [] => "all".to_owned(),
+            texts => texts.join(", "),
+        };
+        let mut text = String::new();
+        for (what, was, is) in [
+            ("methods", &before.methods, &slot.methods),
+            ("paths", &before.paths, &slot.paths),
+            ("scopes", &before.scopes, &slot.scopes),
+        ] {
+            if was != is {
+                text +=
+                    &format!("changed: {what} of slot {}, until now {}\n", slot.slot, or_all(was));
+            }
+        }
+        text
+    }
+}
+
+fn known<'a>(manifest: &'a Manifest, name: &str) -> Result<&'a Slot, Failure> {
+    manifest.slot(name).ok_or_else(|| {
+        let slots: Vec<_> = manifest.connections.iter().map(|slot| slot.slot.as_str()).collect();
+        Failure::usage(format!("{} has no slot `{name}`", manifest.plugin))
+            .hint(format!("its slots are {}", slots.join(", ")))
+    })
+}
+
+/// Every slot without a choice, with what could be chosen.
+fn lacking(asked: &[&Slot], connections: &[ConnectionView]) -> Failure {
+    let line = |slot: &&Slot| {
+        let fitting = connections.iter().filter(|it| it.provider == slot.provider);
+        let fitting: Vec<_> = fitting.map(|it| it.name.as_str()).collect();
+        let what = match fitting[..] {
+            [] => format!("there is no connection of {} yet", slot.provider),
+            _ => format!("connections of {}: {}", slot.provider, fitting.join(", ")),
+        };
+        let kind = if slot.required { "required" } else { "optional" };
+        format!("slot `{}` ({}, {kind}) has no connection; {what}", slot.slot, slot.title())
+    };
+    let (first, skippable) = (asked[0], asked.iter().any(|slot| !slot.required));
+    let skip = if skippable { ", or leave an optional one empty: --skip SLOT" } else { "" };
+    Failure::several(asked.iter().map(line).collect())
+        .with(Exit::Usage)
+        .hint(format!("choose for each: --slot {}=CONNECTION{skip}", first.slot))
+}
+
+async fn connections(client: &Client) -> Result<Vec<ConnectionView>, Failure> {
+    Ok(client.list("/api/v1/connections", &[]).await?.items)
+}
+
+fn slot_view(slot: &Slot, connection: Option<PluggedView>) -> SlotView {
+    SlotView {
+        slot: slot.slot.clone(),
+        provider: slot.provider.clone(),
+        label: slot.label.clone(),
+        help: slot.help.clone(),
+        required: slot.required,
+        scopes: slot.scopes.clone(),
+        methods: slot.methods.clone(),
+        paths: slot.paths.clone(),
+        connection,
+    }
+}
+
+/// What a walk that ended leaves.
+fn kept(failure: Failure, made: &BTreeSet<String>) -> Failure {
+    let failure = match failure.exit() {
+        Exit::Interrupted => {
+            Failure::new(Exit::Interrupted, "interrupted: the plugin was not installed")
+        }
+        _ => failure,
+    };
+    let Some(first) = made.first() else { return failure };
+    let names: Vec<_> = made.iter().map(String::as_str).collect();
+    output::note(&format!("kept: connections that were made on the way: {}", names.join(", ")));
+    match failure.advice() {
+        Some(_) => failure,
+        None => {
+            failure.hint(format!("install again to go on, or: keyward connection remove {first}"))
+        }
+    }
+}
+
+fn told(global: &Global, plugin: &PluginView, before: Option<&PluginView>) -> String {
+    let PluginView { name, version, agent, .. } = plugin;
+    let did = match before {
+        None => "installed".to_owned(),
+        Some(before) if before.version == *version => "installed already".to_owned(),
+        Some(before) => format!("installed in the place of {}", before.version),
+    };
+    let mut text =
+        format!("plugin {name} {version} {did} for agent {agent}: {}\n", standing(plugin));
+    let of = if agent == DEFAULT_AGENT { String::new() } else { format!("--agent {agent} ") };
+    text += &format!("\nrun it:\n  {} run {of}-- PROGRAM\n", global.keyward());
+    text
+}

@@ -1,0 +1,93 @@
+//! `keyward plugin reconnect`: what is broken in a plugin's slots is connected again, in place.
+
+use clap::Args;
+
+use super::{Named, standing};
+use crate::admin::wire::{self, ConnectionMade, PluggedView, PluginView, SlotView};
+use crate::cli::client::Client;
+use crate::cli::connection::path;
+use crate::cli::consent;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
+use crate::cli::settings::Global;
+use crate::directory::{ConnectionState, PluginState};
+
+#[derive(Debug, Args)]
+pub(crate) struct Reconnect {
+    #[command(flatten)]
+    named: Named,
+    #[command(flatten)]
+    how: consent::How,
+}
+
+impl Reconnect {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = Client::open_to_send(global).await?;
+        let plugin: PluginView = client.get(&self.named.path()).await?;
+        let mut done: Vec<&str> = Vec::new();
+        for slot in &plugin.slots {
+            let Some(connection) = &slot.connection else { continue };
+            if needs_consent(connection) && !done.contains(&connection.id.as_str()) {
+                output::note(&format!("slot {}: connection {}", slot.slot, connection.name));
+                again(
+                    (global, &client),
+                    &connection.name,
+                    scopes(&plugin.slots, connection),
+                    &self.how,
+                )
+                .await?;
+                done.push(connection.id.as_str());
+            }
+        }
+        let now: PluginView = client.get(&self.named.path()).await?;
+        output::show(global.json, &now, |now| {
+            format!("plugin {} of agent {} is {}\n", now.name, now.agent, standing(now))
+        })?;
+        // What no consent mends is named with what does.
+        let left = now.missing.iter().find(|missing| missing.required || done.is_empty());
+        match (now.state, left) {
+            (PluginState::Blocked, Some(left)) => {
+                Err(Failure::new(Exit::Failed, format!("slot `{}`: {}", left.slot, left.message))
+                    .hint(left.hint.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Has a person consent again, and waits for it.
+///
+/// # Errors
+/// When it gave no grant.
+pub(super) async fn again(
+    (global, client): (&Global, &Client),
+    connection: &str,
+    scopes: Vec<String>,
+    how: &consent::How,
+) -> Result<(), Failure> {
+    let at = format!("{}/reconnect", path(connection));
+    let ask = wire::Reconnect { device: how.device, scopes, register: false };
+    let made: ConnectionMade = client.post(&at, &ask).await?;
+    consent::follow(global, client, &made, how).await.map(drop)
+}
+
+/// A pause is a person's, who ends it.
+fn needs_consent(connection: &PluggedView) -> bool {
+    match connection.state {
+        ConnectionState::Broken { .. } | ConnectionState::Draft { .. } => true,
+        ConnectionState::Paused => false,
+        ConnectionState::Active | ConnectionState::Testing => !connection.scopes_missing.is_empty(),
+    }
+}
+
+/// What the slots that a connection is in ask for.
+fn scopes(slots: &[SlotView], connection: &PluggedView) -> Vec<String> {
+    let its = slots.iter().filter_map(|slot| slot.connection.as_ref());
+    let mut scopes: Vec<_> = its
+        .filter(|other| other.id == connection.id)
+        .flat_map(|other| other.scopes_missing.clone())
+        .collect();
+    scopes.sort();
+    scopes.dedup();
+    scopes
+}

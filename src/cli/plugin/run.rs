@@ -1,0 +1,49 @@
+//! `keyward run --plugin FILE`: the program is the plugin, so what it needs has to be there.
+
+use std::path::Path;
+
+use super::{file, standing};
+use crate::admin::wire::{AgentView, List, PluginView, ProviderView};
+use crate::cli::client::Client;
+use crate::cli::failure::{Exit, Failure};
+use crate::directory::PluginState;
+
+/// Leaves of the agent's bindings those that are in slots of the plugin: their placeholders are set.
+///
+/// # Errors
+/// When it is not installed for the agent, in another version, or blocked.
+pub(in crate::cli) async fn ready(
+    client: &Client,
+    path: &Path,
+    agent: &mut AgentView,
+) -> Result<(), Failure> {
+    let all: List<ProviderView> = client.list("/api/v1/providers", &[]).await?;
+    let providers: Vec<_> = all.items.iter().map(|provider| provider.id.as_str()).collect();
+    let manifest = file::read(path, &providers)?;
+    let plugins: List<PluginView> = client.list("/api/v1/plugins", &[]).await?;
+    let mut of_agent = plugins.items.iter().filter(|plugin| plugin.agent_id == agent.id);
+    let install = format!("keyward plugin install {} --agent {}", path.display(), agent.name);
+    let Some(plugin) = of_agent.find(|plugin| plugin.name == manifest.plugin) else {
+        let (plugin, agent) = (&manifest.plugin, &agent.name);
+        let message = format!("plugin `{plugin}` is not installed for agent `{agent}`");
+        return Err(Failure::new(Exit::Failed, message).hint(install));
+    };
+    if plugin.version != manifest.version {
+        let (plugin, installed, file) = (&plugin.name, &plugin.version, &manifest.version);
+        let message = format!(
+            "version {installed} of plugin `{plugin}` is installed, and the file is {file}"
+        );
+        return Err(Failure::new(Exit::Failed, message).hint(install));
+    }
+    if plugin.state == PluginState::Blocked {
+        let hint = plugin.missing.iter().find(|missing| missing.required).map(|it| &it.hint);
+        let failure = format!("plugin `{}` is {}", plugin.name, standing(plugin));
+        let failure = Failure::new(Exit::Failed, failure);
+        return Err(match hint {
+            Some(hint) => failure.hint(hint.clone()),
+            None => failure,
+        });
+    }
+    agent.bindings.retain(|binding| binding.slots.iter().any(|slot| slot.plugin == plugin.name));
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! The walk through a plugin's slots at a terminal: for each a connection that there is, a new one by consent
+//! or by key, or none.
+
+use std::collections::{BTreeSet, HashSet};
+
+use super::mend;
+use crate::admin::wire::{AgentView, ConnectionView, ProviderView};
+use crate::cli::client::Client;
+use crate::cli::connect;
+use crate::cli::connect::questions::{self, Questions, Way};
+use crate::cli::connection::Options;
+use crate::cli::connection::shape::Shapes;
+use crate::cli::consent;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
+use crate::cli::settings::Global;
+use crate::cli::terminal;
+use crate::directory::{ConnectionState, Slot};
+
+/// A walk under way.
+pub(super) struct Walk<'a> {
+    global: &'a Global,
+    client: &'a Client,
+    how: &'a consent::How,
+    /// Connections of another environment than the agent's do not fit.
+    environment: Option<String>,
+    tests: bool,
+    shapes: Shapes,
+    /// Names of connections that it made.
+    made: &'a mut BTreeSet<String>,
+}
+
+/// What a person chose for a slot.
+enum Choice {
+    Existing(ConnectionView),
+    New,
+    Empty,
+}
+
+impl<'a> Walk<'a> {
+    /// A walk for an agent; `tests`: providers are asked whether they take new keys.
+    pub(super) fn new(
+        (global, client, how): (&'a Global, &'a Client, &'a consent::How),
+        (agent, tests): (Option<&AgentView>, bool),
+        shapes: Shapes,
+        made: &'a mut BTreeSet<String>,
+    ) -> Self {
+        let environment = agent.and_then(|agent| agent.environment.clone());
+        Self { global, client, how, environment, tests, shapes, made }
+    }
+
+    /// What is to be in the slot: a connection's id, or nothing.
+    ///
+    /// # Errors
+    /// When the person ends it, or the gateway cannot be asked.
+    pub(super) async fn slot(
+        &mut self,
+        slot: &Slot,
+        (place, count): (usize, usize),
+    ) -> Result<Option<String>, Failure> {
+        let provider = self.provider(slot)?;
+        output::note(&described(slot, &provider, (place, count)));
+        loop {
+            let fitting = self.fitting(slot).await?;
+            match choice(slot, &provider, fitting)? {
+                Choice::Empty => return Ok(None),
+                Choice::New => return self.connected(slot, provider).await.map(Some),
+                Choice::Existing(connection) => {
+                    if self.is_fit(slot, &connection).await? {
+                        return Ok(Some(connection.id.to_string()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn provider(&self, slot: &Slot) -> Result<ProviderView, Failure> {
+        let found = self.shapes.providers().iter().find(|it| it.id == slot.provider);
+        found.cloned().ok_or_else(|| {
+            Failure::new(Exit::NotFound, format!("no provider is named `{}`", slot.provider))
+        })
+    }
+
+    /// The connections that may be in the slot.
+    async fn fitting(&self, slot: &Slot) -> Result<Vec<ConnectionView>, Failure> {
+        let all = self.client.list::<ConnectionView>("/api/v1/connections", &[]).await?;
+        let is_near = |it: &ConnectionView| match (&it.environment, &self.environment) {
+            (Some(its), Some(ours)) => its == ours,
+            _ => true,
+        };
+        let all = all.items.into_iter();
+        Ok(all.filter(|it| it.provider == slot.provider && is_near(it)).collect())
+    }
+
+    /// Whether the person takes the connection as it is, or as it is after a consent.
+    async fn is_fit(&self, slot: &Slot, connection: &ConnectionView) -> Result<bool, Failure> {
+        let granted = &connection.granted;
+        let missing = slot.scopes.iter().filter(|it| !granted.is_empty() && !granted.contains(it));
+        let missing: Vec<_> = missing.cloned().collect();
+        let name = &connection.name;
+        let ways = match &connection.state {
+            ConnectionState::Broken { .. } | ConnectionState::Draft { .. } => {
+                output::note(&format!(
+                    "{name} cannot be used as it is: it is to be connected again"
+                ));
+                ["consent again", "take it as it is", "choose another"]
+            }
+            _ if !missing.is_empty() => {
+                output::note(&format!("{name} was not granted {}", missing.join(", ")));
+                ["consent again", "take it as it is", "choose another"]
+            }
+            ConnectionState::Paused => {
+                let resume = format!("keyward connection resume {name}");
+                output::note(&format!("{name} is paused; until `{resume}` the plugin lacks it"));
+                return Ok(true);
+            }
+            _ => return Ok(true),
+        };
+        match questions::choose("now", &ways)? {
+            0 => {
+                mend::again((self.global, self.client), name, missing, self.how).await?;
+                Ok(true)
+            }
+            1 => Ok(true),
+            _ => Ok(false),
+        }
+    }
+
+    /// A new connection, by consent or by key, as `connect` makes them.
+    async fn connected(&mut self, slot: &Slot, provider: ProviderView) -> Result<String, Failure> {
+        let taken = self.client.list::<ConnectionView>("/api/v1/connections", &[]).await?;
+        let taken: HashSet<_> = taken.items.into_iter().map(|one| one.name).collect();
+        let mut options = Options::default();
+        options.scopes.clone_from(&slot.scopes);
+        options.environment.clone_from(&self.environment);
+        let shapes = Shapes::load(self.client).await?;
+        let questions = Questions { options, provider, shapes, taken, way: Way::Asking };
+        let asks = (self.tests, true);
+        let mut walk = connect::Walk::new((self.global, self.client), None, self.how, asks)?;
+        let connected = walk.until_connected(&questions, None).await?;
+        let (id, name) = (connected.connection.id, connected.connection.name);
+        output::note(&format!("connection {name} added ({id})"));
+        self.made.insert(name);
+        Ok(id.to_string())
+    }
+}
+
+fn choice(
+    slot: &Slot,
+    provider: &ProviderView,
+    fitting: Vec<ConnectionView>,
+) -> Result<Choice, Failure> {
+    let mut lines: Vec<_> = fitting.iter().map(line).collect();
+    let new = match lines.is_empty() {
+        true => format!("connect an account at {}", provider.name),
+        false => format!("connect another account at {}", provider.name),
+    };
+    lines.push(new);
+    if !slot.required {
+        lines.push("leave it empty".to_owned());
+    }
+    let at = terminal::choose(slot.title(), &lines)?;
+    Ok(match fitting.into_iter().nth(at) {
+        Some(connection) => Choice::Existing(connection),
+        None if at + 1 == lines.len() && !slot.required => Choice::Empty,
+        None => Choice::New,
+    })
+}
+
+/// `work-hubspot (alice@acme.test)`.
+fn line(connection: &ConnectionView) -> String {
+    let state = match &connection.state {
+        ConnectionState::Active | ConnectionState::Testing => "",
+        ConnectionState::Draft { .. } => "not connected yet",
+        ConnectionState::Paused => "paused",
+        ConnectionState::Broken { .. } => "broken",
+    };
+    let facts = [connection.account.as_deref().unwrap_or_default(), state];
+    let facts: Vec<_> = facts.into_iter().filter(|fact| !fact.is_empty()).collect();
+    match facts[..] {
+        [] => connection.name.clone(),
+        _ => format!("{} ({})", connection.name, facts.join(", ")),
+    }
+}
+
+fn described(slot: &Slot, provider: &ProviderView, (place, count): (usize, usize)) -> String {
+    let kind = if slot.required { "required" } else { "optional" };
+    let mut text = format!("\n{place} of {count}: {} ({}, {kind})", slot.title(), provider.name);
+    if let Some(help) = &slot.help {
+        text += &format!("\n  {help}");
+    }
+    for (what, items) in
+        [("methods", &slot.methods), ("paths", &slot.paths), ("scopes", &slot.scopes)]
+    {
+        if !items.is_empty() {
+            text += &format!("\n  {what}: {}", items.join(", "));
+        }
+    }
+    text
+}

@@ -1,0 +1,237 @@
+//! A gateway with three services behind it, one of which has people consent, and the command line beside it:
+//! what tests of plugins begin with.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::authorization::{Authorization, CLIENT, CLIENT_SECRET, Rules};
+use super::browser::Browser;
+use super::canary::{self, Canary};
+use super::lab::{HOST, Lab, Plan, STRANGER, request_text};
+use super::oauth::{app, provider};
+use super::origin::{Origin, ok};
+use super::pty::Terminal;
+use super::wire::{Message, Wire};
+
+/// The host of provider `chat`.
+pub(crate) const CHAT: &str = "third.acme.test";
+
+/// What a plugin of these tests declares: an account that is consented to, one with a key, and one that it
+/// can do without.
+pub(crate) const MANIFEST: &str = "\
+plugin: crm-digest
+version: 1.2.0
+summary: Mails a weekly digest of the CRM.
+connections:
+  - { slot: crm, provider: svc, label: CRM account, help: Reads deals., required: true, scopes: [read], methods: [GET] }
+  - { slot: mail, provider: acme, label: Sender, help: Sends the digest., required: true, paths: [/send/**] }
+  - { slot: chat, provider: chat, label: Alerts, help: Optional notices., required: false }
+";
+
+/// All of it.
+pub(crate) struct Market {
+    pub(crate) lab: Lab,
+    pub(crate) server: Authorization,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub(crate) struct Did {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Market {
+    /// Provider `svc` at [`HOST`] by consent, `acme` at [`STRANGER`] by key, `chat` at [`CHAT`] by token.
+    pub(crate) async fn open() -> Self {
+        Self::with(|plan| plan).await
+    }
+
+    /// With a plan that is changed.
+    pub(crate) async fn with(change: impl FnOnce(Plan) -> Plan) -> Self {
+        let server = Authorization::with(Rules::default()).await;
+        let issuer = server.issuer().clone();
+        let origin = Origin::answering(move |request| match request.head.one("host") {
+            Some(HOST) => issuer.api(request, "fine"),
+            _ => ok("fine"),
+        });
+        let plan = Plan::api_key().hosts(STRANGER).no_agents().provider(&provider(""));
+        let plan = plan.provider(&format!(
+            "{{ id: chat, name: Chat, hosts: [{CHAT}], auth: [{{ id: token, kind: bearer }}] }}"
+        ));
+        let lab = change(server.reached(plan)).start(origin.await).await;
+        app(&lab, "svc-app", (CLIENT, CLIENT_SECRET)).await;
+        Self { lab, server }
+    }
+
+    /// With agent `digest` and a connection of each provider: `work-crm`, `sender` and `alerts`.
+    pub(crate) async fn stocked() -> Self {
+        let mut market = Self::open().await;
+        market.lab.add_agent("digest").await;
+        market.consented("work-crm").await;
+        market.keyed("acme", "sender").await;
+        market.keyed("chat", "alerts").await;
+        market
+    }
+
+    /// A connection of `svc` that a person consented to.
+    pub(crate) async fn consented(&self, name: &str) {
+        let new = json!({ "provider": "svc", "auth": "oauth", "name": name, "app": "svc-app" });
+        let made = self.api("POST", "/connections", &new).await;
+        self.consents(made["authorize_url"].as_str().expect("a start page")).await;
+    }
+
+    /// A connection with the canary for its key.
+    pub(crate) async fn keyed(&self, provider: &str, name: &str) {
+        let field = if provider == "chat" { "token" } else { "api_key" };
+        let key = &self.lab.canary.text;
+        let new = json!({ "provider": provider, "name": name, "fields": { field: key } });
+        self.api("POST", "/connections", &new).await;
+    }
+
+    /// A person opens a start page and consents.
+    pub(crate) async fn consents(&self, link: &str) {
+        let mut browser = Browser::new(&self.lab.gateway);
+        let url = browser.begin(link.trim()).await;
+        let back = browser.get(&self.server.issuer().consent(&url)).await;
+        assert_eq!(back.head.status(), 303, "{}", back.text());
+    }
+
+    /// One call of the API.
+    pub(crate) async fn ask(&self, method: &str, path: &str, body: &Value) -> Message {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.lab.gateway.api(method, path, &body).await
+    }
+
+    /// One that answers 2xx.
+    pub(crate) async fn api(&self, method: &str, path: &str, body: &Value) -> Value {
+        let answer = self.ask(method, path, body).await;
+        assert!((200..300).contains(&answer.head.status()), "{path}: {}", answer.text());
+        match answer.body.is_empty() {
+            true => Value::Null,
+            false => answer.json(),
+        }
+    }
+
+    /// A plugin as the API shows it.
+    pub(crate) async fn plugin(&self, name: &str) -> Value {
+        self.api("GET", &format!("/plugins/{name}"), &Value::Null).await
+    }
+
+    /// A plugin's state.
+    pub(crate) async fn state(&self, name: &str) -> String {
+        self.plugin(name).await["state"].as_str().expect("a state").to_owned()
+    }
+
+    /// An agent's stream to a host.
+    pub(crate) async fn stream(&self, agent: &str, host: &str) -> Wire {
+        self.lab.tunnel_as(agent, &format!("{host}:443"), host).await
+    }
+
+    /// One request of an agent, `GET /a` and more fields.
+    pub(crate) async fn request(&self, agent: &str, host: &str, request: &str) -> Message {
+        let mut wire = self.stream(agent, host).await;
+        wire.send(request_text(request, host)).await;
+        wire.answer(request.split(' ').next().unwrap_or_default()).await
+    }
+
+    /// Status and code of the answer to it.
+    pub(crate) async fn gets(&self, agent: &str, host: &str, request: &str) -> (u16, String) {
+        let answer = self.request(agent, host, request).await;
+        (answer.head.status(), answer.head.one("keyward-error").unwrap_or_default().to_owned())
+    }
+
+    /// A file beside the configuration: its path.
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.lab.gateway.folder().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path
+    }
+
+    /// The manifest, with this in the place of that.
+    pub(crate) fn manifest(&self, changes: &[(&str, &str)]) -> String {
+        let mut text = MANIFEST.to_owned();
+        for (before, after) in changes {
+            assert!(text.contains(before), "{before}");
+            text = text.replace(before, after);
+        }
+        self.file("keyward-plugin.yaml", &text).display().to_string()
+    }
+
+    /// The command line of this install.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let folder = self.lab.gateway.folder();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+        command
+            .env_clear()
+            .env("PATH", std::env::var("PATH").expect("programs are found by it"))
+            .env("HOME", folder)
+            .env("KEYWARD_DATA", self.lab.gateway.data())
+            .env("KEYWARD_CONFIG", folder.join("keyward.yaml"))
+            .env("CANARY", &self.lab.canary.text)
+            .args(arguments)
+            .current_dir(folder);
+        command
+    }
+
+    /// Runs a command where nobody can be asked.
+    pub(crate) fn keyward(&self, arguments: &[&str]) -> Did {
+        let output = self.command(arguments).output().expect("it runs");
+        self.lab.canary.assert_absent("standard output", &output.stdout);
+        self.lab.canary.assert_absent("standard error", &output.stderr);
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        Did { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// What it says when it succeeds.
+    pub(crate) fn says(&self, arguments: &[&str]) -> String {
+        let did = self.keyward(arguments);
+        assert_eq!(did.code, Some(0), "{arguments:?}: {did:?}");
+        did.out + &did.err
+    }
+
+    /// Installs [`MANIFEST`] for `digest`, with all that it asks for.
+    pub(crate) fn install(&self) {
+        let file = self.manifest(&[]);
+        self.says(&[
+            "plugin",
+            "install",
+            &file,
+            "--agent",
+            "digest",
+            "--slot",
+            "crm=work-crm",
+            "--slot",
+            "mail=sender",
+            "--slot",
+            "chat=alerts",
+            "--yes",
+        ]);
+    }
+
+    /// A command at a terminal.
+    pub(crate) fn terminal(&self, arguments: &[&str]) -> Terminal {
+        let mut command = self.command(arguments);
+        command.env("TERM", "xterm");
+        Terminal::start(command)
+    }
+
+    /// Looks for every secret where it should not be.
+    pub(crate) async fn close(self) -> Vec<Value> {
+        let mut secrets = vec![CLIENT_SECRET.to_owned()];
+        for pair in self.server.calls().into_iter().filter_map(|call| call.issued) {
+            secrets.push(pair.access);
+            secrets.extend(pair.refresh);
+        }
+        let log = canary::log().lock().expect("not poisoned").clone();
+        for secret in secrets {
+            let secret = Canary::of(secret);
+            secret.assert_absent("the log", &log);
+            secret.assert_absent_below(self.lab.gateway.folder());
+        }
+        self.lab.finish().await
+    }
+}
