@@ -291,6 +291,8 @@ impl Doors {
         self.open(|close| async move { until(close, rulebook.follow()).await });
         self.open(|close| async move { until(close, finish_rotation(&keys)).await });
         self.open(|close| async move { until(close, ca::follow(authority, files)).await });
+        let vault = services.vault.clone();
+        self.open(|close| async move { until(close, vault.keep_alive()).await });
         let flows = services.flows.clone();
         self.open(|mut close| async move {
             flows.resume(&OrgId::default_org()).await;

@@ -22,6 +22,7 @@ use super::{AppError, Services};
 use crate::admin::ReloadAsks;
 use crate::admin::wire::ReloadView;
 use crate::base::host::Host;
+use crate::base::tokens::TokenSettings;
 use crate::ca::authority::Authority;
 use crate::config::{Config, Upstream};
 use crate::crypto::keyring::Keyring;
@@ -202,6 +203,7 @@ impl Reloader {
             Refused::Half(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
         })?;
         self.go_out(outward, client_tls);
+        self.follow(&config.oauth);
         renewed.apply();
         self.take_up_ca().await?;
         if let Some(verbosity) = &self.verbosity {
@@ -241,6 +243,14 @@ impl Reloader {
         self.services.caller.trust(client_tls.clone());
         self.gateway.go_out_anew(client_tls);
         self.outward = outward;
+    }
+
+    /// The numbers of the OAuth engine: of what begins from now on. What is under way ends by those that
+    /// it began with.
+    fn follow(&self, settings: &TokenSettings) {
+        self.services.vault.follow_settings(settings.clone());
+        self.services.flows.set(settings.clone());
+        self.gateway.keep_for_renewals(settings.replay_bytes_total);
     }
 
     /// Works with the watched files, off the async threads. `None` when that failed.

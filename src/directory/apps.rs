@@ -105,6 +105,11 @@ section! {
         #[key(one of ["true", "false"])]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub auto_refresh: Option<bool>,
+        /// Tokens of connections that nobody uses are renewed this often at least, 6h to 365d, whatever
+        /// `oauth.keep_alive` says; `0s`: never.
+        #[key("time")]
+        #[serde(skip_serializing_if = "Option::is_none", with = "optional_duration")]
+        pub keep_alive: Option<Duration>,
         /// Added to the URL that a person consents at, or replacing what the provider adds.
         #[key("map of text to text", "{}")]
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]

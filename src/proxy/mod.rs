@@ -162,6 +162,11 @@ impl Gateway {
         self.outward.store(Arc::new(Outward::new(&tls, number)));
     }
 
+    /// What bodies may take from now on that are kept for a newer credential, in bytes.
+    pub fn keep_for_renewals(&self, bytes_max: usize) {
+        self.renewals.resize(bytes_max);
+    }
+
     /// Resolves when a drain has waited long enough: every stream ends now.
     pub(crate) async fn cut(&self) {
         // The sender is our own: it cannot be gone.

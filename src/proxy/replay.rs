@@ -16,7 +16,10 @@ const BYTES_MAX: usize = 64 * 1024;
 
 /// What all kept bodies of a core may take, or those of all cores.
 #[derive(Debug)]
-pub struct Replays(AtomicUsize);
+pub struct Replays {
+    bytes_max: AtomicUsize,
+    bytes: AtomicUsize,
+}
 
 /// A body's own copy, for whoever may have to send it again.
 #[derive(Debug)]
@@ -51,11 +54,22 @@ struct State {
 impl Replays {
     /// At most so many bytes.
     pub fn new(bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self(AtomicUsize::new(bytes_max)))
+        Arc::new(Self { bytes_max: AtomicUsize::new(bytes_max), bytes: AtomicUsize::new(0) })
+    }
+
+    /// At most so many from now on. What is kept stays kept.
+    pub fn resize(&self, bytes_max: usize) {
+        self.bytes_max.store(bytes_max, Relaxed);
     }
 
     fn take(&self, bytes: usize) -> bool {
-        self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(bytes)).is_ok()
+        let bytes_max = self.bytes_max.load(Relaxed);
+        let more = |kept: usize| kept.checked_add(bytes).filter(|all| *all <= bytes_max);
+        self.bytes.fetch_update(Relaxed, Relaxed, more).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Relaxed);
     }
 }
 
@@ -127,7 +141,7 @@ impl Keeper {
     pub fn begins_again(&self) {
         let mut state = self.0.state.lock();
         state.frames.clear();
-        self.0.replays.0.fetch_add(std::mem::take(&mut state.bytes), Relaxed);
+        self.0.replays.give_back(std::mem::take(&mut state.bytes));
     }
 
     /// The body is dropped; this is left of it.
@@ -138,7 +152,7 @@ impl Keeper {
 
 impl Drop for Copied {
     fn drop(&mut self) {
-        self.replays.0.fetch_add(self.state.get_mut().bytes, Relaxed);
+        self.replays.give_back(self.state.get_mut().bytes);
     }
 }
 
@@ -160,7 +174,7 @@ mod tests {
             let kept = Kept::of(&mut body, &replays);
             assert_eq!(whole(body).await.len(), bytes);
             assert!(kept.again().is_none(), "{bytes}");
-            assert_eq!(replays.0.load(Relaxed), budget, "the budget is given back");
+            assert_eq!(replays.bytes.load(Relaxed), 0, "the budget is given back");
         }
     }
 
@@ -188,7 +202,7 @@ mod tests {
             let more = Kept::of(&mut again, &replays);
             assert_eq!(whole(again).await, "once more");
             assert_eq!(whole(more.again().unwrap()).await, "once more");
-            assert_eq!(replays.0.load(Relaxed), 100);
+            assert_eq!(replays.bytes.load(Relaxed), 0);
         }
     }
 
@@ -209,7 +223,27 @@ mod tests {
         };
         assert_eq!(whole_after(false).await, "once more");
         assert_eq!(whole_after(true).await, "once more");
-        assert_eq!(replays.0.load(Relaxed), 100);
+        assert_eq!(replays.bytes.load(Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_budget_that_changes_counts_what_is_kept_already() {
+        let replays = Replays::new(10);
+        let body = |text: &'static str| RequestBody::own(Bytes::from_static(text.as_bytes()));
+        let (mut first, mut second, mut third) = (body("8 bytes."), body("more"), body("more"));
+        let kept = Kept::of(&mut first, &replays);
+        assert_eq!(whole(first).await, "8 bytes.");
+        replays.resize(11);
+        let refused = Kept::of(&mut second, &replays);
+        assert_eq!(whole(second).await, "more");
+        assert!(refused.again().is_none(), "12 bytes of 11");
+        replays.resize(12);
+        let taken = Kept::of(&mut third, &replays);
+        assert_eq!(whole(third).await, "more");
+        assert!(taken.again().is_some());
+        replays.resize(1);
+        assert!(kept.again().is_some(), "what is kept stays");
+        assert_eq!(replays.bytes.load(Relaxed), 0);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //! nothing, and everything that can come at a bad moment. The code that runs is the vault's own; only the
 //! server's answers and the store's faults are made up, and time.
 
+mod idle;
 mod schedules;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
@@ -33,6 +34,7 @@ auth:
     kind: oauth2
     authorize: https://auth.acme.test/authorize
     token: https://auth.acme.test/token
+    keep_alive: 30d
 ";
 
 static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(|| {
@@ -96,7 +98,7 @@ struct World {
     /// The last refresh token of each grant.
     rotated: Mutex<HashMap<u64, u64>>,
     answers: Mutex<VecDeque<Answer>>,
-    asking: AtomicUsize,
+    asking: Mutex<HashSet<ConnectionId>>,
     asked: AtomicUsize,
     grants: AtomicU64,
     /// The server took the grant away.
@@ -115,11 +117,12 @@ pub(super) struct Script(Arc<World>, Clock);
 struct Watched {
     rows: MemoryStore,
     world: Arc<World>,
-    newest: Mutex<Version>,
+    /// By key.
+    newest: Mutex<HashMap<String, Version>>,
     fails: Mutex<(u8, bool)>,
 }
 
-struct Asking<'a>(&'a World);
+struct Asking<'a>(&'a World, &'a ConnectionId);
 
 impl fmt::Debug for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -129,7 +132,7 @@ impl fmt::Debug for Script {
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        self.0.asking.fetch_sub(1, SeqCst);
+        self.0.asking.lock().remove(self.1);
     }
 }
 
@@ -138,7 +141,7 @@ impl World {
         Arc::new(Self {
             rotated: Mutex::default(),
             answers: Mutex::new(answers.into()),
-            asking: AtomicUsize::new(0),
+            asking: Mutex::default(),
             asked: AtomicUsize::new(0),
             grants: AtomicU64::new(0),
             may_break: AtomicBool::new(false),
@@ -177,14 +180,14 @@ fn grant(clock: &Clock, (family, number): (u64, u64), life: Option<u32>) -> Gran
 impl Script {
     pub(super) async fn asked(
         &self,
-        _connection: &ConnectionRecord,
+        connection: &ConnectionRecord,
         grant: &Grant,
     ) -> Result<Grant, MintError> {
         let Self(world, clock) = self;
-        if world.asking.fetch_add(1, SeqCst) > 0 {
+        if !world.asking.lock().insert(connection.id.clone()) {
             world.is_wrong("two mints at once");
         }
-        let _asking = Asking(world);
+        let _asking = Asking(world, &connection.id);
         world.asked.fetch_add(1, SeqCst);
         let refresh = grant.revocable().and_then(|it| it.refresh).expect("a refresh token");
         let refresh = refresh.expose_text().expect("text").to_owned();
@@ -261,7 +264,7 @@ impl Store for Watched {
             return Err(failed());
         }
         let version = self.rows.put(table, key, value, expect).await?;
-        let newest = std::mem::replace(&mut *self.newest.lock(), version);
+        let newest = self.newest.lock().insert(key.to_owned(), version).unwrap_or_default();
         if newest >= version {
             self.world.is_wrong(format!("{version:?} was written after {newest:?}"));
         }
@@ -305,6 +308,7 @@ struct Stage {
     last: Vec<Arc<Mutex<Option<Arc<Credential>>>>>,
     /// Writes that fail, in all.
     failed: AtomicUsize,
+    keyring: Arc<Keyring>,
 }
 
 impl Stage {
@@ -322,7 +326,7 @@ impl Stage {
         let second = open(&store, &keyring, &clock, &world).await;
         let (vaults, last) = (vec![first, second], vec![Arc::default(), Arc::default()]);
         let failed = AtomicUsize::new(0);
-        Self { world, store, clock, vaults, connection, last, failed }
+        Self { world, store, clock, vaults, connection, last, failed, keyring }
     }
 
     /// Agents of a replica: what each gets is alive.
@@ -430,14 +434,22 @@ async fn open(
 
 /// With a token that was pasted, and then the grant itself.
 async fn add(vault: &Vault, grant: Grant) -> Arc<ConnectionRecord> {
+    add_named(vault, ("work", None), grant).await
+}
+
+async fn add_named(
+    vault: &Vault,
+    (name, app): (&str, Option<AppId>),
+    grant: Grant,
+) -> Arc<ConnectionRecord> {
     let org = OrgId::default_org();
     let new = NewConnection {
         org: org.clone(),
-        name: "work".to_owned(),
+        name: name.to_owned(),
         provider: "acme".to_owned(),
         auth: None,
         variables: BTreeMap::new(),
-        app: None,
+        app,
         scopes: Vec::new(),
         environment: None,
         settings: Settings::default(),

@@ -18,6 +18,9 @@ pub struct TokenStatus {
     pub expires: Option<Timestamp>,
     /// When it was asked for.
     pub refreshed: Option<Timestamp>,
+    /// When it is refreshed at the latest, used or not; `null`: only when it is used.
+    #[serde(default)]
+    pub keep_alive: Option<Timestamp>,
     /// The refreshes that fail, while none succeeds.
     pub failing: Option<Failing>,
 }
@@ -49,6 +52,10 @@ impl Vault {
             generation: stored.version.0,
             expires: facts.expires,
             refreshed: facts.sent,
+            keep_alive: match facts.sent.is_some() || grant.revocable().is_some() {
+                true => self.kept_until(connection, facts.sent),
+                false => None,
+            },
             failing: self.failing(connection),
         })
     }
@@ -65,6 +72,7 @@ impl Vault {
     }
 }
 
-fn after(now: Timestamp, rest: Duration) -> Timestamp {
+/// A moment so much later.
+pub(super) fn after(now: Timestamp, rest: Duration) -> Timestamp {
     now.checked_add(rest).unwrap_or(Timestamp::MAX)
 }
