@@ -294,6 +294,8 @@ impl Doors {
         let vault = services.vault.clone();
         self.open(|close| async move { until(close, vault.keep_alive()).await });
         let flows = services.flows.clone();
+        self.open(|close| async move { until(close, flows.follow_moves()).await });
+        let flows = services.flows.clone();
         self.open(|mut close| async move {
             flows.resume(&OrgId::default_org()).await;
             let _ = close.wait_for(|close| *close).await;

@@ -32,17 +32,19 @@ async fn list(
     let (directory, org) = (admin.deps().directory.view(), admin.org());
     let wanted = directory
         .apps()
-        .filter(|app| app.org == org && page.wants(&[&app.name, &app.provider, app.id.as_str()]))
-        .map(|app| view(&admin, app))
-        .collect();
-    page.cut(wanted, |app: &AppView| &app.name).map(Json)
+        .filter(|app| app.org == org && page.wants(&[&app.name, &app.provider, app.id.as_str()]));
+    let mut views = Vec::new();
+    for app in wanted {
+        views.push(view(&admin, app).await);
+    }
+    page.cut(views, |app: &AppView| &app.name).map(Json)
 }
 
 async fn show(
     State(admin): State<Admin>,
     Segments(name): Segments<String>,
 ) -> Result<Json<AppView>, ApiError> {
-    Ok(Json(view(&admin, &*found(&admin, &name)?)))
+    Ok(Json(view(&admin, &*found(&admin, &name)?).await))
 }
 
 async fn add(
@@ -66,7 +68,7 @@ async fn add(
     };
     let app = admin.deps().vault.add_app_of(new, secrets).await?;
     admin.enforce().await?;
-    Ok((StatusCode::CREATED, Json(view(&admin, &app))))
+    Ok((StatusCode::CREATED, Json(view(&admin, &app).await)))
 }
 
 /// What is not named stays as it is; tokens that were obtained stay, too.
@@ -99,7 +101,7 @@ async fn change(
         None => vault.change_app(place, &set, None).await?,
     };
     admin.enforce().await?;
-    Ok(Json(view(&admin, &changed)))
+    Ok(Json(view(&admin, &changed).await))
 }
 
 async fn remove(
@@ -130,7 +132,12 @@ fn found(admin: &Admin, name: &str) -> Result<Arc<AppRecord>, ApiError> {
     found.ok_or_else(|| ApiError::not_found_among("app", name, known()))
 }
 
-fn view(admin: &Admin, app: &AppRecord) -> AppView {
+/// Why nothing can be asked for with an app.
+pub(super) async fn problem(admin: &Admin, app: &AppRecord) -> Option<String> {
+    admin.deps().vault.app_secret(app).await.err().map(|error| error.to_string())
+}
+
+async fn view(admin: &Admin, app: &AppRecord) -> AppView {
     let directory = admin.deps().directory.view();
     let uses =
         directory.connections().filter(|c| c.org == app.org && c.app.as_ref() == Some(&app.id));
@@ -151,6 +158,7 @@ fn view(admin: &Admin, app: &AppRecord) -> AppView {
         registered: app.registered.clone(),
         connections,
         paused: app.paused,
+        problem: problem(admin, app).await,
         managed_by: app.managed_by,
         created: app.created,
         updated: app.updated,

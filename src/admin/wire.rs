@@ -23,7 +23,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use self::app::{AppPatch, AppView, NewApp};
 pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Event, Outcome};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
-pub use self::explain::{AddressView, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
+pub use self::explain::{
+    AddressView, AppUsed, ConnectionUsed, ExplainAsk, Explanation, PlacementView,
+};
 pub use self::flow::{ConnectionMade, ConsentView, FlowDecision, Reconnect};
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
 pub use self::patch::ConnectionPatch;

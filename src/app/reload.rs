@@ -198,6 +198,8 @@ impl Reloader {
             vault.know(before);
             return Err(Refused::Half(format!("{error:#}")));
         }
+        // A provider may be asked otherwise than before.
+        vault.try_rejected_again().await;
         // The directory may have been changed by others since it was looked at.
         change.apply(sources).map_err(|errors| {
             Refused::Half(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))

@@ -11,11 +11,12 @@ use serde::Deserialize;
 use super::Flows;
 use super::discover::{Metadata, cannot_ask, host, is_secure, takes_s256};
 use super::error::FlowError;
+use super::moved::urls;
 use super::register::Registration;
 use super::start::Asking;
 use crate::base::id::{AppId, OrgId};
 use crate::base::settings::Settings;
-use crate::directory::{AppRecord, AppSettings, AppUrls, ConnectionRecord, ManagedBy, Registered};
+use crate::directory::{AppRecord, AppSettings, ConnectionRecord, ManagedBy, Registered};
 use crate::grant::AppSecret;
 use crate::net::call::{Bounds, CallError};
 use crate::vault::{NewApp, NewConnection};
@@ -220,13 +221,7 @@ impl Flows {
             client_auth: Some(client.auth),
             ..AppSettings::default()
         };
-        let urls = AppUrls {
-            issuer: Some(metadata.issuer.clone()),
-            authorize: metadata.authorization_endpoint.clone(),
-            token: metadata.token_endpoint.clone(),
-            device: metadata.device_authorization_endpoint.clone(),
-            revoke: metadata.revocation_endpoint.clone(),
-        };
+        let urls = urls(metadata);
         let registered = Registered { issuer: metadata.issuer.clone(), expires: client.expires };
         let app = NewApp {
             id: Some(id),

@@ -20,6 +20,7 @@ mod error;
 mod exchange;
 mod frames;
 pub mod front;
+mod gate;
 mod grpc;
 mod h2;
 mod inbound;

@@ -4,10 +4,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::body::RequestBody;
 
@@ -40,6 +42,8 @@ pub struct Copied {
     replays: Arc<Replays>,
     bytes_max: usize,
     state: Mutex<State>,
+    /// Told when the body is dropped.
+    left: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -85,7 +89,8 @@ impl Kept {
             return Self::Nothing;
         }
         let state = Mutex::default();
-        let copied = Arc::new(Copied { replays: replays.clone(), bytes_max, state });
+        let left = Notify::new();
+        let copied = Arc::new(Copied { replays: replays.clone(), bytes_max, state, left });
         body.kept_by(Keeper(copied.clone()));
         Self::Body(copied)
     }
@@ -97,12 +102,25 @@ impl Kept {
             Self::Body(copied) => copied,
         };
         let mut state = copied.state.lock();
-        let rest = state.rest.take().filter(|_| !state.lost)?;
+        let mut rest = state.rest.take().filter(|_| !state.lost)?;
+        rest.waits_again();
         Some(rest.after(std::mem::take(&mut state.frames)))
     }
 }
 
 impl Kept {
+    /// Waits until the body that was sent is dropped, so long at most.
+    pub async fn is_left(&self, within: Duration) {
+        let Self::Body(copied) = self else { return };
+        let left = async {
+            while copied.state.lock().rest.is_none() {
+                copied.left.notified().await;
+            }
+        };
+        // Whoever asks for it again sees whether it came.
+        let _ = tokio::time::timeout(within, left).await;
+    }
+
     /// It will not be sent again.
     pub fn forget(self) {
         if let Self::Body(copied) = self {
@@ -147,6 +165,7 @@ impl Keeper {
     /// The body is dropped; this is left of it.
     pub fn leaves(self, rest: RequestBody) {
         self.0.state.lock().rest = Some(Box::new(rest));
+        self.0.left.notify_one();
     }
 }
 

@@ -48,6 +48,8 @@ pub enum Table {
     Flows,
     /// Revocations that are owed to providers.
     Outbox,
+    /// Refreshes that fail.
+    Refreshes,
 }
 
 /// A row's version: 1 when new, one more at each write. A row that was deleted and made again
@@ -211,7 +213,7 @@ pub trait Store: fmt::Debug + Send + Sync {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Meta,
         Self::Orgs,
         Self::Agents,
@@ -223,6 +225,7 @@ impl Table {
         Self::Apps,
         Self::Flows,
         Self::Outbox,
+        Self::Refreshes,
     ];
 
     /// The stable name: part of the file format and of every seal.
@@ -239,6 +242,7 @@ impl Table {
             Self::Apps => "apps",
             Self::Flows => "flows",
             Self::Outbox => "outbox",
+            Self::Refreshes => "refreshes",
         }
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Stored {
     pub broken: Option<Verdict>,
     /// What its tokens began with.
     pub given: Option<String>,
+    /// Its client was refused, and that has changed since.
+    pub on_trial: bool,
     /// Its bytes.
     pub bytes: Zeroizing<Vec<u8>>,
 }
@@ -81,8 +83,9 @@ impl Vault {
             let Some(row) = self.store.get(Table::Grants, &key).await? else { return Ok(None) };
             match record::open(&self.keyring, connection, &purpose, &row) {
                 Ok(opened) => {
-                    let (broken, given, bytes) = (opened.broken, opened.given, opened.grant);
-                    return Ok(Some(Stored { version: row.version, broken, given, bytes }));
+                    let record::Opened { broken, given, on_trial, grant: bytes } = opened;
+                    let version = row.version;
+                    return Ok(Some(Stored { version, broken, given, on_trial, bytes }));
                 }
                 Err(RecordError::Sealed(EnvelopeError::UnknownKey(_)))
                     if before.as_ref() != Some(&row) =>

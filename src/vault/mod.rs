@@ -12,14 +12,17 @@ mod flight;
 mod fresh;
 mod grants;
 mod keep_alive;
+mod moves;
 mod record;
 mod renew;
+mod rows;
 mod servers;
 #[cfg(test)]
 mod simulation;
 mod status;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod unstored;
 
 use std::collections::BTreeMap;
@@ -36,7 +39,9 @@ pub use error::VaultError;
 use flight::Flights;
 use fresh::{Fresh, Why};
 pub use keep_alive::Walk;
+use moves::Moves;
 use record::Header;
+pub use rows::{RowError, Rows};
 use servers::Servers;
 pub use status::{Failing, TokenStatus};
 
@@ -68,6 +73,7 @@ pub struct Vault {
     servers: Arc<Servers>,
     asker: Asker,
     metrics: Arc<OnceLock<Arc<Metrics>>>,
+    moves: Moves,
     settings: Arc<ArcSwap<TokenSettings>>,
 }
 
@@ -126,6 +132,7 @@ impl Vault {
             servers: Arc::default(),
             asker: Asker::default(),
             metrics: Arc::default(),
+            moves: Moves::default(),
             settings: Arc::default(),
         };
         vault.sweep().await?;
@@ -308,6 +315,7 @@ impl Vault {
     ) -> Result<(), VaultError> {
         self.directory.remove_connection_by(org, id, by).await?;
         self.fresh.remove(id);
+        self.forget_trouble(org, id).await;
         self.store.delete(Table::Grants, &record::key(org, id), Expect::Any).await?;
         Ok(())
     }

@@ -34,6 +34,10 @@ pub struct Verdict {
     /// The provider's own code, cut and cleaned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// What the client was refused with, as a hash: it is tried again where that changes. Absent in other
+    /// verdicts, and in those of before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
 }
 
 /// What stands before the grant.
@@ -49,6 +53,9 @@ pub struct Header {
     /// take newer ones away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given: Option<String>,
+    /// Its client was refused, and that has changed since: the next refresh tells.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_trial: bool,
 }
 
 /// An opened row.
@@ -57,6 +64,8 @@ pub struct Opened {
     pub broken: Option<Verdict>,
     /// What its tokens began with.
     pub given: Option<String>,
+    /// Whether the next refresh tells.
+    pub on_trial: bool,
     /// The grant's bytes.
     pub grant: Zeroizing<Vec<u8>>,
 }
@@ -92,7 +101,7 @@ impl Purpose {
 impl Header {
     /// Of a grant that works, as far as is known.
     pub fn of(connection: &ConnectionRecord) -> Self {
-        Self { purpose: Purpose::of(connection), broken: None, given: None }
+        Self { purpose: Purpose::of(connection), broken: None, given: None, on_trial: false }
     }
 }
 
@@ -139,7 +148,10 @@ pub fn open(
 ) -> Result<Opened, RecordError> {
     let (header, grant): (Header, _) = unsealed(keyring, (&connection.org, &connection.id), row)?;
     match header.purpose == *expected {
-        true => Ok(Opened { broken: header.broken, given: header.given, grant }),
+        true => {
+            let Header { broken, given, on_trial, .. } = header;
+            Ok(Opened { broken, given, on_trial, grant })
+        }
         false => Err(RecordError::Purpose),
     }
 }

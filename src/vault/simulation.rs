@@ -3,11 +3,12 @@
 //! server's answers and the store's faults are made up, and time.
 
 mod idle;
+mod rows;
 mod schedules;
+mod troubles;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::net::dial::Dialler;
 use crate::net::guard::Guard;
 use crate::provider::check;
 use crate::store::memory::MemoryStore;
-use crate::store::{Lease, Row, StoreError, Version};
+use crate::store::{StoreError, Version};
 
 const PROVIDER: &str = "
 id: acme
@@ -90,6 +91,10 @@ enum What {
     Lost,
     /// The grant is finished.
     Dead,
+    /// The client is refused; nothing was done.
+    Rejected,
+    /// A code that nobody knows; nothing was done.
+    Odd,
 }
 
 /// The server, and everything that is checked.
@@ -195,6 +200,11 @@ impl Script {
         let (family, number): (u64, u64) = (family.parse().unwrap(), number.parse().unwrap());
         let usual = Answer { after: 5, what: What::Token(Some(3_600)) };
         let Answer { after, what } = world.answers.lock().pop_front().unwrap_or(usual);
+        if matches!(what, What::Rejected) {
+            passes(after).await;
+            let (reason, code) = (Dead::ClientRejected, ErrorCode::of("invalid_client"));
+            return Err(MintError::Dead { reason, code, said: None });
+        }
         let spent = world.rotated.lock()[&family] != number;
         if spent || matches!(what, What::Dead) {
             if !spent {
@@ -217,6 +227,10 @@ impl Script {
         let mut temporary = Temporary::of("later");
         match (newer, what) {
             (Some(newer), _) => return Ok(newer),
+            (None, What::Odd) => {
+                temporary.code = Some(ErrorCode::of("odd"));
+                temporary.limited = true;
+            }
             (None, What::Lost) => world.may_break.store(true, SeqCst),
             (None, What::Later(seconds)) => {
                 temporary.retry_after = seconds.map(|it| Duration::from_secs(it.into()));
@@ -230,72 +244,6 @@ impl Script {
 /// Simulated time.
 async fn passes(ms: u64) {
     let _ = tokio::time::timeout(Duration::from_millis(ms), std::future::pending::<()>()).await;
-}
-
-#[async_trait::async_trait]
-impl Store for Watched {
-    async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
-        passes(1).await;
-        self.rows.get(table, key).await
-    }
-
-    async fn put(
-        &self,
-        table: Table,
-        key: &str,
-        value: &[u8],
-        expect: Expect,
-    ) -> Result<Version, StoreError> {
-        if table != Table::Grants {
-            return self.rows.put(table, key, value, expect).await;
-        }
-        passes(3).await;
-        if expect == Expect::Any {
-            self.world.is_wrong("a grant was written over whatever there was");
-        }
-        let (fails, after) = {
-            let mut fails = self.fails.lock();
-            let now = *fails;
-            fails.0 = fails.0.saturating_sub(1);
-            now
-        };
-        let failed = || StoreError::Io { action: "write", source: io::Error::other("full") };
-        if fails > 0 && !after {
-            return Err(failed());
-        }
-        let version = self.rows.put(table, key, value, expect).await?;
-        let newest = self.newest.lock().insert(key.to_owned(), version).unwrap_or_default();
-        if newest >= version {
-            self.world.is_wrong(format!("{version:?} was written after {newest:?}"));
-        }
-        if fails > 0 { Err(failed()) } else { Ok(version) }
-    }
-
-    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
-        self.rows.reseal(table, row, value).await
-    }
-
-    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        self.rows.delete(table, key, expect).await
-    }
-
-    async fn list(
-        &self,
-        table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        self.rows.list(table, prefix, after, limit).await
-    }
-
-    async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
-        self.rows.lease(name, ttl).await
-    }
-
-    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
-        self.rows.changed(table, seen).await
-    }
 }
 
 /// Two replicas and a connection.

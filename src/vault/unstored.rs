@@ -13,6 +13,7 @@ use super::error::VaultError;
 use super::grants::{Stored, is_conflict};
 use super::record::Header;
 use crate::directory::ConnectionRecord;
+use crate::grant::Grant;
 use crate::store::Version;
 
 /// Before the first further try; doubles.
@@ -27,6 +28,8 @@ pub struct Unstored {
     pub over: Version,
     /// What its tokens began with.
     given: Option<String>,
+    /// Whether this is what a refused client was waited for with.
+    on_trial: bool,
     /// The newer grant.
     bytes: Zeroizing<Vec<u8>>,
 }
@@ -48,7 +51,8 @@ impl fmt::Debug for Unstored {
 impl Unstored {
     /// What was answered to this version.
     pub fn of(stored: &Stored, bytes: Zeroizing<Vec<u8>>) -> Arc<Self> {
-        Arc::new(Self { over: stored.version, given: stored.given.clone(), bytes })
+        let (over, given, on_trial) = (stored.version, stored.given.clone(), stored.on_trial);
+        Arc::new(Self { over, given, on_trial, bytes })
     }
 }
 
@@ -126,6 +130,27 @@ impl Vault {
         let generation = self.write((&connection.org, &connection.id), row, Some(over)).await?;
         self.count("brought");
         tracing::debug!(connection = %connection.id, generation = generation.0, "a newer token");
+        if let Err(error) = self.record_follows(connection, unstored).await {
+            tracing::warn!(
+                connection = %connection.id, %error,
+                "a refresh succeeded, and the connection's record does not say so yet"
+            );
+        }
         Ok(())
+    }
+
+    /// The record after an answer that is stored: a trial is over, and hosts may have moved.
+    async fn record_follows(
+        &self,
+        connection: &ConnectionRecord,
+        unstored: &Unstored,
+    ) -> Result<(), VaultError> {
+        if unstored.on_trial {
+            self.project(connection).await?;
+        }
+        let malformed = |source| VaultError::Mint { connection: connection.name.clone(), source };
+        let newer = Grant::decode(&unstored.bytes).map_err(malformed)?;
+        let now = self.connection(&connection.org, &connection.id)?;
+        self.take_captured(&now, &newer).await
     }
 }

@@ -41,7 +41,7 @@ fn asked(world: &World) -> usize {
     world.asked.load(SeqCst)
 }
 
-async fn app(vault: &Vault, name: &str, settings: AppSettings) -> AppId {
+pub(super) async fn app(vault: &Vault, name: &str, settings: AppSettings) -> AppId {
     let new = NewApp {
         id: None,
         org: OrgId::default_org(),
