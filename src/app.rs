@@ -300,6 +300,10 @@ impl Doors {
         let (vault, metrics) = (services.vault.clone(), services.metrics.clone());
         let rotating = rotations::tend(vault, metrics, services.clock.clone());
         self.open(|close| until(close, rotating));
+        let vault = services.vault.clone();
+        self.open(|close| async move { until(close, vault.keep_alive()).await });
+        let flows = services.flows.clone();
+        self.open(|close| async move { until(close, flows.follow_moves()).await });
         let (flows, directory) = (services.flows.clone(), services.directory.clone());
         self.open(|mut close| async move {
             for org in directory.view().orgs() {

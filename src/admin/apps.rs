@@ -34,10 +34,12 @@ async fn list(
     let (directory, org) = (admin.deps().directory.view(), caller.org());
     let wanted = directory
         .apps()
-        .filter(|app| app.org == *org && page.wants(&[&app.name, &app.provider, app.id.as_str()]))
-        .map(|app| view(&admin, &caller, app))
-        .collect();
-    page.cut(wanted, |app: &AppView| &app.name).map(Json)
+        .filter(|app| app.org == *org && page.wants(&[&app.name, &app.provider, app.id.as_str()]));
+    let mut views = Vec::new();
+    for app in wanted {
+        views.push(view(&admin, &caller, app).await);
+    }
+    page.cut(views, |app: &AppView| &app.name).map(Json)
 }
 
 async fn show(
@@ -45,7 +47,7 @@ async fn show(
     caller: Caller,
     Segments(name): Segments<String>,
 ) -> Result<Json<AppView>, ApiError> {
-    Ok(Json(view(&admin, &caller, &*found(&admin, &caller, &name)?)))
+    Ok(Json(view(&admin, &caller, &*found(&admin, &caller, &name)?).await))
 }
 
 async fn add(
@@ -71,7 +73,7 @@ async fn add(
     let app = admin.deps().vault.add_app_of(new, secrets).await?;
     caller.names("app", &app.id, &app.name);
     admin.enforce().await?;
-    Ok((StatusCode::CREATED, Json(view(&admin, &caller, &app))))
+    Ok((StatusCode::CREATED, Json(view(&admin, &caller, &app).await)))
 }
 
 /// What is not named stays as it is; tokens that were obtained stay, too.
@@ -105,7 +107,7 @@ async fn change(
         None => vault.change_app(place, &set, None).await?,
     };
     admin.enforce().await?;
-    Ok(Json(view(&admin, &caller, &changed)))
+    Ok(Json(view(&admin, &caller, &changed).await))
 }
 
 async fn remove(
@@ -139,7 +141,12 @@ fn found(admin: &Admin, caller: &Caller, name: &str) -> Result<Arc<AppRecord>, A
     Ok(found.clone())
 }
 
-fn view(admin: &Admin, caller: &Caller, app: &AppRecord) -> AppView {
+/// Why nothing can be asked for with an app.
+pub(super) async fn problem(admin: &Admin, app: &AppRecord) -> Option<String> {
+    admin.deps().vault.app_secret(app).await.err().map(|error| error.to_string())
+}
+
+async fn view(admin: &Admin, caller: &Caller, app: &AppRecord) -> AppView {
     let directory = admin.deps().directory.view();
     let uses =
         directory.connections().filter(|connection| connection.app.as_ref() == Some(&app.id));
@@ -161,6 +168,7 @@ fn view(admin: &Admin, caller: &Caller, app: &AppRecord) -> AppView {
         registered: app.registered.clone(),
         connections,
         paused: app.paused,
+        problem: problem(admin, app).await,
         managed_by: app.managed_by,
         created: app.created,
         updated: app.updated,

@@ -11,11 +11,12 @@ use axum::{Json, Router};
 use http::HeaderMap;
 
 use self::question::Question;
+use super::apps;
 use super::auth::Caller;
 use super::body::Body;
 use super::error::ApiError;
 use super::state::Admin;
-use super::wire::{AddressView, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
+use super::wire::{AddressView, AppUsed, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
 use crate::base::agent::Agent;
 use crate::base::host::{Scheme, Target};
 use crate::base::id::{ConnectionId, OrgId};
@@ -39,11 +40,28 @@ async fn explain(
     Body(ask): Body<ExplainAsk>,
 ) -> Result<Json<Explanation>, ApiError> {
     let (mut told, target) = decided(&admin, &caller, &ask)?;
+    if let Some(used) = &mut told.connection {
+        look_behind(&admin, caller.org(), used).await;
+    }
     if told.allowed {
         judge(&admin, &target, &mut told).await;
         told.allowed = told.stopped_by.is_empty();
     }
     Ok(Json(told))
+}
+
+/// Where the connection's tokens come from, and how they are.
+async fn look_behind(admin: &Admin, org: &OrgId, used: &mut ConnectionUsed) {
+    let view = admin.deps().directory.view();
+    let Some(connection) = view.connection(org, &used.id) else { return };
+    used.token = admin.deps().vault.status(connection).await;
+    if let Some(app) = connection.app.as_ref().and_then(|id| view.app(&connection.org, id)) {
+        used.app = Some(AppUsed {
+            name: app.name.clone(),
+            redirect_uri: app.redirect_uri(&admin.deps().public_url),
+            problem: apps::problem(admin, app).await,
+        });
+    }
 }
 
 /// What becomes of the request as far as can be told without asking the network.
@@ -114,6 +132,9 @@ fn used(admin: &Admin, asked: &Question, (org, id): (&OrgId, &ConnectionId)) -> 
         id: connection.id.clone(),
         name: connection.name.clone(),
         provider: connection.provider.clone(),
+        app: None,
+        token: None,
+        ends: connection.ends,
     };
     let catalogue = admin.deps().vault.catalogue();
     let provider = catalogue.get(&connection.provider);

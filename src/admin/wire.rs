@@ -30,7 +30,9 @@ pub use self::app::{AppPatch, AppView, NewApp};
 pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Change, Event, Outcome};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
 pub use self::call::{CallAsk, CallView};
-pub use self::explain::{AddressView, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
+pub use self::explain::{
+    AddressView, AppUsed, ConnectionUsed, ExplainAsk, Explanation, PlacementView,
+};
 pub use self::flow::{ConnectionMade, ConsentView, FlowDecision, Reconnect};
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
 pub use self::patch::{AgentPatch, ConnectionPatch};

@@ -22,6 +22,7 @@ use super::{AppError, Services};
 use crate::admin::ReloadAsks;
 use crate::admin::wire::ReloadView;
 use crate::base::host::Host;
+use crate::base::tokens::TokenSettings;
 use crate::ca::authority::Authority;
 use crate::config::{Config, Upstream};
 use crate::crypto::keyring::Keyring;
@@ -197,12 +198,15 @@ impl Reloader {
             vault.know(before);
             return Err(Refused::Half(format!("{error:#}")));
         }
+        // A provider may be asked otherwise than before.
+        vault.try_rejected_again().await;
         // The directory may have been changed by others since it was looked at.
         change.apply(sources).map_err(|errors| {
             Refused::Half(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
         })?;
         self.go_out(outward, client_tls);
         self.services.vault.rotate_by(config.rotation.clone());
+        self.follow(&config.oauth);
         renewed.apply();
         self.take_up_ca().await?;
         if let Some(verbosity) = &self.verbosity {
@@ -242,6 +246,14 @@ impl Reloader {
         self.services.caller.trust(client_tls.clone());
         self.gateway.go_out_anew(client_tls);
         self.outward = outward;
+    }
+
+    /// The numbers of the OAuth engine: of what begins from now on. What is under way ends by those that
+    /// it began with.
+    fn follow(&self, settings: &TokenSettings) {
+        self.services.vault.follow_settings(settings.clone());
+        self.services.flows.set(settings.clone());
+        self.gateway.keep_for_renewals(settings.replay_bytes_total);
     }
 
     /// Works with the watched files, off the async threads. `None` when that failed.

@@ -80,6 +80,7 @@ impl Services {
     /// When the data directory, the key, the store or the CA cannot be used.
     pub async fn open(config: &Config) -> anyhow::Result<Arc<Self>> {
         let opened = Opened::open(config).await?;
+        opened.vault.resume().await;
         let rulebook = opened.rulebook(config, config.rules.clone()).or_else(|errors| {
             for error in errors {
                 tracing::warn!(%error, "a rule of the configuration is left out");
@@ -151,6 +152,7 @@ impl Opened {
         bound: &Listeners,
     ) -> anyhow::Result<Arc<Services>> {
         declared::reconcile(config, &self.vault).await?;
+        self.vault.resume().await;
         let rulebook = self.rulebook(config, config.rules.clone()).map_err(all)?;
         let public_url = super::public_url(config, bound.admin_addr);
         self.finish(config, (bound.own_addrs(), public_url), rulebook)

@@ -61,6 +61,11 @@ impl Clock {
 }
 
 impl Moment {
+    /// A moment of which only the time of day is known any more.
+    pub fn of_day(day: Timestamp) -> Self {
+        Self { day, steady: None }
+    }
+
     /// The time of day.
     pub fn day(&self) -> Timestamp {
         self.day

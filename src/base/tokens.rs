@@ -46,6 +46,10 @@ section! {
         #[key("time")]
         #[serde(with = "duration")]
         pub refresh_buffer: Duration,
+        /// Refreshes tokens of connections that nobody uses as often as their provider wants it
+        /// (`keep_alive`), before their refresh token dies of disuse. An app may say otherwise.
+        #[key(one of ["true", "false"], "false")]
+        pub keep_alive: bool,
         /// How long one replica may refresh a connection before another takes over; longer than
         /// `exchange_timeout`.
         #[key("time")]
@@ -139,6 +143,8 @@ impl Default for TokenSettings {
             wait_timeout: seconds(20),
             refreshes_per_server_max: 8,
             refresh_buffer: seconds(300),
+            // Somebody may count on unused access ending by itself.
+            keep_alive: false,
             lease: seconds(30),
             backoff_first: seconds(1),
             backoff_max: seconds(300),

@@ -229,6 +229,7 @@ fn show(app: &AppView) -> String {
         ("variables", pairs(&app.variables)),
         ("connections", app.connections.join(", ")),
         ("state", if app.paused { "paused" } else { "" }.to_owned()),
+        ("problem", app.problem.clone().unwrap_or_default()),
         ("created", moment(app.created)),
         ("updated", moment(app.updated)),
     ]);

@@ -419,6 +419,7 @@ fn show(connection: &ConnectionView, proxy: &str) -> String {
         ("id", connection.id.to_string()),
         ("provider", connection.provider.clone()),
         ("auth", connection.auth.clone()),
+        ("app", connection.app.clone().unwrap_or_default()),
         ("state", state(&connection.state)),
         ("token", token(connection.token.as_ref())),
         ("environment", connection.environment.clone().unwrap_or_default()),
@@ -438,19 +439,33 @@ fn show(connection: &ConnectionView, proxy: &str) -> String {
 }
 
 /// `good until …`, `refreshes fail since …`; nothing for what has none.
-fn token(token: Option<&TokenStatus>) -> String {
+pub(in crate::cli) fn token(token: Option<&TokenStatus>) -> String {
     let Some(token) = token else { return String::new() };
     let ends = match token.expires {
         Some(ends) => format!("good until {}", moment(ends)),
         None => "good until it is refused".to_owned(),
+    };
+    let ends = match token.keep_alive {
+        Some(at) => format!("{ends}; refreshed by {}, used or not", moment(at)),
+        None => ends,
     };
     match &token.failing {
         None => ends,
         Some(failing) => {
             let code = failing.code.as_deref().unwrap_or("no answer");
             let since = moment(failing.since);
-            format!("{ends}; refreshes fail since {since}: {code}")
+            let look = if failing.alert { "; look at the authorization server" } else { "" };
+            format!("{ends}; refreshes fail since {since}: {code}{look}")
         }
+    }
+}
+
+/// The state, and since when refreshes fail.
+pub(in crate::cli) fn standing(connection: &ConnectionView) -> String {
+    let state = state(&connection.state);
+    match connection.token.as_ref().and_then(|token| token.failing.as_ref()) {
+        None => state,
+        Some(failing) => format!("{state}, refreshes fail since {}", moment(failing.since)),
     }
 }
 
@@ -503,6 +518,24 @@ mod tests {
     #[test]
     fn connections_are_listed_in_a_table() {
         insta::assert_snapshot!(list::table(&[connection()], true));
+    }
+
+    #[test]
+    fn a_connection_whose_refreshes_fail_says_so_in_the_list_and_by_itself() {
+        let token = serde_json::json!({
+            "generation": 2, "expires": null, "refreshed": null,
+            "failing": { "since": "2025-01-02T03:04:05Z", "count": 7, "code": "http_503",
+                         "next_try": "2025-01-03T04:04:05Z", "alert": true },
+        });
+        let failing = ConnectionView {
+            state: ConnectionState::Active,
+            token: Some(serde_json::from_value(token).unwrap()),
+            ..connection()
+        };
+        let listed = list::table(std::slice::from_ref(&failing), true);
+        assert!(listed.contains("active, refreshes fail since 2025-01-02"), "{listed}");
+        let shown = show(&failing, "127.0.0.1:8080");
+        assert!(shown.contains("http_503; look at the authorization server"), "{shown}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! One file per part that is looked at. A part that needs a broken one is left out.
 
 mod access;
+mod apps;
 mod authority;
 mod configuration;
 mod data;
@@ -32,7 +33,7 @@ use super::environment::DEFAULT_AGENT;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
-use crate::admin::wire::{AgentView, ConnectionView};
+use crate::admin::wire::{AgentView, AppView, ConnectionView};
 use crate::config::Config;
 
 #[derive(Debug, Arguments)]
@@ -61,6 +62,7 @@ struct Install<'a> {
 struct People {
     agents: Vec<AgentView>,
     connections: Vec<ConnectionView>,
+    apps: Vec<AppView>,
 }
 
 impl Args {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::client::Client;
-use super::connection::settings;
+use super::connection::{settings, token};
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
-use super::table::fields;
+use super::table::{fields, moment};
 use crate::admin::wire::{AddressView, ExplainAsk, Explanation, PlacementView};
 use crate::policy::explain::ActionKind;
 
@@ -87,6 +87,15 @@ fn show(told: &Explanation) -> String {
         ("for hosts", told.host.clone().unwrap_or_default()),
         ("connection", connection.unwrap_or_default()),
     ];
+    if let Some(used) = told.connection.as_ref() {
+        rows.push(("token", token(used.token.as_ref())));
+        rows.push(("reconnect before", used.ends.map(moment).unwrap_or_default()));
+        if let Some(app) = &used.app {
+            rows.push(("app", app.name.clone()));
+            rows.push(("redirect URI", app.redirect_uri.clone()));
+            rows.push(("app's problem", app.problem.clone().unwrap_or_default()));
+        }
+    }
     rows.extend(told.settings.iter().flat_map(settings::rows));
     let placed = |placement: &PlacementView| format!("{}: {}", placement.at, placement.value);
     rows.extend(told.placements.iter().map(|placement| ("placement", placed(placement))));
@@ -167,6 +176,25 @@ mod tests {
             "placements": [], "addresses": [], "stopped_by": [],
         }));
         insta::assert_snapshot!(told);
+    }
+
+    #[test]
+    fn where_a_token_comes_from_is_told() {
+        let told = told(serde_json::json!({
+            "agent": "ci", "method": "GET", "target": "https://api.github.com", "path": "/user",
+            "allowed": true, "action": "inject", "rule": "binding:con_1", "host": "api.github.com",
+            "connection": {"id": "con_1", "name": "work", "provider": "github",
+                "app": {"name": "hub", "redirect_uri": "http://localhost:8081/oauth/callback/app_1",
+                        "problem": "the secret of app `hub` cannot be opened"},
+                "token": {"generation": 2, "expires": null, "refreshed": null, "failing": null},
+                "ends": "2025-01-02T03:04:05Z"},
+            "placements": [], "addresses": [], "stopped_by": [],
+        }));
+        for line in
+            ["good until it is refused", "app_1", "app `hub` cannot be opened", "2025-01-02"]
+        {
+            assert!(told.contains(line), "{line}: {told}");
+        }
     }
 
     #[test]

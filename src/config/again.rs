@@ -34,7 +34,6 @@ pub(super) const AT_START: &[AtStart] = &[
     at_start("store", |a, b| a.store != b.store),
     at_start("ca", |a, b| a.ca != b.ca),
     at_start("limits", |a, b| a.limits != b.limits),
-    at_start("oauth", |a, b| a.oauth != b.oauth),
     at_start("audit", |a, b| a.audit != b.audit),
     at_start("log.format", |a, b| a.log.format != b.log.format),
 ];

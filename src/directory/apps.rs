@@ -53,6 +53,10 @@ pub struct AppRecord {
     /// Where it registered itself, RFC 7591; `None`: a person did.
     #[serde(default)]
     pub registered: Option<Registered>,
+    /// Endpoints that issuers named in their metadata (RFC 8414), by issuer: of those that nobody
+    /// configured. Refreshes need them without asking for the metadata.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub discovered: BTreeMap<String, AppUrls>,
     /// Taken out of the file.
     #[serde(default)]
     pub paused: bool,
@@ -105,6 +109,11 @@ section! {
         #[key(one of ["true", "false"])]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub auto_refresh: Option<bool>,
+        /// Tokens of connections that nobody uses are renewed this often at least, 6h to 365d, whatever
+        /// `oauth.keep_alive` says; `0s`: never.
+        #[key("time")]
+        #[serde(skip_serializing_if = "Option::is_none", with = "optional_duration")]
+        pub keep_alive: Option<Duration>,
         /// Added to the URL that a person consents at, or replacing what the provider adds.
         #[key("map of text to text", "{}")]
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -194,6 +203,28 @@ impl AppRecord {
         oauth.authorize_params.extend(settings.authorize_params.clone());
         oauth.token_params.extend(settings.token_params.clone());
         oauth.client_auth = self.client_auth(oauth.client_auth);
+        oauth
+    }
+}
+
+impl AppRecord {
+    /// [`AppRecord::applied`], and where nobody configured an endpoint, the one that the issuer named.
+    pub fn completed(&self, to: &OAuth, variables: &BTreeMap<String, String>) -> OAuth {
+        let mut oauth = self.applied(to);
+        let issuer = oauth.issuer.as_ref().and_then(|issuer| issuer.fill(variables).ok());
+        let Some(told) = issuer.and_then(|issuer| self.discovered.get(&issuer)) else {
+            return oauth;
+        };
+        for (slot, told) in [
+            (&mut oauth.authorize, &told.authorize),
+            (&mut oauth.token, &told.token),
+            (&mut oauth.device, &told.device),
+            (&mut oauth.revoke, &told.revoke),
+        ] {
+            if let (None, Some(url)) = (&slot, told) {
+                *slot = Some(UrlTemplate::literal(url));
+            }
+        }
         oauth
     }
 }
@@ -394,6 +425,7 @@ auth:
             settings: AppSettings::default(),
             secrets: Vec::new(),
             registered: None,
+            discovered: BTreeMap::new(),
             paused: false,
             managed_by: ManagedBy::Store,
             created: Timestamp::UNIX_EPOCH,

@@ -85,7 +85,9 @@ impl Directory {
             connection.editable(by)?;
         }
         self.update_connection(org, id, &|connection| match (&connection.state, paused) {
-            (ConnectionState::Active, true) => connection.state = ConnectionState::Paused,
+            (ConnectionState::Active | ConnectionState::Testing, true) => {
+                connection.state = ConnectionState::Paused
+            }
             (ConnectionState::Paused, false) => connection.state = ConnectionState::Active,
             _ => {}
         })

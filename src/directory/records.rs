@@ -166,7 +166,8 @@ pub enum ConnectionState {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<String>,
     },
-    /// Connected, and being looked at: it can be used.
+    /// It can be used, and the next refresh tells whether it works: its client was refused, and has changed
+    /// since.
     Testing,
     /// It can be used.
     Active,

@@ -99,12 +99,12 @@ impl Flows {
         let captured = self.captured(&flow, &arrival)?;
         let tokens = self.exchange(&flow, &asked, &code, &captured).await;
         let tokens = tokens.map_err(|error| match error {
-            FlowError::Server(words) => Refusal::NoTokens(words),
+            FlowError::Server(words) | FlowError::Down(words) => Refusal::NoTokens(words),
             error => Refusal::internal(&error),
         })?;
         let settled = self.settle(flow, tokens, (Some(asked.session), captured)).await;
         settled.map_err(|error| match error {
-            FlowError::Server(words) => Refusal::NoTokens(words),
+            FlowError::Server(words) | FlowError::Down(words) => Refusal::NoTokens(words),
             error => Refusal::internal(&error),
         })
     }

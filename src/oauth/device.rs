@@ -174,7 +174,7 @@ impl Flows {
             }
             self.flows.put((org, id.as_str()), &flow, Some(version)).await.map(|_| ())
         };
-        if let Err::<(), super::RowError>(error) = kept.await {
+        if let Err::<(), crate::vault::RowError>(error) = kept.await {
             tracing::warn!(%error, "the interval of a device's consent could not be kept");
         }
     }

@@ -70,6 +70,9 @@ impl Flows {
             takes_s256(&metadata, asking.app.registered.is_some())?;
         }
         asking.issuer_announced = metadata.authorization_response_iss_parameter_supported;
+        if asking.app.registered.is_none() {
+            self.keep_endpoints(&asking.app, &issuer, &metadata).await?;
+        }
         let oauth = &mut asking.oauth;
         for (slot, told) in [
             (&mut oauth.authorize, &metadata.authorization_endpoint),
@@ -107,13 +110,16 @@ impl Flows {
                 Ok(metadata)
             }
             // Down, not different: what it said before still holds.
-            Err(error) => known.map(|(_, metadata)| metadata).ok_or(error),
+            Err(error @ FlowError::Down(_)) => known.map(|(_, metadata)| metadata).ok_or(error),
+            Err(error) => Err(error),
         }
     }
 
-    /// Reads it anew at the next question.
-    pub(super) fn forget_metadata(&self, issuer: &str) {
-        self.known.0.lock().pop(issuer);
+    /// Reads it anew at the next question; what it said before holds while its server is down.
+    pub(super) fn distrust_metadata(&self, issuer: &str) {
+        if let Some((read, _)) = self.known.0.lock().get_mut(issuer) {
+            *read = Timestamp::MIN;
+        }
     }
 
     async fn read_metadata(
@@ -121,6 +127,9 @@ impl Flows {
         issuer: &str,
         settings: &TokenSettings,
     ) -> Result<Metadata, FlowError> {
+        if !is_secure(issuer, settings.insecure_loopback) {
+            return Err(no_issuer(issuer));
+        }
         for place in places(issuer).ok_or_else(|| no_issuer(issuer))? {
             let Some(document) = self.document(&place, settings).await? else { continue };
             let metadata: Metadata = serde_json::from_slice(&document).map_err(|_| {
@@ -149,9 +158,9 @@ impl Flows {
         let request = request.body(Bytes::new()).map_err(|_| no_issuer(url))?;
         match self.caller.call(request, &Bounds::of_metadata(settings)).await {
             Ok(answer) if answer.status() == StatusCode::OK => Ok(Some(answer.into_body())),
-            Ok(answer) if answer.status().is_client_error() => Ok(None),
-            Ok(answer) => Err(FlowError::Server(format!(
-                "{} answers {}",
+            Ok(answer) if is_absent(answer.status()) => Ok(None),
+            Ok(answer) => Err(FlowError::Down(format!(
+                "{} answers {} at present: try again later",
                 host(url),
                 answer.status().as_u16()
             ))),
@@ -180,10 +189,16 @@ impl Metadata {
     }
 }
 
+/// Whether an answer says that there is no document: "later" and "too often" do not.
+fn is_absent(status: StatusCode) -> bool {
+    let later = [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY];
+    status.is_client_error() && !later.contains(&status)
+}
+
 /// In words for people; the cause is in the log.
 pub(super) fn cannot_ask(error: &CallError) -> FlowError {
     tracing::info!(%error, "an authorization server cannot be asked");
-    FlowError::Server(format!("the authorization server cannot be asked: {error}"))
+    FlowError::Down(format!("the authorization server cannot be asked: {error}"))
 }
 
 pub(super) fn takes_s256(metadata: &Metadata, must_say: bool) -> Result<(), FlowError> {
@@ -202,6 +217,9 @@ fn places(issuer: &str) -> Option<Vec<String>> {
     }
     let (scheme, rest) = issuer.split_once("://")?;
     let (authority, path) = rest.split_once('/').map_or((rest, ""), |(a, path)| (a, path));
+    if authority.contains(['@', '\\']) {
+        return None;
+    }
     let (base, path) = (format!("{scheme}://{authority}"), path.trim_end_matches('/'));
     let (oauth, openid) =
         ("/.well-known/oauth-authorization-server", "/.well-known/openid-configuration");
@@ -216,6 +234,10 @@ fn places(issuer: &str) -> Option<Vec<String>> {
 }
 
 pub(super) fn is_secure(url: &str, insecure_loopback: bool) -> bool {
+    // A user before the host makes one URL of two readings.
+    if host(url).contains(['@', '\\']) || !url.bytes().all(|b| b.is_ascii_graphic()) {
+        return false;
+    }
     let host = || host(url).rsplit_once(':').map_or(host(url), |(host, _)| host);
     url.starts_with("https://")
         || (insecure_loopback
@@ -255,7 +277,22 @@ mod tests {
                 "https://a.test/.well-known/openid-configuration",
             ]
         );
-        assert_eq!(places("https://a.test?x"), None);
+        for bad in ["https://a.test?x", "https://u@a.test", "https://a.test\\@b.test/"] {
+            assert_eq!(places(bad), None, "{bad}");
+        }
+    }
+
+    /// oauth 13, metadata
+    #[test]
+    fn only_an_answer_that_says_so_means_that_there_is_no_document() {
+        for (status, absent) in
+            [(404, true), (401, true), (405, true), (410, true), (408, false), (425, false)]
+        {
+            assert_eq!(is_absent(StatusCode::from_u16(status).unwrap()), absent, "{status}");
+        }
+        for status in [429, 500, 503, 307, 200] {
+            assert!(!is_absent(StatusCode::from_u16(status).unwrap()), "{status}");
+        }
     }
 
     /// oauth 2, PKCE
@@ -286,6 +323,11 @@ mod tests {
             ["http://a.test/token", "http://127.0.0.1.evil.test/t", "ftp://a.test", "//a.test"]
         {
             assert!(of(url).over_https(true).is_err(), "{url}");
+        }
+        for user in
+            ["https://u@a.test/t", "https://u:p@a.test/t", "https://a.test\\@b.test", "https://a b"]
+        {
+            assert!(of(user).over_https(true).is_err(), "{user}");
         }
         assert!(of("http://127.0.0.1:9/token").over_https(false).is_err());
         assert!(of("http://127.0.0.1:9/token").over_https(true).is_ok());

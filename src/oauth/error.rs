@@ -3,10 +3,9 @@
 
 use http::StatusCode;
 
-use super::rows::RowError;
 use crate::directory::DirectoryError;
 use crate::provider::FormError;
-use crate::vault::VaultError;
+use crate::vault::{RowError, VaultError};
 
 /// Why a flow cannot be started or ended.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +70,9 @@ pub enum FlowError {
     /// The authorization server refused, or cannot be asked.
     #[error("{0}")]
     Server(String),
+    /// The authorization server cannot be asked at present.
+    #[error("{0}")]
+    Down(String),
     /// Variables that do not fit.
     #[error(transparent)]
     Form(#[from] FormError),

@@ -11,10 +11,10 @@ mod device;
 mod discover;
 mod error;
 mod flow;
+mod moved;
 mod register;
 mod resource;
 mod revoke;
-mod rows;
 mod settle;
 mod start;
 mod view;
@@ -33,14 +33,12 @@ pub use callback::{Back, Cookies};
 pub use error::{FlowError, Refusal};
 pub use resource::NewMcp;
 pub use revoke::Revoked;
-pub use rows::RowError;
 pub use start::{Ask, DeviceCode, Offer, Started};
 pub use view::{FlowState, FlowView};
 
 use self::discover::Known;
 use self::flow::Flow;
 use self::revoke::Owed;
-use self::rows::Rows;
 use crate::base::id::FlowId;
 use crate::base::time::Clock;
 use crate::base::tokens::TokenSettings;
@@ -48,7 +46,7 @@ use crate::crypto::keyring::Keyring;
 use crate::directory::Directory;
 use crate::net::call::Caller;
 use crate::store::{Store, Table};
-use crate::vault::Vault;
+use crate::vault::{Rows, Vault};
 
 /// What consents are made with.
 pub struct Parts {

@@ -11,13 +11,13 @@ use serde::Deserialize;
 use super::Flows;
 use super::discover::{Metadata, cannot_ask, host, is_secure, takes_s256};
 use super::error::FlowError;
+use super::moved::urls;
 use super::register::Registration;
 use super::start::Asking;
 use crate::base::id::{AppId, OrgId, UserId};
 use crate::base::settings::Settings;
 use crate::directory::{
-    About, AppRecord, AppSettings, AppUrls, ConnectionRecord, ManagedBy, Registered, SecretFacts,
-    Visibility,
+    About, AppRecord, AppSettings, ConnectionRecord, ManagedBy, Registered, SecretFacts, Visibility,
 };
 use crate::grant::AppSecret;
 use crate::net::call::{Bounds, CallError};
@@ -231,13 +231,7 @@ impl Flows {
             client_auth: Some(client.auth),
             ..AppSettings::default()
         };
-        let urls = AppUrls {
-            issuer: Some(metadata.issuer.clone()),
-            authorize: metadata.authorization_endpoint.clone(),
-            token: metadata.token_endpoint.clone(),
-            device: metadata.device_authorization_endpoint.clone(),
-            revoke: metadata.revocation_endpoint.clone(),
-        };
+        let urls = urls(metadata);
         let registered = Registered { issuer: metadata.issuer.clone(), expires: client.expires };
         let app = NewApp {
             id: Some(id),

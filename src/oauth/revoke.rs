@@ -134,7 +134,7 @@ impl Flows {
         };
         let asking = match self.asking(&owed.connection).await {
             Ok(asking) => asking,
-            Err(FlowError::Server(_)) => return Attempt::Again,
+            Err(FlowError::Server(_) | FlowError::Down(_)) => return Attempt::Again,
             Err(error) => return no(error.to_string()),
         };
         let client = match self.client(&asking.app).await {

@@ -11,6 +11,7 @@ use super::arrival::Arrival;
 use super::callback::Cookies;
 use super::error::{FlowError, Refusal};
 use super::flow::{Asked, Confirming, Digest, Flow, Hidden, Stage};
+use super::moved::tells_of_a_move;
 use super::start::Asking;
 use super::{FlowView, Flows};
 use crate::base::id::{FlowId, OrgId};
@@ -34,15 +35,23 @@ impl Flows {
         captured: &Captured,
     ) -> Result<Tokens, FlowError> {
         let mut asking = self.of_flow(flow).await?;
-        asking.variables.extend(captured.clone());
+        // Only what a variable may be reaches an endpoint's URL.
+        let declared = |name: &str| asking.provider.variable(name).is_some();
+        let others = captured.iter().filter(|(name, _)| !declared(name));
+        let others: Captured = others.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let checked = asking.provider.captured(captured);
+        asking.variables.extend(others.into_iter().chain(checked));
         let client = self.client(&asking.app).await?;
         let settings = self.settings.load_full();
         let ask = self.ask(&asking, &client, &settings);
         let verifier = asked.verifier.as_ref().map(|verifier| Secret::new(verifier.text()));
         let code = Secret::new(code.text());
         let tokens = exchange_code(&ask, &code, &asked.redirect_uri, verifier.as_ref()).await;
-        if tokens.is_err() {
-            self.reconsider(&asking);
+        if let Err(failure) = &tokens
+            && failure.code().is_some_and(|code| tells_of_a_move(code.as_str()))
+            && let Some(issuer) = &asking.issuer
+        {
+            self.distrust_metadata(issuer);
         }
         tokens.map_err(|failure| told(&failure))
     }
@@ -62,13 +71,6 @@ impl Flows {
             variables: &asking.variables,
             scopes: &[],
             now: self.clock.now(),
-        }
-    }
-
-    /// A server that refuses may have moved: its metadata is read anew.
-    fn reconsider(&self, asking: &Asking) {
-        if let Some(issuer) = &asking.issuer {
-            self.forget_metadata(issuer);
         }
     }
 
@@ -92,15 +94,20 @@ impl Flows {
         }
     }
 
-    /// Whether the provider's hosts stay its own with what its answers gave.
+    /// Whether the provider's hosts stay its own with what its answers gave. Other facts, such as a
+    /// workspace's id, are no part of hosts.
     fn fits(&self, connection: &ConnectionRecord, captured: &Captured) -> bool {
-        if captured.is_empty() {
-            return true;
-        }
         let catalogue = self.vault.catalogue();
         let Some(provider) = catalogue.get(&connection.provider) else { return false };
+        if provider.not_captured(captured).next().is_some() {
+            return false;
+        }
+        let taken = provider.captured(captured);
+        if taken.is_empty() {
+            return true;
+        }
         let mut all = connection.host_variables();
-        all.extend(captured.clone());
+        all.extend(taken);
         let auth = provider.auth(Some(&connection.auth));
         auth.is_some_and(|auth| provider.instantiate(auth, &all).is_ok())
     }

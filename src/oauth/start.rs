@@ -325,6 +325,22 @@ impl Flows {
         Ok(asking)
     }
 
+    /// The issuer of a connection's app, its variables filled in.
+    pub(super) fn issuer_of(
+        &self,
+        connection: &ConnectionRecord,
+        app: &AppRecord,
+    ) -> Result<Option<String>, FlowError> {
+        let catalogue = self.vault.catalogue();
+        let provider = catalogue.get(&connection.provider);
+        let auth = provider.and_then(|provider| provider.auth(Some(&connection.auth)));
+        let Some(base) = auth.and_then(|auth| auth.oauth.as_ref()) else { return Ok(None) };
+        let mut variables = app.variables.clone();
+        variables.extend(connection.host_variables());
+        let issuer = app.applied(base).issuer;
+        Ok(issuer.map(|issuer| issuer.fill(&variables)).transpose()?)
+    }
+
     /// Whether a connection of this way to authenticate begins with a consent.
     pub fn consents(&self, provider: &str, auth: Option<&str>) -> bool {
         let catalogue = self.vault.catalogue();
@@ -389,7 +405,10 @@ impl Flows {
         }
     }
 
-    fn app_of(&self, connection: &ConnectionRecord) -> Result<Arc<AppRecord>, FlowError> {
+    pub(super) fn app_of(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<Arc<AppRecord>, FlowError> {
         let view = self.directory().view();
         let provider = connection.provider.clone();
         let id: &AppId = match &connection.app {

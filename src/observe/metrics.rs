@@ -36,6 +36,10 @@ pub struct Metrics {
     pub renewed: Counter,
     /// Flights for newer tokens, by how they ended.
     refreshes: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Connections whose refreshes fail now.
+    pub tokens_failing: Gauge,
+    /// Those of them that have failed for so long that somebody should look.
+    pub tokens_alert: Gauge,
     /// When the CA's certificate ends, in seconds since the epoch.
     pub ca_ends: Gauge,
     /// TLS handshakes with agents that failed.
@@ -85,6 +89,12 @@ impl Default for Metrics {
         registry.register("connection_secrets_due", help, secrets_due.clone());
         let streams = Gauge::default();
         registry.register("agent_streams", "open streams of agents", streams.clone());
+        let tokens_failing = Gauge::default();
+        let help = "connections whose refreshes fail, and may succeed yet";
+        registry.register("connections_failing", help, tokens_failing.clone());
+        let tokens_alert = Gauge::default();
+        let help = "connections whose refreshes have failed for oauth.alert_after";
+        registry.register("connections_failing_long", help, tokens_alert.clone());
         let ca_ends = Gauge::default();
         let help = "when the CA certificate ends, since the epoch";
         registry.register_with_unit("ca_ends_timestamp", help, Unit::Seconds, ca_ends.clone());
@@ -101,6 +111,8 @@ impl Default for Metrics {
             bytes_out,
             scrubbed,
             streams,
+            tokens_failing,
+            tokens_alert,
             ca_ends,
             dialled,
             reused,

@@ -353,6 +353,18 @@ impl Provider {
         self.variables.iter().filter(|variable| variable.captured).filter_map(taken).collect()
     }
 
+    /// Variables of [`Provider::captured`] that were answered with something that they cannot be.
+    pub fn not_captured<'a>(
+        &'a self,
+        answered: &BTreeMap<String, String>,
+    ) -> impl Iterator<Item = &'a str> {
+        let taken = self.captured(answered);
+        let given: Vec<String> = answered.keys().cloned().collect();
+        let names = self.variables.iter().filter(|variable| variable.captured);
+        let names = names.map(|variable| variable.name.as_str());
+        names.filter(move |name| given.iter().any(|it| it == name) && !taken.contains_key(*name))
+    }
+
     /// The given values in canonical form, and defaults.
     pub(super) fn values(
         &self,

@@ -73,6 +73,18 @@ impl Sent {
         self.upgrade = upgrade;
     }
 
+    /// Whether it came before the request's body was wanted.
+    pub fn is_before_body(&self) -> bool {
+        self.lease.gate.as_ref().is_some_and(|gate| gate.is_closed())
+    }
+
+    /// The body is not for this upstream's stream, which ends with it.
+    pub fn abandon_body(&self) {
+        if let Some(gate) = &self.lease.gate {
+            gate.abandon();
+        }
+    }
+
     /// The answer, and its body where that is short and comes soon. It goes on all the same.
     pub async fn begun(self, bytes_max: usize, within: Duration) -> (Self, Option<Bytes>) {
         let (head, mut body) = self.response.into_parts();

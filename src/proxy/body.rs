@@ -3,17 +3,16 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::task::AtomicWaker;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::Sleep;
 
 use super::arriving::{Arriving, Cut};
+use super::gate::{Gate, Held, Passed};
 use super::h2::websocket::Joins;
 use super::pool::Lease;
 use super::record::Record;
@@ -24,27 +23,12 @@ use crate::inject::scrub::Fault;
 use crate::inject::strip;
 use crate::observe::event::Outcome;
 
-/// Holds a body back until the upstream says `100 Continue`, or for a while (RFC 9110 §10.1.1).
-#[derive(Debug, Default)]
-pub struct Gate {
-    state: AtomicBool,
-    abandoned: AtomicBool,
-    waker: AtomicWaker,
-}
-
-/// Tells that a body is asked for, to whoever must say `100 Continue` by himself.
-#[derive(Debug, Default)]
-pub struct Passed {
-    asked: AtomicBool,
-    waker: AtomicWaker,
-}
-
 /// The request's body on its way to the upstream.
 #[derive(Debug)]
 pub struct RequestBody {
     content: Content,
     count: Arc<AtomicU64>,
-    gate: Option<(Arc<Gate>, Pin<Box<Sleep>>)>,
+    gate: Option<Held>,
     tells: Option<Arc<Passed>>,
     trailers: Trailers,
     /// What has gone out already, and goes out again.
@@ -102,30 +86,6 @@ pub enum BodyError {
     Scrubbed(#[from] Fault),
 }
 
-impl Gate {
-    /// The upstream wants the body.
-    pub fn open(&self) {
-        self.state.store(true, SeqCst);
-        self.waker.wake();
-    }
-
-    /// The upstream answered without the body: it is never asked for.
-    pub fn abandon(&self) {
-        if !self.state.load(SeqCst) {
-            self.abandoned.store(true, SeqCst);
-            self.waker.wake();
-        }
-    }
-}
-
-impl Passed {
-    /// Ready once, when the body is asked for.
-    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.waker.register(cx.waker());
-        if self.asked.swap(false, SeqCst) { Poll::Ready(()) } else { Poll::Pending }
-    }
-}
-
 impl RequestBody {
     /// Passes `arriving` on and counts its bytes.
     pub fn new(arriving: Arriving) -> Self {
@@ -161,7 +121,12 @@ impl RequestBody {
 
     /// Holds the body back until its gate opens, at most for `patience`.
     pub fn wait_for_continue(&mut self, patience: Duration) {
-        self.gate = Some((Arc::default(), Box::pin(tokio::time::sleep(patience))));
+        self.gate = Some(Held::new(patience));
+    }
+
+    /// Waits once more where the upstream of before did not want it.
+    pub fn waits_again(&mut self) {
+        self.gate = self.gate.as_ref().map(Held::again);
     }
 
     /// Lets trailers go on that pass through `sieve`.
@@ -213,22 +178,19 @@ impl RequestBody {
 
     /// The gate that holds it back.
     pub fn gate(&self) -> Option<Arc<Gate>> {
-        self.gate.as_ref().map(|(gate, _)| gate.clone())
+        self.gate.as_ref().map(Held::gate)
     }
 
     /// Waits at the gate. `Ready(Ok)` once and for all when it is open.
     fn poll_gate(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
-        let Some((gate, patience)) = &mut self.gate else { return Poll::Ready(Ok(())) };
-        gate.waker.register(cx.waker());
-        if gate.abandoned.load(SeqCst) {
-            return Poll::Ready(Err(BodyError::NotWanted));
+        let Some(held) = &mut self.gate else { return Poll::Ready(Ok(())) };
+        match std::task::ready!(held.poll(cx)) {
+            false => Poll::Ready(Err(BodyError::NotWanted)),
+            true => {
+                self.gate = None;
+                Poll::Ready(Ok(()))
+            }
         }
-        if gate.state.load(SeqCst) || patience.as_mut().poll(cx).is_ready() {
-            gate.state.store(true, SeqCst);
-            self.gate = None;
-            return Poll::Ready(Ok(()));
-        }
-        Poll::Pending
     }
 }
 
@@ -245,8 +207,7 @@ impl Body for RequestBody {
             return Poll::Ready(Some(Err(error)));
         }
         if let Some(passed) = this.tells.take() {
-            passed.asked.store(true, SeqCst);
-            passed.waker.wake();
+            passed.tell();
         }
         let frame = match this.again.pop_front() {
             Some(data) => Some(Ok(Frame::data(data))),

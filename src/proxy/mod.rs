@@ -22,6 +22,7 @@ mod error;
 mod exchange;
 mod frames;
 pub mod front;
+mod gate;
 mod grpc;
 mod h2;
 mod inbound;
@@ -162,6 +163,11 @@ impl Gateway {
     pub fn go_out_anew(&self, tls: Arc<ClientConfig>) {
         let number = self.outward.load().number + 1;
         self.outward.store(Arc::new(Outward::new(&tls, number)));
+    }
+
+    /// What bodies may take from now on that are kept for a newer credential, in bytes.
+    pub fn keep_for_renewals(&self, bytes_max: usize) {
+        self.renewals.resize(bytes_max);
     }
 
     /// Resolves when a drain has waited long enough: every stream ends now.

@@ -11,7 +11,8 @@ use hyper::client::conn::http1::SendRequest;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::body::{Gate, RequestBody};
+use super::body::RequestBody;
+use super::gate::Gate;
 use super::h2::upstream::Stay;
 use super::{Core, Gateway};
 use crate::base::host::Target;

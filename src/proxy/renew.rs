@@ -21,6 +21,9 @@ use crate::inject::credential::{Credential, Renews};
 const BEGINNING_BYTES_MAX: usize = 8 * 1024;
 const BEGINNING_WITHIN: Duration = Duration::from_millis(500);
 
+/// A body that nobody polls any more is dropped at once.
+const LEFT_WITHIN: Duration = Duration::from_secs(1);
+
 /// UNAUTHENTICATED, <https://grpc.io/docs/guides/status-codes/>: what 401 is in gRPC.
 const UNAUTHENTICATED: &[u8] = b"16";
 
@@ -63,6 +66,9 @@ async fn renewing(
     let sent = retry::send(core, asker, inbound, admitted, record).await?;
     let (mut sent, refused) = refused(gw, sent, record.dialect()).await;
     let Some(stale) = refused else { return Ok(sent) };
+    if let Some(spare) = spare.as_ref().filter(|_| sent.is_before_body()) {
+        sent = spare.taken_back(sent).await;
+    }
     let Some(spare) = spare.and_then(|spare| spare.whole(&mut sent)) else {
         gw.vault.renew_later(&stale);
         return Ok(sent);
@@ -103,6 +109,15 @@ impl Spare {
         let bytes_max = gateway.vault.token_settings().replay_bytes_max;
         let kept = Kept::up_to(bytes_max, &mut inbound.body, &gateway.renewals);
         Some(Self { copy, kept })
+    }
+
+    /// The body of a request that was refused before it was wanted (RFC 9110 §10.1.1). The answer is read
+    /// first: its stream ends with the body.
+    async fn taken_back(&self, sent: Sent) -> Sent {
+        let (sent, _) = sent.begun(BEGINNING_BYTES_MAX, BEGINNING_WITHIN).await;
+        sent.abandon_body();
+        self.kept.is_left(LEFT_WITHIN).await;
+        sent
     }
 
     /// The request once more; `None` when not all of its body is here.

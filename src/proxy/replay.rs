@@ -4,10 +4,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::body::RequestBody;
 
@@ -16,7 +18,10 @@ const BYTES_MAX: usize = 64 * 1024;
 
 /// What all kept bodies of a core may take, or those of all cores.
 #[derive(Debug)]
-pub struct Replays(AtomicUsize);
+pub struct Replays {
+    bytes_max: AtomicUsize,
+    bytes: AtomicUsize,
+}
 
 /// A body's own copy, for whoever may have to send it again.
 #[derive(Debug)]
@@ -37,6 +42,8 @@ pub struct Copied {
     replays: Arc<Replays>,
     bytes_max: usize,
     state: Mutex<State>,
+    /// Told when the body is dropped.
+    left: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -51,11 +58,22 @@ struct State {
 impl Replays {
     /// At most so many bytes.
     pub fn new(bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self(AtomicUsize::new(bytes_max)))
+        Arc::new(Self { bytes_max: AtomicUsize::new(bytes_max), bytes: AtomicUsize::new(0) })
+    }
+
+    /// At most so many from now on. What is kept stays kept.
+    pub fn resize(&self, bytes_max: usize) {
+        self.bytes_max.store(bytes_max, Relaxed);
     }
 
     fn take(&self, bytes: usize) -> bool {
-        self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(bytes)).is_ok()
+        let bytes_max = self.bytes_max.load(Relaxed);
+        let more = |kept: usize| kept.checked_add(bytes).filter(|all| *all <= bytes_max);
+        self.bytes.fetch_update(Relaxed, Relaxed, more).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Relaxed);
     }
 }
 
@@ -71,7 +89,8 @@ impl Kept {
             return Self::Nothing;
         }
         let state = Mutex::default();
-        let copied = Arc::new(Copied { replays: replays.clone(), bytes_max, state });
+        let left = Notify::new();
+        let copied = Arc::new(Copied { replays: replays.clone(), bytes_max, state, left });
         body.kept_by(Keeper(copied.clone()));
         Self::Body(copied)
     }
@@ -83,12 +102,25 @@ impl Kept {
             Self::Body(copied) => copied,
         };
         let mut state = copied.state.lock();
-        let rest = state.rest.take().filter(|_| !state.lost)?;
+        let mut rest = state.rest.take().filter(|_| !state.lost)?;
+        rest.waits_again();
         Some(rest.after(std::mem::take(&mut state.frames)))
     }
 }
 
 impl Kept {
+    /// Waits until the body that was sent is dropped, so long at most.
+    pub async fn is_left(&self, within: Duration) {
+        let Self::Body(copied) = self else { return };
+        let left = async {
+            while copied.state.lock().rest.is_none() {
+                copied.left.notified().await;
+            }
+        };
+        // Whoever asks for it again sees whether it came.
+        let _ = tokio::time::timeout(within, left).await;
+    }
+
     /// It will not be sent again.
     pub fn forget(self) {
         if let Self::Body(copied) = self {
@@ -127,18 +159,19 @@ impl Keeper {
     pub fn begins_again(&self) {
         let mut state = self.0.state.lock();
         state.frames.clear();
-        self.0.replays.0.fetch_add(std::mem::take(&mut state.bytes), Relaxed);
+        self.0.replays.give_back(std::mem::take(&mut state.bytes));
     }
 
     /// The body is dropped; this is left of it.
     pub fn leaves(self, rest: RequestBody) {
         self.0.state.lock().rest = Some(Box::new(rest));
+        self.0.left.notify_one();
     }
 }
 
 impl Drop for Copied {
     fn drop(&mut self) {
-        self.replays.0.fetch_add(self.state.get_mut().bytes, Relaxed);
+        self.replays.give_back(self.state.get_mut().bytes);
     }
 }
 
@@ -160,7 +193,7 @@ mod tests {
             let kept = Kept::of(&mut body, &replays);
             assert_eq!(whole(body).await.len(), bytes);
             assert!(kept.again().is_none(), "{bytes}");
-            assert_eq!(replays.0.load(Relaxed), budget, "the budget is given back");
+            assert_eq!(replays.bytes.load(Relaxed), 0, "the budget is given back");
         }
     }
 
@@ -188,7 +221,7 @@ mod tests {
             let more = Kept::of(&mut again, &replays);
             assert_eq!(whole(again).await, "once more");
             assert_eq!(whole(more.again().unwrap()).await, "once more");
-            assert_eq!(replays.0.load(Relaxed), 100);
+            assert_eq!(replays.bytes.load(Relaxed), 0);
         }
     }
 
@@ -209,7 +242,27 @@ mod tests {
         };
         assert_eq!(whole_after(false).await, "once more");
         assert_eq!(whole_after(true).await, "once more");
-        assert_eq!(replays.0.load(Relaxed), 100);
+        assert_eq!(replays.bytes.load(Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_budget_that_changes_counts_what_is_kept_already() {
+        let replays = Replays::new(10);
+        let body = |text: &'static str| RequestBody::own(Bytes::from_static(text.as_bytes()));
+        let (mut first, mut second, mut third) = (body("8 bytes."), body("more"), body("more"));
+        let kept = Kept::of(&mut first, &replays);
+        assert_eq!(whole(first).await, "8 bytes.");
+        replays.resize(11);
+        let refused = Kept::of(&mut second, &replays);
+        assert_eq!(whole(second).await, "more");
+        assert!(refused.again().is_none(), "12 bytes of 11");
+        replays.resize(12);
+        let taken = Kept::of(&mut third, &replays);
+        assert_eq!(whole(third).await, "more");
+        assert!(taken.again().is_some());
+        replays.resize(1);
+        assert!(kept.again().is_some(), "what is kept stays");
+        assert_eq!(replays.bytes.load(Relaxed), 0);
     }
 
     #[test]

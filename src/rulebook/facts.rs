@@ -107,8 +107,9 @@ impl Facts {
     pub(super) fn carving<'a>(mut self, apps: impl Iterator<Item = &'a Arc<AppRecord>>) -> Self {
         for app in apps {
             let provider: Arc<str> = app.provider.as_str().into();
-            let own = [&app.urls.token, &app.urls.revoke, &app.urls.device];
-            let endpoints = own.into_iter().flatten().filter_map(|url| endpoint(url));
+            let all = std::iter::once(&app.urls).chain(app.discovered.values());
+            let own = all.flat_map(|urls| [&urls.token, &urls.revoke, &urls.device]);
+            let endpoints = own.flatten().filter_map(|url| endpoint(url));
             self.carved.extend(endpoints.map(|(host, path)| (provider.clone(), host, path)));
         }
         self.carved.sort();

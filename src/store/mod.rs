@@ -52,6 +52,8 @@ pub enum Table {
     Outbox,
     /// Plugins that are installed for agents.
     Plugins,
+    /// Refreshes that fail.
+    Refreshes,
 }
 
 /// A row's version: 1 when new, one more at each write. A row that was deleted and made again
@@ -215,7 +217,7 @@ pub trait Store: fmt::Debug + Send + Sync {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Meta,
         Self::Orgs,
         Self::Users,
@@ -229,6 +231,7 @@ impl Table {
         Self::Flows,
         Self::Outbox,
         Self::Plugins,
+        Self::Refreshes,
     ];
 
     /// The stable name: part of the file format and of every seal.
@@ -247,6 +250,7 @@ impl Table {
             Self::Flows => "flows",
             Self::Outbox => "outbox",
             Self::Plugins => "plugins",
+            Self::Refreshes => "refreshes",
         }
     }
 }

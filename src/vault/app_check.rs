@@ -21,6 +21,11 @@ const URL_BYTES_MAX: usize = 2048;
 /// A longer buffer would renew tokens all day.
 const BUFFER_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// How often a token that nobody uses is renewed: the walk over all of them takes hours.
+const KEEP_ALIVE_MIN: Duration = Duration::from_secs(6 * 3600);
+/// A longer time is none.
+const KEEP_ALIVE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Parameters that a flow makes: an app that could set them could undo what protects it.
 const OURS: &[&str] = &[
     "assertion",
@@ -171,6 +176,11 @@ fn settings(app: &NewApp) -> Result<(), VaultError> {
     let settings = &app.settings;
     if settings.refresh_buffer.is_some_and(|buffer| buffer > BUFFER_MAX) {
         return Err(refused("settings.refresh_buffer", "a buffer is 24h at most"));
+    }
+    let kept = settings.keep_alive.filter(|every| !every.is_zero());
+    if kept.is_some_and(|every| !(KEEP_ALIVE_MIN..=KEEP_ALIVE_MAX).contains(&every)) {
+        let what = "idle tokens are renewed every 6h to 365d, or never: write `0s`";
+        return Err(refused("settings.keep_alive", what));
     }
     params(&settings.authorize_params, "settings.authorize_params")?;
     params(&settings.token_params, "settings.token_params")?;

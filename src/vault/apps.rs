@@ -12,7 +12,9 @@ use super::{Vault, VaultError, app_check};
 use crate::base::id::{AppId, OrgId};
 use crate::base::secret::Secret;
 use crate::crypto::envelope::EnvelopeError;
-use crate::directory::{AppRecord, AppSettings, AppUrls, DirectoryError, ManagedBy, Registered};
+use crate::directory::{
+    AppRecord, AppSettings, AppUrls, ConnectionRecord, DirectoryError, ManagedBy, Registered,
+};
 use crate::grant::AppSecret;
 use crate::grant::oauth::Client;
 use crate::provider::Catalogue;
@@ -103,6 +105,7 @@ impl NewApp {
             settings: self.settings,
             secrets: secret.names().into_iter().map(str::to_owned).collect(),
             registered: self.registered,
+            discovered: BTreeMap::new(),
             paused: false,
             managed_by: self.managed_by,
             created: now,
@@ -173,7 +176,8 @@ impl Vault {
 
     /// Changes an app: `change` makes the new one of the old. `secret` replaces what is stored; without
     /// it the stored one stays, unless the secret would go to another place than it was given for.
-    /// Answers the record as it is now. What was obtained with the app before stays.
+    /// Answers the record as it is now. What was obtained with the app before stays; what the provider
+    /// refused the app for is tried again.
     ///
     /// # Errors
     /// When the result does not fit its provider, its secret must be given again, there is no such app,
@@ -212,7 +216,22 @@ impl Vault {
             change(record);
             record.secrets.clone_from(&after.secrets);
         };
-        Ok(self.directory.update_app(org, id, &put).await?)
+        let now = self.directory.update_app(org, id, &put).await?;
+        if !same || *before != *now {
+            self.app_changed(org, id).await;
+        }
+        Ok(now)
+    }
+
+    /// The app's connections are asked for as it is now: pauses are over, and what the provider refused it
+    /// for is tried again.
+    pub async fn app_changed(&self, org: &OrgId, id: &AppId) {
+        let view = self.directory.view();
+        let of_app = |it: &&Arc<ConnectionRecord>| it.org == *org && it.app.as_ref() == Some(id);
+        for connection in view.connections().filter(of_app) {
+            self.fresh.forget(&connection.id);
+        }
+        self.try_rejected_again().await;
     }
 
     /// Removes record and secret, in that order: what is left after a crash is swept.
@@ -235,7 +254,7 @@ impl Vault {
         Ok(self.directory.view().app(org, id).cloned().ok_or_else(missing)?)
     }
 
-    async fn app_version(&self, app: &AppRecord) -> Result<Option<Version>, VaultError> {
+    pub(super) async fn app_version(&self, app: &AppRecord) -> Result<Option<Version>, VaultError> {
         let key = record::key(&app.org, &app.id);
         Ok(self.store.get(Table::Grants, &key).await?.map(|row| row.version))
     }

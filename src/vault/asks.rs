@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use http::Uri;
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 
 use super::backoff::Failed;
 use super::error::VaultError;
@@ -87,6 +88,26 @@ impl Basis {
         self.app.as_ref().is_none_or(|app| app.settings.auto_refresh != Some(false))
     }
 
+    /// Who asks.
+    pub fn app(&self) -> Option<&Arc<AppRecord>> {
+        self.app.as_ref()
+    }
+
+    /// SHA-256, hex, of everything that a server may refuse a client for: who it is, the version of its
+    /// secret, where it is asked and how. Another one is another try.
+    pub fn fingerprint(&self, secret: Version) -> String {
+        let app = self.app.as_ref().map(|app| (&app.id, &app.client_id, &app.settings.key_id));
+        let oauth = self.oauth.as_ref();
+        let asked = oauth.map(|it| (&it.token, &it.renew, &it.issuer, it.grant, &it.grant_type));
+        let written = oauth.map(|it| {
+            (&it.token_params, &it.renew_params, &it.renames, &it.extra_headers, it.token_body)
+        });
+        let proof = oauth.map(|it| (it.client_auth, &it.scopes, &it.jwt));
+        let all = (app, secret.0, asked, written, proof, &self.variables, &self.scopes);
+        let digest = Sha256::digest(format!("{all:?}"));
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     fn buffer(&self) -> Option<Duration> {
         let own = self.app.as_ref().and_then(|app| app.settings.refresh_buffer);
         self.is_automatic().then_some(own.unwrap_or(self.settings.refresh_buffer))
@@ -144,7 +165,7 @@ impl Vault {
             by: self.asker.0.load_full(),
             instance: provider.instantiate(auth, &hosts)?,
             oauth: auth.oauth.as_deref().map(|oauth| match &app {
-                Some(app) => app.applied(oauth),
+                Some(app) => app.completed(oauth, &variables),
                 None => oauth.clone(),
             }),
             app,
@@ -234,13 +255,18 @@ fn fault(error: MintError, settings: &TokenSettings) -> Result<Fault, MintError>
                 Dead::NoRefreshToken => BrokenReason::NoRefreshToken,
                 Dead::ClientRejected => BrokenReason::ClientRejected,
             };
-            Ok(Fault::Dead(Verdict { reason, detail: Some(code.to_string()) }))
+            Ok(Fault::Dead(Verdict { reason, detail: Some(code.to_string()), asked: None }))
         }
         MintError::Unavailable(temporary) => {
             let Temporary { code, retry_after, limited, whole_client, .. } = *temporary;
             let pause = retry_after.unwrap_or(settings.backoff_first);
             Ok(Fault::Passing {
-                failed: Failed { retry_after, code: code.map(|code| code.to_string()), limited },
+                failed: Failed {
+                    retry_after,
+                    code: code.map(|code| code.to_string()),
+                    limited,
+                    whole_client,
+                },
                 whole_client: whole_client.then(|| pause.min(settings.retry_after_max)),
             })
         }

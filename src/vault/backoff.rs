@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::base::time::Moment;
 use crate::base::tokens::TokenSettings;
@@ -19,6 +20,31 @@ pub struct Backoff {
     pause: Option<(Moment, Duration)>,
     equal: Option<Equal>,
     code: Option<String>,
+    whole_client: bool,
+}
+
+/// The same as it is stored: by the time of day.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Written {
+    failures: u32,
+    since: Timestamp,
+    /// When the last pause began.
+    paused: Timestamp,
+    pause_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    equal: Option<WrittenEqual>,
+    /// The pause is that of all connections of the client.
+    #[serde(default)]
+    whole_client: bool,
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+struct WrittenEqual {
+    code: String,
+    first: Timestamp,
+    count: u32,
 }
 
 /// Equal answers of a kind that nobody knows.
@@ -38,6 +64,8 @@ pub struct Failed {
     pub code: Option<String>,
     /// Whether nobody knows what the code means, so that it ends by being believed.
     pub limited: bool,
+    /// Whether the server means all connections of the client.
+    pub whole_client: bool,
 }
 
 impl Backoff {
@@ -54,6 +82,7 @@ impl Backoff {
         self.failures = self.failures.saturating_add(1);
         self.first.get_or_insert(now);
         self.code.clone_from(&failed.code);
+        self.whole_client = failed.whole_client;
         self.counts(now, failed);
         let own = settings.backoff_first.saturating_mul(1 << doublings).min(settings.backoff_max);
         let own = jittered(own, random, settings.backoff_jitter_percent);
@@ -91,6 +120,47 @@ impl Backoff {
     pub fn rest(&self, now: Moment) -> Option<Duration> {
         let (begun, pause) = self.pause.as_ref()?;
         pause.checked_sub(now.since(begun)).filter(|rest| !rest.is_zero())
+    }
+
+    /// Whether the pause is that of all connections of the client.
+    pub fn is_of_client(&self) -> bool {
+        self.whole_client
+    }
+
+    /// To be stored; `None` while nothing has failed.
+    pub fn written(&self) -> Option<Written> {
+        let (paused, pause) = self.pause.as_ref()?;
+        let equal = self.equal.as_ref().map(|equal| WrittenEqual {
+            code: equal.code.clone(),
+            first: equal.first.day(),
+            count: equal.count,
+        });
+        Some(Written {
+            failures: self.failures,
+            since: self.first.as_ref()?.day(),
+            paused: paused.day(),
+            pause_ms: u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+            code: self.code.clone(),
+            equal,
+            whole_client: self.whole_client,
+        })
+    }
+
+    /// What was stored. A clock that was set back meanwhile makes a pause no longer than it was.
+    pub fn read(written: Written) -> Self {
+        let Written { failures, since, paused, pause_ms, code, equal, whole_client } = written;
+        Self {
+            failures,
+            first: Some(Moment::of_day(since)),
+            pause: Some((Moment::of_day(paused), Duration::from_millis(pause_ms))),
+            equal: equal.map(|WrittenEqual { code, first, count }| Equal {
+                code,
+                first: Moment::of_day(first),
+                count,
+            }),
+            code,
+            whole_client,
+        }
     }
 
     /// How many failures in a row there were.
@@ -182,6 +252,34 @@ mod tests {
         ms.fetch_add(1, Ordering::SeqCst);
         assert_eq!(backoff.rest(clock.moment()), None);
         assert_eq!(backoff.failures(), 1);
+    }
+
+    /// oauth 9, 10: durable
+    #[test]
+    fn what_was_written_goes_on_where_it_was() {
+        let ((clock, ms), settings) = (clock(), TokenSettings::default());
+        assert_eq!(Backoff::default().written(), None);
+        let mut backoff = Backoff::default();
+        for _ in 0..4 {
+            backoff.failed(clock.moment(), &unknown("weird"), MIDDLE, &settings);
+            ms.fetch_add(1_200_000, Ordering::SeqCst);
+        }
+        let stored = serde_json::to_string(&backoff.written()).unwrap();
+        let mut read = Backoff::read(serde_json::from_str(&stored).unwrap());
+        assert_eq!(
+            (read.failures(), read.since(), read.code()),
+            (4, backoff.since(), Some("weird"))
+        );
+        assert_eq!(read.believed(clock.moment(), &settings), None);
+        let pause = read.failed(clock.moment(), &unknown("weird"), MIDDLE, &settings);
+        assert_eq!(pause.as_secs_f64().round(), 16.0, "the fifth of them");
+        assert_eq!(read.believed(clock.moment(), &settings), Some("weird"));
+        ms.fetch_add(10_000, Ordering::SeqCst);
+        let rest = read.rest(clock.moment()).unwrap().as_secs_f64().round();
+        assert_eq!(rest, 6.0);
+        ms.fetch_sub(3_600_000, Ordering::SeqCst);
+        let set_back = Backoff::read(read.written().unwrap()).rest(clock.moment()).unwrap();
+        assert_eq!(set_back.as_secs_f64().round(), 16.0, "and not an hour more");
     }
 
     /// OAuth 9.5

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Vault;
 use super::connect::Granted;
 use super::error::VaultError;
-use super::grants::{Stored, TRIES_MAX};
+use super::grants::{Stored, TRIES_MAX, is_conflict};
 use super::record::Verdict;
 use crate::directory::{BrokenReason, ConnectionRecord, ConnectionState, Rotation, SecretFacts};
 
@@ -25,6 +25,28 @@ impl Vault {
         self.write((&connection.org, &connection.id), row, Some(stored.version)).await?;
         self.project(connection).await?;
         Ok(())
+    }
+
+    /// Takes the verdict back that the client was refused: what it was refused with has changed. Whether
+    /// it did; somebody else may have been quicker.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) async fn lift(
+        &self,
+        connection: &Arc<ConnectionRecord>,
+        stored: &Stored,
+    ) -> Result<bool, VaultError> {
+        let place = (&connection.org, &connection.id);
+        let (mut header, bytes) = stored.becomes(connection, None, &stored.bytes);
+        header.on_trial = true;
+        match self.write(place, (header, bytes), Some(stored.version)).await {
+            Err(error) if is_conflict(&error) => return Ok(false),
+            other => other?,
+        };
+        self.fresh.forget(&connection.id);
+        self.project(connection).await?;
+        Ok(true)
     }
 
     /// Brings the connection's record in line with its grant.
@@ -50,7 +72,7 @@ impl Vault {
         let mut stored = self.stored(connection).await?;
         for _ in 0..TRIES_MAX {
             let change = |record: &mut ConnectionRecord| {
-                record.state = projected(&record.state, stored.broken.as_ref());
+                record.state = projected(&record.state, &stored);
                 rotation(&mut record.secret, &stored);
                 if let Some(facts) = facts {
                     record.granted.clone_from(&facts.scopes);
@@ -98,12 +120,12 @@ fn rotation(secret: &mut SecretFacts, stored: &Stored) {
     }
 }
 
-/// Whether the state is one that a new grant ends.
+/// Whether the state is one that goes with the grant, and not with what a person did.
 fn follows(state: &ConnectionState) -> bool {
     match state {
         ConnectionState::Broken { reason, .. } => is_of_grant(*reason),
-        ConnectionState::Draft { .. } => true,
-        ConnectionState::Testing | ConnectionState::Active | ConnectionState::Paused => false,
+        ConnectionState::Draft { .. } | ConnectionState::Testing => true,
+        ConnectionState::Active | ConnectionState::Paused => false,
     }
 }
 
@@ -113,12 +135,13 @@ fn is_of_grant(reason: BrokenReason) -> bool {
 }
 
 /// The state that goes with a verdict. What a person paused stays so.
-fn projected(state: &ConnectionState, broken: Option<&Verdict>) -> ConnectionState {
-    match (state, broken) {
+fn projected(state: &ConnectionState, stored: &Stored) -> ConnectionState {
+    match (state, &stored.broken) {
         (ConnectionState::Paused, _) => ConnectionState::Paused,
         (_, Some(verdict)) => {
             ConnectionState::Broken { reason: verdict.reason, detail: verdict.detail.clone() }
         }
+        (state, None) if stored.on_trial && follows(state) => ConnectionState::Testing,
         (state, None) if follows(state) => ConnectionState::Active,
         (state, None) => state.clone(),
     }

@@ -67,6 +67,33 @@ impl Vault {
         Err(grants::overtaken(org, id))
     }
 
+    /// Host variables that the answer to a refresh gave, taken as those of a consent are: what the
+    /// provider declares, within its own domains. Anything else changes nothing.
+    pub(super) async fn take_captured(
+        &self,
+        connection: &ConnectionRecord,
+        newer: &Grant,
+    ) -> Result<(), VaultError> {
+        let Grant::OAuth(tokens) = newer else { return Ok(()) };
+        let answered = &tokens.facts().captured;
+        let catalogue = self.catalogue();
+        let Some(provider) = catalogue.get(&connection.provider) else { return Ok(()) };
+        for name in provider.not_captured(answered) {
+            tracing::warn!(
+                connection = %connection.id, variable = name,
+                "a token's answer names a host that is not the provider's: it is not taken"
+            );
+        }
+        let taken = provider.captured(answered);
+        if taken.iter().all(|(name, value)| connection.captured.get(name) == Some(value)) {
+            return Ok(());
+        }
+        let change = |record: &mut ConnectionRecord| record.captured.extend(taken.clone());
+        self.directory.update_connection(&connection.org, &connection.id, &change).await?;
+        tracing::info!(connection = %connection.id, "the provider has moved the account's host");
+        Ok(())
+    }
+
     /// Puts a connection that is to be connected by a flow: it has no grant yet.
     ///
     /// # Errors
@@ -98,6 +125,7 @@ impl Vault {
         let connection = self.connection(org, id)?;
         self.directory.remove_connection_by(org, id, ManagedBy::Store).await?;
         self.fresh.remove(id);
+        self.forget_trouble(org, id).await;
         let key = record::key(org, id);
         for _ in 0..TRIES_MAX {
             // A grant that does not open any more cannot be revoked, but it goes.

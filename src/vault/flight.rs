@@ -5,9 +5,10 @@
 //! the lease that other replicas would take, reads the row again, asks, writes what was answered over
 //! exactly the version that it read, and only then lets anyone use it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -20,6 +21,7 @@ use super::fresh::{Cell, Landing, Look, Ticket, Why};
 use super::grants::{Stored, is_conflict};
 use super::record::Verdict;
 use super::servers::{Asked, Turn};
+use super::trouble::About;
 use super::unstored::Unstored;
 use crate::base::id::ConnectionId;
 use crate::base::time::Clock;
@@ -62,6 +64,10 @@ struct Flight<'a> {
     why: Why,
     ticket: &'a Ticket,
     settings: Arc<TokenSettings>,
+    /// What was asked, once somebody was.
+    about: Mutex<Option<About>>,
+    /// Until what came of it is remembered, no other replica asks.
+    lease: OnceLock<Lease>,
 }
 
 /// What came of asking.
@@ -72,6 +78,14 @@ enum Came {
     Stored,
     /// The grant is another one by now.
     Overtaken,
+}
+
+/// Whether refreshes have failed before.
+enum Paused {
+    /// They have, and nobody is asked for so long.
+    Still(Duration),
+    /// They have, and it may be tried again.
+    Before,
 }
 
 /// What came of the wait for a lease.
@@ -159,24 +173,30 @@ impl Vault {
 
     async fn fly(&self, connection: &Arc<ConnectionRecord>, why: Why, ticket: Ticket) {
         let settings = self.token_settings();
-        let flight = Flight { vault: self, connection, why, ticket: &ticket, settings };
+        let (about, lease) = (Mutex::default(), OnceLock::new());
+        let flight =
+            Flight { vault: self, connection, why, ticket: &ticket, settings, about, lease };
         let landing = match flight.go().await {
             Ok(landing) => landing,
             Err(error) => Landing::Refused(Refused::Failed(Arc::new(error))),
         };
         self.note(connection, &landing);
+        let Flight { about, lease, .. } = flight;
         let lasting = matches!(landing, Landing::Failed(_));
-        ticket.land(landing);
-        if lasting {
+        if ticket.land(landing).is_some() && lasting {
+            let backoff = self.fresh.cell(&connection.org, &connection.id).backoff();
+            if let Some(about) = about.into_inner() {
+                self.keep_trouble((&connection.org, &connection.id), about, &backoff).await;
+            }
             self.alert(connection);
         }
+        drop(lease);
     }
 
     /// A connection that has failed for long is reported, at most once for each failure's pause.
     fn alert(&self, connection: &ConnectionRecord) {
         let Some(failing) = self.failing(connection) else { return };
-        let lasts = self.clock.now().duration_since(failing.since);
-        if Duration::try_from(lasts).is_ok_and(|it| it >= self.token_settings().alert_after) {
+        if failing.alert {
             tracing::warn!(
                 connection = %connection.id, name = connection.name, since = %failing.since,
                 count = failing.count, code = failing.code,
@@ -229,10 +249,10 @@ impl Flight<'_> {
             Ok(turn) => turn,
             Err(pause) => return Ok(Landing::Paused(pause)),
         };
-        let _lease = match self.claim().await? {
-            Claimed::Lease(lease) => lease,
+        match self.claim().await? {
+            Claimed::Lease(lease) => drop(self.lease.set(lease)),
             Claimed::Landed(landing) => return Ok(landing),
-        };
+        }
         let claimed = Instant::now();
         for round in 0..ROUNDS_MAX {
             if round > 0 && claimed.elapsed() + self.one_more() > self.settings.lease {
@@ -242,10 +262,20 @@ impl Flight<'_> {
             if let Some(landing) = self.what_is_there(&stored).await? {
                 return Ok(landing);
             }
+            // What is to be stored has been asked for already.
+            let asks = self.ticket.unstored(stored.version).is_none();
+            let had_trouble = match self.pause(&stored).await?.filter(|_| asks) {
+                Some(Paused::Still(rest)) => return Ok(Landing::Paused(rest)),
+                paused => paused.is_some(),
+            };
             match self.ask(&stored, (&asked, &turn)).await? {
                 Came::Landed(landing) => return Ok(landing),
                 Came::Overtaken => {}
                 Came::Stored => {
+                    if had_trouble {
+                        let (org, id) = (&self.connection.org, &self.connection.id);
+                        self.vault.forget_trouble(org, id).await;
+                    }
                     let stored = self.vault.stored(self.connection).await?;
                     let landing = self.what_is_there(&stored).await?;
                     // What is dead when it comes is no reason to ask on and on.
@@ -254,6 +284,20 @@ impl Flight<'_> {
             }
         }
         Ok(Landing::Failed(Failed::default()))
+    }
+
+    /// The pause after failures that were stored: before this start, or by another replica.
+    async fn pause(&self, stored: &Stored) -> Result<Option<Paused>, VaultError> {
+        let basis = self.vault.basis(self.connection)?;
+        let about = self.vault.about(&basis, stored).await?;
+        let place = (&self.connection.org, &self.connection.id);
+        let trouble = self.vault.trouble(place, &about).await;
+        *self.about.lock() = Some(about);
+        Ok(trouble.map(|backoff| {
+            let rest = backoff.rest(self.vault.clock.moment());
+            self.ticket.adopt(backoff);
+            rest.map_or(Paused::Before, Paused::Still)
+        }))
     }
 
     /// What asking and storing may take: with less left of the lease, another replica would ask meanwhile.
@@ -283,13 +327,14 @@ impl Flight<'_> {
 
     /// What the row gives without asking anybody; `None` when somebody must be asked.
     async fn what_is_there(&self, stored: &Stored) -> Result<Option<Landing>, VaultError> {
-        if let Some(Verdict { reason, detail }) = stored.broken.clone() {
+        if let Some(Verdict { reason, detail, .. }) = stored.broken.clone() {
             // A crash, or another replica, left the record as it was.
             self.vault.project(self.connection).await?;
             return Ok(Some(Landing::Refused(Refused::Broken { reason, detail })));
         }
         let grant = stored.grant(self.connection)?;
-        let basis = self.vault.basis(self.connection)?;
+        // Its hosts may have moved with the answer of a moment ago.
+        let basis = self.vault.basis(&self.connection_now())?;
         let other = stored.other_grant(self.connection)?;
         let of = (&grant, other.as_ref(), stored.version);
         if let Some(held) = self.vault.held(self.connection, &basis, of)? {
@@ -313,7 +358,7 @@ impl Flight<'_> {
             (false, true) => return failed(VaultError::NotRefreshable { connection }),
             (false, false) => {}
         }
-        let verdict = Verdict { reason: BrokenReason::NoRefreshToken, detail: None };
+        let verdict = Verdict { reason: BrokenReason::NoRefreshToken, detail: None, asked: None };
         self.condemned(stored, verdict).await
     }
 
@@ -323,7 +368,7 @@ impl Flight<'_> {
         stored: &Stored,
         verdict: Verdict,
     ) -> Result<Option<Landing>, VaultError> {
-        let Verdict { reason, detail } = verdict.clone();
+        let Verdict { reason, detail, .. } = verdict.clone();
         match self.vault.condemn(self.connection, stored, verdict).await {
             Ok(()) => Ok(Some(Landing::Refused(Refused::Broken { reason, detail }))),
             Err(error) if is_conflict(&error) => Ok(None),
@@ -347,20 +392,30 @@ impl Flight<'_> {
         let (failed, whole_client) = match answer {
             Ok(newer) => {
                 turn.answered();
-                return self.keep(Unstored::of(self.connection, stored, &newer.encode())).await;
+                return self.keep(Unstored::of(self.connection, stored, newer.encode())).await;
             }
             Err(Fault::Dead(verdict)) => {
                 turn.answered();
+                if verdict.reason == BrokenReason::ClientRejected {
+                    self.vault.moves.tell(&self.connection.org, &self.connection.id);
+                }
+                let about = self.about.lock().as_ref().map(|about| about.asked.clone());
+                let asked = about.filter(|_| verdict.reason == BrokenReason::ClientRejected);
+                let verdict = Verdict { asked, ..verdict };
                 return self.came_of(self.condemned(stored, verdict).await?);
             }
             Err(Fault::Passing { failed, whole_client }) => (failed, whole_client),
         };
+        if failed.code.as_deref().is_some_and(|code| matches!(code, "http_404" | "http_405")) {
+            self.vault.moves.tell(&self.connection.org, &self.connection.id);
+        }
         match failed.limited {
             true => turn.answered(),
             false => turn.failed(&self.connection.id, now, &self.settings),
         }
         if let Some(detail) = self.ticket.would_believe(&failed) {
-            let verdict = Verdict { reason: BrokenReason::Revoked, detail: Some(detail) };
+            let verdict =
+                Verdict { reason: BrokenReason::Revoked, detail: Some(detail), asked: None };
             return self.came_of(self.condemned(stored, verdict).await?);
         }
         if let Some(pause) = whole_client {
@@ -371,6 +426,12 @@ impl Flight<'_> {
 
     fn came_of(&self, landing: Option<Landing>) -> Result<Came, VaultError> {
         Ok(landing.map_or(Came::Overtaken, Came::Landed))
+    }
+
+    /// The connection, as others may have changed it since the flight began.
+    fn connection_now(&self) -> Arc<ConnectionRecord> {
+        let now = self.vault.connection(&self.connection.org, &self.connection.id);
+        now.unwrap_or_else(|_| self.connection.clone())
     }
 
     /// Stores what was answered, durably, before anybody sees it. A store that fails is asked again, now

@@ -361,6 +361,14 @@ impl Cell {
         slow.deaf.as_ref().is_some_and(|(since, long)| now.since(since) < *long)
     }
 
+    /// Failures of before this cell, or of another replica, where they are more than its own.
+    pub fn adopt(&self, backoff: Backoff) {
+        let mut slow = self.slow.lock();
+        if backoff.failures() > slow.backoff.failures() {
+            slow.backoff = backoff;
+        }
+    }
+
     /// The failures so far.
     pub fn backoff(&self) -> Backoff {
         self.slow.lock().backoff.clone()
@@ -437,6 +445,14 @@ impl Ticket {
         drop(slow);
         self.cell.news.send_modify(|()| {});
         pause
+    }
+
+    /// Failures that were stored, unless the grant was changed meanwhile.
+    pub fn adopt(&self, backoff: Backoff) {
+        let stands = self.cell.slow.lock().epoch == self.epoch;
+        if stands {
+            self.cell.adopt(backoff);
+        }
     }
 
     /// Keeps what a server answered until the store works again; whether it was not kept before.

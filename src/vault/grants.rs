@@ -30,6 +30,8 @@ pub(super) struct Stored {
     pub given: Option<String>,
     /// When its secret was given and when it ends, once it has been rotated.
     pub dates: Option<Dates>,
+    /// Its client was refused, and that has changed since.
+    pub on_trial: bool,
     /// Its bytes.
     pub bytes: Zeroizing<Vec<u8>>,
     /// The second grant: of a rotation that is under way.
@@ -105,10 +107,18 @@ impl Vault {
             let Some(row) = self.store.get(Table::Grants, &key).await? else { return Ok(None) };
             match record::open(&self.keyring, connection, &purpose, &row) {
                 Ok(opened) => {
-                    let Header { broken, given, dates, beside, .. } = opened.header;
+                    let Header { broken, given, dates, beside, on_trial, .. } = opened.header;
                     let (version, bytes) = (row.version, opened.grant);
                     let other = beside.zip(opened.other);
-                    return Ok(Some(Stored { version, broken, given, dates, bytes, other }));
+                    return Ok(Some(Stored {
+                        version,
+                        broken,
+                        given,
+                        dates,
+                        on_trial,
+                        bytes,
+                        other,
+                    }));
                 }
                 Err(RecordError::Sealed(EnvelopeError::UnknownKey(_)))
                     if before.as_ref() != Some(&row) =>

@@ -11,16 +11,20 @@ mod error;
 mod flight;
 mod fresh;
 mod grants;
+mod keep_alive;
+mod moves;
 mod plugins;
 mod record;
 mod renew;
 mod rotate;
+mod rows;
 mod servers;
 #[cfg(test)]
 mod simulation;
 mod status;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod unstored;
 
 use std::collections::BTreeMap;
@@ -35,8 +39,11 @@ pub use connect::{Granted, Revocable};
 pub use error::VaultError;
 use flight::Flights;
 use fresh::{Fresh, Why};
+pub use keep_alive::Walk;
+use moves::Moves;
 use record::Header;
 pub use rotate::{Candidate, Kept};
+pub use rows::{RowError, Rows};
 use servers::Servers;
 pub use status::{Failing, TokenStatus};
 
@@ -71,6 +78,7 @@ pub struct Vault {
     servers: Arc<Servers>,
     asker: Asker,
     metrics: Arc<OnceLock<Arc<Metrics>>>,
+    moves: Moves,
     settings: Arc<ArcSwap<TokenSettings>>,
     rotation: Arc<ArcSwap<RotationSettings>>,
 }
@@ -138,6 +146,7 @@ impl Vault {
             servers: Arc::default(),
             asker: Asker::default(),
             metrics: Arc::default(),
+            moves: Moves::default(),
             settings: Arc::default(),
             rotation: Arc::default(),
         };
@@ -319,6 +328,7 @@ impl Vault {
     ) -> Result<(), VaultError> {
         self.directory.remove_connection_by(org, id, by).await?;
         self.fresh.remove(id);
+        self.forget_trouble(org, id).await;
         self.store.delete(Table::Grants, &record::key(org, id), Expect::Any).await?;
         Ok(())
     }

@@ -35,6 +35,10 @@ pub struct Verdict {
     /// The provider's own code, cut and cleaned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// What the client was refused with, as a hash: it is tried again where that changes. Absent in other
+    /// verdicts, and in those of before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
 }
 
 /// What stands before the grant.
@@ -53,6 +57,9 @@ pub struct Header {
     /// When the secret was given and when it ends, once it has been rotated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dates: Option<Dates>,
+    /// Its client was refused, and that has changed since: the next refresh tells.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_trial: bool,
     /// Another grant stands after this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beside: Option<Beside>,
@@ -130,7 +137,7 @@ impl Header {
     /// Of a grant that works, as far as is known.
     pub fn of(connection: &ConnectionRecord) -> Self {
         let purpose = Purpose::of(connection);
-        Self { purpose, broken: None, given: None, dates: None, beside: None }
+        Self { purpose, broken: None, given: None, dates: None, on_trial: false, beside: None }
     }
 
     /// With another grant after the first: what is sealed.

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -35,8 +36,15 @@ pub struct Servers(Mutex<HashMap<String, Arc<Server>>>);
 
 #[derive(Debug)]
 struct Server {
-    turns: Arc<Semaphore>,
+    turns: ArcSwap<Turns>,
     state: Mutex<State>,
+}
+
+/// So many at once.
+#[derive(Debug)]
+struct Turns {
+    max: usize,
+    free: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -60,13 +68,16 @@ pub struct Turn {
 impl Servers {
     fn server(&self, name: &str, settings: &TokenSettings) -> Arc<Server> {
         let mut servers = self.0.lock();
-        let new = || {
-            Arc::new(Server {
-                turns: Arc::new(Semaphore::new(settings.refreshes_per_server_max.max(1))),
-                state: Mutex::default(),
-            })
-        };
-        servers.entry(name.to_owned()).or_insert_with(new).clone()
+        let max = settings.refreshes_per_server_max.max(1);
+        let turns = || Turns { max, free: Arc::new(Semaphore::new(max)) };
+        let new =
+            || Arc::new(Server { turns: ArcSwap::from_pointee(turns()), state: Mutex::default() });
+        let server = servers.entry(name.to_owned()).or_insert_with(new).clone();
+        if server.turns.load().max != max {
+            // Those who have a turn by the old number, or wait for one, end by it.
+            server.turns.store(Arc::new(turns()));
+        }
+        server
     }
 
     /// Waits for a turn.
@@ -81,10 +92,11 @@ impl Servers {
     ) -> Result<Turn, Duration> {
         let server = self.server(&asked.server, settings);
         server.is_open_to(&asked.client, clock.moment(), settings)?;
-        let permit = match server.turns.clone().try_acquire_owned() {
+        let turns = server.turns.load().free.clone();
+        let permit = match turns.clone().try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
-                let permit = server.turns.clone().acquire_owned().await;
+                let permit = turns.acquire_owned().await;
                 // It is never closed.
                 let permit = permit.map_err(|_| Duration::ZERO)?;
                 tokio::time::sleep(JITTER_MAX.mul_f64(f64::from(random()) / f64::from(u32::MAX)))
@@ -190,6 +202,28 @@ mod tests {
         let next = servers.turn(&busy, &clock, &settings);
         drop(turns.pop());
         assert!(next.await.is_ok());
+    }
+
+    /// oauth 5.8: the number is a setting, also while the gateway serves.
+    #[tokio::test(start_paused = true)]
+    async fn a_number_of_turns_that_changes_holds_for_whoever_comes_next() {
+        let (servers, clock, busy) = (Servers::default(), clock().0, asked("busy", "c"));
+        let turns = |max: usize| TokenSettings {
+            refreshes_per_server_max: max,
+            ..TokenSettings::default()
+        };
+        let (one, two) = (turns(1), turns(2));
+        let first = servers.turn(&busy, &clock, &one).now_or_never().unwrap().unwrap();
+        assert!(servers.turn(&busy, &clock, &one).now_or_never().is_none());
+        let mut more = Vec::new();
+        for _ in 0..2 {
+            more.push(servers.turn(&busy, &clock, &two).now_or_never().unwrap().unwrap());
+        }
+        assert!(servers.turn(&busy, &clock, &two).now_or_never().is_none());
+        drop((first, more));
+        let first = servers.turn(&busy, &clock, &one).now_or_never().unwrap().unwrap();
+        assert!(servers.turn(&busy, &clock, &one).now_or_never().is_none());
+        drop(first);
     }
 
     /// OAuth 10.4

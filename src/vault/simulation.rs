@@ -2,11 +2,13 @@
 //! nothing, and everything that can come at a bad moment. The code that runs is the vault's own; only the
 //! server's answers and the store's faults are made up, and time.
 
+mod idle;
+mod rows;
 mod schedules;
+mod troubles;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -22,7 +24,7 @@ use crate::net::dial::Dialler;
 use crate::net::guard::Guard;
 use crate::provider::check;
 use crate::store::memory::MemoryStore;
-use crate::store::{Lease, Row, StoreError, Version};
+use crate::store::{StoreError, Version};
 
 const PROVIDER: &str = "
 id: acme
@@ -33,6 +35,7 @@ auth:
     kind: oauth2
     authorize: https://auth.acme.test/authorize
     token: https://auth.acme.test/token
+    keep_alive: 30d
 ";
 
 static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(|| {
@@ -88,6 +91,10 @@ enum What {
     Lost,
     /// The grant is finished.
     Dead,
+    /// The client is refused; nothing was done.
+    Rejected,
+    /// A code that nobody knows; nothing was done.
+    Odd,
 }
 
 /// The server, and everything that is checked.
@@ -96,7 +103,7 @@ struct World {
     /// The last refresh token of each grant.
     rotated: Mutex<HashMap<u64, u64>>,
     answers: Mutex<VecDeque<Answer>>,
-    asking: AtomicUsize,
+    asking: Mutex<HashSet<ConnectionId>>,
     asked: AtomicUsize,
     grants: AtomicU64,
     /// The server took the grant away.
@@ -115,11 +122,12 @@ pub(super) struct Script(Arc<World>, Clock);
 struct Watched {
     rows: MemoryStore,
     world: Arc<World>,
-    newest: Mutex<Version>,
+    /// By key.
+    newest: Mutex<HashMap<String, Version>>,
     fails: Mutex<(u8, bool)>,
 }
 
-struct Asking<'a>(&'a World);
+struct Asking<'a>(&'a World, &'a ConnectionId);
 
 impl fmt::Debug for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -129,7 +137,7 @@ impl fmt::Debug for Script {
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        self.0.asking.fetch_sub(1, SeqCst);
+        self.0.asking.lock().remove(self.1);
     }
 }
 
@@ -138,7 +146,7 @@ impl World {
         Arc::new(Self {
             rotated: Mutex::default(),
             answers: Mutex::new(answers.into()),
-            asking: AtomicUsize::new(0),
+            asking: Mutex::default(),
             asked: AtomicUsize::new(0),
             grants: AtomicU64::new(0),
             may_break: AtomicBool::new(false),
@@ -177,14 +185,14 @@ fn grant(clock: &Clock, (family, number): (u64, u64), life: Option<u32>) -> Gran
 impl Script {
     pub(super) async fn asked(
         &self,
-        _connection: &ConnectionRecord,
+        connection: &ConnectionRecord,
         grant: &Grant,
     ) -> Result<Grant, MintError> {
         let Self(world, clock) = self;
-        if world.asking.fetch_add(1, SeqCst) > 0 {
+        if !world.asking.lock().insert(connection.id.clone()) {
             world.is_wrong("two mints at once");
         }
-        let _asking = Asking(world);
+        let _asking = Asking(world, &connection.id);
         world.asked.fetch_add(1, SeqCst);
         let refresh = grant.revocable().and_then(|it| it.refresh).expect("a refresh token");
         let refresh = refresh.expose_text().expect("text").to_owned();
@@ -192,6 +200,11 @@ impl Script {
         let (family, number): (u64, u64) = (family.parse().unwrap(), number.parse().unwrap());
         let usual = Answer { after: 5, what: What::Token(Some(3_600)) };
         let Answer { after, what } = world.answers.lock().pop_front().unwrap_or(usual);
+        if matches!(what, What::Rejected) {
+            passes(after).await;
+            let (reason, code) = (Dead::ClientRejected, ErrorCode::of("invalid_client"));
+            return Err(MintError::Dead { reason, code, said: None });
+        }
         let spent = world.rotated.lock()[&family] != number;
         if spent || matches!(what, What::Dead) {
             if !spent {
@@ -214,6 +227,10 @@ impl Script {
         let mut temporary = Temporary::of("later");
         match (newer, what) {
             (Some(newer), _) => return Ok(newer),
+            (None, What::Odd) => {
+                temporary.code = Some(ErrorCode::of("odd"));
+                temporary.limited = true;
+            }
             (None, What::Lost) => world.may_break.store(true, SeqCst),
             (None, What::Later(seconds)) => {
                 temporary.retry_after = seconds.map(|it| Duration::from_secs(it.into()));
@@ -229,72 +246,6 @@ async fn passes(ms: u64) {
     let _ = tokio::time::timeout(Duration::from_millis(ms), std::future::pending::<()>()).await;
 }
 
-#[async_trait::async_trait]
-impl Store for Watched {
-    async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
-        passes(1).await;
-        self.rows.get(table, key).await
-    }
-
-    async fn put(
-        &self,
-        table: Table,
-        key: &str,
-        value: &[u8],
-        expect: Expect,
-    ) -> Result<Version, StoreError> {
-        if table != Table::Grants {
-            return self.rows.put(table, key, value, expect).await;
-        }
-        passes(3).await;
-        if expect == Expect::Any {
-            self.world.is_wrong("a grant was written over whatever there was");
-        }
-        let (fails, after) = {
-            let mut fails = self.fails.lock();
-            let now = *fails;
-            fails.0 = fails.0.saturating_sub(1);
-            now
-        };
-        let failed = || StoreError::Io { action: "write", source: io::Error::other("full") };
-        if fails > 0 && !after {
-            return Err(failed());
-        }
-        let version = self.rows.put(table, key, value, expect).await?;
-        let newest = std::mem::replace(&mut *self.newest.lock(), version);
-        if newest >= version {
-            self.world.is_wrong(format!("{version:?} was written after {newest:?}"));
-        }
-        if fails > 0 { Err(failed()) } else { Ok(version) }
-    }
-
-    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
-        self.rows.reseal(table, row, value).await
-    }
-
-    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        self.rows.delete(table, key, expect).await
-    }
-
-    async fn list(
-        &self,
-        table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        self.rows.list(table, prefix, after, limit).await
-    }
-
-    async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
-        self.rows.lease(name, ttl).await
-    }
-
-    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
-        self.rows.changed(table, seen).await
-    }
-}
-
 /// Two replicas and a connection.
 struct Stage {
     world: Arc<World>,
@@ -305,6 +256,7 @@ struct Stage {
     last: Vec<Arc<Mutex<Option<Arc<Credential>>>>>,
     /// Writes that fail, in all.
     failed: AtomicUsize,
+    keyring: Arc<Keyring>,
 }
 
 impl Stage {
@@ -322,7 +274,7 @@ impl Stage {
         let second = open(&store, &keyring, &clock, &world).await;
         let (vaults, last) = (vec![first, second], vec![Arc::default(), Arc::default()]);
         let failed = AtomicUsize::new(0);
-        Self { world, store, clock, vaults, connection, last, failed }
+        Self { world, store, clock, vaults, connection, last, failed, keyring }
     }
 
     /// Agents of a replica: what each gets is alive.
@@ -430,14 +382,22 @@ async fn open(
 
 /// With a token that was pasted, and then the grant itself.
 async fn add(vault: &Vault, grant: Grant) -> Arc<ConnectionRecord> {
+    add_named(vault, ("work", None), grant).await
+}
+
+async fn add_named(
+    vault: &Vault,
+    (name, app): (&str, Option<AppId>),
+    grant: Grant,
+) -> Arc<ConnectionRecord> {
     let org = OrgId::default_org();
     let new = NewConnection {
         org: org.clone(),
-        name: "work".to_owned(),
+        name: name.to_owned(),
         provider: "acme".to_owned(),
         auth: None,
         variables: BTreeMap::new(),
-        app: None,
+        app,
         scopes: Vec::new(),
         environment: None,
         settings: Settings::default(),

@@ -18,6 +18,9 @@ pub struct TokenStatus {
     pub expires: Option<Timestamp>,
     /// When it was asked for.
     pub refreshed: Option<Timestamp>,
+    /// When it is refreshed at the latest, used or not; `null`: only when it is used.
+    #[serde(default)]
+    pub keep_alive: Option<Timestamp>,
     /// The refreshes that fail, while none succeeds.
     pub failing: Option<Failing>,
 }
@@ -33,6 +36,9 @@ pub struct Failing {
     pub code: Option<String>,
     /// When the next one may be tried.
     pub next_try: Timestamp,
+    /// They have failed for so long that somebody should look: `oauth.alert_after`.
+    #[serde(default)]
+    pub alert: bool,
 }
 
 impl Vault {
@@ -49,15 +55,30 @@ impl Vault {
             generation: stored.version.0,
             expires: facts.expires,
             refreshed: facts.sent,
+            keep_alive: match facts.sent.is_some() || grant.revocable().is_some() {
+                true => self.kept_until(connection, facts.sent),
+                false => None,
+            },
             failing: self.failing(connection),
         })
+    }
+
+    /// How many connections have refreshes that fail, and how many of them for so long that somebody
+    /// should look.
+    pub fn failing_counts(&self) -> (usize, usize) {
+        let view = self.directory.view();
+        let failing: Vec<_> = view.connections().filter_map(|it| self.failing(it)).collect();
+        (failing.len(), failing.iter().filter(|failing| failing.alert).count())
     }
 
     pub(super) fn failing(&self, connection: &ConnectionRecord) -> Option<Failing> {
         let cell = self.fresh.known(&connection.id)?;
         let (now, backoff) = (self.clock.moment(), cell.backoff());
+        let since = backoff.since()?;
+        let lasts = Duration::try_from(now.day().duration_since(since)).unwrap_or_default();
         Some(Failing {
-            since: backoff.since()?,
+            since,
+            alert: lasts >= self.token_settings().alert_after,
             count: backoff.failures(),
             code: backoff.code().map(ToOwned::to_owned),
             next_try: after(now.day(), backoff.rest(now).unwrap_or_default()),
@@ -65,6 +86,7 @@ impl Vault {
     }
 }
 
-fn after(now: Timestamp, rest: Duration) -> Timestamp {
+/// A moment so much later.
+pub(super) fn after(now: Timestamp, rest: Duration) -> Timestamp {
     now.checked_add(rest).unwrap_or(Timestamp::MAX)
 }

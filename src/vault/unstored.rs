@@ -13,6 +13,7 @@ use super::error::VaultError;
 use super::grants::{Stored, is_conflict};
 use super::record::Header;
 use crate::directory::ConnectionRecord;
+use crate::grant::Grant;
 use crate::store::Version;
 
 /// Before the first further try; doubles.
@@ -27,6 +28,10 @@ pub struct Unstored {
     pub over: Version,
     /// What is to be there.
     row: (Header, Zeroizing<Vec<u8>>),
+    /// Whether this is what a refused client was waited for with.
+    on_trial: bool,
+    /// The newer grant.
+    bytes: Zeroizing<Vec<u8>>,
 }
 
 /// What became of one more try.
@@ -45,8 +50,13 @@ impl fmt::Debug for Unstored {
 
 impl Unstored {
     /// What was answered to this version.
-    pub fn of(connection: &ConnectionRecord, stored: &Stored, bytes: &[u8]) -> Arc<Self> {
-        Arc::new(Self { over: stored.version, row: stored.becomes(connection, None, bytes) })
+    pub fn of(
+        connection: &ConnectionRecord,
+        stored: &Stored,
+        bytes: Zeroizing<Vec<u8>>,
+    ) -> Arc<Self> {
+        let row = stored.becomes(connection, None, &bytes);
+        Arc::new(Self { over: stored.version, row, on_trial: stored.on_trial, bytes })
     }
 }
 
@@ -123,6 +133,27 @@ impl Vault {
         let generation = self.write((&connection.org, &connection.id), row, Some(over)).await?;
         self.count("brought");
         tracing::debug!(connection = %connection.id, generation = generation.0, "a newer token");
+        if let Err(error) = self.record_follows(connection, unstored).await {
+            tracing::warn!(
+                connection = %connection.id, %error,
+                "a refresh succeeded, and the connection's record does not say so yet"
+            );
+        }
         Ok(())
+    }
+
+    /// The record after an answer that is stored: a trial is over, and hosts may have moved.
+    async fn record_follows(
+        &self,
+        connection: &ConnectionRecord,
+        unstored: &Unstored,
+    ) -> Result<(), VaultError> {
+        if unstored.on_trial {
+            self.project(connection).await?;
+        }
+        let malformed = |source| VaultError::Mint { connection: connection.name.clone(), source };
+        let newer = Grant::decode(&unstored.bytes).map_err(malformed)?;
+        let now = self.connection(&connection.org, &connection.id)?;
+        self.take_captured(&now, &newer).await
     }
 }

@@ -99,6 +99,9 @@ pub struct AppView {
     pub connections: Vec<String>,
     /// It left the configuration file: nothing is asked for with it.
     pub paused: bool,
+    /// Why nothing can be asked for with it, and what to do; absent when something can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
     /// Who may edit it.
     pub managed_by: ManagedBy,
     /// When it was made.

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ErrorView;
+use super::{ErrorView, TokenStatus};
 use crate::base::id::ConnectionId;
 use crate::base::settings::Settings;
 use crate::policy::explain::ActionKind;
@@ -72,6 +73,27 @@ pub struct ConnectionUsed {
     pub name: String,
     /// Its provider.
     pub provider: String,
+    /// The app that asks for its tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppUsed>,
+    /// Its token, for kinds that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenStatus>,
+    /// It has to be connected again before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<Timestamp>,
+}
+
+/// The app of a connection that is looked at.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct AppUsed {
+    /// Its name.
+    pub name: String,
+    /// What is to be registered at the provider.
+    pub redirect_uri: String,
+    /// Why nothing can be asked for with it, and what to do; absent when something can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// Where a credential goes, and the shape of what is written.

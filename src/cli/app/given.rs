@@ -17,9 +17,10 @@ use crate::cli::table::fields;
 const URLS: [&str; 5] = ["issuer", "authorize", "token", "device", "revoke"];
 
 /// Settings that may be cleared: as arguments and as the API name them.
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 7] = [
     ("refresh-buffer", "refresh_buffer"),
     ("auto-refresh", "auto_refresh"),
+    ("keep-alive", "keep_alive"),
     ("authorize-params", "authorize_params"),
     ("token-params", "token_params"),
     ("client-auth", "client_auth"),
@@ -56,6 +57,9 @@ pub(super) struct Given {
     /// whether tokens are renewed before they end
     #[arg(long, value_name = "true|false")]
     auto_refresh: Option<bool>,
+    /// how often tokens that nobody uses are renewed, such as 30d; 0s: never
+    #[arg(long, value_name = "TIME")]
+    keep_alive: Option<String>,
     /// a parameter of the URL that a person consents at; may be given several times
     #[arg(long = "authorize-param", value_name = "KEY=VALUE", value_parser = pair)]
     authorize_params: Vec<(String, String)>,
@@ -126,6 +130,7 @@ impl Given {
         let settings = [
             ("refresh_buffer", self.refresh_buffer.as_ref().map(|it| json!(it))),
             ("auto_refresh", self.auto_refresh.map(Value::from)),
+            ("keep_alive", self.keep_alive.as_ref().map(|it| json!(it))),
             ("authorize_params", (!authorize.is_empty()).then(|| json!(authorize))),
             ("token_params", (!token.is_empty()).then(|| json!(token))),
             ("client_auth", self.client_auth.as_ref().map(|it| json!(it))),
@@ -218,6 +223,7 @@ mod tests {
             urls: vec![("token".into(), "https://t.test/".into())],
             refresh_buffer: Some("2m".into()),
             auto_refresh: None,
+            keep_alive: None,
             authorize_params: vec![],
             token_params: vec![],
             client_auth: None,

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::state;
+use super::standing;
 use crate::admin::wire::ConnectionView;
 use crate::cli::output;
 use crate::cli::table::{Table, moment};
@@ -77,7 +77,7 @@ pub(super) fn table(connections: &[ConnectionView], is_all: bool) -> String {
             connection.provider.clone(),
             connection.auth.clone(),
             connection.environment.clone().unwrap_or_default(),
-            state(&connection.state),
+            standing(connection),
             connection.account.clone().unwrap_or_default(),
             connection.secret.due.map(|due| moment(due.at)).unwrap_or_default(),
         ]);

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::report::Report;
-use super::{Install, People};
+use super::{Install, People, apps};
 use crate::admin::wire::{AgentView, ConnectionView, TokenView};
 use crate::cli::client::Client;
 use crate::directory::{ConnectionState, ManagedBy};
@@ -26,7 +26,9 @@ pub(super) async fn look(
     let connections = client.list::<ConnectionView>("/api/v1/connections", &[]).await;
     match (agents, connections) {
         (Ok(agents), Ok(connections)) => {
-            let people = People { agents: agents.items, connections: connections.items };
+            let (agents, connections) = (agents.items, connections.items);
+            let mut people = People { agents, connections, apps: Vec::new() };
+            apps::look(install, client, &mut people, report).await;
             judge(&people, &install.global.keyward(), report);
             Some(people)
         }
@@ -55,7 +57,8 @@ fn judge(people: &People, keyward: &str, report: &mut Report) {
         .flat_map(|agent| agent.bindings.iter().map(|binding| &binding.connection))
         .collect();
     for connection in people.connections.iter().take(TOLD_MAX) {
-        of_connection(connection, (bound.contains(&connection.id), keyward), report);
+        let behind = apps::behind(connection, &people.apps);
+        of_connection(connection, (bound.contains(&connection.id), keyward, &behind), report);
     }
     if people.connections.is_empty() {
         let hint = format!("{keyward} connection add github --name work");
@@ -102,7 +105,7 @@ fn told(id: &'static str, all: impl Iterator<Item = (String, String)>, report: &
 
 fn of_connection(
     connection: &ConnectionView,
-    (is_bound, keyward): (bool, &str),
+    (is_bound, keyward, behind): (bool, &str, &str),
     report: &mut Report,
 ) {
     let ConnectionView { name, provider, .. } = connection;
@@ -112,7 +115,12 @@ fn of_connection(
             "the token of connection {name} cannot be refreshed since {:.0}, {} times{said}",
             failing.since, failing.count
         );
-        let hint = format!("it is tried again by itself; now: {keyward} connection refresh {name}");
+        let again =
+            format!("it is tried again by itself; now: {keyward} connection refresh {name}");
+        let hint = match failing.alert {
+            true => format!("look at the authorization server: this lasts too long; {again}"),
+            false => again,
+        };
         report.warn(CONNECTIONS, message, hint);
     }
     match &connection.state {
@@ -121,7 +129,7 @@ fn of_connection(
             let reason = reason.as_ref().and_then(|reason| reason.as_str()).unwrap_or_default();
             let detail = detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
             let hint = match connection.token {
-                Some(_) => format!("{keyward} connection reconnect {name}"),
+                Some(_) => format!("{keyward} connection reconnect {name}{behind}"),
                 None => format!(
                     "{keyward} connection remove {name}, then give it again: \
                      {keyward} connection add {provider} --name {name}"
@@ -140,7 +148,7 @@ fn of_connection(
         ConnectionState::Draft { failure } => {
             let why = failure.as_ref().map_or_else(String::new, |why| format!(": {why}"));
             let message = format!("connection {name} is not connected{why}");
-            let hint = format!("{keyward} connection reconnect {name}");
+            let hint = format!("{keyward} connection reconnect {name}{behind}");
             report.warn(CONNECTIONS, message, hint);
         }
         ConnectionState::Active | ConnectionState::Testing if !is_bound => {
@@ -183,7 +191,7 @@ mod tests {
 
     fn judged(agents: Vec<AgentView>, connections: Vec<ConnectionView>) -> Vec<Check> {
         let mut report = Report::default();
-        judge(&People { agents, connections }, "keyward", &mut report);
+        judge(&People { agents, connections, apps: Vec::new() }, "keyward", &mut report);
         report.checks
     }
 

@@ -250,8 +250,17 @@ impl OAuth {
 
     /// The values that URLs, parameters and claims are filled with.
     fn values(&self, ask: &Ask<'_>) -> BTreeMap<String, String> {
-        let mut values = ask.variables.clone();
-        values.extend(self.facts.captured.clone());
+        // What an answer gave is no part of an endpoint's URL unless it was checked, and stands among
+        // the variables.
+        let oauth = ask.oauth;
+        let urls = [&oauth.token, &oauth.renew, &oauth.revoke, &oauth.issuer];
+        let in_urls: Vec<&str> =
+            urls.into_iter().flatten().flat_map(|url| url.variables()).collect();
+        let captured = self.facts.captured.iter();
+        let captured = captured.filter(|(name, _)| !in_urls.contains(&name.as_str()));
+        let mut values: BTreeMap<String, String> =
+            captured.map(|(name, value)| (name.clone(), value.clone())).collect();
+        values.extend(ask.variables.clone());
         if !ask.client.id.is_empty() {
             values.insert("client_id".to_owned(), ask.client.id.clone());
         }

@@ -18,7 +18,8 @@ use super::pump::{Stop, pump};
 use super::websocket::{self, Bridge};
 use super::without_outer_blanks;
 use crate::proxy::arriving::{Arriving, Streamed};
-use crate::proxy::body::{AnswerBody, BodyError, Passed, RequestBody};
+use crate::proxy::body::{AnswerBody, BodyError, RequestBody};
+use crate::proxy::gate::Passed;
 use crate::proxy::session::Session;
 use crate::proxy::{Core, exchange};
 

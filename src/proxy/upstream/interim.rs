@@ -9,7 +9,7 @@ use std::task::Poll;
 use futures_util::task::AtomicWaker;
 use http::StatusCode;
 
-use crate::proxy::body::Gate;
+use crate::proxy::gate::Gate;
 
 /// What became of the interim answers to one request.
 #[derive(Debug)]

@@ -140,6 +140,11 @@ impl Issuer {
         self.state().clients.insert(id.to_owned(), String::new());
     }
 
+    /// The first client has another secret from now on.
+    pub(crate) fn change_secret(&self, secret: &str) {
+        self.state().clients.insert(CLIENT.to_owned(), secret.to_owned());
+    }
+
     /// Forgets a client, as servers do with registered ones.
     pub(crate) fn forget_client(&self, id: &str) {
         self.state().clients.remove(id);

@@ -1,5 +1,6 @@
-//! Sealed rows of flows and of the outbox: JSON with the row's version inside, at `ORG/ID`, so that an
-//! older value put back is noticed. What is here is never needed on the data path.
+//! Sealed rows of what stands beside grants: failures of refreshes, flows, the outbox. JSON with the row's
+//! version inside, at `ORG/ID`, so that an older value put back is noticed. What is here is never needed
+//! on the data path.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ const PAGE: usize = 200;
 
 /// Rows of one kind in one table; ids begin with `prefix`.
 #[derive(Clone, Debug)]
-pub(super) struct Rows<T> {
+pub struct Rows<T> {
     store: Arc<dyn Store>,
     keyring: Arc<Keyring>,
     table: Table,
@@ -65,7 +66,8 @@ struct Opened<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Rows<T> {
-    pub(super) fn new(
+    /// Over the store of everybody else.
+    pub fn new(
         (store, keyring): (Arc<dyn Store>, Arc<Keyring>),
         table: Table,
         prefix: &'static str,
@@ -78,11 +80,10 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
     }
 
     /// One record and its version.
-    pub(super) async fn get(
-        &self,
-        org: &OrgId,
-        id: &str,
-    ) -> Result<Option<(T, Version)>, RowError> {
+    ///
+    /// # Errors
+    /// When the store fails, or the row does not open.
+    pub async fn get(&self, org: &OrgId, id: &str) -> Result<Option<(T, Version)>, RowError> {
         let key = self.key(org, id);
         let mut before: Option<Row> = None;
         loop {
@@ -100,7 +101,10 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
     }
 
     /// Durably, over the version that was read, or a new one.
-    pub(super) async fn put(
+    ///
+    /// # Errors
+    /// When somebody else was quicker, or the store fails.
+    pub async fn put(
         &self,
         (org, id): (&OrgId, &str),
         record: &T,
@@ -118,7 +122,10 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
     }
 
     /// Deletes and answers it: of several who ask at once, one gets it.
-    pub(super) async fn take(&self, org: &OrgId, id: &str) -> Result<Option<T>, RowError> {
+    ///
+    /// # Errors
+    /// When the store fails, or the row does not open.
+    pub async fn take(&self, org: &OrgId, id: &str) -> Result<Option<T>, RowError> {
         let Some((record, version)) = self.get(org, id).await? else { return Ok(None) };
         let expect = Expect::Version(version);
         match self.store.delete(self.table, &self.key(org, id), expect).await {
@@ -129,12 +136,18 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
     }
 
     /// Deletes it, if it is there.
-    pub(super) async fn delete(&self, org: &OrgId, id: &str) -> Result<(), RowError> {
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn delete(&self, org: &OrgId, id: &str) -> Result<(), RowError> {
         Ok(self.store.delete(self.table, &self.key(org, id), Expect::Any).await?)
     }
 
     /// All records of an org, with their ids and versions.
-    pub(super) async fn all(&self, org: &OrgId) -> Result<Vec<(String, T, Version)>, RowError> {
+    ///
+    /// # Errors
+    /// When the store fails, or a row does not open.
+    pub async fn all(&self, org: &OrgId) -> Result<Vec<(String, T, Version)>, RowError> {
         let start = self.key(org, "");
         let (mut all, mut after) = (Vec::new(), None::<String>);
         loop {

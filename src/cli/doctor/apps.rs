@@ -1,0 +1,162 @@
+//! Apps that connections ask by: what is missing of them, and what has to be registered at the provider.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::report::Report;
+use super::{Install, People};
+use crate::admin::wire::{AppView, ConnectionView};
+use crate::cli::client::Client;
+use crate::cli::table::moment;
+
+const APPS: &str = "apps";
+
+/// An end is told so long before: people are on holidays.
+const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// Asks for them; an install without apps is told nothing.
+pub(super) async fn look(
+    install: &Install<'_>,
+    client: &Client,
+    people: &mut People,
+    report: &mut Report,
+) {
+    match client.list::<AppView>("/api/v1/apps", &[]).await {
+        Ok(apps) => {
+            people.apps = apps.items;
+            judge(people, &install.global.keyward(), Timestamp::now(), report);
+        }
+        Err(failure) => {
+            let hint = failure.advice().unwrap_or("see the gateway's log");
+            report.fail(APPS, failure.message(), hint);
+        }
+    }
+}
+
+fn judge(people: &People, keyward: &str, now: Timestamp, report: &mut Report) {
+    let before = report.checks.len();
+    for app in &people.apps {
+        of_app(app, (keyward, now), report);
+    }
+    for connection in &people.connections {
+        ends(connection, (keyward, now), report);
+    }
+    if !people.apps.is_empty() && report.checks.len() == before {
+        report.ok(APPS, format!("every app can be asked by ({})", people.apps.len()));
+    }
+}
+
+fn of_app(app: &AppView, (keyward, now): (&str, Timestamp), report: &mut Report) {
+    let name = &app.name;
+    // Nobody asks by an app without connections, and one that left the file may stay so.
+    let is_used = !app.connections.is_empty();
+    if let Some(problem) = app.problem.as_ref().filter(|_| is_used) {
+        let hint = match app.paused {
+            true => "put it back into the configuration".to_owned(),
+            false => format!("{keyward} app set {name} --secret-stdin client_secret"),
+        };
+        report.fail(APPS, problem, hint);
+    }
+    let ends = app.registered.as_ref().and_then(|registered| registered.expires);
+    if let Some(ends) =
+        ends.filter(|ends| is_used && *ends < now.saturating_add(SOON).unwrap_or(now))
+    {
+        let message = format!("the registration of app {name} ends {}", moment(ends));
+        let first = app.connections.first().map_or("CONNECTION", String::as_str);
+        report.warn(APPS, message, format!("{keyward} connection reconnect {first}"));
+    }
+}
+
+/// An access that has to be consented to again soon.
+fn ends(connection: &ConnectionView, (keyward, now): (&str, Timestamp), report: &mut Report) {
+    let until = now.saturating_add(SOON).unwrap_or(now);
+    let Some(ends) = connection.ends.filter(|ends| *ends < until) else { return };
+    let name = &connection.name;
+    let message = format!("connection {name} has to be connected again before {}", moment(ends));
+    report.warn(APPS, message, format!("{keyward} connection reconnect {name}"));
+}
+
+/// What else is to be known where the connection does not work: its app, and what is registered.
+pub(super) fn behind(connection: &ConnectionView, apps: &[AppView]) -> String {
+    let app = connection.app.as_ref();
+    let app = app.and_then(|id| apps.iter().find(|app| app.id.as_str() == id));
+    app.map_or_else(String::new, |app| {
+        format!("; its app {} must have this redirect URI there: {}", app.name, app.redirect_uri)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::report::Status;
+
+    fn app(more: &serde_json::Value) -> AppView {
+        let mut app = serde_json::json!({
+            "id": "app_00000000000000000000", "name": "svc", "provider": "github", "auth": null,
+            "client_id": "c", "redirect_uri": "http://localhost:8081/oauth/callback/app_1",
+            "scopes": [], "variables": {}, "secrets": [], "connections": ["work"],
+            "paused": false, "managed_by": "store",
+            "created": "2025-01-02T03:04:05Z", "updated": "2025-01-02T03:04:05Z",
+        });
+        app.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(app).unwrap()
+    }
+
+    fn connection(more: &serde_json::Value) -> ConnectionView {
+        let mut connection = serde_json::json!({
+            "id": "con_1", "name": "work", "provider": "github", "auth": "oauth_app",
+            "app": "app_00000000000000000000", "environment": null,
+            "variables": {}, "hosts": [], "state": "active", "managed_by": "store",
+            "created": "2025-01-02T03:04:05Z", "updated": "2025-01-02T03:04:05Z",
+        });
+        connection.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(connection).unwrap()
+    }
+
+    fn judged(app: AppView, connection: ConnectionView) -> Vec<(Status, String, Option<String>)> {
+        let people = People { agents: Vec::new(), connections: vec![connection], apps: vec![app] };
+        let mut report = Report::default();
+        judge(&people, "keyward", "2025-06-01T00:00:00Z".parse().unwrap(), &mut report);
+        report.checks.into_iter().map(|it| (it.status, it.message, it.hint)).collect()
+    }
+
+    #[test]
+    fn what_is_missing_of_an_app_is_told_where_a_connection_needs_it() {
+        let nothing = serde_json::json!({});
+        let problem = serde_json::json!({"problem": "the secret of app `svc` cannot be opened"});
+        let [(status, message, hint)] = &judged(app(&problem), connection(&nothing))[..] else {
+            panic!("one")
+        };
+        assert_eq!((*status, message.contains("svc")), (Status::Fail, true));
+        assert_eq!(hint.as_deref(), Some("keyward app set svc --secret-stdin client_secret"));
+        let unused = serde_json::json!({"problem": "x", "connections": []});
+        assert_eq!(judged(app(&unused), connection(&nothing))[0].0, Status::Ok);
+    }
+
+    #[test]
+    fn ends_are_told_two_weeks_before() {
+        let nothing = serde_json::json!({});
+        let at = |end: &str| serde_json::json!({"ends": end});
+        for (end, told) in [
+            ("2025-05-01T00:00:00Z", true),
+            ("2025-06-10T00:00:00Z", true),
+            ("2025-07-01T00:00:00Z", false),
+        ] {
+            let checks = judged(app(&nothing), connection(&at(end)));
+            assert_eq!(checks[0].0 == Status::Warn, told, "{end}: {checks:?}");
+        }
+        let registered = serde_json::json!({
+            "registered": {"issuer": "https://auth.test", "expires": "2025-06-02T00:00:00Z"}
+        });
+        let checks = judged(app(&registered), connection(&nothing));
+        assert_eq!(checks[0].2.as_deref(), Some("keyward connection reconnect work"));
+    }
+
+    #[test]
+    fn a_connection_that_does_not_work_names_its_app_and_redirect_uri() {
+        let apps = [app(&serde_json::json!({}))];
+        let told = behind(&connection(&serde_json::json!({})), &apps);
+        assert!(told.contains("app svc") && told.ends_with("/oauth/callback/app_1"), "{told}");
+        let none = serde_json::json!({"app": null});
+        assert_eq!(behind(&connection(&none), &apps), "");
+    }
+}
