@@ -36,6 +36,7 @@ mod table;
 mod terminal;
 mod user;
 mod wait;
+mod whose;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
