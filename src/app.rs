@@ -14,6 +14,7 @@ mod late_log;
 mod listeners;
 mod notify;
 mod reload;
+mod rotations;
 mod services;
 mod watched;
 
@@ -296,6 +297,9 @@ impl Doors {
         self.open(|close| async move { until(close, rulebook.follow()).await });
         self.open(|close| async move { until(close, finish_rotation(&keys)).await });
         self.open(|close| async move { until(close, ca::follow(authority, files)).await });
+        let (vault, metrics) = (services.vault.clone(), services.metrics.clone());
+        let rotating = rotations::tend(vault, metrics, services.clock.clone());
+        self.open(|close| until(close, rotating));
         let (flows, directory) = (services.flows.clone(), services.directory.clone());
         self.open(|mut close| async move {
             for org in directory.view().orgs() {

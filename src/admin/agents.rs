@@ -98,6 +98,10 @@ fn view(admin: &Admin, caller: &Caller, agent: &AgentRecord) -> AgentView {
         paused: agent.paused,
         created: agent.created,
         tokens: agent.tokens.iter().map(tokens::view).collect(),
-        bindings: agent.bindings.iter().filter_map(|b| bindings::view(admin, caller, b)).collect(),
+        bindings: agent
+            .bindings
+            .iter()
+            .filter_map(|binding| bindings::view(admin, caller, (agent, binding)))
+            .collect(),
     }
 }

@@ -13,8 +13,8 @@ use super::body::{Body, Params, Segments};
 use super::error::ApiError;
 use super::page::Page;
 use super::state::Admin;
-use super::wire::{BindingView, List, NewBinding};
-use crate::directory::{BindingRecord, ConnectionRecord, ManagedBy};
+use super::wire::{BindingView, BoundSlot, List, NewBinding};
+use crate::directory::{AgentRecord, BindingRecord, ConnectionRecord, ManagedBy, View};
 use crate::provider::Catalogue;
 
 pub(super) fn routes() -> Router<Admin> {
@@ -23,10 +23,18 @@ pub(super) fn routes() -> Router<Admin> {
         .route("/agents/{agent}/bindings/{connection}", delete(unbind))
 }
 
-/// A binding as shown, or `None` while its connection is being removed.
-pub(super) fn view(admin: &Admin, caller: &Caller, binding: &BindingRecord) -> Option<BindingView> {
+/// A binding as shown, or `None` while its connection is being removed, or before it is in a slot.
+pub(super) fn view(
+    admin: &Admin,
+    caller: &Caller,
+    (agent, binding): (&AgentRecord, &BindingRecord),
+) -> Option<BindingView> {
     let directory = admin.deps().directory.view();
     let connection = directory.connection(caller.org(), &binding.connection)?;
+    let slots = slots(&directory, agent, binding);
+    if !binding.direct && slots.is_empty() {
+        return None;
+    }
     let text = |(field, placeholder): (&String, &crate::inject::placeholder::Placeholder)| {
         (field.clone(), placeholder.as_str().to_owned())
     };
@@ -39,7 +47,19 @@ pub(super) fn view(admin: &Admin, caller: &Caller, binding: &BindingRecord) -> O
         created: binding.created,
         env: variables(&admin.deps().vault.catalogue(), connection, &placeholders),
         placeholders,
+        slots,
+        direct: binding.direct,
     })
+}
+
+/// The slots of the agent's plugins that the connection is in.
+fn slots(directory: &View, agent: &AgentRecord, binding: &BindingRecord) -> Vec<BoundSlot> {
+    let plugins = directory.plugins_of(&agent.org, &agent.id);
+    let each = plugins.flat_map(|plugin| {
+        let slots = plugin.slots_with(&binding.connection);
+        slots.map(|slot| BoundSlot { plugin: plugin.name().to_owned(), slot: slot.slot.clone() })
+    });
+    each.collect()
 }
 
 /// The variables that the provider's SDKs read, each with the placeholder of its field.
@@ -62,7 +82,7 @@ async fn list(
     Params(page): Params<Page>,
 ) -> Result<Json<List<BindingView>>, ApiError> {
     let agent = admin.agent(&caller, &agent)?;
-    let shown = agent.bindings.iter().filter_map(|binding| view(&admin, &caller, binding));
+    let shown = agent.bindings.iter().filter_map(|one| view(&admin, &caller, (&agent, one)));
     let wanted = shown.filter(|b| page.wants(&[&b.name, &b.provider, b.connection.as_str()]));
     page.cut(wanted.collect(), |binding: &BindingView| &binding.name).map(Json)
 }
@@ -78,7 +98,7 @@ async fn bind(
     let (org, vault) = (caller.org(), &admin.deps().vault);
     let binding = vault.bind(org, &agent.id, &connection.id, ManagedBy::Store).await?;
     admin.enforce().await?;
-    let shown = view(&admin, &caller, &binding);
+    let shown = view(&admin, &caller, (&agent, &binding));
     let shown = shown.ok_or_else(|| ApiError::not_found("connection", &new.connection))?;
     Ok((StatusCode::CREATED, Json(shown)))
 }

@@ -2,7 +2,9 @@
 //! path, and tells what a person can do about the answer.
 
 mod diagnosis;
+pub(super) mod standing;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -16,11 +18,19 @@ use super::error::ApiError;
 use super::state::Admin;
 use super::wire::{ConnectionTested, TestOutcome};
 use crate::directory::ConnectionRecord;
+use crate::inject::credential::Credential;
 use crate::provider::TestRequest;
 use crate::proxy::test_request::{self, Tested};
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new().route("/connections/{connection}/test", post(test))
+}
+
+/// A credential of the same connection that is not in force.
+pub(super) struct Trial {
+    pub(super) credential: Arc<Credential>,
+    /// Its fields that are no secrets.
+    pub(super) shown: BTreeMap<String, String>,
 }
 
 async fn test(
@@ -29,32 +39,63 @@ async fn test(
     Segments(name): Segments<String>,
 ) -> Result<Json<ConnectionTested>, ApiError> {
     let connection = admin.connection(&caller, &name)?;
+    let mut found = tested(&admin, &connection, None).await?;
+    if standing::is_doubtful(&connection, &found) {
+        found = tested(&admin, &connection, None).await?;
+    }
+    standing::learnt((&admin, &caller), &connection, &found).await?;
+    Ok(Json(found))
+}
+
+/// Asks the provider; `connection` may be one that is not stored so yet.
+///
+/// # Errors
+/// When there is no such provider, or nothing is sent any more.
+pub(super) async fn tested(
+    admin: &Admin,
+    connection: &Arc<ConnectionRecord>,
+    trial: Option<Trial>,
+) -> Result<ConnectionTested, ApiError> {
     let catalogue = admin.deps().vault.catalogue();
     let provider = catalogue.get(&connection.provider);
     let provider = provider.ok_or_else(|| ApiError::not_found("provider", &connection.provider))?;
     let docs = provider.about.docs_url.clone();
     let asked = Asked {
-        connection: &connection,
+        connection,
         provider: &provider.name,
         key_url: provider.about.key_url.as_deref(),
         docs_url: docs.as_deref(),
     };
-    let Some(request) = request(&admin, &connection).await? else {
-        return Ok(Json(view(&connection, asked.untested(), None)));
+    let (credential, shown) = match trial {
+        Some(Trial { credential, shown }) => (Some(credential), Some(shown)),
+        None => (None, None),
+    };
+    let Some(request) = request(admin, connection, shown).await? else {
+        return Ok(view(connection, asked.untested(), None));
     };
     let uri = &request.uri;
     let host = uri.host().unwrap_or_default().to_owned();
     let line = format!("{} https://{}{}", request.method, authority(uri), shown_path(&request));
     let gateway = admin.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
-    let tested = test_request::run(&gateway, &connection, request).await;
+    let tested = test_request::run(&gateway, connection, request, credential).await;
     let diagnosis = asked.diagnosis(&host, &line, &tested);
-    Ok(Json(view(&connection, diagnosis, Some((line, tested)))))
+    Ok(view(connection, diagnosis, Some((line, tested))))
+}
+
+/// Whether the provider has a test request for the connection.
+pub(super) fn has_test(admin: &Admin, connection: &ConnectionRecord) -> bool {
+    let catalogue = admin.deps().vault.catalogue();
+    let provider = catalogue.get(&connection.provider);
+    let auth =
+        provider.and_then(|provider| Some((provider, provider.auth(Some(&connection.auth))?)));
+    auth.is_some_and(|(provider, auth)| provider.test(auth).is_some())
 }
 
 /// The provider's request; `None` when it has none.
 async fn request(
     admin: &Admin,
     connection: &Arc<ConnectionRecord>,
+    shown: Option<BTreeMap<String, String>>,
 ) -> Result<Option<TestRequest>, ApiError> {
     let vault = &admin.deps().vault;
     let catalogue = vault.catalogue();
@@ -64,7 +105,10 @@ async fn request(
         return Ok(None);
     }
     // A grant that does not open is a finding of the test, not a fault of the API.
-    let shown = vault.shown_fields(connection).await.unwrap_or_default();
+    let shown = match shown {
+        Some(shown) => shown,
+        None => vault.shown_fields(connection).await.unwrap_or_default(),
+    };
     let request = provider.test_request(auth, &connection.host_variables(), &shown);
     request.map_err(|error| ApiError::Refused(error.to_string()))
 }
@@ -99,6 +143,12 @@ fn view(
         status: answer.map(|answer| answer.status),
         latency_ms: tested.as_ref().map(|t| u64::try_from(t.took.as_millis()).unwrap_or(u64::MAX)),
         retry_after: answer.and_then(|answer| answer.retry_after),
+        account: answer.and_then(|answer| answer.told.account.clone()),
+        scopes: answer.map(|answer| answer.told.scopes.clone()).unwrap_or_default(),
+        missing: answer
+            .filter(|answer| !answer.good)
+            .map(|answer| answer.told.needs.clone())
+            .unwrap_or_default(),
         exchange: tested.and_then(|tested| tested.exchange),
     }
 }

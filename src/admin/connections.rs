@@ -4,23 +4,22 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
-use parking_lot::Mutex;
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::auth::Caller;
 use super::body::{Body, Params, Segments};
+use super::connection_change;
+use super::connection_search::Search;
 use super::error::ApiError;
 use super::flows::{begun, takes_consents};
 use super::owners;
-use super::page::Page;
+use super::plugins;
 use super::settings;
 use super::state::Admin;
 use super::wire::{
-    ConnectionMade, ConnectionPatch, ConnectionRemoved, ConnectionView, List, NewConnection,
-    Reconnect,
+    ConnectionMade, ConnectionRemoved, ConnectionView, List, NewConnection, Reconnect, Scopes,
+    SecretView,
 };
-use crate::base::settings::Settings;
 use crate::directory::{ConnectionRecord, ManagedBy};
 use crate::oauth::{FlowError, NewMcp, Revoked};
 use crate::provider::Catalogue;
@@ -38,7 +37,10 @@ struct Removal {
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
         .route("/connections", get(list).post(add))
-        .route("/connections/{connection}", get(show).patch(change).delete(remove))
+        .route(
+            "/connections/{connection}",
+            get(show).patch(connection_change::change).delete(remove),
+        )
         .route("/connections/{connection}/pause", post(pause))
         .route("/connections/{connection}/resume", post(resume))
 }
@@ -46,18 +48,20 @@ pub(super) fn routes() -> Router<Admin> {
 async fn list(
     State(admin): State<Admin>,
     caller: Caller,
-    Params(page): Params<Page>,
+    Params(asked): Params<Search>,
 ) -> Result<Json<List<ConnectionView>>, ApiError> {
     let directory = admin.deps().directory.view();
+    let (page, now) = (asked.page(), admin.deps().clock.now());
     let wanted = directory
         .connections()
-        .filter(|c| caller.sees_connection(c) && page.wants(&[&c.name, &c.provider, c.id.as_str()]))
+        .filter(|c| caller.sees_connection(c) && asked.wants(c, now))
         .map(|connection| view(&admin.deps().vault.catalogue(), connection))
         .collect();
     let mut page = page.cut(wanted, |connection: &ConnectionView| &connection.name)?;
     for shown in &mut page.items {
         if let Some(connection) = directory.connection(caller.org(), &shown.id) {
             shown.token = admin.deps().vault.status(connection).await;
+            shown.scopes = scopes(&admin, connection);
         }
     }
     Ok(Json(page))
@@ -70,7 +74,8 @@ async fn show(
 ) -> Result<Json<ConnectionView>, ApiError> {
     let (vault, connection) = (&admin.deps().vault, admin.connection(&caller, &name)?);
     let token = vault.status(&connection).await;
-    Ok(Json(ConnectionView { token, ..view(&vault.catalogue(), &connection) }))
+    let scopes = scopes(&admin, &connection);
+    Ok(Json(ConnectionView { token, scopes, ..view(&vault.catalogue(), &connection) }))
 }
 
 /// What needs a consent becomes a draft, with what its owner does next; a consent that cannot begin leaves
@@ -82,6 +87,7 @@ async fn add(
 ) -> Result<(StatusCode, Json<ConnectionMade>), ApiError> {
     let (flows, vault) = (&admin.deps().flows, &admin.deps().vault);
     let owner = owners::of_new(&admin, &caller, new.owner.as_deref())?;
+    let (about, secret) = connection_change::said(&admin, new.said())?;
     if let Some(url) = new.url {
         takes_consents(&admin)?;
         let mcp = NewMcp {
@@ -120,6 +126,8 @@ async fn add(
         settings: settings::given(new.settings)?,
         visibility: owners::visibility(owner.as_ref(), new.visibility),
         owner,
+        about,
+        secret,
         managed_by: ManagedBy::Store,
     };
     if consents {
@@ -153,46 +161,6 @@ async fn drafted(
     Ok((StatusCode::CREATED, Json(ConnectionMade { connection, consent: Some(consent) })))
 }
 
-/// What is not named stays as it is. Requests under way go on as they began.
-async fn change(
-    State(admin): State<Admin>,
-    caller: Caller,
-    Segments(name): Segments<String>,
-    Body(patch): Body<ConnectionPatch>,
-) -> Result<Json<ConnectionView>, ApiError> {
-    let deps = admin.deps();
-    let found = admin.connection(&caller, &name)?;
-    found.editable(ManagedBy::Store)?;
-    let owner = match &patch.owner {
-        Some(owner) => Some(owners::given_to(&admin, &caller, owner.as_deref())?),
-        None => None,
-    };
-    let visibility = patch.visibility;
-    let patch = patch.settings.unwrap_or_else(|| Value::Object(Default::default()));
-    // Judged on the record that is written: others may change it meanwhile.
-    let refused = Mutex::new(None);
-    let set = |record: &mut ConnectionRecord| match changed(&admin, record, &patch) {
-        Ok(after) => {
-            record.settings = after;
-            record.visibility = visibility.unwrap_or(record.visibility);
-            record.owner = owner.clone().unwrap_or_else(|| record.owner.take());
-        }
-        Err(refusal) => *refused.lock() = Some(refusal),
-    };
-    let connection = deps.directory.update_connection(&found.org, &found.id, &set).await?;
-    if let Some(refusal) = refused.into_inner() {
-        return Err(refusal);
-    }
-    admin.enforce().await?;
-    Ok(Json(view(&deps.vault.catalogue(), &connection)))
-}
-
-fn changed(admin: &Admin, of: &ConnectionRecord, patch: &Value) -> Result<Settings, ApiError> {
-    let after = settings::patched(&of.settings, patch)?;
-    admin.deps().vault.check_settings(&of.provider, &after)?;
-    Ok(after)
-}
-
 async fn remove(
     State(admin): State<Admin>,
     caller: Caller,
@@ -201,9 +169,14 @@ async fn remove(
 ) -> Result<Json<ConnectionRemoved>, ApiError> {
     let connection = admin.connection(&caller, &name)?;
     let flows = &admin.deps().flows;
+    let plugins = plugins::affected((&admin, &caller), &connection);
     let revoked = flows.disconnect(caller.org(), &connection.id, removal.revoke).await?;
     admin.enforce().await?;
-    let told = |revoked_upstream| ConnectionRemoved { revoked_upstream, ..Default::default() };
+    let told = |revoked_upstream| ConnectionRemoved {
+        revoked_upstream,
+        plugins: plugins.clone(),
+        ..Default::default()
+    };
     Ok(Json(match revoked {
         None => told(None),
         Some(Revoked::Yes) => told(Some(true)),
@@ -258,16 +231,41 @@ pub(super) fn view(catalogue: &Catalogue, connection: &ConnectionRecord) -> Conn
         hosts: hosts(catalogue, connection),
         app: connection.app.as_ref().map(ToString::to_string),
         granted: connection.granted.clone(),
-        account: connection.account.clone(),
+        account: connection.account.clone().or_else(|| connection.secret.whose.clone()),
         ends: connection.ends,
         owner: connection.owner.clone(),
         visibility: connection.visibility,
+        about: connection.about.clone(),
+        secret: SecretView::of(connection),
+        scopes: Scopes::default(),
         state: connection.state.clone(),
         token: None,
         managed_by: connection.managed_by,
         created: connection.created,
         updated: connection.updated,
     }
+}
+
+/// What was asked for, and what of it was not given; nothing for kinds without scopes.
+fn scopes(admin: &Admin, connection: &ConnectionRecord) -> Scopes {
+    let (catalogue, view) = (admin.deps().vault.catalogue(), admin.deps().directory.view());
+    let provider = catalogue.get(&connection.provider);
+    let auth = provider.and_then(|provider| provider.auth(Some(&connection.auth)));
+    let app = connection.app.as_ref().and_then(|app| view.app(&connection.org, app));
+
+    let oauth = auth.and_then(|auth| auth.oauth.as_deref());
+    let requested = match (connection.scopes.is_empty(), oauth) {
+        (false, _) => connection.scopes.clone(),
+        (true, Some(oauth)) => app.map_or_else(|| oauth.clone(), |app| app.applied(oauth)).scopes,
+        (true, None) => Vec::new(),
+    };
+    let given = |scope: &&String| connection.granted.contains(scope);
+    let missing = match connection.granted.is_empty() {
+        // The provider does not tell.
+        true => Vec::new(),
+        false => requested.iter().filter(|scope| !given(scope)).cloned().collect(),
+    };
+    Scopes { requested, missing }
 }
 
 /// The hosts that the connection owns; none when its provider left the catalogue.

@@ -8,6 +8,7 @@ use super::ledger::Code;
 use super::wire::{ErrorBody, ErrorView};
 use crate::directory::DirectoryError;
 use crate::provider::decode::nearest;
+use crate::proxy::call::Declined;
 use crate::store::StoreError;
 use crate::vault::VaultError;
 
@@ -114,6 +115,14 @@ pub enum ApiError {
         /// What to do.
         hint: String,
     },
+    /// The provider was asked first, and did not take it: nothing was changed.
+    #[error("{message}")]
+    TestFailed {
+        /// What was found.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
     /// Stored, but the rules no longer compile: the policy before the change still decides.
     #[error("the change is stored but not in force: {causes}")]
     NotInForce {
@@ -132,6 +141,18 @@ pub enum ApiError {
         /// What the system said.
         cause: String,
     },
+    /// A call that Keyward did not send, or whose answer it keeps back.
+    #[error("{}", .0.message)]
+    Declined(Declined),
+    /// An answer over the limit.
+    #[error("the answer is longer than {max_bytes} bytes")]
+    AnswerTooLarge {
+        /// The limit.
+        max_bytes: usize,
+    },
+    /// An answer that did not come to its end.
+    #[error("the provider's answer was cut off")]
+    AnswerCut,
     /// The gateway has begun to stop.
     #[error("the gateway is stopping")]
     Draining,
@@ -208,7 +229,10 @@ impl ApiError {
             Self::Field { .. }
             | Self::Refused(_)
             | Self::RefusedUntil { .. }
+            | Self::TestFailed { .. }
             | Self::ConfigRefused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Declined(declined) => declined.status,
+            Self::AnswerTooLarge { .. } | Self::AnswerCut => StatusCode::BAD_GATEWAY,
             Self::Draining | Self::AuditUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotInForce { .. } | Self::Audit { .. } | Self::StoreFailed | Self::Internal => {
                 StatusCode::INTERNAL_SERVER_ERROR
@@ -234,9 +258,13 @@ impl ApiError {
             Self::Misdirected => "host_mismatch",
             Self::Field { .. } => "invalid_field",
             Self::Refused(_) | Self::RefusedUntil { .. } => "refused",
+            Self::TestFailed { .. } => "test_failed",
             Self::NotInForce { .. } => "not_in_force",
             Self::ConfigRefused { .. } => "config_refused",
             Self::Audit { .. } => "audit_unreadable",
+            Self::Declined(declined) => declined.code,
+            Self::AnswerTooLarge { .. } => "answer_too_large",
+            Self::AnswerCut => "answer_cut",
             Self::Draining => "draining",
             Self::StoreFailed => "store_failed",
             Self::Internal => "internal",
@@ -248,8 +276,13 @@ impl ApiError {
         let hint = match self {
             Self::Field { hint, .. } => return hint.clone(),
             Self::RefusedUntil { hint, .. } => return Some(hint.clone()),
+            Self::Declined(declined) => return declined.hint.clone(),
+            Self::AnswerTooLarge { .. } => {
+                "send the request through the proxy, which passes on any size"
+            }
+            Self::TestFailed { hint, .. } => return hint.clone(),
             Self::NotFound {
-                what: what @ ("agent" | "app" | "connection" | "provider"),
+                what: what @ ("agent" | "app" | "connection" | "plugin" | "provider"),
                 near,
                 ..
             } => {
@@ -307,6 +340,9 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::TokenTaken | DirectoryError::TokenRefused => {
                 Self::field("token", error.to_string())
             }
+            DirectoryError::TextRefused { what, .. } => Self::field(what, error.to_string()),
+            DirectoryError::TagsRefused => Self::field("tags", error.to_string()),
+            DirectoryError::RotateEvery => Self::field("rotate_every", error.to_string()),
             DirectoryError::LabelRefused(_)
             | DirectoryError::TokenExpired
             | DirectoryError::TooMany { .. }
@@ -317,6 +353,10 @@ impl From<DirectoryError> for ApiError {
             | DirectoryError::UserOwns { .. }
             | DirectoryError::OrgInUse { .. }
             | DirectoryError::OrgStays
+            | DirectoryError::SlotProvider { .. }
+            | DirectoryError::NoSlot { .. }
+            | DirectoryError::OtherPlugin { .. }
+            | DirectoryError::BoundBySlot { .. }
             | DirectoryError::Fixed(_) => Self::Refused(error.to_string()),
             DirectoryError::PrivateOfNobody(_) => Self::field("visibility", error.to_string()),
             DirectoryError::EmailRefused => Self::field("email", error.to_string()),

@@ -23,6 +23,11 @@ pub(super) struct Page {
 }
 
 impl Page {
+    /// With these.
+    pub(super) fn of(q: Option<String>, limit: Option<usize>, after: Option<String>) -> Self {
+        Self { q, limit, after }
+    }
+
     /// Whether one of `texts` holds what was searched for.
     pub(super) fn wants(&self, texts: &[&str]) -> bool {
         let Some(q) = &self.q else { return true };

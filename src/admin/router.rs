@@ -11,9 +11,9 @@ use super::error::ApiError;
 use super::host::{Local, OwnNames};
 use super::state::Admin;
 use super::{
-    agents, apps, audit, auth, bindings, ca, connection_test, connections, consents, explain,
-    flows, health, keys, orgs, personal, providers, refresh, reload, rule_test, rules, runs,
-    tokens, users,
+    agents, apps, audit, auth, bindings, ca, call, connection_test, connections, consents, explain,
+    flows, health, keys, orgs, personal, plugins, providers, refresh, reload, rotations, rule_test,
+    rules, runs, tokens, users,
 };
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.
@@ -35,6 +35,7 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(tokens::routes())
         .merge(bindings::routes())
         .merge(connections::routes())
+        .merge(call::routes())
         .merge(connection_test::routes())
         .merge(flows::routes())
         .merge(providers::routes())
@@ -44,7 +45,9 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(explain::routes())
         .merge(keys::routes())
         .merge(ca::routes())
+        .merge(plugins::routes())
         .merge(refresh::routes())
+        .merge(rotations::routes())
         .merge(reload::routes())
         .merge(orgs::routes())
         .merge(users::routes())

@@ -72,13 +72,24 @@ fn bindings(admin: &Admin, caller: &Caller) -> Vec<RuleView> {
             let Some(connection) = directory.connection(caller.org(), &binding.connection) else {
                 continue;
             };
-            all.push(RuleView {
+            let whole = RuleView {
                 id: format!("binding:{}", connection.id),
                 agents: Some(vec![agent.name.clone()]),
                 hosts: super::connections::hosts(&admin.deps().vault.catalogue(), connection),
                 connection: Some(connection.name.clone()),
                 ..blank("inject")
-            });
+            };
+            if binding.direct {
+                all.push(whole);
+                continue;
+            }
+            let plugins = directory.plugins_of(caller.org(), &agent.id);
+            let slots = plugins.flat_map(|plugin| plugin.slots_with(&connection.id));
+            all.extend(slots.map(|slot| RuleView {
+                methods: slot.methods.clone(),
+                paths: slot.paths.clone(),
+                ..whole.clone()
+            }));
         }
     }
     all.sort_by(|a, b| (&a.agents, &a.connection).cmp(&(&b.agents, &b.connection)));

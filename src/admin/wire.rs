@@ -1,29 +1,35 @@
 //! The JSON of the API: field names that scripts rely on. What is answered can hold no secret;
 //! what is asked moves secrets into [`Secret`] while it is being read.
 
+mod about;
 mod app;
 mod audit;
 mod ca;
+mod call;
 mod explain;
 mod flow;
 mod keys;
 mod patch;
 mod people;
+mod plugin;
+mod rotation;
 mod rule_test;
 mod status;
 mod tested;
 mod token;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::Timestamp;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use self::about::{AboutGiven, Scopes, SecretView};
 pub use self::app::{AppPatch, AppView, NewApp};
 pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Change, Event, Outcome};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
+pub use self::call::{CallAsk, CallView};
 pub use self::explain::{AddressView, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
 pub use self::flow::{ConnectionMade, ConsentView, FlowDecision, Reconnect};
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
@@ -31,6 +37,11 @@ pub use self::patch::{AgentPatch, ConnectionPatch};
 pub use self::people::{
     NewOrg, NewPersonalToken, NewUser, OrgView, PersonalTokenView, UserPatch, UserView,
 };
+pub use self::plugin::{
+    BoundSlot, LeftView, MissingView, NewPlugin, PluggedView, PluginAffected, PluginPatch,
+    PluginRemoved, PluginView, SlotView,
+};
+pub use self::rotation::{NewSecret, Rotated};
 pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
 pub use self::status::{AgentListener, Health, ReloadView, Status};
 pub use self::tested::{ConnectionTested, TestOutcome};
@@ -38,7 +49,7 @@ pub use self::token::{Failing, TokenRefreshed, TokenStatus};
 use crate::base::id::{AgentId, ConnectionId, TokenId, UserId};
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
-use crate::directory::{ConnectionState, ManagedBy, Visibility};
+use crate::directory::{About, ConnectionState, ManagedBy, Visibility};
 use crate::provider::{AuthKind, VariableKind};
 
 /// A page of a list.
@@ -197,6 +208,12 @@ pub struct BindingView {
     pub placeholders: BTreeMap<String, String>,
     /// Variables that the provider's SDKs read, with the placeholders to put there.
     pub env: BTreeMap<String, String>,
+    /// Slots of the agent's plugins that it is in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<BoundSlot>,
+    /// `false`: it allows what its slots do, and nothing more.
+    #[serde(default = "plugin::yes")]
+    pub direct: bool,
 }
 
 /// A new connection. `fields` are sealed at once and never shown.
@@ -243,6 +260,21 @@ pub struct NewConnection {
     /// `private`, which is usual where it has an owner, or `shared`.
     #[serde(default)]
     pub visibility: Option<Visibility>,
+    /// What it is.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// What it is for.
+    #[serde(default)]
+    pub purpose: Option<String>,
+    /// To find it by.
+    #[serde(default)]
+    pub tags: BTreeSet<String>,
+    /// When its secret ends: `90d`, a day, or a time.
+    #[serde(default)]
+    pub expires: Option<String>,
+    /// How long a secret is to be used, `90d`.
+    #[serde(default)]
+    pub rotate_every: Option<String>,
 }
 
 /// A connection.
@@ -283,6 +315,15 @@ pub struct ConnectionView {
     /// Whose agents may use it: its owner's (`private`), or all (`shared`).
     #[serde(default)]
     pub visibility: Visibility,
+    /// For people.
+    #[serde(flatten)]
+    pub about: About,
+    /// Of its secret: age, end, rotation.
+    #[serde(flatten)]
+    pub secret: SecretView,
+    /// `requested`, and what is `missing` of them.
+    #[serde(flatten)]
+    pub scopes: Scopes,
     /// `state`, and for `broken` a `reason` and a `detail`, for `draft` a `failure`.
     #[serde(flatten)]
     pub state: ConnectionState,
@@ -311,6 +352,9 @@ pub struct ConnectionRemoved {
     /// Where a person takes access away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_hand: Option<String>,
+    /// The plugins that it was in, and what they are without it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugins: Vec<PluginAffected>,
 }
 
 /// A provider.
@@ -507,6 +551,9 @@ mod tests {
             ends: None,
             owner: None,
             visibility: Visibility::Shared,
+            about: About::default(),
+            secret: SecretView::default(),
+            scopes: Scopes::default(),
             state: ConnectionState::Paused,
             token: None,
             managed_by: ManagedBy::Store,

@@ -133,13 +133,15 @@ async fn connection(
         return add(vault, new(), fields).await;
     }
     apps::replace(vault, &found, fields).await?;
-    if found.settings != declared.settings || found.scopes != declared.scopes {
-        let change = |record: &mut ConnectionRecord| {
-            record.settings = declared.settings.clone();
-            record.scopes.clone_from(&declared.scopes);
-        };
-        directory.update_connection(&found.org, &found.id, &change).await?;
-    }
+    // Writes nothing where it changes nothing.
+    let change = |record: &mut ConnectionRecord| {
+        record.settings = declared.settings.clone();
+        record.scopes.clone_from(&declared.scopes);
+        record.about.clone_from(&declared.about);
+        record.secret.expires = declared.secret.expires;
+        record.secret.rotate_every = declared.secret.rotate_every;
+    };
+    directory.update_connection(&found.org, &found.id, &change).await?;
     if found.state == ConnectionState::Paused {
         let (org, id) = (&found.org, &found.id);
         directory.set_connection_paused(org, id, false, ManagedBy::File).await?;
@@ -173,6 +175,8 @@ pub(super) fn new_connection(declared: &DeclaredConnection) -> NewConnection {
         settings: declared.settings.clone(),
         owner: None,
         visibility: Visibility::Shared,
+        about: declared.about.clone(),
+        secret: declared.secret.clone(),
         managed_by: ManagedBy::File,
     }
 }

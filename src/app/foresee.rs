@@ -12,7 +12,8 @@ use crate::base::id::{AgentId, ConnectionId};
 use crate::config::{Config, DeclaredAgent, DeclaredConnection};
 use crate::crypto::token::TokenHash;
 use crate::directory::{
-    AgentRecord, BindingRecord, ConnectionRecord, ConnectionState, ManagedBy, View, Visibility,
+    About, AgentRecord, BindingRecord, ConnectionRecord, ConnectionState, ManagedBy, SecretFacts,
+    View, Visibility,
 };
 use crate::provider::Catalogue;
 use crate::vault::Vault;
@@ -166,6 +167,7 @@ fn bind(
             created: Timestamp::UNIX_EPOCH,
             managed_by: ManagedBy::File,
             placeholders: BTreeMap::new(),
+            direct: true,
         });
     }
     for binding in &agent.bindings {
@@ -211,6 +213,8 @@ pub(super) fn to_be_made(declared: &DeclaredConnection, catalogue: &Catalogue) -
         ends: None,
         owner: None,
         visibility: Visibility::Shared,
+        about: About::default(),
+        secret: SecretFacts::default(),
         state: match consents(catalogue, &new_connection(declared)) && declared.fields.is_empty() {
             true => ConnectionState::Draft { failure: None },
             false => ConnectionState::Active,

@@ -202,6 +202,7 @@ impl Reloader {
             Refused::Half(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
         })?;
         self.go_out(outward, client_tls);
+        self.services.vault.rotate_by(config.rotation.clone());
         renewed.apply();
         self.take_up_ca().await?;
         if let Some(verbosity) = &self.verbosity {

@@ -181,6 +181,7 @@ impl Opened {
         let caller = Arc::new(Caller::new(dialler.clone(), trusted(config)?));
         self.vault.go_out_by(caller.clone());
         self.vault.follow_settings(config.oauth.clone());
+        self.vault.rotate_by(config.rotation.clone());
         let (store, keyring) = self.sealed;
         let flows = Flows::new(oauth::Parts {
             store,

@@ -135,6 +135,8 @@ ids! {
     ConnectionId = "con_", "a connection";
     /// An OAuth client that is registered at a provider.
     AppId = "app_", "an app";
+    /// A plugin that is installed for an agent.
+    PluginId = "plg_", "a plugin";
     /// One attempt to obtain a grant.
     FlowId = "flw_", "a flow";
     /// One request and its answer.

@@ -8,6 +8,7 @@ pub mod id;
 pub mod keys;
 pub mod limits;
 pub mod pattern;
+pub mod rotation;
 pub mod secret;
 pub mod settings;
 pub mod time;

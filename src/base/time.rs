@@ -155,6 +155,17 @@ pub fn parse_moment(text: &str, now: Timestamp) -> Result<Timestamp, MomentError
     }
 }
 
+/// Reads how long after `now` (`90d`), an RFC 3339 time, or a day, which begins at midnight UTC.
+///
+/// # Errors
+/// When it is none of them.
+pub fn parse_deadline(text: &str, now: Timestamp) -> Result<Timestamp, MomentError> {
+    match parse_duration(text.trim()) {
+        Ok(later) => now.checked_add(later).map_err(|_| MomentError),
+        Err(_) => parse_moment(text, now),
+    }
+}
+
 /// Serde adapter: a [`Duration`] written as [`parse_duration`] reads it.
 pub mod duration {
     use std::time::Duration;

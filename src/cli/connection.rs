@@ -1,9 +1,14 @@
 //! `keyward connection`: accounts at providers. What the owner gives goes in and is never shown.
 
+pub(in crate::cli) mod about;
 pub(in crate::cli) mod form;
 mod import;
+pub(in crate::cli) mod list;
 mod refresh;
 mod remove;
+mod request;
+mod rotate;
+mod set;
 pub(in crate::cli) mod settings;
 pub(in crate::cli) mod shape;
 pub(in crate::cli) mod test;
@@ -15,7 +20,6 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use self::form::Given;
-use self::settings::Cleared;
 use self::shape::Shapes;
 use super::agent::{pair, unique};
 use super::client::{Client, segment};
@@ -25,7 +29,7 @@ use super::output;
 use super::provider;
 use super::secret::Typed;
 use super::settings::Global;
-use super::table::{Table, fields, moment, pairs};
+use super::table::{fields, moment, pairs};
 use super::whose::{Seen, To, Whose};
 use crate::admin::wire::{self, ConnectionMade, ConnectionView, TokenStatus};
 use crate::directory::ConnectionState;
@@ -40,21 +44,17 @@ pub(crate) enum Command {
         keyward connection add https://mcp.example.com/mcp --name tools")]
     Add(Box<Add>),
     /// list them
-    List {
-        /// part of a name, an id or a provider
-        #[arg(long, value_name = "TEXT")]
-        q: Option<String>,
-    },
+    List(list::Search),
     /// show one, without its secrets
     Show {
         /// name or id
         name: String,
     },
-    /// change how its requests are sent
+    /// change what is said of it, and how its requests are sent
     #[command(after_help = "examples:\n  keyward connection set work --timeout 30s --retry 3\n  \
         keyward connection set work --rate-limit 100/min --concurrency 10\n  \
         keyward connection set work --header 'X-Env: prod' --clear user-agent")]
-    Set(Box<Set>),
+    Set(Box<set::Set>),
     /// ask the provider whether it takes the credential
     #[command(
         after_help = "The provider's own test request goes the way that agents' requests go. \
@@ -65,6 +65,14 @@ pub(crate) enum Command {
         /// name or id
         name: String,
     },
+    /// send one request with its credential, and print the answer
+    #[command(
+        after_help = "The request goes the way that agents' requests go; rules that name no \
+        agents hold for it.\n\nexamples:\n  keyward connection request work /user\n  \
+        keyward connection request work /repos/o/r/issues -b '{\"title\":\"x\"}'\n\n\
+        exit code: 1 when the provider answers 400 or more"
+    )]
+    Request(Box<request::Ask>),
     /// keep it from all agents: they get 424, and what is under way with it ends
     Pause {
         /// name or id
@@ -91,6 +99,9 @@ pub(crate) enum Command {
     },
     /// consent again; the old access works until the new one does
     Reconnect(Box<Reconnect>),
+    /// replace its secret: tested first, and without a failed request
+    #[command(after_help = rotate::EXAMPLES)]
+    Rotate(Box<rotate::Rotate>),
     /// remove it with its secrets and bindings; open streams end
     Remove {
         /// name or id
@@ -127,16 +138,7 @@ pub(crate) struct Add {
     #[command(flatten)]
     how: consent::How,
     #[command(flatten)]
-    settings: settings::Given,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Set {
-    /// name or id
-    name: String,
-    /// take a setting away, as named above, or header=NAME, or all
-    #[arg(long, value_name = "SETTING", value_parser = settings::cleared)]
-    clear: Vec<Cleared>,
+    said: about::Said,
     #[command(flatten)]
     settings: settings::Given,
 }
@@ -208,6 +210,9 @@ pub(in crate::cli) struct New {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) visibility: Option<&'static str>,
     pub(in crate::cli) fields: BTreeMap<String, Typed>,
+    /// For people, and of the secret.
+    #[serde(flatten)]
+    pub(in crate::cli) said: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Options {
@@ -228,24 +233,29 @@ impl Options {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        match &self {
-            Self::Test { name } => return test::run(global, name).await,
-            Self::Refresh { name } => return refresh::run(global, name).await,
-            _ => {}
-        }
+        let command = match self {
+            Self::Test { name } => return test::run(global, &name).await,
+            Self::Refresh { name } => return refresh::run(global, &name).await,
+            Self::Request(ask) => return ask.run(global).await,
+            Self::Rotate(rotate) => return rotate.run(global).await,
+            Self::Set(set) => return set.run(global).await,
+            command => command,
+        };
         let client = Client::open(global).await?;
-        match self {
+        match command {
             // They open more.
-            Self::Test { .. } | Self::Refresh { .. } => Ok(()),
+            Self::Test { .. }
+            | Self::Refresh { .. }
+            | Self::Request(_)
+            | Self::Rotate(_)
+            | Self::Set(_) => Ok(()),
             Self::Pause { name } => set_paused(global, &client, (&name, "pause")).await,
             Self::Resume { name } => set_paused(global, &client, (&name, "resume")).await,
             Self::Add(add) => add.run(global, &client).await,
-            Self::Set(set) => set.run(global, &client).await,
-            Self::List { q } => {
-                let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
-                let all = client.list("/api/v1/connections", &query).await?;
-                output::show(global.json, &all, |all| list(&all.items))?;
-                if client.is_in_process() {
+            Self::List(search) => {
+                let all = client.list("/api/v1/connections", &search.query()).await?;
+                output::show(global.json, &all, |all| list::table(&all.items, search.is_all()))?;
+                if client.is_in_process() && search.is_all() {
                     let names = all.items.iter().map(|known: &ConnectionView| &*known.name);
                     note_declared(global, &names.collect::<Vec<_>>())?;
                 }
@@ -327,6 +337,7 @@ impl Add {
             variables: filled.variables,
             settings: Some(settings.into()),
             fields: filled.fields,
+            said: self.said.to_json(),
             ..New::default()
         })
     }
@@ -344,6 +355,7 @@ impl Add {
             visibility: self.options.whose.seen.word(),
             environment: self.options.environment,
             settings: Some(self.settings.to_json()?.into()),
+            said: self.said.to_json(),
             ..New::default()
         })
     }
@@ -375,17 +387,6 @@ fn connected(now: &ConnectionView, ends: bool) -> String {
     text
 }
 
-impl Set {
-    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
-        let patch = serde_json::json!({ "settings": self.settings.patch(&self.clear)? });
-        let now: ConnectionView = client.patch(&path(&self.name), &patch).await?;
-        output::show(global.json, &now, |now| {
-            let settings = settings::shown(&now.settings);
-            format!("connection {} has new settings\n{settings}", now.name)
-        })
-    }
-}
-
 /// `verb` is that of the API.
 async fn set_paused(
     global: &Global,
@@ -414,21 +415,6 @@ fn file(text: &str) -> Result<(String, PathBuf), String> {
     }
 }
 
-fn list(connections: &[ConnectionView]) -> String {
-    let mut table = Table::new(["NAME", "ID", "PROVIDER", "AUTH", "ENV", "STATE"]);
-    for connection in connections {
-        table.row([
-            connection.name.clone(),
-            connection.id.to_string(),
-            connection.provider.clone(),
-            connection.auth.clone(),
-            connection.environment.clone().unwrap_or_default(),
-            state(&connection.state),
-        ]);
-    }
-    table.render("no connections: make one with `keyward connect`", output::colours())
-}
-
 /// What stands for the connection's host in the settings of a program that cannot use a proxy.
 pub(in crate::cli) fn base_url(proxy: &str, name: &str, host: Option<&str>) -> String {
     // A listener with TLS names its scheme.
@@ -450,7 +436,7 @@ fn show(connection: &ConnectionView, proxy: &str) -> String {
         Some(home) => format!("{} for https://{home}", base_url(proxy, name, None)),
         None => base_url(proxy, name, Some("HOST")),
     };
-    fields(&[
+    let mut rows = vec![
         ("name", connection.name.clone()),
         ("id", connection.id.to_string()),
         ("provider", connection.provider.clone()),
@@ -465,10 +451,14 @@ fn show(connection: &ConnectionView, proxy: &str) -> String {
         ("account", connection.account.clone().unwrap_or_default()),
         ("granted", connection.granted.join(", ")),
         ("reconnect before", connection.ends.map(moment).unwrap_or_default()),
+    ];
+    rows.extend(about::rows(connection));
+    rows.extend([
         ("base URL", based),
         ("created", moment(connection.created)),
         ("updated", moment(connection.updated)),
-    ]) + &settings::shown(&connection.settings)
+    ]);
+    fields(&rows) + &settings::shown(&connection.settings)
 }
 
 fn whose(connection: &ConnectionView) -> &'static str {
@@ -493,7 +483,7 @@ fn token(token: Option<&TokenStatus>) -> String {
 }
 
 /// `active`, `paused`, `broken: revoked (detail)`.
-fn state(state: &ConnectionState) -> String {
+pub(in crate::cli) fn state(state: &ConnectionState) -> String {
     // The API's own words, whatever the states are.
     let words = serde_json::to_value(state).unwrap_or_default();
     let word = |key: &str| words.get(key).and_then(|word| word.as_str()).map(str::to_owned);
@@ -540,7 +530,7 @@ mod tests {
 
     #[test]
     fn connections_are_listed_in_a_table() {
-        insta::assert_snapshot!(list(&[connection()]));
+        insta::assert_snapshot!(list::table(&[connection()], true));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! `connections:`: declared ones. Each is checked against its provider: the auth method, the fields
 //! it wants, which of them are secret, and the variables of its hosts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_yaml::Value;
 
@@ -13,8 +14,11 @@ use super::secret::SecretSource;
 use super::source;
 use crate::base::id::OrgId;
 use crate::base::keys::section;
+use crate::base::rotation::{KEEP_OLD_MAX, RotationSettings};
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
+use crate::base::time::{parse_duration, parse_moment};
+use crate::directory::{About, SecretFacts};
 use crate::provider::decode::nearest;
 use crate::provider::document::{item_of, key_of};
 use crate::provider::{AuthMethod, Catalogue, Field, FormError, Provider};
@@ -40,6 +44,10 @@ pub struct DeclaredConnection {
     pub scopes: Vec<String>,
     /// Such as `production`.
     pub environment: Option<String>,
+    /// For people.
+    pub about: About,
+    /// When its secret ends, and how long one is to be used.
+    pub secret: SecretFacts,
     /// How its requests are sent.
     pub settings: Settings,
     /// Where it stands, for errors: `keyward.yaml:12: connections[0]`.
@@ -89,6 +97,22 @@ section! {
         #[key("list of text", "[]")]
         #[serde(default)]
         scopes: Vec<String>,
+        /// What it is.
+        #[key("text")]
+        description: Option<String>,
+        /// What it is for.
+        #[key("text")]
+        purpose: Option<String>,
+        /// To find it by.
+        #[key("list of text", "[]")]
+        #[serde(default)]
+        tags: BTreeSet<String>,
+        /// When its secret ends; people are reminded 14, 7 and 1 days before.
+        #[key("day or time")]
+        expires: Option<String>,
+        /// How long a secret is to be used, 1d or more; people are reminded in the same way.
+        #[key("time")]
+        rotate_every: Option<String>,
         /// How requests with its credential are sent.
         #[key(map of Settings)]
         settings: Option<Value>,
@@ -131,6 +155,7 @@ fn connection(
     names::environment(text.environment.as_deref(), path, reading);
     let at = key_of(path, "settings");
     let settings = reading.section::<Settings>(text.settings.as_ref(), &at).unwrap_or_default();
+    let (about, secret) = said(&text, path, reading);
     let org = reading.org(text.org.as_deref(), &key_of(path, "org"));
     let id = reading.required(text.provider, "provider", path);
     let mut fields = BTreeMap::new();
@@ -153,9 +178,50 @@ fn connection(
         app: text.app,
         scopes: text.scopes,
         environment: text.environment,
+        about,
+        secret,
         settings,
         place: reading.place(path),
     }
+}
+
+/// What is said of it for people, and of its secret.
+fn said(text: &ConnectionText, path: &str, reading: &mut Reading<'_>) -> (About, SecretFacts) {
+    let (description, purpose) = (text.description.clone(), text.purpose.clone());
+    let about = About { description, purpose, tags: text.tags.clone() };
+    if let Err(error) = about.check() {
+        reading.problems.add(path, error, "");
+    }
+    let mut secret = SecretFacts::default();
+    if let Some(expires) = &text.expires {
+        // How long from now on would be another time at each start.
+        match parse_moment(expires, Timestamp::UNIX_EPOCH) {
+            Ok(at) if at > Timestamp::UNIX_EPOCH => secret.expires = Some(at),
+            _ => {
+                let (at, message) = (key_of(path, "expires"), "this is no day and no time");
+                reading.problems.add(&at, message, "write 2026-01-31 or 2026-01-31T08:00:00Z");
+            }
+        }
+    }
+    if let Some(every) = &text.rotate_every {
+        secret.rotate_every = parse_duration(every).ok();
+        let fits = secret.rotate_every.is_some() && secret.check().is_ok();
+        if !fits {
+            let message = "this is no time of a day or more";
+            reading.problems.add(&key_of(path, "rotate_every"), message, "write 90d");
+        }
+    }
+    (about, secret)
+}
+
+/// Reads `rotation:`.
+pub(super) fn rotation(value: Option<&Value>, reading: &mut Reading<'_>) -> RotationSettings {
+    let settings = reading.section::<RotationSettings>(value, "rotation").unwrap_or_default();
+    if settings.keep_old > KEEP_OLD_MAX {
+        let message = "after so long nobody remembers which of two secrets was good";
+        reading.problems.add("rotation.keep_old", message, "write 30d or less");
+    }
+    settings
 }
 
 pub(super) fn provider<'a>(

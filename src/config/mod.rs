@@ -16,6 +16,7 @@ mod limits;
 mod listen;
 mod listen_agents;
 mod listen_tls;
+mod manifest;
 mod names;
 mod oauth;
 mod parse;
@@ -36,6 +37,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::id::OrgId;
 use crate::base::limits::Limits;
+use crate::base::rotation::RotationSettings;
 use crate::base::tokens::TokenSettings;
 use crate::crypto::source::KeySource;
 use crate::policy::DefaultAction;
@@ -51,6 +53,7 @@ pub use environment::Environment;
 pub use listen::{Listen, ListenAt};
 pub use listen_agents::ListenAgent;
 pub use listen_tls::{Certificate, ListenTls};
+pub use manifest::{MANIFEST_BYTES_MAX, manifest};
 pub use rule_cases::{PlacedCase, rule_cases};
 pub use secret::{SecretSource, SecretSourceError};
 pub use state::{AuditTo, CaPaths, Log, StoreChoice};
@@ -91,6 +94,8 @@ pub struct Config {
     pub limits: Limits,
     /// The numbers of the OAuth engine.
     pub oauth: TokenSettings,
+    /// How secrets of connections are replaced.
+    pub rotation: RotationSettings,
     /// How to log.
     pub log: Log,
     /// Where audit records go.

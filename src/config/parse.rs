@@ -16,6 +16,7 @@ use super::upstream::UpstreamText;
 use super::{Config, agent, app, connection, limits, listen, oauth, rule, source, state, upstream};
 use crate::base::keys::section;
 use crate::base::limits::Limits;
+use crate::base::rotation::RotationSettings;
 use crate::base::tokens::TokenSettings;
 use crate::crypto::source::KeySource;
 use crate::provider::check;
@@ -76,6 +77,9 @@ section! {
         /// The numbers of the OAuth engine.
         #[key(map of TokenSettings)]
         oauth: Option<Value>,
+        /// How secrets of connections are replaced.
+        #[key(map of RotationSettings)]
+        rotation: Option<Value>,
         /// How Keyward logs.
         #[key(map of state::Log)]
         log: Option<Value>,
@@ -136,6 +140,7 @@ impl Sections {
             rules: rule::rules(self.rules.as_ref(), reading),
             limits: limits::limits(self.limits.as_ref(), reading),
             oauth: oauth::oauth(self.oauth.as_ref(), reading),
+            rotation: connection::rotation(self.rotation.as_ref(), reading),
             log: state::log(self.log.as_ref(), reading),
             audit: state::audit(self.audit.as_ref(), reading),
             providers,

@@ -11,6 +11,7 @@ use super::parse::Sections;
 use super::{limits, oauth};
 use crate::base::keys::{Absent, Key, Section, Shape};
 use crate::base::limits::Limits;
+use crate::base::rotation::RotationSettings;
 use crate::base::tokens::TokenSettings;
 
 /// A map of the configuration, or the items of a list of maps.
@@ -140,6 +141,8 @@ fn fill_in_numbers(parts: &mut [Part]) {
     fill_in(parts, ("limits", &numbers), &limits::least(&limits), &limits::waits(&limits));
     let numbers = serde_json::to_value(&oauth).unwrap_or_default();
     fill_in(parts, ("oauth", &numbers), &oauth::least(&oauth), &oauth::waits(&oauth));
+    let numbers = serde_json::to_value(RotationSettings::default()).unwrap_or_default();
+    fill_in(parts, ("rotation", &numbers), &[], &[]);
 }
 
 fn fill_in(

@@ -39,7 +39,7 @@ impl Directory {
         self.write(|writer| async move { writer.add_agent(org, new).await }).await
     }
 
-    /// Removes an agent with its tokens and bindings.
+    /// Removes an agent with its tokens, bindings and plugins.
     ///
     /// # Errors
     /// When there is none, or the file manages it (and still names it).
@@ -185,7 +185,8 @@ impl Writer {
         self.publish(|view| view.remove_agent(&agent.org, &id));
         let name = self.index.name(&agent.org, Named::Agent, &agent.name);
         self.drop_tokens(&agent, None).await?;
-        Ok(self.rows.delete(&name, None).await?)
+        self.rows.delete(&name, None).await?;
+        self.remove_plugins_of(&agent.org, &id).await
     }
 
     /// Reads an agent anew. What the view says otherwise was left by a write that failed half-way

@@ -334,19 +334,22 @@ fn fixed(before: &AppRecord, after: &AppRecord) -> Result<(), DirectoryError> {
 }
 
 /// A time as people write it, or none.
-mod optional_duration {
+pub(super) mod optional_duration {
     use serde::{Deserialize, Deserializer, Serializer};
 
     use super::{Duration, time};
 
-    pub(super) fn serialize<S: Serializer>(of: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::directory) fn serialize<S: Serializer>(
+        of: &Option<Duration>,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
         match of {
             Some(of) => s.serialize_str(&time::written(*of)),
             None => s.serialize_none(),
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(in crate::directory) fn deserialize<'de, D: Deserializer<'de>>(
         d: D,
     ) -> Result<Option<Duration>, D::Error> {
         let text = Option::<String>::deserialize(d)?;

@@ -10,9 +10,6 @@ use crate::base::id::{AgentId, ConnectionId, OrgId};
 use crate::inject::placeholder::Placeholder;
 use crate::store::Table;
 
-/// Bindings of one agent: its row has to stay under the store's limit.
-const BINDINGS_MAX: usize = 5_000;
-
 impl Directory {
     /// Binds; `placeholders` were issued by the caller from the provider's key shapes. What is
     /// bound already stays as it is, placeholders included: programs hold them.
@@ -34,15 +31,17 @@ impl Directory {
             created: self.shared.clock.now(),
             managed_by,
             placeholders,
+            direct: true,
         };
         let (org, agent) = (org.clone(), agent.clone());
         self.write(|writer| async move { writer.bind(&org, &agent, new).await }).await
     }
 
-    /// Takes a binding away; open streams that used it end.
+    /// Takes a binding away; open streams that used it end. What plugins of the agent have in their
+    /// slots stays theirs.
     ///
     /// # Errors
-    /// When there is none, or the file manages it.
+    /// When there is none, the file manages it, or it is there for a plugin alone.
     pub async fn unbind(
         &self,
         org: &OrgId,
@@ -63,20 +62,45 @@ impl Directory {
         connection: &ConnectionId,
         by: ManagedBy,
     ) -> Result<(), DirectoryError> {
-        let connection = connection.clone();
-        let unbind = move |agent: &mut AgentRecord| {
-            let at = agent.bindings.iter().position(|binding| binding.connection == connection);
-            let at = at.ok_or_else(|| DirectoryError::not_found("binding", &connection))?;
-            let what = ("binding", connection.as_str());
-            check::editor(agent.bindings[at].managed_by, by, what)?;
-            agent.bindings.remove(at);
-            Ok(())
-        };
-        self.edit_agent(org, agent, unbind).await.map(drop)
+        let (org, agent, connection) = (org.clone(), agent.clone(), connection.clone());
+        self.write(|writer| async move { writer.unbind((&org, &agent), &connection, by).await })
+            .await
     }
 }
 
 impl Writer {
+    async fn unbind(
+        &self,
+        (org, agent): (&OrgId, &AgentId),
+        connection: &ConnectionId,
+        by: ManagedBy,
+    ) -> Result<(), DirectoryError> {
+        let view = self.view.load_full();
+        let plugins = || view.plugins_of(org, agent);
+        let slot = plugins().find_map(|it| Some((it, it.slots_with(connection).next()?)));
+        let change = |agent: &mut AgentRecord| {
+            let at = agent.bindings.iter().position(|binding| binding.connection == *connection);
+            let at = at.ok_or_else(|| DirectoryError::not_found("binding", connection))?;
+            check::editor(agent.bindings[at].managed_by, by, ("binding", connection.as_str()))?;
+            match slot {
+                None => drop(agent.bindings.remove(at)),
+                Some(_) if agent.bindings[at].direct => agent.bindings[at].direct = false,
+                Some((plugin, slot)) => {
+                    return Err(DirectoryError::BoundBySlot {
+                        connection: view.connection(org, connection).map_or_else(
+                            || connection.to_string(),
+                            |connection| connection.name.clone(),
+                        ),
+                        plugin: plugin.name().to_owned(),
+                        slot: slot.slot.clone(),
+                    });
+                }
+            }
+            Ok(())
+        };
+        self.edit_agent(org, agent, &change).await.map(drop)
+    }
+
     async fn bind(
         &self,
         org: &OrgId,
@@ -90,14 +114,16 @@ impl Writer {
             check::may_bind(agent, &connection)?;
             let known = agent.bindings.iter().position(|bound| bound.connection == new.connection);
             match known {
-                Some(at) if new.managed_by == ManagedBy::File => {
-                    agent.bindings[at].managed_by = ManagedBy::File;
+                Some(at) => {
+                    agent.bindings[at].direct = true;
+                    if new.managed_by == ManagedBy::File {
+                        agent.bindings[at].managed_by = ManagedBy::File;
+                    }
                 }
-                Some(_) => {}
-                None if agent.bindings.len() >= BINDINGS_MAX => {
-                    return Err(DirectoryError::TooMany { what: "bindings", max: BINDINGS_MAX });
+                None => {
+                    check::room_for_binding(agent)?;
+                    agent.bindings.push(new.clone());
                 }
-                None => agent.bindings.push(new.clone()),
             }
             Ok(())
         };

@@ -84,6 +84,22 @@ pub(super) fn may_bind(
     }
 }
 
+/// A plugin's name stands in paths of the admin API.
+pub(super) fn is_plugin_name(name: &str) -> bool {
+    is_plain(name) && is_name(name) && !name.starts_with("plg_")
+}
+
+/// Bindings of one agent: its row has to stay under the store's limit.
+const BINDINGS_MAX: usize = 5_000;
+
+/// Whether the agent may have one more binding.
+pub(super) fn room_for_binding(agent: &AgentRecord) -> Result<(), DirectoryError> {
+    match agent.bindings.len() < BINDINGS_MAX {
+        true => Ok(()),
+        false => Err(DirectoryError::TooMany { what: "bindings", max: BINDINGS_MAX }),
+    }
+}
+
 fn is_plain(name: &str) -> bool {
     name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }

@@ -22,6 +22,8 @@ impl Directory {
     ) -> Result<Arc<ConnectionRecord>, DirectoryError> {
         check::connection_name(&record.name)?;
         check::environment(record.environment.as_deref())?;
+        record.about.check()?;
+        record.secret.check()?;
         self.write(|writer| async move { writer.add_connection(record).await }).await
     }
 
@@ -32,8 +34,9 @@ impl Directory {
     /// a connection may break whoever manages it.
     ///
     /// # Errors
-    /// When `change` touches id, org, name, provider or time of making, moves the connection into
-    /// another environment than an agent bound to it, or there is no such connection.
+    /// When `change` touches id, org, provider or time of making, names it as another one is, moves
+    /// the connection into another environment than an agent bound to it, or there is no such
+    /// connection.
     pub async fn update_connection(
         &self,
         org: &OrgId,
@@ -51,7 +54,14 @@ impl Directory {
             }
             after.updated = writer.clock.now();
             writer.check_update(&before, &after)?;
-            match to_the_end(async move { writer.replace(after, version).await }).await {
+            let renames = before.name != after.name;
+            let work = async move {
+                match renames {
+                    true => writer.rename(before, after, version).await,
+                    false => writer.replace(after, version).await,
+                }
+            };
+            match to_the_end(work).await {
                 Err(error) if error.is_conflict() => {}
                 other => return other,
             }
@@ -152,6 +162,28 @@ impl Writer {
         Ok(record)
     }
 
+    /// The new name is taken before the record says it, and the old one given back after.
+    async fn rename(
+        &self,
+        before: ConnectionRecord,
+        after: ConnectionRecord,
+        over: Version,
+    ) -> Result<Arc<ConnectionRecord>, DirectoryError> {
+        let of = |name: &str| self.index.name(&after.org, Named::Connection, name);
+        let (old, new) = (of(&before.name), of(&after.name));
+        self.take_name(&new, &after.id, (Named::Connection, &after.name)).await?;
+        match self.replace(after, over).await {
+            Ok(record) => {
+                self.give_back(&[old]).await;
+                Ok(record)
+            }
+            Err(error) => {
+                self.give_back(&[new]).await;
+                Err(error)
+            }
+        }
+    }
+
     async fn remove_connection(
         &self,
         at: At,
@@ -207,15 +239,17 @@ impl Writer {
         let fixed = [
             ("id", before.id != after.id),
             ("org", before.org != after.org),
-            ("name", before.name != after.name),
             ("provider", before.provider != after.provider),
             ("time of making", before.created != after.created),
         ];
         if let Some((field, _)) = fixed.iter().find(|(_, changed)| *changed) {
             return Err(DirectoryError::Fixed(field));
         }
+        check::connection_name(&after.name)?;
         check::environment(after.environment.as_deref())?;
         check::visibility(after)?;
+        after.about.check()?;
+        after.secret.check()?;
         if before.owner != after.owner {
             self.needs_owner(&after.org, after.owner.as_ref())?;
         }

@@ -126,6 +126,64 @@ pub enum DirectoryError {
     /// The same, of an app.
     #[error("the {0} of an app cannot be changed: add another app")]
     FixedOfApp(&'static str),
+    /// A connection of another provider than a slot asks for.
+    #[error(
+        "slot `{slot}` asks for an account at `{wanted}`, and connection `{connection}` is one at `{provider}`: choose another one"
+    )]
+    SlotProvider {
+        /// The slot.
+        slot: String,
+        /// The provider that it asks for.
+        wanted: String,
+        /// The connection's name.
+        connection: String,
+        /// Its provider.
+        provider: String,
+    },
+    /// A slot that the manifest does not declare.
+    #[error("plugin `{plugin}` has no slot `{slot}`: leave it out")]
+    NoSlot {
+        /// The plugin.
+        plugin: String,
+        /// As given.
+        slot: String,
+    },
+    /// A manifest of another plugin.
+    #[error("this is a manifest of plugin `{given}`, not of `{installed}`: install it as its own")]
+    OtherPlugin {
+        /// The plugin that is installed.
+        installed: String,
+        /// The manifest's.
+        given: String,
+    },
+    /// A binding that is there for a slot.
+    #[error(
+        "connection `{connection}` is in slot `{slot}` of plugin `{plugin}`: give the slot another one, or remove the plugin"
+    )]
+    BoundBySlot {
+        /// The connection's name.
+        connection: String,
+        /// The plugin.
+        plugin: String,
+        /// The slot.
+        slot: String,
+    },
+    /// A description or a purpose.
+    #[error(
+        "a {what} must be 1 to {chars_max} characters on one line: shorten it, or leave it out"
+    )]
+    TextRefused {
+        /// `description` or `purpose`.
+        what: &'static str,
+        /// The bound.
+        chars_max: usize,
+    },
+    /// Tags out of bounds.
+    #[error("there may be 32 tags of 1 to 64 characters each, without commas and blanks")]
+    TagsRefused,
+    /// An interval that would remind people at all times.
+    #[error("a secret cannot be due more than once a day: write 1d or more")]
+    RotateEvery,
     /// An app that connections use.
     #[error("app `{app}` is used by connection `{connection}`: remove that one first")]
     AppInUse {

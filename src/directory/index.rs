@@ -33,6 +33,8 @@ pub(super) enum Named {
     Connection,
     User,
     Email,
+    /// Of one agent.
+    Plugin,
 }
 
 impl Named {
@@ -44,6 +46,7 @@ impl Named {
             Self::Connection => "connection",
             Self::User => "user",
             Self::Email => "e-mail address",
+            Self::Plugin => "plugin",
         }
     }
 }

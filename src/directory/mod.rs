@@ -1,5 +1,5 @@
 //! Who exists and who may use what: organisations, people, agents, their tokens, connections'
-//! metadata, bindings.
+//! metadata, bindings, plugins.
 //!
 //! Rows are sealed; a read view of everything stands in memory, replaced at each change, so that
 //! the data path never waits for the store. Grants are `vault/`'s.
@@ -7,6 +7,7 @@
 //! Things that the configuration file manages are edited with [`ManagedBy::File`], which only
 //! `config/`'s reconciliation passes; for everyone else they are read-only.
 
+mod about;
 mod agents;
 mod apps;
 mod bindings;
@@ -14,9 +15,11 @@ mod check;
 mod connections;
 mod error;
 mod index;
+mod manifest;
 mod open;
 mod orgs;
 mod personal;
+mod plugins;
 mod records;
 mod rows;
 #[cfg(test)]
@@ -38,10 +41,13 @@ use crate::store::Store;
 use index::Index;
 use rows::Rows;
 
+pub use about::{About, Due, DueBy, REMIND_DAYS, Rotation, RotationState, SecretFacts};
 pub use apps::{AppRecord, AppSettings, AppUrls, Registered};
 pub use error::DirectoryError;
+pub use manifest::{Fault, Manifest, Slot};
 pub use orgs::OrgRecord;
 pub use personal::{Area, PersonalToken, Scope, ScopeError};
+pub use plugins::{Missing, Plugged, PluginRecord, PluginState};
 pub use records::{
     AgentRecord, BindingRecord, BrokenReason, ConnectionRecord, ConnectionState, IssuedToken,
     ManagedBy, NewAgent, TokenRecord,

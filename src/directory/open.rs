@@ -2,7 +2,7 @@
 //! rows. An index row is written before its record and deleted after it, so after a crash it may
 //! stand alone: then it goes. A record without its index row gets it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -12,10 +12,12 @@ use super::apps::AppRecord;
 use super::error::DirectoryError;
 use super::index::{Claim, Index, Named, everyone};
 use super::orgs::OrgRecord;
+use super::plugins::{self, PluginRecord};
 use super::records::{AgentRecord, ConnectionRecord};
 use super::rows::{At, Read, Rows};
 use super::users::UserRecord;
 use super::view::View;
+use crate::base::id::{AgentId, ConnectionId};
 use crate::base::time::Clock;
 use crate::crypto::envelope::EnvelopeError;
 use crate::crypto::source;
@@ -50,10 +52,13 @@ pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, Directory
     let mut wanted = HashMap::new();
     let mut view = View::default();
     people(rows, &index, (&mut view, &mut wanted)).await?;
-    for (at, Read { record, .. }) in agents {
+    let owners: HashSet<_> = agents.iter().map(|(_, read)| read.record.id.clone()).collect();
+    let slots = load_plugins(rows, &owners, (&index, &mut wanted, &mut view)).await?;
+    for (at, Read { mut record, version }) in agents {
         if at != At::new(Table::Agents, &record.org, &record.id) {
             return Err(at.malformed());
         }
+        drop_inert(rows, (&at, version), &mut record, &slots).await?;
         claim(
             &mut wanted,
             index.name(&record.org, Named::Agent, &record.name),
@@ -113,6 +118,49 @@ async fn people(
             claim(wanted, index.token(&hash), &record.id, "token")?;
         }
         view.put_user(Arc::new(record));
+    }
+    Ok(())
+}
+
+/// Plugins go into the view. Answers the connections that each agent has in slots. A plugin whose agent
+/// is gone was being removed with it.
+async fn load_plugins(
+    rows: &Rows,
+    owners: &HashSet<AgentId>,
+    (index, wanted, view): (&Index, &mut HashMap<At, Claim>, &mut View),
+) -> Result<HashMap<AgentId, HashSet<ConnectionId>>, DirectoryError> {
+    let mut slots: HashMap<AgentId, HashSet<ConnectionId>> = HashMap::new();
+    for (at, Read { record, version }) in rows.all::<PluginRecord>(Table::Plugins).await? {
+        if at != At::new(Table::Plugins, &record.org, &record.id) {
+            return Err(at.malformed());
+        }
+        if !owners.contains(&record.agent) {
+            tracing::warn!(row = at.key(), "dropping a plugin whose agent was removed");
+            rows.delete(&at, Some(version)).await?;
+            continue;
+        }
+        let name = index.name(&record.org, Named::Plugin, &plugins::name_of(&record));
+        claim(wanted, name, &record.id, "name")?;
+        slots.entry(record.agent.clone()).or_default().extend(record.slots.values().cloned());
+        view.put_plugin(Arc::new(record));
+    }
+    Ok(slots)
+}
+
+/// A binding for a slot that no plugin has was left by a crash: it allows nothing.
+async fn drop_inert(
+    rows: &Rows,
+    (at, version): (&At, Version),
+    record: &mut AgentRecord,
+    slots: &HashMap<AgentId, HashSet<ConnectionId>>,
+) -> Result<(), DirectoryError> {
+    let before = record.bindings.len();
+    let slots = slots.get(&record.id);
+    let has_slot = |it: &ConnectionId| slots.is_some_and(|slots| slots.contains(it));
+    record.bindings.retain(|it| it.direct || has_slot(&it.connection));
+    if record.bindings.len() != before {
+        tracing::warn!(row = at.key(), "dropping bindings for slots that no plugin has");
+        rows.write(at, record, Some(version)).await?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::about::{About, SecretFacts};
 use super::users::Visibility;
 use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, TokenId, UserId};
 use crate::base::secret::Secret;
@@ -80,6 +81,19 @@ pub struct BindingRecord {
     pub managed_by: ManagedBy,
     /// By secret field.
     pub placeholders: BTreeMap<String, Placeholder>,
+    /// By a person or the file, and without limits. Else it is there for slots of the agent's plugins,
+    /// and allows what they do.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub direct: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_yes(direct: &bool) -> bool {
+    *direct
 }
 
 /// A connection's metadata: safe to show.
@@ -126,6 +140,12 @@ pub struct ConnectionRecord {
     /// Whose agents may use it.
     #[serde(default, skip_serializing_if = "Visibility::is_shared")]
     pub visibility: Visibility,
+    /// For people.
+    #[serde(default, skip_serializing_if = "About::is_empty")]
+    pub about: About,
+    /// Of its secret: age, end, rotation.
+    #[serde(default, skip_serializing_if = "SecretFacts::is_empty")]
+    pub secret: SecretFacts,
     /// Whether it can be used.
     pub state: ConnectionState,
     /// Who may edit it.

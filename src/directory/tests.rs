@@ -127,6 +127,8 @@ fn connection(org: &OrgId, name: &str, now: Timestamp) -> ConnectionRecord {
         ends: None,
         owner: None,
         visibility: Visibility::Shared,
+        about: About::default(),
+        secret: SecretFacts::default(),
         state: ConnectionState::Active,
         managed_by: ManagedBy::Store,
         created: now,

@@ -1,6 +1,6 @@
 //! [`View`]: everything, in memory, as of one moment. What the data path and the rulebook read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use super::apps::AppRecord;
 use super::orgs::OrgRecord;
 use super::personal::Scope;
+use super::plugins::PluginRecord;
 use super::records::{AgentRecord, ConnectionRecord};
 use super::users::{Person, UserRecord};
 use crate::base::agent::Agent;
-use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, TokenId, UserId};
+use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, PluginId, TokenId, UserId};
 use crate::crypto::token::TokenHash;
 
 /// Everything, in memory. Immutable; replaced whole. Lookups by hash map, O(1). Iteration is in no
@@ -36,6 +37,9 @@ struct OrgView {
     connection_names: HashMap<Arc<str>, ConnectionId>,
     apps: HashMap<AppId, Arc<AppRecord>>,
     app_names: HashMap<Arc<str>, AppId>,
+    plugins: HashMap<PluginId, Arc<PluginRecord>>,
+    /// By agent and name.
+    plugins_of: HashMap<AgentId, BTreeMap<Arc<str>, Arc<PluginRecord>>>,
 }
 
 /// Who holds a token.
@@ -189,6 +193,26 @@ impl View {
         self.orgs.values().flat_map(|org| org.apps.values())
     }
 
+    /// All plugins of all orgs.
+    pub fn plugins(&self) -> impl Iterator<Item = &Arc<PluginRecord>> {
+        self.orgs.values().flat_map(|org| org.plugins.values())
+    }
+
+    /// The plugins of an agent, by name.
+    pub fn plugins_of(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+    ) -> impl Iterator<Item = &Arc<PluginRecord>> {
+        let of_agent = self.orgs.get(org).and_then(|org| org.plugins_of.get(agent));
+        of_agent.into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// A plugin by id.
+    pub fn plugin(&self, org: &OrgId, id: &PluginId) -> Option<&Arc<PluginRecord>> {
+        self.orgs.get(org)?.plugins.get(id)
+    }
+
     /// An app by id.
     pub fn app(&self, org: &OrgId, id: &AppId) -> Option<&Arc<AppRecord>> {
         self.orgs.get(org)?.apps.get(id)
@@ -324,6 +348,25 @@ impl View {
         let Some(org) = self.orgs.get_mut(org) else { return };
         let Some(app) = org.apps.remove(id) else { return };
         org.app_names.remove(app.name.as_str());
+    }
+
+    pub(super) fn put_plugin(&mut self, plugin: Arc<PluginRecord>) {
+        self.remove_plugin(&plugin.org, &plugin.id);
+        let org = self.orgs.entry(plugin.org.clone()).or_default();
+        let of_agent = org.plugins_of.entry(plugin.agent.clone()).or_default();
+        of_agent.insert(plugin.name().into(), Arc::clone(&plugin));
+        org.plugins.insert(plugin.id.clone(), plugin);
+    }
+
+    pub(super) fn remove_plugin(&mut self, org: &OrgId, id: &PluginId) {
+        let Some(org) = self.orgs.get_mut(org) else { return };
+        let Some(plugin) = org.plugins.remove(id) else { return };
+        if let Some(of_agent) = org.plugins_of.get_mut(&plugin.agent) {
+            of_agent.remove(plugin.name());
+            if of_agent.is_empty() {
+                org.plugins_of.remove(&plugin.agent);
+            }
+        }
     }
 
     pub(super) fn put_connection(&mut self, connection: Arc<ConnectionRecord>) {

@@ -198,16 +198,7 @@ impl Grant {
     }
 
     fn minted(&self, ctx: &MintContext<'_>) -> Result<Minted, MintError> {
-        let values = self.fields();
-        let mut writes = Vec::with_capacity(ctx.instance.placements.len());
-        for scope in &ctx.instance.placements {
-            let what = scope.what.iter().filter_map(|place| self.write(place, values).transpose());
-            writes.push(Scoped {
-                hosts: scope.hosts.clone(),
-                paths: scope.paths.clone(),
-                what: what.collect::<Result<Vec<Write>, _>>()?,
-            });
-        }
+        let writes = self.writes(ctx.instance)?;
         let life = self.life(ctx);
         let credential = Credential {
             connection: ctx.connection.clone(),
@@ -219,6 +210,25 @@ impl Grant {
             clears: ctx.instance.clears.clone(),
         };
         Ok(Minted { credential, rotated: None, life })
+    }
+
+    fn writes(&self, instance: &Instance) -> Result<Vec<Scoped<Vec<Write>>>, MintError> {
+        let values = self.fields();
+        let mut writes = Vec::with_capacity(instance.placements.len());
+        for scope in &instance.placements {
+            let what = scope.what.iter().filter_map(|place| self.write(place, values).transpose());
+            writes.push(Scoped {
+                hosts: scope.hosts.clone(),
+                paths: scope.paths.clone(),
+                what: what.collect::<Result<Vec<Write>, _>>()?,
+            });
+        }
+        Ok(writes)
+    }
+
+    /// What must not come back of it, also where nothing can be written with it yet.
+    pub fn needles_at(&self, instance: &Instance) -> Needles {
+        self.needles(instance, &self.writes(instance).unwrap_or_default())
     }
 
     fn life(&self, ctx: &MintContext<'_>) -> Life {

@@ -16,7 +16,8 @@ use super::start::Asking;
 use crate::base::id::{AppId, OrgId, UserId};
 use crate::base::settings::Settings;
 use crate::directory::{
-    AppRecord, AppSettings, AppUrls, ConnectionRecord, ManagedBy, Registered, Visibility,
+    About, AppRecord, AppSettings, AppUrls, ConnectionRecord, ManagedBy, Registered, SecretFacts,
+    Visibility,
 };
 use crate::grant::AppSecret;
 use crate::net::call::{Bounds, CallError};
@@ -101,6 +102,8 @@ impl Flows {
             settings: new.settings,
             owner: new.owner,
             visibility: new.visibility,
+            about: About::default(),
+            secret: SecretFacts::default(),
             managed_by: ManagedBy::Store,
         };
         Ok(self.vault.add_draft(connection).await?)

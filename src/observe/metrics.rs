@@ -1,6 +1,8 @@
 //! Counters and gauges, as Prometheus text. Labels are closed sets: nothing an agent chooses
 //! becomes a label.
 
+use std::collections::HashMap;
+
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -38,7 +40,12 @@ pub struct Metrics {
     pub ca_ends: Gauge,
     /// TLS handshakes with agents that failed.
     pub handshakes_failed: Counter,
+    /// Connections whose secret is due, by the reminder that is reached.
+    secrets_due: Family<[(&'static str, &'static str); 1], Gauge>,
 }
+
+/// Reminders, in days, and how they are labelled.
+const REMINDERS: [(i64, &str); 4] = [(14, "14d"), (7, "7d"), (1, "1d"), (0, "over")];
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -73,6 +80,9 @@ impl Default for Metrics {
         };
         let bytes_in = bytes("received", "body bytes from agents");
         let bytes_out = bytes("sent", "body bytes to agents");
+        let secrets_due = Family::default();
+        let help = "connections whose secret is due within that time, or past it";
+        registry.register("connection_secrets_due", help, secrets_due.clone());
         let streams = Gauge::default();
         registry.register("agent_streams", "open streams of agents", streams.clone());
         let ca_ends = Gauge::default();
@@ -97,6 +107,7 @@ impl Default for Metrics {
             retried,
             renewed,
             handshakes_failed,
+            secrets_due,
         }
     }
 }
@@ -125,6 +136,14 @@ impl Metrics {
     /// Counts an attempt to fetch a newer token: `brought`, `failed`, `broken`.
     pub fn refreshed(&self, outcome: &'static str) {
         self.refreshes.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// How many connections have reached which reminder, in days before their secret is due.
+    pub fn secrets_due(&self, by_days: &HashMap<i64, i64>) {
+        for (days, label) in REMINDERS {
+            let count = by_days.get(&days).copied().unwrap_or_default();
+            self.secrets_due.get_or_create(&[("within", label)]).set(count);
+        }
     }
 
     /// The OpenMetrics text.

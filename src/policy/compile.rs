@@ -7,6 +7,7 @@ use foldhash::fast::RandomState;
 
 use super::index::HostIndex;
 use super::rule::{Account, Bound, CompileError, Rule, RuleAction, Spec};
+use super::slots::Extent;
 use super::{Binding, Bindings, Carved, Compiled, OrgRules, Policy};
 use crate::base::id::{AgentId, ConnectionId, OrgId, RuleId};
 use crate::base::pattern::HostPattern;
@@ -88,6 +89,13 @@ pub(super) fn assemble(spec: Spec) -> Policy {
     for bound in spec.bindings {
         orgs.entry(bound.org.clone()).or_default().add_binding(bound);
     }
+    for empty in spec.empty {
+        let of_org = orgs.entry(empty.org).or_default();
+        let of_agent = of_org.agents.entry(empty.agent).or_default();
+        for host in empty.hosts {
+            of_agent.empty.insert(host, Arc::clone(&empty.blocked));
+        }
+    }
     for org in orgs.values_mut() {
         org.narrow();
     }
@@ -157,13 +165,16 @@ impl Bindings {
     fn add(&mut self, bound: Bound) {
         let account = bound.account;
         let at = match self.by_name.get(account.id.as_str()) {
-            Some(at) => *at,
-            None => self.push(account),
+            Some(at) => {
+                self.all[*at].extent.widen(bound.extent);
+                *at
+            }
+            None => self.push(account, bound.extent),
         };
         self.by_core.extend(bound.placeholders.iter().map(|placeholder| (placeholder.core(), at)));
     }
 
-    fn push(&mut self, account: Arc<Account>) -> usize {
+    fn push(&mut self, account: Arc<Account>, extent: Extent) -> usize {
         let at = self.all.len();
         for pattern in &account.hosts {
             self.by_host.insert(pattern.clone(), at);
@@ -172,7 +183,7 @@ impl Bindings {
         self.by_name.entry(account.name.clone()).or_insert(at);
         self.by_name.insert(account.id.as_str().into(), at);
         let (id, wanted) = (RuleId::new(format!("binding:{}", account.id)), account.wanted());
-        self.all.push(Binding { id, account, wanted, narrowed: None });
+        self.all.push(Binding { id, account, wanted, narrowed: None, extent });
         at
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::permit::{Action, Permit, Terms};
 use super::rule::{Account, AccountState, DefaultAction, RuleAction};
+use super::slots::{Blocked, Extent};
 use super::{Asked, Binding, Bindings, Candidate, OrgRules, Policy, Reason, is_web_port};
 use crate::base::agent::Agent;
 use crate::base::host::Scheme;
@@ -125,6 +126,11 @@ impl<'a> Question<'a> {
             }
             (RuleAction::Use(account), Some(wanted)) => {
                 self.agrees_with(account)?;
+                if candidate.compiled.agents.is_none() {
+                    // It narrows what the binding allows.
+                    let binding = self.held.and_then(|held| held.by_name(account.id.as_str()));
+                    binding.map_or(Ok(()), |binding| self.is_within(binding))?;
+                }
                 let owning = account.owning(self.asked.target);
                 let terms = self.terms(&Cause::Rule(candidate), owning);
                 self.inject(&Choice { rule: &rule.id, account, wanted, terms })
@@ -161,8 +167,43 @@ impl<'a> Question<'a> {
             (None, Cause::NoRule { missing: Some(name) }) => {
                 Err(Reason::ConnectionMissing { name: name.clone() })
             }
-            (None, Cause::NoRule { missing: None }) => self.by_default(),
+            (None, Cause::NoRule { missing: None }) => match self.empty_slot() {
+                Some(blocked) => Err(Reason::PluginBlocked(blocked.clone())),
+                None => self.by_default(),
+            },
         }
+    }
+
+    /// A plugin whose connection for the host is missing.
+    fn empty_slot(&self) -> Option<&'a Arc<Blocked>> {
+        let mut empty = self.held?.empty.matching(self.asked.target);
+        empty.next().map(|entry| &entry.value)
+    }
+
+    /// Whether the binding is for such requests.
+    fn is_within(&self, binding: &Binding) -> Result<(), Reason> {
+        let Extent::Slots(slots) = &binding.extent else { return Ok(()) };
+        let (mut blocked, mut unclear) = (None, None);
+        for slot in slots.iter().filter(|slot| slot.takes(self.asked.method)) {
+            match self.takes(&slot.paths, &binding.id) {
+                Ok(false) => {}
+                Err(reason) => unclear = Some(reason),
+                // Of an account that cannot be used itself, that is what there is to say.
+                Ok(true) if binding.account.state != AccountState::Active => return Ok(()),
+                Ok(true) => match &slot.blocked {
+                    None => return Ok(()),
+                    Some(why) => blocked = blocked.or(Some(why)),
+                },
+            }
+        }
+        Err(match (unclear, blocked, slots.first()) {
+            (Some(reason), ..) => reason,
+            (_, Some(why), _) => Reason::PluginBlocked(why.clone()),
+            (_, _, Some(slot)) => {
+                Reason::BeyondSlot { slot: slot.clone(), connection: binding.account.name.clone() }
+            }
+            (None, None, None) => Reason::DefaultDeny,
+        })
     }
 
     fn by_binding(&self, binding: &'a Binding, cause: Cause<'a>) -> Result<Permit, Reason> {
@@ -171,6 +212,7 @@ impl<'a> Question<'a> {
             let (rule, connection) = (rule.clone(), account.name.clone());
             return Err(Reason::Narrowed { rule, connection });
         }
+        self.is_within(binding)?;
         let rule = match cause {
             Cause::NoRule { .. } => &binding.id,
             Cause::Rule(candidate) => &candidate.compiled.rule.id,
@@ -209,20 +251,9 @@ impl<'a> Question<'a> {
         if self.asked.target.scheme() == Scheme::Http && !choice.terms.plaintext {
             return Err(Reason::PlaintextRefused { connection: name() });
         }
-        match &choice.account.state {
-            AccountState::Draft(failure) => {
-                Err(Reason::ConnectionDraft { name: name(), failure: failure.clone() })
-            }
-            AccountState::Paused => Err(Reason::ConnectionPaused { name: name() }),
-            AccountState::Broken(reason) => {
-                Err(Reason::ConnectionBroken { name: name(), reason: reason.clone() })
-            }
-            AccountState::Active => {
-                let (rule, target) = (choice.rule.clone(), self.asked.target.clone());
-                let action = Action::Inject(choice.wanted.clone());
-                Ok(Permit::new(rule, target, action, choice.terms))
-            }
-        }
+        is_usable(choice.account)?;
+        let (rule, target) = (choice.rule.clone(), self.asked.target.clone());
+        Ok(Permit::new(rule, target, Action::Inject(choice.wanted.clone()), choice.terms))
     }
 
     fn terms(&self, cause: &Cause<'_>, owning: Option<&HostPattern>) -> Terms {
@@ -251,6 +282,21 @@ impl Policy {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether the account's state lets anybody use it.
+pub(super) fn is_usable(account: &Account) -> Result<(), Reason> {
+    let name = account.name.clone();
+    match &account.state {
+        AccountState::Draft(failure) => {
+            Err(Reason::ConnectionDraft { name, failure: failure.clone() })
+        }
+        AccountState::Paused => Err(Reason::ConnectionPaused { name }),
+        AccountState::Broken(reason) => {
+            Err(Reason::ConnectionBroken { name, reason: reason.clone() })
+        }
+        AccountState::Active => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! and what rules are called is resolved by `rulebook/`.
 
 mod base_url;
+mod call;
 mod compile;
 mod decide;
 pub mod explain;
@@ -13,6 +14,7 @@ pub mod permit;
 mod reason;
 mod route;
 pub mod rule;
+mod slots;
 mod test_request;
 #[cfg(test)]
 mod tests;
@@ -36,6 +38,7 @@ pub use overrides::{NoMethod, overrides, without_overrides};
 pub use permit::{Action, InterceptPermit, Permit, Route, TunnelPermit};
 pub use reason::Reason;
 pub use rule::{Account, AccountState, Bound, CompileError, DefaultAction, Rule, RuleAction, Spec};
+pub use slots::{Blocked, Empty, Extent, Lack, Slot};
 
 /// Compiled rules: host → rules by hash. The cost of a decision grows with the rules and the
 /// agent's bindings for that host, and with nothing else.
@@ -103,6 +106,8 @@ struct Bindings {
     by_core: HashMap<Core, usize>,
     /// By name and by id.
     by_name: HashMap<Arc<str>, usize>,
+    /// Plugins that are blocked because a slot is empty, by the hosts of what is missing.
+    empty: HostIndex<Arc<Blocked>>,
 }
 
 /// A binding, ready to be asked.
@@ -113,6 +118,8 @@ struct Binding {
     wanted: Wanted,
     /// The first rule that uses the account for this agent: the binding alone injects nothing.
     narrowed: Option<RuleId>,
+    /// For what.
+    extent: Extent,
 }
 
 /// An OAuth endpoint, where nothing is injected.
@@ -162,6 +169,19 @@ impl Policy {
 impl OrgRules {
     /// The rules that may decide, in order.
     fn candidates<'a>(&'a self, agent: &AgentId, target: &'a Target) -> Vec<Candidate<'a>> {
+        self.meant(target, |compiled| compiled.is_for(agent))
+    }
+
+    /// Those that name no agents.
+    fn for_everybody<'a>(&'a self, target: &'a Target) -> Vec<Candidate<'a>> {
+        self.meant(target, |compiled| compiled.agents.is_none())
+    }
+
+    fn meant<'a>(
+        &'a self,
+        target: &'a Target,
+        is_for: impl Fn(&Compiled) -> bool,
+    ) -> Vec<Candidate<'a>> {
         let by_host =
             self.by_host.matching(target).map(|entry| (entry.value, Some(&entry.pattern)));
         let mut places: Vec<_> =
@@ -172,7 +192,7 @@ impl OrgRules {
         places
             .into_iter()
             .map(|(at, pattern)| Candidate { compiled: &self.rules[at], pattern })
-            .filter(|candidate| candidate.compiled.is_for(agent))
+            .filter(|candidate| is_for(candidate.compiled))
             .collect()
     }
 }

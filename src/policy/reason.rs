@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::slots::{Blocked, Slot};
 use crate::base::id::RuleId;
 
 /// Why policy refuses. [`code`](Self::code) and [`status`](Self::status) are the contract with
@@ -79,6 +80,15 @@ pub enum Reason {
         /// Why.
         reason: Arc<str>,
     },
+    /// `denied`: the connection is in slots, none of which is for such requests.
+    BeyondSlot {
+        /// The first of them.
+        slot: Arc<Slot>,
+        /// The connection's name.
+        connection: Arc<str>,
+    },
+    /// `plugin_blocked`: a required slot has no connection that can be used.
+    PluginBlocked(Arc<Blocked>),
     /// `connection_ambiguous`: lists the names.
     ConnectionAmbiguous {
         /// The connections' names, sorted.
@@ -95,7 +105,11 @@ impl Reason {
     /// The stable code.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Denied { .. } | Self::Narrowed { .. } | Self::Contradiction { .. } => "denied",
+            Self::Denied { .. }
+            | Self::Narrowed { .. }
+            | Self::BeyondSlot { .. }
+            | Self::Contradiction { .. } => "denied",
+            Self::PluginBlocked(_) => "plugin_blocked",
             Self::DefaultDeny => "default_deny",
             Self::PortRefused { .. } => "port_refused",
             Self::PlaceholderForeign { .. } => "placeholder_foreign",
@@ -117,6 +131,7 @@ impl Reason {
         match self.code() {
             "bad_target" => 400,
             "method_refused" => 405,
+            "plugin_blocked" => 424,
             code if code.starts_with("connection_") => 424,
             _ => 403,
         }
@@ -136,9 +151,10 @@ impl Reason {
     /// The connection that is in the way, when one is.
     pub fn connection(&self) -> Option<&Arc<str>> {
         match self {
-            Self::Narrowed { connection, .. } | Self::PlaintextRefused { connection } => {
-                Some(connection)
-            }
+            Self::Narrowed { connection, .. }
+            | Self::BeyondSlot { connection, .. }
+            | Self::PlaintextRefused { connection } => Some(connection),
+            Self::PluginBlocked(blocked) => blocked.connection.as_ref(),
             Self::ConnectionMissing { name }
             | Self::ConnectionDraft { name, .. }
             | Self::ConnectionPaused { name }
@@ -186,6 +202,13 @@ impl Reason {
             Self::ConnectionBroken { name, reason } => {
                 format!("connection `{name}` is broken: {reason}")
             }
+            Self::BeyondSlot { slot, connection } => format!(
+                "slot `{}` of plugin `{}` lets connection `{connection}` be used for {} only",
+                slot.name,
+                slot.plugin,
+                slot.extent()
+            ),
+            Self::PluginBlocked(blocked) => blocked.message(),
             Self::ConnectionAmbiguous { names } => {
                 format!("several connections fit: {}", names.join(", "))
             }
@@ -224,6 +247,10 @@ impl Reason {
             Self::ConnectionBroken { name, .. } => {
                 format!("reconnect it: `keyward connection reconnect {name}`")
             }
+            Self::BeyondSlot { connection, .. } => {
+                format!("if the agent itself is to do more: `keyward agent bind NAME {connection}`")
+            }
+            Self::PluginBlocked(blocked) => blocked.hint(),
             Self::ConnectionAmbiguous { .. } => {
                 "send one connection's placeholder, or its name in `Keyward-Connection`".to_owned()
             }

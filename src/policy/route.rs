@@ -61,9 +61,11 @@ impl Policy {
         if is_bound(held, target) {
             return Outlook::Look;
         }
-        match missing {
-            Some(reason) => Outlook::Refuse(reason),
-            None => self.default_outlook(looks, target),
+        let empty = held.and_then(|held| held.empty.matching(target).next());
+        match (missing, empty) {
+            (Some(reason), _) => Outlook::Refuse(reason),
+            (None, Some(empty)) => Outlook::Refuse(Reason::PluginBlocked(empty.value.clone())),
+            (None, None) => self.default_outlook(looks, target),
         }
     }
 

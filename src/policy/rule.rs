@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 
+use super::slots::{Empty, Extent};
 use crate::base::host::{Scheme, Target};
 use crate::base::id::{AgentId, ConnectionId, OrgId, RuleId};
 use crate::base::pattern::{HostPattern, PathPattern};
@@ -21,6 +22,8 @@ pub struct Spec {
     pub rules: Vec<Rule>,
     /// Agents' bindings.
     pub bindings: Vec<Bound>,
+    /// Required slots without a connection.
+    pub empty: Vec<Empty>,
     /// Catalogue hosts without variables: refusals for them are answered inside TLS.
     pub known: Vec<HostPattern>,
     /// Token endpoints of providers: (provider, host, path).
@@ -124,6 +127,8 @@ pub struct Bound {
     pub account: Arc<Account>,
     /// Its placeholders, one per secret field.
     pub placeholders: Vec<Placeholder>,
+    /// For what.
+    pub extent: Extent,
 }
 
 /// What is wrong with a rule. Names the rule and the remedy.

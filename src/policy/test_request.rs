@@ -1,13 +1,10 @@
 //! [`Policy::permit_test`]: the permit of a connection's own test request. No agent asks for it, so
 //! no rule or binding is asked; what holds for every injection holds here too.
 
-use super::decide::{is_refused, takes};
-use super::permit::{Action, Permit, Terms};
+use super::permit::{Action, Permit};
 use super::rule::Account;
 use super::{Asked, Policy, Reason};
-use crate::base::host::Scheme;
 use crate::base::id::RuleId;
-use crate::base::pattern::HostPattern;
 
 impl Policy {
     /// Permits one request with the account's credential, to a host and path that the account owns.
@@ -18,26 +15,10 @@ impl Policy {
     /// endpoint, a method that makes servers echo.
     pub fn permit_test(&self, account: &Account, asked: &Asked<'_>) -> Result<Permit, Reason> {
         let rule = RuleId::new(format!("test:{}", account.id));
-        if is_refused(asked.method.as_str()) {
-            return Err(Reason::Method);
-        }
-        if asked.target.scheme() == Scheme::Http {
-            return Err(Reason::PlaintextRefused { connection: account.name.clone() });
-        }
-        let Some(owning) = account.owning(asked.target) else { return Err(NOT_OWNED) };
-        if !takes(asked.path, &account.paths, &rule)? {
-            return Err(NOT_OWNED);
-        }
-        self.is_not_carved(asked, &rule)?;
-        let action = Action::Inject(account.wanted());
-        let terms = Terms { plaintext: false, port_named: HostPattern::names_port(owning) };
-        Ok(Permit::new(rule, asked.target.clone(), action, terms))
+        let terms = self.own_place(account, asked, &rule)?;
+        Ok(Permit::new(rule, asked.target.clone(), Action::Inject(account.wanted()), terms))
     }
 }
-
-const NOT_OWNED: Reason = Reason::Contradiction {
-    detail: "the test request goes where the connection's provider does not live",
-};
 
 #[cfg(test)]
 mod tests {
@@ -46,9 +27,9 @@ mod tests {
     use http::Method;
 
     use super::*;
-    use crate::base::host::Target;
+    use crate::base::host::{Scheme, Target};
     use crate::base::id::ConnectionId;
-    use crate::base::pattern::{DecodedPath, PathPattern};
+    use crate::base::pattern::{DecodedPath, HostPattern, PathPattern};
     use crate::policy::{AccountState, Spec};
 
     fn account(state: AccountState) -> Account {

@@ -384,6 +384,9 @@ pub struct TestText {
     pub expect_status: Option<u16>,
     /// Members that a good answer has.
     pub expect_json: Option<BTreeMap<String, Value>>,
+    /// Members of a good answer that say whose account it is, by dotted path.
+    #[serde(default)]
+    pub account: Vec<String>,
     /// For people.
     pub note: Option<String>,
 }

@@ -39,6 +39,8 @@ pub struct Expected {
     members: Vec<(String, Value)>,
     /// GraphQL answers 200 to what it refuses, with `errors`.
     graphql: bool,
+    /// Members that say whose account it is, by dotted path.
+    account: Vec<String>,
 }
 
 /// Why there is no test request, though one is declared.
@@ -140,7 +142,32 @@ impl Expected {
         let members = members
             .filter_map(|(path, value)| Some((path.clone(), serde_json::to_value(value).ok()?)));
         let graphql = test.json.as_ref().is_some_and(|json| json.get("query").is_some());
-        Self { status: test.expect_status, members: members.collect(), graphql }
+        let (status, account) = (test.expect_status, test.account.clone());
+        Self { status, members: members.collect(), graphql, account }
+    }
+
+    /// Whether the answer's body tells whose account it is.
+    pub fn reads_account(&self) -> bool {
+        !self.account.is_empty()
+    }
+
+    /// Whose account it is, as the answer's body tells: what is there of the declared members.
+    pub fn account(&self, body: &[u8]) -> Option<String> {
+        let body = serde_json::from_slice::<Value>(body).ok()?;
+        let told = self.account.iter().filter_map(|path| match member(&body, path)? {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        });
+        let told: Vec<String> = told.filter(|text| !text.is_empty()).collect();
+        (!told.is_empty()).then(|| told.join(", "))
+    }
+
+    /// Scopes that a refusal names as missing, as Slack does (https://docs.slack.dev/apis/web-api).
+    pub fn needed(&self, body: &[u8]) -> Option<Vec<String>> {
+        let body = serde_json::from_slice::<Value>(body).ok()?;
+        let needed = member(&body, "needed")?.as_str()?;
+        Some(needed.split([',', ' ']).filter(|it| !it.is_empty()).map(str::to_owned).collect())
     }
 
     /// Whether the answer's body has to be read for the verdict.
@@ -159,12 +186,17 @@ impl Expected {
     /// Whether the body says what a good one does.
     pub fn is_met_by(&self, body: &[u8]) -> bool {
         let Ok(body) = serde_json::from_slice::<Value>(body) else { return false };
-        let has = |(path, wanted): &(String, Value)| {
-            let found = path.split('.').try_fold(&body, |at, name| at.get(name));
-            found == Some(wanted)
-        };
+        let has = |(path, wanted): &(String, Value)| member(&body, path) == Some(wanted);
         self.members.iter().all(has) && !(self.graphql && body.get("errors").is_some())
     }
+}
+
+/// What stands at a dotted path; a number is a place in a list.
+fn member<'a>(of: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(of, |at, name| match at {
+        Value::Array(items) => items.get(name.parse::<usize>().ok()?),
+        at => at.get(name),
+    })
 }
 
 fn body(test: &TestText) -> Option<(Bytes, Option<&'static str>)> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{Request, Response};
 
 use super::answer::{Answer, Sent};
+use super::asker::Asker;
 use super::body::{AnswerBody, RequestBody};
 use super::error::Refusal;
 use super::grpc::Dialect;
@@ -18,19 +19,19 @@ use crate::inject::credential::Credential;
 use crate::policy::Permit;
 
 /// One exchange, from a request to its answer. `record` is complete when the answer's body ends.
-async fn run(
+pub(super) async fn run(
     core: &Arc<Core>,
-    session: &Arc<Session>,
+    asker: Asker<'_>,
     request: Request<RequestBody>,
     record: &mut Record,
 ) -> Result<Answer, Refusal> {
     let gw = &core.gateway;
-    session.still_holds(gw)?;
-    let inbound = Inbound::parse(request, session, &gw.limits)?;
+    asker.still_holds(gw)?;
+    let inbound = asker.inbound(request, &gw.limits)?;
     record.parsed(&inbound);
-    let permitted = permitted::decide(gw, session, &inbound, record).await?;
+    let permitted = permitted::decide(gw, asker, &inbound, record).await?;
     let admitted = admit::admit(gw, permitted, record)?;
-    renew::send(core, session, inbound, admitted, record).await?.scrubbed(record).await
+    renew::send(core, asker, inbound, admitted, record).await?.scrubbed(record).await
 }
 
 /// The half of it that is one attempt, and that a test of a connection shares: nothing is sent in another
@@ -66,7 +67,7 @@ pub async fn answer(
     record.speaks(dialect);
     record.asked_by(&session.agent);
     record.asked_for(request.method(), session.entry.target(), Some(request.uri().path()));
-    match run(core, session, request, &mut record).await {
+    match run(core, Asker::Agent(session), request, &mut record).await {
         Ok(answer) => answer.forward(record),
         Err(refusal) => respond::refusal(&refusal, record),
     }

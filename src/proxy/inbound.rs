@@ -108,10 +108,33 @@ impl Inbound {
     /// # Errors
     /// When its URI is none that an agent could send.
     pub fn test(request: Request<Bytes>, org: &OrgId) -> Result<Box<Self>, Refusal> {
+        Self::own(request.map(RequestBody::own), org, Vec::new())
+    }
+
+    /// A person's call with a connection of `org`, as strictly read as an agent's request.
+    ///
+    /// # Errors
+    /// As [`Inbound::parse`].
+    pub fn call(
+        request: Request<RequestBody>,
+        org: &OrgId,
+        limits: &Limits,
+    ) -> Result<Box<Self>, Refusal> {
+        within_limits(&request, limits)?;
+        framing(request.headers())?;
+        let overrides = overrides(request.headers())?;
+        Self::own(request, org, overrides)
+    }
+
+    fn own(
+        request: Request<RequestBody>,
+        org: &OrgId,
+        overrides: Vec<Method>,
+    ) -> Result<Box<Self>, Refusal> {
         let question = Question {
             target: absolute_target(request.uri())?,
             method: request.method().clone(),
-            overrides: Vec::new(),
+            overrides,
             path: DecodedPath::parse(path(request.method(), request.uri())?)?,
             placeholders: Vec::new(),
             named: None,
@@ -123,7 +146,7 @@ impl Inbound {
             org: org.clone(),
             session: 0,
             head,
-            body: RequestBody::own(body),
+            body,
         }))
     }
 

@@ -8,10 +8,12 @@
 mod admit;
 mod answer;
 mod arriving;
+mod asker;
 mod authenticate;
 pub mod base_url;
 mod between;
 mod body;
+pub mod call;
 mod connect;
 mod copy;
 pub mod cores;

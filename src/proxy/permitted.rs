@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Gateway;
+use super::asker::Asker;
 use super::error::Refusal;
 use super::inbound::Inbound;
 use super::record::Record;
-use super::session::Session;
 use crate::base::agent::Agent;
 use crate::base::host::Target;
 use crate::inject::credential::Credential;
@@ -35,14 +35,14 @@ pub enum Way {
 /// When policy refuses, or there is no such credential.
 pub async fn decide(
     gateway: &Gateway,
-    session: &Arc<Session>,
+    asker: Asker<'_>,
     inbound: &Inbound,
     record: &mut Record,
 ) -> Result<(Permit, Option<Arc<Credential>>), Refusal> {
     let mut tries = 0;
     loop {
         let moment = gateway.rulebook.moment();
-        let refusal = match attempt(gateway, session, inbound, record).await {
+        let refusal = match attempt(gateway, asker, inbound, record).await {
             Ok(permitted) => return Ok(permitted),
             Err(refusal) => refusal,
         };
@@ -55,21 +55,13 @@ pub async fn decide(
 
 async fn attempt(
     gateway: &Gateway,
-    session: &Arc<Session>,
+    asker: Asker<'_>,
     inbound: &Inbound,
     record: &mut Record,
 ) -> Result<(Permit, Option<Arc<Credential>>), Refusal> {
-    let permit = loop {
-        let policy = gateway.rulebook.current();
-        let permit = policy.decide(&session.agent, &inbound.asked())?;
-        session.standing().exchanges(inbound, &permit);
-        // A policy that came into force before the stream rested on the permit was not asked.
-        if Arc::ptr_eq(&policy, &gateway.rulebook.current()) {
-            break permit;
-        }
-    };
+    let permit = asker.permit(gateway, inbound)?;
     record.permitted(&permit);
-    let credential = gateway.vault.credential(&session.agent, permit.wanted()).await?;
+    let credential = gateway.vault.credential_in(asker.org(), permit.wanted()).await?;
     Ok((permit, credential))
 }
 

@@ -8,12 +8,12 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use super::admit::Admitted;
 use super::answer::Sent;
+use super::asker::Asker;
 use super::error::Refusal;
 use super::grpc::Dialect;
 use super::inbound::Inbound;
 use super::record::Record;
 use super::replay::Kept;
-use super::session::Session;
 use super::{Core, Gateway, permitted, retry};
 use crate::inject::credential::{Credential, Renews};
 
@@ -39,22 +39,20 @@ struct Spare {
 /// connection.
 pub async fn send(
     core: &Arc<Core>,
-    session: &Arc<Session>,
+    asker: Asker<'_>,
     inbound: Box<Inbound>,
     admitted: Admitted,
     record: &mut Record,
 ) -> Result<Sent, Refusal> {
     match admitted.permitted.1.as_ref().and_then(|credential| credential.renews) {
-        None => retry::send(core, session, inbound, admitted, record).await,
+        None => retry::send(core, asker, inbound, admitted, record).await,
         // On the heap: most credentials are not renewed.
-        Some(renews) => {
-            Box::pin(renewing((core, session), inbound, admitted, renews, record)).await
-        }
+        Some(renews) => Box::pin(renewing((core, asker), inbound, admitted, renews, record)).await,
     }
 }
 
 async fn renewing(
-    (core, session): (&Arc<Core>, &Arc<Session>),
+    (core, asker): (&Arc<Core>, Asker<'_>),
     mut inbound: Box<Inbound>,
     admitted: Admitted,
     renews: Renews,
@@ -62,7 +60,7 @@ async fn renewing(
 ) -> Result<Sent, Refusal> {
     let (gw, meter) = (&core.gateway, admitted.meter.clone());
     let spare = Spare::of(gw, &mut inbound, renews);
-    let sent = retry::send(core, session, inbound, admitted, record).await?;
+    let sent = retry::send(core, asker, inbound, admitted, record).await?;
     let (mut sent, refused) = refused(gw, sent, record.dialect()).await;
     let Some(stale) = refused else { return Ok(sent) };
     let Some(spare) = spare.and_then(|spare| spare.whole(&mut sent)) else {
@@ -79,10 +77,10 @@ async fn renewing(
         }
     }
     retry::discard(sent).await;
-    session.still_holds(gw)?;
-    let permitted = permitted::decide(gw, session, &spare, record).await?;
+    asker.still_holds(gw)?;
+    let permitted = permitted::decide(gw, asker, &spare, record).await?;
     gw.metrics.renewed.inc();
-    let sent = retry::send(core, session, spare, Admitted { permitted, meter }, record).await?;
+    let sent = retry::send(core, asker, spare, Admitted { permitted, meter }, record).await?;
     let (sent, refused) = self::refused(gw, sent, record.dialect()).await;
     if let Some(fresh) = refused.filter(|fresh| fresh.generation > stale.generation) {
         gw.vault.refused_again(&fresh);

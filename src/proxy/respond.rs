@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::base_url;
 use super::body::AnswerBody;
+use super::call::Declined;
 use super::error::Refusal;
 use super::grpc::{self, Dialect};
 use super::meter::Excess;
@@ -69,17 +70,15 @@ pub fn unrecorded(refusal: &Refusal, dialect: Dialect) -> Response<AnswerBody> {
     dressed(&face, dialect, exchange.as_str()).map(AnswerBody::unrecorded)
 }
 
-/// Notes a refusal that is nobody's answer, and gives code, words and hint.
-pub fn noted(
-    refusal: &Refusal,
-    record: Option<&mut Record>,
-) -> (&'static str, String, Option<String>) {
+/// A refusal for who does not get it as an answer of the proxy's own; `record` ends with it.
+pub fn declined(refusal: &Refusal, record: Option<&mut Record>) -> Declined {
     let face = face(refusal);
     if let Some(record) = record {
         log(refusal, &face, record.exchange());
         record.refused(face.status, face.code);
     }
-    (face.code, face.message, face.hint)
+    let status = StatusCode::from_u16(face.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    Declined { status, code: face.code, message: face.message, hint: face.hint }
 }
 
 fn answer(

@@ -15,12 +15,12 @@ use tokio::time::Instant;
 use super::admit::Admitted;
 use super::answer::Sent;
 use super::arriving::Cut;
+use super::asker::Asker;
 use super::error::Refusal;
 use super::inbound::Inbound;
 use super::meter::Meter;
 use super::record::Record;
 use super::replay::Kept;
-use super::session::Session;
 use super::{Core, Gateway, exchange, permitted};
 use crate::base::settings::{Retry, Settings};
 use crate::inject::credential::Credential;
@@ -61,7 +61,7 @@ struct Spare {
 /// When there is no answer, or the exchange is not permitted any more.
 pub async fn send(
     core: &Arc<Core>,
-    session: &Arc<Session>,
+    asker: Asker<'_>,
     inbound: Box<Inbound>,
     Admitted { permitted, meter }: Admitted,
     record: &mut Record,
@@ -69,12 +69,12 @@ pub async fn send(
     match Tries::begin(&core.gateway, &permitted.0, meter) {
         None => exchange::send(core, inbound, permitted, None, record).await,
         // On the heap: each stream of an agent keeps room for the largest of its exchanges.
-        Some(tries) => Box::pin(several((core, session), inbound, permitted, &tries, record)).await,
+        Some(tries) => Box::pin(several((core, asker), inbound, permitted, &tries, record)).await,
     }
 }
 
 async fn several(
-    (core, session): (&Arc<Core>, &Arc<Session>),
+    (core, asker): (&Arc<Core>, Asker<'_>),
     mut inbound: Box<Inbound>,
     mut permitted: (Permit, Option<Arc<Credential>>),
     tries: &Arc<Tries>,
@@ -91,8 +91,8 @@ async fn several(
             discard(sent).await;
         }
         tokio::time::sleep(wait).await;
-        session.still_holds(gw)?;
-        permitted = permitted::decide(gw, session, &spare, record).await?;
+        asker.still_holds(gw)?;
+        permitted = permitted::decide(gw, asker, &spare, record).await?;
         inbound = spare;
     }
 }

@@ -16,7 +16,7 @@ use crate::base::agent::Agent;
 use crate::base::host::Target;
 use crate::base::id::ConnectionId;
 use crate::directory::{ConnectionRecord, ConnectionState, View};
-use crate::policy::{Permit, Reason, Route};
+use crate::policy::{Lack, Permit, Reason, Route};
 use crate::rulebook::Progress;
 
 /// How late a token's expiry may end a stream that it opened; each new request asks by itself.
@@ -153,7 +153,9 @@ impl UnderWay {
                 let permitted = match policy.decide(agent, &question.asked()) {
                     // A permit for another connection is none for this one's credential.
                     Ok(permit) => permit.wanted().map(|it| &it.connection) == used.as_ref(),
-                    Err(reason) => matches!(reason, Reason::ConnectionBroken { .. }),
+                    Err(Reason::ConnectionBroken { .. }) => true,
+                    Err(Reason::PluginBlocked(blocked)) => matches!(blocked.lack, Lack::Broken(_)),
+                    Err(_) => false,
                 };
                 connection.is_none_or(stands) && permitted
             }

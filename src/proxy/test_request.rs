@@ -1,26 +1,32 @@
 //! [`run`]: a connection's own test request, sent as an agent's would be: permit, credential, clearing,
 //! injection, guard and verification are those of the data path, and one audit record is left.
 
+mod told;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, header};
 use http_body_util::{BodyExt, Limited};
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::answer::Sent;
 use super::arriving::Arriving;
+use super::call::Declined;
 use super::error::Refusal;
 use super::inbound::Inbound;
 use super::record::Record;
 use super::{Core, Gateway, exchange, respond};
 use crate::directory::ConnectionRecord;
+use crate::inject::credential::Credential;
 use crate::net::client::{CertificateFault, HandshakeError};
 use crate::net::dial::DialError;
 use crate::observe::event::Outcome;
 use crate::policy::Permit;
 use crate::provider::{Expected, TestRequest};
+pub use told::Told;
 
 /// A person waits. Requests of this kind are answered in a fraction of a second.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
@@ -39,8 +45,8 @@ pub struct Tested {
     pub result: Result<Answer, Fault>,
 }
 
-/// An answer of the provider. Nothing of its text is kept: it may repeat the credential.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// An answer of the provider. Of its text only [`Told`] is kept: it may repeat the credential.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Answer {
     /// Its status.
     pub status: u16,
@@ -48,6 +54,8 @@ pub struct Answer {
     pub good: bool,
     /// Seconds, where it says when to come again.
     pub retry_after: Option<u64>,
+    /// What it says of the account and of what the credential may do.
+    pub told: Told,
 }
 
 /// Why the provider did not answer.
@@ -78,11 +86,13 @@ pub enum Fault {
     },
 }
 
-/// Sends the test request of a connection, and waits for the answer.
+/// Sends the test request of a connection, and waits for the answer. `trial`: a credential of the same
+/// connection that is not in force.
 pub async fn run(
     gateway: &Arc<Gateway>,
     connection: &Arc<ConnectionRecord>,
     test: TestRequest,
+    trial: Option<Arc<Credential>>,
 ) -> Tested {
     let began = Instant::now();
     let mut record = match Record::begin(gateway).await {
@@ -96,12 +106,13 @@ pub async fn run(
     record.asked_by_owner(&connection.org);
     record.asked_for(&test.method, None, Some(test.uri.path()));
     let expected = test.expected.clone();
-    let asked = tokio::time::timeout(ANSWERED_WITHIN, ask(gateway, connection, test, &mut record));
+    let asked = ask(gateway, connection, (test, trial), &mut record);
+    let asked = tokio::time::timeout(ANSWERED_WITHIN, asked);
     let sent = asked.await.unwrap_or(Err(Refusal::AnswerTimeout));
     let took = began.elapsed();
     let result = match sent {
         Ok(sent) => {
-            let answer = judge(sent, &expected).await;
+            let answer = judge(sent, &expected, gateway.clock.now()).await;
             record.ended(Outcome::Completed);
             Ok(answer)
         }
@@ -114,7 +125,7 @@ pub async fn run(
 async fn ask(
     gateway: &Arc<Gateway>,
     connection: &Arc<ConnectionRecord>,
-    test: TestRequest,
+    (test, trial): (TestRequest, Option<Arc<Credential>>),
     record: &mut Record,
 ) -> Result<Sent, Refusal> {
     // Streams of its own: the way to the provider is tested as it is now.
@@ -123,7 +134,10 @@ async fn ask(
     record.parsed(&inbound);
     let permit: Permit = gateway.rulebook.permit_test(connection.clone(), &inbound.asked())?;
     record.permitted(&permit);
-    let credential = gateway.vault.credential_in(&connection.org, permit.wanted()).await?;
+    let credential = match trial {
+        Some(credential) if credential.connection == connection.id => Some(credential),
+        _ => gateway.vault.credential_in(&connection.org, permit.wanted()).await?,
+    };
     exchange::send(&core, inbound, (permit, credential), None, record).await
 }
 
@@ -135,20 +149,29 @@ fn request(test: TestRequest) -> Request<Bytes> {
     request
 }
 
-async fn judge(sent: Sent, expected: &Expected) -> Answer {
+async fn judge(sent: Sent, expected: &Expected, now: Timestamp) -> Answer {
+    let needles = sent.credential().map(|credential| credential.needles.clone());
     // The lease is dropped with its stream: it is not used again.
     let (response, _lease) = sent.into_parts();
     let (head, body) = response.into_parts();
     let status = head.status.as_u16();
-    let good = expected.takes(status) && (!expected.reads_body() || is_met(body, expected).await);
-    Answer { status, good, retry_after: retry_after(&head.headers) }
+    let reads = expected.reads_body() || expected.reads_account() || status == 403;
+    let body = if reads { read(body).await } else { None };
+    let body = body.as_deref();
+    let met = !expected.reads_body() || body.is_some_and(|body| expected.is_met_by(body));
+    Answer {
+        status,
+        good: expected.takes(status) && met,
+        retry_after: retry_after(&head.headers),
+        told: Told::of((&head.headers, body), expected, needles.as_deref(), now),
+    }
 }
 
-async fn is_met(body: Arriving, expected: &Expected) -> bool {
+async fn read(body: Arriving) -> Option<Bytes> {
     let all = Limited::new(body, BODY_BYTES_MAX).collect();
     match tokio::time::timeout(ANSWERED_WITHIN, all).await {
-        Ok(Ok(whole)) => expected.is_met_by(&whole.to_bytes()),
-        _ => false,
+        Ok(Ok(whole)) => Some(whole.to_bytes()),
+        _ => None,
     }
 }
 
@@ -158,7 +181,7 @@ fn retry_after(fields: &HeaderMap) -> Option<u64> {
 }
 
 fn fault(refusal: &Refusal, record: Option<&mut Record>) -> Fault {
-    let (code, message, hint) = respond::noted(refusal, record);
+    let Declined { code, message, hint, .. } = respond::declined(refusal, record);
     match refusal {
         Refusal::Dial(DialError::Resolve { .. }) => Fault::Unresolved,
         Refusal::Dial(DialError::Refused { .. }) => Fault::AddressRefused,

@@ -4,10 +4,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::base::id::OrgId;
+use super::plugins::Plugins;
+use crate::base::id::{ConnectionId, OrgId};
 use crate::base::pattern::{HostPattern, PathPattern};
-use crate::directory::{AgentRecord, AppRecord, ConnectionRecord, ConnectionState, may_be_used_by};
-use crate::policy::{Account, AccountState, Bound, DefaultAction, Rule, Spec};
+use crate::directory::{
+    AgentRecord, AppRecord, BrokenReason, ConnectionRecord, ConnectionState, PluginRecord,
+    may_be_used_by,
+};
+use crate::policy::{Account, AccountState, Bound, DefaultAction, Empty, Extent, Rule, Spec};
 use crate::provider::{Catalogue, Instance};
 
 /// An OAuth endpoint: provider, host, path.
@@ -20,6 +24,7 @@ pub(super) struct Facts {
     accounts: HashMap<OrgId, Named<Connection>>,
     known: Vec<HostPattern>,
     carved: Vec<Endpoint>,
+    plugins: Plugins,
 }
 
 /// Host and path of a URL that was checked.
@@ -75,6 +80,7 @@ impl Facts {
             accounts: HashMap::new(),
             known: Vec::new(),
             carved: Vec::new(),
+            plugins: Plugins::default(),
         };
         for provider in catalogue.all() {
             facts.known.extend(provider.known_hosts());
@@ -107,6 +113,23 @@ impl Facts {
         }
         self.carved.sort();
         self.carved.dedup();
+        self
+    }
+
+    /// With the slots that these plugins' connections are in.
+    pub(super) fn plugged<'a>(
+        mut self,
+        plugins: impl Iterator<Item = &'a Arc<PluginRecord>>,
+        catalogue: &Catalogue,
+    ) -> Self {
+        let mut plugged = Plugins::default();
+        for plugin in plugins {
+            let find = |id: &ConnectionId| {
+                self.connection(&plugin.org, id.as_str()).map(|found| &*found.record)
+            };
+            plugged.add(plugin, &plugin.missing(find), catalogue);
+        }
+        self.plugins = plugged;
         self
     }
 
@@ -164,7 +187,11 @@ impl Facts {
     ) -> Spec {
         let bindings = self.bindings();
         let (known, carved) = (self.known.clone(), self.carved.clone());
-        Spec { default, rules, bindings, known, carved, hostless_rules_max }
+        let paused = |empty: &&Empty| {
+            self.agent(&empty.org, empty.agent.as_str()).is_none_or(|agent| agent.paused)
+        };
+        let empty = self.plugins.empty.iter().filter(|it| !paused(it)).cloned().collect();
+        Spec { default, rules, bindings, empty, known, carved, hostless_rules_max }
     }
 
     fn bindings(&self) -> Vec<Bound> {
@@ -177,11 +204,17 @@ impl Facts {
             if !may_be_used_by(&connection.record, agent) {
                 return None;
             }
+            let extent = match binding.direct {
+                true => Extent::Whole,
+                // Without a slot it allows nothing.
+                false => Extent::Slots(self.plugins.slots(&agent.id, &binding.connection)?),
+            };
             Some(Bound {
                 org: agent.org.clone(),
                 agent: agent.id.clone(),
                 account: connection.account.clone(),
                 placeholders: binding.placeholders.values().cloned().collect(),
+                extent,
             })
         })
         .collect()
@@ -203,12 +236,17 @@ fn state(state: &ConnectionState) -> AccountState {
         }
         ConnectionState::Paused => AccountState::Paused,
         ConnectionState::Broken { reason, detail } => {
-            let reason = reason.code();
-            AccountState::Broken(match detail {
-                Some(detail) => format!("{reason} ({detail})").into(),
-                None => reason.into(),
-            })
+            AccountState::Broken(broken(*reason, detail.as_deref()))
         }
+    }
+}
+
+/// `revoked (invalid_grant)`.
+pub(super) fn broken(reason: BrokenReason, detail: Option<&str>) -> Arc<str> {
+    let reason = reason.code();
+    match detail {
+        Some(detail) => format!("{reason} ({detail})").into(),
+        None => reason.into(),
     }
 }
 
@@ -222,9 +260,9 @@ pub(super) mod samples {
 
     use super::*;
     use crate::base::agent::Agent;
-    use crate::base::id::{AgentId, ConnectionId, TokenId};
+    use crate::base::id::{AgentId, TokenId};
     use crate::base::settings::Settings;
-    use crate::directory::{BindingRecord, ManagedBy, Visibility};
+    use crate::directory::{About, BindingRecord, ManagedBy, SecretFacts, Visibility};
     use crate::inject::placeholder::Placeholder;
     use crate::rulebook::RuleText;
 
@@ -298,6 +336,8 @@ pub(super) mod samples {
                 ends: None,
                 owner: None,
                 visibility: Visibility::Shared,
+                about: About::default(),
+                secret: SecretFacts::default(),
                 state: ConnectionState::Active,
                 managed_by: ManagedBy::Store,
                 created: Timestamp::UNIX_EPOCH,
@@ -313,6 +353,7 @@ pub(super) mod samples {
                 created: Timestamp::UNIX_EPOCH,
                 managed_by: ManagedBy::Store,
                 placeholders: [("key".to_owned(), Placeholder::issue("sk-", None))].into(),
+                direct: true,
             };
             let record = self.agents.iter_mut().find(|record| record.id == agent.id);
             record.expect("the agent is a sample's").bindings.push(binding);
@@ -332,7 +373,6 @@ pub(super) mod samples {
 mod tests {
     use super::samples::Samples;
     use super::*;
-    use crate::directory::BrokenReason;
 
     fn spec(samples: &Samples) -> Spec {
         samples.facts().spec(Vec::new(), DefaultAction::Deny, 10)

@@ -5,6 +5,7 @@
 
 mod error;
 mod facts;
+mod plugins;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,7 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
 use crate::base::agent::Agent;
 use crate::base::id::OrgId;
 use crate::directory::{AgentRecord, ConnectionRecord, Directory};
-use crate::policy::{Asked, DefaultAction, Explanation, Permit, Policy, Reason};
+use crate::policy::{Account, Asked, DefaultAction, Explanation, Permit, Policy, Reason};
 use crate::provider::Catalogue;
 
 use facts::Facts;
@@ -170,12 +171,36 @@ impl Rulebook {
         connection: Arc<ConnectionRecord>,
         asked: &Asked<'_>,
     ) -> Result<Permit, Reason> {
+        let account = self.account(connection)?;
+        self.current().permit_test(&account, asked)
+    }
+
+    /// Permits a call that a person makes with a connection, as it is by now.
+    ///
+    /// # Errors
+    /// As [`Policy::permit_call`], and when the connection is gone.
+    pub fn permit_call(
+        &self,
+        connection: &ConnectionRecord,
+        asked: &Asked<'_>,
+    ) -> Result<Permit, Reason> {
+        let gone = || Reason::ConnectionMissing { name: connection.name.as_str().into() };
+        let now = self.directory.view().connection(&connection.org, &connection.id).cloned();
+        let account = self.account(now.ok_or_else(gone)?)?;
+        self.current().permit_call(&connection.org, &account, asked)
+    }
+
+    /// What policy knows of a connection: its hosts, paths and state.
+    ///
+    /// # Errors
+    /// When its provider is not known any more.
+    pub fn account(&self, connection: Arc<ConnectionRecord>) -> Result<Arc<Account>, Reason> {
         let (org, id) = (connection.org.clone(), connection.id.clone());
         let catalogue = &self.sources.load().catalogue;
         let facts = Facts::gather(std::iter::empty(), std::iter::once(connection), catalogue);
         let found = facts.connection(&org, id.as_str());
         let found = found.ok_or_else(|| Reason::ConnectionMissing { name: id.as_str().into() })?;
-        self.current().permit_test(&found.account, asked)
+        Ok(found.account.clone())
     }
 
     /// Compiles anew from the directory's present view, after a change of the configuration that is
@@ -291,7 +316,8 @@ impl Sources {
     fn facts(&self, directory: &Directory) -> Facts {
         let view = directory.view();
         let (agents, connections) = (view.agents().cloned(), view.connections().cloned());
-        Facts::gather(agents, connections, &self.catalogue).carving(view.apps())
+        let facts = Facts::gather(agents, connections, &self.catalogue).carving(view.apps());
+        facts.plugged(view.plugins(), &self.catalogue)
     }
 
     fn compile_strictly(&self, facts: &Facts) -> Result<Policy, Vec<RulebookError>> {

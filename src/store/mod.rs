@@ -50,6 +50,8 @@ pub enum Table {
     Flows,
     /// Revocations that are owed to providers.
     Outbox,
+    /// Plugins that are installed for agents.
+    Plugins,
 }
 
 /// A row's version: 1 when new, one more at each write. A row that was deleted and made again
@@ -213,7 +215,7 @@ pub trait Store: fmt::Debug + Send + Sync {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Meta,
         Self::Orgs,
         Self::Users,
@@ -226,6 +228,7 @@ impl Table {
         Self::Apps,
         Self::Flows,
         Self::Outbox,
+        Self::Plugins,
     ];
 
     /// The stable name: part of the file format and of every seal.
@@ -243,6 +246,7 @@ impl Table {
             Self::Apps => "apps",
             Self::Flows => "flows",
             Self::Outbox => "outbox",
+            Self::Plugins => "plugins",
         }
     }
 }

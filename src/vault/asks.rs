@@ -154,19 +154,24 @@ impl Vault {
         })
     }
 
-    /// The credential that a grant gives without asking anybody.
+    /// The credential that a grant gives without asking anybody. What `other` holds is looked for in
+    /// answers too: both are live while a secret is rotated.
     pub(super) fn held(
         &self,
         connection: &ConnectionRecord,
         basis: &Basis,
-        (grant, version): (&Grant, Version),
+        (grant, other, version): (&Grant, Option<&Grant>, Version),
     ) -> Result<Option<Held>, VaultError> {
         let malformed = |source| VaultError::Mint { connection: connection.name.clone(), source };
         let (instance, generation) = (&basis.instance, version.0);
         let client = Client::default();
         let ask = basis.ask(&client, self.clock.now());
         let context = MintContext { connection: &connection.id, generation, instance, ask };
-        let minted = grant.ready(&context).map_err(malformed)?;
+        let mut minted = grant.ready(&context).map_err(malformed)?;
+        if let (Some(minted), Some(other)) = (&mut minted, other) {
+            let both = minted.credential.needles.and(&other.needles_at(instance));
+            minted.credential.needles = Arc::new(both);
+        }
         Ok(minted.map(|minted| basis.held(minted, self)))
     }
 

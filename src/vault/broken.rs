@@ -7,8 +7,8 @@ use super::Vault;
 use super::connect::Granted;
 use super::error::VaultError;
 use super::grants::{Stored, TRIES_MAX};
-use super::record::{Header, Verdict};
-use crate::directory::{BrokenReason, ConnectionRecord, ConnectionState};
+use super::record::Verdict;
+use crate::directory::{BrokenReason, ConnectionRecord, ConnectionState, Rotation, SecretFacts};
 
 impl Vault {
     /// Writes the verdict on exactly what was read.
@@ -21,10 +21,8 @@ impl Vault {
         stored: &Stored,
         verdict: Verdict,
     ) -> Result<(), VaultError> {
-        let (broken, given) = (Some(verdict), stored.given.clone());
-        let header = Header { broken, given, ..Header::of(connection) };
-        let place = (&connection.org, &connection.id);
-        self.write(place, (header, stored.bytes.clone()), Some(stored.version)).await?;
+        let row = stored.becomes(connection, Some(verdict), &stored.bytes);
+        self.write((&connection.org, &connection.id), row, Some(stored.version)).await?;
         self.project(connection).await?;
         Ok(())
     }
@@ -53,6 +51,7 @@ impl Vault {
         for _ in 0..TRIES_MAX {
             let change = |record: &mut ConnectionRecord| {
                 record.state = projected(&record.state, stored.broken.as_ref());
+                rotation(&mut record.secret, &stored);
                 if let Some(facts) = facts {
                     record.granted.clone_from(&facts.scopes);
                     record.account.clone_from(&facts.account);
@@ -75,13 +74,27 @@ impl Vault {
     /// the grant are brought in line.
     pub(super) async fn settle(&self) -> Result<(), VaultError> {
         let view = self.directory.view();
-        for connection in view.connections().filter(|it| follows(&it.state)) {
+        let rotates = |it: &ConnectionRecord| it.secret.rotation.is_some();
+        for connection in view.connections().filter(|it| follows(&it.state) || rotates(it)) {
             match self.project(connection).await {
                 Err(VaultError::GrantMissing { .. } | VaultError::Sealed { .. }) | Ok(_) => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+}
+
+/// What the grant's row says of a rotation. What its owner has said of the secret in force since stays.
+fn rotation(secret: &mut SecretFacts, stored: &Stored) {
+    secret.rotation = stored.other.as_ref().map(|(beside, _)| Rotation {
+        state: beside.state,
+        since: beside.since,
+        until: beside.until,
+    });
+    if let Some(dates) = stored.dates.as_ref().filter(|dates| dates.rotated != secret.rotated) {
+        secret.rotated = dates.rotated;
+        secret.expires = dates.expires;
     }
 }
 

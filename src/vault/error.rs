@@ -144,6 +144,48 @@ pub enum VaultError {
         /// The connection's name.
         connection: String,
     },
+    /// The caller gave the secret that is in force already.
+    #[error("connection `{connection}` has this secret already: nothing was changed")]
+    SameSecret {
+        /// The connection's name.
+        connection: String,
+    },
+    /// The caller must end a rotation first.
+    #[error("the last rotation of connection `{connection}` is neither confirmed nor rolled back")]
+    RotationOpen {
+        /// The connection's name.
+        connection: String,
+    },
+    /// The caller ends a rotation where there is none.
+    #[error(
+        "no older secret of connection `{connection}` is kept: there is nothing to confirm or roll back"
+    )]
+    NoRotation {
+        /// The connection's name.
+        connection: String,
+    },
+    /// The caller's secret was overtaken by another one.
+    #[error("another secret of connection `{connection}` was given meanwhile: nothing was changed")]
+    RotationOvertaken {
+        /// The connection's name.
+        connection: String,
+    },
+    /// The caller's new secret gives no token.
+    #[error(
+        "the new secret of connection `{connection}` gives no token: {detail}; nothing was changed"
+    )]
+    CandidateRefused {
+        /// The connection's name.
+        connection: String,
+        /// The provider's own code.
+        detail: String,
+    },
+    /// The caller rotates what somebody consented to.
+    #[error("connection `{connection}` has no secret that its owner gives: it was consented to")]
+    NotRotatable {
+        /// The connection's name.
+        connection: String,
+    },
     /// The same that others were told who waited for it too.
     #[error(transparent)]
     Shared(Arc<Self>),
@@ -196,6 +238,23 @@ impl VaultError {
                 "nobody has to act: come again in {} s",
                 retry_after.as_millis().div_ceil(1_000)
             ),
+            Self::SameSecret { .. } => {
+                "get another one from the provider, and give that".to_owned()
+            }
+            Self::RotationOpen { connection } => format!(
+                "`keyward connection rotate confirm {connection}` wipes the old secret, \
+                 `keyward connection rotate rollback {connection}` takes it back"
+            ),
+            Self::NoRotation { connection } => {
+                format!("see `keyward connection show {connection}`")
+            }
+            Self::RotationOvertaken { connection } => {
+                format!("see `keyward connection show {connection}`, then give it again")
+            }
+            Self::CandidateRefused { .. } => "compare it with the original".to_owned(),
+            Self::NotRotatable { connection } => {
+                format!("consent again instead: `keyward connection reconnect {connection}`")
+            }
             Self::NotRefreshable { .. } => {
                 "its kind has no token that ends, or it was given without a refresh token"
                     .to_owned()

@@ -18,13 +18,13 @@ use super::backoff::Failed;
 use super::error::{Refused, VaultError};
 use super::fresh::{Cell, Landing, Look, Ticket, Why};
 use super::grants::{Stored, is_conflict};
-use super::record::{Header, Verdict};
+use super::record::Verdict;
 use super::servers::{Asked, Turn};
+use super::unstored::Unstored;
 use crate::base::id::ConnectionId;
 use crate::base::time::Clock;
 use crate::base::tokens::TokenSettings;
 use crate::directory::{BrokenReason, ConnectionRecord};
-use crate::grant::Grant;
 use crate::inject::credential::Credential;
 use crate::store::Lease;
 
@@ -145,9 +145,14 @@ impl Vault {
 
     pub(super) fn take_off(&self, connection: &Arc<ConnectionRecord>, why: Why, ticket: Ticket) {
         let (vault, connection) = (self.clone(), connection.clone());
+        self.in_flight(async move { vault.fly(&connection, why, ticket).await });
+    }
+
+    /// Goes on whoever hangs up, and counts as under way until it ends.
+    pub(super) fn in_flight(&self, work: impl Future<Output = ()> + Send + 'static) {
         let aloft = self.flights.take_off();
         self.flights.runtime.spawn(async move {
-            vault.fly(&connection, why, ticket).await;
+            work.await;
             drop(aloft);
         });
     }
@@ -180,7 +185,7 @@ impl Vault {
         }
     }
 
-    fn count(&self, outcome: &'static str) {
+    pub(super) fn count(&self, outcome: &'static str) {
         if let Some(metrics) = self.metrics.get() {
             metrics.refreshed(outcome);
         }
@@ -285,7 +290,8 @@ impl Flight<'_> {
         }
         let grant = stored.grant(self.connection)?;
         let basis = self.vault.basis(self.connection)?;
-        let of = (&grant, stored.version);
+        let other = stored.other_grant(self.connection)?;
+        let of = (&grant, other.as_ref(), stored.version);
         if let Some(held) = self.vault.held(self.connection, &basis, of)? {
             let now = self.vault.clock.moment();
             let does = self.why.takes(&held) && !held.is_dead(now);
@@ -331,8 +337,8 @@ impl Flight<'_> {
         stored: &Stored,
         (asked, turn): (&Asked, &Turn),
     ) -> Result<Came, VaultError> {
-        if let Some(unstored) = self.ticket.take_unstored(stored.version) {
-            return self.keep(stored, unstored).await;
+        if let Some(unstored) = self.ticket.unstored(stored.version) {
+            return self.keep(unstored).await;
         }
         let grant = stored.grant(self.connection)?;
         let basis = self.vault.basis(self.connection)?;
@@ -341,7 +347,7 @@ impl Flight<'_> {
         let (failed, whole_client) = match answer {
             Ok(newer) => {
                 turn.answered();
-                return self.keep(stored, newer).await;
+                return self.keep(Unstored::of(self.connection, stored, &newer.encode())).await;
             }
             Err(Fault::Dead(verdict)) => {
                 turn.answered();
@@ -369,24 +375,18 @@ impl Flight<'_> {
 
     /// Stores what was answered, durably, before anybody sees it. A store that fails is asked again, now
     /// and by the next flight: the old token may be spent.
-    async fn keep(&self, stored: &Stored, newer: Grant) -> Result<Came, VaultError> {
-        let (place, bytes) = ((&self.connection.org, &self.connection.id), newer.encode());
+    async fn keep(&self, newer: Arc<Unstored>) -> Result<Came, VaultError> {
         let mut pauses = STORE_AGAIN.iter();
         loop {
-            let given = stored.given.clone();
-            let row = (Header { given, ..Header::of(self.connection) }, bytes.clone());
-            match (self.vault.write(place, row, Some(stored.version)).await, pauses.next()) {
-                (Ok(version), _) => {
-                    self.vault.count("brought");
-                    tracing::debug!(
-                        connection = %self.connection.id, generation = version.0, "a newer token"
-                    );
-                    return Ok(Came::Stored);
-                }
+            let written = self.vault.store_over(self.connection, &newer, newer.over).await;
+            match (written, pauses.next()) {
+                (Ok(()), _) => return Ok(Came::Stored),
                 (Err(error), _) if is_conflict(&error) => return Ok(Came::Overtaken),
                 (Err(_), Some(pause)) => tokio::time::sleep(*pause).await,
                 (Err(error), None) => {
-                    self.ticket.keep_unstored(stored.version, newer);
+                    if self.ticket.keep_unstored(&newer) {
+                        self.vault.goes_on_storing(self.connection, newer);
+                    }
                     return Err(error);
                 }
             }

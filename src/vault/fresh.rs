@@ -12,10 +12,10 @@ use tokio::sync::watch;
 
 use super::backoff::{Backoff, Failed};
 use super::error::Refused;
+use super::unstored::Unstored;
 use crate::base::id::{ConnectionId, OrgId};
 use crate::base::time::{Clock, Moment};
 use crate::base::tokens::TokenSettings;
-use crate::grant::Grant;
 use crate::inject::credential::Credential;
 use crate::store::Version;
 
@@ -87,7 +87,7 @@ struct Slow {
     /// Until then a 401 says nothing about the credential.
     deaf: Option<(Moment, Duration)>,
     /// What a server answered to this version, and the store did not take.
-    unstored: Option<(Version, Grant)>,
+    unstored: Option<Arc<Unstored>>,
 }
 
 /// Why a credential is looked for.
@@ -190,6 +190,13 @@ impl Fresh {
         }
     }
 
+    /// The grant changed, and this is what it gives: no request waits. One that is newer stays.
+    pub fn takes(&self, id: &ConnectionId, held: Held) {
+        if let Some(cell) = self.known(id) {
+            cell.takes(held);
+        }
+    }
+
     /// The same of a connection that went.
     pub fn remove(&self, id: &ConnectionId) {
         self.forget(id);
@@ -205,6 +212,11 @@ impl Held {
     /// A credential that lives as `life` says from `at` on.
     pub fn new(credential: Arc<Credential>, at: Moment, life: Option<Life>) -> Self {
         Self { credential, at, life }
+    }
+
+    /// The credential.
+    pub fn credential(&self) -> &Arc<Credential> {
+        &self.credential
     }
 
     /// Whether it is already beyond its end.
@@ -325,6 +337,19 @@ impl Cell {
         self.news.send_modify(|()| {});
     }
 
+    /// The same with what the new grant gives, unless that of a newer one is held.
+    pub fn takes(&self, held: Held) {
+        let mut slow = self.slow.lock();
+        let newer = |old: &Held| old.credential.generation > held.credential.generation;
+        if self.held.load().as_ref().is_some_and(|old| newer(old)) {
+            return;
+        }
+        *slow = Slow { epoch: slow.epoch + 1, begun: slow.begun, ..Slow::default() };
+        self.held.store(Some(Arc::new(held)));
+        drop(slow);
+        self.news.send_modify(|()| {});
+    }
+
     /// A fresh credential was refused too: for a while that is no reason for another.
     pub fn is_deaf_for(&self, now: Moment, long: Duration) {
         self.slow.lock().deaf = Some((now, long));
@@ -414,18 +439,21 @@ impl Ticket {
         pause
     }
 
-    /// Keeps what a server answered to this version, until the store works again.
-    pub fn keep_unstored(&self, over: Version, newer: Grant) {
+    /// Keeps what a server answered until the store works again; whether it was not kept before.
+    pub fn keep_unstored(&self, unstored: &Arc<Unstored>) -> bool {
         let mut slow = self.cell.slow.lock();
-        if slow.epoch == self.epoch {
-            slow.unstored = Some((over, newer));
+        if slow.unstored.as_ref().is_some_and(|kept| kept.over == unstored.over) {
+            return false;
         }
+        if slow.epoch == self.epoch {
+            slow.unstored = Some(unstored.clone());
+        }
+        true
     }
 
-    /// What was kept so.
-    pub fn take_unstored(&self, over: Version) -> Option<Grant> {
-        let kept = self.cell.slow.lock().unstored.take();
-        kept.filter(|(version, _)| *version == over).map(|(_, newer)| newer)
+    /// What was kept so of this version.
+    pub fn unstored(&self, over: Version) -> Option<Arc<Unstored>> {
+        self.cell.slow.lock().unstored.clone().filter(|kept| kept.over == over)
     }
 
     /// What the failures so far say, with one more such answer: the code that is believed now.

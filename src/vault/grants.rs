@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::Vault;
 use super::error::VaultError;
-use super::record::{self, Header, Purpose, RecordError, Verdict};
+use super::record::{self, Beside, Dates, Header, Purpose, RecordError, Verdict};
 use crate::base::id::{ConnectionId, OrgId};
 use crate::crypto::envelope::EnvelopeError;
 use crate::directory::{ConnectionRecord, DirectoryError};
@@ -28,8 +28,12 @@ pub(super) struct Stored {
     pub broken: Option<Verdict>,
     /// What its tokens began with.
     pub given: Option<String>,
+    /// When its secret was given and when it ends, once it has been rotated.
+    pub dates: Option<Dates>,
     /// Its bytes.
     pub bytes: Zeroizing<Vec<u8>>,
+    /// The second grant: of a rotation that is under way.
+    pub other: Option<(Beside, Zeroizing<Vec<u8>>)>,
 }
 
 impl Stored {
@@ -37,6 +41,26 @@ impl Stored {
     pub fn grant(&self, connection: &ConnectionRecord) -> Result<Grant, VaultError> {
         let malformed = |source| VaultError::Mint { connection: connection.name.clone(), source };
         Grant::decode(&self.bytes).map_err(malformed)
+    }
+
+    /// The second grant.
+    pub fn other_grant(&self, connection: &ConnectionRecord) -> Result<Option<Grant>, VaultError> {
+        let malformed = |source| VaultError::Mint { connection: connection.name.clone(), source };
+        let other = self.other.as_ref().map(|(_, bytes)| Grant::decode(bytes));
+        other.transpose().map_err(malformed)
+    }
+
+    /// What is written in its place: newer tokens, or a verdict on the same; all else stays.
+    pub fn becomes(
+        &self,
+        connection: &ConnectionRecord,
+        broken: Option<Verdict>,
+        bytes: &[u8],
+    ) -> (Header, Zeroizing<Vec<u8>>) {
+        let (given, dates) = (self.given.clone(), self.dates.clone());
+        let header = Header { broken, given, dates, ..Header::of(connection) };
+        let other = self.other.as_ref().map(|(beside, bytes)| (beside.clone(), bytes.as_slice()));
+        header.beside(bytes, other)
     }
 }
 
@@ -81,8 +105,10 @@ impl Vault {
             let Some(row) = self.store.get(Table::Grants, &key).await? else { return Ok(None) };
             match record::open(&self.keyring, connection, &purpose, &row) {
                 Ok(opened) => {
-                    let (broken, given, bytes) = (opened.broken, opened.given, opened.grant);
-                    return Ok(Some(Stored { version: row.version, broken, given, bytes }));
+                    let Header { broken, given, dates, beside, .. } = opened.header;
+                    let (version, bytes) = (row.version, opened.grant);
+                    let other = beside.zip(opened.other);
+                    return Ok(Some(Stored { version, broken, given, dates, bytes, other }));
                 }
                 Err(RecordError::Sealed(EnvelopeError::UnknownKey(_)))
                     if before.as_ref() != Some(&row) =>

@@ -11,14 +11,17 @@ mod error;
 mod flight;
 mod fresh;
 mod grants;
+mod plugins;
 mod record;
 mod renew;
+mod rotate;
 mod servers;
 #[cfg(test)]
 mod simulation;
 mod status;
 #[cfg(test)]
 mod tests;
+mod unstored;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,7 +29,6 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use asks::Asker;
-use subtle::ConstantTimeEq;
 
 pub use apps::NewApp;
 pub use connect::{Granted, Revocable};
@@ -34,22 +36,24 @@ pub use error::VaultError;
 use flight::Flights;
 use fresh::{Fresh, Why};
 use record::Header;
+pub use rotate::{Candidate, Kept};
 use servers::Servers;
 pub use status::{Failing, TokenStatus};
 
 use crate::base::agent::Agent;
 use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, UserId};
+use crate::base::rotation::RotationSettings;
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
 use crate::base::time::Clock;
 use crate::base::tokens::TokenSettings;
 use crate::crypto::keyring::Keyring;
 use crate::directory::{
-    BindingRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, Visibility,
+    About, BindingRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, SecretFacts,
+    Visibility,
 };
 use crate::grant::Grant;
 use crate::inject::credential::{Credential, Wanted};
-use crate::inject::placeholder::Placeholder;
 use crate::observe::metrics::Metrics;
 use crate::provider::{AuthMethod, Catalogue, Provider};
 use crate::store::{Expect, Store, Table};
@@ -68,6 +72,7 @@ pub struct Vault {
     asker: Asker,
     metrics: Arc<OnceLock<Arc<Metrics>>>,
     settings: Arc<ArcSwap<TokenSettings>>,
+    rotation: Arc<ArcSwap<RotationSettings>>,
 }
 
 /// A connection to be added.
@@ -95,6 +100,10 @@ pub struct NewConnection {
     pub owner: Option<UserId>,
     /// Whose agents may use it.
     pub visibility: Visibility,
+    /// For people.
+    pub about: About,
+    /// When its secret ends, and how long one is to be used.
+    pub secret: SecretFacts,
     /// Who may edit it.
     pub managed_by: ManagedBy,
 }
@@ -130,9 +139,12 @@ impl Vault {
             asker: Asker::default(),
             metrics: Arc::default(),
             settings: Arc::default(),
+            rotation: Arc::default(),
         };
         vault.sweep().await?;
         vault.settle().await?;
+        vault.wipe_untested().await?;
+        vault.wipe_overdue().await?;
         Ok(vault)
     }
 
@@ -150,6 +162,16 @@ impl Vault {
     /// The numbers of the OAuth engine, as they are now.
     pub fn token_settings(&self) -> Arc<TokenSettings> {
         self.settings.load_full()
+    }
+
+    /// From now on secrets are rotated so.
+    pub fn rotate_by(&self, settings: RotationSettings) {
+        self.rotation.store(Arc::new(settings));
+    }
+
+    /// How secrets are rotated.
+    pub fn rotation_settings(&self) -> Arc<RotationSettings> {
+        self.rotation.load_full()
     }
 
     /// All providers, as they are known now.
@@ -240,6 +262,8 @@ impl Vault {
             ends: None,
             owner: new.owner,
             visibility: new.visibility,
+            about: new.about,
+            secret: new.secret,
             state: ConnectionState::Active,
             managed_by: new.managed_by,
             created: now,
@@ -257,8 +281,8 @@ impl Vault {
         not_authenticating(provider, settings)
     }
 
-    /// Replaces the grant when `fields` differ from what was given. Answers whether they did. Tokens that
-    /// were renewed since stay.
+    /// Replaces the grant when `fields` differ from what was given, as a rotation: the one before is kept
+    /// for a while. Answers whether they did. Tokens that were renewed since stay.
     ///
     /// # Errors
     /// As [`Vault::add`].
@@ -272,25 +296,7 @@ impl Vault {
         let catalogue = self.catalogue();
         let (_, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
         let grant = Grant::from_fields(auth, fields)?;
-        let (given, grant) = (grants::given(&grant), grant.encode());
-        for _ in 0..grants::TRIES_MAX {
-            let old = self.stored(&connection).await?;
-            let same = bool::from(old.bytes.as_slice().ct_eq(grant.as_slice()));
-            if same || given.is_some() && given == old.given {
-                return Ok(false);
-            }
-            let now = (Header { given: given.clone(), ..Header::of(&connection) }, grant.clone());
-            match self.write((org, id), now, Some(old.version)).await {
-                Err(error) if grants::is_conflict(&error) => {}
-                other => {
-                    other?;
-                    self.fresh.forget(id);
-                    self.project(&connection).await?;
-                    return Ok(true);
-                }
-            }
-        }
-        Err(grants::overtaken(org, id))
+        self.put_declared(&connection, &grant).await
     }
 
     /// Removes bindings, metadata and grant, in that order: what is left after a crash opens nothing.
@@ -329,16 +335,7 @@ impl Vault {
         connection: &ConnectionId,
         managed_by: ManagedBy,
     ) -> Result<BindingRecord, VaultError> {
-        let record = self.connection(org, connection)?;
-        let catalogue = self.catalogue();
-        let (_, auth) = method(&catalogue, &record.provider, Some(&record.auth))?;
-        let placeholders = auth
-            .carried()
-            .map(|field| {
-                let prefix = field.prefixes.first().map_or("", String::as_str);
-                (field.name.clone(), Placeholder::issue(prefix, field.length))
-            })
-            .collect();
+        let placeholders = self.placeholders(&*self.connection(org, connection)?)?;
         Ok(self.directory.bind(org, agent, connection, placeholders, managed_by).await?)
     }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -12,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::base::id::OrgId;
 use crate::crypto::envelope::{EnvelopeError, Place};
 use crate::crypto::keyring::{Keyring, Sealing};
-use crate::directory::{BrokenReason, ConnectionRecord};
+use crate::directory::{BrokenReason, ConnectionRecord, RotationState};
 use crate::store::{Row, Table, Version};
 
 /// What the grant was given for.
@@ -49,16 +50,52 @@ pub struct Header {
     /// take newer ones away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given: Option<String>,
+    /// When the secret was given and when it ends, once it has been rotated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dates: Option<Dates>,
+    /// Another grant stands after this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Beside>,
+}
+
+/// When a secret was given and when it ends, as far as anybody said.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Dates {
+    /// `None`: with its connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated: Option<Timestamp>,
+    /// As its owner said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+}
+
+/// What is known of the second grant of a row.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Beside {
+    /// What it is.
+    pub state: RotationState,
+    /// Since when.
+    pub since: Timestamp,
+    /// It is wiped then.
+    pub until: Timestamp,
+    /// As [`Header::given`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<String>,
+    /// As [`Header::dates`].
+    #[serde(default)]
+    pub dates: Dates,
+    /// Bytes of the first grant, after which it begins.
+    pub at: usize,
 }
 
 /// An opened row.
 pub struct Opened {
-    /// The verdict on it.
-    pub broken: Option<Verdict>,
-    /// What its tokens began with.
-    pub given: Option<String>,
+    /// What stands before the grants.
+    pub header: Header,
     /// The grant's bytes.
     pub grant: Zeroizing<Vec<u8>>,
+    /// Those of the second one.
+    pub other: Option<Zeroizing<Vec<u8>>>,
 }
 
 /// Why a grant's row cannot be used. Names no content.
@@ -92,7 +129,24 @@ impl Purpose {
 impl Header {
     /// Of a grant that works, as far as is known.
     pub fn of(connection: &ConnectionRecord) -> Self {
-        Self { purpose: Purpose::of(connection), broken: None, given: None }
+        let purpose = Purpose::of(connection);
+        Self { purpose, broken: None, given: None, dates: None, beside: None }
+    }
+
+    /// With another grant after the first: what is sealed.
+    pub fn beside(
+        mut self,
+        grant: &[u8],
+        other: Option<(Beside, &[u8])>,
+    ) -> (Self, Zeroizing<Vec<u8>>) {
+        let length = grant.len() + other.as_ref().map_or(0, |(_, bytes)| bytes.len());
+        let mut whole = Zeroizing::new(Vec::with_capacity(length));
+        whole.extend_from_slice(grant);
+        self.beside = other.map(|(beside, bytes)| {
+            whole.extend_from_slice(bytes);
+            Beside { at: grant.len(), ..beside }
+        });
+        (self, whole)
     }
 }
 
@@ -137,11 +191,16 @@ pub fn open(
     expected: &Purpose,
     row: &Row,
 ) -> Result<Opened, RecordError> {
-    let (header, grant): (Header, _) = unsealed(keyring, (&connection.org, &connection.id), row)?;
-    match header.purpose == *expected {
-        true => Ok(Opened { broken: header.broken, given: header.given, grant }),
-        false => Err(RecordError::Purpose),
+    let (header, grants): (Header, _) = unsealed(keyring, (&connection.org, &connection.id), row)?;
+    if header.purpose != *expected {
+        return Err(RecordError::Purpose);
     }
+    let Some(at) = header.beside.as_ref().map(|beside| beside.at) else {
+        return Ok(Opened { header, grant: grants, other: None });
+    };
+    let (grant, other) = grants.split_at_checked(at).ok_or(RecordError::Malformed)?;
+    let (grant, other) = (Zeroizing::new(grant.to_vec()), Some(Zeroizing::new(other.to_vec())));
+    Ok(Opened { header, grant, other })
 }
 
 /// Header and grant of a row that was sealed as this version of it.
@@ -170,12 +229,10 @@ pub fn unsealed<H: DeserializeOwned>(
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
     use crate::base::id::ConnectionId;
     use crate::base::settings::Settings;
-    use crate::directory::{ConnectionState, ManagedBy, Visibility};
+    use crate::directory::{About, ConnectionState, ManagedBy, SecretFacts, Visibility};
 
     fn connection() -> ConnectionRecord {
         ConnectionRecord {
@@ -195,6 +252,8 @@ mod tests {
             ends: None,
             owner: None,
             visibility: Visibility::Shared,
+            about: About::default(),
+            secret: SecretFacts::default(),
             state: ConnectionState::Active,
             managed_by: ManagedBy::Store,
             created: Timestamp::UNIX_EPOCH,

@@ -99,8 +99,10 @@ struct World {
     asking: AtomicUsize,
     asked: AtomicUsize,
     grants: AtomicU64,
-    /// A server or a store took the grant away.
+    /// The server took the grant away.
     may_break: AtomicBool,
+    /// A verdict may stand for a while.
+    may_refuse: AtomicBool,
     wrong: Mutex<Vec<String>>,
 }
 
@@ -140,6 +142,7 @@ impl World {
             asked: AtomicUsize::new(0),
             grants: AtomicU64::new(0),
             may_break: AtomicBool::new(false),
+            may_refuse: AtomicBool::new(false),
             wrong: Mutex::default(),
         })
     }
@@ -379,8 +382,9 @@ impl Stage {
         let mut fails = self.store.fails.lock();
         *fails = (fails.0 + count, after);
         if self.failed.fetch_add(count.into(), SeqCst) + usize::from(count) > 4 {
-            // More than one flight tries again: what it was answered may be lost to the other replica.
-            self.world.may_break.store(true, SeqCst);
+            // More than one flight tries again: the other replica may ask with a spent token, and its
+            // verdict stands until the store has taken what this one was answered.
+            self.world.may_refuse.store(true, SeqCst);
         }
     }
 
@@ -401,15 +405,10 @@ impl Stage {
             }
         }
         passes(60_000).await;
-        let states = self.vaults.iter().map(|vault| {
-            let view = vault.directory().view();
-            view.connection(&self.connection.org, &self.connection.id).map(|it| it.state.clone())
-        });
-        for state in states {
-            let broken = matches!(state, Some(ConnectionState::Broken { .. }));
-            if broken && !self.world.may_break.load(SeqCst) {
-                self.world.is_wrong("a token that the server gave was lost");
-            }
+        // What is stored: a replica's own view follows the store's news, which are not played here.
+        let stored = self.vaults[0].stored(&self.connection).await.expect("a row");
+        if stored.broken.is_some() && !self.world.may_break.load(SeqCst) {
+            self.world.is_wrong("a token that the server gave was lost");
         }
     }
 }
@@ -444,6 +443,8 @@ async fn add(vault: &Vault, grant: Grant) -> Arc<ConnectionRecord> {
         settings: Settings::default(),
         owner: None,
         visibility: Visibility::Shared,
+        about: About::default(),
+        secret: SecretFacts::default(),
         managed_by: ManagedBy::Store,
     };
     let pasted = BTreeMap::from([("refresh_token".to_owned(), Secret::new("pasted-0"))]);
@@ -471,7 +472,8 @@ fn got(
 fn failed(world: &World, error: &VaultError) {
     match error.root() {
         VaultError::RefreshUnavailable { .. } | VaultError::Store(StoreError::Io { .. }) => {}
-        VaultError::Broken { .. } if world.may_break.load(SeqCst) => {}
+        VaultError::Broken { .. }
+            if world.may_break.load(SeqCst) || world.may_refuse.load(SeqCst) => {}
         error => world.is_wrong(format!("a request failed: {error}")),
     }
 }

@@ -93,6 +93,8 @@ async fn a_grant_that_was_read_under_a_key_that_has_gone_is_read_again() {
         settings: Settings::default(),
         owner: None,
         visibility: Visibility::Shared,
+        about: About::default(),
+        secret: SecretFacts::default(),
         managed_by: ManagedBy::Store,
     };
     let connection = vault.add(new, fields()).await.unwrap();

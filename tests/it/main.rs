@@ -27,6 +27,7 @@ mod crash;
 mod day;
 mod deadlines;
 mod descriptors;
+mod direct_call;
 mod doctor;
 mod doctor_probe;
 mod drain;

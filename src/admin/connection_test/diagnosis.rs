@@ -4,7 +4,7 @@
 use crate::admin::wire::TestOutcome;
 use crate::directory::{ConnectionRecord, ConnectionState, ManagedBy};
 use crate::net::client::CertificateFault;
-use crate::proxy::test_request::{Answer, Fault, Tested};
+use crate::proxy::test_request::{Answer, Fault, Tested, Told};
 
 /// What is known of the connection that was tested.
 #[derive(Clone, Copy, Debug)]
@@ -50,17 +50,24 @@ impl Asked<'_> {
     /// `host` was asked with the request `line`.
     pub(super) fn diagnosis(&self, host: &str, line: &str, tested: &Tested) -> Diagnosis {
         match &tested.result {
-            Ok(answer) => self.answered(line, *answer, tested.took.as_millis()),
+            Ok(answer) => self.answered(line, answer, tested.took.as_millis()),
             Err(fault) => self.unanswered(host, fault),
         }
     }
 
-    fn answered(&self, line: &str, answer: Answer, took_ms: u128) -> Diagnosis {
+    fn answered(&self, line: &str, answer: &Answer, took_ms: u128) -> Diagnosis {
         use TestOutcome as O;
         let Self { provider, .. } = self;
-        let Answer { status, good, retry_after } = answer;
-        if good {
+        let Answer { status, good, retry_after, told } = answer;
+        let (status, retry_after) = (*status, *retry_after);
+        if *good {
             return self.good(status, took_ms);
+        }
+        if let (400 | 401 | 403, Some(ahead)) = (status, told.clock_ahead_s) {
+            return self.clock(status, ahead);
+        }
+        if !told.needs.is_empty() && matches!(status, 200..=299 | 403) {
+            return self.lacks(status, told);
         }
         match status {
             401 => Diagnosis::new(O::WrongKey, format!("{provider} does not take this key (401)"))
@@ -99,6 +106,37 @@ impl Asked<'_> {
                 )
             }
         }
+    }
+
+    /// The provider says which scopes the request needs.
+    fn lacks(&self, status: u16, told: &Told) -> Diagnosis {
+        let Self { provider, connection, .. } = self;
+        let needs = told.needs.join(", ");
+        let message = format!("{provider} knows the key, but it lacks: {needs} ({status})");
+        let has = match told.scopes.is_empty() {
+            true => String::new(),
+            false => format!("it has: {}; ", told.scopes.join(", ")),
+        };
+        let name = &connection.name;
+        let how = match (connection.app.is_some(), connection.managed_by) {
+            (true, _) => format!("keyward connection reconnect {name} --scope SCOPE"),
+            (false, ManagedBy::Store) => {
+                format!("get a key with it, then: keyward connection rotate {name}")
+            }
+            (false, ManagedBy::File) => {
+                "get a key with it, and put it where the configuration reads it".to_owned()
+            }
+        };
+        Diagnosis::new(TestOutcome::MissingPermission, message).hint(format!("{has}{how}"))
+    }
+
+    fn clock(&self, status: u16, ahead: i64) -> Diagnosis {
+        let way = if ahead > 0 { "ahead of" } else { "behind" };
+        let (provider, off) = (self.provider, ahead.unsigned_abs());
+        let message =
+            format!("{provider} refuses ({status}), and this machine's clock is {off} s {way} its");
+        Diagnosis::new(TestOutcome::ClockWrong, message)
+            .hint("set the clock of this machine, then test it again")
     }
 
     fn good(&self, status: u16, took_ms: u128) -> Diagnosis {
@@ -154,9 +192,9 @@ impl Asked<'_> {
         let name = &self.connection.name;
         match self.connection.managed_by {
             ManagedBy::File => format!("put a new key{place} where the configuration reads it"),
-            ManagedBy::Store => format!(
-                "get a new key{place}, then: keyward connection remove {name}, and add it again"
-            ),
+            ManagedBy::Store => {
+                format!("get a new key{place}, then: keyward connection rotate {name}")
+            }
         }
     }
 
@@ -193,7 +231,7 @@ mod tests {
     use super::*;
     use crate::base::id::{ConnectionId, OrgId};
     use crate::base::settings::Settings;
-    use crate::directory::Visibility;
+    use crate::directory::{About, SecretFacts, Visibility};
 
     fn record(managed_by: ManagedBy, variables: &[(&str, &str)]) -> ConnectionRecord {
         ConnectionRecord {
@@ -216,6 +254,8 @@ mod tests {
             ends: None,
             owner: None,
             visibility: Visibility::Shared,
+            about: About::default(),
+            secret: SecretFacts::default(),
             state: ConnectionState::Active,
             managed_by,
             created: Timestamp::UNIX_EPOCH,
@@ -237,7 +277,9 @@ mod tests {
     #[test]
     fn every_finding_says_what_to_do() {
         let record = record(ManagedBy::Store, &[("site", "acme")]);
-        let answer = |status| Ok(Answer { status, good: false, retry_after: Some(7) });
+        let answer = |status| {
+            Ok(Answer { status, good: false, retry_after: Some(7), told: Told::default() })
+        };
         let not_sent = Fault::NotSent { code: "c", message: "m".into(), hint: Some("h".into()) };
         let mut text = String::new();
         for result in [200, 301, 400, 401, 403, 404, 429, 503].map(answer).into_iter().chain(
@@ -262,9 +304,28 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_scope_is_named_and_a_wrong_clock_is_blamed_before_the_key() {
+        let record = record(ManagedBy::Store, &[]);
+        let answer = |status, told| Ok(Answer { status, good: false, retry_after: None, told });
+        let (scopes, needs) = (vec!["repo".to_owned()], vec!["user".to_owned()]);
+        let lacking = Told { scopes, needs, ..Told::default() };
+        for status in [200, 403] {
+            let found = told(&record, answer(status, lacking.clone()));
+            assert_eq!(found.outcome, TestOutcome::MissingPermission);
+            assert!(found.message.contains("it lacks: user"), "{}", found.message);
+            let hint = found.hint.unwrap();
+            assert!(hint.starts_with("it has: repo; ") && hint.contains("rotate work"), "{hint}");
+        }
+        let late = Told { clock_ahead_s: Some(-3_600), ..Told::default() };
+        let found = told(&record, answer(401, late));
+        assert_eq!(found.outcome, TestOutcome::ClockWrong);
+        assert!(found.message.ends_with("clock is 3600 s behind its"), "{}", found.message);
+    }
+
+    #[test]
     fn a_declared_connection_is_mended_where_it_is_declared() {
         let record = record(ManagedBy::File, &[]);
-        let answer = Answer { status: 401, good: false, retry_after: None };
+        let answer = Answer { status: 401, good: false, retry_after: None, told: Told::default() };
         let hint = told(&record, Ok(answer)).hint.unwrap();
         assert!(hint.contains("where the configuration reads it"), "{hint}");
     }
@@ -272,8 +333,8 @@ mod tests {
     #[test]
     fn a_good_key_of_a_paused_connection_says_how_agents_get_it_again() {
         let mut record = record(ManagedBy::Store, &[]);
-        let good = Answer { status: 200, good: true, retry_after: None };
-        assert_eq!(told(&record, Ok(good)).hint, None);
+        let good = Answer { status: 200, good: true, retry_after: None, told: Told::default() };
+        assert_eq!(told(&record, Ok(good.clone())).hint, None);
         record.state = ConnectionState::Paused;
         let found = told(&record, Ok(good));
         assert_eq!(found.message, "Acme takes the key (200, 12 ms)");

@@ -29,6 +29,15 @@ pub struct ConnectionTested {
     pub latency_ms: Option<u64>,
     /// Seconds after which the provider may be asked again, where it says so.
     pub retry_after: Option<u64>,
+    /// Whose account it is, as the provider names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// Scopes that the credential has, where the provider tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+    /// Scopes that it lacks for the test, where the provider tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
     /// As audit and log name it; absent when nothing was asked.
     pub exchange: Option<String>,
 }
@@ -43,6 +52,8 @@ pub enum TestOutcome {
     WrongKey,
     /// It knows the credential, which may not do this.
     MissingPermission,
+    /// This machine's clock is so wrong that the provider may refuse any credential.
+    ClockWrong,
     /// There is no such API at the address.
     WrongAddress,
     /// It has been asked too often.

@@ -58,6 +58,11 @@ impl Needles {
         Self::of(sought.into_iter().flat_map(forms).collect())
     }
 
+    /// With all that `other` looks for.
+    pub fn and(&self, other: &Self) -> Self {
+        Self::of(self.all.iter().chain(&other.all).cloned().collect())
+    }
+
     fn of(mut all: Vec<Form>) -> Self {
         all.sort_by(|a, b| a.as_slice().cmp(b));
         all.dedup();

@@ -13,8 +13,8 @@ use crate::base::pattern::{HostPattern, PathPattern};
 use crate::inject::placeholder::Placeholder;
 use crate::policy::explain::RouteKind;
 use crate::policy::{
-    Account, AccountState, Asked, Bound, DefaultAction, Policy, Reason, Route, Rule, RuleAction,
-    Spec,
+    Account, AccountState, Asked, Bound, DefaultAction, Extent, Policy, Reason, Route, Rule,
+    RuleAction, Spec,
 };
 
 const HOSTS: [&str; 7] =
@@ -117,6 +117,7 @@ fn spec_of(seed: &Seed, agents: &[Agent]) -> (Spec, Vec<Arc<Account>>) {
         agent: agents[*agent].id.clone(),
         account: account_of(&agents[*agent], *at),
         placeholders: vec![Placeholder::issue("", None)],
+        extent: Extent::Whole,
     });
     let rules = seed.rules.iter().enumerate().map(|(at, pick)| {
         let agent = &agents[pick.0.min(2)];
@@ -126,6 +127,7 @@ fn spec_of(seed: &Seed, agents: &[Agent]) -> (Spec, Vec<Arc<Account>>) {
         default: [DefaultAction::Deny, DefaultAction::Pass, DefaultAction::Tunnel][seed.default],
         rules: rules.collect(),
         bindings: bindings.collect(),
+        empty: Vec::new(),
         known: hosts(&[3]),
         carved: vec![("ex".into(), hosts(&[0]).remove(0), paths(&[3]).remove(0))],
         hostless_rules_max: 100,

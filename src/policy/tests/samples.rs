@@ -9,7 +9,9 @@ use crate::base::host::{Scheme, Target};
 use crate::base::id::{AgentId, ConnectionId, OrgId, RuleId, TokenId};
 use crate::base::pattern::{DecodedPath, HostPattern};
 use crate::inject::placeholder::{Core, Placeholder};
-use crate::policy::{Account, AccountState, Asked, Bound, Explanation, Policy, Rule, RuleAction};
+use crate::policy::{
+    Account, AccountState, Asked, Bound, Explanation, Extent, Policy, Rule, RuleAction,
+};
 
 /// An agent, and short ways to write specs and requests.
 pub(in crate::policy) struct Sample {
@@ -52,6 +54,7 @@ impl Sample {
             agent: self.agent.id.clone(),
             account: account.clone(),
             placeholders: vec![Placeholder::issue("sk-", None)],
+            extent: Extent::Whole,
         }
     }
 

@@ -1,0 +1,43 @@
+//! The JSON of rotations.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConnectionTested, ConnectionView, SecretFields};
+
+/// A new secret for a connection.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewSecret {
+    /// What its way to authenticate asks for.
+    pub fields: SecretFields,
+    /// Whether the provider is asked first; it then comes into force only when it is taken.
+    #[serde(default = "yes")]
+    pub test: bool,
+    /// How long the old one is kept for a rollback, `24h`; the configuration's when absent.
+    #[serde(default)]
+    pub keep_old: Option<String>,
+    /// The old one is wiped at once: there is no way back.
+    #[serde(default)]
+    pub confirm: bool,
+    /// When the new one ends: `90d`, a day, or a time.
+    #[serde(default)]
+    pub expires: Option<String>,
+}
+
+/// What became of a rotation.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Rotated {
+    /// The connection.
+    #[serde(flatten)]
+    pub connection: ConnectionView,
+    /// What the provider said of the new secret; absent when it was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<ConnectionTested>,
+    /// Whose account the old one was, where that is known and the new one is of another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_before: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}

@@ -1,0 +1,84 @@
+//! What goes on beside the doors for secrets that are rotated: those that nobody confirmed are wiped when
+//! their time is over, and people are reminded of those that want another.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::base::id::ConnectionId;
+use crate::base::time::Clock;
+use crate::directory::View;
+use crate::observe::metrics::Metrics;
+use crate::vault::Vault;
+
+/// How late a reminder may be. What is to be wiped is wiped when it is due.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// After a failure of the store.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// Works until it is dropped.
+pub(super) async fn tend(vault: Arc<Vault>, metrics: Arc<Metrics>, clock: Clock) {
+    let mut changes = vault.directory().changes();
+    let mut reminded = HashMap::new();
+    loop {
+        changes.borrow_and_update();
+        let rest = match vault.wipe_overdue().await {
+            Ok(wiped) => {
+                for connection in wiped {
+                    let (id, name) = (&connection.id, &connection.name);
+                    tracing::info!(connection = %id, name, "the second secret of a rotation is wiped");
+                }
+                rest(&vault.directory().view(), clock.now())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a secret whose time is over cannot be wiped yet");
+                TRY_AGAIN_AFTER
+            }
+        };
+        remind(&vault.directory().view(), clock.now(), (&mut reminded, &metrics));
+        // Whichever comes first; a change may bring a nearer end.
+        let _ = tokio::time::timeout(rest, changes.changed()).await;
+    }
+}
+
+/// Until the next second secret's time is over.
+fn rest(view: &View, now: Timestamp) -> Duration {
+    let ends = view.connections().filter_map(|it| Some(it.secret.rotation.as_ref()?.until));
+    let rests = ends.map(|until| Duration::try_from(until.duration_since(now)).unwrap_or_default());
+    // A whole step of the clock later, so that it is over then.
+    rests.map(|rest| rest + Duration::from_millis(1)).min().unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
+}
+
+/// One warning for each reminder that is reached, and the counts of all.
+fn remind(
+    view: &View,
+    now: Timestamp,
+    (reminded, metrics): (&mut HashMap<ConnectionId, i64>, &Metrics),
+) {
+    let mut counts = HashMap::new();
+    let mut still = HashMap::new();
+    for connection in view.connections() {
+        let Some(due) = connection.due() else { continue };
+        let Some(reminder) = due.reminder(now) else { continue };
+        *counts.entry(reminder).or_insert(0) += 1;
+        still.insert(connection.id.clone(), reminder);
+        if reminded.get(&connection.id) != Some(&reminder) {
+            let (id, name, at) = (&connection.id, &connection.name, due.at);
+            match reminder {
+                0 => tracing::warn!(
+                    connection = %id, name, %at, why = due.why.code(),
+                    "the secret of a connection is past its time: rotate it"
+                ),
+                days => tracing::warn!(
+                    connection = %id, name, %at, why = due.why.code(), days,
+                    "the secret of a connection is due within days: rotate it"
+                ),
+            }
+        }
+    }
+    *reminded = still;
+    metrics.secrets_due(&counts);
+}

@@ -1,0 +1,110 @@
+//! What is said of a connection among the arguments, and as it is shown.
+
+use std::collections::BTreeSet;
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use crate::admin::wire::{ConnectionView, SecretView};
+use crate::cli::table::moment;
+use crate::directory::{DueBy, RotationState};
+
+/// For people, and of the secret.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Description")]
+pub(in crate::cli) struct Said {
+    /// what it is
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// what it is for
+    #[arg(long, value_name = "TEXT")]
+    purpose: Option<String>,
+    /// to find it by; may be given several times
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// when its secret ends, such as 90d or 2026-01-31: you are reminded before
+    #[arg(long, value_name = "TIME")]
+    expires: Option<String>,
+    /// how long a secret is to be used, such as 90d: you are reminded before
+    #[arg(long, value_name = "TIME")]
+    rotate_every: Option<String>,
+}
+
+impl Said {
+    /// As the API takes them; only what was given.
+    pub(in crate::cli) fn to_json(&self) -> Map<String, Value> {
+        let texts = [
+            ("description", &self.description),
+            ("purpose", &self.purpose),
+            ("expires", &self.expires),
+            ("rotate_every", &self.rotate_every),
+        ];
+        let texts =
+            texts.into_iter().filter_map(|(name, text)| Some((name, json!(text.as_ref()?))));
+        let tags = (!self.tags.is_empty()).then(|| ("tags", json!(self.tags)));
+        texts.chain(tags).map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// A change of a connection that has `tags`: those given are added, `gone` are taken away.
+    pub(in crate::cli) fn patch(
+        &self,
+        tags: &BTreeSet<String>,
+        gone: &[String],
+        cleared: &[String],
+    ) -> Map<String, Value> {
+        let mut patch = self.to_json();
+        for name in cleared {
+            let empty = if name == "tags" { json!([]) } else { Value::Null };
+            patch.insert(name.clone(), empty);
+        }
+        if !self.tags.is_empty() || !gone.is_empty() {
+            let mut now: BTreeSet<_> =
+                tags.union(&self.tags.iter().cloned().collect()).cloned().collect();
+            now.retain(|tag| !gone.contains(tag));
+            patch.insert("tags".to_owned(), json!(now));
+        }
+        patch
+    }
+
+    /// Whether somebody is needed to know what there is.
+    pub(in crate::cli) fn has_tags(&self) -> bool {
+        !self.tags.is_empty()
+    }
+}
+
+/// What there is to show of it.
+pub(in crate::cli) fn rows(connection: &ConnectionView) -> Vec<(&'static str, String)> {
+    let (about, secret) = (&connection.about, &connection.secret);
+    let tags: Vec<_> = about.tags.iter().map(String::as_str).collect();
+    vec![
+        ("description", about.description.clone().unwrap_or_default()),
+        ("purpose", about.purpose.clone().unwrap_or_default()),
+        ("tags", tags.join(", ")),
+        ("not granted", connection.scopes.missing.join(", ")),
+        ("secret since", secret.rotated.map(moment).unwrap_or_default()),
+        ("secret ends", secret.expires.map(moment).unwrap_or_default()),
+        ("rotate every", secret.rotate_every.clone().unwrap_or_default()),
+        ("due", due(secret)),
+        ("rotation", rotation(secret)),
+    ]
+}
+
+/// When another secret is wanted, and why.
+pub(in crate::cli) fn due(secret: &SecretView) -> String {
+    let Some(due) = &secret.due else { return String::new() };
+    let why = match due.why {
+        DueBy::Expires => "it ends",
+        DueBy::RotateEvery => "it is old then",
+    };
+    format!("{} ({why})", moment(due.at))
+}
+
+fn rotation(secret: &SecretView) -> String {
+    let Some(rotation) = &secret.rotation else { return String::new() };
+    match rotation.state {
+        RotationState::Testing => "a new secret is being tested".to_owned(),
+        RotationState::Unconfirmed => {
+            format!("not confirmed; the old secret is kept until {}", moment(rotation.until))
+        }
+    }
+}

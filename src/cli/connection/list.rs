@@ -1,0 +1,90 @@
+//! `keyward connection list`: which ones, and their table.
+
+use clap::{Args, ValueEnum};
+
+use super::state;
+use crate::admin::wire::ConnectionView;
+use crate::cli::output;
+use crate::cli::table::{Table, moment};
+
+/// Which connections are listed; all, where nothing is given.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Search {
+    /// part of a name, id, provider, account, description or tag
+    #[arg(long, value_name = "TEXT")]
+    q: Option<String>,
+    /// those of a provider
+    #[arg(long, value_name = "ID")]
+    provider: Option<String>,
+    /// those in a state
+    #[arg(long, value_enum)]
+    state: Option<State>,
+    /// those with a tag
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
+    /// those of an environment
+    #[arg(long = "env", visible_alias = "environment", value_name = "ENV")]
+    environment: Option<String>,
+    /// those whose secret wants another within two weeks
+    #[arg(long)]
+    due: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum State {
+    Draft,
+    Testing,
+    Active,
+    Paused,
+    Broken,
+}
+
+impl Search {
+    /// As the API takes it.
+    pub(super) fn query(&self) -> Vec<(&'static str, &str)> {
+        let state = self.state.map(|state| match state {
+            State::Draft => "draft",
+            State::Testing => "testing",
+            State::Active => "active",
+            State::Paused => "paused",
+            State::Broken => "broken",
+        });
+        let asked = [
+            ("q", self.q.as_deref()),
+            ("provider", self.provider.as_deref()),
+            ("state", state),
+            ("tag", self.tag.as_deref()),
+            ("environment", self.environment.as_deref()),
+            ("due", self.due.then_some("true")),
+        ];
+        asked.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+
+    /// Whether nothing is left out.
+    pub(super) fn is_all(&self) -> bool {
+        self.query().is_empty()
+    }
+}
+
+/// The table; `is_all`: nothing was searched for.
+pub(super) fn table(connections: &[ConnectionView], is_all: bool) -> String {
+    let mut table =
+        Table::new(["NAME", "ID", "PROVIDER", "AUTH", "ENV", "STATE", "ACCOUNT", "SECRET DUE"]);
+    for connection in connections {
+        table.row([
+            connection.name.clone(),
+            connection.id.to_string(),
+            connection.provider.clone(),
+            connection.auth.clone(),
+            connection.environment.clone().unwrap_or_default(),
+            state(&connection.state),
+            connection.account.clone().unwrap_or_default(),
+            connection.secret.due.map(|due| moment(due.at)).unwrap_or_default(),
+        ]);
+    }
+    let empty = match is_all {
+        true => "no connections: make one with `keyward connect`",
+        false => "no connection is like that: `keyward connection list` shows all",
+    };
+    table.render(empty, output::colours())
+}

@@ -1,0 +1,112 @@
+//! `keyward connection request`: one request with a connection's credential, for people and scripts.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use clap::Args;
+
+use super::path;
+use crate::admin::wire::{CallAsk, CallView};
+use crate::cli::client::Client;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
+use crate::cli::settings::Global;
+use crate::cli::wait;
+
+/// What the API takes as a body.
+const BODY_BYTES_MAX: u64 = 512 * 1024;
+
+#[derive(Args, Debug)]
+pub(crate) struct Ask {
+    /// name or id
+    name: String,
+    /// path at its host, or a whole https:// URL at one of its hosts
+    path: String,
+    /// method; POST where there is a body
+    #[arg(short = 'X', long, value_name = "METHOD")]
+    method: Option<String>,
+    /// field of the request; may be given several times
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = field)]
+    headers: Vec<(String, String)>,
+    /// body
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "body_stdin")]
+    body: Option<String>,
+    /// read the body from standard input
+    #[arg(long)]
+    body_stdin: bool,
+}
+
+fn field(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("expected NAME: VALUE")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+impl Ask {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = Client::open_to_send(global).await?;
+        let (at, waiting) =
+            (format!("{}/request", path(&self.name)), format!("asking {}", self.name));
+        let ask = self.ask()?;
+        let answer: CallView = wait::during(&waiting, client.post(&at, &ask)).await?;
+        match global.json {
+            true => output::print_json(&answer)?,
+            false => print(&answer)?,
+        }
+        match answer.status {
+            200..=399 => Ok(()),
+            _ if global.json => Err(Failure::silent(Exit::Failed)),
+            status => Err(Failure::new(Exit::Failed, format!("the provider answered {status}"))),
+        }
+    }
+
+    fn ask(self) -> Result<CallAsk, Failure> {
+        let mut headers = BTreeMap::new();
+        for (name, value) in self.headers {
+            if headers.insert(name.to_ascii_lowercase(), value).is_some() {
+                return Err(Failure::usage(format!("--header {name} is given twice")));
+            }
+        }
+        let bytes = match (self.body, self.body_stdin) {
+            (Some(text), _) => Some(text.into_bytes()),
+            (None, true) => Some(standard_input()?),
+            (None, false) => None,
+        };
+        let posts = bytes.is_some().then(|| "POST".to_owned());
+        let (body, body_base64) = match bytes.map(String::from_utf8) {
+            None => (None, None),
+            Some(Ok(text)) => (Some(text.into()), None),
+            Some(Err(error)) => (None, Some(BASE64_STANDARD.encode(error.as_bytes()))),
+        };
+        let method = self.method.map(|method| method.to_ascii_uppercase()).or(posts);
+        Ok(CallAsk { method, path: self.path, headers, body, body_base64 })
+    }
+}
+
+fn standard_input() -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = io::stdin().lock().take(BODY_BYTES_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::failed("standard input", &error))?;
+    match bytes.len() as u64 > BODY_BYTES_MAX {
+        true => Err(Failure::usage("standard input is longer than 512 KiB".to_owned())),
+        false => Ok(bytes),
+    }
+}
+
+/// The body as it came.
+fn print(answer: &CallView) -> Result<(), Failure> {
+    let coded = answer.body_base64.as_ref().map(|coded| BASE64_STANDARD.decode(coded));
+    let bytes = match (&answer.body, coded) {
+        (Some(text), _) => text.as_bytes().to_vec(),
+        (None, Some(Ok(bytes))) => bytes,
+        (None, _) => Vec::new(),
+    };
+    let ends = bytes.last().is_none_or(|last| *last == b'\n') || answer.body.is_none();
+    let written = io::stdout().lock().write_all(&bytes);
+    written.map_err(|error| Failure::failed("standard output", &error))?;
+    match ends {
+        true => Ok(()),
+        false => output::print("\n"),
+    }
+}

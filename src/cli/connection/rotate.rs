@@ -1,0 +1,175 @@
+//! `keyward connection rotate`: another secret for a connection, tested before it is in force.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+use super::form::Given;
+use super::shape::Shapes;
+use super::{file, path};
+use crate::admin::wire::{ConnectionView, Rotated};
+use crate::cli::agent::{pair, unique};
+use crate::cli::client::Client;
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::provider;
+use crate::cli::secret::Typed;
+use crate::cli::settings::Global;
+use crate::cli::table::moment;
+use crate::cli::wait;
+use crate::directory::RotationState;
+
+pub(super) const EXAMPLES: &str = "\
+examples:
+  keyward connection rotate work
+  keyward connection rotate work --secret-stdin token < new-token.txt
+  keyward connection rotate confirm work      # wipe the old secret
+  keyward connection rotate rollback work     # take the old secret back
+
+The new secret is sealed beside the old one and tested with the provider's own request; only when that
+is taken it comes into force, between two requests. The old one is kept for a rollback, for a day or as
+`rotation.keep_old` says. Revoke it at the provider when the rotation is confirmed.";
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct Rotate {
+    #[command(subcommand)]
+    end: Option<End>,
+    /// name or id
+    #[arg(required = true)]
+    name: Option<String>,
+    /// a field that is no secret; may be given several times
+    #[arg(long = "field", value_name = "KEY=VALUE", value_parser = pair)]
+    fields: Vec<(String, String)>,
+    /// read a secret field from standard input
+    #[arg(long, value_name = "FIELD")]
+    secret_stdin: Option<String>,
+    /// read a secret field from a file; may be given several times
+    #[arg(long = "secret-file", value_name = "FIELD=PATH", value_parser = file)]
+    secret_files: Vec<(String, PathBuf)>,
+    /// take a secret that does not look like one of the provider's
+    #[arg(long)]
+    any_shape: bool,
+    /// do not ask the provider whether it takes the new secret
+    #[arg(long)]
+    no_test: bool,
+    /// keep the old secret for a rollback so long, such as 2h; 0s wipes it
+    #[arg(long, value_name = "TIME")]
+    keep_old: Option<String>,
+    /// wipe the old secret at once: there is no way back
+    #[arg(long, conflicts_with = "keep_old")]
+    confirm: bool,
+    /// when the new secret ends, such as 90d or 2026-01-31
+    #[arg(long, value_name = "TIME")]
+    expires: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum End {
+    /// the new secret is good: wipe the old one
+    Confirm {
+        /// name or id
+        name: String,
+    },
+    /// take the old secret back, and wipe the new one
+    Rollback {
+        /// name or id
+        name: String,
+    },
+}
+
+#[derive(Serialize)]
+struct Request {
+    fields: BTreeMap<String, Typed>,
+    test: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_old: Option<String>,
+    confirm: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<String>,
+}
+
+impl Rotate {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let (name, verb) = match (&self.end, &self.name) {
+            (Some(End::Confirm { name }), _) => (name, "confirm"),
+            (Some(End::Rollback { name }), _) => (name, "rollback"),
+            (None, Some(name)) => {
+                let name = name.clone();
+                return self.another(global, &name).await;
+            }
+            (None, None) => return Err(Failure::usage("name a connection")),
+        };
+        let client = Client::open(global).await?;
+        let at = format!("{}/rotate/{verb}", path(name));
+        let now: ConnectionView = client.post(&at, &serde_json::json!({})).await?;
+        output::show(global.json, &now, |now| match verb {
+            "confirm" => format!(
+                "connection {}: the old secret is wiped\nrevoke it at the provider, if that is not \
+                 done yet\n",
+                now.name
+            ),
+            _ => {
+                format!("connection {} uses the old secret again; the new one is wiped\n", now.name)
+            }
+        })
+    }
+
+    async fn another(self, global: &Global, name: &str) -> Result<(), Failure> {
+        let client = Client::open_to_send(global).await?;
+        let connection: ConnectionView = client.get(&path(name)).await?;
+        let provider = provider::of(&client, &connection.provider).await?;
+        let given = Given {
+            auth: Some(connection.auth.clone()),
+            fields: unique(self.fields.clone())?,
+            secret_stdin: self.secret_stdin.clone(),
+            secret_files: self.secret_files.clone(),
+            // They stay as they are.
+            variables: connection.variables.clone(),
+        };
+        let filled = given.complete(&provider)?;
+        if !self.any_shape {
+            let shapes = Shapes::load(&client).await?;
+            filled.check(&provider, &shapes)?.iter().for_each(|remark| output::note(remark));
+        }
+        let ask = Request {
+            fields: filled.fields,
+            test: !self.no_test,
+            keep_old: self.keep_old,
+            confirm: self.confirm,
+            expires: self.expires,
+        };
+        if self.no_test {
+            output::note("note: the new secret is not tested");
+        }
+        let at = format!("{}/rotate", path(name));
+        let asked = client.post(&at, &ask);
+        let now: Rotated = wait::during(&format!("rotating {name}"), asked).await?;
+        output::show(global.json, &now, |now| told(now, &global.keyward()))
+    }
+}
+
+fn told(now: &Rotated, keyward: &str) -> String {
+    let name = &now.connection.name;
+    let mut text = format!("connection {name} uses the new secret\n");
+    if let Some(test) = &now.test {
+        text += &format!("{}\n", test.message);
+    }
+    if let (Some(before), Some(test)) = (&now.account_before, &now.test) {
+        let account = test.account.as_deref().unwrap_or_default();
+        text += &format!("note: it is of account {account}, the old one was of {before}\n");
+    }
+    let kept = now.connection.secret.rotation.as_ref();
+    match kept.filter(|kept| kept.state == RotationState::Unconfirmed) {
+        Some(kept) => {
+            text + &format!(
+                "the old one is kept until {}\n  it works: {keyward} connection rotate confirm {name}\n  \
+                 it does not: {keyward} connection rotate rollback {name}\n",
+                moment(kept.until)
+            )
+        }
+        None => text + "the old one is wiped: revoke it at the provider\n",
+    }
+}

@@ -1,0 +1,113 @@
+//! `keyward connection set`: what is said of a connection, and how its requests are sent.
+
+use std::collections::BTreeSet;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::settings::{self, Cleared};
+use super::{about, path};
+use crate::admin::wire::ConnectionView;
+use crate::cli::client::Client;
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::settings::Global;
+use crate::cli::wait;
+
+/// What `--clear` takes away beside settings: as arguments and as the API name it.
+const CLEARED: [(&str, &str); 6] = [
+    ("description", "description"),
+    ("purpose", "purpose"),
+    ("tags", "tags"),
+    ("env", "environment"),
+    ("expires", "expires"),
+    ("rotate-every", "rotate_every"),
+];
+
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    /// name or id
+    name: String,
+    /// another name
+    #[arg(long = "name", value_name = "NAME")]
+    new_name: Option<String>,
+    /// environment: agents of another one cannot bind it
+    #[arg(long = "env", value_name = "ENV")]
+    environment: Option<String>,
+    /// take a tag away; may be given several times
+    #[arg(long = "untag", value_name = "TAG")]
+    untagged: Vec<String>,
+    /// take away a setting or description, as named here, header=NAME, or all
+    #[arg(long, value_name = "WHAT", value_parser = cleared)]
+    clear: Vec<What>,
+    /// ask the provider with the change first, and keep it only when it works
+    #[arg(long)]
+    test: bool,
+    #[command(flatten)]
+    said: about::Said,
+    #[command(flatten)]
+    settings: settings::Given,
+}
+
+/// What is taken away.
+#[derive(Clone, Debug)]
+enum What {
+    Said(&'static str),
+    Setting(Cleared),
+}
+
+fn cleared(text: &str) -> Result<What, String> {
+    match CLEARED.iter().find(|(name, _)| *name == text) {
+        Some((_, name)) => Ok(What::Said(name)),
+        None => settings::cleared(text).map(What::Setting),
+    }
+}
+
+impl Set {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = match self.test {
+            true => Client::open_to_send(global).await?,
+            false => Client::open(global).await?,
+        };
+        let patch = self.patch(&client).await?;
+        let at = path(&self.name);
+        let asked = client.patch(&at, &patch);
+        let now: ConnectionView = match self.test {
+            true => wait::during(&format!("testing {}", self.name), asked).await?,
+            false => asked.await?,
+        };
+        output::show(global.json, &now, |now| {
+            let settings = settings::shown(&now.settings);
+            format!("connection {} is changed\n{settings}", now.name)
+        })
+    }
+
+    async fn patch(&self, client: &Client) -> Result<Value, Failure> {
+        let (mut said, mut settings) = (Vec::new(), Vec::new());
+        for what in self.clear.clone() {
+            match what {
+                What::Said(name) => said.push(name.to_owned()),
+                What::Setting(setting) => settings.push(setting),
+            }
+        }
+        let tags = match self.said.has_tags() || !self.untagged.is_empty() {
+            true => client.get::<ConnectionView>(&path(&self.name)).await?.about.tags,
+            false => BTreeSet::new(),
+        };
+        let mut patch = self.said.patch(&tags, &self.untagged, &said);
+        if !settings.is_empty() || !self.settings.to_json()?.is_empty() {
+            patch.insert("settings".to_owned(), self.settings.patch(&settings)?);
+        }
+        if let Some(name) = &self.new_name {
+            patch.insert("name".to_owned(), json!(name));
+        }
+        if let Some(environment) = &self.environment {
+            patch.insert("environment".to_owned(), json!(environment));
+        }
+        if patch.is_empty() {
+            return Err(Failure::usage("nothing is to be changed: see --help for what can be"));
+        }
+        patch.insert("test".to_owned(), json!(self.test));
+        Ok(patch.into())
+    }
+}

@@ -1,0 +1,247 @@
+//! What a connection's owner says of it for people, and what is known of its secret without the secret:
+//! its age, its end, and a rotation that is under way.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::apps::optional_duration;
+use super::error::DirectoryError;
+use super::records::ConnectionRecord;
+
+/// Characters of a description or a purpose.
+const TEXT_CHARS_MAX: usize = 1024;
+
+/// Tags of one connection.
+const TAGS_MAX: usize = 32;
+
+/// Characters of a tag.
+const TAG_CHARS_MAX: usize = 64;
+
+/// Shorter, and people would be reminded at all times.
+const ROTATE_EVERY_MIN: Duration = Duration::from_secs(86_400);
+
+/// Days before the end of a secret at which people are reminded, from the first on.
+pub const REMIND_DAYS: [i64; 3] = [14, 7, 1];
+
+/// For people. Absent from records of before it existed.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct About {
+    /// What it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
+    /// To find it by.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub tags: BTreeSet<String>,
+}
+
+/// What is known of a connection's secret. Absent from records of before it existed.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct SecretFacts {
+    /// When it was given; absent: with the connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated: Option<Timestamp>,
+    /// When it ends, as its owner says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+    /// How long one is to be used.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_duration")]
+    pub rotate_every: Option<Duration>,
+    /// A rotation that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
+    /// Whose account it is of, as the provider's answer to a test says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whose: Option<String>,
+}
+
+/// A second secret is sealed beside the one in force.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Rotation {
+    /// Which.
+    pub state: RotationState,
+    /// Since when.
+    pub since: Timestamp,
+    /// It is wiped then.
+    pub until: Timestamp,
+}
+
+/// What the second secret is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RotationState {
+    /// A new one that is looked at; the old one is in force.
+    Testing,
+    /// The old one, kept for a rollback; the new one is in force.
+    Unconfirmed,
+}
+
+/// A secret that wants another.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Due {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub why: DueBy,
+}
+
+/// Why a secret wants another.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DueBy {
+    /// It ends.
+    Expires,
+    /// It is used for as long as one is to be.
+    RotateEvery,
+}
+
+impl About {
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether it can be shown and stored.
+    ///
+    /// # Errors
+    /// When something is empty, too long, or holds control characters.
+    pub fn check(&self) -> Result<(), DirectoryError> {
+        let fits = |text: &str, most: usize| {
+            (1..=most).contains(&text.chars().count()) && !text.contains(char::is_control)
+        };
+        let texts = [("description", &self.description), ("purpose", &self.purpose)];
+        for (what, text) in texts {
+            if text.as_ref().is_some_and(|text| !fits(text, TEXT_CHARS_MAX)) {
+                return Err(DirectoryError::TextRefused { what, chars_max: TEXT_CHARS_MAX });
+            }
+        }
+        let tags_fit = self.tags.iter().all(|tag| {
+            fits(tag, TAG_CHARS_MAX) && !tag.contains(|c: char| c == ',' || c.is_whitespace())
+        });
+        match tags_fit && self.tags.len() <= TAGS_MAX {
+            true => Ok(()),
+            false => Err(DirectoryError::TagsRefused),
+        }
+    }
+}
+
+impl SecretFacts {
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether people can be reminded by it.
+    ///
+    /// # Errors
+    /// When it is to be rotated more than once a day.
+    pub fn check(&self) -> Result<(), DirectoryError> {
+        match self.rotate_every.is_none_or(|every| every >= ROTATE_EVERY_MIN) {
+            true => Ok(()),
+            false => Err(DirectoryError::RotateEvery),
+        }
+    }
+}
+
+impl ConnectionRecord {
+    /// When its secret wants another, and why; `None`: nobody has said.
+    pub fn due(&self) -> Option<Due> {
+        let expires = self.secret.expires.map(|at| Due { at, why: DueBy::Expires });
+        let since = self.secret.rotated.unwrap_or(self.created);
+        let old = self.secret.rotate_every.map(|every| Due {
+            at: since.checked_add(every).unwrap_or(Timestamp::MAX),
+            why: DueBy::RotateEvery,
+        });
+        expires.into_iter().chain(old).min_by_key(|due| due.at)
+    }
+}
+
+impl DueBy {
+    /// The stable name, as in JSON.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Expires => "expires",
+            Self::RotateEvery => "rotate_every",
+        }
+    }
+}
+
+impl Due {
+    /// Whole days that are left; negative once it is over.
+    pub fn days_left(&self, now: Timestamp) -> i64 {
+        let day = SignedDuration::from_hours(24).as_secs();
+        self.at.duration_since(now).as_secs().div_euclid(day)
+    }
+
+    /// Whether people are reminded now.
+    pub fn is_near(&self, now: Timestamp) -> bool {
+        self.days_left(now) < REMIND_DAYS[0]
+    }
+
+    /// The reminder that is in force: the smallest of [`REMIND_DAYS`] that has been reached, 0 once it
+    /// is over; `None` before the first.
+    pub fn reminder(&self, now: Timestamp) -> Option<i64> {
+        if self.at <= now {
+            return Some(0);
+        }
+        let left = self.days_left(now);
+        REMIND_DAYS.into_iter().filter(|days| left < *days).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn days(count: i64) -> SignedDuration {
+        SignedDuration::from_hours(24 * count)
+    }
+
+    #[test]
+    fn reminders_come_at_two_weeks_one_week_a_day_and_the_end() {
+        let at = Timestamp::UNIX_EPOCH + days(100);
+        let due = Due { at, why: DueBy::Expires };
+        let minute = SignedDuration::from_mins(1);
+        for (now, reminder) in [
+            (at - days(15), None),
+            (at - days(14), None),
+            (at - days(14) + minute, Some(14)),
+            (at - days(8), Some(14)),
+            (at - days(7) + minute, Some(7)),
+            (at - days(1) + minute, Some(1)),
+            (at - minute, Some(1)),
+            (at, Some(0)),
+            (at + days(3), Some(0)),
+        ] {
+            assert_eq!(due.reminder(now), reminder, "{now}");
+            assert_eq!(due.is_near(now), reminder.is_some(), "{now}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_shown_is_refused() {
+        let text = |text: &str| Some(text.to_owned());
+        let tag = |tag: &str| BTreeSet::from([tag.to_owned()]);
+        for bad in [
+            About { description: text(""), ..About::default() },
+            About { description: text("a\u{1b}[31m"), ..About::default() },
+            About { purpose: text(&"x".repeat(1025)), ..About::default() },
+            About { tags: tag(""), ..About::default() },
+            About { tags: tag("a,b"), ..About::default() },
+            About { tags: tag("a b"), ..About::default() },
+            About { tags: tag(&"x".repeat(65)), ..About::default() },
+            About { tags: (0..33).map(|n| n.to_string()).collect(), ..About::default() },
+        ] {
+            assert!(bad.check().is_err(), "{bad:?}");
+        }
+        let good = About { description: text("été"), purpose: None, tags: tag("team:crm") };
+        assert!(good.check().is_ok());
+        let hourly = Some(Duration::from_secs(3_600));
+        assert!(SecretFacts { rotate_every: hourly, ..SecretFacts::default() }.check().is_err());
+    }
+}

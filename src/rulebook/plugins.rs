@@ -1,0 +1,79 @@
+//! [`Plugins`]: what the installed plugins let their agents do, and which of them are blocked.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::facts::broken;
+use crate::base::id::{AgentId, ConnectionId};
+use crate::directory::{ConnectionState, Missing, PluginRecord};
+use crate::policy::{Blocked, Empty, Lack, Slot};
+use crate::provider::Catalogue;
+
+/// What is in slots.
+#[derive(Debug, Default)]
+pub(super) struct Plugins {
+    slots: HashMap<(AgentId, ConnectionId), Vec<Arc<Slot>>>,
+    /// Required slots with nothing in them.
+    pub(super) empty: Vec<Empty>,
+}
+
+impl Plugins {
+    /// The slots of the agent's plugins that the connection is in; `None` when it is in none.
+    pub(super) fn slots(
+        &self,
+        agent: &AgentId,
+        connection: &ConnectionId,
+    ) -> Option<Vec<Arc<Slot>>> {
+        self.slots.get(&(agent.clone(), connection.clone())).cloned()
+    }
+
+    /// Adds a plugin that lacks these.
+    pub(super) fn add(
+        &mut self,
+        plugin: &PluginRecord,
+        missing: &[Missing<'_>],
+        catalogue: &Catalogue,
+    ) {
+        let first = missing.iter().find(|missing| missing.slot.required);
+        let blocked = first.map(|missing| Arc::new(blocked(plugin, missing)));
+        for slot in &plugin.manifest.connections {
+            let Some(connection) = plugin.slots.get(&slot.slot) else { continue };
+            let slot = Slot {
+                plugin: plugin.name().into(),
+                name: slot.slot.as_str().into(),
+                methods: slot.parsed_methods(),
+                paths: slot.parsed_paths(),
+                blocked: blocked.clone(),
+            };
+            let at = (plugin.agent.clone(), connection.clone());
+            self.slots.entry(at).or_default().push(Arc::new(slot));
+        }
+        let empty = missing.iter().filter(|it| it.slot.required && it.connection.is_none());
+        for missing in empty {
+            let provider = catalogue.get(&missing.slot.provider);
+            self.empty.push(Empty {
+                org: plugin.org.clone(),
+                agent: plugin.agent.clone(),
+                hosts: provider.into_iter().flat_map(|it| it.known_hosts()).collect(),
+                blocked: Arc::new(self::blocked(plugin, missing)),
+            });
+        }
+    }
+}
+
+fn blocked(plugin: &PluginRecord, missing: &Missing<'_>) -> Blocked {
+    let lack = match missing.state() {
+        None | Some(ConnectionState::Active | ConnectionState::Testing) => Lack::Empty,
+        Some(ConnectionState::Draft { .. }) => Lack::Draft,
+        Some(ConnectionState::Paused) => Lack::Paused,
+        Some(ConnectionState::Broken { reason, detail }) => {
+            Lack::Broken(broken(*reason, detail.as_deref()))
+        }
+    };
+    Blocked {
+        plugin: plugin.name().into(),
+        slot: missing.slot.slot.as_str().into(),
+        connection: missing.connection.map(|connection| connection.name.as_str().into()),
+        lack,
+    }
+}
