@@ -24,6 +24,7 @@ pub(super) struct Facts {
     accounts: HashMap<OrgId, Named<Connection>>,
     known: Vec<HostPattern>,
     carved: Vec<Endpoint>,
+    carved_in: Vec<(OrgId, Endpoint)>,
     plugins: Plugins,
 }
 
@@ -80,6 +81,7 @@ impl Facts {
             accounts: HashMap::new(),
             known: Vec::new(),
             carved: Vec::new(),
+            carved_in: Vec::new(),
             plugins: Plugins::default(),
         };
         for provider in catalogue.all() {
@@ -99,6 +101,8 @@ impl Facts {
         }
         facts.carved.sort();
         facts.carved.dedup();
+        facts.carved_in.sort();
+        facts.carved_in.dedup();
         facts
     }
 
@@ -109,10 +113,12 @@ impl Facts {
             let provider: Arc<str> = app.provider.as_str().into();
             let own = [&app.urls.token, &app.urls.revoke, &app.urls.device];
             let endpoints = own.into_iter().flatten().filter_map(|url| endpoint(url));
-            self.carved.extend(endpoints.map(|(host, path)| (provider.clone(), host, path)));
+            let own =
+                endpoints.map(|(host, path)| (app.org.clone(), (provider.clone(), host, path)));
+            self.carved_in.extend(own);
         }
-        self.carved.sort();
-        self.carved.dedup();
+        self.carved_in.sort();
+        self.carved_in.dedup();
         self
     }
 
@@ -138,7 +144,8 @@ impl Facts {
         let (hosts, paths, state) = match instance(record, catalogue) {
             Ok(instance) => {
                 let carved = instance.carved.into_iter();
-                self.carved.extend(carved.map(|(host, path)| (provider.clone(), host, path)));
+                let own = |(host, path)| (record.org.clone(), (provider.clone(), host, path));
+                self.carved_in.extend(carved.map(own));
                 (instance.hosts, instance.paths, state(&record.state))
             }
             // What its provider has not told yet is no fault of a connection that was never made.
@@ -187,11 +194,12 @@ impl Facts {
     ) -> Spec {
         let bindings = self.bindings();
         let (known, carved) = (self.known.clone(), self.carved.clone());
+        let carved_in = self.carved_in.clone();
         let paused = |empty: &&Empty| {
             self.agent(&empty.org, empty.agent.as_str()).is_none_or(|agent| agent.paused)
         };
         let empty = self.plugins.empty.iter().filter(|it| !paused(it)).cloned().collect();
-        Spec { default, rules, bindings, empty, known, carved, hostless_rules_max }
+        Spec { default, rules, bindings, empty, known, carved, carved_in, hostless_rules_max }
     }
 
     fn bindings(&self) -> Vec<Bound> {

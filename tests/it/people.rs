@@ -312,11 +312,11 @@ async fn scopes_and_expiry_bound_what_a_token_opens_and_what_it_can_make() {
     // The same token, by somebody who may do less from now on.
     let path = format!("/users/{}", admin.name);
     let demoted =
-        world.ask(None, &Ask::new("PATCH", &path, Some(json!({"role": "auditor"}))).in_org("acme"));
+        world.ask(None, Ask::new("PATCH", &path, Some(json!({"role": "auditor"}))).in_org("acme"));
     assert_eq!(demoted.await.head.status(), 200);
     assert_eq!(world.ask(Some(&admin), &write).await.head.status(), 403);
     let paused =
-        world.ask(None, &Ask::new("PATCH", &path, Some(json!({"paused": true}))).in_org("acme"));
+        world.ask(None, Ask::new("PATCH", &path, Some(json!({"paused": true}))).in_org("acme"));
     assert_eq!(paused.await.head.status(), 200);
     assert_eq!(world.ask(Some(&admin), &Ask::get("/agents")).await.head.status(), 401);
     world.finish().await;
@@ -362,7 +362,7 @@ async fn who_is_paused_acts_through_nobody_and_who_is_removed_leaves_nothing_beh
     let (path, placeholder) =
         (format!("/users/{}", one.name), format!("X-Api-Key: {}", agent.placeholder));
     let patch = |paused: bool| {
-        world.ask(None, &Ask::new("PATCH", &path, Some(json!({"paused": paused}))).in_org("acme"))
+        world.ask(None, Ask::new("PATCH", &path, Some(json!({"paused": paused}))).in_org("acme"))
     };
     let mut open = world.tunnel(&agent).await;
     assert_eq!(world.through(&agent, &placeholder).await.head.status(), 200);

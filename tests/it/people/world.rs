@@ -1,5 +1,6 @@
 //! Three organisations with the same people in each, and one of everything that somebody can have.
 
+use std::borrow::Borrow;
 use std::sync::OnceLock;
 
 use keyward::inject::placeholder::Placeholder;
@@ -295,7 +296,8 @@ impl World {
     }
 
     /// As somebody, or as the operator.
-    pub(super) async fn ask(&self, by: Option<&Person>, ask: &Ask) -> Message {
+    pub(super) async fn ask(&self, by: Option<&Person>, ask: impl Borrow<Ask>) -> Message {
+        let ask = ask.borrow();
         let mut fields = String::new();
         if let Some(by) = by {
             fields += &format!("Authorization: Bearer {}\r\n", by.token);
