@@ -8,7 +8,8 @@
 //!
 //! | word | meaning | home |
 //! |---|---|---|
-//! | Org | the hard wall; part of every key and look-up | `base::id` |
+//! | Org | the hard wall; part of every key and look-up | `base::id`, `directory` |
+//! | User, Caller | a person, by role and scopes; who asks the control plane, and what is theirs | `directory`, `admin::auth` |
 //! | Agent | a program's identity; its token alone decides who it is | `base::agent`, `directory` |
 //! | Provider | what a service is: hosts, ways to authenticate, placements. Data, not code | `provider` |
 //! | Connection | an authenticated account at a provider. A socket is a *stream* | `directory`, `vault` |
@@ -73,7 +74,8 @@
 //! 10. The warm data path never waits for the store: `directory::View`, `vault`, `rulebook` hold what
 //!     it needs in memory.
 //! 11. Revoking a token, binding, connection or agent ends its open streams: `proxy/standing.rs`.
-//! 12. One org's data never answers another's question: the org is part of every key and look-up.
+//! 12. One org's data never answers another's question: the org is part of every key and look-up,
+//!     and nothing is asked of the control plane without a `Caller` (`admin/auth.rs`).
 
 pub mod admin;
 pub mod app;

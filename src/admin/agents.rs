@@ -101,7 +101,7 @@ fn view(admin: &Admin, caller: &Caller, agent: &AgentRecord) -> AgentView {
         bindings: agent
             .bindings
             .iter()
-            .filter_map(|b| bindings::view(admin, caller, agent, b))
+            .filter_map(|binding| bindings::view(admin, caller, (agent, binding)))
             .collect(),
     }
 }

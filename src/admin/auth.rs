@@ -171,6 +171,11 @@ impl Caller {
         }
     }
 
+    /// Whether the request changes something.
+    pub(super) fn writes(&self) -> bool {
+        self.access == Access::Write
+    }
+
     /// Whose data is answered.
     pub(super) fn org(&self) -> &OrgId {
         &self.org

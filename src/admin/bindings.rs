@@ -27,8 +27,7 @@ pub(super) fn routes() -> Router<Admin> {
 pub(super) fn view(
     admin: &Admin,
     caller: &Caller,
-    agent: &AgentRecord,
-    binding: &BindingRecord,
+    (agent, binding): (&AgentRecord, &BindingRecord),
 ) -> Option<BindingView> {
     let directory = admin.deps().directory.view();
     let connection = directory.connection(caller.org(), &binding.connection)?;
@@ -83,7 +82,7 @@ async fn list(
     Params(page): Params<Page>,
 ) -> Result<Json<List<BindingView>>, ApiError> {
     let agent = admin.agent(&caller, &agent)?;
-    let shown = agent.bindings.iter().filter_map(|binding| view(&admin, &caller, &agent, binding));
+    let shown = agent.bindings.iter().filter_map(|one| view(&admin, &caller, (&agent, one)));
     let wanted = shown.filter(|b| page.wants(&[&b.name, &b.provider, b.connection.as_str()]));
     page.cut(wanted.collect(), |binding: &BindingView| &binding.name).map(Json)
 }
@@ -99,7 +98,7 @@ async fn bind(
     let (org, vault) = (caller.org(), &admin.deps().vault);
     let binding = vault.bind(org, &agent.id, &connection.id, ManagedBy::Store).await?;
     admin.enforce().await?;
-    let shown = view(&admin, &caller, &agent, &binding);
+    let shown = view(&admin, &caller, (&agent, &binding));
     let shown = shown.ok_or_else(|| ApiError::not_found("connection", &new.connection))?;
     Ok((StatusCode::CREATED, Json(shown)))
 }

@@ -1,10 +1,18 @@
 //! The one place from which changes of connections are told: what happened, to which, and why.
 
+use super::auth::Caller;
 use super::state::Admin;
 use crate::directory::{ConnectionRecord, ConnectionState};
+use crate::observe::change::Change;
+use crate::observe::event::Outcome;
 
 /// Tells of a change that is durable. `why` quotes nothing that a provider or an owner wrote.
-pub(super) fn told(_admin: &Admin, connection: &ConnectionRecord, what: &'static str, why: &str) {
+pub(super) async fn told(
+    (admin, caller): (&Admin, &Caller),
+    connection: &ConnectionRecord,
+    what: &'static str,
+    why: &str,
+) {
     let (id, name) = (&connection.id, &connection.name);
     let state = match &connection.state {
         ConnectionState::Draft { .. } => "draft",
@@ -14,4 +22,12 @@ pub(super) fn told(_admin: &Admin, connection: &ConnectionRecord, what: &'static
         ConnectionState::Broken { .. } => "broken",
     };
     tracing::info!(connection = %id, name, what, state, why, "a connection was changed");
+    if caller.is_recorded() {
+        // The request's own record tells who; this what came of it.
+        return caller.because(format!("{why}: {state}"));
+    }
+    let deps = admin.deps();
+    let change = Change::new(&caller.actor(), "connection", what).of(id, name).because(why);
+    let event = change.event(deps.clock.now(), &connection.org, Outcome::Completed);
+    deps.changes.tell(event).await;
 }

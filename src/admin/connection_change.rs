@@ -35,13 +35,13 @@ pub(super) async fn change(
     if patch.name.as_ref().is_some_and(|name| *name != found.name) {
         is_not_named(&admin, &found)?;
     }
-    if patch.test {
-        would_work(&admin, &found, &patch).await?;
-    }
     let owner = match &patch.owner {
         Some(owner) => Some(owners::given_to(&admin, &caller, owner.as_deref())?),
         None => None,
     };
+    if patch.test {
+        would_work(&admin, &found, &patch).await?;
+    }
     // Judged on the record that is written: others may change it meanwhile.
     let refused = Mutex::new(None);
     let set = |record: &mut ConnectionRecord| match changed(&admin, record, &patch) {
@@ -58,7 +58,7 @@ pub(super) async fn change(
     }
     admin.enforce().await?;
     if connection.updated != found.updated {
-        changes::told(&admin, &connection, "changed", "its owner");
+        changes::told((&admin, &caller), &connection, "changed", "by request").await;
     }
     Ok(Json(view(&deps.vault.catalogue(), &connection)))
 }

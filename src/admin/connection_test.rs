@@ -43,7 +43,7 @@ async fn test(
     if standing::is_doubtful(&connection, &found) {
         found = tested(&admin, &connection, None).await?;
     }
-    standing::learnt(&admin, &connection, &found).await?;
+    standing::learnt((&admin, &caller), &connection, &found).await?;
     Ok(Json(found))
 }
 

@@ -66,6 +66,11 @@ impl Caller {
         }
     }
 
+    /// Whether the request leaves a record of its own.
+    pub(super) fn is_recorded(&self) -> bool {
+        self.writes()
+    }
+
     /// Tells what else there is to say of the change. Never a secret.
     pub(super) fn because(&self, why: impl Into<String>) {
         self.ledger.lock().why = Some(why.into());

@@ -52,8 +52,8 @@ async fn list(
     Params(page): Params<Page>,
 ) -> Result<Json<List<PluginView>>, ApiError> {
     let directory = admin.deps().directory.view();
-    let seen = directory.plugins().filter(|plugin| sees(&caller, &directory, plugin));
-    let views = seen.map(|plugin| view(&admin, &directory, plugin));
+    let of_org = directory.plugins().filter(|plugin| sees(&caller, &directory, plugin));
+    let views = of_org.map(|plugin| view(&admin, &directory, plugin));
     let wanted = views.filter(|it| page.wants(&[&it.name, &it.agent, it.id.as_str()]));
     let placed = wanted.map(|view| {
         // A space comes before all that names are made of.
@@ -69,7 +69,7 @@ async fn show(
     Segments(name): Segments<String>,
     Params(whose): Params<Whose>,
 ) -> Result<Json<PluginView>, ApiError> {
-    let plugin = find(&admin, &caller, (&name, &whose))?;
+    let plugin = find((&admin, &caller), &name, &whose)?;
     Ok(Json(view(&admin, &admin.deps().directory.view(), &plugin)))
 }
 
@@ -82,11 +82,12 @@ async fn install(
     let agent = admin.agent(&caller, &new.agent)?;
     let mut slots = BTreeMap::new();
     for (slot, connection) in &new.slots {
-        slots.insert(slot.clone(), chosen(&admin, &caller, (&new.manifest, slot), connection)?);
+        slots.insert(slot.clone(), chosen((&admin, &caller), (&new.manifest, slot), connection)?);
     }
-    are_filled(&admin, &caller, (&new.manifest, &slots))?;
+    are_filled((&admin, &caller), &new.manifest, &slots)?;
     let (org, vault) = (caller.org(), &admin.deps().vault);
     let plugin = vault.add_plugin((org, &agent.id), new.manifest, slots).await?;
+    caller.names("plugin", &plugin.id, plugin.name());
     admin.enforce().await?;
     let shown = view(&admin, &admin.deps().directory.view(), &plugin);
     Ok((StatusCode::CREATED, Json(shown)))
@@ -100,7 +101,7 @@ async fn change(
     Params(whose): Params<Whose>,
     Body(patch): Body<PluginPatch>,
 ) -> Result<Json<PluginView>, ApiError> {
-    let plugin = find(&admin, &caller, (&name, &whose))?;
+    let plugin = find((&admin, &caller), &name, &whose)?;
     let is_other = patch.manifest.is_some();
     let manifest = patch.manifest.unwrap_or_else(|| plugin.manifest.clone());
     if is_other {
@@ -111,14 +112,14 @@ async fn change(
     for (slot, connection) in &patch.slots {
         match connection {
             Some(connection) => {
-                let id = chosen(&admin, &caller, (&manifest, slot), connection)?;
+                let id = chosen((&admin, &caller), (&manifest, slot), connection)?;
                 slots.insert(slot.to_owned(), id);
             }
             None => empty(&manifest, slot, &mut slots)?,
         }
     }
     if is_other {
-        are_filled(&admin, &caller, (&manifest, &slots))?;
+        are_filled((&admin, &caller), &manifest, &slots)?;
     }
     let (org, vault) = (caller.org(), &admin.deps().vault);
     let plugin = vault.change_plugin((org, &plugin.id), manifest, slots).await?;
@@ -132,7 +133,7 @@ async fn remove(
     Segments(name): Segments<String>,
     Params(whose): Params<Whose>,
 ) -> Result<Json<PluginRemoved>, ApiError> {
-    let plugin = find(&admin, &caller, (&name, &whose))?;
+    let plugin = find((&admin, &caller), &name, &whose)?;
     admin.deps().directory.remove_plugin(caller.org(), &plugin.id).await?;
     admin.enforce().await?;
     let directory = admin.deps().directory.view();
@@ -144,20 +145,19 @@ async fn remove(
         id: connection.id.clone(),
         name: connection.name.clone(),
         provider: connection.provider.clone(),
-        used_by: users(&directory, connection),
+        used_by: users(&caller, &directory, connection),
     });
     Ok(Json(PluginRemoved { removed: plugin.id.clone(), connections: connections.collect() }))
 }
 
 /// The plugins that a connection is in, and what they are without it.
 pub(super) fn affected(
-    admin: &Admin,
-    caller: &Caller,
+    (admin, caller): (&Admin, &Caller),
     connection: &ConnectionRecord,
 ) -> Vec<PluginAffected> {
     let directory = admin.deps().directory.view();
-    let seen = directory.plugins().filter(|plugin| sees(caller, &directory, plugin));
-    let affected = seen.filter_map(|plugin| {
+    let of_org = directory.plugins().filter(|plugin| sees(caller, &directory, plugin));
+    let affected = of_org.filter_map(|plugin| {
         let slots: Vec<_> =
             plugin.slots_with(&connection.id).map(|slot| slot.slot.clone()).collect();
         let others = |id: &ConnectionId| {
@@ -177,22 +177,21 @@ pub(super) fn affected(
     affected
 }
 
-/// A plugin exists for whoever its agent exists for.
+/// A plugin is its agent's owner's.
 fn sees(caller: &Caller, directory: &View, plugin: &PluginRecord) -> bool {
-    let agent = directory.agent(&plugin.org, &plugin.agent);
-    plugin.org == *caller.org() && agent.is_some_and(|agent| caller.sees_agent(agent))
+    directory.agent(&plugin.org, &plugin.agent).is_some_and(|agent| caller.sees_agent(agent))
 }
 
 fn find(
-    admin: &Admin,
-    caller: &Caller,
-    (name, whose): (&str, &Whose),
+    (admin, caller): (&Admin, &Caller),
+    name: &str,
+    whose: &Whose,
 ) -> Result<Arc<PluginRecord>, ApiError> {
     let directory = admin.deps().directory.view();
     let agent = whose.agent.as_deref().map(|agent| admin.agent(caller, agent)).transpose()?;
     let candidates = || {
-        let seen = directory.plugins().filter(|plugin| sees(caller, &directory, plugin));
-        seen.filter(|it| agent.as_ref().is_none_or(|agent| agent.id == it.agent))
+        let of_org = directory.plugins().filter(|plugin| sees(caller, &directory, plugin));
+        of_org.filter(|it| agent.as_ref().is_none_or(|agent| agent.id == it.agent))
     };
     let found: Vec<_> = match PluginId::parse(name) {
         Ok(id) => candidates().filter(|plugin| plugin.id == id).collect(),
@@ -255,8 +254,7 @@ fn kept(plugin: &PluginRecord, manifest: &Manifest) -> BTreeMap<String, Connecti
 
 /// The connection that is to be in a slot.
 fn chosen(
-    admin: &Admin,
-    caller: &Caller,
+    (admin, caller): (&Admin, &Caller),
     (manifest, name): (&Manifest, &str),
     connection: &str,
 ) -> Result<ConnectionId, ApiError> {
@@ -299,9 +297,9 @@ fn empty(
 
 /// Every required slot has a connection; those that have none are all named.
 fn are_filled(
-    admin: &Admin,
-    caller: &Caller,
-    (manifest, slots): (&Manifest, &BTreeMap<String, ConnectionId>),
+    (admin, caller): (&Admin, &Caller),
+    manifest: &Manifest,
+    slots: &BTreeMap<String, ConnectionId>,
 ) -> Result<(), ApiError> {
     let (directory, org) = (admin.deps().directory.view(), caller.org());
     let is_empty = |slot: &&Slot| {
@@ -404,12 +402,12 @@ fn lack(plugin: &PluginRecord, missing: &Missing<'_>) -> MissingView {
 }
 
 /// Whose account is in use, as people read it.
-fn users(directory: &View, connection: &ConnectionRecord) -> Vec<String> {
-    let agents = directory.agents().filter(|agent| agent.org == connection.org);
+fn users(caller: &Caller, directory: &View, connection: &ConnectionRecord) -> Vec<String> {
+    let agents = directory.agents().filter(|agent| caller.sees_agent(agent));
     let direct =
         agents.filter(|agent| agent.binding(&connection.id).is_some_and(|binding| binding.direct));
     let mut users: Vec<_> = direct.map(|agent| agent.name.clone()).collect();
-    let plugins = directory.plugins().filter(|plugin| plugin.org == connection.org);
+    let plugins = directory.plugins().filter(|plugin| sees(caller, directory, plugin));
     let using = plugins.filter(|plugin| plugin.slots_with(&connection.id).next().is_some());
     users.extend(using.map(|it| format!("{} of {}", it.name(), agent_of(directory, it))));
     users.sort();

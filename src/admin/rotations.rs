@@ -41,8 +41,8 @@ async fn rotate(
     let kept = kept(&admin, &new)?;
     // To its end, also when the caller goes away: a new secret is not left half way.
     let work = match new.test {
-        true => tokio::spawn(tested_first(admin.clone(), connection, new.fields.0, kept)),
-        false => tokio::spawn(untested(admin.clone(), connection, new.fields.0, kept)),
+        true => tokio::spawn(tested_first((admin.clone(), caller), connection, new.fields.0, kept)),
+        false => tokio::spawn(untested((admin.clone(), caller), connection, new.fields.0, kept)),
     };
     work.await.unwrap_or_else(|error| Err(ApiError::internal(error))).map(Json)
 }
@@ -84,7 +84,7 @@ fn kept(admin: &Admin, new: &NewSecret) -> Result<Kept, ApiError> {
 }
 
 async fn tested_first(
-    admin: Admin,
+    (admin, caller): (Admin, Caller),
     connection: Arc<ConnectionRecord>,
     fields: BTreeMap<String, Secret>,
     kept: Kept,
@@ -106,9 +106,9 @@ async fn tested_first(
     match found {
         Ok(found) if found.ok => {
             vault.put_in_force(candidate, kept).await?;
-            let now = again(&admin, &connection)?;
-            standing::learnt(&admin, &now, &found).await?;
-            finished(&admin, &connection, Some(found)).await
+            let now = admin.connection(&caller, connection.id.as_str())?;
+            standing::learnt((&admin, &caller), &now, &found).await?;
+            finished((&admin, &caller), &connection, Some(found)).await
         }
         Ok(found) => {
             vault.abandon(candidate).await?;
@@ -123,36 +123,29 @@ async fn tested_first(
 }
 
 async fn untested(
-    admin: Admin,
+    (admin, caller): (Admin, Caller),
     connection: Arc<ConnectionRecord>,
     fields: BTreeMap<String, Secret>,
     kept: Kept,
 ) -> Result<Rotated, ApiError> {
     let vault = &admin.deps().vault;
     vault.put_untested_in_force(&connection.org, &connection.id, fields, kept).await?;
-    finished(&admin, &connection, None).await
+    finished((&admin, &caller), &connection, None).await
 }
 
 async fn finished(
-    admin: &Admin,
+    (admin, caller): (&Admin, &Caller),
     before: &ConnectionRecord,
     test: Option<ConnectionTested>,
 ) -> Result<Rotated, ApiError> {
     admin.enforce().await?;
-    let now = again(admin, before)?;
+    let now = admin.connection(caller, before.id.as_str())?;
     let why = if test.is_some() { "the provider takes the new secret" } else { "untested" };
-    changes::told(admin, &now, "rotated", why);
+    changes::told((admin, caller), &now, "rotated", why).await;
     let account = test.as_ref().and_then(|test| test.account.as_ref());
     let other = before.secret.whose.clone().filter(|was| account.is_some_and(|now| now != was));
     let connection = view(&admin.deps().vault.catalogue(), &now);
     Ok(Rotated { connection, test, account_before: other })
-}
-
-/// The connection as it is by now.
-fn again(admin: &Admin, of: &ConnectionRecord) -> Result<Arc<ConnectionRecord>, ApiError> {
-    let view = admin.deps().directory.view();
-    let found = view.connection(&of.org, &of.id).cloned();
-    found.ok_or_else(|| ApiError::not_found("connection", &of.name))
 }
 
 async fn confirm(
@@ -162,7 +155,7 @@ async fn confirm(
 ) -> Result<Json<ConnectionView>, ApiError> {
     let connection = admin.connection(&caller, &name)?;
     let now = admin.deps().vault.confirm_rotation(&connection.org, &connection.id).await?;
-    changes::told(&admin, &now, "rotation confirmed", "the old secret is wiped");
+    changes::told((&admin, &caller), &now, "rotation confirmed", "the old secret is wiped").await;
     Ok(Json(view(&admin.deps().vault.catalogue(), &now)))
 }
 
@@ -175,6 +168,6 @@ async fn roll_back(
     rotatable(&connection)?;
     let now = admin.deps().vault.roll_back(&connection.org, &connection.id).await?;
     admin.enforce().await?;
-    changes::told(&admin, &now, "rotation rolled back", "the new secret is wiped");
+    changes::told((&admin, &caller), &now, "rotation rolled back", "the new secret is wiped").await;
     Ok(Json(view(&admin.deps().vault.catalogue(), &now)))
 }

@@ -15,6 +15,7 @@ use super::failure::Failure;
 use super::output;
 use super::settings::Global;
 use super::table::{Table, fields, moment, pairs};
+use super::whose::{Seen, To};
 use crate::admin::wire::{AgentView, BindingView, List, NewAgent, NewBinding, TokenShown};
 
 #[derive(Debug, Subcommand)]
@@ -42,6 +43,12 @@ pub(crate) enum Command {
     Bind(Bind),
     /// let it use connections no longer; open streams end
     Unbind(Bind),
+    /// give it to somebody else, or to the organisation
+    #[command(after_help = "examples:\n  keyward agent assign ci --to ann")]
+    Assign {
+        #[command(flatten)]
+        to: To,
+    },
     /// remove it with its tokens and bindings; open streams end
     Remove {
         /// name or id
@@ -97,6 +104,11 @@ impl Command {
             Self::Token(command) => command.run(global, &client).await,
             Self::Bind(bind) => bind.run(global, &client).await,
             Self::Unbind(bind) => bind.undo(global, &client).await,
+            Self::Assign { to } => {
+                let at = path(&to.name);
+                let seen = Seen::default();
+                to.run::<AgentView>((global, &client), ("agent", &at), &seen).await
+            }
             Self::Remove { name } => {
                 client.delete(&path(&name)).await?;
                 let text = format!("agent {name} removed\n");
@@ -202,6 +214,7 @@ fn show(agent: &AgentView) -> String {
         ("id", agent.id.to_string()),
         ("state", state.to_owned()),
         ("environment", agent.environment.clone().unwrap_or_default()),
+        ("owner", agent.owner.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("labels", pairs(&agent.labels)),
         ("created", moment(agent.created)),
     ]);

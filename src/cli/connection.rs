@@ -31,6 +31,7 @@ use super::provider;
 use super::secret::Typed;
 use super::settings::Global;
 use super::table::{fields, moment, pairs};
+use super::whose::{Seen, To, Whose};
 use crate::admin::wire::{self, ConnectionMade, ConnectionView, TokenStatus};
 use crate::directory::ConnectionState;
 
@@ -87,6 +88,15 @@ pub(crate) enum Command {
     Refresh {
         /// name or id
         name: String,
+    },
+    /// give it to somebody else, share it, or keep it for its owner
+    #[command(after_help = "examples:\n  keyward connection assign work --to ann --private\n  \
+        keyward connection assign work --shared")]
+    Assign {
+        #[command(flatten)]
+        to: To,
+        #[command(flatten)]
+        seen: Seen,
     },
     /// consent again; the old access works until the new one does
     Reconnect(Box<Reconnect>),
@@ -170,6 +180,8 @@ pub(in crate::cli) struct Options {
     /// of an MCP server that has several: the authorization server to ask
     #[arg(long, value_name = "URL")]
     pub(in crate::cli) issuer: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) whose: Whose,
 }
 
 /// The request.
@@ -194,6 +206,10 @@ pub(in crate::cli) struct New {
     pub(in crate::cli) variables: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) settings: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) owner: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) visibility: Option<&'static str>,
     pub(in crate::cli) fields: BTreeMap<String, Typed>,
     /// For people, and of the secret.
     #[serde(flatten)]
@@ -250,6 +266,10 @@ impl Command {
                 let connection = client.get(&path(&name)).await?;
                 let proxy = global.proxy_at(&client).await.to_string();
                 output::show(global.json, &connection, |connection| show(connection, &proxy))
+            }
+            Self::Assign { to, seen } => {
+                let at = path(&to.name);
+                to.run::<ConnectionView>((global, &client), ("connection", &at), &seen).await
             }
             Self::Reconnect(reconnect) => reconnect.run(global, &client).await,
             Self::Remove { name, revoke } => remove::run(global, &client, &name, revoke).await,
@@ -312,6 +332,8 @@ impl Add {
             app: options.app,
             scopes: options.scopes,
             device: self.how.device,
+            owner: options.whose.owner,
+            visibility: options.whose.seen.word(),
             environment: options.environment,
             variables: filled.variables,
             settings: Some(settings.into()),
@@ -330,6 +352,8 @@ impl Add {
             issuer: self.options.issuer,
             scopes: self.options.scopes,
             device: self.how.device,
+            owner: self.options.whose.owner,
+            visibility: self.options.whose.seen.word(),
             environment: self.options.environment,
             settings: Some(self.settings.to_json()?.into()),
             said: self.said.to_json(),
@@ -423,6 +447,8 @@ fn show(connection: &ConnectionView, proxy: &str) -> String {
         ("state", state(&connection.state)),
         ("token", token(connection.token.as_ref())),
         ("environment", connection.environment.clone().unwrap_or_default()),
+        ("owner", connection.owner.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ("visibility", connection.owner.as_ref().map_or("", |_| whose(connection)).to_owned()),
         ("variables", pairs(&connection.variables)),
         ("hosts", connection.hosts.join(", ")),
         ("account", connection.account.clone().unwrap_or_default()),
@@ -436,6 +462,10 @@ fn show(connection: &ConnectionView, proxy: &str) -> String {
         ("updated", moment(connection.updated)),
     ]);
     fields(&rows) + &settings::shown(&connection.settings)
+}
+
+fn whose(connection: &ConnectionView) -> &'static str {
+    if connection.visibility.is_shared() { "shared" } else { "private" }
 }
 
 /// `good until …`, `refreshes fail since …`; nothing for what has none.

@@ -37,6 +37,7 @@ mod table;
 mod terminal;
 mod user;
 mod wait;
+mod whose;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -252,6 +252,8 @@ impl Writer {
         after.about.check()?;
         after.secret.check()?;
         check::visibility(after)?;
+        after.about.check()?;
+        after.secret.check()?;
         if before.owner != after.owner {
             self.needs_owner(&after.org, after.owner.as_ref())?;
         }

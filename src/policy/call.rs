@@ -22,11 +22,11 @@ impl Policy {
         asked: &Asked<'_>,
     ) -> Result<Permit, Reason> {
         let rule = RuleId::new(format!("call:{}", account.id));
-        let terms = self.own_place(account, asked, &rule)?;
+        let terms = self.own_place((org, account), asked, &rule)?;
         self.is_not_denied(org, asked)?;
         for method in asked.overrides {
             let other = Asked { method, ..*asked };
-            self.own_place(account, &other, &rule)?;
+            self.own_place((org, account), &other, &rule)?;
             self.is_not_denied(org, &other)?;
         }
         is_usable(account)?;
@@ -37,7 +37,7 @@ impl Policy {
     /// OAuth endpoint, no method that makes servers echo.
     pub(super) fn own_place(
         &self,
-        account: &Account,
+        (org, account): (&OrgId, &Account),
         asked: &Asked<'_>,
         rule: &RuleId,
     ) -> Result<Terms, Reason> {
@@ -51,7 +51,7 @@ impl Policy {
         if !takes(asked.path, &account.paths, rule)? {
             return Err(NOT_OWNED);
         }
-        self.is_not_carved(asked, rule)?;
+        self.is_not_carved(org, asked, rule)?;
         Ok(Terms { plaintext: false, port_named: HostPattern::names_port(owning) })
     }
 

@@ -96,6 +96,9 @@ pub(super) fn assemble(spec: Spec) -> Policy {
             of_agent.empty.insert(host, Arc::clone(&empty.blocked));
         }
     }
+    for (org, (provider, host, path)) in spec.carved_in {
+        orgs.entry(org).or_default().carved.insert(host, Carved { provider, path });
+    }
     for org in orgs.values_mut() {
         org.narrow();
     }

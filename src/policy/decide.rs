@@ -9,7 +9,7 @@ use super::slots::{Blocked, Extent};
 use super::{Asked, Binding, Bindings, Candidate, OrgRules, Policy, Reason, is_web_port};
 use crate::base::agent::Agent;
 use crate::base::host::Scheme;
-use crate::base::id::RuleId;
+use crate::base::id::{OrgId, RuleId};
 use crate::base::pattern::{DecodedPath, HostPattern, PathPattern};
 use crate::inject::credential::Wanted;
 
@@ -266,14 +266,20 @@ impl<'a> Question<'a> {
     }
 
     fn is_not_carved(&self, rule: &RuleId) -> Result<(), Reason> {
-        self.policy.is_not_carved(&self.asked, rule)
+        self.policy.is_not_carved(&self.agent.org, &self.asked, rule)
     }
 }
 
 impl Policy {
     /// Nothing but a `pass` rule reaches a provider's OAuth endpoints.
-    pub(super) fn is_not_carved(&self, asked: &Asked<'_>, rule: &RuleId) -> Result<(), Reason> {
-        for entry in self.carved.matching(asked.target) {
+    pub(super) fn is_not_carved(
+        &self,
+        org: &OrgId,
+        asked: &Asked<'_>,
+        rule: &RuleId,
+    ) -> Result<(), Reason> {
+        let own = self.org(org).carved.matching(asked.target);
+        for entry in self.carved.matching(asked.target).chain(own) {
             if !entry.value.path.may_match(asked.path) {
                 continue;
             }

@@ -86,6 +86,8 @@ struct OrgRules {
     agents: HashMap<AgentId, Bindings, RandomState>,
     /// Literal hosts of rules and bindings.
     known: HostIndex<()>,
+    /// OAuth endpoints of its own apps and connections.
+    carved: HostIndex<Carved>,
 }
 
 /// A rule, ready to be asked.

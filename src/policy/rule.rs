@@ -28,6 +28,8 @@ pub struct Spec {
     pub known: Vec<HostPattern>,
     /// Token endpoints of providers: (provider, host, path).
     pub carved: Vec<(Arc<str>, HostPattern, PathPattern)>,
+    /// Token endpoints of one org's own apps and connections, and of nobody else's.
+    pub carved_in: Vec<(OrgId, (Arc<str>, HostPattern, PathPattern))>,
     /// Bound on rules without hosts, in each org.
     pub hostless_rules_max: usize,
 }

@@ -4,7 +4,7 @@
 use super::permit::{Action, Permit};
 use super::rule::Account;
 use super::{Asked, Policy, Reason};
-use crate::base::id::RuleId;
+use crate::base::id::{OrgId, RuleId};
 
 impl Policy {
     /// Permits one request with the account's credential, to a host and path that the account owns.
@@ -13,9 +13,14 @@ impl Policy {
     /// # Errors
     /// Where no rule could permit an injection either: cleartext, another's host or path, an OAuth
     /// endpoint, a method that makes servers echo.
-    pub fn permit_test(&self, account: &Account, asked: &Asked<'_>) -> Result<Permit, Reason> {
+    pub fn permit_test(
+        &self,
+        org: &OrgId,
+        account: &Account,
+        asked: &Asked<'_>,
+    ) -> Result<Permit, Reason> {
         let rule = RuleId::new(format!("test:{}", account.id));
-        let terms = self.own_place(account, asked, &rule)?;
+        let terms = self.own_place((org, account), asked, &rule)?;
         Ok(Permit::new(rule, asked.target.clone(), Action::Inject(account.wanted()), terms))
     }
 }
@@ -58,7 +63,7 @@ mod tests {
             placeholders: &[],
             named: None,
         };
-        policy.permit_test(&account(AccountState::Paused), &asked)
+        policy.permit_test(&OrgId::default_org(), &account(AccountState::Paused), &asked)
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub(super) struct Facts {
     accounts: HashMap<OrgId, Named<Connection>>,
     known: Vec<HostPattern>,
     carved: Vec<Endpoint>,
+    carved_in: Vec<(OrgId, Endpoint)>,
     plugins: Plugins,
 }
 
@@ -80,6 +81,7 @@ impl Facts {
             accounts: HashMap::new(),
             known: Vec::new(),
             carved: Vec::new(),
+            carved_in: Vec::new(),
             plugins: Plugins::default(),
         };
         for provider in catalogue.all() {
@@ -99,6 +101,8 @@ impl Facts {
         }
         facts.carved.sort();
         facts.carved.dedup();
+        facts.carved_in.sort();
+        facts.carved_in.dedup();
         facts
     }
 
@@ -110,10 +114,12 @@ impl Facts {
             let all = std::iter::once(&app.urls).chain(app.discovered.values());
             let own = all.flat_map(|urls| [&urls.token, &urls.revoke, &urls.device]);
             let endpoints = own.flatten().filter_map(|url| endpoint(url));
-            self.carved.extend(endpoints.map(|(host, path)| (provider.clone(), host, path)));
+            let own =
+                endpoints.map(|(host, path)| (app.org.clone(), (provider.clone(), host, path)));
+            self.carved_in.extend(own);
         }
-        self.carved.sort();
-        self.carved.dedup();
+        self.carved_in.sort();
+        self.carved_in.dedup();
         self
     }
 
@@ -139,7 +145,8 @@ impl Facts {
         let (hosts, paths, state) = match instance(record, catalogue) {
             Ok(instance) => {
                 let carved = instance.carved.into_iter();
-                self.carved.extend(carved.map(|(host, path)| (provider.clone(), host, path)));
+                let own = |(host, path)| (record.org.clone(), (provider.clone(), host, path));
+                self.carved_in.extend(carved.map(own));
                 (instance.hosts, instance.paths, state(&record.state))
             }
             // What its provider has not told yet is no fault of a connection that was never made.
@@ -188,11 +195,12 @@ impl Facts {
     ) -> Spec {
         let bindings = self.bindings();
         let (known, carved) = (self.known.clone(), self.carved.clone());
+        let carved_in = self.carved_in.clone();
         let paused = |empty: &&Empty| {
             self.agent(&empty.org, empty.agent.as_str()).is_none_or(|agent| agent.paused)
         };
         let empty = self.plugins.empty.iter().filter(|it| !paused(it)).cloned().collect();
-        Spec { default, rules, bindings, empty, known, carved, hostless_rules_max }
+        Spec { default, rules, bindings, empty, known, carved, carved_in, hostless_rules_max }
     }
 
     fn bindings(&self) -> Vec<Bound> {

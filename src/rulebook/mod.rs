@@ -171,8 +171,9 @@ impl Rulebook {
         connection: Arc<ConnectionRecord>,
         asked: &Asked<'_>,
     ) -> Result<Permit, Reason> {
+        let org = connection.org.clone();
         let account = self.account(connection)?;
-        self.current().permit_test(&account, asked)
+        self.current().permit_test(&org, &account, asked)
     }
 
     /// Permits a call that a person makes with a connection, as it is by now.

@@ -1,6 +1,7 @@
 //! What a test that a person asked for teaches about a connection: whose account it is, what it may do,
 //! and, where that is certain, that its credential is refused.
 
+use super::super::auth::Caller;
 use super::super::changes;
 use super::super::error::ApiError;
 use super::super::state::Admin;
@@ -25,7 +26,7 @@ fn is_refused(found: &ConnectionTested) -> bool {
 /// # Errors
 /// When the store fails.
 pub(in crate::admin) async fn learnt(
-    admin: &Admin,
+    (admin, caller): (&Admin, &Caller),
     connection: &ConnectionRecord,
     found: &ConnectionTested,
 ) -> Result<(), ApiError> {
@@ -56,7 +57,7 @@ pub(in crate::admin) async fn learnt(
     let now = directory.update_connection(&connection.org, id, &change).await?;
     if now.state != connection.state {
         admin.enforce().await?;
-        changes::told(admin, &now, "tested", &found.message);
+        changes::told((admin, caller), &now, "tested", &found.message).await;
     }
     Ok(())
 }

@@ -35,15 +35,15 @@ pub struct ConnectionPatch {
     /// A merge patch of its settings: `null` takes one, or all, away.
     #[serde(default, deserialize_with = "value")]
     pub settings: Option<Value>,
-    /// Whether the provider is asked with the change first, which is stored only when it answers well.
-    #[serde(default)]
-    pub test: bool,
     /// Another owner, by name or id; `null`: the organisation.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "also_null")]
     pub owner: Option<Option<String>>,
     /// Whose agents may use it.
     #[serde(default)]
     pub visibility: Option<Visibility>,
+    /// Whether the provider is asked with the change first, which is stored only when it answers well.
+    #[serde(default)]
+    pub test: bool,
 }
 
 /// A change of an agent.
@@ -51,19 +51,12 @@ pub struct ConnectionPatch {
 #[serde(deny_unknown_fields)]
 pub struct AgentPatch {
     /// Another owner, by name or id; `null`: the organisation.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "also_null")]
     pub owner: Option<Option<String>>,
 }
 
-/// What was given, also where it is `null`.
-pub(super) fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-    d: D,
-) -> Result<Option<Option<T>>, D::Error> {
-    Option::<T>::deserialize(d).map(Some)
-}
-
 /// `null` is a value here, and not the absence of one.
-fn also_null<'de, D, T>(d: D) -> Result<Option<Option<T>>, D::Error>
+pub(super) fn also_null<'de, D, T>(d: D) -> Result<Option<Option<T>>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,

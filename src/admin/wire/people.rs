@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::patch::given;
+use super::patch::also_null;
 use crate::base::id::{OrgId, TokenId, UserId};
 use crate::directory::{ManagedBy, Role, Scope};
 
@@ -46,7 +46,7 @@ pub struct NewUser {
 #[serde(deny_unknown_fields)]
 pub struct UserPatch {
     /// Another address; `null`: none.
-    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "also_null", skip_serializing_if = "Option::is_none")]
     pub email: Option<Option<String>>,
     /// What they may do.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -118,6 +118,8 @@ impl Questions {
             provider: self.provider.id.clone(),
             auth: filled.auth,
             name: named.name.clone(),
+            owner: self.options.whose.owner.clone(),
+            visibility: self.options.whose.seen.word(),
             environment: self.options.environment.clone(),
             variables: filled.variables,
             app: self.options.app.clone(),

@@ -130,6 +130,7 @@ fn spec_of(seed: &Seed, agents: &[Agent]) -> (Spec, Vec<Arc<Account>>) {
         empty: Vec::new(),
         known: hosts(&[3]),
         carved: vec![("ex".into(), hosts(&[0]).remove(0), paths(&[3]).remove(0))],
+        carved_in: Vec::new(),
         hostless_rules_max: 100,
     };
     (spec, accounts)

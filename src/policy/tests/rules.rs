@@ -160,6 +160,12 @@ fn token_endpoints_get_no_credential_unless_a_rule_passes_them() {
     assert_eq!(carved().default(DefaultAction::Pass).dev(line), "token_endpoint_refused");
     let pass = on_path("/oauth/token", Sample::rule("p", &["api.a.test"], RuleAction::Pass));
     assert_eq!(carved().rule(pass).ci(line), "pass by p");
+    // What another organisation says of its own apps is nothing to this one.
+    let bound = || World::new().bind(&work);
+    let theirs = bound().carve_in(&OrgId::random(), "api.a.test", "/oauth/token");
+    assert_eq!(theirs.ci(line), "inject work by binding");
+    let ours = bound().carve_in(&bound().ci.org, "api.a.test", "/oauth/token");
+    assert_eq!(ours.ci(line), "token_endpoint_refused");
 }
 
 #[test]

@@ -53,6 +53,12 @@ impl World {
         self
     }
 
+    pub(super) fn carve_in(mut self, org: &OrgId, host: &str, path: &str) -> Self {
+        let endpoint = ("prov".into(), pattern(host), path_pattern(path));
+        self.spec.carved_in.push((org.clone(), endpoint));
+        self
+    }
+
     pub(super) fn core(&self, account: &Account) -> Core {
         let of = |bound: &&Bound| bound.account.id == account.id;
         self.spec.bindings.iter().find(of).expect("it is bound").placeholders[0].core()

@@ -114,6 +114,21 @@ impl Gateway {
         wire.answer(method).await
     }
 
+    /// The same with more fields, each with its line end: who asks, and in which organisation.
+    pub(crate) async fn api_with(
+        &self,
+        fields: &str,
+        (method, path): (&str, &str),
+        body: &str,
+    ) -> super::wire::Message {
+        let socket = self.data().join("admin.sock");
+        let stream = UnixStream::connect(socket).await.expect("the socket listens");
+        let mut wire = Wire::over(stream, None, Seen::default());
+        let request = api_request(method, path, body);
+        wire.send(request.replacen("\r\n", &format!("\r\n{fields}"), 1)).await;
+        wire.answer(method).await
+    }
+
     /// Everything that the admin API tells whoever may ask it; empty when it has been stopped.
     pub(crate) async fn tells(&self) -> Vec<u8> {
         let Some(running) = &self.running else { return vec![] };

@@ -448,11 +448,23 @@ impl Lab {
         self.gateway.placeholder("ci", "acme", field)
     }
 
-    /// Stops the gateway, looks for the canary and the tokens, and gives the audit records.
+    /// A further secret, which nobody must see from now on.
+    pub(crate) fn guard(&mut self, secret: Canary) {
+        self.secrets.push(secret);
+    }
+
+    /// Stops the gateway, looks for the canary and the tokens, and gives the audit records of
+    /// exchanges.
     ///
     /// # Panics
     /// When a secret is where it should not be.
-    pub(crate) async fn finish(mut self) -> Vec<Value> {
+    pub(crate) async fn finish(self) -> Vec<Value> {
+        let all = self.finish_with_changes().await.into_iter();
+        all.filter(|record| record.get("change").is_none()).collect()
+    }
+
+    /// The same, with the records of changes.
+    pub(crate) async fn finish_with_changes(mut self) -> Vec<Value> {
         self.finished = true;
         let told = self.gateway.tells().await;
         let records = self.gateway.stop().await;

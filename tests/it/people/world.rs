@@ -1,0 +1,498 @@
+//! Three organisations with the same people in each, and one of everything that somebody can have.
+
+use std::borrow::Borrow;
+use std::sync::OnceLock;
+
+use keyward::inject::placeholder::Placeholder;
+use serde_json::{Value, json};
+
+use crate::support::canary::Canary;
+use crate::support::*;
+
+const ORGS: [&str; 3] = ["default", "acme", "globex"];
+
+/// A person and a token of theirs.
+#[derive(Clone, Debug)]
+pub(super) struct Person {
+    pub(super) org: String,
+    pub(super) name: String,
+    pub(super) role: &'static str,
+    pub(super) token: String,
+}
+
+/// Something that has an id or a name.
+#[derive(Clone, Debug)]
+pub(super) struct Thing {
+    pub(super) kind: &'static str,
+    pub(super) org: String,
+    pub(super) owner: Option<String>,
+    pub(super) shared: bool,
+    pub(super) id: Option<String>,
+    pub(super) name: Option<String>,
+}
+
+/// An agent that works: its own connection, what it holds for it, and what is sent in its place.
+#[derive(Clone, Debug)]
+pub(super) struct Working {
+    pub(super) org: String,
+    pub(super) name: String,
+    pub(super) token: String,
+    pub(super) connection: String,
+    pub(super) placeholder: String,
+    pub(super) secret: String,
+}
+
+/// What somebody may name as their own.
+#[derive(Clone, Debug)]
+pub(super) struct Own {
+    pub(super) agent: String,
+    pub(super) connection: String,
+    user: String,
+    org: String,
+}
+
+/// A request of the admin API.
+#[derive(Clone, Debug)]
+pub(super) struct Ask {
+    pub(super) method: String,
+    pub(super) path: String,
+    body: Option<Value>,
+    org: Option<String>,
+}
+
+/// A route as the sources name it.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) path: String,
+    pub(super) methods: Vec<&'static str>,
+}
+
+pub(super) struct World {
+    pub(super) lab: Lab,
+    people: Vec<Person>,
+    things: Vec<Thing>,
+    working: Vec<Working>,
+}
+
+impl Ask {
+    pub(super) fn new(method: &str, path: &str, body: Option<Value>) -> Self {
+        let (method, path) = (method.to_owned(), path.to_owned());
+        Self { method, path, body, org: None }
+    }
+
+    pub(super) fn get(path: &str) -> Self {
+        Self::new("GET", path, None)
+    }
+
+    pub(super) fn post(path: &str, body: Value) -> Self {
+        Self::new("POST", path, Some(body))
+    }
+
+    pub(super) fn in_org(mut self, org: &str) -> Self {
+        self.org = Some(org.to_owned());
+        self
+    }
+
+    pub(super) fn line(&self) -> (&str, &str) {
+        (&self.method, &self.path)
+    }
+
+    pub(super) fn text(&self) -> String {
+        self.body.as_ref().map(ToString::to_string).unwrap_or_default()
+    }
+}
+
+impl Route {
+    pub(super) fn writes_something(&self) -> bool {
+        !["/rules/explain", "/rules/test"].contains(&&*self.path)
+    }
+
+    /// Sends a request with the credential, and changes nothing.
+    pub(super) fn only_uses(&self) -> bool {
+        self.path.ends_with("/test") || self.path.ends_with("/request")
+    }
+
+    pub(super) fn is_of_admins(&self) -> bool {
+        ["/apps", "/rules", "/keys", "/ca", "/reload", "/orgs", "/users"]
+            .iter()
+            .any(|area| self.path.starts_with(area))
+    }
+}
+
+/// Every route of the API, read from the sources: one that is added is tried as well.
+pub(super) fn routes() -> &'static [Route] {
+    static ROUTES: OnceLock<Vec<Route>> = OnceLock::new();
+    ROUTES.get_or_init(|| {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/admin");
+        let mut found = Vec::new();
+        let mut folders = vec![folder];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("the sources") {
+                let path = entry.expect("an entry").path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false => found.extend(of_source(&std::fs::read_to_string(path).expect("text"))),
+                }
+            }
+        }
+        // The open ones are for everybody.
+        let open = ["/healthz", "/readyz", "/ca.pem", "/bundle.pem", "/metrics", "/oauth", "/api"];
+        found.retain(|route: &Route| !open.iter().any(|open| route.path.starts_with(open)));
+        assert!(found.len() > 30, "{found:?}");
+        found
+    })
+}
+
+fn of_source(text: &str) -> Vec<Route> {
+    let mut found = Vec::new();
+    for part in text.split(".route(").skip(1) {
+        let Some((_, rest)) = part.split_once('"') else { continue };
+        let Some((path, handlers)) = rest.split_once('"') else { continue };
+        let handlers = handlers.split(".route(").next().unwrap_or_default();
+        let end = handlers.find("\n}").unwrap_or(handlers.len());
+        let has = |word: &&(&str, &str)| handlers[..end].contains(word.0);
+        let words = [
+            ("get(", "GET"),
+            ("post(", "POST"),
+            ("patch(", "PATCH"),
+            ("put(", "PUT"),
+            ("delete(", "DELETE"),
+        ];
+        let methods = words.iter().filter(has).map(|word| word.1).collect();
+        found.push(Route { path: path.to_owned(), methods });
+    }
+    found
+}
+
+impl Own {
+    /// The variables that are left, with what is one's own.
+    pub(super) fn fill(&self, path: &str) -> String {
+        let parts = path.split('/').map(|part| match part {
+            "{agent}" => self.agent.clone(),
+            "{connection}" => self.connection.clone(),
+            "{user}" => self.user.clone(),
+            "{org}" => self.org.clone(),
+            "{token}" => "tok_00000000000000000000".to_owned(),
+            part if part.starts_with('{') => "nothing".to_owned(),
+            part => part.to_owned(),
+        });
+        parts.collect::<Vec<_>>().join("/")
+    }
+
+    /// A body that the route takes.
+    pub(super) fn body(&self, method: &str, route: &str) -> Option<Value> {
+        let new = "new-one";
+        Some(match (method, route) {
+            ("GET", _) => return None,
+            ("POST", "/agents" | "/orgs") => json!({"name": "newone"}),
+            ("POST", "/users") => json!({"name": new, "role": "member"}),
+            ("POST", "/apps") => json!({"provider": "google", "name": new, "client_id": "c"}),
+            ("POST", "/connections") => {
+                json!({"provider": "acme", "name": new, "fields": {"api_key": "twenty-characters-ok"}})
+            }
+            ("POST", "/runs") => json!({"agent": self.agent, "label": "run 1"}),
+            ("POST", "/agents/{agent}/bindings") => json!({"connection": self.connection}),
+            ("POST", "/flows/{flow}/confirm") => json!({"accept": true}),
+            _ => json!({}),
+        })
+    }
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        let canaries: Vec<Canary> = (0..ORGS.len() * 4).map(|_| Canary::new("cnry")).collect();
+        let mut plan = Plan::api_key();
+        for (at, canary) in canaries.iter().enumerate() {
+            plan = plan.secret(&format!("SECRET_{at}"), canary);
+        }
+        let lab = plan.start(Origin::saying("fine").await).await;
+        let mut world = Self { lab, people: vec![], things: vec![], working: vec![] };
+        for (org, canaries) in ORGS.iter().zip(canaries.chunks(4)) {
+            world.settle(org, canaries).await;
+        }
+        world
+    }
+
+    async fn settle(&mut self, org: &str, canaries: &[Canary]) {
+        if org != "default" {
+            self.made(None, Ask::post("/orgs", json!({"name": org}))).await;
+        }
+        let id = (org != "default").then(|| format!("org_{org}"));
+        self.keep("org", (org, None, true), (id, Some(org.to_owned())));
+        for role in ["admin", "member", "member", "auditor"] {
+            self.person_in(org, role).await;
+        }
+        let of_org = self.people.iter().filter(|person| person.org == org);
+        let [admin, one, two, _] = &of_org.cloned().collect::<Vec<_>>()[..] else { panic!("four") };
+        let app = json!({"provider": "google", "name": name(), "client_id": "c",
+                         "secrets": {"client_secret": canaries[3].text}});
+        let app = self.made(Some(admin), Ask::post("/apps", app)).await;
+        self.keep("app", (org, None, true), named(&app));
+        for (by, secret) in [(one, &canaries[0]), (two, &canaries[1])] {
+            let connection = self.connection(by, secret, json!({})).await;
+            self.keep("connection", (org, Some(by), false), named(&connection));
+            self.agent(by, &connection, secret).await;
+        }
+        let shared = self.connection(admin, &canaries[2], json!({"visibility": "shared"})).await;
+        self.keep("connection", (org, Some(admin), true), named(&shared));
+    }
+
+    async fn person_in(&mut self, org: &str, role: &'static str) {
+        let user = json!({"name": name(), "role": role, "email": format!("{}@{org}.test", name())});
+        let user = self.made(None, Ask::post("/users", user).in_org(org)).await;
+        let (id, name) = named(&user);
+        let name = name.expect("a name");
+        let token = json!({"user": name, "label": "first"});
+        let token = self.made(None, Ask::post("/tokens", token).in_org(org)).await;
+        let text = token["token"].as_str().expect("shown once").to_owned();
+        self.lab.guard(Canary::of(text.clone()));
+        let person = Person { org: org.to_owned(), name: name.clone(), role, token: text };
+        self.keep("user", (org, Some(&person), false), (id, Some(name)));
+        self.keep("token", (org, Some(&person), false), (named(&token).0, None));
+        self.people.push(person);
+    }
+
+    async fn connection(&self, by: &Person, secret: &Canary, more: Value) -> Value {
+        let mut new =
+            json!({"provider": "acme", "name": name(), "fields": {"api_key": secret.text}});
+        new.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.made(Some(by), Ask::post("/connections", new)).await
+    }
+
+    /// An agent of somebody, with a token and bound to a connection of theirs.
+    async fn agent(&mut self, by: &Person, connection: &Value, secret: &Canary) {
+        let agent = self.made(Some(by), Ask::post("/agents", json!({"name": name()}))).await;
+        self.keep("agent", (&by.org, Some(by), false), named(&agent));
+        let (agent, connection) = (named(&agent).1.unwrap(), named(connection).1.unwrap());
+        let at = format!("/agents/{agent}");
+        let token = self.made(Some(by), Ask::post(&format!("{at}/tokens"), json!({}))).await;
+        self.keep("token", (&by.org, Some(by), false), (named(&token).0, None));
+        let bind = Ask::post(&format!("{at}/bindings"), json!({"connection": connection}));
+        let bound = self.made(Some(by), bind).await;
+        self.working.push(Working {
+            org: by.org.clone(),
+            name: agent,
+            token: token["token"].as_str().expect("shown once").to_owned(),
+            connection,
+            placeholder: bound["placeholders"]["api_key"].as_str().expect("one").to_owned(),
+            secret: secret.text.clone(),
+        });
+    }
+
+    fn keep(
+        &mut self,
+        kind: &'static str,
+        (org, owner, shared): (&str, Option<&Person>, bool),
+        (id, name): (Option<String>, Option<String>),
+    ) {
+        let (org, owner) = (org.to_owned(), owner.map(|owner| owner.name.clone()));
+        self.things.push(Thing { kind, org, owner, shared, id, name });
+    }
+
+    async fn made(&self, by: Option<&Person>, ask: Ask) -> Value {
+        let answer = self.ask(by, &ask).await;
+        assert_eq!(answer.head.status(), 201, "{ask:?}: {}", answer.text());
+        answer.json()
+    }
+
+    /// As somebody, or as the operator.
+    pub(super) async fn ask(&self, by: Option<&Person>, ask: impl Borrow<Ask>) -> Message {
+        let ask = ask.borrow();
+        let mut fields = String::new();
+        if let Some(by) = by {
+            fields += &format!("Authorization: Bearer {}\r\n", by.token);
+        }
+        if let Some(org) = &ask.org {
+            fields += &format!("Keyward-Org: {org}\r\n");
+        }
+        self.lab.gateway.api_with(&fields, ask.line(), &ask.text()).await
+    }
+
+    pub(super) fn people(&self) -> Vec<Person> {
+        self.people.clone()
+    }
+
+    /// The first of this role.
+    pub(super) fn person(&self, org: &str, role: &str) -> Person {
+        let mut found = self.people.iter().filter(|one| one.org == org && one.role == role);
+        found.next().expect("there is one").clone()
+    }
+
+    pub(super) fn member(&self, org: &str, at: usize) -> Person {
+        let mut found = self.people.iter().filter(|one| one.org == org && one.role == "member");
+        found.nth(at).expect("there is one").clone()
+    }
+
+    /// What is theirs to name, or what they may see.
+    pub(super) fn own(&self, by: &Person) -> Own {
+        let of = |kind: &str| {
+            let visible = self.things.iter().filter(|it| it.kind == kind && sees(by, it));
+            let mut visible: Vec<_> = visible.collect();
+            visible.sort_by_key(|it| it.owner.as_ref() != Some(&by.name));
+            visible[0].name.clone().expect("a name")
+        };
+        let (agent, connection) = (of("agent"), of("connection"));
+        Own { agent, connection, user: by.name.clone(), org: by.org.clone() }
+    }
+
+    /// The connection of an organisation that its admin shares.
+    pub(super) fn shared(&self, org: &str) -> String {
+        let is_it = |it: &&Thing| it.kind == "connection" && it.org == org && it.shared;
+        self.things.iter().find(is_it).and_then(|it| it.name.clone()).expect("there is one")
+    }
+
+    /// What does not exist for them: of each kind one of another organisation, and one of their own.
+    pub(super) fn things_hidden_from(&self, by: &Person) -> Vec<Thing> {
+        let mut found: Vec<Thing> = Vec::new();
+        for thing in self.things.iter().filter(|thing| !sees(by, thing)) {
+            let same =
+                |it: &Thing| it.kind == thing.kind && (it.org == by.org) == (thing.org == by.org);
+            if !found.iter().any(same) {
+                found.push(thing.clone());
+            }
+        }
+        found
+    }
+
+    /// Names and ids of what does not exist for them.
+    pub(super) fn hidden_from(&self, by: &Person) -> Vec<String> {
+        let hidden = self.things.iter().filter(|thing| !sees(by, thing) && thing.kind != "org");
+        hidden.flat_map(|thing| thing.id.iter().chain(&thing.name).cloned()).collect()
+    }
+
+    /// Names of what does.
+    pub(super) fn visible_to(&self, by: &Person) -> Vec<String> {
+        let seen = self.things.iter().filter(|thing| sees(by, thing));
+        seen.filter_map(|thing| thing.name.clone()).collect()
+    }
+
+    pub(super) fn working_agents(&self) -> Vec<Working> {
+        let mut first: Vec<Working> = Vec::new();
+        for agent in &self.working {
+            if !first.iter().any(|known| known.org == agent.org) {
+                first.push(agent.clone());
+            }
+        }
+        first
+    }
+
+    /// What looks like `real`, and is nothing.
+    pub(super) fn unknown(&self, kind: &str, real: &str) -> String {
+        let (prefix, rest) = match real.split_once('_') {
+            Some((prefix, rest)) => (format!("{prefix}_"), rest),
+            None => (String::new(), real),
+        };
+        let random = match kind {
+            // Names of organisations are letters.
+            "org" => letters(rest.len()),
+            _ => format!("n{}", &name()[1..]),
+        };
+        let random: String = random.chars().cycle().take(rest.len()).collect();
+        format!("{prefix}{random}")
+    }
+
+    /// A placeholder that was never given to anybody.
+    pub(super) fn unissued(&self) -> String {
+        Placeholder::issue("", None).as_str().to_owned()
+    }
+
+    /// All that stands in the directory.
+    pub(super) fn everything(&self) -> Vec<String> {
+        let view = self.lab.gateway.running().services().directory.view();
+        let orgs = view.orgs().map(|org| format!("{org:?}"));
+        let users = view.orgs().flat_map(|org| view.users(&org.id)).map(|user| format!("{user:?}"));
+        let agents = view.agents().map(|agent| format!("{agent:?}"));
+        let connections = view.connections().map(|connection| format!("{connection:?}"));
+        let apps = view.apps().map(|app| format!("{app:?}"));
+        let mut all: Vec<_> =
+            orgs.chain(users).chain(agents).chain(connections).chain(apps).collect();
+        all.sort();
+        all
+    }
+
+    fn authorization(agent: &Working) -> String {
+        use base64::Engine;
+        let pair = format!("{}:{}", agent.name, agent.token);
+        let pair = base64::prelude::BASE64_STANDARD.encode(pair);
+        format!("Proxy-Authorization: Basic {pair}\r\n")
+    }
+
+    async fn asked_to_connect(&self, agent: &Working) -> (u16, Wire) {
+        let mut wire = self.lab.client().await;
+        let authorization = Self::authorization(agent);
+        wire.send(format!(
+            "CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n{authorization}\r\n"
+        ))
+        .await;
+        (wire.answer("CONNECT").await.head.status(), wire)
+    }
+
+    /// The status of a CONNECT.
+    pub(super) async fn connect(&self, agent: &Working) -> u16 {
+        self.asked_to_connect(agent).await.0
+    }
+
+    /// An intercepted tunnel.
+    pub(super) async fn tunnel(&self, agent: &Working) -> Wire {
+        let (status, wire) = self.asked_to_connect(agent).await;
+        assert_eq!(status, 200);
+        self.lab.secure(wire, HOST).await
+    }
+
+    /// A request through the proxy with another line.
+    pub(super) async fn through(&self, agent: &Working, line: &str) -> Message {
+        let mut wire = self.tunnel(agent).await;
+        wire.send(request_text(&format!("GET /a\r\n{line}"), HOST)).await;
+        wire.answer("GET").await
+    }
+
+    /// A request by a base URL of this connection.
+    pub(super) async fn base_url(&self, agent: &Working, connection: &str) -> Message {
+        let mut wire = self.lab.client().await;
+        let line = format!("Authorization: Bearer {}", agent.token);
+        wire.send(request_text(&format!("GET /to/{connection}/a\r\n{line}"), "127.0.0.1:8080"))
+            .await;
+        wire.answer("GET").await
+    }
+
+    /// Stops, looks for secrets, and gives the records of changes.
+    pub(super) async fn finish(self) -> Vec<Value> {
+        let all = self.lab.finish_with_changes().await;
+        all.into_iter().filter(|record| record.get("change").is_some()).collect()
+    }
+}
+
+fn sees(by: &Person, thing: &Thing) -> bool {
+    let theirs = thing.shared || thing.owner.as_ref() == Some(&by.name);
+    thing.org == by.org && (by.role != "member" || theirs)
+}
+
+/// What an answer of the proxy says apart from the exchange's id and what was named.
+pub(super) fn without_exchange(answer: &Message, named: &str) -> String {
+    let body = answer.text().replace(named, "NAMED");
+    let mut parts = body.split("exc_");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text += "EXC";
+        text += part.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
+    }
+    format!("{} {:?} {text}", answer.head.status(), answer.head.one("keyward-error"))
+}
+
+fn named(of: &Value) -> (Option<String>, Option<String>) {
+    let text = |key: &str| of[key].as_str().map(str::to_owned);
+    (text("id"), text("name"))
+}
+
+fn name() -> String {
+    let mut bytes = [0; 9];
+    getrandom::fill(&mut bytes).expect("randomness");
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("n{hex}")
+}
+
+fn letters(count: usize) -> String {
+    let mut bytes = vec![0; count];
+    getrandom::fill(&mut bytes).expect("randomness");
+    bytes.iter().map(|byte| char::from(b'a' + byte % 26)).collect()
+}
