@@ -139,7 +139,7 @@ mod tests {
         Failed { code: Some(code.to_owned()), limited: true, ..Failed::default() }
     }
 
-    /// OAuth 10.1
+    /// oauth 10.1
     #[test]
     fn pauses_double_from_a_second_to_five_minutes_and_are_drawn_within_a_fifth() {
         let (clock, settings) = (clock().0, TokenSettings::default());
@@ -153,7 +153,7 @@ mod tests {
         }
     }
 
-    /// OAuth 10.3
+    /// oauth 10.3
     #[test]
     fn what_the_server_asks_for_lengthens_a_pause_up_to_a_quarter_of_an_hour() {
         let (clock, settings) = (clock().0, TokenSettings::default());
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(pause, Duration::from_secs(900));
     }
 
-    /// OAuth 10.2
+    /// oauth 10.2
     #[test]
     fn a_pause_ends_by_itself() {
         let ((clock, ms), settings) = (clock(), TokenSettings::default());
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(backoff.failures(), 1);
     }
 
-    /// OAuth 9.5
+    /// oauth 9.5
     #[test]
     fn an_unknown_code_is_believed_after_five_equal_answers_over_an_hour() {
         let ((clock, ms), settings) = (clock(), TokenSettings::default());
