@@ -4,6 +4,8 @@
 
 #[path = "tidy/can_fail.rs"]
 mod can_fail;
+#[path = "tidy/rules.rs"]
+mod rules;
 #[path = "tidy/rust.rs"]
 mod rust;
 

@@ -198,7 +198,7 @@ pub mod duration {
 mod tests {
     use super::*;
 
-    /// OAuth 7.1: a wrong clock does no harm.
+    /// oauth 7.1: a wrong clock does no harm.
     #[test]
     fn a_clock_that_is_set_back_hides_no_time_and_a_sleep_hides_none_either() {
         let then = Clock::System.moment();

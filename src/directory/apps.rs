@@ -105,7 +105,8 @@ section! {
         #[key("time")]
         #[serde(skip_serializing_if = "Option::is_none", with = "optional_duration")]
         pub refresh_buffer: Option<Duration>,
-        /// `false`: tokens are renewed only when they have ended or were refused. Left out, before.
+        /// `false`: tokens are renewed by `keyward connection refresh` alone; one that has ended is refused
+        /// until then. Left out, by themselves.
         #[key(one of ["true", "false"])]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub auto_refresh: Option<bool>,

@@ -295,7 +295,7 @@ mod tests {
         }
     }
 
-    /// oauth 2, PKCE
+    /// oauth 2.pkce
     #[test]
     fn a_server_that_lists_no_s256_is_refused_and_so_is_silence_where_it_must_say() {
         let lists = |methods: Option<&[&str]>| Metadata {

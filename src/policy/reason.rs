@@ -5,6 +5,9 @@ use std::sync::Arc;
 use super::slots::{Blocked, Slot};
 use crate::base::id::RuleId;
 
+/// What the reason of a connection begins with whose client the authorization server refuses.
+const CLIENT_REJECTED: &str = "client_rejected";
+
 /// Why policy refuses. [`code`](Self::code) and [`status`](Self::status) are the contract with
 /// agents; the words may change.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -243,6 +246,13 @@ impl Reason {
             }
             Self::ConnectionPaused { name } => {
                 format!("resume it: `keyward connection resume {name}`")
+            }
+            // The person's remedy is none where it is the app that is wrong.
+            Self::ConnectionBroken { name, reason } if reason.starts_with(CLIENT_REJECTED) => {
+                format!(
+                    "check the app's client id and secret; then, or where they are right, reconnect \
+                     it: `keyward connection reconnect {name}`"
+                )
             }
             Self::ConnectionBroken { name, .. } => {
                 format!("reconnect it: `keyward connection reconnect {name}`")

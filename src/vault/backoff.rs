@@ -209,7 +209,7 @@ mod tests {
         Failed { code: Some(code.to_owned()), limited: true, ..Failed::default() }
     }
 
-    /// OAuth 10.1
+    /// oauth 10.1
     #[test]
     fn pauses_double_from_a_second_to_five_minutes_and_are_drawn_within_a_fifth() {
         let (clock, settings) = (clock().0, TokenSettings::default());
@@ -223,7 +223,7 @@ mod tests {
         }
     }
 
-    /// OAuth 10.3
+    /// oauth 10.3
     #[test]
     fn what_the_server_asks_for_lengthens_a_pause_up_to_a_quarter_of_an_hour() {
         let (clock, settings) = (clock().0, TokenSettings::default());
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(pause, Duration::from_secs(900));
     }
 
-    /// OAuth 10.2
+    /// oauth 10.2
     #[test]
     fn a_pause_ends_by_itself() {
         let ((clock, ms), settings) = (clock(), TokenSettings::default());
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(set_back.as_secs_f64().round(), 16.0, "and not an hour more");
     }
 
-    /// OAuth 9.5
+    /// oauth 9.5
     #[test]
     fn an_unknown_code_is_believed_after_five_equal_answers_over_an_hour() {
         let ((clock, ms), settings) = (clock(), TokenSettings::default());

@@ -151,11 +151,9 @@ impl Vault {
     /// When there is none to be had, now or at all.
     pub async fn refresh_now(&self, org: &OrgId, id: &ConnectionId) -> Result<(), VaultError> {
         let connection = self.connection(org, id)?;
-        let credential = self.fetch(connection.clone(), Why::Needed).await?;
-        if credential.renews.is_none() {
-            return Err(VaultError::NotRefreshable { connection: connection.name.clone() });
-        }
-        self.fetch(connection, Why::Asked(credential.generation)).await.map(|_| ())
+        // Newer than what is stored, which may have ended: that is no reason to ask twice.
+        let generation = self.stored(&connection).await?.version.0;
+        self.fetch(connection, Why::Asked(generation)).await.map(|_| ())
     }
 
     /// The version of the grant that is there, and what it began with, as far as it opens.

@@ -188,7 +188,7 @@ mod tests {
         Asked { server: server.to_owned(), client: client.to_owned() }
     }
 
-    /// OAuth 5.8 and 8.8
+    /// oauth 5.parallel, 8.8
     #[tokio::test(start_paused = true)]
     async fn a_ninth_refresh_queues_and_another_server_does_not() {
         let (servers, settings, clock) = (Servers::default(), TokenSettings::default(), clock().0);
@@ -226,7 +226,7 @@ mod tests {
         drop(first);
     }
 
-    /// OAuth 10.4
+    /// oauth 10.4
     #[tokio::test(start_paused = true)]
     async fn a_429_silences_the_client_at_that_server_and_nobody_else() {
         let (servers, settings) = (Servers::default(), TokenSettings::default());

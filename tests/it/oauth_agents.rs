@@ -98,7 +98,7 @@ async fn start_links_state_and_cookies_are_in_no_log_and_no_file() {
     world.finish().await;
 }
 
-/// oauth 2: a flow survives a restart between start and callback.
+/// oauth 2.durable: a flow survives a restart between start and callback.
 #[tokio::test]
 async fn a_restart_between_start_and_callback_loses_nothing() {
     for begun in [false, true] {
@@ -119,6 +119,7 @@ async fn a_restart_between_start_and_callback_loses_nothing() {
     }
 }
 
+/// oauth 2.redirect-uri
 #[tokio::test]
 async fn the_redirect_uri_never_comes_from_a_request() {
     let world = World::start().await;

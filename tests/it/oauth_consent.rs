@@ -27,7 +27,7 @@ fn assert_strict(page: &Message) {
     assert_eq!(page.head.one("referrer-policy"), Some("no-referrer"));
 }
 
-/// oauth 2, start; 2.8; 2.9
+/// oauth 2.start, 2.8, 2.9
 #[tokio::test]
 async fn a_consent_ends_in_a_grant_that_the_agent_uses_and_never_sees() {
     let world = World::start().await;
@@ -185,7 +185,7 @@ async fn another_browser_cannot_finish_what_one_began() {
     world.finish().await;
 }
 
-/// oauth 2, browser binding
+/// oauth 2.browser
 #[tokio::test]
 async fn the_start_page_begins_nothing_without_its_button_its_cookie_and_its_own_site() {
     let world = World::start().await;
@@ -259,7 +259,7 @@ async fn a_callback_without_a_code_is_refused() {
     world.finish().await;
 }
 
-/// oauth 2, response mode
+/// oauth 2.response-mode
 #[tokio::test]
 async fn the_callback_is_for_get_alone() {
     let world = World::start().await;
@@ -305,7 +305,7 @@ async fn an_exchange_that_fails_is_a_502_and_never_repeated() {
     }
 }
 
-/// oauth 2.8, 4: the secret is form-encoded, then base64, and nowhere else.
+/// oauth 2.8: the secret is form-encoded, then base64, and nowhere else.
 #[tokio::test]
 async fn the_client_proves_itself_in_one_way() {
     use base64::Engine;
@@ -324,6 +324,7 @@ async fn the_client_proves_itself_in_one_way() {
     world.finish().await;
 }
 
+/// oauth 2.no-refresh-token
 #[tokio::test]
 async fn no_refresh_token_is_said_at_once() {
     let world = World::with(Rules { refreshes: false, ..Rules::default() }, |plan| plan).await;
@@ -338,6 +339,7 @@ async fn no_refresh_token_is_said_at_once() {
     world.finish().await;
 }
 
+/// oauth 2.granted
 #[tokio::test]
 async fn scopes_that_were_not_granted_are_shown_and_no_error() {
     let rules = Rules { grants: Some("read".to_owned()), ..Rules::default() };
@@ -363,6 +365,7 @@ async fn what_a_stranger_sees_of_a_finished_consent_is_nothing() {
     world.finish().await;
 }
 
+/// oauth 5.flows
 #[tokio::test]
 async fn one_person_has_a_bounded_number_of_consents_open() {
     let world =

@@ -23,7 +23,7 @@ struct Count {
     lost: usize,
 }
 
-/// OAuth 8.4 and 8.9.
+/// oauth 8.4, 8.9, 8.10
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_was_used_is_there_after_kill_9() {
     // A spent token is taken once more for a while, as servers do that can be recovered from.

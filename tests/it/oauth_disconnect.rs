@@ -76,6 +76,7 @@ async fn a_server_that_is_down_is_told_later_also_after_a_restart() {
     world.finish().await;
 }
 
+/// oauth 5.revoke, 5.settings
 #[tokio::test]
 async fn a_hanging_server_holds_nobody_up() {
     let world =

@@ -127,7 +127,7 @@ async fn documents_that_speak_for_others_are_refused_and_nothing_is_registered()
     }
 }
 
-/// oauth 2, PKCE; 13, metadata
+/// oauth 2.pkce, and 13, metadata
 #[tokio::test]
 async fn a_server_whose_metadata_lies_or_lacks_s256_is_refused() {
     let lies: [(&str, Value); 5] = [
@@ -213,7 +213,7 @@ async fn a_forgotten_client_is_registered_again_when_asked() {
     lab.finish().await;
 }
 
-/// oauth 5: no injection at an authorization server's endpoints, also where it is on the API's host.
+/// oauth 5.agents: no injection at an authorization server's endpoints, also where it is on the API's host.
 #[tokio::test]
 async fn an_agent_gets_no_injection_at_the_token_endpoint_of_an_mcp_server() {
     let (lab, server) = world(honest()).await;
@@ -230,5 +230,71 @@ async fn an_agent_gets_no_injection_at_the_token_endpoint_of_an_mcp_server() {
         "{}",
         refused.text()
     );
+    lab.finish().await;
+}
+
+/// oauth 2.5: announced, and missing; in an answer that says an error too.
+#[tokio::test]
+async fn an_announced_issuer_that_is_missing_from_the_answer_is_refused() {
+    for declines in [false, true] {
+        let (lab, server) = world(honest()).await;
+        let made = add(&lab).await.json();
+        let mut browser = Browser::new(&lab.gateway);
+        let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+        let issuer = server.issuer();
+        let back = if declines { issuer.decline(&url) } else { issuer.consent(&url) };
+        let (without, _) = back.split_once("&iss=").expect("it is announced and sent");
+        let refused = browser.get(without).await;
+        assert_eq!(refused.head.status(), 400, "{}", refused.text());
+        assert!(!refused.text().contains("declined"), "{}", refused.text());
+        assert!(server.calls().is_empty(), "nothing was sent");
+        let shown = lab.gateway.api("GET", "/connections/tools", "").await.json();
+        assert_eq!(shown["state"], "draft");
+        assert_eq!(browser.get(&back).await.head.status(), 400, "it is spent");
+        lab.finish().await;
+    }
+}
+
+/// oauth 5.metadata: a document that does not end.
+#[tokio::test]
+async fn metadata_is_read_up_to_its_bound() {
+    for (padding, connects) in [(900 * 1024, true), (1024 * 1024, false)] {
+        let (lab, server) = world(honest()).await;
+        server.issuer().tell("padding", json!("x".repeat(padding)));
+        let made = add(&lab).await;
+        assert_eq!(made.head.status(), if connects { 201 } else { 422 }, "{}", made.text());
+        assert_eq!(server.issuer().registered().len(), usize::from(connects));
+        lab.finish().await;
+    }
+}
+
+/// oauth 13, metadata: what was read before holds while the server does not tell.
+#[tokio::test]
+async fn metadata_that_is_too_old_is_used_while_its_server_is_down() {
+    let old = |plan: Plan| plan.top("oauth: { metadata_age_max: 1ms }");
+    let (lab, server) = world_with(honest(), Rules::default(), old).await;
+    assert_eq!(add(&lab).await.head.status(), 201);
+    let well_known = "/.well-known/oauth-authorization-server";
+    let read = || {
+        let all = server.origin.received();
+        all.iter().filter(|request| request.head.target() == well_known).count()
+    };
+    let before = read();
+    for (name, down) in [
+        ("b", &b"HTTP/1.1 503 Down\r\nContent-Length: 0\r\n\r\n"[..]),
+        ("c", b"HTTP/1.1 502 Bad\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>"),
+    ] {
+        server.issuer().script(well_known, down);
+        let again =
+            json!({ "provider": "mcp", "name": name, "url": format!("https://{HOST}/mcp") });
+        let again = lab.gateway.api("POST", "/connections", &again.to_string()).await;
+        assert_eq!(again.head.status(), 201, "{}", again.text());
+        let mut browser = Browser::new(&lab.gateway);
+        let url = browser.begin(again.json()["authorize_url"].as_str().expect("a page")).await;
+        let back = browser.get(&server.issuer().consent(&url)).await;
+        assert_eq!(back.head.status(), 303, "{}", back.text());
+    }
+    assert!(read() > before, "it was asked for anew");
+    assert_eq!(server.calls().len(), 2);
     lab.finish().await;
 }

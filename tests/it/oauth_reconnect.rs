@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::support::HOST;
 use crate::support::oauth::{AGENT, World};
 
+/// oauth 2.reconnect
 #[tokio::test]
 async fn an_abandoned_reconnect_changes_nothing() {
     let world = World::start().await;
@@ -28,6 +29,7 @@ async fn an_abandoned_reconnect_changes_nothing() {
     world.finish().await;
 }
 
+/// oauth 2.reconnect
 #[tokio::test]
 async fn a_reconnect_keeps_id_bindings_and_placeholder_and_replaces_the_tokens() {
     let world = World::start().await;
@@ -44,6 +46,7 @@ async fn a_reconnect_keeps_id_bindings_and_placeholder_and_replaces_the_tokens()
     world.finish().await;
 }
 
+/// oauth 2.account
 #[tokio::test]
 async fn another_account_waits_for_a_person_and_may_be_declined() {
     let world = World::start().await;
@@ -75,6 +78,7 @@ async fn another_account_waits_for_a_person_and_may_be_declined() {
     world.finish().await;
 }
 
+/// oauth 2.account
 #[tokio::test]
 async fn another_account_that_is_wanted_takes_the_place_of_the_old() {
     for in_browser in [true, false] {
@@ -104,4 +108,73 @@ async fn another_account_that_is_wanted_takes_the_place_of_the_old() {
         assert!(!sent.contains(&old) && last.head.one("host") == Some(HOST));
         world.finish().await;
     }
+}
+
+/// What a refresh finds that was sent before and is answered after.
+#[derive(Clone, Copy, Debug)]
+enum Late {
+    Tokens,
+    InvalidGrant,
+}
+
+/// oauth 8.5, 8.7: neither its tokens nor its verdict are about the grant that is there by then.
+#[tokio::test]
+async fn what_comes_late_changes_nothing_about_the_new_grant() {
+    for late in [Late::Tokens, Late::InvalidGrant] {
+        let mut world = World::start().await;
+        world.connected().await;
+        match late {
+            Late::Tokens => world.server.issuer().expire_all(),
+            Late::InvalidGrant => world.server.issuer().end_all(),
+        }
+        let gate = world.server.hold_next();
+        let mut agent = world.lab.tunnel_as(AGENT, &format!("{HOST}:443"), HOST).await;
+        agent.send(crate::support::request_text("GET /early", HOST)).await;
+        world.server.asked(2).await;
+        let again = world.api("POST", "/connections/work/reconnect", &json!({})).await;
+        assert_eq!(world.consent(&mut world.browser(), &again).await.head.status(), 303);
+        let new = world.server.calls()[2].issued.clone().expect("tokens").access;
+        gate.add_permits(1);
+        crate::support::tokens::landed(&world.lab).await;
+        for restarted in [false, true] {
+            if restarted {
+                world.lab.gateway.restart().await;
+            }
+            assert_eq!(world.request().await.text(), "fine", "{late:?}");
+            let sent = world.lab.origin.received().pop().expect("a request");
+            let field = sent.head.one("authorization").expect("injected").to_owned();
+            assert_eq!(field, format!("Bearer {new}"), "{late:?}");
+            assert_eq!(world.connection().await["state"], "active", "{late:?}");
+        }
+        assert_eq!(world.server.calls().len(), 3, "{late:?}");
+        world.finish().await;
+    }
+}
+
+/// oauth 8.5: what was taken away does not come back.
+#[tokio::test]
+async fn what_comes_late_revives_nothing_that_was_removed() {
+    let mut world = World::start().await;
+    world.connected().await;
+    world.server.issuer().expire_all();
+    let gate = world.server.hold_next();
+    let mut agent = world.lab.tunnel_as(AGENT, &format!("{HOST}:443"), HOST).await;
+    agent.send(crate::support::request_text("GET /early", HOST)).await;
+    world.server.asked(2).await;
+    world.api("DELETE", "/connections/work", &json!(null)).await;
+    gate.add_permits(1);
+    crate::support::tokens::landed(&world.lab).await;
+    for restarted in [false, true] {
+        if restarted {
+            world.lab.gateway.restart().await;
+        }
+        assert_eq!(world.request().await.head.status(), 403);
+        let gone = world.lab.gateway.api("GET", "/connections/work", "").await;
+        assert_eq!(gone.head.status(), 404);
+    }
+    let newer = world.server.calls()[1].issued.clone().expect("tokens").access;
+    crate::support::canary::Canary::of(newer.clone())
+        .assert_absent("what the origin received", &world.lab.origin.bytes());
+    assert_eq!(world.server.calls().len(), 2);
+    world.finish().await;
 }

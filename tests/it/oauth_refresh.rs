@@ -20,7 +20,7 @@ fn error(answer: &Message) -> (u16, String) {
     (answer.head.status(), code)
 }
 
-/// OAuth 7.3, 10.2: dead and not to be renewed just now.
+/// oauth 7.3, 10.2: dead and not to be renewed just now.
 #[tokio::test]
 async fn a_token_that_ended_is_never_sent_while_refreshes_fail() {
     let (authorization, lab) =
@@ -41,7 +41,7 @@ async fn a_token_that_ended_is_never_sent_while_refreshes_fail() {
     lab.finish().await;
 }
 
-/// OAuth 9.1: permanent, of a person.
+/// oauth 9.1: permanent, of a person.
 #[tokio::test]
 async fn a_finished_grant_breaks_the_connection_and_nobody_asks_again() {
     let (authorization, lab) = bank(short(1.0), fast).await;
@@ -60,7 +60,7 @@ async fn a_finished_grant_breaks_the_connection_and_nobody_asks_again() {
     lab.finish().await;
 }
 
-/// OAuth 9.2: permanent, of the operator.
+/// oauth 9.2: permanent, of the operator.
 #[tokio::test]
 async fn a_refused_client_names_both_remedies() {
     let (authorization, lab) = bank(rules(), fast).await;
@@ -72,7 +72,7 @@ async fn a_refused_client_names_both_remedies() {
     lab.finish().await;
 }
 
-/// OAuth 7.5 and 9.6: no refresh token.
+/// oauth 7.5, 9.6: no refresh token.
 #[tokio::test]
 async fn without_a_refresh_token_a_refusal_breaks_the_connection_without_a_request() {
     let rules = Rules { refreshes: false, ..rules() };
@@ -89,7 +89,7 @@ async fn without_a_refresh_token_a_refusal_breaks_the_connection_without_a_reque
     lab.finish().await;
 }
 
-/// OAuth 5.7 and 8.2: the waiter's own deadline.
+/// oauth 5.wait, 8.2: the waiter's own deadline.
 #[tokio::test]
 async fn an_agent_waits_for_so_long_and_the_refresh_goes_on_without_it() {
     let (authorization, lab) =
@@ -104,7 +104,7 @@ async fn an_agent_waits_for_so_long_and_the_refresh_goes_on_without_it() {
     lab.finish().await;
 }
 
-/// OAuth 8.1, 8.3: 500 at the moment of expiry.
+/// oauth 8.1, 8.3: 500 at the moment of expiry.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_requests_at_the_end_of_a_token_cost_one_refresh_and_nobody_fails() {
     let (authorization, lab) = bank(short(2.0), usual).await;
@@ -128,7 +128,7 @@ async fn five_hundred_requests_at_the_end_of_a_token_cost_one_refresh_and_nobody
     Arc::into_inner(lab).expect("all are done").finish().await;
 }
 
-/// OAuth 8.2
+/// oauth 8.2
 #[tokio::test]
 async fn what_a_refresh_brings_is_kept_when_the_agent_that_began_it_hangs_up() {
     let (authorization, lab) = bank(rules(), usual).await;
@@ -145,7 +145,7 @@ async fn what_a_refresh_brings_is_kept_when_the_agent_that_began_it_hangs_up() {
     lab.finish().await;
 }
 
-/// OAuth 7.4
+/// oauth 7.4
 #[tokio::test]
 async fn a_living_token_is_used_while_refreshes_fail() {
     let (authorization, lab) = bank(rules(), |it| it.backoff_first = Duration::from_secs(60)).await;
@@ -162,7 +162,7 @@ async fn a_living_token_is_used_while_refreshes_fail() {
     lab.finish().await;
 }
 
-/// OAuth 10.3, both forms.
+/// oauth 10.3, both forms.
 #[tokio::test]
 async fn what_a_server_asks_to_wait_is_told_to_the_agent() {
     for (field, least, most) in [("7", 7, 7), ("Fri, 01 Jan 2100 00:00:00 GMT", 890, 900)] {
@@ -178,7 +178,7 @@ async fn what_a_server_asks_to_wait_is_told_to_the_agent() {
     }
 }
 
-/// OAuth 10.5: the first request after the pause tries again.
+/// oauth 10.5: the first request after the pause tries again.
 #[tokio::test]
 async fn a_server_that_is_well_again_heals_the_connection_without_anybody() {
     let (authorization, lab) = bank(rules(), fast).await;
@@ -190,7 +190,7 @@ async fn a_server_that_is_well_again_heals_the_connection_without_anybody() {
     lab.finish().await;
 }
 
-/// OAuth 8.8: one hanging server delays nobody else.
+/// oauth 8.8: one hanging server delays nobody else.
 #[tokio::test]
 async fn a_server_that_hangs_delays_only_its_own_connections() {
     let authorization = Authorization::with(rules()).await;
@@ -220,7 +220,7 @@ async fn a_server_that_hangs_delays_only_its_own_connections() {
     lab.finish().await;
 }
 
-/// OAuth 7.6: nothing but age and refusals.
+/// oauth 7.6: nothing but age and refusals.
 #[tokio::test]
 async fn a_status_call_or_a_test_refreshes_nothing() {
     let (authorization, lab) = bank(rules(), usual).await;
@@ -252,7 +252,7 @@ async fn a_refresh_by_hand_is_a_new_generation_in_the_audit() {
     assert_eq!(generations, [2, 3]);
 }
 
-/// All requests wait together on a cold start too: OAuth 8.1.
+/// All requests wait together on a cold start too: oauth 8.1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_at_a_cold_start_costs_one_request() {
     let (authorization, lab) = bank(rules(), usual).await;

@@ -24,7 +24,7 @@ fn statuses(records: &[Value]) -> Vec<(u64, u64)> {
     records.iter().map(|record| pair(record).expect("numbers")).collect()
 }
 
-/// OAuth 11.8: other refusals are the agent's.
+/// oauth 11.8: other refusals are the agent's.
 #[tokio::test]
 async fn a_403_costs_no_refresh_and_is_not_sent_again() {
     let authorization = Authorization::with(rules()).await;
@@ -40,7 +40,7 @@ async fn a_403_costs_no_refresh_and_is_not_sent_again() {
     lab.finish().await;
 }
 
-/// OAuth 11.4
+/// oauth 11.4, 11.5
 #[tokio::test]
 async fn a_second_401_is_passed_on_and_is_no_reason_for_a_while() {
     let (authorization, lab) = (Authorization::with(rules()).await, AtomicUsize::new(0));
@@ -63,7 +63,7 @@ async fn a_second_401_is_passed_on_and_is_no_reason_for_a_while() {
     lab.finish().await;
 }
 
-/// OAuth 11.6
+/// oauth 11.6
 #[tokio::test]
 async fn while_refreshes_fail_the_401_itself_is_passed_on() {
     let (authorization, lab) = revoked().await;
@@ -75,7 +75,7 @@ async fn while_refreshes_fail_the_401_itself_is_passed_on() {
     lab.finish().await;
 }
 
-/// OAuth 11.7
+/// oauth 11.7
 #[tokio::test]
 async fn a_grant_that_is_finished_is_told_instead_of_the_401() {
     let (authorization, lab) = revoked().await;
@@ -86,7 +86,7 @@ async fn a_grant_that_is_finished_is_told_instead_of_the_401() {
     lab.finish().await;
 }
 
-/// OAuth 11.3: never a shortened one.
+/// oauth 11.3: never a shortened one.
 #[tokio::test]
 async fn a_body_over_the_limit_is_not_sent_again_and_the_next_request_has_the_new_token() {
     let (authorization, lab) = revoked().await;
@@ -105,7 +105,7 @@ async fn a_body_over_the_limit_is_not_sent_again_and_the_next_request_has_the_ne
     lab.finish().await;
 }
 
-/// OAuth 11.1, 11.2, 11.9: the whole request again, and only the second answer.
+/// oauth 11.2, 11.9, 11.origins: the whole request again, and only the second answer.
 #[tokio::test]
 async fn a_refused_request_is_sent_again_whole_with_the_new_token() {
     let (authorization, lab) = revoked().await;
@@ -134,7 +134,7 @@ async fn a_refused_request_is_sent_again_whole_with_the_new_token() {
     assert_eq!(records[1]["generation"], 3);
 }
 
-/// OAuth 11.1: many at once.
+/// oauth 11.2, 8.3: many at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_refusals_at_once_cost_one_refresh() {
     let (authorization, lab) = revoked().await;
@@ -144,7 +144,7 @@ async fn many_refusals_at_once_cost_one_refresh() {
     Arc::into_inner(lab).expect("all are done").finish().await;
 }
 
-/// OAuth 11.9, over HTTP/2.
+/// oauth 11.streams, over HTTP/2.
 #[tokio::test]
 async fn a_refused_call_over_http2_is_sent_again_too() {
     let authorization = Authorization::with(rules()).await;
@@ -167,7 +167,7 @@ async fn a_refused_call_over_http2_is_sent_again_too() {
     lab.finish().await;
 }
 
-/// OAuth 11.10: the provider's own way to say it.
+/// oauth 11.10: the provider's own way to say it.
 #[tokio::test]
 async fn an_answer_that_means_401_is_one() {
     let authorization = Authorization::with(rules()).await;
@@ -199,7 +199,7 @@ async fn an_answer_that_means_401_is_one() {
     lab.finish().await;
 }
 
-/// OAuth 11.9: before the first byte of a WebSocket.
+/// oauth 11.streams: before the first byte of a WebSocket.
 #[tokio::test]
 async fn a_refused_handshake_is_sent_again() {
     let (authorization, lab) = revoked().await;

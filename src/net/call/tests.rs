@@ -81,6 +81,7 @@ async fn answered(answer: String) -> Result<Response<Bytes>, CallError> {
     caller(port, &[]).call(post(&format!("http://127.0.0.1:{port}/t")), &bounds()).await
 }
 
+/// oauth 5.https
 #[tokio::test]
 async fn what_is_not_https_is_not_asked() {
     let (port, count) = server(|_| async {}).await;
@@ -100,7 +101,7 @@ async fn what_is_not_https_is_not_asked() {
     assert_eq!(count.load(Relaxed), 0);
 }
 
-/// OAuth 5: the same guard as for upstreams.
+/// oauth 5.guard: the same as for upstreams.
 #[tokio::test]
 async fn an_address_that_is_not_allowed_is_not_dialled() {
     let (port, count) = server(|_| async {}).await;
@@ -113,6 +114,7 @@ async fn an_address_that_is_not_allowed_is_not_dialled() {
     assert_eq!(count.load(Relaxed), 0);
 }
 
+/// oauth 5.streams, 5.coded
 #[tokio::test]
 async fn a_request_goes_out_in_origin_form_and_alone() {
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
@@ -140,7 +142,7 @@ async fn a_request_goes_out_in_origin_form_and_alone() {
     assert_eq!(count.load(Relaxed), 2, "each has a stream of its own");
 }
 
-/// OAuth 5: no redirects, no codings, bounded head and body.
+/// oauth 5.redirects, 5.coded, 5.body, 5.head
 #[tokio::test]
 async fn an_answer_that_is_not_plain_and_small_is_not_read() {
     let huge = "x".repeat(256 * 1024 + 1);
@@ -171,7 +173,7 @@ async fn an_answer_that_is_not_plain_and_small_is_not_read() {
     assert!(answered(identity).await.is_ok());
 }
 
-/// OAuth 5: what was sent is never repeated.
+/// oauth 5.connect-again: what was sent is never repeated.
 #[tokio::test]
 async fn a_server_that_hangs_up_is_asked_once() {
     let (port, count) = server(|mut stream| async move {
@@ -185,7 +187,7 @@ async fn a_server_that_hangs_up_is_asked_once() {
     assert_eq!(count.load(Relaxed), 1);
 }
 
-/// OAuth 5: one deadline over all, also for a body that drips.
+/// oauth 5.whole: one deadline over all, also for a body that drips.
 #[tokio::test]
 async fn a_server_that_hangs_or_drips_is_given_up_in_time() {
     let silent = |mut stream: TcpStream| async move {
@@ -208,7 +210,7 @@ async fn a_server_that_hangs_or_drips_is_given_up_in_time() {
     }
 }
 
-/// OAuth 5: a failure to connect is repeated once, at once; nothing was sent.
+/// oauth 5.connect-again: once, at once; nothing was sent.
 #[tokio::test]
 async fn a_failed_handshake_is_repeated_once() {
     let (port, count) = server(|stream| async move { drop(stream) }).await;

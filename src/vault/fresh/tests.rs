@@ -75,7 +75,7 @@ fn used(look: &Look) -> Option<u64> {
     }
 }
 
-/// OAuth 7.2: buffer, half-life, and neither without a way to renew.
+/// oauth 7.2: buffer, half-life, and neither without a way to renew.
 #[test]
 fn a_credential_ages_a_buffer_before_its_end_or_half_its_life() {
     let table = [
@@ -93,7 +93,7 @@ fn a_credential_ages_a_buffer_before_its_end_or_half_its_life() {
     }
 }
 
-/// OAuth 7.3 and 8.1
+/// oauth 7.3 and 8.1
 #[test]
 fn in_the_first_half_of_the_buffer_the_old_one_is_used_while_one_flight_is_under_way() {
     let desk = Desk::hour();
@@ -110,7 +110,7 @@ fn in_the_first_half_of_the_buffer_the_old_one_is_used_while_one_flight_is_under
     assert_eq!(used(&desk.look(Why::Needed, Some(1))), Some(2));
 }
 
-/// OAuth 7.3: "A token after its expiry is never sent."
+/// oauth 7.3: "A token after its expiry is never sent."
 #[test]
 fn a_dead_one_is_never_used_whatever_fails() {
     let desk = Desk::hour();
@@ -120,10 +120,10 @@ fn a_dead_one_is_never_used_whatever_fails() {
     assert!(matches!(desk.look(Why::Needed, Some(1)), Look::Wait(1)));
     ticket.land(Landing::Failed(Failed::default()));
     assert!(matches!(desk.look(Why::Needed, Some(1)), Look::Pause(_)));
-    assert!(matches!(desk.look(Why::Needed, None), Look::Pause(_)), "at once: OAuth 10.2");
+    assert!(matches!(desk.look(Why::Needed, None), Look::Pause(_)), "at once: oauth 10.2");
 }
 
-/// OAuth 7.4
+/// oauth 7.4
 #[test]
 fn while_refreshes_fail_a_living_one_is_used() {
     let desk = Desk::hour();
@@ -136,7 +136,7 @@ fn while_refreshes_fail_a_living_one_is_used() {
     assert!(matches!(desk.look(Why::Needed, None), Look::Begin(_)), "after it");
 }
 
-/// OAuth 7.5
+/// oauth 7.5
 #[test]
 fn one_of_unknown_life_is_used_until_it_is_refused() {
     let desk = Desk::new();
@@ -146,7 +146,7 @@ fn one_of_unknown_life_is_used_until_it_is_refused() {
     assert!(matches!(desk.look(Why::Beyond(1), None), Look::Begin(_)));
 }
 
-/// OAuth 8.3
+/// oauth 8.3
 #[test]
 fn the_generation_decides_who_needs_a_flight() {
     let desk = Desk::new();
@@ -160,7 +160,7 @@ fn the_generation_decides_who_needs_a_flight() {
     assert_eq!(used(&desk.look(Why::Beyond(5), None)), Some(6));
 }
 
-/// OAuth 8.5
+/// oauth 8.5
 #[test]
 fn what_an_older_flight_brings_after_a_change_of_the_grant_is_dropped() {
     let desk = Desk::hour();
@@ -176,7 +176,7 @@ fn what_an_older_flight_brings_after_a_change_of_the_grant_is_dropped() {
     assert_eq!(used(&desk.look(Why::Needed, None)), Some(7), "nor anything older");
 }
 
-/// OAuth 8.8
+/// oauth 8.8
 #[test]
 fn a_flight_that_panics_is_a_temporary_failure_and_clears_itself() {
     let desk = Desk::new();
@@ -203,7 +203,7 @@ fn all_who_waited_are_told_why_there_is_nothing() {
     assert!(matches!(desk.look(Why::Needed, None), Look::Begin(_)), "others ask the store again");
 }
 
-/// OAuth 10.1: reset by a reconnect.
+/// oauth 10.1: reset by a reconnect.
 #[test]
 fn a_new_grant_ends_the_pause() {
     let desk = Desk::new();
@@ -213,7 +213,7 @@ fn a_new_grant_ends_the_pause() {
     assert!(matches!(desk.look(Why::Needed, None), Look::Begin(_)));
 }
 
-/// OAuth 11.5
+/// oauth 11.5
 #[test]
 fn after_a_second_refusal_the_cell_is_deaf_for_a_while() {
     let desk = Desk::hour();

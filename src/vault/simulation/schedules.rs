@@ -55,7 +55,7 @@ fn cases() -> u32 {
     }
 }
 
-/// OAuth 7.3, 8.1, 8.4 to 8.7: never an expired credential out, never two mints at once, never a store
+/// oauth 7.3, 8.1, 8.4, 8.5, 8.6, 8.7: never an expired credential out, never two mints at once, never a store
 /// write after a newer one, and no token lost that a server gave.
 #[test]
 fn no_schedule_loses_a_token_or_lets_an_expired_one_out() {
@@ -70,7 +70,7 @@ fn no_schedule_loses_a_token_or_lets_an_expired_one_out() {
     run.unwrap();
 }
 
-/// The simulation itself sees what it is there for.
+/// The simulation itself sees what it is there for. oauth 8.6, 9.quiet: two replicas.
 #[test]
 fn a_simulation_refreshes_and_breaks() {
     let token = |life| Answer { after: 5, what: What::Token(life) };

@@ -7,6 +7,7 @@ pub(crate) mod authorization;
 pub(crate) mod browser;
 pub(crate) mod canary;
 pub(crate) mod corporate;
+pub(crate) mod fleet;
 pub(crate) mod gateway;
 pub(crate) mod http2;
 pub(crate) mod install;

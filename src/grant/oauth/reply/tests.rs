@@ -45,7 +45,7 @@ fn life(body: &str) -> Option<i64> {
     Some(expires.duration_since(noon()).as_secs())
 }
 
-/// OAuth 6, the head: content decides, not `Content-Type`; 200 and 201 count.
+/// oauth 6.form, 6.2, 6.14: content decides; 200 and 201 count.
 #[test]
 fn what_is_no_object_with_a_token_is_a_temporary_failure() {
     for (status, body) in [
@@ -72,7 +72,7 @@ fn what_is_no_object_with_a_token_is_a_temporary_failure() {
     }
 }
 
-/// OAuth 6, the same: notations of a good answer.
+/// oauth 6.form: notations of a good answer.
 #[test]
 fn every_notation_of_a_good_answer_is_read() {
     let body = r#"{"access_token":"at"}"#;
@@ -91,7 +91,7 @@ fn every_notation_of_a_good_answer_is_read() {
     assert!(read_by("", &answer(200, &[], body.to_owned())).is_ok(), "no type at all");
 }
 
-/// OAuth 6, row 1: an error is one whatever the status, and wins over a token beside it.
+/// oauth 6.1: an error is one whatever the status, and wins over a token beside it.
 #[test]
 fn an_error_is_one_whatever_the_status_and_whatever_stands_beside_it() {
     for status in [200, 201, 400, 401, 403] {
@@ -114,7 +114,7 @@ fn an_error_is_one_whatever_the_status_and_whatever_stands_beside_it() {
     }
 }
 
-/// OAuth 6, row 3: no credential is made of what cannot stand in a field.
+/// oauth 6.3: no credential is made of what cannot stand in a field.
 #[test]
 fn an_access_token_with_other_than_visible_characters_is_refused() {
     for bad in ["a b", "a\\r\\nX: y", "a\\u0000", "a\\tb", "\\u00e9", " a", "a\\u007f"] {
@@ -127,7 +127,7 @@ fn an_access_token_with_other_than_visible_characters_is_refused() {
     assert!(passes(&failure).what.contains("longer"));
 }
 
-/// OAuth 6, row 4.
+/// oauth 6.4
 #[test]
 fn only_bearer_tokens_are_taken() {
     for good in ["\"bearer\"", "\"Bearer\"", "\"BEARER\"", "\"bot\"", "\"user\"", "null", "\"\""] {
@@ -139,7 +139,7 @@ fn only_bearer_tokens_are_taken() {
     }
 }
 
-/// OAuth 6, rows 5 and 6: never "expired now", never an overflow.
+/// oauth 6.5, 6.6: never "expired now", never an overflow.
 #[test]
 fn a_life_is_read_in_any_notation_and_unknown_when_it_is_none() {
     for (written, seconds) in
@@ -170,7 +170,7 @@ fn a_life_is_read_in_any_notation_and_unknown_when_it_is_none() {
     assert_eq!(life(r#"{"access_token":"a"}"#), None);
 }
 
-/// OAuth 6, row 6: the provider's usual life holds where the answer tells none, and never instead of it.
+/// oauth 6.6: the provider's usual life holds where the answer tells none, and never instead of it.
 #[test]
 fn the_usual_life_holds_only_where_the_answer_tells_none() {
     let life = |body: &str| {
@@ -181,7 +181,7 @@ fn the_usual_life_holds_only_where_the_answer_tells_none() {
     assert_eq!(life(r#"{"access_token":"a","expires_in":60}"#), Some(60));
 }
 
-/// OAuth 6, row 7: `expires_at` counts only where the provider's file says so.
+/// oauth 6.7: `expires_at` counts only where the provider's file says so.
 #[test]
 fn a_moment_of_expiry_counts_only_where_the_provider_says_so() {
     let body = r#"{"access_token":"a","expires_at":"2026-02-01T13:00:00Z"}"#;
@@ -202,7 +202,7 @@ fn a_moment_of_expiry_counts_only_where_the_provider_says_so() {
     }
 }
 
-/// OAuth 6, rows 8 and 9. That none keeps the old one is `stored`'s.
+/// oauth 6.8, 6.9. That none keeps the old one is `stored`'s.
 #[test]
 fn a_refresh_token_is_one_only_when_it_says_something() {
     for none in ["", r#","refresh_token":null"#, r#","refresh_token":"""#, r#","refresh_token":7"#]
@@ -216,7 +216,7 @@ fn a_refresh_token_is_one_only_when_it_says_something() {
     }
 }
 
-/// OAuth 6, row 10: shown as "reconnect before".
+/// oauth 6.10: shown as "reconnect before".
 #[test]
 fn the_end_of_the_refresh_token_is_read_by_its_names() {
     for name in ["refresh_token_expires_in", "x_refresh_token_expires_in"] {
@@ -226,7 +226,7 @@ fn the_end_of_the_refresh_token_is_read_by_its_names() {
     }
 }
 
-/// OAuth 6, row 11.
+/// oauth 6.11
 #[test]
 fn scopes_are_read_in_any_notation_and_never_fail() {
     let scope =
@@ -240,7 +240,7 @@ fn scopes_are_read_in_any_notation_and_never_fail() {
     assert_eq!(scope("[7]"), Some(vec![]));
 }
 
-/// OAuth 6, row 12: a user's token of Slack stands deeper, and what belongs to it beside it.
+/// oauth 6.12: a user's token of Slack stands deeper, and what belongs to it beside it.
 #[test]
 fn a_token_is_found_by_the_providers_path_and_the_rest_beside_it() {
     let body = r#"{"ok":true,"access_token":"","authed_user":{"id":"U1","access_token":"xoxp",
@@ -254,7 +254,7 @@ fn a_token_is_found_by_the_providers_path_and_the_rest_beside_it() {
     assert_eq!(tokens.account.as_deref(), Some("U1"));
 }
 
-/// OAuth 9, rows 1 and 2, in any status.
+/// oauth 9.1, 9.2: in any status.
 #[test]
 fn codes_that_end_a_grant_or_refuse_a_client_do_so_in_any_status() {
     let person = [
@@ -293,7 +293,7 @@ fn codes_that_end_a_grant_or_refuse_a_client_do_so_in_any_status() {
     }
 }
 
-/// OAuth 9, row 3, and its last line: the status decides before the content for 5xx and 429.
+/// oauth 9.3, 9.status: the status decides before the content for 5xx and 429.
 #[test]
 fn a_server_that_is_not_well_ends_no_grant() {
     for status in [429, 500, 502, 503, 504, 599] {
@@ -309,7 +309,7 @@ fn a_server_that_is_not_well_ends_no_grant() {
     }
 }
 
-/// OAuth 9, row 4.
+/// oauth 9.4
 #[test]
 fn codes_that_pass_do_so_in_any_status() {
     for code in [
@@ -327,7 +327,7 @@ fn codes_that_pass_do_so_in_any_status() {
     }
 }
 
-/// OAuth 9, rows 5 and 7.
+/// oauth 9.5, 9.7
 #[test]
 fn what_nobody_knows_is_temporary_and_limited() {
     for (status, body, code) in [
@@ -363,7 +363,7 @@ fn the_providers_own_codes_come_first() {
     assert!(!passes(&judged("invalid_grant")).limited);
 }
 
-/// OAuth 9, the end: codes are cleaned, descriptions are cut and masked.
+/// oauth 9.said: codes are cleaned, descriptions are cut and masked.
 #[test]
 fn what_a_server_says_is_cleaned_cut_and_masked() {
     let long = "y".repeat(100);
@@ -383,7 +383,7 @@ fn what_a_server_says_is_cleaned_cut_and_masked() {
     assert!(!format!("{failure:?}{echoed:?}").contains("rt-canary"));
 }
 
-/// OAuth 10: both forms, only on 429 and 503, and garbage is ignored.
+/// oauth 10.3: both forms, only on 429 and 503, and garbage is ignored.
 #[test]
 fn retry_after_is_read_in_both_forms_where_it_counts() {
     let after = |status: u16, value: &str| {

@@ -26,7 +26,7 @@ fn with_proof(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     all
 }
 
-/// OAuth 2.8 and 5: what an exchange sends, and what it does not.
+/// oauth 2.8, 5.headers, 5.coded: what an exchange sends, and what it does not.
 #[tokio::test]
 async fn a_code_is_exchanged_with_its_verifier_and_redirect_uri() {
     let (mut server, client) = one(&json("200 OK", TOKEN)).await;
@@ -53,7 +53,7 @@ async fn a_code_is_exchanged_with_its_verifier_and_redirect_uri() {
     }
 }
 
-/// OAuth 2.8: a failed exchange is never repeated.
+/// oauth 2.8: a failed exchange is never repeated.
 #[tokio::test]
 async fn an_exchange_that_fails_is_sent_once() {
     for answer in [http("500 Oops", "", ""), String::new()] {
@@ -91,7 +91,7 @@ async fn a_refresh_repeats_scopes_only_where_the_provider_wants_them() {
     }
 }
 
-/// OAuth 5: bodies are JSON where the provider wants that; OAuth 3: parameters under other names.
+/// oauth 5.headers: bodies are JSON where the provider wants that, and parameters under other names.
 #[tokio::test]
 async fn a_provider_may_want_json_other_names_other_fields_and_more_parameters() {
     let (mut server, client) = one(&json("200 OK", TOKEN)).await;
@@ -242,7 +242,7 @@ async fn failed(answer: &str) -> Temporary {
     }
 }
 
-/// OAuth 5 and 6, the last row: redirects, codings, oversize and truncation are temporary, and the token
+/// oauth 6.14, 9.3: redirects, codings, oversize and truncation are temporary, and the token
 /// may be spent.
 #[tokio::test]
 async fn what_is_no_whole_plain_answer_is_temporary_and_ambiguous() {
@@ -264,7 +264,7 @@ async fn what_is_no_whole_plain_answer_is_temporary_and_ambiguous() {
     }
 }
 
-/// OAuth 10: the head counts where the body is not read.
+/// oauth 10.3: the head counts where the body is not read.
 #[tokio::test]
 async fn a_429_with_an_oversized_body_still_says_when() {
     let huge = "x".repeat(256 * 1024 + 1);

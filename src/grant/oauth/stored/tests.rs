@@ -71,7 +71,7 @@ fn a_kind_of_a_newer_program_is_refused() {
     assert!(matches!(OAuth::stored(fields), Err(MintError::Malformed { .. })));
 }
 
-/// OAuth 7: a token after its expiry is never used; one of unknown life is until the API refuses it.
+/// oauth 7.3, 7.5: a token after its expiry is never used; one of unknown life is until the API refuses it.
 #[test]
 fn a_token_is_live_until_its_end_and_no_longer() {
     let grant = |expires| OAuth::of(Tokens { expires, ..tokens("at", None) });
@@ -118,7 +118,7 @@ fn expired(refresh: Option<&str>) -> Grant {
     })))
 }
 
-/// OAuth 6, row 8; 7, the first rule: lives count from the moment the request was sent.
+/// oauth 6.8, 7.1: lives count from the moment the request was sent.
 #[tokio::test]
 async fn a_refresh_without_a_new_refresh_token_keeps_the_old_one() {
     for none in ["", r#","refresh_token":null"#, r#","refresh_token":"""#] {
@@ -135,7 +135,7 @@ async fn a_refresh_without_a_new_refresh_token_keeps_the_old_one() {
     }
 }
 
-/// OAuth 6, row 9.
+/// oauth 6.9
 #[tokio::test]
 async fn a_new_refresh_token_replaces_the_old_one_and_its_end() {
     let body = r#"{"access_token":"new","refresh_token":"rt2","refresh_token_expires_in":100}"#;
@@ -149,7 +149,7 @@ async fn a_new_refresh_token_replaces_the_old_one_and_its_end() {
     assert_eq!(minted.credential.generation, 3);
 }
 
-/// OAuth 7 and 9: no refresh token, no request.
+/// oauth 7.5, 9.6: no refresh token, no request.
 #[tokio::test]
 async fn without_a_refresh_token_an_expired_grant_is_over_without_a_request() {
     let mut server = Server::start(&[&json("200 OK", r#"{"access_token":"new"}"#)]).await;
@@ -160,7 +160,7 @@ async fn without_a_refresh_token_an_expired_grant_is_over_without_a_request() {
     assert!(server.is_quiet());
 }
 
-/// OAuth 7: a valid token is never refreshed.
+/// oauth 7.6: a valid token is never refreshed.
 #[tokio::test]
 async fn a_live_token_is_used_without_asking() {
     let mut server = Server::start(&[]).await;
@@ -239,7 +239,7 @@ fn a_file_that_another_tool_wrote_is_a_grant() {
     }
 }
 
-/// OAuth 9: the three ends of a refresh, as the vault sees them.
+/// oauth 9.1, 9.2, 9.4: the three ends of a refresh, as the vault sees them.
 #[tokio::test]
 async fn a_failure_says_who_must_act() {
     for (body, expected) in [

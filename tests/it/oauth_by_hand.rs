@@ -1,0 +1,97 @@
+//! Refreshes that a person asks for, and apps that are refreshed by nothing else.
+
+use serde_json::{Value, json};
+
+use crate::support::authorization::{Authorization, Fault, Rules};
+use crate::support::oauth::World;
+use crate::support::process::Served;
+use crate::support::tokens::{api, plan, refresh_only, rules, until_dead};
+use crate::support::*;
+
+/// What a command did: its code, and all that it said.
+fn ran(served: &Served, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = served.keyward(arguments).output().expect("it runs");
+    let both = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&both).into_owned())
+}
+
+/// oauth 7.by-hand: the command, against a server that gives, fails and ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_refreshes_and_says_what_came_of_it() {
+    let authorization = Authorization::with(rules()).await;
+    let pair = refresh_only(&authorization);
+    let origin = api(&authorization).await;
+    let plan = plan(&authorization, &pair).top("oauth: { backoff_first: 0.05s }");
+    let canary = plan.canary().text.clone();
+    let refresh = pair.refresh.expect("one");
+    let variables =
+        [("REFRESH", &*refresh), ("CANARY", &canary), ("TOKEN_CI", "kwa_by-hand-0123456789abcdef")];
+    let served = Served::start(&plan, &origin, &variables);
+    let refreshes = ["connection", "refresh", "acme"];
+    let (code, said) = ran(&served, &refreshes);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("acme has a new token, good until"), "{said}");
+    assert_eq!(authorization.calls().len(), 1, "once, on a cold start too");
+    let before = authorization.calls().len();
+    let (code, said) = ran(&served, &["--json", "connection", "refresh", "acme"]);
+    assert_eq!(code, Some(0), "{said}");
+    let told: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(told["name"], "acme");
+    assert_eq!(authorization.calls().len(), before + 1, "also what is valid");
+
+    authorization.fail_next(Fault::bad_gateway());
+    let (code, said) = ran(&served, &refreshes);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("acme"), "{said}");
+    assert!(ran(&served, &["connection", "show", "acme"]).1.contains("active"));
+
+    authorization.fail_always(Fault::error(400, "invalid_grant"));
+    let over = async {
+        loop {
+            let (code, said) = ran(&served, &refreshes);
+            assert_eq!(code, Some(1), "{said}");
+            if said.contains("invalid_grant") {
+                return said;
+            }
+        }
+    };
+    let said = patiently("the end of the pause", over).await;
+    assert!(said.contains("keyward connection reconnect acme"), "{said}");
+    assert!(ran(&served, &["connection", "show", "acme"]).1.contains("broken"));
+    let (code, said) = ran(&served, &["connection", "refresh", "nobody"]);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("nobody"), "{said}");
+}
+
+/// oauth 7.by-hand: neither its end nor a refusal refreshes the token of such an app.
+#[tokio::test]
+async fn an_app_that_is_not_refreshed_by_itself_is_refreshed_by_hand_alone() {
+    let rules = Rules { access_ttl: Some(1.0), ..Rules::default() };
+    let mut world = World::with(rules, |plan| plan).await;
+    world.connected().await;
+    let by_hand = json!({ "settings": { "auto_refresh": false } });
+    world.api("PATCH", "/apps/svc-app", &by_hand).await;
+    until_dead(&world.server).await;
+    for restarted in [false, true] {
+        if restarted {
+            world.lab.gateway.restart().await;
+        }
+        let told = world.request().await;
+        assert_eq!(told.head.status(), 424, "{}", told.text());
+        assert!(told.text().contains("keyward connection refresh work"), "{}", told.text());
+        assert_eq!(world.connection().await["state"], "active", "nothing is wrong with it");
+        assert_eq!(world.server.calls().len(), 1, "the exchange alone");
+    }
+    world.server.issuer().change(|rules| rules.access_ttl = Some(3_600.0));
+    world.api("POST", "/connections/work/refresh", &json!({})).await;
+    assert_eq!(world.request().await.text(), "fine");
+    assert_eq!(world.server.calls().len(), 2);
+    world.server.issuer().expire_all();
+    assert_eq!(world.request().await.head.status(), 401, "as the API says it");
+    assert_eq!(world.server.calls().len(), 2);
+    let again = json!({ "settings": { "auto_refresh": null } });
+    world.api("PATCH", "/apps/svc-app", &again).await;
+    assert_eq!(world.request().await.text(), "fine");
+    assert_eq!(world.server.calls().len(), 3);
+    world.finish().await;
+}
