@@ -49,7 +49,7 @@ async fn add(
     State(admin): State<Admin>,
     Body(new): Body<NewApp>,
 ) -> Result<(StatusCode, Json<AppView>), ApiError> {
-    let secrets = new.secrets.0;
+    let (secrets, template) = (new.secrets.0, new.template);
     let new = vault::NewApp {
         id: None,
         org: admin.org(),
@@ -63,6 +63,10 @@ async fn add(
         settings: new.settings,
         registered: None,
         managed_by: ManagedBy::Store,
+    };
+    let new = match template {
+        Some(template) => new.from_template(&admin.deps().vault.catalogue(), &template)?,
+        None => new,
     };
     let app = admin.deps().vault.add_app_of(new, secrets).await?;
     admin.enforce().await?;

@@ -52,7 +52,7 @@ async fn reconnect(
     let connection = admin.connection(&name)?;
     let consent = begun(&admin, &connection, ask).await?;
     let connection = view(&admin.deps().vault.catalogue(), &connection);
-    Ok(Json(ConnectionMade { connection, consent: Some(consent) }))
+    Ok(Json(ConnectionMade { connection, consent: Some(consent), test: None }))
 }
 
 /// Starts a flow for a connection.

@@ -11,8 +11,9 @@ use super::error::ApiError;
 use super::host::{Local, OwnNames};
 use super::state::Admin;
 use super::{
-    agents, apps, audit, bindings, ca, connection_test, connections, consents, explain, flows,
-    health, keys, providers, refresh, reload, rotations, rule_test, rules, runs, tokens,
+    activations, agents, apps, audit, bindings, ca, connection_test, connections, consents,
+    explain, flows, health, keys, providers, refresh, reload, rotations, rule_test, rules, runs,
+    tokens,
 };
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.
@@ -45,6 +46,7 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(ca::routes())
         .merge(refresh::routes())
         .merge(rotations::routes())
+        .merge(activations::routes())
         .merge(reload::routes());
     Router::new()
         .nest("/api/v1", api)

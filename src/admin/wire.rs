@@ -27,7 +27,7 @@ pub use self::app::{AppPatch, AppView, NewApp};
 pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Event, Outcome};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
 pub use self::explain::{AddressView, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
-pub use self::flow::{ConnectionMade, ConsentView, FlowDecision, Reconnect};
+pub use self::flow::{Activation, ConnectionMade, ConsentView, FlowDecision, Reconnect};
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
 pub use self::patch::ConnectionPatch;
 pub use self::rotation::{NewSecret, Rotated};
@@ -39,7 +39,7 @@ use crate::base::id::{AgentId, ConnectionId, TokenId};
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
 use crate::directory::{About, ConnectionState, ManagedBy};
-use crate::provider::{AuthKind, VariableKind};
+use crate::provider::{AuthKind, Template, VariableKind};
 
 /// A page of a list.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -231,6 +231,9 @@ pub struct NewConnection {
     /// Consent by a code on another device, where the provider has both.
     #[serde(default)]
     pub device: bool,
+    /// Whether the provider is asked before it is active; what it does not take stays a draft.
+    #[serde(default)]
+    pub test: bool,
     /// What it is.
     #[serde(default)]
     pub description: Option<String>,
@@ -334,6 +337,9 @@ pub struct ProviderView {
     pub variables: Vec<VariableView>,
     /// Ways to authenticate; the first is the default.
     pub auth: Vec<AuthView>,
+    /// What apps can be begun with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub templates: Vec<Template>,
     /// How authentication works there.
     pub docs_url: Option<String>,
     /// Where the owner gets a key.
@@ -511,6 +517,9 @@ mod tests {
             granted: Vec::new(),
             account: None,
             ends: None,
+            about: About::default(),
+            secret: SecretView::default(),
+            scopes: Scopes::default(),
             state: ConnectionState::Paused,
             token: None,
             managed_by: ManagedBy::Store,

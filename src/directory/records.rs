@@ -137,13 +137,13 @@ pub struct ConnectionRecord {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum ConnectionState {
-    /// Never connected: nothing was consented to yet.
+    /// Never connected: nothing was consented to yet, or the provider has not taken its secret.
     Draft {
         /// Why the last attempt came to nothing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<String>,
     },
-    /// Connected, and being looked at: it can be used.
+    /// Its secret was given, and the provider is being asked whether it takes it.
     Testing,
     /// It can be used.
     Active,
@@ -217,7 +217,7 @@ pub struct IssuedToken {
 impl ConnectionState {
     /// Whether its credential may be injected.
     pub fn is_usable(&self) -> bool {
-        matches!(self, Self::Active | Self::Testing)
+        matches!(self, Self::Active)
     }
 }
 

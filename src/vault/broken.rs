@@ -50,7 +50,7 @@ impl Vault {
         let mut stored = self.stored(connection).await?;
         for _ in 0..TRIES_MAX {
             let change = |record: &mut ConnectionRecord| {
-                record.state = projected(&record.state, stored.broken.as_ref());
+                record.state = projected(&record.state, &stored);
                 rotation(&mut record.secret, &stored);
                 if let Some(facts) = facts {
                     record.granted.clone_from(&facts.scopes);
@@ -102,8 +102,8 @@ fn rotation(secret: &mut SecretFacts, stored: &Stored) {
 fn follows(state: &ConnectionState) -> bool {
     match state {
         ConnectionState::Broken { reason, .. } => is_of_grant(*reason),
-        ConnectionState::Draft { .. } => true,
-        ConnectionState::Testing | ConnectionState::Active | ConnectionState::Paused => false,
+        ConnectionState::Draft { .. } | ConnectionState::Testing => true,
+        ConnectionState::Active | ConnectionState::Paused => false,
     }
 }
 
@@ -112,14 +112,14 @@ fn is_of_grant(reason: BrokenReason) -> bool {
     !matches!(reason, BrokenReason::TestFailed | BrokenReason::StoreKeyMissing)
 }
 
-/// The state that goes with a verdict. What a person paused stays so.
-fn projected(state: &ConnectionState, broken: Option<&Verdict>) -> ConnectionState {
-    match (state, broken) {
+/// The state that goes with a grant. What a person paused stays so, and what waits for its test a draft.
+fn projected(state: &ConnectionState, stored: &Stored) -> ConnectionState {
+    match (state, stored.broken.as_ref()) {
         (ConnectionState::Paused, _) => ConnectionState::Paused,
         (_, Some(verdict)) => {
             ConnectionState::Broken { reason: verdict.reason, detail: verdict.detail.clone() }
         }
-        (state, None) if follows(state) => ConnectionState::Active,
+        (state, None) if follows(state) && !stored.untested => ConnectionState::Active,
         (state, None) => state.clone(),
     }
 }
