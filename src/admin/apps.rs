@@ -55,7 +55,7 @@ async fn add(
     caller: Caller,
     Body(new): Body<NewApp>,
 ) -> Result<(StatusCode, Json<AppView>), ApiError> {
-    let secrets = new.secrets.0;
+    let (secrets, template) = (new.secrets.0, new.template);
     let new = vault::NewApp {
         id: None,
         org: caller.org().clone(),
@@ -69,6 +69,10 @@ async fn add(
         settings: new.settings,
         registered: None,
         managed_by: ManagedBy::Store,
+    };
+    let new = match template {
+        Some(template) => new.from_template(&admin.deps().vault.catalogue(), &template)?,
+        None => new,
     };
     let app = admin.deps().vault.add_app_of(new, secrets).await?;
     caller.names("app", &app.id, &app.name);

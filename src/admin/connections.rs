@@ -20,6 +20,7 @@ use super::wire::{
     ConnectionMade, ConnectionRemoved, ConnectionView, List, NewConnection, Reconnect, Scopes,
     SecretView,
 };
+use super::{activations, changes};
 use crate::directory::{ConnectionRecord, ManagedBy};
 use crate::oauth::{FlowError, NewMcp, Revoked};
 use crate::provider::Catalogue;
@@ -135,11 +136,28 @@ async fn add(
         let draft = vault.add_draft(made).await?;
         return drafted((&admin, &caller), &draft, new.device).await;
     }
-    let connection = vault.add(made, fields).await?;
-    caller.names("connection", &connection.id, &connection.name);
+    let made = match new.test {
+        true => {
+            let draft = vault.add_untested(made, fields).await?;
+            let (admin, caller) = (admin.clone(), caller.clone());
+            caller.names("connection", &draft.id, &draft.name);
+            // To its end, also when the caller goes away: else it would stay in testing.
+            let done =
+                tokio::spawn(
+                    async move { activations::begun((&admin, &caller), &draft, true).await },
+                )
+                .await;
+            done.unwrap_or_else(|error| Err(ApiError::internal(error)))?
+        }
+        false => {
+            let connection = vault.add(made, fields).await?;
+            caller.names("connection", &connection.id, &connection.name);
+            let connection = view(&vault.catalogue(), &connection);
+            ConnectionMade { connection, consent: None, test: None }
+        }
+    };
     admin.enforce().await?;
-    let connection = view(&vault.catalogue(), &connection);
-    Ok((StatusCode::CREATED, Json(ConnectionMade { connection, consent: None })))
+    Ok((StatusCode::CREATED, Json(made)))
 }
 
 async fn drafted(
@@ -158,7 +176,10 @@ async fn drafted(
     };
     admin.enforce().await?;
     let connection = view(&admin.deps().vault.catalogue(), draft);
-    Ok((StatusCode::CREATED, Json(ConnectionMade { connection, consent: Some(consent) })))
+    Ok((
+        StatusCode::CREATED,
+        Json(ConnectionMade { connection, consent: Some(consent), test: None }),
+    ))
 }
 
 async fn remove(
@@ -216,6 +237,8 @@ async fn set_paused(
     let id = admin.connection(caller, name)?.id.clone();
     let connection = directory.set_connection_paused(org, &id, paused, ManagedBy::Store).await?;
     admin.enforce().await?;
+    let what = if paused { "paused" } else { "resumed" };
+    changes::told((admin, caller), &connection, what, "by request").await;
     Ok(Json(view(&admin.deps().vault.catalogue(), &connection)))
 }
 
@@ -265,7 +288,8 @@ fn scopes(admin: &Admin, connection: &ConnectionRecord) -> Scopes {
         true => Vec::new(),
         false => requested.iter().filter(|scope| !given(scope)).cloned().collect(),
     };
-    Scopes { requested, missing }
+    let inherited = app.map(|app| app.settings.requests()).unwrap_or_default();
+    Scopes { requested, missing, inherited }
 }
 
 /// The hosts that the connection owns; none when its provider left the catalogue.

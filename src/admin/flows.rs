@@ -72,7 +72,7 @@ async fn reconnect(
     let connection = admin.connection(&caller, &name)?;
     let consent = begun((&admin, &caller), &connection, ask).await?;
     let connection = view(&admin.deps().vault.catalogue(), &connection);
-    Ok(Json(ConnectionMade { connection, consent: Some(consent) }))
+    Ok(Json(ConnectionMade { connection, consent: Some(consent), test: None }))
 }
 
 /// Starts a flow for a connection.

@@ -5,6 +5,7 @@
 //! peers are the owner of the process or root, opens the whole API. `app` builds [`Deps`] and runs
 //! the doors; the command line calls the same router in process when no gateway runs.
 
+mod activations;
 mod agents;
 mod apps;
 mod audit;

@@ -11,9 +11,9 @@ use super::error::ApiError;
 use super::host::{Local, OwnNames};
 use super::state::Admin;
 use super::{
-    agents, apps, audit, auth, bindings, ca, call, connection_test, connections, consents, explain,
-    flows, health, keys, orgs, personal, plugins, providers, refresh, reload, rotations, rule_test,
-    rules, runs, tokens, users,
+    activations, agents, apps, audit, auth, bindings, ca, call, connection_test, connections,
+    consents, explain, flows, health, keys, orgs, personal, plugins, providers, refresh, reload,
+    rotations, rule_test, rules, runs, tokens, users,
 };
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.
@@ -48,6 +48,7 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(plugins::routes())
         .merge(refresh::routes())
         .merge(rotations::routes())
+        .merge(activations::routes())
         .merge(reload::routes())
         .merge(orgs::routes())
         .merge(users::routes())

@@ -33,7 +33,7 @@ pub use self::call::{CallAsk, CallView};
 pub use self::explain::{
     AddressView, AppUsed, ConnectionUsed, ExplainAsk, Explanation, PlacementView,
 };
-pub use self::flow::{ConnectionMade, ConsentView, FlowDecision, Reconnect};
+pub use self::flow::{Activation, ConnectionMade, ConsentView, FlowDecision, Reconnect};
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
 pub use self::patch::{AgentPatch, ConnectionPatch};
 pub use self::people::{
@@ -52,7 +52,7 @@ use crate::base::id::{AgentId, ConnectionId, TokenId, UserId};
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
 use crate::directory::{About, ConnectionState, ManagedBy, Visibility};
-use crate::provider::{AuthKind, VariableKind};
+use crate::provider::{AuthKind, Template, VariableKind};
 
 /// A page of a list.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -256,6 +256,9 @@ pub struct NewConnection {
     /// Consent by a code on another device, where the provider has both.
     #[serde(default)]
     pub device: bool,
+    /// Whether the provider is asked before it is active; what it does not take stays a draft.
+    #[serde(default)]
+    pub test: bool,
     /// What it is.
     #[serde(default)]
     pub description: Option<String>,
@@ -374,6 +377,9 @@ pub struct ProviderView {
     pub variables: Vec<VariableView>,
     /// Ways to authenticate; the first is the default.
     pub auth: Vec<AuthView>,
+    /// What apps can be begun with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub templates: Vec<Template>,
     /// How authentication works there.
     pub docs_url: Option<String>,
     /// Where the owner gets a key.

@@ -140,6 +140,18 @@ pub enum SettingsError {
 }
 
 impl Settings {
+    /// These, and where they say nothing what `base` says. Fields are merged by name.
+    pub fn over(&self, base: &Self) -> Self {
+        Self {
+            timeout: self.timeout.or(base.timeout),
+            retry: self.retry.clone().or_else(|| base.retry.clone()),
+            rate_limit: self.rate_limit.or(base.rate_limit),
+            concurrency: self.concurrency.or(base.concurrency),
+            user_agent: self.user_agent.clone().or_else(|| base.user_agent.clone()),
+            headers: self.headers.over(&base.headers),
+        }
+    }
+
     /// Whether requests are sent as all others.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -305,7 +317,11 @@ fn attempts<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
     parse_attempts(u64::deserialize(d)?).map_err(D::Error::custom)
 }
 
-fn concurrency<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
+/// Serde adapter of a concurrency.
+///
+/// # Errors
+/// When it is none.
+pub fn concurrency<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
     let given = Option::<u64>::deserialize(d)?;
     given.map(parse_concurrency).transpose().map_err(D::Error::custom)
 }

@@ -25,6 +25,7 @@ pub(crate) enum Command {
         keyward app add google --client-id 12-x.apps.googleusercontent.com \
         --secret-file client_secret=s.txt\n  \
         keyward app add slack --client-id 1.2 --scope chat:write --scope channels:read\n  \
+        keyward app add --template google_workspace --client-id 12-x.apps.googleusercontent.com\n  \
         keyward app add gitlab --client-id abc --public --var host=git.example.com"
     )]
     Add(Box<Add>),
@@ -55,7 +56,10 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct Add {
     /// a provider's id: see `keyward provider list`
-    provider: String,
+    provider: Option<String>,
+    /// begin with a template: what is not given is as it says
+    #[arg(long, value_name = "ID")]
+    template: Option<String>,
     /// its name; default: the provider's id
     #[arg(long)]
     name: Option<String>,
@@ -122,7 +126,11 @@ impl Command {
 
 impl Add {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
-        let provider = provider::of(client, &self.provider).await?;
+        let provider = match (&self.provider, &self.template) {
+            (Some(provider), _) => provider::of(client, provider).await?,
+            (None, Some(template)) => with_template(client, template).await?,
+            (None, None) => return Err(Failure::usage("name a provider, or --template ID")),
+        };
         let mut secrets = self.secrets.read()?;
         let client_id = match self.client_id {
             Some(client_id) => client_id,
@@ -152,6 +160,7 @@ impl Add {
             ("name", serde_json::json!(self.name.as_ref().unwrap_or(&provider.id))),
             ("client_id", serde_json::json!(client_id)),
             ("auth", serde_json::json!(self.auth)),
+            ("template", serde_json::json!(self.template)),
         ] {
             new.insert(key.to_owned(), value);
         }
@@ -167,6 +176,19 @@ impl Add {
             )
         })
     }
+}
+
+/// The provider that has it.
+async fn with_template(client: &Client, template: &str) -> Result<ProviderView, Failure> {
+    let all = client.list::<ProviderView>("/api/v1/providers", &[]).await?.items;
+    let ids = all.iter().flat_map(|provider| provider.templates.iter().map(|it| it.id.clone()));
+    let ids: Vec<String> = ids.collect();
+    let has = |provider: &ProviderView| provider.templates.iter().any(|it| it.id == template);
+    let found = all.into_iter().find(has);
+    found.ok_or_else(|| {
+        Failure::usage(format!("there is no template `{template}`"))
+            .hint(format!("there are: {}", ids.join(", ")))
+    })
 }
 
 fn register_at(provider: &ProviderView) {

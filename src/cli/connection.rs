@@ -1,6 +1,7 @@
 //! `keyward connection`: accounts at providers. What the owner gives goes in and is never shown.
 
 pub(in crate::cli) mod about;
+mod add;
 pub(in crate::cli) mod form;
 mod import;
 pub(in crate::cli) mod list;
@@ -20,14 +21,12 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use self::form::Given;
-use self::shape::Shapes;
 use super::agent::{pair, unique};
 use super::client::{Client, segment};
 use super::consent;
 use super::failure::Failure;
 use super::output;
 use super::plugin;
-use super::provider;
 use super::secret::Typed;
 use super::settings::Global;
 use super::table::{fields, moment, pairs};
@@ -130,7 +129,14 @@ pub(crate) struct Reconnect {
 #[derive(Debug, Args)]
 pub(crate) struct Add {
     /// a provider's id, see `keyward provider list`; or the URL of an MCP server
-    provider: String,
+    #[arg(required_unless_present = "resume")]
+    provider: Option<String>,
+    /// go on with a draft where it was left: with its secret, or another one
+    #[arg(long, value_name = "NAME", conflicts_with = "provider")]
+    resume: Option<String>,
+    /// do not ask the provider whether it takes the secret
+    #[arg(long)]
+    no_test: bool,
     #[command(flatten)]
     options: Options,
     /// take the tokens from a file that another tool wrote
@@ -201,6 +207,7 @@ pub(in crate::cli) struct New {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) issuer: Option<String>,
     pub(in crate::cli) device: bool,
+    pub(in crate::cli) test: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) environment: Option<String>,
     pub(in crate::cli) variables: BTreeMap<String, String>,
@@ -240,6 +247,7 @@ impl Command {
             Self::Request(ask) => return ask.run(global).await,
             Self::Rotate(rotate) => return rotate.run(global).await,
             Self::Set(set) => return set.run(global).await,
+            Self::Add(add) => return add.run(global).await,
             command => command,
         };
         let client = Client::open(global).await?;
@@ -249,10 +257,10 @@ impl Command {
             | Self::Refresh { .. }
             | Self::Request(_)
             | Self::Rotate(_)
-            | Self::Set(_) => Ok(()),
+            | Self::Set(_)
+            | Self::Add(_) => Ok(()),
             Self::Pause { name } => set_paused(global, &client, (&name, "pause")).await,
             Self::Resume { name } => set_paused(global, &client, (&name, "resume")).await,
-            Self::Add(add) => add.run(global, &client).await,
             Self::List(search) => {
                 let all = client.list("/api/v1/connections", &search.query()).await?;
                 output::show(global.json, &all, |all| list::table(&all.items, search.is_all()))?;
@@ -289,77 +297,6 @@ fn note_declared(global: &Global, known: &[&str]) -> Result<(), Failure> {
         ));
     }
     Ok(())
-}
-
-impl Add {
-    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
-        let how = self.how.clone();
-        let new = match self.provider.contains("://") {
-            true => self.of_url()?,
-            false => self.of_provider(client).await?,
-        };
-        let made: ConnectionMade = client.post("/api/v1/connections", &new).await?;
-        let ends = consent::follow(global, client, &made, &how).await?;
-        let made: ConnectionView = client.get(&path(made.connection.id.as_str())).await?;
-        output::show(global.json, &made, |made| {
-            let keyward = global.keyward();
-            let next = format!("let an agent use it: {keyward} agent bind AGENT {}", made.name);
-            format!(
-                "connection {} added ({})\n{}{next}\n",
-                made.name,
-                made.id,
-                connected(made, ends)
-            )
-        })
-    }
-
-    async fn of_provider(self, client: &Client) -> Result<New, Failure> {
-        let settings = self.settings.to_json()?;
-        let provider = provider::of(client, &self.provider).await?;
-        let options = self.options;
-        let mut filled = options.given()?.complete(&provider)?;
-        if let Some(file) = &self.import {
-            filled.fields.extend(import::tokens(file)?);
-        }
-        if !options.any_shape {
-            let shapes = Shapes::load(client).await?;
-            filled.check(&provider, &shapes)?.iter().for_each(|remark| output::note(remark));
-        }
-        Ok(New {
-            name: options.name.unwrap_or_else(|| provider.id.clone()),
-            provider: provider.id,
-            auth: filled.auth,
-            app: options.app,
-            scopes: options.scopes,
-            device: self.how.device,
-            owner: options.whose.owner,
-            visibility: options.whose.seen.word(),
-            environment: options.environment,
-            variables: filled.variables,
-            settings: Some(settings.into()),
-            fields: filled.fields,
-            said: self.said.to_json(),
-            ..New::default()
-        })
-    }
-
-    /// Everything else is the server's to say.
-    fn of_url(self) -> Result<New, Failure> {
-        Ok(New {
-            provider: "mcp".to_owned(),
-            name: self.options.name.unwrap_or_default(),
-            url: Some(self.provider),
-            issuer: self.options.issuer,
-            scopes: self.options.scopes,
-            device: self.how.device,
-            owner: self.options.whose.owner,
-            visibility: self.options.whose.seen.word(),
-            environment: self.options.environment,
-            settings: Some(self.settings.to_json()?.into()),
-            said: self.said.to_json(),
-            ..New::default()
-        })
-    }
 }
 
 impl Reconnect {

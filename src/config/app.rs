@@ -83,9 +83,12 @@ section! {
         /// Endpoints instead of the provider's.
         #[key(map of AppUrls)]
         urls: Option<Value>,
-        /// How its tokens are got.
+        /// How its tokens are got, and how requests of its connections are sent.
         #[key(map of AppSettings)]
         settings: Option<Value>,
+        /// A template of the provider's, such as `google_workspace`: what is left out is as it says.
+        #[key("id of a template")]
+        template: Option<String>,
     }
 }
 
@@ -156,6 +159,10 @@ fn app(
         variables: text.variables,
         place: reading.place(path),
     };
+    let app = match &text.template {
+        Some(template) => begun_with(app, template, (path, providers), reading),
+        None => app,
+    };
     let known = provider(&app.provider, path, providers, reading);
     if known.is_some() && reading.problems.count() == before {
         let names: Vec<&str> = app.secrets.keys().map(String::as_str).collect();
@@ -165,6 +172,25 @@ fn app(
         }
     }
     app
+}
+
+/// What the app leaves out is as the template says.
+fn begun_with(
+    app: DeclaredApp,
+    template: &str,
+    (path, providers): (&str, &Providers<'_>),
+    reading: &mut Reading<'_>,
+) -> DeclaredApp {
+    if providers.catalogue.get(&app.provider).is_none() {
+        return app;
+    }
+    match app.to_new().from_template(providers.catalogue, template) {
+        Ok(new) => DeclaredApp { scopes: new.scopes, settings: new.settings, ..app },
+        Err(error) => {
+            reading.problems.add(&key_of(path, "template"), error, "");
+            app
+        }
+    }
 }
 
 fn section<T: serde::de::DeserializeOwned + Default>(

@@ -15,6 +15,7 @@ use super::rows::{At, Read};
 use super::{Directory, Writer, agents, check, to_the_end};
 use crate::base::id::{AppId, OrgId};
 use crate::base::keys::section;
+use crate::base::settings::{FieldText, Headers, Rate, Retry, Settings, Wait, concurrency};
 use crate::base::time;
 use crate::provider::oauth::{ClientAuthText, UrlTemplate};
 use crate::provider::{AuthMethod, OAuth};
@@ -132,6 +133,67 @@ section! {
         #[key("text")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub key_id: Option<String>,
+        /// `timeout` of its connections, where they name none.
+        #[key("time")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub timeout: Option<Wait>,
+        /// `retry` of its connections, where they name none.
+        #[key(map of Retry)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub retry: Option<Retry>,
+        /// `rate_limit` of each of its connections, where it names none.
+        #[key("count and `/s`, `/min` or `/h`")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub rate_limit: Option<Rate>,
+        /// `concurrency` of each of its connections, where it names none.
+        #[key("count, 1 or more")]
+        #[serde(deserialize_with = "concurrency", skip_serializing_if = "Option::is_none")]
+        pub concurrency: Option<u32>,
+        /// `user_agent` of its connections, where they name none.
+        #[key("text")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub user_agent: Option<FieldText>,
+        /// `headers` of its connections, beside theirs.
+        #[key("map of text to text", "{}")]
+        #[serde(skip_serializing_if = "Headers::is_empty")]
+        pub headers: Headers,
+    }
+}
+
+impl AppSettings {
+    /// How requests of its connections are sent, where they say nothing themselves.
+    pub fn requests(&self) -> Settings {
+        Settings {
+            timeout: self.timeout,
+            retry: self.retry.clone(),
+            rate_limit: self.rate_limit,
+            concurrency: self.concurrency,
+            user_agent: self.user_agent.clone(),
+            headers: self.headers.clone(),
+        }
+    }
+
+    /// These, and where they say nothing what `base` says. Maps are merged by name.
+    pub fn over(self, base: Self) -> Self {
+        let requests = self.requests().over(&base.requests());
+        let merged = |own: BTreeMap<String, String>, base: BTreeMap<String, String>| {
+            base.into_iter().chain(own).collect()
+        };
+        Self {
+            refresh_buffer: self.refresh_buffer.or(base.refresh_buffer),
+            auto_refresh: self.auto_refresh.or(base.auto_refresh),
+            keep_alive: self.keep_alive.or(base.keep_alive),
+            authorize_params: merged(self.authorize_params, base.authorize_params),
+            token_params: merged(self.token_params, base.token_params),
+            client_auth: self.client_auth.or(base.client_auth),
+            key_id: self.key_id.or(base.key_id),
+            timeout: requests.timeout,
+            retry: requests.retry,
+            rate_limit: requests.rate_limit,
+            concurrency: requests.concurrency,
+            user_agent: requests.user_agent,
+            headers: requests.headers,
+        }
     }
 }
 

@@ -160,14 +160,14 @@ pub struct ConnectionRecord {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum ConnectionState {
-    /// Never connected: nothing was consented to yet.
+    /// Never connected: nothing was consented to yet, or the provider has not taken its secret.
     Draft {
         /// Why the last attempt came to nothing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<String>,
     },
-    /// It can be used, and the next refresh tells whether it works: its client was refused, and has changed
-    /// since.
+    /// The provider is being asked whether it takes what was given; or it can be used, and the next refresh
+    /// tells, since its client was refused and has changed.
     Testing,
     /// It can be used.
     Active,
@@ -243,7 +243,7 @@ pub struct IssuedToken {
 impl ConnectionState {
     /// Whether its credential may be injected.
     pub fn is_usable(&self) -> bool {
-        matches!(self, Self::Active | Self::Testing)
+        matches!(self, Self::Active)
     }
 }
 

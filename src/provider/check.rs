@@ -11,7 +11,7 @@ use super::document::{Document, Problem, Problems, item_of, key_of};
 use super::form::HostTemplate;
 use super::own::{Own, hosts, is_word, paths, split_https};
 use super::placing::header_name;
-use super::schema::{AuthText, ClearsText, ProviderText, TestText, VariableText};
+use super::schema::{AuthText, ClearsText, ProviderText, TemplateText, TestText, VariableText};
 use super::{About, AuthMethod, Field, Provider, Variable};
 use crate::base::pattern::PathPattern;
 use crate::inject::credential::Clears;
@@ -139,6 +139,7 @@ impl Check<'_> {
             docs_url: text.docs_url.clone(),
             key_url: text.key_url.clone(),
             test: text.test.clone(),
+            templates: text.templates.iter().map(template).collect(),
             default_headers: text.default_headers.clone(),
             retry_headers: text.retry_headers.clone(),
             webhook_scheme: text.webhook_scheme.clone(),
@@ -233,6 +234,15 @@ impl Check<'_> {
             }
         }
         found
+    }
+}
+
+fn template(text: &TemplateText) -> super::Template {
+    super::Template {
+        id: text.id.clone(),
+        label: text.label.clone(),
+        scopes: text.scopes.clone(),
+        settings: serde_json::to_value(&text.settings).unwrap_or_default(),
     }
 }
 
@@ -512,7 +522,7 @@ mod tests {
         ),
         (
             "hosts: [a.test]\ndocs: x",
-            "p.yaml:4: docs: unknown key `docs`; known here: id, name, category, hosts, paths, variables, auth, clears, default_headers, test, test_source, retry_headers, webhook_scheme, key_url, docs_url, quirks, sources, confidence",
+            "p.yaml:4: docs: unknown key `docs`; known here: id, name, category, hosts, paths, variables, auth, clears, templates, default_headers, test, test_source, retry_headers, webhook_scheme, key_url, docs_url, quirks, sources, confidence",
         ),
         (
             "hosts: [a.test]\nclears: { headers: [Connection] }",

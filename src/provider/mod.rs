@@ -75,6 +75,8 @@ pub struct About {
     /// A harmless request that tells a good credential from a bad one; [`Provider::test`] knows
     /// which one a method has.
     pub test: Option<schema::TestText>,
+    /// What apps can be begun with.
+    pub templates: Vec<Template>,
     /// Fields added when the client sent none; templates over fields and variables.
     pub default_headers: BTreeMap<String, String>,
     /// Fields that say when to come again.
@@ -87,6 +89,20 @@ pub struct About {
     pub sources: Vec<String>,
     /// How sure they are.
     pub confidence: Option<Confidence>,
+}
+
+/// What an app can be begun with.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Template {
+    /// Its id.
+    pub id: String,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Scopes to ask for.
+    pub scopes: Vec<String>,
+    /// Settings of the app, as they are written.
+    pub settings: serde_json::Value,
 }
 
 /// How sure the facts of a provider are.

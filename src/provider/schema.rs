@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_yaml::Value;
 
 use super::words::{
@@ -37,6 +37,9 @@ pub struct ProviderText {
     /// Further places of credentials, emptied before one is written.
     #[serde(default)]
     pub clears: ClearsText,
+    /// What apps can be begun with.
+    #[serde(default)]
+    pub templates: Vec<TemplateText>,
     /// Fields added when the client sent none.
     #[serde(default)]
     pub default_headers: BTreeMap<String, String>,
@@ -389,6 +392,22 @@ pub struct TestText {
     pub account: Vec<String>,
     /// For people.
     pub note: Option<String>,
+}
+
+/// What an app can be begun with: what it says itself goes before.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TemplateText {
+    /// Lower-case letters, digits, `-` and `_`; unique in the catalogue.
+    pub id: String,
+    /// For people.
+    pub label: Option<String>,
+    /// Scopes to ask for.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// Settings of the app.
+    #[serde(default)]
+    pub settings: BTreeMap<String, Value>,
 }
 
 /// Fields that say when to come again.

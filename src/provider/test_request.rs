@@ -282,14 +282,34 @@ mod tests {
         let linear = request("linear", &[], &[]).unwrap().unwrap();
         assert!(!linear.expected.is_met_by(br#"{"errors":[{}]}"#));
         assert!(linear.expected.is_met_by(br#"{"data":{"viewer":{"id":"1"}}}"#));
-        assert_eq!(&linear.body[..], br#"{"query":"{ viewer { id } }"}"#);
+        assert_eq!(&linear.body[..], br#"{"query":"{ viewer { id email } }"}"#);
+    }
+
+    #[test]
+    fn an_account_is_told_as_far_as_the_answer_names_it() {
+        let expected = |of: &str| request(of, &[], &[]).unwrap().unwrap().expected;
+        let slack = expected("slack");
+        let told = |body: &str| slack.account(body.as_bytes());
+        assert_eq!(told(r#"{"ok":true,"user":"bot","team":"Acme"}"#).as_deref(), Some("bot, Acme"));
+        assert_eq!(told(r#"{"ok":true,"team":"Acme"}"#).as_deref(), Some("Acme"));
+        for none in ["", "{}", "[]", r#"{"user":{"a":1}}"#, r#"{"user":""}"#, r#"{"user":null}"#] {
+            assert_eq!(told(none), None, "{none}");
+        }
+        let numbered = expected("hubspot").account(br#"{"portalId":123}"#);
+        assert_eq!(numbered.as_deref(), Some("123"));
+        assert_eq!(
+            expected("xero").account(br#"[{"tenantName":"Acme"}]"#).as_deref(),
+            Some("Acme")
+        );
+        let missing = br#"{"ok":false,"error":"missing_scope","needed":"users:read,chat:write"}"#;
+        assert_eq!(slack.needed(missing).unwrap(), ["users:read", "chat:write"]);
     }
 
     #[test]
     fn only_the_status_that_is_expected_is_good() {
         let github = request("github", &[], &[]).unwrap().unwrap();
         assert!(github.expected.takes(200) && !github.expected.takes(204));
-        assert!(!github.expected.reads_body());
+        assert!(!github.expected.reads_body() && github.expected.reads_account());
         assert!(github.headers.contains_key("x-github-api-version"), "what its SDKs send");
         assert!(github.headers[header::USER_AGENT].to_str().unwrap().starts_with("keyward/"));
     }

@@ -69,12 +69,15 @@ impl<T> Named<T> {
 }
 
 impl Facts {
+    /// `app`: the one that a connection's tokens are of, whose settings it inherits.
+    ///
     /// A connection whose provider or variables do not fit any more owns no host and is broken;
     /// it must not keep the others' policy from being made.
     pub(super) fn gather(
         agents: impl Iterator<Item = Arc<AgentRecord>>,
         connections: impl Iterator<Item = Arc<ConnectionRecord>>,
         catalogue: &Catalogue,
+        app: &dyn Fn(&ConnectionRecord) -> Option<Arc<AppRecord>>,
     ) -> Self {
         let mut facts = Self {
             agents: HashMap::new(),
@@ -94,7 +97,8 @@ impl Facts {
             of_org.push(&agent.name, agent.id.as_str(), agent.clone());
         }
         for record in connections {
-            let account = Arc::new(facts.account(&record, catalogue));
+            let account = facts.account(&record, app(&record).as_deref(), catalogue);
+            let account = Arc::new(account);
             let of_org = facts.accounts.entry(record.org.clone()).or_default();
             let (name, id) = (record.name.clone(), record.id.clone());
             of_org.push(&name, id.as_str(), Connection { record, account });
@@ -140,7 +144,12 @@ impl Facts {
         self
     }
 
-    fn account(&mut self, record: &ConnectionRecord, catalogue: &Catalogue) -> Account {
+    fn account(
+        &mut self,
+        record: &ConnectionRecord,
+        app: Option<&AppRecord>,
+        catalogue: &Catalogue,
+    ) -> Account {
         let provider: Arc<str> = record.provider.as_str().into();
         let (hosts, paths, state) = match instance(record, catalogue) {
             Ok(instance) => {
@@ -160,7 +169,11 @@ impl Facts {
             }
         };
         let (id, name) = (record.id.clone(), record.name.as_str().into());
-        let settings = (!record.settings.is_empty()).then(|| Arc::new(record.settings.clone()));
+        let settings = match app {
+            Some(app) => record.settings.over(&app.settings.requests()),
+            None => record.settings.clone(),
+        };
+        let settings = (!settings.is_empty()).then(|| Arc::new(settings));
         Account { id, name, provider, hosts, paths, state, settings }
     }
 
@@ -239,7 +252,8 @@ fn instance(record: &ConnectionRecord, catalogue: &Catalogue) -> Result<Instance
 
 fn state(state: &ConnectionState) -> AccountState {
     match state {
-        ConnectionState::Active | ConnectionState::Testing => AccountState::Active,
+        ConnectionState::Active => AccountState::Active,
+        ConnectionState::Testing => AccountState::Draft(Some("it is being tested".into())),
         ConnectionState::Draft { failure } => {
             AccountState::Draft(failure.as_deref().map(Into::into))
         }
@@ -373,6 +387,7 @@ pub(super) mod samples {
                 self.agents.iter().cloned().map(Arc::new),
                 self.connections.iter().cloned().map(Arc::new),
                 &Catalogue::built_in(),
+                &|_| None,
             )
         }
     }
@@ -428,7 +443,7 @@ mod tests {
         let reason = BrokenReason::NoRefreshToken;
         for (given, told) in [
             (ConnectionState::Paused, AccountState::Paused),
-            (ConnectionState::Testing, AccountState::Active),
+            (ConnectionState::Testing, AccountState::Draft(Some("it is being tested".into()))),
             (ConnectionState::Draft { failure: None }, AccountState::Draft(None)),
             (
                 ConnectionState::Draft { failure: Some("declined".to_owned()) },

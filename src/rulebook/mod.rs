@@ -19,7 +19,7 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
 
 use crate::base::agent::Agent;
 use crate::base::id::OrgId;
-use crate::directory::{AgentRecord, ConnectionRecord, Directory};
+use crate::directory::{AgentRecord, AppRecord, ConnectionRecord, Directory, View};
 use crate::policy::{Account, Asked, DefaultAction, Explanation, Permit, Policy, Reason};
 use crate::provider::Catalogue;
 
@@ -198,7 +198,9 @@ impl Rulebook {
     pub fn account(&self, connection: Arc<ConnectionRecord>) -> Result<Arc<Account>, Reason> {
         let (org, id) = (connection.org.clone(), connection.id.clone());
         let catalogue = &self.sources.load().catalogue;
-        let facts = Facts::gather(std::iter::empty(), std::iter::once(connection), catalogue);
+        let (nobody, view) = (std::iter::empty(), self.directory.view());
+        let facts =
+            Facts::gather(nobody, std::iter::once(connection), catalogue, &|it| app_of(&view, it));
         let found = facts.connection(&org, id.as_str());
         let found = found.ok_or_else(|| Reason::ConnectionMissing { name: id.as_str().into() })?;
         Ok(found.account.clone())
@@ -267,6 +269,11 @@ impl Rulebook {
     }
 }
 
+/// The app that a connection's tokens are of.
+fn app_of(view: &View, connection: &ConnectionRecord) -> Option<Arc<AppRecord>> {
+    view.app(&connection.org, connection.app.as_ref()?).cloned()
+}
+
 impl Change<'_> {
     /// Brings `sources` and the directory as it is now into force, together. A directory that was
     /// changed by others meanwhile may leave rules without what they name: those refuse.
@@ -310,14 +317,16 @@ impl Sources {
         agents: impl Iterator<Item = Arc<AgentRecord>>,
         connections: impl Iterator<Item = Arc<ConnectionRecord>>,
     ) -> Result<(), Vec<RulebookError>> {
-        let facts = Facts::gather(agents, connections, &self.catalogue);
+        // How requests are sent decides nothing.
+        let facts = Facts::gather(agents, connections, &self.catalogue, &|_| None);
         self.compile_strictly(&facts).map(drop)
     }
 
     fn facts(&self, directory: &Directory) -> Facts {
         let view = directory.view();
         let (agents, connections) = (view.agents().cloned(), view.connections().cloned());
-        let facts = Facts::gather(agents, connections, &self.catalogue).carving(view.apps());
+        let app = |record: &ConnectionRecord| app_of(&view, record);
+        let facts = Facts::gather(agents, connections, &self.catalogue, &app).carving(view.apps());
         facts.plugged(view.plugins(), &self.catalogue)
     }
 

@@ -134,15 +134,15 @@ fn is_of_grant(reason: BrokenReason) -> bool {
     !matches!(reason, BrokenReason::TestFailed | BrokenReason::StoreKeyMissing)
 }
 
-/// The state that goes with a verdict. What a person paused stays so.
+/// The state that goes with a grant. What a person paused stays so, and what waits for its test a draft.
 fn projected(state: &ConnectionState, stored: &Stored) -> ConnectionState {
-    match (state, &stored.broken) {
+    match (state, stored.broken.as_ref()) {
         (ConnectionState::Paused, _) => ConnectionState::Paused,
         (_, Some(verdict)) => {
             ConnectionState::Broken { reason: verdict.reason, detail: verdict.detail.clone() }
         }
         (state, None) if stored.on_trial && follows(state) => ConnectionState::Testing,
-        (state, None) if follows(state) => ConnectionState::Active,
+        (state, None) if follows(state) && !stored.untested => ConnectionState::Active,
         (state, None) => state.clone(),
     }
 }

@@ -144,6 +144,12 @@ pub enum VaultError {
         /// The connection's name.
         connection: String,
     },
+    /// The caller resumes what is no draft.
+    #[error("connection `{connection}` is no draft: there is nothing to resume")]
+    NotADraft {
+        /// The connection's name.
+        connection: String,
+    },
     /// The caller gave the secret that is in force already.
     #[error("connection `{connection}` has this secret already: nothing was changed")]
     SameSecret {
@@ -245,6 +251,9 @@ impl VaultError {
                 "`keyward connection rotate confirm {connection}` wipes the old secret, \
                  `keyward connection rotate rollback {connection}` takes it back"
             ),
+            Self::NotADraft { connection } => {
+                format!("`keyward connection rotate {connection}` gives it another secret")
+            }
             Self::NoRotation { connection } => {
                 format!("see `keyward connection show {connection}`")
             }

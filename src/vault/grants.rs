@@ -28,6 +28,8 @@ pub(super) struct Stored {
     pub broken: Option<Verdict>,
     /// What its tokens began with.
     pub given: Option<String>,
+    /// Nobody but a test may use it yet.
+    pub untested: bool,
     /// When its secret was given and when it ends, once it has been rotated.
     pub dates: Option<Dates>,
     /// Its client was refused, and that has changed since.
@@ -60,7 +62,8 @@ impl Stored {
         bytes: &[u8],
     ) -> (Header, Zeroizing<Vec<u8>>) {
         let (given, dates) = (self.given.clone(), self.dates.clone());
-        let header = Header { broken, given, dates, ..Header::of(connection) };
+        let untested = self.untested;
+        let header = Header { broken, given, untested, dates, ..Header::of(connection) };
         let other = self.other.as_ref().map(|(beside, bytes)| (beside.clone(), bytes.as_slice()));
         header.beside(bytes, other)
     }
@@ -107,13 +110,15 @@ impl Vault {
             let Some(row) = self.store.get(Table::Grants, &key).await? else { return Ok(None) };
             match record::open(&self.keyring, connection, &purpose, &row) {
                 Ok(opened) => {
-                    let Header { broken, given, dates, beside, on_trial, .. } = opened.header;
+                    let Header { broken, given, untested, dates, beside, on_trial, .. } =
+                        opened.header;
                     let (version, bytes) = (row.version, opened.grant);
                     let other = beside.zip(opened.other);
                     return Ok(Some(Stored {
                         version,
                         broken,
                         given,
+                        untested,
                         dates,
                         on_trial,
                         bytes,

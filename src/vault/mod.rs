@@ -7,6 +7,7 @@ mod asks;
 mod backoff;
 mod broken;
 mod connect;
+mod draft;
 mod error;
 mod flight;
 mod fresh;
@@ -22,6 +23,7 @@ mod servers;
 #[cfg(test)]
 mod simulation;
 mod status;
+mod template;
 #[cfg(test)]
 mod tests;
 mod trouble;
@@ -46,6 +48,7 @@ pub use rotate::{Candidate, Kept};
 pub use rows::{RowError, Rows};
 use servers::Servers;
 pub use status::{Failing, TokenStatus};
+pub use template::settings as template_settings;
 
 use crate::base::agent::Agent;
 use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, UserId};
@@ -151,6 +154,7 @@ impl Vault {
             rotation: Arc::default(),
         };
         vault.sweep().await?;
+        vault.cut_tests().await?;
         vault.settle().await?;
         vault.wipe_untested().await?;
         vault.wipe_overdue().await?;
@@ -234,13 +238,25 @@ impl Vault {
         new: NewConnection,
         fields: BTreeMap<String, Secret>,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        self.add_with(new, fields, false).await
+    }
+
+    async fn add_with(
+        &self,
+        new: NewConnection,
+        fields: BTreeMap<String, Secret>,
+        untested: bool,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
         let catalogue = self.catalogue();
         let (provider, auth) = method(&catalogue, &new.provider, new.auth.as_deref())?;
         provider.instantiate(auth, &new.variables)?;
         not_authenticating(provider, &new.settings)?;
         let grant = Grant::from_fields(auth, fields)?;
-        let record = self.new_record(new, auth);
-        let header = Header { given: grants::given(&grant), ..Header::of(&record) };
+        let mut record = self.new_record(new, auth);
+        if untested {
+            record.state = ConnectionState::Draft { failure: None };
+        }
+        let header = Header { given: grants::given(&grant), untested, ..Header::of(&record) };
         let key = record::key(&record.org, &record.id);
         self.write((&record.org, &record.id), (header, grant.encode()), None).await?;
         match self.directory.add_connection(record).await {

@@ -54,6 +54,9 @@ pub struct Header {
     /// take newer ones away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given: Option<String>,
+    /// Nobody but a test may use it yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub untested: bool,
     /// When the secret was given and when it ends, once it has been rotated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dates: Option<Dates>,
@@ -137,7 +140,15 @@ impl Header {
     /// Of a grant that works, as far as is known.
     pub fn of(connection: &ConnectionRecord) -> Self {
         let purpose = Purpose::of(connection);
-        Self { purpose, broken: None, given: None, dates: None, on_trial: false, beside: None }
+        Self {
+            purpose,
+            broken: None,
+            given: None,
+            untested: false,
+            dates: None,
+            on_trial: false,
+            beside: None,
+        }
     }
 
     /// With another grant after the first: what is sealed.

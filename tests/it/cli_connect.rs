@@ -297,13 +297,15 @@ fn secrets_that_do_not_look_right_are_refused_unless_someone_insists() {
         }
     }
     cli.run_with(
-        &["connection", "add", "github", "--secret-stdin", "token", "--any-shape"],
+        &["connection", "add", "github", "--secret-stdin", "token", "--any-shape", "--no-test"],
         &stripe,
     )
     .ok();
     let test_key = format!("sk_test_{}", "a1B2".repeat(24));
-    let ran =
-        cli.run_with(&["connection", "add", "stripe", "--secret-stdin", "api_key"], &test_key);
+    let ran = cli.run_with(
+        &["connection", "add", "stripe", "--no-test", "--secret-stdin", "api_key"],
+        &test_key,
+    );
     assert!(ran.err.contains("note: api_key: it is a test key of Stripe"), "{ran:?}");
     ran.ok();
 }
@@ -311,13 +313,14 @@ fn secrets_that_do_not_look_right_are_refused_unless_someone_insists() {
 #[test]
 fn a_placeholder_is_refused_whoever_insists() {
     let cli = Cli::new();
-    cli.run_with(&["connection", "add", "github", "--secret-stdin", "token"], GITHUB).ok();
+    cli.run_with(&["connection", "add", "github", "--no-test", "--secret-stdin", "token"], GITHUB)
+        .ok();
     cli.run(&["agent", "add", "ci"]).ok();
     let bound = cli.run(&["agent", "bind", "ci", "github", "--json"]).json();
     let placeholder = bound["items"][0]["placeholders"]["token"].as_str().expect("one").to_owned();
     let file = cli.file("placeholder", &placeholder);
     let file = format!("token={}", file.display());
-    let add = ["connection", "add", "github", "--name", "b", "--secret-file", &file];
+    let add = ["connection", "add", "github", "--name", "b", "--no-test", "--secret-file", &file];
     let err = cli.run(&add).failed(2);
     assert!(err.contains("is a placeholder of ours") && !err.contains("--any-shape"), "{err}");
     let err = cli.run(&[&add[..], &["--any-shape"]].concat()).failed(1);

@@ -6,7 +6,8 @@ use crate::cli_runner::Cli;
 const CANARY: &str = "ghp_canaryCANARYcanaryCANARYcanary123456";
 
 fn with_github(cli: &Cli) {
-    let add = ["connection", "add", "github", "--name", "work", "--secret-stdin", "token"];
+    let add =
+        ["connection", "add", "github", "--name", "work", "--no-test", "--secret-stdin", "token"];
     cli.run_with(&add, CANARY).ok();
 }
 
@@ -231,7 +232,7 @@ fn environments_do_not_mix() {
     let cli = Cli::new();
     cli.run(&["agent", "add", "ci", "--env", "dev"]).ok();
     let add = ["connection", "add", "github", "--env", "production", "--secret-stdin", "token"];
-    cli.run_with(&add, CANARY).ok();
+    cli.run_with(&[&add[..], &["--no-test"]].concat(), CANARY).ok();
     let err = cli.run(&["agent", "bind", "ci", "github"]).failed(1);
     assert!(err.contains("dev") && err.contains("production"), "{err}");
 }

@@ -75,7 +75,16 @@ fn containers_find_files_where_they_are_mounted_and_the_proxy_where_it_is_said_t
 fn a_program_without_a_proxy_gets_a_base_url_and_the_token_as_its_key() {
     let cli = Cli::new();
     cli.run(&["agent", "add", "ci"]).ok();
-    let add = ["connection", "add", "openai", "--name", "work", "--any-shape", "--secret-stdin"];
+    let add = [
+        "connection",
+        "add",
+        "openai",
+        "--name",
+        "work",
+        "--any-shape",
+        "--no-test",
+        "--secret-stdin",
+    ];
     cli.run_with(&[&add[..], &["api_key"]].concat(), "sk-a-secret-of-the-owner").ok();
     cli.run(&["agent", "bind", "ci", "work"]).ok();
     let asked = ["env", "--agent", "ci", "--base-url", "work", "--proxy", "127.0.0.1:9", "--for"];
@@ -97,7 +106,7 @@ fn a_program_without_a_proxy_gets_a_base_url_and_the_token_as_its_key() {
 fn a_base_url_that_cannot_be_is_refused_before_a_token_is_made() {
     let cli = Cli::new();
     cli.run(&["agent", "add", "ci"]).ok();
-    let add = ["connection", "add", "twilio", "--name", "calls", "--any-shape"];
+    let add = ["connection", "add", "twilio", "--name", "calls", "--any-shape", "--no-test"];
     let fields = ["--field", "account_sid=AC0123456789abcdef0123456789abcdef"];
     let secret = ["--secret-stdin", "auth_token"];
     cli.run_with(&[&add[..], &fields, &secret].concat(), "0123456789abcdef0123456789abcdef").ok();

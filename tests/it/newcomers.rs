@@ -9,7 +9,7 @@ use crate::support::*;
 
 /// Of the right shape for GitHub, and canary.
 const KEY: &str = "ghp_newcomerCANARYnewcomerCANARYnew12345";
-const ADD: &str = "keyward connection add github --name work --secret-stdin token";
+const ADD: &str = "keyward connection add github --name work --no-test --secret-stdin token";
 
 /// Compares with the snapshot of that name.
 macro_rules! reads {
@@ -72,7 +72,7 @@ fn who_writes_a_secret_into_an_argument_is_told_where_it_belongs() {
     let mut person = Newcomer::new();
     person.types("keyward connection add github --field token=ghp_abc");
     person.types("keyward connection add github");
-    person.pastes("keyward connection add github --secret-stdin token", KEY);
+    person.pastes("keyward connection add github --no-test --secret-stdin token", KEY);
     reads!(person, "secret_in_argument");
 }
 
@@ -90,7 +90,7 @@ fn who_takes_a_name_twice_is_told_what_has_it() {
     let mut person = Newcomer::new();
     person.pastes(ADD, KEY);
     person.pastes(ADD, KEY);
-    person.pastes("keyward connection add github --name home --secret-stdin token", KEY);
+    person.pastes("keyward connection add github --name home --no-test --secret-stdin token", KEY);
     reads!(person, "name_taken");
 }
 
@@ -122,7 +122,8 @@ async fn who_has_two_accounts_is_told_how_to_choose() {
     let (mut person, _origin) = person().await;
     person.pastes(ADD, KEY);
     let second = "ghp_secondCANARYsecondCANARYsecondCAN123";
-    person.pastes("keyward connection add github --name home --secret-stdin token", second);
+    person
+        .pastes("keyward connection add github --name home --no-test --secret-stdin token", second);
     person.types("keyward agent add claude --json > /dev/null");
     person.types("keyward agent bind claude work --json > /dev/null");
     person.types("keyward agent bind claude home");

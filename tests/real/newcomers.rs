@@ -5,7 +5,7 @@ use crate::support::*;
 
 /// Of the right shape for GitHub, and canary.
 const KEY: &str = "ghp_newcomerCANARYnewcomerCANARYnew12345";
-const ADD: &str = "keyward connection add github --name work --secret-stdin token";
+const ADD: &str = "keyward connection add github --name work --no-test --secret-stdin token";
 const CURL: &str = "curl -sS --max-time 20 https://api.github.com/user; echo";
 
 macro_rules! reads {

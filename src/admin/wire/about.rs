@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::NewConnection;
+use crate::base::settings::Settings;
 use crate::base::time::written;
 use crate::directory::{ConnectionRecord, Due, Rotation};
 
@@ -53,6 +54,9 @@ pub struct Scopes {
     /// Those of them that were not granted, as far as the provider tells.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
+    /// How its requests are sent because its app says so, where `settings` say nothing.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub inherited: Settings,
 }
 
 impl NewConnection {

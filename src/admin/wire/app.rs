@@ -35,9 +35,12 @@ pub struct NewApp {
     /// Endpoints instead of the provider's.
     #[serde(default)]
     pub urls: AppUrls,
-    /// How its tokens are got.
+    /// How its tokens are got, and how requests of its connections are sent.
     #[serde(default)]
     pub settings: AppSettings,
+    /// A template of the provider's: what is absent above is as it says.
+    #[serde(default)]
+    pub template: Option<String>,
 }
 
 /// A change of an app: what is absent stays. Maps and lists are replaced whole; `settings` and `urls` are

@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ConnectionView;
+use super::{ConnectionTested, ConnectionView, SecretFields};
 use crate::base::id::FlowId;
 
 /// A connection that was made or is being connected again, and what its owner does next.
@@ -17,6 +17,25 @@ pub struct ConnectionMade {
     /// Absent where no consent is needed.
     #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
     pub consent: Option<ConsentView>,
+    /// What the provider said of its secret; absent when it was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<ConnectionTested>,
+}
+
+/// A draft is to become active.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Activation {
+    /// Its secret, or another one; empty: the one that it has.
+    #[serde(default)]
+    pub fields: SecretFields,
+    /// Whether the provider is asked first.
+    #[serde(default = "yes")]
+    pub test: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What a person does to consent: opens a page, or enters a code. For that person alone.

@@ -53,6 +53,14 @@ impl Headers {
         self.0.is_empty()
     }
 
+    /// These, and those of `base` that have other names.
+    pub fn over(&self, base: &Self) -> Self {
+        let inherited = base.0.iter().filter(|(name, _)| self.names().all(|own| own != name));
+        let mut all: Vec<_> = self.0.iter().chain(inherited).cloned().collect();
+        all.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+        Self(all)
+    }
+
     /// Names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.0.iter().map(|(name, text)| (name, text.value()))

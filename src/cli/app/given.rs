@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::admin::wire::AppView;
 use crate::cli::agent::{pair, unique};
+use crate::cli::connection::settings;
 use crate::cli::failure::Failure;
 use crate::cli::secret::Typed;
 use crate::cli::table::fields;
@@ -17,7 +18,7 @@ use crate::cli::table::fields;
 const URLS: [&str; 5] = ["issuer", "authorize", "token", "device", "revoke"];
 
 /// Settings that may be cleared: as arguments and as the API name them.
-const SETTINGS: [(&str, &str); 7] = [
+const SETTINGS: [(&str, &str); 13] = [
     ("refresh-buffer", "refresh_buffer"),
     ("auto-refresh", "auto_refresh"),
     ("keep-alive", "keep_alive"),
@@ -25,6 +26,12 @@ const SETTINGS: [(&str, &str); 7] = [
     ("token-params", "token_params"),
     ("client-auth", "client_auth"),
     ("key-id", "key_id"),
+    ("timeout", "timeout"),
+    ("retry", "retry"),
+    ("rate-limit", "rate_limit"),
+    ("concurrency", "concurrency"),
+    ("user-agent", "user_agent"),
+    ("headers", "headers"),
 ];
 
 /// Where its secrets are read from.
@@ -72,6 +79,8 @@ pub(super) struct Given {
     /// the id that the provider knows its key by
     #[arg(long, value_name = "ID")]
     key_id: Option<String>,
+    #[command(flatten)]
+    requests: settings::Given,
 }
 
 /// A request with secrets in it.
@@ -137,7 +146,7 @@ impl Given {
             ("key_id", self.key_id.as_ref().map(|it| json!(it))),
         ];
         let given = settings.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
-        Ok(given.collect())
+        Ok(given.chain(self.requests.to_json()?).collect())
     }
 
     /// The same as a change, with what is cleared.
@@ -199,8 +208,10 @@ pub(super) fn shown(app: &AppView) -> String {
         let text = match value {
             Value::String(text) => text.clone(),
             Value::Object(map) => {
-                let pairs =
-                    map.iter().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()));
+                let pairs = map.iter().map(|(k, v)| match v {
+                    Value::String(text) => format!("{k}={text}"),
+                    other => format!("{k}={other}"),
+                });
                 pairs.collect::<Vec<_>>().join(", ")
             }
             other => other.to_string(),
@@ -228,6 +239,7 @@ mod tests {
             token_params: vec![],
             client_auth: None,
             key_id: None,
+            requests: settings::Given::default(),
         }
     }
 

@@ -135,6 +135,11 @@ impl Given {
         }
     }
 
+    /// Whether a field was given.
+    pub(in crate::cli) fn names_some(&self) -> bool {
+        self.names().next().is_some()
+    }
+
     fn names(&self) -> impl Iterator<Item = &str> {
         let files = self.secret_files.iter().map(|(field, _)| field.as_str());
         self.fields.keys().map(String::as_str).chain(files).chain(self.secret_stdin.as_deref())

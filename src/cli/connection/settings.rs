@@ -20,7 +20,7 @@ const CLEARED: [(&str, &str); 6] = [
 ];
 
 /// How requests with a connection's credential are sent.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Settings")]
 pub(in crate::cli) struct Given {
     /// time until an answer begins, attempts and waits included, such as 30s

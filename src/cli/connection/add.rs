@@ -1,0 +1,181 @@
+//! `keyward connection add`: a new connection, tested before its agents may use it; or a draft that is
+//! gone on with.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::form::{Filled, Given};
+use super::shape::Shapes;
+use super::{Add, New, connected, import, path};
+use crate::admin::wire::{self, ConnectionMade, ConnectionTested, ConnectionView, ProviderView};
+use crate::cli::client::Client;
+use crate::cli::consent;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
+use crate::cli::provider;
+use crate::cli::secret::Typed;
+use crate::cli::settings::Global;
+use crate::cli::wait;
+use crate::directory::ConnectionState;
+
+/// A draft is to become active.
+#[derive(Serialize)]
+struct Activation {
+    fields: BTreeMap<String, Typed>,
+    test: bool,
+}
+
+impl Add {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = match self.no_test {
+            true => Client::open(global).await?,
+            false => Client::open_to_send(global).await?,
+        };
+        match self.resume.clone() {
+            Some(name) => self.resumed(global, &client, &name).await,
+            None => self.added(global, &client).await,
+        }
+    }
+
+    async fn added(self, global: &Global, client: &Client) -> Result<(), Failure> {
+        let (how, tests) = (self.how.clone(), !self.no_test);
+        let provider = self.provider.clone().unwrap_or_default();
+        let new = match provider.contains("://") {
+            true => self.of_url(provider)?,
+            false => self.of_provider(client, &provider).await?,
+        };
+        let name = new.name.clone();
+        let asked = client.post("/api/v1/connections", &new);
+        let made: ConnectionMade = wait::during(&format!("adding {name}"), asked).await?;
+        let ends = consent::follow(global, client, &made, &how).await?;
+        let test = made.test.clone();
+        let made: ConnectionView = client.get(&path(made.connection.id.as_str())).await?;
+        is_active(global, &made, test.as_ref())?;
+        output::show(global.json, &made, |made| {
+            let keyward = global.keyward();
+            let next = format!("let an agent use it: {keyward} agent bind AGENT {}", made.name);
+            let (name, id, told) = (&made.name, &made.id, connected(made, ends));
+            let tested = tested(test.as_ref(), tests && made.token.is_none());
+            format!("connection {name} added ({id})\n{tested}{told}{next}\n")
+        })
+    }
+
+    /// What was given stays; what is missing is asked for, and then the provider.
+    async fn resumed(self, global: &Global, client: &Client, name: &str) -> Result<(), Failure> {
+        let draft: ConnectionView = client.get(&path(name)).await?;
+        let provider = provider::of(client, &draft.provider).await?;
+        let given = self.options.given()?;
+        let fields = match given.names_some() {
+            true => self.filled(client, (given, &draft), &provider).await?.fields,
+            false => BTreeMap::new(),
+        };
+        let ask = Activation { fields, test: !self.no_test };
+        let at = format!("{}/activate", path(name));
+        let asked = client.post(&at, &ask);
+        let made: ConnectionMade = wait::during(&format!("testing {name}"), asked).await?;
+        is_active(global, &made.connection, made.test.as_ref())?;
+        output::show(global.json, &made.connection, |made_now| {
+            let tested = tested(made.test.as_ref(), ask.test);
+            format!("connection {} is active\n{tested}", made_now.name)
+        })
+    }
+
+    async fn filled(
+        &self,
+        client: &Client,
+        (given, draft): (Given, &ConnectionView),
+        provider: &ProviderView,
+    ) -> Result<Filled, Failure> {
+        let auth = Some(draft.auth.clone());
+        let given = Given { auth, variables: draft.variables.clone(), ..given };
+        let filled = given.complete(provider)?;
+        if !self.options.any_shape {
+            let shapes = Shapes::load(client).await?;
+            filled.check(provider, &shapes)?.iter().for_each(|remark| output::note(remark));
+        }
+        Ok(filled)
+    }
+
+    async fn of_provider(self, client: &Client, provider: &str) -> Result<New, Failure> {
+        let settings = self.settings.to_json()?;
+        let provider = provider::of(client, provider).await?;
+        let options = self.options;
+        let mut filled = options.given()?.complete(&provider)?;
+        if let Some(file) = &self.import {
+            filled.fields.extend(import::tokens(file)?);
+        }
+        if !options.any_shape {
+            let shapes = Shapes::load(client).await?;
+            filled.check(&provider, &shapes)?.iter().for_each(|remark| output::note(remark));
+        }
+        Ok(New {
+            name: options.name.unwrap_or_else(|| provider.id.clone()),
+            provider: provider.id,
+            auth: filled.auth,
+            app: options.app,
+            scopes: options.scopes,
+            device: self.how.device,
+            test: !self.no_test,
+            owner: options.whose.owner,
+            visibility: options.whose.seen.word(),
+            environment: options.environment,
+            variables: filled.variables,
+            settings: Some(settings.into()),
+            fields: filled.fields,
+            said: self.said.to_json(),
+            ..New::default()
+        })
+    }
+
+    /// Everything else is the server's to say.
+    fn of_url(self, url: String) -> Result<New, Failure> {
+        Ok(New {
+            provider: "mcp".to_owned(),
+            name: self.options.name.unwrap_or_default(),
+            url: Some(url),
+            issuer: self.options.issuer,
+            scopes: self.options.scopes,
+            device: self.how.device,
+            owner: self.options.whose.owner,
+            visibility: self.options.whose.seen.word(),
+            environment: self.options.environment,
+            settings: Some(self.settings.to_json()?.into()),
+            said: self.said.to_json(),
+            ..New::default()
+        })
+    }
+}
+
+/// What the provider did not take is kept as a draft, and is a failure for who waits.
+fn is_active(
+    global: &Global,
+    made: &ConnectionView,
+    test: Option<&ConnectionTested>,
+) -> Result<(), Failure> {
+    let (ConnectionState::Draft { .. }, Some(test)) = (&made.state, test) else { return Ok(()) };
+    if global.json {
+        output::print_json(made)?;
+        return Err(Failure::silent(Exit::Failed));
+    }
+    let (name, keyward) = (&made.name, global.keyward());
+    let wire::ConnectionTested { message, hint, .. } = test;
+    // The key is at hand: what replaces one in force is of no use here.
+    let hint = hint.as_ref().filter(|hint| !hint.contains("connection rotate"));
+    let hint = hint.map(|hint| format!("{hint}; ")).unwrap_or_default();
+    Err(Failure::new(Exit::Failed, format!("{name}: {message}")).hint(format!(
+        "{hint}it is kept as a draft: {keyward} connection add --resume {name}, with another secret or \
+         when the provider answers; --no-test takes it untested"
+    )))
+}
+
+/// What was found, or that nothing was.
+fn tested(test: Option<&ConnectionTested>, wanted: bool) -> String {
+    match test {
+        Some(test) => format!("{}\n", test.message),
+        None if wanted => {
+            "it was not tested: no test request is known for its provider\n".to_owned()
+        }
+        None => String::new(),
+    }
+}
