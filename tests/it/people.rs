@@ -23,7 +23,9 @@ struct Attempt {
 fn plain(answer: &Message, named: &str) -> String {
     let head = String::from_utf8_lossy(&answer.head.raw).into_owned();
     let head: String = head.lines().filter(|line| !line.starts_with("date:")).collect();
-    format!("{head}\n{}", answer.text()).replace(named, "NAMED")
+    let text = format!("{head}\n{}", answer.text());
+    // An organisation is told by its name, however it was asked for.
+    text.replace(named, "NAMED").replace(named.strip_prefix("org_").unwrap_or(named), "NAMED")
 }
 
 impl Attempt {
@@ -259,7 +261,8 @@ async fn a_token_that_is_no_good_is_nobody_s_and_never_the_operator_s() {
         made["token"].as_str().unwrap().to_owned()
     };
     let agent = world.working_agents()[0].token.clone();
-    let typo = format!("{}0", &admin.token[..admin.token.len() - 1]);
+    let other = if admin.token.ends_with('0') { '1' } else { '0' };
+    let typo = format!("{}{other}", &admin.token[..admin.token.len() - 1]);
     for authorization in [
         format!("Bearer {revoked}"),
         format!("Bearer {typo}"),

@@ -192,6 +192,9 @@ impl Own {
             }
             ("POST", "/runs") => json!({"agent": self.agent, "label": "run 1"}),
             ("POST", "/agents/{agent}/bindings") => json!({"connection": self.connection}),
+            ("POST", "/connections/{connection}/rotate") => {
+                json!({"fields": {"api_key": "twenty-characters-ok"}})
+            }
             ("POST", "/flows/{flow}/confirm") => json!({"accept": true}),
             _ => json!({}),
         })
@@ -357,7 +360,13 @@ impl World {
     /// Names and ids of what does not exist for them.
     pub(super) fn hidden_from(&self, by: &Person) -> Vec<String> {
         let hidden = self.things.iter().filter(|thing| !sees(by, thing) && thing.kind != "org");
-        hidden.flat_map(|thing| thing.id.iter().chain(&thing.name).cloned()).collect()
+        // Whose a shared connection is may be read: as an id.
+        let is_colleague = |thing: &Thing| thing.kind == "user" && thing.org == by.org;
+        let texts = |thing: &Thing| {
+            let id = thing.id.clone().filter(|_| !is_colleague(thing));
+            id.into_iter().chain(thing.name.clone()).collect::<Vec<_>>()
+        };
+        hidden.flat_map(texts).collect()
     }
 
     /// Names of what does.

@@ -133,17 +133,22 @@ impl Gateway {
     pub(crate) async fn tells(&self) -> Vec<u8> {
         let Some(running) = &self.running else { return vec![] };
         let view = running.services().directory.view();
-        let mut asked: Vec<String> =
-            ["/connections", "/agents", "/rules", "/providers/acme"].map(str::to_owned).into();
-        asked.extend(view.connections().map(|one| format!("/connections/{}", one.name)));
+        let mut asked: Vec<(String, String)> = Vec::new();
+        for org in view.orgs() {
+            let lists =
+                ["/connections", "/agents", "/rules", "/users", "/tokens", "/providers/acme"];
+            asked.extend(lists.map(|path| (org.id.to_string(), path.to_owned())));
+        }
+        let of = |one: &str| format!("/connections/{one}");
+        asked.extend(view.connections().map(|one| (one.org.to_string(), of(&one.name))));
         for agent in view.agents() {
-            asked.extend(
-                ["", "/tokens", "/bindings"].map(|of| format!("/agents/{}{of}", agent.name)),
-            );
+            let of = |of: &str| (agent.org.to_string(), format!("/agents/{}{of}", agent.name));
+            asked.extend(["", "/tokens", "/bindings"].map(of));
         }
         let mut told = vec![];
-        for path in asked {
-            let answer = self.api("GET", &path, "").await;
+        for (org, path) in asked {
+            let fields = format!("Keyward-Org: {org}\r\n");
+            let answer = self.api_with(&fields, ("GET", &path), "").await;
             assert_eq!(answer.head.status(), 200, "{path}: {}", answer.text());
             told.extend(answer.head.raw);
             told.extend(answer.body);
