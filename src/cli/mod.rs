@@ -104,7 +104,7 @@ enum Command {
     /// accounts at providers
     #[command(subcommand)]
     Connection(connection::Command),
-    /// software that asks for connections by slots: what it may do with them, and whether it works
+    /// software that declares the connections it needs: install, look, mend, remove
     #[command(subcommand)]
     Plugin(plugin::Command),
     /// services that are known

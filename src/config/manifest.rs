@@ -1,12 +1,27 @@
 //! `keyward-plugin.yaml`, which stands in a plugin's own repository: read with lines, judged by
 //! `directory/`.
 
-use crate::directory::Manifest;
+use serde::Deserialize;
+use serde_yaml::Value;
+
+use crate::directory::{Manifest, Slot};
 use crate::provider::decode::decode;
-use crate::provider::document::{Document, Problem};
+use crate::provider::document::{Document, Problem, Problems, item_of};
 
 /// No manifest is as long as this: 256 KiB.
 pub const MANIFEST_BYTES_MAX: u64 = 256 * 1024;
+
+/// The slots are read one by one, so that a mistake in one hides none of another's.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    plugin: String,
+    version: String,
+    #[serde(default)]
+    summary: Option<String>,
+    #[serde(rename = "connections")]
+    _connections: Vec<Value>,
+}
 
 /// Reads a manifest. `name` is how messages call the file; `providers` are the ids of those that there
 /// are.
@@ -20,14 +35,44 @@ pub fn manifest(name: &str, text: &str, providers: &[&str]) -> Result<Manifest, 
         problems.add("", "there is no manifest", "write `plugin:`, `version:` and `connections:`");
         return Err(problems.into_vec());
     }
-    let manifest = decode::<Manifest>(document.root(), "", &mut problems);
-    for fault in manifest.iter().flat_map(|manifest| manifest.faults(providers)) {
-        problems.add(&fault.path, fault.message, fault.remedy);
+    let head = decode::<Head>(document.root(), "", &mut problems);
+    let items = document.root().get("connections").and_then(Value::as_sequence);
+    let items = items.map_or(&[][..], Vec::as_slice);
+    let (places, slots) = slots(items, &mut problems);
+    // What cannot be read is told already: a head in its place is one that nothing is wrong with.
+    let (plugin, version, summary) = match head {
+        Some(head) => (head.plugin, head.version, head.summary),
+        None => ("unknown".to_owned(), "1".to_owned(), None),
+    };
+    let manifest = Manifest { plugin, version, summary, connections: slots };
+    for fault in manifest.faults(providers) {
+        if fault.path == "connections" && places.len() != items.len() {
+            continue;
+        }
+        problems.add(&placed(&fault.path, &places), fault.message, fault.remedy);
     }
-    match manifest {
-        Some(manifest) if problems.count() == 0 => Ok(manifest),
+    match problems.count() {
+        0 => Ok(manifest),
         _ => Err(problems.into_vec()),
     }
+}
+
+/// The slots that can be read, with where each stands in the list.
+fn slots(items: &[Value], problems: &mut Problems<'_>) -> (Vec<usize>, Vec<Slot>) {
+    let each = items.iter().enumerate().filter_map(|(place, item)| {
+        Some((place, decode::<Slot>(item, &item_of("connections", place), problems)?))
+    });
+    each.unzip()
+}
+
+/// The path of a fault in the file.
+fn placed(path: &str, places: &[usize]) -> String {
+    let index = path.strip_prefix("connections[").and_then(|rest| rest.split_once(']'));
+    let found = index.and_then(|(index, rest)| {
+        let place = places.get(index.parse::<usize>().ok()?)?;
+        Some(format!("{}{rest}", item_of("connections", *place)))
+    });
+    found.unwrap_or_else(|| path.to_owned())
 }
 
 #[cfg(test)]
@@ -47,7 +92,7 @@ mod tests {
              - { slot: mail, provider: gmail, methods: [] }\n  \
              - { provider: gmail, paths: [x] }\n"
         ));
-        for none in ["", "[]", "text", "connections: {}"] {
+        for none in ["", "[]", "text", "connections: {}", "connections: []"] {
             assert!(!problems(none).is_empty(), "{none}");
         }
     }

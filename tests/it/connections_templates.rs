@@ -29,7 +29,10 @@ async fn the_data_path_obeys_the_template_of_an_app() {
     let lab = plan(TEAM, "", "").start(Origin::saying("fine").await).await;
     let app = shown(&lab, "/apps/ours").await;
     assert_eq!(app["scopes"], json!(["read", "write"]));
-    assert_eq!((&app["settings"]["auto_refresh"], &app["settings"]["rate_limit"]), (&json!(false), &json!("2/h")));
+    assert_eq!(
+        (&app["settings"]["auto_refresh"], &app["settings"]["rate_limit"]),
+        (&json!(false), &json!("2/h"))
+    );
     let connection = shown(&lab, "/connections/acme").await;
     assert_eq!(connection["settings"], json!({}), "it says nothing itself");
     assert_eq!(connection["inherited"]["rate_limit"], "2/h", "{connection}");
@@ -45,7 +48,10 @@ async fn the_data_path_obeys_the_template_of_an_app() {
     assert_eq!(received.len(), 2);
     for request in received {
         assert_eq!(request.head.all("user-agent"), ["team/1"]);
-        assert_eq!((request.head.all("x-team"), request.head.all("x-env")), (vec!["a"], vec!["prod"]));
+        assert_eq!(
+            (request.head.all("x-team"), request.head.all("x-env")),
+            (vec!["a"], vec!["prod"])
+        );
     }
     lab.finish().await;
 }
@@ -62,16 +68,20 @@ async fn what_app_and_connection_say_themselves_goes_before() {
     assert_eq!(lab.ask("GET /a").await.head.status(), 429);
     for request in lab.origin.received() {
         assert_eq!(request.head.all("user-agent"), ["own/1"]);
-        assert_eq!((request.head.all("x-team"), request.head.all("x-env")), (vec!["b"], vec!["prod"]));
+        assert_eq!(
+            (request.head.all("x-team"), request.head.all("x-env")),
+            (vec!["b"], vec!["prod"])
+        );
     }
     lab.finish().await;
 }
 
 #[tokio::test]
 async fn the_timeout_of_a_template_is_observed() {
-    let silent = Origin::scripted(|mut stream: Stream| async move {
-        while stream.request().await.is_some() {}
-    });
+    let silent =
+        Origin::scripted(
+            |mut stream: Stream| async move { while stream.request().await.is_some() {} },
+        );
     let team = "{ id: team, scopes: [read], settings: { timeout: 100ms } }";
     let lab = plan(team, "", "").start(silent.await).await;
     let began = std::time::Instant::now();

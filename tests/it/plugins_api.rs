@@ -142,7 +142,7 @@ async fn what_does_not_fit_is_refused_by_name_and_nothing_is_stored() {
     let whole = manifest("digest", slots);
     let with = |chosen: Value| json!({ "agent": "digest", "manifest": whole, "slots": chosen });
     let of = |manifest: Value| json!({ "agent": "digest", "manifest": manifest, "slots": {} });
-    let near = json!([{ "slot": "a", "provider": "scv" }, { "slot": "a", "provider": "acme" }]);
+    let near = json!([{ "slot": "a", "provider": "svcs" }, { "slot": "a", "provider": "acme" }]);
     let empty = json!([{ "slot": "a", "provider": "acme", "methods": [] }]);
     let more = json!([{ "slot": "a", "provider": "acme", "hosts": ["evil.test"] }]);
     for (body, says) in [
@@ -150,7 +150,7 @@ async fn what_does_not_fit_is_refused_by_name_and_nothing_is_stored() {
         (with(json!({ "crm": "sender", "mail": "sender" })), &["`svc`", "`sender`", "`acme`"]),
         (with(json!({ "crm": "work-crm", "mail": "sender", "x": "alerts" })), &["is no slot"]),
         (with(json!({ "crm": "nobody", "mail": "sender" })), &["no connection is named `nobody`"]),
-        (of(manifest("a", near)), &["no provider `scv`", "did you mean `svc`?", "two slots `a`"]),
+        (of(manifest("a", near)), &["no provider `svcs`", "did you mean `svc`?", "two slots `a`"]),
         (of(manifest("a", empty)), &["manifest.connections[0].methods"]),
         (of(manifest("a", more)), &["unknown field `hosts`"]),
         (of(manifest("a/b", json!([]))), &["cannot be the name of a plugin", "list is empty"]),

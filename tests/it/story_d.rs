@@ -145,7 +145,10 @@ async fn d4_request_settings_are_what_the_api_receives() {
     let own = desk.get(&token).await;
     assert_eq!(own.head.one("keyward-error"), Some("rate_limited"), "{own:?}");
     let last = desk.origin.received().pop().expect("it came");
-    assert_eq!((last.head.all("user-agent"), last.head.all("x-env")), (vec!["acme/1"], vec!["prod"]));
+    assert_eq!(
+        (last.head.all("user-agent"), last.head.all("x-env")),
+        (vec!["acme/1"], vec!["prod"])
+    );
     desk.leaves(&[]);
 }
 
@@ -168,7 +171,10 @@ async fn d6_a_change_is_tested_and_then_saved() {
 async fn d8_a_key_is_rotated_confirmed_and_rolled_back_without_a_failed_request() {
     let mut desk = Desk::new("").await;
     let (old, new, third) = (desk.key.clone(), Canary::new("newk"), Canary::new("thrd"));
-    desk.says("connection add acme --name crm --secret-stdin api_key --rotate-every 90d", &old.text);
+    desk.says(
+        "connection add acme --name crm --secret-stdin api_key --rotate-every 90d",
+        &old.text,
+    );
     let token = desk.agent("crm");
     assert_eq!(desk.get(&token).await.text(), "fine");
     // What the API refuses changes nothing.
@@ -249,7 +255,8 @@ async fn d12_d3_connections_are_described_kept_apart_and_found() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn d13_apps_begin_with_templates_of_the_catalogue() {
     let mut desk = Desk::new("").await;
-    let google = desk.says("app add --template google_workspace --client-id 12-x --public --json", "");
+    let google =
+        desk.says("app add --template google_workspace --client-id 12-x --public --json", "");
     let google: Value = serde_json::from_str(&google).expect("JSON");
     assert_eq!(google["provider"], "google");
     let scopes: Vec<&str> =
@@ -258,15 +265,21 @@ async fn d13_apps_begin_with_templates_of_the_catalogue() {
         assert!(scopes.iter().any(|it| it.ends_with(scope)), "{scopes:?}");
     }
     let settings = &google["settings"];
-    assert_eq!((&settings["auto_refresh"], &settings["rate_limit"], &settings["timeout"]),
-        (&json!(true), &json!("100/min"), &json!("30s")));
-    let slack = "app add slack --template slack --client-id 1.2 --timeout 20s --secret-stdin client_secret";
+    assert_eq!(
+        (&settings["auto_refresh"], &settings["rate_limit"], &settings["timeout"]),
+        (&json!(true), &json!("100/min"), &json!("30s"))
+    );
+    let slack =
+        "app add slack --template slack --client-id 1.2 --timeout 20s --secret-stdin client_secret";
     let secret = desk.key.text.clone();
     desk.says(slack, &secret);
     let slack = desk.json("app show slack");
     assert_eq!(slack["scopes"], json!(["channels:read", "chat:write", "users:read"]));
-    assert_eq!((&slack["settings"]["rate_limit"], &slack["settings"]["timeout"]),
-        (&json!("50/min"), &json!("20s")), "what is given goes before");
+    assert_eq!(
+        (&slack["settings"]["rate_limit"], &slack["settings"]["timeout"]),
+        (&json!("50/min"), &json!("20s")),
+        "what is given goes before"
+    );
     let unknown = desk.run("app add --template nope --client-id x --public", "");
     assert_eq!(unknown.status.code(), Some(2));
     let told = String::from_utf8_lossy(&unknown.stderr).into_owned();

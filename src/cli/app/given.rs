@@ -48,6 +48,8 @@ pub(super) struct Secrets {
 /// What it asks for, where and how.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Settings")]
+// Its own name is that of the settings of requests, which stand beside it.
+#[group(skip)]
 pub(super) struct Given {
     /// a scope to ask for; may be given several times; default: the provider's
     #[arg(long = "scope", value_name = "SCOPE")]

@@ -234,8 +234,7 @@ async fn a_binding_is_stable_and_goes_with_its_connection() {
 async fn what_a_connection_is_known_by_cannot_be_changed() {
     let world = World::new().await;
     let connection = world.connection("gh").await;
-    let changes: [fn(&mut ConnectionRecord); 4] = [
-        |it| it.name = "other".into(),
+    let changes: [fn(&mut ConnectionRecord); 3] = [
         |it| it.id = ConnectionId::random(),
         |it| it.org = OrgId::random(),
         |it| it.provider = "stripe".into(),

@@ -135,8 +135,15 @@ impl Gateway {
         let view = running.services().directory.view();
         let mut asked: Vec<(String, String)> = Vec::new();
         for org in view.orgs() {
-            let lists =
-                ["/connections", "/agents", "/rules", "/users", "/tokens", "/providers/acme"];
+            let lists = [
+                "/connections",
+                "/agents",
+                "/plugins",
+                "/rules",
+                "/users",
+                "/tokens",
+                "/providers/acme",
+            ];
             asked.extend(lists.map(|path| (org.id.to_string(), path.to_owned())));
         }
         let of = |one: &str| format!("/connections/{one}");

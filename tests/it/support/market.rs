@@ -144,6 +144,25 @@ impl Market {
         (answer.head.status(), answer.head.one("keyward-error").unwrap_or_default().to_owned())
     }
 
+    /// Asks until the answer has this code: what a provider ended is found out by a request, and the policy
+    /// follows in a moment.
+    pub(crate) async fn until(
+        &self,
+        code: &str,
+        (agent, host): (&str, &str),
+        request: &str,
+    ) -> Message {
+        let asking = async {
+            loop {
+                let answer = self.request(agent, host, request).await;
+                if answer.head.one("keyward-error") == Some(code) {
+                    return answer;
+                }
+            }
+        };
+        super::wire::patiently(code, asking).await
+    }
+
     /// A file beside the configuration: its path.
     pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.lab.gateway.folder().join(name);
