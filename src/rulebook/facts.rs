@@ -252,8 +252,7 @@ fn instance(record: &ConnectionRecord, catalogue: &Catalogue) -> Result<Instance
 
 fn state(state: &ConnectionState) -> AccountState {
     match state {
-        ConnectionState::Active => AccountState::Active,
-        ConnectionState::Testing => AccountState::Draft(Some("it is being tested".into())),
+        ConnectionState::Active | ConnectionState::Testing => AccountState::Active,
         ConnectionState::Draft { failure } => {
             AccountState::Draft(failure.as_deref().map(Into::into))
         }
@@ -443,7 +442,7 @@ mod tests {
         let reason = BrokenReason::NoRefreshToken;
         for (given, told) in [
             (ConnectionState::Paused, AccountState::Paused),
-            (ConnectionState::Testing, AccountState::Draft(Some("it is being tested".into()))),
+            (ConnectionState::Testing, AccountState::Active),
             (ConnectionState::Draft { failure: None }, AccountState::Draft(None)),
             (
                 ConnectionState::Draft { failure: Some("declined".to_owned()) },

@@ -121,7 +121,11 @@ impl Vault {
     /// Tests that nobody waits for any more: a crash or a restart ended them.
     pub(super) async fn cut_tests(&self) -> Result<(), VaultError> {
         for connection in self.directory.view().connections() {
-            if connection.state == ConnectionState::Testing {
+            if connection.state != ConnectionState::Testing {
+                continue;
+            }
+            // The other kind of test ends with the next refresh.
+            if self.stored_if_any(connection).await?.is_none_or(|stored| stored.untested) {
                 self.test_failed(&connection.org, &connection.id, TEST_CUT).await?;
             }
         }

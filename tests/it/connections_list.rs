@@ -58,7 +58,7 @@ async fn connections_are_found_by_what_is_said_of_them() {
         ("&state=active", &["a", "acme", "b", "d"]),
         ("&state=broken", &[]),
         ("&provider=other", &["d"]),
-        ("&provider=acme&q=b", &["b"]),
+        ("&provider=acme&q=calendar", &["b"]),
         ("&due=true", &["b"]),
     ] {
         assert_eq!(names(&lab, query).await, found, "{query}");

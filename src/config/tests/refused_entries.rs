@@ -19,8 +19,8 @@ const CONNECTIONS: &[(&str, &[&str])] = &[
         "connections:\n  - { name: a, provider: githb }\n  - { name: a, provider: github, auth: pta }\n  - { name: b, provider: github, auth: app }\n  - { name: con_x, provider: nowhere }",
         &[
             "keyward.yaml:2: connections[0].provider: there is no provider `githb`; did you mean `github`?",
-            "keyward.yaml:3: connections[1].name: the name `a` is used twice; rename or remove one",
             "keyward.yaml:3: connections[1].auth: provider `github` has no auth method `pta`; write pat or oauth_app or app_user or app",
+            "keyward.yaml:3: connections[1].name: the name `a` is used twice; rename or remove one",
             "keyward.yaml:4: connections[2].fields: field `app_id` is missing; add `fields: { app_id: … }`",
             "keyward.yaml:4: connections[2].fields: field `installation_id` is missing; add `fields: { installation_id: … }`",
             "keyward.yaml:4: connections[2].fields: field `private_key` is missing; add `fields: { private_key: { env: NAME } }`",

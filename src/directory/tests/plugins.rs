@@ -87,7 +87,7 @@ async fn what_is_of_another_org_or_provider_or_not_declared_is_refused_and_leave
     let world = World::new().await;
     let agent = world.agent("ci").await;
     let a = world.connection("a").await;
-    let foreign = connection(&OrgId::random(), "foreign", world.now());
+    let foreign = connection(&world.other_org().await, "foreign", world.now());
     let foreign = world.directory.add_connection(foreign).await.unwrap();
     let mut other = connection(&world.org, "other", world.now());
     other.provider = "openai".into();
