@@ -163,17 +163,30 @@ impl Gateway {
         told
     }
 
-    /// Stops it and gives its audit records, in order.
+    /// Stops it and gives its audit records of exchanges, in order.
     pub(crate) async fn stop(&mut self) -> Vec<serde_json::Value> {
+        exchanges(self.stop_with_changes().await)
+    }
+
+    /// The same, with those of changes.
+    pub(crate) async fn stop_with_changes(&mut self) -> Vec<serde_json::Value> {
         if let Some(running) = self.running.take() {
             super::wire::patiently("shutting down", running.shutdown()).await;
         }
-        audit(&self.data().join("audit/audit.jsonl"))
+        records(&self.data().join("audit/audit.jsonl"))
     }
 }
 
-/// The records of an audit file; none when nothing was written.
+/// The exchanges in an audit file; none when nothing was written.
 pub(crate) fn audit(file: &Path) -> Vec<serde_json::Value> {
+    exchanges(records(file))
+}
+
+fn exchanges(records: Vec<serde_json::Value>) -> Vec<serde_json::Value> {
+    records.into_iter().filter(|record| record.get("change").is_none()).collect()
+}
+
+fn records(file: &Path) -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).expect("a record is JSON")).collect()
 }

@@ -467,7 +467,7 @@ impl Lab {
     pub(crate) async fn finish_with_changes(mut self) -> Vec<Value> {
         self.finished = true;
         let told = self.gateway.tells().await;
-        let records = self.gateway.stop().await;
+        let records = self.gateway.stop_with_changes().await;
         let log = canary::log().lock().expect("not poisoned").clone();
         assert!(!log.is_empty(), "nothing was logged: the capture does not work");
         for secret in self.tokens.values().chain(&self.secrets).chain([&self.canary]) {
