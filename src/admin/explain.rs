@@ -41,7 +41,7 @@ async fn explain(
 ) -> Result<Json<Explanation>, ApiError> {
     let (mut told, target) = decided(&admin, &caller, &ask)?;
     if let Some(used) = &mut told.connection {
-        look_behind(&admin, caller.org(), used).await;
+        look_behind(&admin, &caller, used).await;
     }
     if told.allowed {
         judge(&admin, &target, &mut told).await;
@@ -51,9 +51,10 @@ async fn explain(
 }
 
 /// Where the connection's tokens come from, and how they are.
-async fn look_behind(admin: &Admin, org: &OrgId, used: &mut ConnectionUsed) {
+async fn look_behind(admin: &Admin, caller: &Caller, used: &mut ConnectionUsed) {
     let view = admin.deps().directory.view();
-    let Some(connection) = view.connection(org, &used.id) else { return };
+    let connection = view.connection(caller.org(), &used.id);
+    let Some(connection) = connection.filter(|it| caller.sees_connection(it)) else { return };
     used.token = admin.deps().vault.status(connection).await;
     if let Some(app) = connection.app.as_ref().and_then(|id| view.app(&connection.org, id)) {
         used.app = Some(AppUsed {

@@ -76,7 +76,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     let deps = admin.deps();
     deps.metrics.ca_ends.set(deps.authority.expires().as_second());
     let (failing, long) = deps.vault.failing_counts();
-    deps.metrics.tokens_failing.set(i64::try_from(failing).unwrap_or(i64::MAX));
-    deps.metrics.tokens_alert.set(i64::try_from(long).unwrap_or(i64::MAX));
+    deps.metrics.failing.now.set(i64::try_from(failing).unwrap_or(i64::MAX));
+    deps.metrics.failing.long.set(i64::try_from(long).unwrap_or(i64::MAX));
     ([(header::CONTENT_TYPE, OPEN_METRICS)], deps.metrics.render()).into_response()
 }

@@ -9,7 +9,7 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table::{fields, moment};
-use crate::admin::wire::{AddressView, ExplainAsk, Explanation, PlacementView};
+use crate::admin::wire::{AddressView, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
 use crate::policy::explain::ActionKind;
 
 #[derive(Debug, clap::Args)]
@@ -87,15 +87,7 @@ fn show(told: &Explanation) -> String {
         ("for hosts", told.host.clone().unwrap_or_default()),
         ("connection", connection.unwrap_or_default()),
     ];
-    if let Some(used) = told.connection.as_ref() {
-        rows.push(("token", token(used.token.as_ref())));
-        rows.push(("reconnect before", used.ends.map(moment).unwrap_or_default()));
-        if let Some(app) = &used.app {
-            rows.push(("app", app.name.clone()));
-            rows.push(("redirect URI", app.redirect_uri.clone()));
-            rows.push(("app's problem", app.problem.clone().unwrap_or_default()));
-        }
-    }
+    rows.extend(told.connection.iter().flat_map(behind));
     rows.extend(told.settings.iter().flat_map(settings::rows));
     let placed = |placement: &PlacementView| format!("{}: {}", placement.at, placement.value);
     rows.extend(told.placements.iter().map(|placement| ("placement", placed(placement))));
@@ -110,6 +102,19 @@ fn show(told: &Explanation) -> String {
         }
     }
     text
+}
+
+/// Where a connection's tokens come from; what there is of it.
+fn behind(used: &ConnectionUsed) -> impl Iterator<Item = (&'static str, String)> {
+    let app = used.app.as_ref();
+    let rows = [
+        ("token", token(used.token.as_ref())),
+        ("reconnect before", used.ends.map(moment).unwrap_or_default()),
+        ("app", app.map(|app| app.name.clone()).unwrap_or_default()),
+        ("redirect URI", app.map(|app| app.redirect_uri.clone()).unwrap_or_default()),
+        ("app's problem", app.and_then(|app| app.problem.clone()).unwrap_or_default()),
+    ];
+    rows.into_iter().filter(|(_, value)| !value.is_empty())
 }
 
 fn action(action: ActionKind) -> &'static str {

@@ -36,10 +36,8 @@ pub struct Metrics {
     pub renewed: Counter,
     /// Flights for newer tokens, by how they ended.
     refreshes: Family<[(&'static str, &'static str); 1], Counter>,
-    /// Connections whose refreshes fail now.
-    pub tokens_failing: Gauge,
-    /// Those of them that have failed for so long that somebody should look.
-    pub tokens_alert: Gauge,
+    /// Connections whose refreshes fail.
+    pub failing: Failing,
     /// When the CA's certificate ends, in seconds since the epoch.
     pub ca_ends: Gauge,
     /// TLS handshakes with agents that failed.
@@ -50,6 +48,30 @@ pub struct Metrics {
 
 /// Reminders, in days, and how they are labelled.
 const REMINDERS: [(i64, &str); 4] = [(14, "14d"), (7, "7d"), (1, "1d"), (0, "over")];
+
+/// Connections whose refreshes fail, and may succeed yet.
+#[derive(Debug)]
+pub struct Failing {
+    /// All of them.
+    pub now: Gauge,
+    /// Those that have failed for so long that somebody should look.
+    pub long: Gauge,
+}
+
+impl Failing {
+    fn registered(registry: &mut Registry) -> Self {
+        let help = "connections whose refreshes fail, and may succeed yet";
+        let now = gauge(registry, "connections_failing", help);
+        let help = "connections whose refreshes have failed for oauth.alert_after";
+        Self { now, long: gauge(registry, "connections_failing_long", help) }
+    }
+}
+
+fn gauge(registry: &mut Registry, name: &'static str, help: &'static str) -> Gauge {
+    let gauge = Gauge::default();
+    registry.register(name, help, gauge.clone());
+    gauge
+}
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -69,8 +91,7 @@ impl Default for Metrics {
         };
         let dialled = counter("upstreams_dialled", "streams dialled to upstreams");
         let reused = counter("upstreams_reused", "requests sent on an idle upstream stream");
-        let retried =
-            counter("requests_retried", "requests sent once more by connections' settings");
+        let retried = counter("requests_retried", "requests sent once more by settings");
         let renewed =
             counter("requests_renewed", "requests sent once more with a newer credential");
         let handshakes_failed =
@@ -87,14 +108,8 @@ impl Default for Metrics {
         let secrets_due = Family::default();
         let help = "connections whose secret is due within that time, or past it";
         registry.register("connection_secrets_due", help, secrets_due.clone());
-        let streams = Gauge::default();
-        registry.register("agent_streams", "open streams of agents", streams.clone());
-        let tokens_failing = Gauge::default();
-        let help = "connections whose refreshes fail, and may succeed yet";
-        registry.register("connections_failing", help, tokens_failing.clone());
-        let tokens_alert = Gauge::default();
-        let help = "connections whose refreshes have failed for oauth.alert_after";
-        registry.register("connections_failing_long", help, tokens_alert.clone());
+        let streams = gauge(&mut registry, "agent_streams", "open streams of agents");
+        let failing = Failing::registered(&mut registry);
         let ca_ends = Gauge::default();
         let help = "when the CA certificate ends, since the epoch";
         registry.register_with_unit("ca_ends_timestamp", help, Unit::Seconds, ca_ends.clone());
@@ -111,8 +126,7 @@ impl Default for Metrics {
             bytes_out,
             scrubbed,
             streams,
-            tokens_failing,
-            tokens_alert,
+            failing,
             ca_ends,
             dialled,
             reused,

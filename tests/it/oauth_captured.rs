@@ -35,8 +35,17 @@ async fn connected_at(url: &str) -> World {
     world
 }
 
+/// What the agent is told, by CONNECT where that is refused.
 async fn ask(world: &World, host: &str) -> Message {
-    let mut wire = world.lab.tunnel_as(AGENT, &format!("{host}:443"), host).await;
+    let (target, authorization) = (format!("{host}:443"), world.lab.authorization(AGENT));
+    let connect = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{authorization}\r\n");
+    let mut wire = world.lab.client().await;
+    wire.send(connect).await;
+    let answer = wire.answer("CONNECT").await;
+    if answer.head.status() != 200 {
+        return answer;
+    }
+    let mut wire = world.lab.secure(wire, host).await;
     wire.send(request_text("GET /thing", host)).await;
     wire.answer("GET").await
 }

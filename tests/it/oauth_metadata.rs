@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::support::authorization::{AUTH_HOST, Fault, ISSUER, Rules, answer};
-use crate::support::oauth::World;
+use crate::support::oauth::{AGENT, World};
 use crate::support::*;
 
 const DOCUMENT: &str = "/.well-known/oauth-authorization-server";
@@ -118,4 +118,19 @@ async fn a_token_endpoint_that_has_moved_is_found_again_without_anybody() {
         assert_eq!(targets, ["/token", "/token", "/renew"], "{status}");
         world.finish().await;
     }
+}
+
+/// oauth 5: no injection at an endpoint that was discovered, also where it is on the API's own host
+#[tokio::test]
+async fn a_discovered_token_endpoint_on_the_api_s_host_gets_no_credential() {
+    let world = world().await;
+    world.server.issuer().tell("token_endpoint", json!(format!("https://{HOST}/oauth/token")));
+    world.draft().await;
+    let mut wire = world.lab.tunnel_as(AGENT, &format!("{HOST}:443"), HOST).await;
+    wire.send(request_text("POST /oauth/token", HOST)).await;
+    let refused = wire.answer("POST").await;
+    let code = refused.head.one("keyward-error");
+    assert_eq!(code, Some("token_endpoint_refused"), "{}", refused.text());
+    assert!(world.lab.origin.received().is_empty());
+    world.finish().await;
 }
