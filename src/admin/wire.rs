@@ -2,6 +2,7 @@
 //! what is asked moves secrets into [`Secret`] while it is being read.
 
 mod about;
+mod agent;
 mod app;
 mod audit;
 mod ca;
@@ -26,6 +27,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::about::{AboutGiven, Scopes, SecretView};
+pub use self::agent::{AgentView, NewAgent};
 pub use self::app::{AppPatch, AppView, NewApp};
 pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Change, Event, Outcome};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
@@ -48,7 +50,7 @@ pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTes
 pub use self::status::{AgentListener, Health, ReloadView, Status};
 pub use self::tested::{ConnectionTested, TestOutcome};
 pub use self::token::{Failing, TokenRefreshed, TokenStatus};
-use crate::base::id::{AgentId, ConnectionId, TokenId, UserId};
+use crate::base::id::{ConnectionId, TokenId, UserId};
 use crate::base::secret::Secret;
 use crate::base::settings::Settings;
 use crate::directory::{About, ConnectionState, ManagedBy, Visibility};
@@ -83,49 +85,6 @@ pub struct ErrorView {
     /// What to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-}
-
-/// A new agent.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct NewAgent {
-    /// Unreserved URL characters, unique.
-    pub name: String,
-    /// Free labels.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    /// Connections of another environment cannot be bound.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub environment: Option<String>,
-    /// Whose it is: a user's name or id; whoever asks, when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<String>,
-}
-
-/// An agent.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct AgentView {
-    /// `agt_…`
-    pub id: AgentId,
-    /// Its name.
-    pub name: String,
-    /// Its environment.
-    pub environment: Option<String>,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// Whose it is; absent: the organisation's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<UserId>,
-    /// Who may edit it.
-    pub managed_by: ManagedBy,
-    /// It left the configuration file.
-    pub paused: bool,
-    /// When it was made.
-    pub created: Timestamp,
-    /// Its tokens, without their text.
-    pub tokens: Vec<TokenView>,
-    /// What it may use.
-    pub bindings: Vec<BindingView>,
 }
 
 /// A token, without its text.

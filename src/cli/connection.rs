@@ -2,6 +2,7 @@
 
 pub(in crate::cli) mod about;
 mod add;
+mod declared;
 pub(in crate::cli) mod form;
 mod import;
 pub(in crate::cli) mod list;
@@ -266,7 +267,7 @@ impl Command {
                 output::show(global.json, &all, |all| list::table(&all.items, search.is_all()))?;
                 if client.is_in_process() && search.is_all() {
                     let names = all.items.iter().map(|known: &ConnectionView| &*known.name);
-                    note_declared(global, &names.collect::<Vec<_>>())?;
+                    declared::note(global, &names.collect::<Vec<_>>())?;
                 }
                 Ok(())
             }
@@ -283,20 +284,6 @@ impl Command {
             Self::Remove { name, revoke } => remove::run(global, &client, &name, revoke).await,
         }
     }
-}
-
-/// What the configuration declares is made by the gateway, which does not run.
-fn note_declared(global: &Global, known: &[&str]) -> Result<(), Failure> {
-    let config = global.load()?;
-    let declared = config.connections.iter().map(|declared| &*declared.name);
-    let missing: Vec<_> = declared.filter(|name| !known.contains(name)).collect();
-    if !missing.is_empty() {
-        let missing = missing.join(", ");
-        output::note(&format!(
-            "note: the configuration declares {missing}: made when the gateway starts"
-        ));
-    }
-    Ok(())
 }
 
 impl Reconnect {

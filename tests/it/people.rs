@@ -1,13 +1,15 @@
 //! People, organisations and what is whose: what somebody may not see is answered byte for byte like
 //! what there is not, on every route of the admin API and on the way through the proxy.
 
+mod routes;
 mod world;
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use self::world::{Ask, Person, World, routes};
+use self::routes::routes;
+use self::world::{Ask, Person, World};
 use crate::support::*;
 
 /// An attempt for something that is not the attacker's, and the same for what there is not.
@@ -23,9 +25,9 @@ struct Attempt {
 fn plain(answer: &Message, named: &str) -> String {
     let head = String::from_utf8_lossy(&answer.head.raw).into_owned();
     let head: String = head.lines().filter(|line| !line.starts_with("date:")).collect();
-    let text = format!("{head}\n{}", answer.text());
     // An organisation is told by its name, however it was asked for.
-    text.replace(named, "NAMED").replace(named.strip_prefix("org_").unwrap_or(named), "NAMED")
+    let short = named.strip_prefix("org_").unwrap_or(named);
+    format!("{head}\n{}", answer.text().replace(named, "NAMED").replace(short, "NAMED"))
 }
 
 impl Attempt {

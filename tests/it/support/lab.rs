@@ -15,6 +15,7 @@ use super::canary::{self, Canary};
 use super::gateway::Gateway;
 use super::origin::Origin;
 use super::pki::{pki, trusting};
+use super::text::{list, request_text, token_variable};
 use super::wire::{Head, Message, Seen, Wire, patiently};
 
 /// The host that the lab's provider owns.
@@ -489,24 +490,5 @@ impl Drop for Lab {
     fn drop(&mut self) {
         let excused = self.finished || std::thread::panicking();
         assert!(excused, "a lab must be finished: that is where secrets are looked for");
-    }
-}
-
-/// A request head with `Host` second: `request` holds the request line and further lines.
-pub(crate) fn request_text(request: &str, host: &str) -> String {
-    let (first, rest) = request.split_once("\r\n").unwrap_or((request, ""));
-    let rest = if rest.is_empty() { String::new() } else { format!("{rest}\r\n") };
-    format!("{first} HTTP/1.1\r\nHost: {host}\r\n{rest}\r\n")
-}
-
-fn token_variable(agent: &str) -> String {
-    format!("TOKEN_{}", agent.to_ascii_uppercase().replace('-', "_"))
-}
-
-fn list(key: &str, items: impl IntoIterator<Item = String>) -> String {
-    let lines: String = items.into_iter().map(|item| format!("  - {item}\n")).collect();
-    match lines.is_empty() {
-        true => String::new(),
-        false => format!("{key}:\n{lines}"),
     }
 }

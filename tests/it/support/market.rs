@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use super::authorization::{Authorization, CLIENT, CLIENT_SECRET, Rules};
 use super::browser::Browser;
 use super::canary::{self, Canary};
-use super::lab::{HOST, Lab, Plan, STRANGER, request_text};
+use super::lab::{HOST, Lab, Plan, STRANGER};
 use super::oauth::{app, provider};
 use super::origin::{Origin, ok};
 use super::pty::Terminal;
+use super::text::request_text;
 use super::wire::{Message, Wire};
 
 /// The host of provider `chat`.

@@ -19,12 +19,15 @@ pub(crate) mod origin;
 pub(crate) mod pki;
 pub(crate) mod process;
 pub(crate) mod pty;
+pub(crate) mod text;
 pub(crate) mod tokens;
 pub(crate) mod wire;
 
 #[allow(unused_imports, reason = "two test binaries share this, each uses a part")]
-pub(crate) use lab::{HOST, Lab, Plan, STRANGER, request_text};
+pub(crate) use lab::{HOST, Lab, Plan, STRANGER};
 #[allow(unused_imports, reason = "two test binaries share this, each uses a part")]
 pub(crate) use origin::{Origin, Stream, ok, switching};
+#[allow(unused_imports, reason = "two test binaries share this, each uses a part")]
+pub(crate) use text::request_text;
 #[allow(unused_imports, reason = "two test binaries share this, each uses a part")]
 pub(crate) use wire::{Head, Message, Wire, patiently};

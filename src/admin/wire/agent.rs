@@ -1,0 +1,53 @@
+//! Agents over the API.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{BindingView, TokenView};
+use crate::base::id::{AgentId, UserId};
+use crate::directory::ManagedBy;
+
+/// A new agent.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewAgent {
+    /// Unreserved URL characters, unique.
+    pub name: String,
+    /// Free labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Connections of another environment cannot be bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    /// Whose it is: a user's name or id; whoever asks, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+}
+
+/// An agent.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct AgentView {
+    /// `agt_…`
+    pub id: AgentId,
+    /// Its name.
+    pub name: String,
+    /// Its environment.
+    pub environment: Option<String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whose it is; absent: the organisation's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
+    /// Who may edit it.
+    pub managed_by: ManagedBy,
+    /// It left the configuration file.
+    pub paused: bool,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Its tokens, without their text.
+    pub tokens: Vec<TokenView>,
+    /// What it may use.
+    pub bindings: Vec<BindingView>,
+}

@@ -1,0 +1,20 @@
+//! Small texts that labs are made of.
+
+/// A request head with `Host` second: `request` holds the request line and further lines.
+pub(crate) fn request_text(request: &str, host: &str) -> String {
+    let (first, rest) = request.split_once("\r\n").unwrap_or((request, ""));
+    let rest = if rest.is_empty() { String::new() } else { format!("{rest}\r\n") };
+    format!("{first} HTTP/1.1\r\nHost: {host}\r\n{rest}\r\n")
+}
+
+pub(super) fn token_variable(agent: &str) -> String {
+    format!("TOKEN_{}", agent.to_ascii_uppercase().replace('-', "_"))
+}
+
+pub(super) fn list(key: &str, items: impl IntoIterator<Item = String>) -> String {
+    let lines: String = items.into_iter().map(|item| format!("  - {item}\n")).collect();
+    match lines.is_empty() {
+        true => String::new(),
+        false => format!("{key}:\n{lines}"),
+    }
+}
