@@ -110,8 +110,11 @@ async fn a_refresh_whose_answer_names_another_host_of_the_provider_s_moves_the_c
     assert_eq!((at(HOST), at(STRANGER)), (1, 1));
     let last = received.last().expect("one");
     assert_eq!(last.head.one("authorization"), Some(&*format!("Bearer {}", fresh.access)));
-    let old = ask(&world, HOST).await;
-    assert_ne!(old.head.status(), 200, "its credential goes there no more: {}", old.text());
+    let mut wire = world.lab.client().await;
+    let agent = world.lab.authorization(AGENT);
+    wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n{agent}\r\n")).await;
+    let old = wire.answer("CONNECT").await;
+    assert_eq!(old.head.status(), 403, "its credential goes there no more: {}", old.text());
     world.lab.gateway.restart().await;
     let shown: Value = world.connection().await;
     assert_eq!(shown["hosts"], json!(["other.acme.test"]), "and not after a restart");
