@@ -141,10 +141,8 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         again_at: None,
     };
     doors.open(|close| until(close, Box::pin(reloader.run(asks))));
-    let mut listeners = JoinSet::new();
-    for listener in bound.proxy {
-        listeners.spawn(cores.clone().accept(listener));
-    }
+    let accepting = bound.proxy.into_iter().map(|listener| cores.clone().accept(listener));
+    let listeners: JoinSet<_> = accepting.collect();
     Ok(Running {
         services,
         runs,
@@ -303,7 +301,7 @@ impl Doors {
         let vault = services.vault.clone();
         self.open(|close| async move { until(close, vault.keep_alive()).await });
         let flows = services.flows.clone();
-        self.open(|close| async move { until(close, flows.follow_moves()).await });
+        self.open(|close| async move { until(close, Box::pin(flows.follow_moves())).await });
         let (flows, directory) = (services.flows.clone(), services.directory.clone());
         self.open(|mut close| async move {
             for org in directory.view().orgs() {

@@ -1,5 +1,7 @@
 //! `/connections`: authenticated accounts at providers. Grants go in and never come out.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -21,6 +23,7 @@ use super::wire::{
     SecretView,
 };
 use super::{activations, changes};
+use crate::base::secret::Secret;
 use crate::directory::{ConnectionRecord, ManagedBy};
 use crate::oauth::{FlowError, NewMcp, Revoked};
 use crate::provider::Catalogue;
@@ -136,28 +139,31 @@ async fn add(
         let draft = vault.add_draft(made).await?;
         return drafted((&admin, &caller), &draft, new.device).await;
     }
-    let made = match new.test {
-        true => {
-            let draft = vault.add_untested(made, fields).await?;
-            let (admin, caller) = (admin.clone(), caller.clone());
-            caller.names("connection", &draft.id, &draft.name);
-            // To its end, also when the caller goes away: else it would stay in testing.
-            let done =
-                tokio::spawn(
-                    async move { activations::begun((&admin, &caller), &draft, true).await },
-                )
-                .await;
-            done.unwrap_or_else(|error| Err(ApiError::internal(error)))?
-        }
-        false => {
-            let connection = vault.add(made, fields).await?;
-            caller.names("connection", &connection.id, &connection.name);
-            let connection = view(&vault.catalogue(), &connection);
-            ConnectionMade { connection, consent: None, test: None }
-        }
-    };
+    let made = given((&admin, &caller), made, fields, new.test).await?;
     admin.enforce().await?;
     Ok((StatusCode::CREATED, Json(made)))
+}
+
+/// One whose secret was given; `test`: it is active when the provider takes that.
+async fn given(
+    (admin, caller): (&Admin, &Caller),
+    new: vault::NewConnection,
+    fields: BTreeMap<String, Secret>,
+    test: bool,
+) -> Result<ConnectionMade, ApiError> {
+    let vault = &admin.deps().vault;
+    if !test {
+        let connection = vault.add(new, fields).await?;
+        caller.names("connection", &connection.id, &connection.name);
+        let connection = view(&vault.catalogue(), &connection);
+        return Ok(ConnectionMade { connection, consent: None, test: None });
+    }
+    let draft = vault.add_untested(new, fields).await?;
+    caller.names("connection", &draft.id, &draft.name);
+    let (admin, caller) = (admin.clone(), caller.clone());
+    let begun = async move { activations::begun((&admin, &caller), &draft, true).await };
+    // To its end, also when the caller goes away: else it would stay in testing.
+    tokio::spawn(begun).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
 }
 
 async fn drafted(

@@ -78,7 +78,7 @@ pub(super) struct Walk<'a> {
 
 /// What becomes of a connection whose test was looked at.
 enum Judged {
-    Keep(Option<ConnectionTested>),
+    Keep(Option<Box<ConnectionTested>>),
     /// Another key is given.
     Again,
 }
@@ -171,7 +171,7 @@ impl<'a> Walk<'a> {
         made.connection = Some(added.connection.id.clone());
         let connection = self.consented(added).await?;
         let test = match self.judged(&connection).await? {
-            Judged::Keep(test) => test,
+            Judged::Keep(test) => test.map(|test| *test),
             Judged::Again => return Ok(None),
         };
         let name = self.agent.unwrap_or_default().to_owned();
@@ -212,7 +212,9 @@ impl<'a> Walk<'a> {
                 found = test::ask(self.client, &connection.name) => found?,
             };
             match found.outcome {
-                TestOutcome::Ok | TestOutcome::NoTest => return Ok(Judged::Keep(Some(found))),
+                TestOutcome::Ok | TestOutcome::NoTest => {
+                    return Ok(Judged::Keep(Some(Box::new(found))));
+                }
                 _ if !self.asks => {
                     let kept = "nothing was kept; --no-test keeps it untested";
                     let hint = format!("{}; {kept}", remedy(&found));
@@ -226,7 +228,7 @@ impl<'a> Walk<'a> {
             match questions::choose("now", &ways)? {
                 0 => {}
                 1 => return Ok(Judged::Again),
-                2 => return Ok(Judged::Keep(Some(found))),
+                2 => return Ok(Judged::Keep(Some(Box::new(found)))),
                 _ => return Err(terminal::interrupted()),
             }
         }

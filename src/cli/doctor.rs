@@ -73,7 +73,7 @@ impl Args {
 
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let report = match self.has_program() {
-            true => probe::run(global, &self.agent, &self.program).await?,
+            true => Box::pin(probe::run(global, &self.agent, &self.program)).await?,
             false => Box::pin(look(global)).await,
         };
         output::show(global.json, &report, |report| report.text(output::colours()))?;

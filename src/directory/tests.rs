@@ -3,6 +3,7 @@
 
 mod damage;
 mod life;
+mod people;
 mod plugins;
 mod reconcile;
 

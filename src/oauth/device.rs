@@ -81,7 +81,7 @@ impl Flows {
 
     fn poll_until_done(self: &Arc<Self>, flow: Flow) {
         let flows = Arc::clone(self);
-        self.spawn(async move { flows.poller(flow).await });
+        self.spawn(async move { Box::pin(flows.poller(flow)).await });
     }
 
     async fn poller(&self, flow: Flow) {

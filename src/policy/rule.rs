@@ -13,6 +13,9 @@ use crate::base::settings::Settings;
 use crate::inject::credential::Wanted;
 use crate::inject::placeholder::Placeholder;
 
+/// A token endpoint: provider, host, path.
+pub type Endpoint = (Arc<str>, HostPattern, PathPattern);
+
 /// Everything a policy is compiled from, of all orgs.
 #[derive(Clone, Debug, Default)]
 pub struct Spec {
@@ -27,9 +30,9 @@ pub struct Spec {
     /// Catalogue hosts without variables: refusals for them are answered inside TLS.
     pub known: Vec<HostPattern>,
     /// Token endpoints of providers: (provider, host, path).
-    pub carved: Vec<(Arc<str>, HostPattern, PathPattern)>,
+    pub carved: Vec<Endpoint>,
     /// Token endpoints of one org's own apps and connections, and of nobody else's.
-    pub carved_in: Vec<(OrgId, (Arc<str>, HostPattern, PathPattern))>,
+    pub carved_in: Vec<(OrgId, Endpoint)>,
     /// Bound on rules without hosts, in each org.
     pub hostless_rules_max: usize,
 }

@@ -18,6 +18,9 @@ use crate::grant::Grant;
 /// What is said of a draft whose test a crash or a restart ended.
 const TEST_CUT: &str = "its test did not end";
 
+/// What is to be over what is there.
+type Rewrite<'a> = dyn Fn(Option<&grants::Stored>) -> (Header, Zeroizing<Vec<u8>>) + Sync + 'a;
+
 impl Vault {
     /// As [`Vault::add`], but nobody uses it before [`Vault::activate`].
     ///
@@ -144,7 +147,7 @@ impl Vault {
     async fn rewrite(
         &self,
         connection: &ConnectionRecord,
-        to: &(dyn Fn(Option<&grants::Stored>) -> (Header, Zeroizing<Vec<u8>>) + Sync),
+        to: &Rewrite<'_>,
     ) -> Result<(), VaultError> {
         let place = (&connection.org, &connection.id);
         for _ in 0..TRIES_MAX {

@@ -99,7 +99,7 @@ impl Vault {
         let view = self.directory.view();
         let wanted = view.connections().filter(|it| self.keep_alive_every(it).is_some());
         let mut wanted: Vec<_> = wanted.cloned().collect();
-        wanted.sort_by_cached_key(|it| place(it));
+        wanted.sort_by_cached_key(place);
         wanted
     }
 

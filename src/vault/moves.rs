@@ -14,7 +14,10 @@ const WAITING_MAX: usize = 256;
 
 /// Told by flights.
 #[derive(Clone, Default)]
-pub(super) struct Moves(Arc<(Mutex<Vec<(OrgId, ConnectionId)>>, Notify)>);
+pub(super) struct Moves(Arc<(Mutex<Waiting>, Notify)>);
+
+/// Those that were told, in order.
+type Waiting = Vec<(OrgId, ConnectionId)>;
 
 impl fmt::Debug for Moves {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

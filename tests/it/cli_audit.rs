@@ -30,7 +30,9 @@ impl Lab {
         let cli = Cli::new();
         // Of the file: what is made by command leaves records of its own.
         let token = "kwa_token-of-an-agent-in-these-tests".to_owned();
-        cli.file("token.txt", &token);
+        let file = cli.file("token.txt", &token);
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(file, private).expect("it is ours");
         let agent = "agents: [{ name: ci, token: { file: token.txt } }]\n";
         let serving = cli.serve_with(&format!("{agent}{config}"));
         let ask = "GET /api/v1/status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";

@@ -115,7 +115,10 @@ async fn a_key_that_the_provider_refuses_is_not_kept() {
     assert_eq!((code, &*out), (1, ""), "{err}");
     assert!(err.contains("error: acme: Acme does not take this key (401)\nhint: compare"), "{err}");
     assert!(err.contains("nothing was kept; --no-test keeps it untested"), "{err}");
-    assert_eq!(desk.origin.only().head.all("x-api-key"), [desk.secret()]);
+    // One refusal may be the provider's slip: it is asked twice before that is believed.
+    let received = desk.origin.received();
+    assert_eq!(received.len(), 2);
+    assert!(received.iter().all(|asked| asked.head.all("x-api-key") == [desk.secret()]));
     desk.assert_nothing_is_left();
 }
 

@@ -352,28 +352,31 @@ async fn another_secret_in_the_file_is_a_rotation_and_the_command_is_refused() {
     lab.finish().await;
 }
 
+/// Answers everything, but never the test of this key while it is stuck, so that it can be killed
+/// meanwhile.
+async fn silent_about(key: &str, stuck: &Arc<AtomicBool>) -> Origin {
+    let (key, stuck) = (key.to_owned(), stuck.clone());
+    Origin::scripted(move |mut stream: Stream| {
+        let (key, stuck) = (key.clone(), stuck.clone());
+        async move {
+            while let Some(request) = stream.request().await {
+                if request.head.one("x-api-key") == Some(&key) && stuck.load(SeqCst) {
+                    stream.note(request);
+                    std::future::pending::<()>().await;
+                }
+                stream.send(ok("{}")).await;
+            }
+        }
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_between_the_steps_of_a_rotation_leaves_the_one_or_the_other() {
     let new = Canary::new("newk");
     let plan = Plan::api_key().test(ME);
     let (old, stuck) = (plan.canary().clone(), Arc::new(AtomicBool::new(true)));
-    let origin = {
-        let (new, stuck) = (new.text.clone(), stuck.clone());
-        Origin::scripted(move |mut stream: Stream| {
-            let (new, stuck) = (new.clone(), stuck.clone());
-            async move {
-                while let Some(request) = stream.request().await {
-                    // The test of the new one is never answered, so that it is killed while it lasts.
-                    if request.head.one("x-api-key") == Some(&new) && stuck.load(SeqCst) {
-                        stream.note(request);
-                        std::future::pending::<()>().await;
-                    }
-                    stream.send(ok("{}")).await;
-                }
-            }
-        })
-        .await
-    };
+    let origin = silent_about(&new.text, &stuck).await;
     let variables = [("CANARY", &*old.text), ("TOKEN_CI", TOKEN)];
     let mut served = Served::start(&plan, &origin, &variables);
     let mine = json!({"provider": "acme", "name": "mine", "fields": {"api_key": old.text}});
@@ -387,18 +390,15 @@ async fn kill_9_between_the_steps_of_a_rotation_leaves_the_one_or_the_other() {
     // While the new one is tested.
     {
         let rotating = served.api("POST", "/connections/mine/rotate", &body);
-        let staged = async {
-            patiently("the test of the new secret", async {
-                while !origin
-                    .received()
-                    .iter()
-                    .any(|it| it.head.one("x-api-key") == Some(&new.text))
-                {
-                    tokio::task::yield_now().await;
-                }
-            })
-            .await;
+        let has_come = || {
+            let received = origin.received();
+            received.iter().any(|it| it.head.one("x-api-key") == Some(&new.text))
         };
+        let staged = patiently("the test of the new secret", async {
+            while !has_come() {
+                tokio::task::yield_now().await;
+            }
+        });
         tokio::select! {
             _ = rotating => panic!("it is never answered"),
             () = staged => {}

@@ -301,7 +301,8 @@ fn assert_life(label: &str, shown: &Value, life: Option<i64>) {
 /// oauth 6.7: by the provider's own notation.
 #[tokio::test]
 async fn a_moment_of_expiry_counts_where_the_provider_says_so() {
-    let notations: [(&str, fn(Timestamp) -> Value); 2] =
+    type Written = fn(Timestamp) -> Value;
+    let notations: [(&str, Written); 2] =
         [("rfc3339", |end| json!(end.to_string())), ("unix", |end| json!(end.as_second()))];
     for (format, written) in notations {
         let method = method(&format!(", expires_path: expires_at, expires_format: {format}"));

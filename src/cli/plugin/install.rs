@@ -78,7 +78,10 @@ impl Install {
         let asked = before.asked(&choices);
         let asks = secret::can_ask();
         let plugin = match asks {
-            true => self.walk(global, &client, (&before, &mut choices, &asked), shapes).await,
+            true => {
+                let walk = self.walk(global, &client, (&before, &mut choices, &asked), shapes);
+                Box::pin(walk).await
+            }
             false => self.by_options(&client, (&before, &choices, &asked)).await,
         }?;
         output::show(global.json, &plugin, |plugin| told(global, plugin, before.installed.as_ref()))
@@ -151,7 +154,7 @@ impl Install {
                 &mut made,
             );
             for (place, slot) in asked.iter().enumerate() {
-                let chosen = walk.slot(slot, (place + 1, asked.len())).await?;
+                let chosen = Box::pin(walk.slot(slot, (place + 1, asked.len()))).await?;
                 choices.slots.insert(slot.slot.clone(), chosen);
             }
             let slots = before.chosen(choices, &connections(client).await?)?;

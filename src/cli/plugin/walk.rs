@@ -32,7 +32,7 @@ pub(super) struct Walk<'a> {
 
 /// What a person chose for a slot.
 enum Choice {
-    Existing(ConnectionView),
+    Existing(Box<ConnectionView>),
     New,
     Empty,
 }
@@ -161,7 +161,7 @@ fn choice(
     }
     let at = terminal::choose(slot.title(), &lines)?;
     Ok(match fitting.into_iter().nth(at) {
-        Some(connection) => Choice::Existing(connection),
+        Some(connection) => Choice::Existing(Box::new(connection)),
         None if at + 1 == lines.len() && !slot.required => Choice::Empty,
         None => Choice::New,
     })

@@ -231,6 +231,25 @@ async fn a_binding_is_stable_and_goes_with_its_connection() {
 }
 
 #[tokio::test]
+async fn a_renamed_connection_is_found_by_its_new_name_alone_and_the_old_one_is_free() {
+    let world = World::new().await;
+    let (one, two) = (world.connection("one").await, world.connection("two").await);
+    let rename = async |to: &'static str| {
+        let change = |it: &mut ConnectionRecord| it.name = to.into();
+        world.directory.update_connection(&world.org, &one.id, &change).await
+    };
+    assert!(matches!(rename("two").await, Err(DirectoryError::NameTaken { .. })));
+    assert!(matches!(rename("con_x").await, Err(DirectoryError::NameRefused { .. })));
+    rename("three").await.unwrap();
+    for view in [world.directory.view(), world.reopen().await.unwrap().view()] {
+        assert!(view.find_connection(&world.org, "one").is_none());
+        let found = |name: &str| view.find_connection(&world.org, name).map(|it| it.id.clone());
+        assert_eq!((found("three"), found("two")), (Some(one.id.clone()), Some(two.id.clone())));
+    }
+    world.connection("one").await;
+}
+
+#[tokio::test]
 async fn what_a_connection_is_known_by_cannot_be_changed() {
     let world = World::new().await;
     let connection = world.connection("gh").await;

@@ -188,7 +188,8 @@ impl World {
     async fn connection(&self, by: &Person, secret: &Canary, more: Value) -> Value {
         let mut new =
             json!({"provider": "acme", "name": name(), "fields": {"api_key": secret.text}});
-        new.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let more = more.as_object().expect("an object").clone();
+        new.as_object_mut().expect("an object").extend(more);
         self.made(Some(by), Ask::post("/connections", new)).await
     }
 
@@ -196,7 +197,8 @@ impl World {
     async fn agent(&mut self, by: &Person, connection: &Value, secret: &Canary) {
         let agent = self.made(Some(by), Ask::post("/agents", json!({"name": name()}))).await;
         self.keep("agent", (&by.org, Some(by), false), named(&agent));
-        let (agent, connection) = (named(&agent).1.unwrap(), named(connection).1.unwrap());
+        let (agent, connection) =
+            (named(&agent).1.expect("an owner"), named(connection).1.expect("an owner"));
         let at = format!("/agents/{agent}");
         let token = self.made(Some(by), Ask::post(&format!("{at}/tokens"), json!({}))).await;
         self.keep("token", (&by.org, Some(by), false), (named(&token).0, None));

@@ -1,0 +1,143 @@
+//! Organisations, people and their tokens: who is who, what is whose, what is left after a removal.
+
+use super::*;
+
+async fn user(world: &World, name: &str, email: Option<&str>) -> Arc<UserRecord> {
+    let new = NewUser { name: name.into(), email: email.map(Into::into), role: Role::Member };
+    world.directory.add_user(&world.org, new).await.unwrap()
+}
+
+async fn token(world: &World, user: &UserRecord, expires: Option<Timestamp>) -> (TokenId, String) {
+    let scopes = vec!["read".parse().unwrap()];
+    let directory = &world.directory;
+    let made = directory.add_personal_token(&user.org, &user.id, None, scopes, expires);
+    let made = made.await.unwrap();
+    (made.id, made.text.expose_text().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn a_personal_token_opens_until_it_ends_or_its_owner_is_paused() {
+    let world = World::new().await;
+    let ann = user(&world, "ann", None).await;
+    let (first, text) = token(&world, &ann, None).await;
+    let soon = world.now() + jiff::SignedDuration::from_secs(60);
+    let (_, short) = token(&world, &ann, Some(soon)).await;
+    let view = world.directory.view();
+    assert!(
+        view.person(&text, world.now()).is_some() && view.person(&short, world.now()).is_some()
+    );
+    assert!(view.authenticate(&text, world.now()).is_none(), "it is no agent's");
+    let reopened = world.reopen().await.unwrap().view();
+    let person = reopened.person(&text, world.now()).unwrap();
+    assert_eq!((&person.user.name, &person.scopes[..]), (&"ann".to_owned(), &[Scope::Read][..]));
+    world.pass(60);
+    assert!(view.person(&short, world.now()).is_none());
+    let set = |paused| move |user: &mut UserRecord| user.paused = paused;
+    world.directory.update_user(&world.org, &ann.id, set(true)).await.unwrap();
+    assert!(world.directory.view().person(&text, world.now()).is_none());
+    world.directory.update_user(&world.org, &ann.id, set(false)).await.unwrap();
+    assert!(world.directory.view().person(&text, world.now()).is_some());
+    world.directory.revoke_personal_token(&world.org, &ann.id, &first).await.unwrap();
+    assert!(world.directory.view().person(&text, world.now()).is_none());
+    assert!(world.reopen().await.unwrap().view().person(&text, world.now()).is_none());
+}
+
+#[tokio::test]
+async fn names_and_addresses_are_one_person_s_and_free_again_when_they_are_gone() {
+    let world = World::new().await;
+    let ann = user(&world, "ann", Some("Ann@a.test")).await;
+    let add = |name: &str, email: &str| {
+        let new = NewUser { name: name.into(), email: Some(email.into()), role: Role::Admin };
+        world.directory.add_user(&world.org, new)
+    };
+    for (name, email) in [("ann", "other@a.test"), ("bob", "ann@A.test")] {
+        let refused = add(name, email).await.unwrap_err();
+        assert!(matches!(refused, DirectoryError::NameTaken { .. }), "{refused}");
+    }
+    for bad in ["ann", "@a.test", "ann@", "a b@a.test", "a@b@c"] {
+        assert!(matches!(add("bob", bad).await, Err(DirectoryError::EmailRefused)), "{bad}");
+    }
+    token(&world, &ann, None).await;
+    world.directory.remove_user(&world.org, &ann.id).await.unwrap();
+    assert_eq!(world.all_rows().await.len(), 1, "the sentinel");
+    add("ann", "ann@a.test").await.unwrap();
+    let moved = |user: &mut UserRecord| user.email = Some("new@a.test".into());
+    let ann = world.directory.view().find_user(&world.org, "ann").cloned().unwrap();
+    world.directory.update_user(&world.org, &ann.id, moved).await.unwrap();
+    add("bob", "ann@a.test").await.unwrap();
+    let rename = |user: &mut UserRecord| user.name = "bob".into();
+    let refused = world.directory.update_user(&world.org, &ann.id, rename).await;
+    assert!(matches!(refused, Err(DirectoryError::FixedOfUser)));
+}
+
+#[tokio::test]
+async fn index_rows_of_people_are_repaired_at_the_next_start() {
+    let world = World::new().await;
+    let ann = user(&world, "ann", Some("ann@a.test")).await;
+    let (_, text) = token(&world, &ann, None).await;
+    for table in [Table::Names, Table::Tokens] {
+        for row in world.rows(table).await {
+            world.store.delete(table, &row.key, Expect::Any).await.unwrap();
+        }
+    }
+    let again = world.reopen().await.unwrap();
+    assert!(again.view().person(&text, world.now()).is_some());
+    assert_eq!(
+        (world.rows(Table::Names).await.len(), world.rows(Table::Tokens).await.len()),
+        (2, 1)
+    );
+    let new = NewUser { name: "ann".into(), email: None, role: Role::Member };
+    assert!(matches!(again.add_user(&world.org, new).await, Err(DirectoryError::NameTaken { .. })));
+}
+
+#[tokio::test]
+async fn what_is_private_is_bound_to_agents_of_its_owner_only() {
+    let world = World::new().await;
+    let (ann, bob) = (user(&world, "ann", None).await, user(&world, "bob", None).await);
+    let agent = |name: &str, owner: &UserRecord| {
+        let owner = Some(owner.id.clone());
+        let new = NewAgent { name: name.into(), owner, ..NewAgent::default() };
+        world.directory.add_agent(&world.org, new)
+    };
+    let (anns, bobs) = (agent("a", &ann).await.unwrap(), agent("b", &bob).await.unwrap());
+    let mut record = connection(&world.org, "gh", world.now());
+    record.visibility = Visibility::Private;
+    let nobodys = world.directory.add_connection(record.clone()).await;
+    assert!(matches!(nobodys, Err(DirectoryError::PrivateOfNobody(_))));
+    record.owner = Some(ann.id.clone());
+    let private = world.directory.add_connection(record).await.unwrap();
+    world.bind(&anns.id, &private.id).await;
+    let by = ManagedBy::Store;
+    let across = world.directory.bind(&world.org, &bobs.id, &private.id, placeholders("x"), by);
+    assert!(matches!(across.await, Err(DirectoryError::Private { .. })));
+    let given = world.directory.set_agent_owner(&world.org, &anns.id, Some(bob.id.clone())).await;
+    assert!(matches!(given, Err(DirectoryError::Private { .. })));
+    let give = |record: &mut ConnectionRecord| record.owner = Some(bob.id.clone());
+    let given = world.directory.update_connection(&world.org, &private.id, &give).await;
+    assert!(matches!(given, Err(DirectoryError::Private { .. })));
+    let owns = world.directory.remove_user(&world.org, &ann.id).await;
+    assert!(matches!(owns, Err(DirectoryError::UserOwns { .. })));
+}
+
+#[tokio::test]
+async fn nothing_is_made_in_an_organisation_that_there_is_not_and_none_is_lost_with_one() {
+    let world = World::new().await;
+    let nowhere = OrgId::named("nowhere").unwrap();
+    let new = || NewAgent { name: "ci".into(), ..NewAgent::default() };
+    let refused = world.directory.add_agent(&nowhere, new()).await.unwrap_err();
+    assert_eq!(refused.to_string(), "organisation `nowhere` does not exist");
+    let other = world.other_org().await;
+    assert!(world.directory.add_org(&other, ManagedBy::Store).await.is_err());
+    let agent = world.directory.add_agent(&other, new()).await.unwrap();
+    let full = world.directory.remove_org(&other).await.unwrap_err();
+    assert!(full.to_string().contains("has agent `ci`"), "{full}");
+    assert!(world.reopen().await.unwrap().view().org(&other).is_some());
+    world.directory.remove_agent(&other, &agent.id).await.unwrap();
+    world.directory.remove_org(&other).await.unwrap();
+    assert!(world.directory.view().org(&other).is_none());
+    assert!(matches!(
+        world.directory.remove_org(&OrgId::default_org()).await,
+        Err(DirectoryError::OrgStays)
+    ));
+    assert_eq!(world.all_rows().await.len(), 1, "the sentinel");
+}
