@@ -15,6 +15,7 @@ mod people;
 mod plugin;
 mod rotation;
 mod rule_test;
+mod secret;
 mod status;
 mod tested;
 mod token;
@@ -23,8 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::de::{Error as _, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 pub use self::about::{AboutGiven, Scopes, SecretView};
 pub use self::agent::{AgentView, NewAgent};
@@ -47,11 +47,11 @@ pub use self::plugin::{
 };
 pub use self::rotation::{NewSecret, Rotated};
 pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
+pub use self::secret::{SecretFields, SecretText};
 pub use self::status::{AgentListener, Health, ReloadView, Status};
 pub use self::tested::{ConnectionTested, TestOutcome};
 pub use self::token::{Failing, TokenRefreshed, TokenStatus};
 use crate::base::id::{ConnectionId, TokenId, UserId};
-use crate::base::secret::Secret;
 use crate::base::settings::Settings;
 use crate::directory::{About, ConnectionState, ManagedBy, Visibility};
 use crate::provider::{AuthKind, Template, VariableKind};
@@ -432,58 +432,9 @@ pub struct RuleView {
     pub place: Option<String>,
 }
 
-/// Text that becomes a [`Secret`] as it is read.
-#[derive(Debug)]
-pub struct SecretText(pub Secret);
-
-/// Fields by name, each a [`Secret`]; a name given twice is refused.
-#[derive(Debug, Default)]
-pub struct SecretFields(pub BTreeMap<String, Secret>);
-
 impl fmt::Debug for TokenShown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenShown").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-impl<'de> Deserialize<'de> for SecretText {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl Visitor<'_> for Text {
-            type Value = Secret;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Secret, E> {
-                Ok(Secret::new(text))
-            }
-            fn visit_string<E>(self, text: String) -> Result<Secret, E> {
-                Ok(Secret::from(text))
-            }
-        }
-        d.deserialize_str(Text).map(Self)
-    }
-}
-
-impl<'de> Deserialize<'de> for SecretFields {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = SecretFields;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map of strings")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretFields, A::Error> {
-                let mut fields = BTreeMap::new();
-                while let Some((name, SecretText(value))) = map.next_entry::<String, _>()? {
-                    if fields.insert(name, value).is_some() {
-                        return Err(A::Error::custom("duplicate field"));
-                    }
-                }
-                Ok(SecretFields(fields))
-            }
-        }
-        d.deserialize_map(Fields)
     }
 }
 

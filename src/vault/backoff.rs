@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(backoff.failures(), 1);
     }
 
-    /// oauth 9, 10: durable
+    /// oauth 9.5, 10.durable: written and read
     #[test]
     fn what_was_written_goes_on_where_it_was() {
         let ((clock, ms), settings) = (clock(), TokenSettings::default());

@@ -204,7 +204,7 @@ mod tests {
         assert!(next.await.is_ok());
     }
 
-    /// oauth 5.8: the number is a setting, also while the gateway serves.
+    /// oauth 5.parallel, 5.settings: the number is a setting, also while the gateway serves.
     #[tokio::test(start_paused = true)]
     async fn a_number_of_turns_that_changes_holds_for_whoever_comes_next() {
         let (servers, clock, busy) = (Servers::default(), clock().0, asked("busy", "c"));

@@ -32,7 +32,7 @@ async fn set(world: &World, patch: &Value) {
     world.api("PATCH", "/apps/svc-app", patch).await;
 }
 
-/// oauth 9.2: no token requests while nothing changes, also after a restart
+/// oauth 9.2, 9.changed, 9.quiet: no token requests while nothing changes, also after a restart
 #[tokio::test]
 async fn a_refused_app_that_stays_the_same_is_asked_by_no_more() {
     let mut world = rejected().await;
@@ -48,7 +48,7 @@ async fn a_refused_app_that_stays_the_same_is_asked_by_no_more() {
     world.finish().await;
 }
 
-/// oauth 9.2: retried when the configuration changes
+/// oauth 9.2, 9.changed: retried when the configuration changes
 #[tokio::test]
 async fn a_refused_app_that_gets_another_secret_is_tried_by_the_next_request() {
     let world = rejected().await;
@@ -68,7 +68,7 @@ async fn a_refused_app_that_gets_another_secret_is_tried_by_the_next_request() {
     world.finish().await;
 }
 
-/// oauth 9.2: a provider's file that changes
+/// oauth 9.2, 9.changed: a provider's file that changes
 #[tokio::test]
 async fn a_refused_client_of_a_provider_s_file_is_tried_again_when_the_file_changes() {
     let authorization = Authorization::with(rules()).await;

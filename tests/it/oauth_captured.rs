@@ -50,7 +50,7 @@ async fn ask(world: &World, host: &str) -> Message {
     wire.answer("GET").await
 }
 
-/// oauth 6, captured; 2, a host of the answer must be the provider's
+/// oauth 6.13, 2.token-host: a host of the answer must be the provider's
 #[tokio::test]
 async fn a_consent_whose_answer_names_a_host_elsewhere_connects_nothing() {
     for evil in [
@@ -72,7 +72,7 @@ async fn a_consent_whose_answer_names_a_host_elsewhere_connects_nothing() {
     }
 }
 
-/// oauth 6, captured: by a consent
+/// oauth 6.13: by a consent
 #[tokio::test]
 async fn a_consent_takes_the_host_that_its_answer_names_beside_other_facts() {
     let world = connected_at("https://api.acme.test").await;
@@ -81,7 +81,7 @@ async fn a_consent_takes_the_host_that_its_answer_names_beside_other_facts() {
     world.finish().await;
 }
 
-/// oauth 6, captured: by a refresh, whose answer says nothing that may be believed
+/// oauth 6.13: by a refresh, whose answer says nothing that may be believed
 #[tokio::test]
 async fn a_refresh_whose_answer_names_a_host_elsewhere_moves_nothing_and_is_taken() {
     let world = connected_at("https://api.acme.test").await;
@@ -94,7 +94,7 @@ async fn a_refresh_whose_answer_names_a_host_elsewhere_moves_nothing_and_is_take
     world.finish().await;
 }
 
-/// oauth 6, captured: by a refresh; 14, Salesforce
+/// oauth 6.13: by a refresh; 14, Salesforce
 #[tokio::test]
 async fn a_refresh_whose_answer_names_another_host_of_the_provider_s_moves_the_connection() {
     let mut world = connected_at("https://api.acme.test").await;

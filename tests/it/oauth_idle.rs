@@ -12,7 +12,7 @@ async fn step(lab: &Lab) -> usize {
     lab.gateway.running().services().vault.keep_alive_step(&mut Walk::default()).await
 }
 
-/// oauth 7.6, 14 and 16: keep-alive
+/// oauth 7.keep-alive
 #[tokio::test]
 async fn an_idle_connection_is_refreshed_where_it_is_wanted_and_says_when() {
     let (authorization, lab) = bank_of(&method(", keep_alive: 1s"), rules(), usual).await;
@@ -38,7 +38,7 @@ async fn an_idle_connection_is_refreshed_where_it_is_wanted_and_says_when() {
     lab.finish().await;
 }
 
-/// oauth 5.2: what stops being kept alive may end in the middle of a refresh
+/// oauth 8.9: what stops being kept alive may end in the middle of a refresh
 #[tokio::test]
 async fn a_gateway_that_ends_waits_for_a_refresh_that_nobody_asked_for() {
     let (authorization, lab) = bank_of(&method(", keep_alive: 1s"), rules(), |it| {

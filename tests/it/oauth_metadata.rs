@@ -45,7 +45,7 @@ async fn a_server_that_is_down_or_asks_for_patience_has_not_said_that_it_has_no_
     }
 }
 
-/// oauth 2, PKCE; 13, metadata: for an app that a person registered too
+/// oauth 2.pkce, and 13, metadata: for an app that a person registered too
 #[tokio::test]
 async fn metadata_without_s256_or_with_a_user_in_an_endpoint_is_refused() {
     for (member, value) in [

@@ -23,7 +23,7 @@ async fn service(authorization: &Authorization, in_head: bool) -> Origin {
     .await
 }
 
-/// oauth 11.1: UNAUTHENTICATED of a call that ended before it began is a 401
+/// oauth 11.grpc: UNAUTHENTICATED of a call that ended before it began is a 401
 #[tokio::test]
 async fn a_call_that_ends_unauthenticated_in_its_head_is_sent_again_with_a_newer_token() {
     let authorization = Authorization::with(rules()).await;
@@ -41,7 +41,7 @@ async fn a_call_that_ends_unauthenticated_in_its_head_is_sent_again_with_a_newer
     lab.finish().await;
 }
 
-/// oauth 11.9: only where nothing was delivered
+/// oauth 11.grpc, 11.streams: only where nothing was delivered
 #[tokio::test]
 async fn a_call_that_ends_unauthenticated_after_a_message_is_passed_on() {
     let authorization = Authorization::with(rules()).await;
@@ -55,7 +55,7 @@ async fn a_call_that_ends_unauthenticated_after_a_message_is_passed_on() {
     lab.finish().await;
 }
 
-/// oauth 11.1: what says 16 to one who did not call says nothing about a credential
+/// oauth 11.grpc: what says 16 to one who did not call says nothing about a credential
 #[tokio::test]
 async fn a_status_of_grpc_in_an_answer_to_no_call_is_nothing() {
     let authorization = Authorization::with(rules()).await;
@@ -69,7 +69,7 @@ async fn a_status_of_grpc_in_an_answer_to_no_call_is_nothing() {
     lab.finish().await;
 }
 
-/// oauth 11.2, 11.9: a body that was waited for and has come is kept like any other
+/// oauth 11.3, 11.9: a body that was waited for and has come is kept like any other
 #[tokio::test]
 async fn a_request_whose_body_was_waited_for_is_sent_again_whole() {
     let authorization = Authorization::with(rules()).await;
@@ -113,7 +113,7 @@ async fn a_request_whose_body_was_waited_for_is_sent_again_whole() {
     lab.finish().await;
 }
 
-/// oauth 11.2: a body that was not even asked for is asked for by the second request
+/// oauth 11.3: a body that was not even asked for is asked for by the second request
 #[tokio::test]
 async fn a_request_that_was_refused_before_its_body_was_wanted_is_sent_again_with_it() {
     let authorization = Authorization::with(rules()).await;

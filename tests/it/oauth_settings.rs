@@ -36,7 +36,7 @@ async fn start() -> (Authorization, Lab) {
     (authorization, lab)
 }
 
-/// oauth 5, limits: each is a setting
+/// oauth 5.settings: each is a setting
 #[tokio::test]
 async fn numbers_that_are_wrong_change_nothing() {
     let (authorization, lab) = start().await;
@@ -51,7 +51,7 @@ async fn numbers_that_are_wrong_change_nothing() {
     lab.finish().await;
 }
 
-/// oauth 5.7: how long an agent waits, from a reload on, and no restart is asked for
+/// oauth 5.wait, 5.settings: how long an agent waits, from a reload on, and no restart is asked for
 #[tokio::test]
 async fn numbers_are_taken_up_without_a_restart() {
     let (authorization, lab) = start().await;
@@ -68,7 +68,7 @@ async fn numbers_are_taken_up_without_a_restart() {
     lab.finish().await;
 }
 
-/// oauth 11.2: what is kept of a body, in each and in all
+/// oauth 11.3, 5.settings: what is kept of a body, in each and in all
 #[tokio::test]
 async fn bodies_are_kept_for_a_new_token_by_the_numbers_of_a_reload() {
     let (authorization, lab) = start().await;
@@ -91,7 +91,7 @@ async fn bodies_are_kept_for_a_new_token_by_the_numbers_of_a_reload() {
     lab.finish().await;
 }
 
-/// oauth 5, flow lifetime
+/// oauth 5.flows, 5.settings: flow lifetime
 #[tokio::test]
 async fn a_consent_lives_as_long_as_the_numbers_of_a_reload_say() {
     let world = World::start().await;

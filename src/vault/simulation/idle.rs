@@ -59,7 +59,7 @@ pub(super) async fn app(vault: &Vault, name: &str, settings: AppSettings) -> App
     vault.add_app(new, AppSecret::default()).await.unwrap().id.clone()
 }
 
-/// oauth 7.6, 16: off unless it is wanted
+/// oauth 7.keep-alive: off unless it is wanted
 #[tokio::test(start_paused = true)]
 async fn nothing_is_kept_alive_by_default() {
     assert!(!TokenSettings::default().keep_alive);
@@ -69,7 +69,7 @@ async fn nothing_is_kept_alive_by_default() {
     assert_eq!(asked(&world), 0);
 }
 
-/// oauth 7.6, 14: ahead of the idle death
+/// oauth 7.keep-alive: ahead of the idle death
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_is_refreshed_ahead_of_what_its_provider_says_and_then_left_alone() {
     let (stage, world) = stage(true, Vec::new()).await;
@@ -89,7 +89,7 @@ async fn an_idle_connection_is_refreshed_ahead_of_what_its_provider_says_and_the
     assert_eq!(asked(&world), 2);
 }
 
-/// oauth 8.6: replicas
+/// oauth 7.keep-alive, 8.6: replicas
 #[tokio::test(start_paused = true)]
 async fn two_replicas_that_find_it_at_once_ask_once() {
     let (stage, world) = stage(true, Vec::new()).await;
@@ -106,7 +106,7 @@ async fn two_replicas_that_find_it_at_once_ask_once() {
     assert_eq!(asked(&world), 1);
 }
 
-/// oauth 9, 1: what is broken, paused or gone is left alone
+/// oauth 7.keep-alive, 9.quiet: what is broken, paused or gone is left alone
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_used_is_not_kept_alive() {
     let (stage, world) = stage(true, vec![Answer { after: 5, what: What::Dead }]).await;
@@ -127,7 +127,7 @@ async fn what_cannot_be_used_is_not_kept_alive() {
     assert_eq!(asked(&world), 1);
 }
 
-/// oauth 10: pauses hold
+/// oauth 7.keep-alive, 10.2: pauses hold
 #[tokio::test(start_paused = true)]
 async fn a_refresh_that_failed_is_not_begun_again_within_its_pause() {
     let later = Answer { after: 5, what: What::Later(Some(600)) };
@@ -140,7 +140,7 @@ async fn a_refresh_that_failed_is_not_begun_again_within_its_pause() {
     assert_eq!(asked(&world), 2);
 }
 
-/// oauth 16: an app's own word
+/// oauth 7.keep-alive: an app's own word
 #[tokio::test(start_paused = true)]
 async fn an_app_says_how_often_or_never() {
     let (stage, world) = stage(true, Vec::new()).await;

@@ -57,7 +57,7 @@ fn is_rejected(state: &ConnectionState) -> bool {
     matches!(state, ConnectionState::Broken { reason: BrokenReason::ClientRejected, .. })
 }
 
-/// oauth 10: a pause lasts over a restart, and at the other replica
+/// oauth 10.durable: a pause lasts over a restart, and at the other replica
 #[tokio::test(start_paused = true)]
 async fn nobody_asks_within_a_pause_that_another_gateway_began() {
     let (stage, world) = stage(vec![says(What::Later(Some(600)))]).await;
@@ -80,7 +80,7 @@ async fn nobody_asks_within_a_pause_that_another_gateway_began() {
     assert!(healed.failing(connection).is_none());
 }
 
-/// oauth 10: reset by a reconnect, also over a restart
+/// oauth 10.1, 10.durable: reset by a reconnect, also over a restart
 #[tokio::test(start_paused = true)]
 async fn a_pause_is_over_with_the_grant_that_it_was_about() {
     let (stage, world) = stage(vec![says(What::Later(Some(600)))]).await;
@@ -113,7 +113,7 @@ async fn a_failure_that_cannot_be_read_any_more_is_forgotten_and_a_removed_conne
     assert_eq!(rows(&stage).await, 0);
 }
 
-/// oauth 9.5: five equal answers over an hour, whatever restarts
+/// oauth 9.5, 10.durable: five equal answers over an hour, whatever restarts
 #[tokio::test(start_paused = true)]
 async fn a_code_that_nobody_knows_is_counted_over_restarts() {
     let (stage, world) = stage((0..9).map(|_| says(What::Odd)).collect()).await;
@@ -131,7 +131,7 @@ async fn a_code_that_nobody_knows_is_counted_over_restarts() {
     assert_eq!(asked(&world), 5);
 }
 
-/// oauth 9: an alert after a day, whatever restarts, and it is not broken by time
+/// oauth 9.alert: an alert after a day, whatever restarts, and it is not broken by time
 #[tokio::test(start_paused = true)]
 async fn a_day_of_failures_is_an_alert_over_restarts_and_ends_with_a_success() {
     let (stage, world) = stage((0..3).map(|_| says(What::Later(None))).collect()).await;
@@ -169,7 +169,7 @@ async fn change(vault: &Vault, app: &AppId, client_id: &str) {
     vault.change_app((&OrgId::default_org(), app), &set, None).await.unwrap();
 }
 
-/// oauth 9: no further requests until the configuration changes
+/// oauth 9.changed, 9.quiet: no further requests until the configuration changes
 #[tokio::test(start_paused = true)]
 async fn a_refused_client_is_left_alone_while_it_is_the_same() {
     let (stage, world, app, connection) = rejected(Vec::new()).await;
@@ -181,7 +181,7 @@ async fn a_refused_client_is_left_alone_while_it_is_the_same() {
     assert_eq!(asked(&world), 1);
 }
 
-/// oauth 9: retried when the configuration changes
+/// oauth 9.changed: retried when the configuration changes
 #[tokio::test(start_paused = true)]
 async fn a_refused_client_that_changes_is_tried_again_once_and_works_or_is_broken_again() {
     let (stage, world, app, connection) = rejected(vec![says(What::Rejected)]).await;
@@ -200,7 +200,7 @@ async fn a_refused_client_that_changes_is_tried_again_once_and_works_or_is_broke
     assert_eq!(asked(&world), 3);
 }
 
-/// oauth 9: the provider's configuration is one too, also where it changed while nobody served
+/// oauth 9.changed: the provider's configuration is one too, also where it changed while nobody served
 #[tokio::test(start_paused = true)]
 async fn a_provider_that_is_asked_elsewhere_is_tried_again() {
     let (stage, world, _, connection) = rejected(Vec::new()).await;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use keyward::config::{Config, rule_cases};
+use keyward::config::{Config, manifest, rule_cases};
+use keyward::provider::Catalogue;
 
 use super::pages;
 
@@ -24,6 +25,14 @@ fn problems_of_cases(yaml: &str) -> String {
     found.iter().map(|problem| format!("{problem}\n")).collect()
 }
 
+/// The same for the manifest of a plugin.
+fn problems_of_manifest(yaml: &str) -> String {
+    let catalogue = Catalogue::built_in();
+    let providers: Vec<&str> = catalogue.all().map(|provider| &*provider.id).collect();
+    let found = manifest("keyward-plugin.yaml", yaml, &providers).err().unwrap_or_default();
+    found.iter().map(|problem| format!("{problem}\n")).collect()
+}
+
 #[test]
 fn every_configuration_shown_is_read() {
     let mut checked = 0;
@@ -34,6 +43,7 @@ fn every_configuration_shown_is_read() {
                 // A provider's own file; `providers_page.rs` checks those.
                 id if id.starts_with("id:") => continue,
                 other if FOREIGN.iter().any(|key| other.starts_with(key)) => continue,
+                plugin if plugin.starts_with("plugin:") => problems_of_manifest(block.text),
                 item if item.starts_with("- ") => problems_of_cases(block.text),
                 _ => problems(block.text),
             };
