@@ -108,6 +108,7 @@ mod story_a;
 mod story_b;
 mod story_c;
 mod story_d;
+mod story_e;
 mod streams;
 mod targets;
 mod tls_listener;

@@ -1,0 +1,120 @@
+//! A runtime for agents: what an instance may use is bound to it when it runs, nothing secret stands in its
+//! workflow, and keys are changed under it. Told through the command line and the proxy.
+
+use crate::support::canary::Canary;
+use crate::support::market::{CHAT, Market};
+use crate::support::{HOST, STRANGER};
+
+/// E1: bindings give an instance its accounts at run time; its environment holds placeholders alone, and what
+/// is not bound does not exist for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn e1_an_instance_has_what_is_bound_to_it_and_nothing_secret() {
+    let mut market = Market::stocked().await;
+    market.lab.add_agent("other").await;
+    market.says(&["agent", "bind", "digest", "sender"]);
+    // `keyward` looks for the canary in all that is said.
+    let env = market.says(&["env", "--agent", "digest"]);
+    assert!(env.contains("HTTPS_PROXY"), "{env}");
+    assert_eq!(market.request("digest", STRANGER, "GET /a").await.text(), "fine");
+    let sent = market.lab.origin.only();
+    assert_eq!(sent.head.all("x-api-key"), [&*market.lab.canary.text]);
+    let refused = (403, "default_deny".to_owned());
+    assert_eq!(market.gets("other", STRANGER, "GET /a").await, refused);
+    assert_eq!(market.gets("digest", CHAT, "GET /a").await, refused, "not bound");
+    market.says(&["agent", "unbind", "digest", "sender"]);
+    assert_eq!(market.gets("digest", STRANGER, "GET /a").await, refused);
+    market.close().await;
+}
+
+/// E2: what was granted is told; E3: an account that was revoked says how it comes back, and comes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn e2_e3_scopes_are_told_and_a_revoked_account_is_reconnected() {
+    let market = Market::stocked().await;
+    market.says(&["agent", "bind", "digest", "work-crm"]);
+    let shown = market.says(&["connection", "show", "work-crm"]);
+    assert!(shown.contains("read") && shown.contains("alice@acme.test"), "{shown}");
+    assert_eq!(market.request("digest", HOST, "GET /deals").await.text(), "fine");
+    market.server.issuer().end_all();
+    let refused = market.request("digest", HOST, "GET /deals").await;
+    assert_eq!(refused.head.status(), 424);
+    assert!(refused.text().contains("connection reconnect work-crm"), "{}", refused.text());
+    assert!(market.says(&["connection", "list", "--state", "broken"]).contains("work-crm"));
+    let mut mending = market.terminal(&["connection", "reconnect", "work-crm", "--no-browser"]);
+    let link = mending.rest_of("/oauth/start/");
+    market.consents(&format!("/oauth/start/{link}")).await;
+    let (code, shown) = mending.ends();
+    assert_eq!(code, Some(0), "{shown}");
+    assert_eq!(market.request("digest", HOST, "GET /deals").await.text(), "fine");
+    market.close().await;
+}
+
+/// E5: the new key is saved beside the old one, taken by one command while an instance goes on, and the old
+/// one is wiped when somebody has seen that it works.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn e5_a_key_is_changed_under_a_running_instance() {
+    let market = Market::stocked().await;
+    market.says(&["agent", "bind", "digest", "sender"]);
+    let mut run = market.stream("digest", STRANGER).await;
+    let ask = crate::support::request_text("GET /a", STRANGER);
+    run.send(ask.clone()).await;
+    assert_eq!(run.answer("GET").await.text(), "fine");
+    let new = Canary::new("newk");
+    let file = format!("api_key={}", market.file("new-key", &new.text).display());
+    let rotate = ["connection", "rotate", "sender", "--no-test", "--secret-file", &file];
+    market.says(&rotate);
+    std::fs::remove_file(market.lab.gateway.folder().join("new-key")).expect("it was made");
+    // The same stream: nothing was cut.
+    run.send(ask.clone()).await;
+    assert_eq!(run.answer("GET").await.text(), "fine");
+    let keys = || {
+        let sent = market.lab.origin.received();
+        sent.iter().map(|it| it.head.all("x-api-key")[0].to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(), [&*market.lab.canary.text, &*new.text]);
+    market.says(&["connection", "rotate", "confirm", "sender"]);
+    let back = market.keyward(&["connection", "rotate", "rollback", "sender"]);
+    assert_eq!(back.code, Some(1), "there is nothing to go back to: {back:?}");
+    run.send(ask).await;
+    assert_eq!(run.answer("GET").await.text(), "fine");
+    assert_eq!(keys().last(), Some(&new.text));
+    new.assert_absent_below(market.lab.gateway.folder());
+    market.close().await;
+}
+
+/// E8: a script has a token of a person's, which does what it is scoped for and no more, until it is revoked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn e8_a_script_has_a_token_of_its_own() {
+    let market = Market::stocked().await;
+    market.says(&["user", "add", "ann", "--role", "admin"]);
+    let made = market.says(&["token", "add", "ann", "--scope", "connections:read", "--json"]);
+    let made: serde_json::Value = serde_json::from_str(&made).expect("JSON");
+    let token = made["token"].as_str().or(made["token"]["token"].as_str()).expect("shown once");
+    assert!(token.starts_with("kwp_"), "{made}");
+    let script = |token: &str, arguments: &[&str]| {
+        let mut command = market.command(arguments);
+        let output = command.env("KEYWARD_TOKEN", token).output().expect("it runs");
+        market.lab.canary.assert_absent("what a script is told", &output.stdout);
+        (output.status.code(), String::from_utf8(output.stdout).expect("text"))
+    };
+    let (code, list) = script(token, &["connection", "list"]);
+    assert!(code == Some(0) && list.contains("work-crm"), "{list}");
+    for closed in [
+        &["connection", "pause", "sender"][..],
+        &["agent", "list"],
+        &["key", "rotate"],
+        &["token", "add", "ann"],
+    ] {
+        assert_eq!(script(token, closed).0, Some(4), "{closed:?}");
+    }
+    assert_eq!(
+        script("kwp_0000000000000000000000000000000000", &["connection", "list"]).0,
+        Some(4)
+    );
+    let listed = market.says(&["token", "list", "--q", "ann", "--json"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+    let id = listed["items"][0]["id"].as_str().expect("an id");
+    market.says(&["token", "revoke", id]);
+    assert_eq!(script(token, &["connection", "list"]).0, Some(4));
+    Canary::of(token.to_owned()).assert_absent_below(market.lab.gateway.folder());
+    market.close().await;
+}
