@@ -22,7 +22,7 @@ const TEST_CUT: &str = "its test did not end";
 type Rewrite<'a> = dyn Fn(Option<&grants::Stored>) -> (Header, Zeroizing<Vec<u8>>) + Sync + 'a;
 
 impl Vault {
-    /// As [`Vault::add`], but nobody uses it before [`Vault::activate`].
+    /// As [`Vault::add`], but a draft until it is tested, or [`Vault::activate`] is called.
     ///
     /// # Errors
     /// As [`Vault::add`].

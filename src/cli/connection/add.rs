@@ -1,4 +1,4 @@
-//! `keyward connection add`: a new connection, tested before its agents may use it; or a draft that is
+//! `keyward connection add`: a new connection, tested before it is active; or a draft that is
 //! gone on with.
 
 use std::collections::BTreeMap;
