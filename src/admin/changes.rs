@@ -2,7 +2,7 @@
 
 use super::auth::Caller;
 use super::state::Admin;
-use crate::directory::{ConnectionRecord, ConnectionState};
+use crate::directory::ConnectionRecord;
 use crate::observe::change::Change;
 use crate::observe::event::Outcome;
 
@@ -14,13 +14,7 @@ pub(super) async fn told(
     why: &str,
 ) {
     let (id, name) = (&connection.id, &connection.name);
-    let state = match &connection.state {
-        ConnectionState::Draft { .. } => "draft",
-        ConnectionState::Testing => "testing",
-        ConnectionState::Active => "active",
-        ConnectionState::Paused => "paused",
-        ConnectionState::Broken { .. } => "broken",
-    };
+    let state = connection.state.code();
     tracing::info!(connection = %id, name, what, state, why, "a connection was changed");
     if caller.is_recorded() {
         // The request's own record tells who; this what came of it.

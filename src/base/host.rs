@@ -111,6 +111,14 @@ impl Host {
         }
     }
 
+    /// Whether it can only be this machine, as far as its text says.
+    pub fn is_this_machine(&self) -> bool {
+        match self.address() {
+            Some(address) => address.is_loopback(),
+            None => self.name() == Some("localhost"),
+        }
+    }
+
     /// The DNS name, when the host is one.
     pub fn name(&self) -> Option<&str> {
         match self {

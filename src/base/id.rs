@@ -141,6 +141,10 @@ ids! {
     FlowId = "flw_", "a flow";
     /// One request and its answer.
     ExchangeId = "exc_", "an exchange";
+    /// Something that has happened and that people are told.
+    EventId = "evt_", "an event";
+    /// Somewhere that is told.
+    WebhookId = "whk_", "a webhook";
 }
 
 /// Characters of an organisation's name.

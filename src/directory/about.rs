@@ -55,9 +55,21 @@ pub struct SecretFacts {
     /// A rotation that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
+    /// The last reminder that people were given, in days before it is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reminded: Option<Reminded>,
     /// Whose account it is of, as the provider's answer to a test says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whose: Option<String>,
+}
+
+/// People were reminded.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Reminded {
+    /// That it is due then.
+    pub due: Timestamp,
+    /// One of [`REMIND_DAYS`], or 0 once it is over.
+    pub days: i64,
 }
 
 /// A second secret is sealed beside the one in force.

@@ -169,20 +169,17 @@ impl Writer {
         let name = self.index.name(&agent.org, Named::Agent, &agent.name);
         self.take_name(&name, &agent.id, (Named::Agent, &agent.name)).await?;
         let at = At::new(Table::Agents, &agent.org, &agent.id);
-        if let Err(error) = self.rows.write(&at, &agent, None).await {
+        let added = self.commit(&at, agent, None).await;
+        if added.is_err() {
             self.give_back(&[name]).await;
-            return Err(error);
         }
-        let agent = Arc::new(agent);
-        self.publish(|view| view.put_agent(Arc::clone(&agent)));
-        Ok(agent)
+        added
     }
 
     async fn remove_agent(&self, at: At, id: AgentId, by: ManagedBy) -> Result<(), DirectoryError> {
         let Read { record: agent, version } = self.read_agent(&at, &id).await?;
         check::agent_remover(&agent, by)?;
-        self.rows.delete(&at, Some(version)).await?;
-        self.publish(|view| view.remove_agent(&agent.org, &id));
+        self.erase(&at, Some(version), |view| view.remove_agent(&agent.org, &id)).await?;
         let name = self.index.name(&agent.org, Named::Agent, &agent.name);
         self.drop_tokens(&agent, None).await?;
         self.rows.delete(&name, None).await?;
@@ -230,14 +227,9 @@ impl Writer {
             if after == before {
                 return Ok(Edited { before, after: Arc::new(after) });
             }
-            match self.rows.write(&at, &after, Some(version)).await {
+            match self.commit(&at, after, Some(version)).await {
                 Err(error) if error.is_conflict() => {}
-                Err(error) => return Err(error),
-                Ok(_) => {
-                    let after = Arc::new(after);
-                    self.publish(|view| view.put_agent(Arc::clone(&after)));
-                    return Ok(Edited { before, after });
-                }
+                other => return other.map(|after| Edited { before, after }),
             }
         }
         Err(StoreError::Conflict { table: Table::Agents.name(), key: at.key() }.into())

@@ -353,13 +353,11 @@ impl Writer {
         let name = self.index.name(&record.org, Named::App, &record.name);
         self.take_name(&name, &record.id, (Named::App, &record.name)).await?;
         let at = At::new(Table::Apps, &record.org, &record.id);
-        if let Err(error) = self.rows.write(&at, &record, None).await {
+        let added = self.commit(&at, record, None).await;
+        if added.is_err() {
             self.give_back(&[name]).await;
-            return Err(error);
         }
-        let record = Arc::new(record);
-        self.publish(|view| view.put_app(Arc::clone(&record)));
-        Ok(record)
+        added
     }
 
     async fn replace_app(
@@ -368,10 +366,7 @@ impl Writer {
         over: Version,
     ) -> Result<Arc<AppRecord>, DirectoryError> {
         let at = At::new(Table::Apps, &record.org, &record.id);
-        self.rows.write(&at, &record, Some(over)).await?;
-        let record = Arc::new(record);
-        self.publish(|view| view.put_app(Arc::clone(&record)));
-        Ok(record)
+        self.commit(&at, record, Some(over)).await
     }
 
     async fn remove_app(&self, at: At, id: AppId, by: ManagedBy) -> Result<(), DirectoryError> {
@@ -386,8 +381,7 @@ impl Writer {
             let (app, connection) = (record.name.clone(), connection.name.clone());
             return Err(DirectoryError::AppInUse { app, connection });
         }
-        self.rows.delete(&at, Some(version)).await?;
-        self.publish(|view| view.remove_app(&at.org, &id));
+        self.erase(&at, Some(version), |view| view.remove_app(&at.org, &id)).await?;
         let name = self.index.name(&at.org, Named::App, &record.name);
         Ok(self.rows.delete(&name, None).await?)
     }

@@ -38,6 +38,15 @@ pub(super) fn app_name(name: &str) -> Result<(), DirectoryError> {
     }
 }
 
+/// A webhook's name stands in paths of the admin API.
+pub(super) fn webhook_name(name: &str) -> Result<(), DirectoryError> {
+    let rule = "1 to 64 letters, digits or `-_.`, not an id and not only dots";
+    match is_plain(name) && is_name(name) && !name.starts_with("whk_") {
+        true => Ok(()),
+        false => Err(DirectoryError::NameRefused { what: "a webhook", name: name.into(), rule }),
+    }
+}
+
 /// A plugin's name stands in paths of the admin API.
 pub(super) fn is_plugin_name(name: &str) -> bool {
     is_plain(name) && is_name(name) && !name.starts_with("plg_")

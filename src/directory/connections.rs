@@ -143,13 +143,11 @@ impl Writer {
         let name = self.index.name(&record.org, Named::Connection, &record.name);
         self.take_name(&name, &record.id, (Named::Connection, &record.name)).await?;
         let at = At::new(Table::Connections, &record.org, &record.id);
-        if let Err(error) = self.rows.write(&at, &record, None).await {
+        let added = self.commit(&at, record, None).await;
+        if added.is_err() {
             self.give_back(&[name]).await;
-            return Err(error);
         }
-        let record = Arc::new(record);
-        self.publish(|view| view.put_connection(Arc::clone(&record)));
-        Ok(record)
+        added
     }
 
     async fn replace(
@@ -158,10 +156,7 @@ impl Writer {
         over: Version,
     ) -> Result<Arc<ConnectionRecord>, DirectoryError> {
         let at = At::new(Table::Connections, &record.org, &record.id);
-        self.rows.write(&at, &record, Some(over)).await?;
-        let record = Arc::new(record);
-        self.publish(|view| view.put_connection(Arc::clone(&record)));
-        Ok(record)
+        self.commit(&at, record, Some(over)).await
     }
 
     /// The new name is taken before the record says it, and the old one given back after.
@@ -203,8 +198,7 @@ impl Writer {
             };
             self.edit_agent(&at.org, &agent, &unbind).await?;
         }
-        self.rows.delete(&at, Some(version)).await?;
-        self.publish(|view| view.remove_connection(&at.org, &id));
+        self.erase(&at, Some(version), |view| view.remove_connection(&at.org, &id)).await?;
         let name = self.index.name(&at.org, Named::Connection, &record.name);
         Ok(self.rows.delete(&name, None).await?)
     }

@@ -35,6 +35,7 @@ pub(super) enum Named {
     Plugin,
     User,
     Email,
+    Webhook,
 }
 
 impl Named {
@@ -47,6 +48,7 @@ impl Named {
             Self::Plugin => "plugin",
             Self::User => "user",
             Self::Email => "e-mail address",
+            Self::Webhook => "webhook",
         }
     }
 }

@@ -12,10 +12,13 @@ mod agents;
 mod apps;
 mod bindings;
 mod check;
+mod commit;
 mod connections;
+mod deliveries;
 mod error;
 mod index;
 mod manifest;
+mod news;
 mod open;
 mod orgs;
 mod personal;
@@ -27,6 +30,7 @@ mod tests;
 mod tokens;
 mod users;
 mod view;
+mod webhooks;
 
 use std::future::Future;
 use std::ops::Deref;
@@ -37,12 +41,14 @@ use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::base::time::Clock;
 use crate::crypto::keyring::Keyring;
+use crate::observe::change::Actor;
 use crate::store::Store;
 use index::Index;
 use rows::Rows;
 
-pub use about::{About, Due, DueBy, REMIND_DAYS, Rotation, RotationState, SecretFacts};
+pub use about::{About, Due, DueBy, REMIND_DAYS, Reminded, Rotation, RotationState, SecretFacts};
 pub use apps::{AppRecord, AppSettings, AppUrls, Registered};
+pub use deliveries::{Delivery, News, Owed};
 pub use error::DirectoryError;
 pub use manifest::{Fault, Manifest, Slot};
 pub use orgs::OrgRecord;
@@ -54,6 +60,7 @@ pub use records::{
 };
 pub use users::{NewUser, Person, Role, UserRecord, Visibility, may_be_used_by};
 pub use view::View;
+pub use webhooks::{NewWebhook, WebhookRecord, WebhookState, check_webhook_url};
 
 /// The directory.
 #[derive(Debug)]
@@ -69,12 +76,14 @@ struct Shared {
     index: Index,
     view: ArcSwap<View>,
     changes: watch::Sender<u64>,
+    listener: deliveries::Listener,
     clock: Clock,
 }
 
 /// Whoever has the turn to write. Moved into the task that writes.
 struct Writer {
     shared: Arc<Shared>,
+    by: Actor,
     _turn: OwnedMutexGuard<()>,
 }
 
@@ -97,6 +106,7 @@ impl Directory {
             index: loaded.index,
             view: ArcSwap::from_pointee(loaded.view),
             changes: watch::Sender::new(0),
+            listener: deliveries::Listener::new(),
             clock,
         };
         Ok(Self { shared: shared.into(), turns: Arc::default() })
@@ -121,7 +131,7 @@ impl Directory {
     /// Waits for the turn to write.
     async fn turn(&self) -> Writer {
         let turn = Arc::clone(&self.turns).lock_owned().await;
-        Writer { shared: Arc::clone(&self.shared), _turn: turn }
+        Writer { shared: Arc::clone(&self.shared), by: Actor::current(), _turn: turn }
     }
 
     /// Runs `work` when its turn comes, to its end.
@@ -133,16 +143,6 @@ impl Directory {
     {
         let writer = self.turn().await;
         to_the_end(work(writer)).await
-    }
-}
-
-impl Writer {
-    /// Swaps a changed view in, then tells. In this order: who is told must find the change.
-    fn publish(&self, change: impl FnOnce(&mut View)) {
-        let mut view = View::clone(&self.view.load());
-        change(&mut view);
-        self.view.store(Arc::new(view));
-        self.changes.send_modify(|count| *count += 1);
     }
 }
 

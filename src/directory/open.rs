@@ -17,6 +17,7 @@ use super::records::{AgentRecord, ConnectionRecord};
 use super::rows::{At, Read, Rows};
 use super::users::UserRecord;
 use super::view::View;
+use super::webhooks::WebhookRecord;
 use crate::base::id::{AgentId, ConnectionId};
 use crate::base::time::Clock;
 use crate::crypto::envelope::EnvelopeError;
@@ -86,6 +87,14 @@ pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, Directory
         let name = index.name(&record.org, Named::Connection, &record.name);
         claim(&mut wanted, name, &record.id, "name")?;
         view.put_connection(Arc::new(record));
+    }
+    for (at, Read { record, .. }) in rows.all::<WebhookRecord>(Table::Webhooks).await? {
+        if at != At::new(Table::Webhooks, &record.org, &record.id) {
+            return Err(at.malformed());
+        }
+        let name = index.name(&record.org, Named::Webhook, &record.name);
+        claim(&mut wanted, name, &record.id, "name")?;
+        view.put_webhook(Arc::new(record));
     }
     repair(rows, wanted).await?;
     Ok(Loaded { index, view })

@@ -76,13 +76,10 @@ impl Writer {
             return Err(taken());
         }
         let record = OrgRecord { id: org.clone(), managed_by, created: self.clock.now() };
-        match self.rows.write(&OrgRecord::at(&org), &record, None).await {
-            Err(error) if error.is_conflict() => return Err(taken()),
-            other => other?,
-        };
-        let record = Arc::new(record);
-        self.publish(|view| view.put_org(Arc::clone(&record)));
-        Ok(record)
+        match self.commit(&OrgRecord::at(&org), record, None).await {
+            Err(error) if error.is_conflict() => Err(taken()),
+            added => added,
+        }
     }
 
     async fn remove_org(&self, org: OrgId) -> Result<(), DirectoryError> {
@@ -94,9 +91,7 @@ impl Writer {
             let org = org.name().to_owned();
             return Err(DirectoryError::OrgInUse { org, what, name });
         }
-        self.rows.delete(&OrgRecord::at(&org), None).await?;
-        self.publish(|view| view.remove_org(&org));
-        Ok(())
+        self.erase(&OrgRecord::at(&org), None, |view| view.remove_org(&org)).await
     }
 
     /// Refuses to make anything in an organisation that there is not.

@@ -190,18 +190,16 @@ impl Writer {
         self.take_name(&name, &record.id, (Named::Plugin, record.name())).await?;
         let at = At::new(Table::Plugins, &record.org, &record.id);
         let offered = self.offer((&record.org, &record.agent), bindings).await;
-        let written = match offered {
-            Ok(()) => self.rows.write(&at, &record, None).await.map(drop),
+        let agent = record.agent.clone();
+        let added = match offered {
+            Ok(()) => self.commit(&at, record, None).await,
             Err(error) => Err(error),
         };
-        if let Err(error) = written {
+        if added.is_err() {
             self.give_back(&[name]).await;
-            self.withdraw(&record.org, &record.agent).await;
-            return Err(error);
+            self.withdraw(&at.org, &agent).await;
         }
-        let record = Arc::new(record);
-        self.publish(|view| view.put_plugin(Arc::clone(&record)));
-        Ok(record)
+        added
     }
 
     async fn change_plugin(
@@ -224,14 +222,9 @@ impl Writer {
         }
         self.check_plugin(&after).await?;
         self.offer((&after.org, &after.agent), new.bindings).await?;
-        if let Err(error) = self.rows.write(&at, &after, Some(version)).await {
-            self.withdraw(&before.org, &before.agent).await;
-            return Err(error);
-        }
-        let after = Arc::new(after);
-        self.publish(|view| view.put_plugin(Arc::clone(&after)));
-        self.withdraw(&after.org, &after.agent).await;
-        Ok(after)
+        let changed = self.commit(&at, after, Some(version)).await;
+        self.withdraw(&before.org, &before.agent).await;
+        changed
     }
 
     async fn remove_plugin(&self, at: At) -> Result<(), DirectoryError> {
@@ -239,8 +232,8 @@ impl Writer {
         if let Some(agent) = self.view.load().agent(&record.org, &record.agent) {
             check::agent_remover(agent, ManagedBy::Store)?;
         }
-        self.rows.delete(&at, Some(version)).await?;
-        self.publish(|view| view.remove_plugin(&record.org, &record.id));
+        let hide = |view: &mut super::View| view.remove_plugin(&record.org, &record.id);
+        self.erase(&at, Some(version), hide).await?;
         self.withdraw(&record.org, &record.agent).await;
         Ok(self.rows.delete(&self.plugin_name(&record), None).await?)
     }
@@ -253,8 +246,8 @@ impl Writer {
     ) -> Result<(), DirectoryError> {
         let plugins: Vec<_> = self.view.load().plugins_of(org, agent).cloned().collect();
         for plugin in plugins {
-            self.rows.delete(&At::new(Table::Plugins, org, &plugin.id), None).await?;
-            self.publish(|view| view.remove_plugin(org, &plugin.id));
+            let at = At::new(Table::Plugins, org, &plugin.id);
+            self.erase(&at, None, |view| view.remove_plugin(org, &plugin.id)).await?;
             self.rows.delete(&self.plugin_name(&plugin), None).await?;
         }
         Ok(())

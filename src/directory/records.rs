@@ -241,6 +241,17 @@ pub struct IssuedToken {
 }
 
 impl ConnectionState {
+    /// The stable name, as in JSON.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Draft { .. } => "draft",
+            Self::Testing => "testing",
+            Self::Active => "active",
+            Self::Paused => "paused",
+            Self::Broken { .. } => "broken",
+        }
+    }
+
     /// Whether its credential may be injected.
     pub fn is_usable(&self) -> bool {
         matches!(self, Self::Active | Self::Testing)

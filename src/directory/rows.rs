@@ -98,6 +98,11 @@ impl Rows {
         }
     }
 
+    /// The version of a record; `None`: there is none.
+    pub(super) async fn version(&self, at: &At) -> Result<Option<Version>, DirectoryError> {
+        Ok(self.store.get(at.table, &at.key()).await?.map(|row| row.version))
+    }
+
     /// All records of a table.
     pub(super) async fn all<T: DeserializeOwned>(
         &self,

@@ -172,13 +172,11 @@ impl Writer {
                 }
             }
         }
-        if let Err(error) = self.rows.write(&at(&user.org, &user.id), &user, None).await {
+        let added = self.commit(&at(&user.org, &user.id), user, None).await;
+        if added.is_err() {
             self.give_back(&taken).await;
-            return Err(error);
         }
-        let user = Arc::new(user);
-        self.publish(|view| view.put_user(Arc::clone(&user)));
-        Ok(user)
+        added
     }
 
     async fn take_email(&self, user: &UserRecord, email: &str) -> Result<At, DirectoryError> {
@@ -243,8 +241,7 @@ impl Writer {
         if let Some((what, name)) = self.view.load().something_owned(org, id) {
             return Err(DirectoryError::UserOwns { user: user.name, what, name });
         }
-        self.rows.delete(&at(org, id), Some(version)).await?;
-        self.publish(|view| view.remove_user(org, id));
+        self.erase(&at(org, id), Some(version), |view| view.remove_user(org, id)).await?;
         for token in &user.tokens {
             if let Some(hash) = TokenHash::from_hex(&token.hash) {
                 self.rows.delete(&self.index.token(&hash), None).await?;
@@ -304,14 +301,9 @@ impl Writer {
             let Read { record: before, version } = self.read_user(org, id).await?;
             let mut after = before.clone();
             change(&mut after)?;
-            match self.rows.write(&at(org, id), &after, Some(version)).await {
+            match self.commit(&at(org, id), after, Some(version)).await {
                 Err(error) if error.is_conflict() => {}
-                Err(error) => return Err(error),
-                Ok(_) => {
-                    let after = Arc::new(after);
-                    self.publish(|view| view.put_user(Arc::clone(&after)));
-                    return Ok((before, after));
-                }
+                other => return other.map(|after| (before, after)),
             }
         }
         Err(StoreError::Conflict { table: Table::Users.name(), key: at(org, id).key() }.into())

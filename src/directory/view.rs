@@ -12,8 +12,9 @@ use super::personal::Scope;
 use super::plugins::PluginRecord;
 use super::records::{AgentRecord, ConnectionRecord};
 use super::users::{Person, UserRecord};
+use super::webhooks::WebhookRecord;
 use crate::base::agent::Agent;
-use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, PluginId, TokenId, UserId};
+use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, PluginId, TokenId, UserId, WebhookId};
 use crate::crypto::token::TokenHash;
 
 /// Everything, in memory. Immutable; replaced whole. Lookups by hash map, O(1). Iteration is in no
@@ -38,6 +39,7 @@ struct OrgView {
     apps: HashMap<AppId, Arc<AppRecord>>,
     app_names: HashMap<Arc<str>, AppId>,
     plugins: HashMap<PluginId, Arc<PluginRecord>>,
+    webhooks: BTreeMap<WebhookId, Arc<WebhookRecord>>,
     /// By agent and name.
     plugins_of: HashMap<AgentId, BTreeMap<Arc<str>, Arc<PluginRecord>>>,
 }
@@ -198,6 +200,27 @@ impl View {
         self.orgs.values().flat_map(|org| org.plugins.values())
     }
 
+    /// All plugins of an org.
+    pub fn plugins_in(&self, org: &OrgId) -> impl Iterator<Item = &Arc<PluginRecord>> {
+        self.orgs.get(org).into_iter().flat_map(|org| org.plugins.values())
+    }
+
+    /// All webhooks of an org.
+    pub fn webhooks(&self, org: &OrgId) -> impl Iterator<Item = &Arc<WebhookRecord>> {
+        self.orgs.get(org).into_iter().flat_map(|org| org.webhooks.values())
+    }
+
+    /// A webhook by id.
+    pub fn webhook(&self, org: &OrgId, id: &WebhookId) -> Option<&Arc<WebhookRecord>> {
+        self.orgs.get(org)?.webhooks.get(id)
+    }
+
+    /// By name or id. No name looks like an id.
+    pub fn find_webhook(&self, org: &OrgId, name_or_id: &str) -> Option<&Arc<WebhookRecord>> {
+        let mut all = self.webhooks(org);
+        all.find(|hook| hook.id.as_str() == name_or_id || hook.name == name_or_id)
+    }
+
     /// The plugins of an agent, by name.
     pub fn plugins_of(
         &self,
@@ -348,6 +371,17 @@ impl View {
         let Some(org) = self.orgs.get_mut(org) else { return };
         let Some(app) = org.apps.remove(id) else { return };
         org.app_names.remove(app.name.as_str());
+    }
+
+    pub(super) fn put_webhook(&mut self, webhook: Arc<WebhookRecord>) {
+        let org = self.orgs.entry(webhook.org.clone()).or_default();
+        org.webhooks.insert(webhook.id.clone(), webhook);
+    }
+
+    pub(super) fn remove_webhook(&mut self, org: &OrgId, id: &WebhookId) {
+        if let Some(org) = self.orgs.get_mut(org) {
+            org.webhooks.remove(id);
+        }
     }
 
     pub(super) fn put_plugin(&mut self, plugin: Arc<PluginRecord>) {

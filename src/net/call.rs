@@ -266,16 +266,9 @@ fn target(uri: &Uri, bounds: &Bounds) -> Option<Target> {
         "https" => Target::parse(Scheme::Https, authority).ok(),
         "http" if bounds.insecure_loopback => {
             let target = Target::parse(Scheme::Http, authority).ok()?;
-            is_loopback(target.host()).then_some(target)
+            target.host().is_this_machine().then_some(target)
         }
         _ => None,
-    }
-}
-
-fn is_loopback(host: &Host) -> bool {
-    match host.address() {
-        Some(address) => address.is_loopback(),
-        None => host.name() == Some("localhost"),
     }
 }
 

@@ -48,6 +48,9 @@ pub struct Change {
     pub name: Option<String>,
     /// What was done: `added`, `paused`, …
     pub action: String,
+    /// The type of the event that this is, such as `connection.broken`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
     /// Why, where there is more to say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
@@ -69,6 +72,22 @@ enum Log {
 /// A place for the record of one change.
 #[derive(Debug)]
 pub struct ChangeSlot(Option<Slot>);
+
+tokio::task_local! {
+    static ACTING: Actor;
+}
+
+impl Actor {
+    /// Whoever the present task acts for: the gateway itself, unless [`Actor::acting`] says otherwise.
+    pub fn current() -> Self {
+        ACTING.try_with(Self::clone).unwrap_or(Self::Gateway)
+    }
+
+    /// Does `work` as this one. What it spawns is not covered: who spawns asks [`Actor::current`] before.
+    pub async fn acting<F: Future>(self, work: F) -> F::Output {
+        ACTING.scope(self, work).await
+    }
+}
 
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

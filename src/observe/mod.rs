@@ -11,6 +11,7 @@ pub mod follow;
 mod lines;
 pub mod log;
 pub mod metrics;
+pub mod notice;
 pub mod query;
 #[cfg(test)]
 mod rotation;

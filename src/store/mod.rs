@@ -54,6 +54,12 @@ pub enum Table {
     Plugins,
     /// Refreshes that fail.
     Refreshes,
+    /// Webhooks: where people want to be told what happens.
+    Webhooks,
+    /// What webhooks sign with.
+    WebhookKeys,
+    /// Events that webhooks have not been told yet.
+    Deliveries,
 }
 
 /// A row's version: 1 when new, one more at each write. A row that was deleted and made again
@@ -217,7 +223,7 @@ pub trait Store: fmt::Debug + Send + Sync {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Meta,
         Self::Orgs,
         Self::Users,
@@ -232,6 +238,9 @@ impl Table {
         Self::Outbox,
         Self::Plugins,
         Self::Refreshes,
+        Self::Webhooks,
+        Self::WebhookKeys,
+        Self::Deliveries,
     ];
 
     /// The stable name: part of the file format and of every seal.
@@ -251,6 +260,9 @@ impl Table {
             Self::Outbox => "outbox",
             Self::Plugins => "plugins",
             Self::Refreshes => "refreshes",
+            Self::Webhooks => "webhooks",
+            Self::WebhookKeys => "webhook_keys",
+            Self::Deliveries => "deliveries",
         }
     }
 }

@@ -1,0 +1,173 @@
+//! What the change of one record means to people: the notices between the view before and the view after.
+//! Pure.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::about::RotationState;
+use super::plugins::{PluginRecord, PluginState};
+use super::records::{AgentRecord, ConnectionRecord, ConnectionState};
+use super::rows::At;
+use super::view::View;
+use crate::base::id::{AgentId, ConnectionId, OrgId, PluginId};
+use crate::observe::change::Actor;
+use crate::observe::notice::{About, Named, Notice, NoticeKind};
+use crate::store::Table;
+
+/// One change: both views, who made it, when.
+pub(super) struct Between<'a> {
+    pub before: &'a View,
+    pub after: &'a View,
+    pub by: &'a Actor,
+    pub now: Timestamp,
+}
+
+/// A connection in one of the views.
+type Seen<'a> = Option<&'a Arc<ConnectionRecord>>;
+
+impl Between<'_> {
+    /// What there is to tell of the change of this row.
+    pub fn notices(&self, at: &At) -> Vec<Notice> {
+        let told = match at.table {
+            Table::Connections => {
+                ConnectionId::parse(&at.id).map(|id| self.connection(&at.org, &id))
+            }
+            Table::Agents => AgentId::parse(&at.id).map(|id| self.agent(&at.org, &id)),
+            Table::Plugins => PluginId::parse(&at.id).map(|id| self.plugin(&at.org, &id)),
+            _ => Ok(Vec::new()),
+        };
+        told.unwrap_or_default()
+    }
+
+    fn connection(&self, org: &OrgId, id: &ConnectionId) -> Vec<Notice> {
+        let (before, after) = (self.before.connection(org, id), self.after.connection(org, id));
+        let mut told: Vec<_> = self.of_state(org, (before, after)).into_iter().collect();
+        told.extend(self.of_secret(org, (before, after)));
+        let usable = |seen: Seen<'_>| seen.is_some_and(|it| it.state.is_usable());
+        if usable(before) != usable(after) {
+            let has = |plugin: &&Arc<PluginRecord>| plugin.slots_with(id).next().is_some();
+            let plugins = self.after.plugins_in(org).filter(has);
+            told.extend(plugins.filter_map(|plugin| self.of_plugin(org, &plugin.id)));
+        }
+        told
+    }
+
+    fn of_state(&self, org: &OrgId, (before, after): (Seen<'_>, Seen<'_>)) -> Option<Notice> {
+        use ConnectionState::{Active, Broken, Draft, Paused, Testing};
+        let Some(now) = after else {
+            return Some(self.notice(NoticeKind::ConnectionRemoved, org, about(before?)));
+        };
+        let kind = match (before.map(|it| &it.state), &now.state) {
+            (Some(Broken { reason: was, .. }), Broken { reason, .. }) if was == reason => None,
+            (_, Broken { .. }) => Some(NoticeKind::ConnectionBroken),
+            (Some(Paused), Paused) => None,
+            (_, Paused) => Some(NoticeKind::ConnectionPaused),
+            (Some(Paused), Active | Testing) => Some(NoticeKind::ConnectionResumed),
+            (Some(Broken { .. }), Active) => Some(NoticeKind::ConnectionReconnected),
+            (None | Some(Draft { .. } | Testing), Active) => Some(NoticeKind::ConnectionConnected),
+            (Some(Active), Active) | (_, Testing | Draft { .. }) => None,
+        };
+        let mut about = about(now);
+        if let Broken { reason, detail } = &now.state {
+            about.reason = Some(reason.code().to_owned());
+            about.detail.clone_from(detail);
+        }
+        Some(self.notice(kind?, org, about))
+    }
+
+    /// Another secret is in force, or it will want another soon.
+    fn of_secret(&self, org: &OrgId, (before, after): (Seen<'_>, Seen<'_>)) -> Vec<Notice> {
+        let (Some(before), Some(after)) = (before, after) else { return Vec::new() };
+        let kept = |it: &ConnectionRecord| {
+            it.secret.rotation.as_ref().map(|rotation| rotation.state)
+                == Some(RotationState::Unconfirmed)
+        };
+        let swapped = before.secret.rotated != after.secret.rotated;
+        let mut told = Vec::new();
+        if swapped {
+            let rolled_back = kept(before) && !kept(after);
+            let reason = rolled_back.then(|| "rolled_back".to_owned());
+            let about = About { reason, ..about(after) };
+            told.push(self.notice(NoticeKind::ConnectionRotated, org, about));
+        }
+        let reminded =
+            after.secret.reminded.filter(|_| before.secret.reminded != after.secret.reminded);
+        if let Some(due) = reminded.and_then(|_| after.due()) {
+            let reason = Some(due.why.code().to_owned());
+            let about = About { reason, due: Some(due.at), ..about(after) };
+            told.push(self.notice(NoticeKind::ConnectionExpiring, org, about));
+        }
+        told
+    }
+
+    fn agent(&self, org: &OrgId, id: &AgentId) -> Vec<Notice> {
+        let (before, after) = (self.before.agent(org, id), self.after.agent(org, id));
+        let lost = |of: &Arc<AgentRecord>, other: Option<&Arc<AgentRecord>>| -> Vec<ConnectionId> {
+            let has = |id: &ConnectionId| other.is_some_and(|other| other.binding(id).is_some());
+            let ids = of.bindings.iter().map(|it| &it.connection);
+            ids.filter(|id| !has(id)).cloned().collect()
+        };
+        let bound = after.map(|agent| (agent, lost(agent, before), NoticeKind::ConnectionBound));
+        let unbound =
+            before.map(|agent| (agent, lost(agent, after), NoticeKind::ConnectionUnbound));
+        let mut told = Vec::new();
+        for (agent, connections, kind) in bound.into_iter().chain(unbound) {
+            for connection in connections {
+                let found = self.before.connection(org, &connection);
+                let Some(found) = found.or(self.after.connection(org, &connection)) else {
+                    continue;
+                };
+                let agent = Some(Named::new(agent.id.clone(), &agent.name));
+                told.push(self.notice(kind, org, About { agent, ..about(found) }));
+            }
+        }
+        told
+    }
+
+    fn plugin(&self, org: &OrgId, id: &PluginId) -> Vec<Notice> {
+        self.of_plugin(org, id).into_iter().collect()
+    }
+
+    /// The plugin's state, where it is another one.
+    fn of_plugin(&self, org: &OrgId, id: &PluginId) -> Option<Notice> {
+        let now = self.after.plugin(org, id)?;
+        let missing = now.missing(|id| self.after.connection(org, id).map(AsRef::as_ref));
+        let state = PluginState::of(&missing);
+        let before = self.before.plugin(org, id).map(|before| {
+            let find = |id: &ConnectionId| self.before.connection(org, id).map(AsRef::as_ref);
+            PluginState::of(&before.missing(find))
+        });
+        let kind = match state {
+            _ if before == Some(state) => return None,
+            PluginState::Ready => NoticeKind::PluginReady,
+            PluginState::Degraded => NoticeKind::PluginDegraded,
+            PluginState::Blocked => NoticeKind::PluginBlocked,
+        };
+        let blocking = missing.iter().find(|it| it.slot.required || state == PluginState::Degraded);
+        let connection = blocking.and_then(|it| it.connection);
+        let agent = self.after.agent(org, &now.agent);
+        let about = About {
+            plugin: Some(Named::new(now.id.clone(), now.name())),
+            agent: agent.map(|agent| Named::new(agent.id.clone(), &agent.name)),
+            slot: blocking.map(|it| it.slot.slot.clone()),
+            provider: blocking.map(|it| it.slot.provider.clone()),
+            connection: connection.map(|it| Named::new(it.id.clone(), &it.name)),
+            reason: blocking.map(|it| it.state().map_or("empty", ConnectionState::code).to_owned()),
+            ..About::default()
+        };
+        Some(self.notice(kind, org, about))
+    }
+
+    fn notice(&self, kind: NoticeKind, org: &OrgId, about: About) -> Notice {
+        Notice::new(kind, (org, self.by), self.now, about)
+    }
+}
+
+fn about(connection: &Arc<ConnectionRecord>) -> About {
+    About {
+        connection: Some(Named::new(connection.id.clone(), &connection.name)),
+        provider: Some(connection.provider.clone()),
+        ..About::default()
+    }
+}
