@@ -26,7 +26,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 pub use data_path::DataPath;
 pub use error::AppError;
@@ -75,10 +75,17 @@ pub struct Running {
     /// Accept for the cores; end when draining begins.
     listeners: JoinSet<()>,
     doors: Doors,
+    herald: Herald,
     changes: Changes,
     writer: Writer,
     reloads: Reloads,
     manager: Manager,
+}
+
+/// Takes note of what happens, from before the first change to after the last.
+struct Herald {
+    close: watch::Sender<bool>,
+    task: Option<JoinHandle<()>>,
 }
 
 /// The admin doors, which stay open until the last exchange has ended: `/readyz` says `draining`
@@ -105,12 +112,14 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let bound = Listeners::bind(&config).await?;
     let (proxy_addrs, admin_addr) = (bound.proxy_addrs(), bound.admin_addr);
     let agent_addrs = bound.agents_at.clone();
+    let (audit, writer) = open_audit(&config)?;
+    let changes = Changes::to(audit.clone());
+    // Before the store is brought in line: what the file changes is written down, too.
+    let herald = Herald::of(&opened, &changes);
     let services = opened.for_serving(&config, &bound).await?;
     warn_of_missing_owners(&services, &config);
     let socket = AdminSocket::bind(&config.data_dir).await?;
     let (drain, draining) = watch::channel(false);
-    let (audit, writer) = open_audit(&config)?;
-    let changes = Changes::to(audit.clone());
     let log = (audit_log(&services, &audit), changes.clone());
     let outward = Outward::load(&config)?;
     let gateway = Gateway::new(parts(&config, &services, &outward, (audit, draining.clone()))?);
@@ -154,6 +163,7 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
         cores,
         listeners,
         doors,
+        herald,
         changes,
         writer,
         reloads,
@@ -276,6 +286,24 @@ async fn until(mut close: watch::Receiver<bool>, work: impl Future<Output = ()>)
     }
 }
 
+impl Herald {
+    fn of(opened: &Opened, changes: &Changes) -> Self {
+        let (close, closing) = watch::channel(false);
+        let herald = |news| opened.events.clone().herald(news, changes.clone(), closing);
+        Self { close, task: opened.news().map(|news| tokio::spawn(herald(news))) }
+    }
+
+    /// Ends once everything is written down.
+    async fn finish(self) {
+        self.close.send_replace(true);
+        if let Some(task) = self.task
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "events may be unrecorded");
+        }
+    }
+}
+
 impl Doors {
     fn new() -> Self {
         Self { close: watch::channel(false).0, tasks: JoinSet::new() }
@@ -302,6 +330,8 @@ impl Doors {
         self.open(|close| async move { until(close, vault.keep_alive()).await });
         let flows = services.flows.clone();
         self.open(|close| async move { until(close, Box::pin(flows.follow_moves())).await });
+        let events = services.events.clone();
+        self.open(|close| Box::pin(events.deliver(close)));
         let (flows, directory) = (services.flows.clone(), services.directory.clone());
         self.open(|mut close| async move {
             for org in directory.view().orgs() {
@@ -360,7 +390,8 @@ impl Running {
     /// Stops accepting, lets what is under way finish within `limits.drain_timeout`, cuts the rest,
     /// and writes the last audit record.
     pub async fn shutdown(self) {
-        let Self { services, drain, cores, mut listeners, doors, changes, writer, .. } = self;
+        let Self { services, drain, cores, mut listeners, doors, herald, changes, writer, .. } =
+            self;
         let within = services.limits.drain_timeout;
         drain.send_replace(true);
         all_ended(&mut listeners).await;
@@ -374,6 +405,7 @@ impl Running {
             tracing::warn!("a refresh did not end in time: what it brings is lost");
         }
         doors.close().await;
+        herald.finish().await;
         changes.close();
         if tokio::task::spawn_blocking(move || writer.finish()).await.is_err() {
             tracing::error!("the audit writer panicked");

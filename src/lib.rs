@@ -22,6 +22,7 @@
 //! | Flow | one attempt of a person to consent; ends in a Grant | `oauth` |
 //! | Permit | proof that policy allowed a request; only `policy` makes one | `policy::permit` |
 //! | Leaf | a certificate of ours for an upstream's name | `ca` |
+//! | Event, Webhook | what happened to a connection, binding, plugin or token; who is told | `observe::notice`, `events` |
 //! | Exchange, Record | one request and its answer; the audit event it leaves | `proxy`, `observe` |
 //!
 //! ## The floors
@@ -32,7 +33,7 @@
 //! 8  cli                     the command line
 //! 7  app  config             config → running gateway
 //! 6  admin                   the control plane
-//! 5  proxy  oauth            the data path; consents, each of which ends in a grant
+//! 5  proxy  oauth  events    the data path; consents, each of which ends in a grant; who is told
 //! 4  rulebook  vault         rules in force; grants sealed, credentials fresh
 //! 3  directory  grant  keys  who exists; what owners hand over; rotation of master keys
 //! 2  observe  ca  store      audit, metrics; the CA; bytes by (table, key)
@@ -85,6 +86,7 @@ pub mod cli;
 pub mod config;
 pub mod crypto;
 pub mod directory;
+pub mod events;
 pub mod grant;
 pub mod inject;
 pub mod keys;

@@ -32,10 +32,11 @@ const FLOORS: &[(&str, &str)] = &[
     ("vault", "base crypto directory grant inject net observe provider store"),
     ("rulebook", "base directory observe policy provider store"),
     ("oauth", "base crypto directory grant net observe provider store vault"),
+    ("events", "base crypto directory net observe store vault"),
     ("proxy", "base ca directory inject net observe policy provider rulebook vault"),
     (
         "admin",
-        "base ca crypto directory inject keys net oauth observe policy provider proxy rulebook store \
+        "base ca crypto directory events inject keys net oauth observe policy provider proxy rulebook store \
          vault",
     ),
     ("config", "*"),
@@ -53,6 +54,7 @@ const MAY_EXPOSE: &[&str] = &[
     "src/grant/",
     "src/net/corporate.rs",
     "src/net/tls.rs",
+    "src/events/keys.rs",
     "src/oauth/",
     "src/admin/tokens.rs",
 ];

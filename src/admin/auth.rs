@@ -79,8 +79,9 @@ pub(super) async fn on_socket(
     if caller.access != Access::Write {
         return match allowed {
             Ok(()) => {
+                let actor = caller.actor();
                 request.extensions_mut().insert(caller);
-                next.run(request).await
+                actor.acting(next.run(request)).await
             }
             Err(refusal) => refusal.into_response(),
         };
@@ -92,8 +93,9 @@ pub(super) async fn on_socket(
     };
     let response = match allowed {
         Ok(()) => {
+            let actor = caller.actor();
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            actor.acting(next.run(request)).await
         }
         Err(refusal) => refusal.into_response(),
     };
@@ -334,6 +336,7 @@ fn asked(method: &Method, path: &str) -> (Option<Area>, Access) {
         "audit" => Area::Audit,
         "users" | "tokens" => Area::Users,
         "orgs" if reads => Area::Users,
+        "webhooks" | "events" => Area::Webhooks,
         "ca" | "keys" | "orgs" | "reload" => Area::Install,
         _ => return (None, access),
     };
@@ -348,7 +351,9 @@ fn role_allows(role: Role, area: Area, access: Access, org: &OrgId) -> bool {
     match (role, access) {
         (Role::Admin, _) | (Role::Auditor, Access::Read) => true,
         (Role::Auditor, _) => false,
-        (Role::Member, Access::Read) => !matches!(area, Area::Audit | Area::Install),
+        (Role::Member, Access::Read) => {
+            !matches!(area, Area::Audit | Area::Install | Area::Webhooks)
+        }
         (Role::Member, _) => matches!(area, Area::Connections | Area::Agents | Area::Users),
     }
 }
@@ -403,7 +408,9 @@ mod tests {
                 assert!(!role_allows(Role::Auditor, area, access, &org), "{area:?}");
             }
         }
-        for area in [Area::Apps, Area::Providers, Area::Rules, Area::Audit, Area::Install] {
+        for area in
+            [Area::Apps, Area::Providers, Area::Rules, Area::Audit, Area::Webhooks, Area::Install]
+        {
             assert!(!role_allows(Role::Member, area, Access::Write, &org), "{area:?}");
         }
     }

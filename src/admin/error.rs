@@ -7,6 +7,7 @@ use http::{HeaderValue, StatusCode, header};
 use super::ledger::Code;
 use super::wire::{ErrorBody, ErrorView};
 use crate::directory::DirectoryError;
+use crate::events::EventsError;
 use crate::provider::decode::nearest;
 use crate::proxy::call::Declined;
 use crate::store::StoreError;
@@ -360,9 +361,20 @@ impl From<DirectoryError> for ApiError {
             | DirectoryError::Fixed(_) => Self::Refused(error.to_string()),
             DirectoryError::PrivateOfNobody(_) => Self::field("visibility", error.to_string()),
             DirectoryError::EmailRefused => Self::field("email", error.to_string()),
+            DirectoryError::WebhookUrl { .. } => Self::field("url", error.to_string()),
             // It is transparent: the store's own error would not be found below it.
             DirectoryError::Store(error) => Self::internal(error),
             // Keys and rows are the operator's affair.
+            broken => Self::internal(broken),
+        }
+    }
+}
+
+impl From<EventsError> for ApiError {
+    fn from(error: EventsError) -> Self {
+        match error {
+            EventsError::Directory(error) => error.into(),
+            EventsError::NoWayOut => Self::Refused(error.to_string()),
             broken => Self::internal(broken),
         }
     }

@@ -49,6 +49,7 @@ mod state;
 mod tests;
 mod tokens;
 mod users;
+mod webhooks;
 pub mod wire;
 
 pub use audit::{AuditLog, audit_router};

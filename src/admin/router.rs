@@ -13,7 +13,7 @@ use super::state::Admin;
 use super::{
     activations, agents, apps, audit, auth, bindings, ca, call, connection_test, connections,
     consents, explain, flows, health, keys, orgs, personal, plugins, providers, refresh, reload,
-    rotations, rule_test, rules, runs, tokens, users,
+    rotations, rule_test, rules, runs, tokens, users, webhooks,
 };
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.
@@ -52,7 +52,8 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(reload::routes())
         .merge(orgs::routes())
         .merge(users::routes())
-        .merge(personal::routes());
+        .merge(personal::routes())
+        .merge(webhooks::routes());
     Router::new()
         .nest("/api/v1", api)
         .merge(health::open_routes())

@@ -14,6 +14,7 @@ use crate::base::limits::Limits;
 use crate::base::time::Clock;
 use crate::ca::authority::{self, Authority};
 use crate::directory::{AgentRecord, ConnectionRecord, Directory};
+use crate::events::Events;
 use crate::keys::Keys;
 use crate::net::dial::Dialler;
 use crate::oauth::Flows;
@@ -37,6 +38,8 @@ pub struct Deps {
     pub keys: Arc<Keys>,
     /// Consents under way.
     pub flows: Arc<Flows>,
+    /// Tells what happens.
+    pub events: Arc<Events>,
     /// Judges addresses for `explain`.
     pub dialler: Arc<Dialler>,
     /// The audit log.

@@ -26,12 +26,14 @@ use crate::base::tokens::TokenSettings;
 use crate::ca::authority::Authority;
 use crate::crypto::keyring::Keyring;
 use crate::directory::{Directory, ManagedBy, NewAgent};
+use crate::events::{self, Events};
 use crate::keys::{Home, Keys};
 use crate::net::call::Caller;
 use crate::net::dial::Dialler;
 use crate::net::guard::Guard;
 use crate::net::tls;
 use crate::oauth;
+use crate::observe::metrics::Metrics;
 use crate::observe::trail::Trail;
 use crate::policy::DefaultAction;
 use crate::provider::Catalogue;
@@ -116,6 +118,15 @@ async fn services() -> Deps {
     let authority = Authority::ephemeral();
     let root = CertificateDer::from_pem_slice(authority.cert_pem().as_bytes()).unwrap();
     let caller = Caller::new(dialler.clone(), tls::client_config(&[root]).unwrap());
+    let metrics: Arc<Metrics> = Arc::default();
+    let events = Events::new(events::Parts {
+        store: sealed.0.clone(),
+        keyring: sealed.1.clone(),
+        directory: directory.clone(),
+        metrics: metrics.clone(),
+        clock: clock.clone(),
+        settings: Default::default(),
+    });
     let flows = oauth::Flows::new(oauth::Parts {
         store: sealed.0,
         keyring: sealed.1,
@@ -130,13 +141,14 @@ async fn services() -> Deps {
         directory,
         vault,
         flows,
+        events,
         rulebook: Arc::new(rulebook),
         authority: Arc::new(authority),
         keys,
         dialler,
         audit: AuditLog::at_rest(Trail::at(Path::new("audit.jsonl"))),
         changes: Default::default(),
-        metrics: Arc::default(),
+        metrics,
         clock,
         public_url: "http://localhost:8081".to_owned(),
         limits: Limits::default(),

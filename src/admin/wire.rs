@@ -19,6 +19,7 @@ mod secret;
 mod status;
 mod tested;
 mod token;
+mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -51,6 +52,9 @@ pub use self::secret::{SecretFields, SecretText};
 pub use self::status::{AgentListener, Health, ReloadView, Status};
 pub use self::tested::{ConnectionTested, TestOutcome};
 pub use self::token::{Failing, TokenRefreshed, TokenStatus};
+pub use self::webhook::{
+    EventType, NewSigningKey, NewWebhook, WebhookPatch, WebhookShown, WebhookTry, WebhookView,
+};
 use crate::base::id::{ConnectionId, TokenId, UserId};
 use crate::base::settings::Settings;
 use crate::directory::{About, ConnectionState, ManagedBy, Visibility};

@@ -15,6 +15,7 @@ use crate::crypto::token::{self, TokenHash};
 use crate::directory::{
     AgentRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, NewAgent, Visibility,
 };
+use crate::observe::change::Actor;
 use crate::vault::{NewConnection, Vault};
 
 /// The label of the token that the file gives an agent.
@@ -42,6 +43,10 @@ pub async fn reconcile(config: &Config, vault: &Vault) -> anyhow::Result<()> {
 /// # Errors
 /// As there, but for secrets.
 pub(super) async fn apply(config: &Config, secrets: Secrets, vault: &Vault) -> anyhow::Result<()> {
+    Actor::File.acting(brought_in(config, secrets, vault)).await
+}
+
+async fn brought_in(config: &Config, secrets: Secrets, vault: &Vault) -> anyhow::Result<()> {
     let Secrets { apps, connections, tokens } = secrets;
     orgs(config, vault.directory()).await?;
     for (declared, secrets) in config.apps.iter().zip(apps) {

@@ -206,6 +206,7 @@ impl Reloader {
         })?;
         self.go_out(outward, client_tls);
         self.services.vault.rotate_by(config.rotation.clone());
+        self.services.events.set(config.events.clone());
         self.follow(&config.oauth);
         renewed.apply();
         self.take_up_ca().await?;

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::base::id::ConnectionId;
 use crate::base::time::Clock;
-use crate::directory::View;
+use crate::directory::{ConnectionRecord, Reminded, View};
 use crate::observe::metrics::Metrics;
 use crate::vault::Vault;
 
@@ -22,7 +21,6 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Works until it is dropped.
 pub(super) async fn tend(vault: Arc<Vault>, metrics: Arc<Metrics>, clock: Clock) {
     let mut changes = vault.directory().changes();
-    let mut reminded = HashMap::new();
     loop {
         changes.borrow_and_update();
         let rest = match vault.wipe_overdue().await {
@@ -38,7 +36,7 @@ pub(super) async fn tend(vault: Arc<Vault>, metrics: Arc<Metrics>, clock: Clock)
                 TRY_AGAIN_AFTER
             }
         };
-        remind(&vault.directory().view(), clock.now(), (&mut reminded, &metrics));
+        remind(&vault, clock.now(), &metrics).await;
         // Whichever comes first; a change may bring a nearer end.
         let _ = tokio::time::timeout(rest, changes.changed()).await;
     }
@@ -52,33 +50,32 @@ fn rest(view: &View, now: Timestamp) -> Duration {
     rests.map(|rest| rest + Duration::from_millis(1)).min().unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
 }
 
-/// One warning for each reminder that is reached, and the counts of all.
-fn remind(
-    view: &View,
-    now: Timestamp,
-    (reminded, metrics): (&mut HashMap<ConnectionId, i64>, &Metrics),
-) {
+/// One warning and one event for each reminder that is reached, also over a restart; and the counts of all.
+async fn remind(vault: &Vault, now: Timestamp, metrics: &Metrics) {
     let mut counts = HashMap::new();
-    let mut still = HashMap::new();
-    for connection in view.connections() {
+    for connection in vault.directory().view().connections() {
         let Some(due) = connection.due() else { continue };
-        let Some(reminder) = due.reminder(now) else { continue };
-        *counts.entry(reminder).or_insert(0) += 1;
-        still.insert(connection.id.clone(), reminder);
-        if reminded.get(&connection.id) != Some(&reminder) {
-            let (id, name, at) = (&connection.id, &connection.name, due.at);
-            match reminder {
-                0 => tracing::warn!(
-                    connection = %id, name, %at, why = due.why.code(),
-                    "the secret of a connection is past its time: rotate it"
-                ),
-                days => tracing::warn!(
-                    connection = %id, name, %at, why = due.why.code(), days,
-                    "the secret of a connection is due within days: rotate it"
-                ),
-            }
+        let Some(days) = due.reminder(now) else { continue };
+        *counts.entry(days).or_insert(0) += 1;
+        let reminded = Reminded { due: due.at, days };
+        if connection.secret.reminded == Some(reminded) {
+            continue;
+        }
+        let (org, id, name, at) = (&connection.org, &connection.id, &connection.name, due.at);
+        match days {
+            0 => tracing::warn!(
+                connection = %id, name, %at, why = due.why.code(),
+                "the secret of a connection is past its time: rotate it"
+            ),
+            days => tracing::warn!(
+                connection = %id, name, %at, why = due.why.code(), days,
+                "the secret of a connection is due within days: rotate it"
+            ),
+        }
+        let remember = move |it: &mut ConnectionRecord| it.secret.reminded = Some(reminded);
+        if let Err(error) = vault.directory().update_connection(org, id, &remember).await {
+            tracing::warn!(connection = %id, %error, "people may be reminded again");
         }
     }
-    *reminded = still;
     metrics.secrets_due(&counts);
 }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 
 use anyhow::{Context, bail};
 use rustls::ClientConfig;
+use tokio::sync::mpsc;
 
 use super::listeners::Listeners;
 use super::reload::Outward;
@@ -23,7 +24,8 @@ use crate::ca::authority::Authority;
 use crate::ca::cache::Leaves;
 use crate::config::{Config, StoreChoice, UpstreamProxy};
 use crate::crypto::keyring::Keyring;
-use crate::directory::Directory;
+use crate::directory::{Directory, News};
+use crate::events::{self, Events};
 use crate::keys::Keys;
 use crate::net::call::Caller;
 use crate::net::dial::Dialler;
@@ -59,6 +61,8 @@ pub struct Services {
     pub caller: Arc<Caller>,
     /// Consents under way.
     pub flows: Arc<Flows>,
+    /// Tells what happens.
+    pub events: Arc<Events>,
     /// Where the audit log is.
     pub audit: Trail,
     /// Counters.
@@ -99,6 +103,7 @@ impl Services {
             authority: self.authority.clone(),
             keys: self.keys.clone(),
             flows: self.flows.clone(),
+            events: self.events.clone(),
             dialler: self.dialler.clone(),
             audit: AuditLog::at_rest(self.audit.clone()),
             changes: Changes::default(),
@@ -118,7 +123,9 @@ pub(super) struct Opened {
     authority: Arc<Authority>,
     keys: Arc<Keys>,
     sealed: (Arc<dyn Store>, Arc<Keyring>),
-    clock: Clock,
+    pub(super) events: Arc<Events>,
+    metrics: Arc<Metrics>,
+    pub(super) clock: Clock,
 }
 
 impl Opened {
@@ -141,7 +148,32 @@ impl Opened {
             }
         }
         let authority = Authority::load_or_create(&config.ca.cert, &config.ca.key, &clock)?;
-        Ok(Self { directory, vault, authority: Arc::new(authority), keys, sealed, clock })
+        let authority = Arc::new(authority);
+        Ok(Self::of(config, (directory, vault), (authority, keys), (sealed, clock)))
+    }
+
+    fn of(
+        config: &Config,
+        (directory, vault): (Arc<Directory>, Arc<Vault>),
+        (authority, keys): (Arc<Authority>, Arc<Keys>),
+        (sealed, clock): ((Arc<dyn Store>, Arc<Keyring>), Clock),
+    ) -> Self {
+        let metrics: Arc<Metrics> = Arc::default();
+        vault.count_in(&metrics);
+        let events = Events::new(events::Parts {
+            store: sealed.0.clone(),
+            keyring: sealed.1.clone(),
+            directory: directory.clone(),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+            settings: config.events.clone(),
+        });
+        Self { directory, vault, authority, keys, sealed, events, metrics, clock }
+    }
+
+    /// What happens from now on. The first who asks hears it.
+    pub(super) fn news(&self) -> Option<mpsc::Receiver<News>> {
+        self.directory.listen()
     }
 
     /// The services of a gateway with these listeners, after the store was brought in line with what the
@@ -182,6 +214,7 @@ impl Opened {
         let dialler = Arc::new(dialler);
         let caller = Arc::new(Caller::new(dialler.clone(), trusted(config)?));
         self.vault.go_out_by(caller.clone());
+        self.events.go_out_by(caller.clone());
         self.vault.follow_settings(config.oauth.clone());
         self.vault.rotate_by(config.rotation.clone());
         let (store, keyring) = self.sealed;
@@ -196,8 +229,6 @@ impl Opened {
         });
         let leaves =
             Leaves::new(self.authority.clone(), config.limits.leaves_max, self.clock.clone());
-        let metrics = Arc::default();
-        self.vault.count_in(&metrics);
         Ok(Arc::new(Services {
             leaves: Arc::new(leaves),
             directory: self.directory,
@@ -208,8 +239,9 @@ impl Opened {
             dialler,
             caller,
             flows,
+            events: self.events,
             audit: Trail::at(&config.audit.file),
-            metrics,
+            metrics: self.metrics,
             clock: self.clock,
             public_url,
             limits: config.limits.clone(),

@@ -13,3 +13,4 @@ pub mod secret;
 pub mod settings;
 pub mod time;
 pub mod tokens;
+pub mod webhooks;

@@ -171,6 +171,41 @@ pub fn parse_deadline(text: &str, now: Timestamp) -> Result<Timestamp, MomentErr
     }
 }
 
+/// What a `Retry-After` says (RFC 9110 §10.2.3): seconds, or a date. What is neither says nothing.
+pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return Some(text.parse().map_or(Duration::MAX, Duration::from_secs));
+    }
+    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
+}
+
+/// Serde adapter: a list of what [`duration`] reads.
+pub mod durations {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes each as [`super::written`] does.
+    ///
+    /// # Errors
+    /// Only the serializer's own.
+    pub fn serialize<S: Serializer>(values: &[Duration], s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(values.iter().map(|value| super::written(*value)))
+    }
+
+    /// Reads a list of what [`super::parse_duration`] reads.
+    ///
+    /// # Errors
+    /// When one of them is not a duration.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Duration>, D::Error> {
+        let texts = Vec::<String>::deserialize(d)?;
+        let parsed = texts.iter().map(|text| super::parse_duration(text));
+        parsed.collect::<Result<_, _>>().map_err(serde::de::Error::custom)
+    }
+}
+
 /// Serde adapter: a [`Duration`] written as [`parse_duration`] reads it.
 pub mod duration {
     use std::time::Duration;

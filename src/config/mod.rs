@@ -30,6 +30,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod upstream;
+mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -39,6 +40,7 @@ use crate::base::id::OrgId;
 use crate::base::limits::Limits;
 use crate::base::rotation::RotationSettings;
 use crate::base::tokens::TokenSettings;
+use crate::base::webhooks::WebhookSettings;
 use crate::crypto::source::KeySource;
 use crate::policy::DefaultAction;
 use crate::provider::document::Problem;
@@ -96,6 +98,8 @@ pub struct Config {
     pub oauth: TokenSettings,
     /// How secrets of connections are replaced.
     pub rotation: RotationSettings,
+    /// How webhooks are told what happens.
+    pub events: WebhookSettings,
     /// How to log.
     pub log: Log,
     /// Where audit records go.

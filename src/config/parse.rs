@@ -13,11 +13,14 @@ use super::listen::ListenText;
 use super::reading::{Folders, Reading};
 use super::state::{AuditText, CaText, StoreText};
 use super::upstream::UpstreamText;
-use super::{Config, agent, app, connection, limits, listen, oauth, rule, source, state, upstream};
+use super::{
+    Config, agent, app, connection, limits, listen, oauth, rule, source, state, upstream, webhook,
+};
 use crate::base::keys::section;
 use crate::base::limits::Limits;
 use crate::base::rotation::RotationSettings;
 use crate::base::tokens::TokenSettings;
+use crate::base::webhooks::WebhookSettings;
 use crate::crypto::source::KeySource;
 use crate::provider::check;
 use crate::provider::document::{Document, Problem};
@@ -80,6 +83,9 @@ section! {
         /// How secrets of connections are replaced.
         #[key(map of RotationSettings)]
         rotation: Option<Value>,
+        /// How webhooks are told what happens.
+        #[key(map of WebhookSettings)]
+        events: Option<Value>,
         /// How Keyward logs.
         #[key(map of state::Log)]
         log: Option<Value>,
@@ -141,6 +147,7 @@ impl Sections {
             limits: limits::limits(self.limits.as_ref(), reading),
             oauth: oauth::oauth(self.oauth.as_ref(), reading),
             rotation: connection::rotation(self.rotation.as_ref(), reading),
+            events: webhook::settings(self.events.as_ref(), reading),
             log: state::log(self.log.as_ref(), reading),
             audit: state::audit(self.audit.as_ref(), reading),
             providers,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::apps::AppRecord;
+use super::deliveries::{Due, News};
 use super::error::DirectoryError;
 use super::news::Between;
 use super::orgs::OrgRecord;
@@ -16,7 +17,6 @@ use super::users::UserRecord;
 use super::view::View;
 use super::webhooks::WebhookRecord;
 use super::{Shared, Writer};
-use crate::observe::notice::Notice;
 use crate::store::Version;
 
 /// A record that the view shows.
@@ -56,7 +56,7 @@ impl Writer {
         let record = Arc::new(record);
         let after = self.viewed(|view| T::show(Arc::clone(&record), view));
         let cause = (at, Some(over.unwrap_or_default().next()));
-        let news = self.owe(self.news(at, &after), (&after, Some(cause))).await?;
+        let news = self.news(at, (&after, Some(cause))).await?;
         if let Err(error) = self.rows.write(at, &*record, over).await {
             self.withdraw_news(&news).await;
             return Err(error);
@@ -74,7 +74,7 @@ impl Writer {
         hide: impl FnOnce(&mut View),
     ) -> Result<(), DirectoryError> {
         let after = self.viewed(hide);
-        let news = self.owe(self.news(at, &after), (&after, Some((at, None)))).await?;
+        let news = self.news(at, (&after, Some((at, None)))).await?;
         if let Err(error) = self.rows.delete(at, over).await {
             self.withdraw_news(&news).await;
             return Err(error.into());
@@ -84,11 +84,23 @@ impl Writer {
         Ok(())
     }
 
-    /// What there is to tell of a change.
-    fn news(&self, at: &At, after: &View) -> Vec<Notice> {
-        let before = self.view.load();
+    /// What there is to tell of a change, stored for the webhooks that want it.
+    async fn news(&self, at: &At, (after, cause): Due<'_>) -> Result<Vec<News>, DirectoryError> {
+        let before = self.view.load_full();
         let (by, now) = (&self.by, self.clock.now());
-        Between { before: &before, after, by, now }.notices(at)
+        let between = Between { before: &before, after, by, now };
+        let notices = between.notices(at);
+        let change = between.change(at).filter(|_| notices.is_empty());
+        let mut news = self.owe(notices, (after, cause)).await?;
+        let org = at.org.clone();
+        news.extend(change.map(|change| News {
+            org,
+            at: now,
+            notice: None,
+            owed: Vec::new(),
+            change: Some(change),
+        }));
+        Ok(news)
     }
 }
 

@@ -13,7 +13,7 @@ use super::rows::{At, Read};
 use super::view::View;
 use super::{Directory, Shared};
 use crate::base::id::{OrgId, WebhookId};
-use crate::observe::change::Actor;
+use crate::observe::change::{Actor, Change};
 use crate::observe::notice::{About, Notice, NoticeKind};
 use crate::store::{Table, Version};
 
@@ -54,14 +54,23 @@ pub struct Owed {
     version: Version,
 }
 
-/// An event, and for whom it is stored.
+/// What there is to take note of: an event, or a change that nobody's request tells of.
 #[derive(Clone, Debug)]
 pub struct News {
+    /// Whose it is.
+    pub org: OrgId,
+    /// When it happened.
+    pub at: Timestamp,
     /// The event.
-    pub notice: Notice,
+    pub notice: Option<Notice>,
     /// What webhooks are owed.
     pub owed: Vec<Owed>,
+    /// What is to be written down.
+    pub change: Option<Change>,
 }
+
+/// The view that says who wants to be told, and the change that comes after.
+pub(super) type Due<'a> = (&'a View, Option<(&'a At, Option<Version>)>);
 
 /// Who takes note of events; nobody, until somebody listens.
 pub(super) type Listener = std::sync::OnceLock<mpsc::Sender<News>>;
@@ -170,7 +179,7 @@ impl Shared {
     pub(super) async fn owe(
         &self,
         notices: Vec<Notice>,
-        (view, cause): (&View, Option<(&At, Option<Version>)>),
+        (view, cause): Due<'_>,
     ) -> Result<Vec<News>, DirectoryError> {
         let mut news = Vec::with_capacity(notices.len());
         for notice in notices {
@@ -187,7 +196,9 @@ impl Shared {
                 };
                 owed.push(self.write_owed(delivery).await?);
             }
-            news.push(News { notice, owed });
+            let change = notice.is_news().then(|| notice.change());
+            let (org, at) = (notice.org.clone(), notice.at);
+            news.push(News { org, at, notice: Some(notice), owed, change });
         }
         Ok(news)
     }

@@ -11,7 +11,7 @@ use super::records::{AgentRecord, ConnectionRecord, ConnectionState};
 use super::rows::At;
 use super::view::View;
 use crate::base::id::{AgentId, ConnectionId, OrgId, PluginId};
-use crate::observe::change::Actor;
+use crate::observe::change::{Actor, Change};
 use crate::observe::notice::{About, Named, Notice, NoticeKind};
 use crate::store::Table;
 
@@ -38,6 +38,26 @@ impl Between<'_> {
             _ => Ok(Vec::new()),
         };
         told.unwrap_or_default()
+    }
+
+    /// What is written down where no request does: the file has changed something, or the gateway has
+    /// wiped the second secret of a rotation.
+    pub fn change(&self, at: &At) -> Option<Change> {
+        let (before, after) = (self.before.thing(at), self.after.thing(at));
+        let (what, id, name) = after.clone().or(before.clone())?;
+        let wiped = || {
+            let id = ConnectionId::parse(&at.id).ok()?;
+            let rotates = |view: &View| view.connection(&at.org, &id)?.secret.rotation.clone();
+            rotates(self.before).filter(|_| rotates(self.after).is_none())
+        };
+        let action = match (self.by, before, after) {
+            (Actor::File, None, _) => "added",
+            (Actor::File, _, None) => "removed",
+            (Actor::File, ..) => "changed",
+            (Actor::Gateway, Some(_), Some(_)) if wiped().is_some() => "rotation ended",
+            _ => return None,
+        };
+        Some(Change::new(self.by, what, action).of(id, &name))
     }
 
     fn connection(&self, org: &OrgId, id: &ConnectionId) -> Vec<Notice> {

@@ -32,6 +32,8 @@ pub enum Area {
     Rules,
     /// The audit log.
     Audit,
+    /// Who is told what happens.
+    Webhooks,
     /// People, and their own tokens.
     Users,
     /// What all organisations share: keys, the CA, the configuration, organisations themselves.
@@ -72,19 +74,20 @@ pub struct PersonalToken {
 /// Text that is no scope.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "is none of `all`, `read`, or `connections`, `agents`, `apps`, `providers`, `rules`, `audit`, `users`, `install` with `:read` or `:write`"
+    "is none of `all`, `read`, or `connections`, `agents`, `apps`, `providers`, `rules`, `audit`, `webhooks`, `users`, `install` with `:read` or `:write`"
 )]
 pub struct ScopeError;
 
 impl Area {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Connections,
         Self::Agents,
         Self::Apps,
         Self::Providers,
         Self::Rules,
         Self::Audit,
+        Self::Webhooks,
         Self::Users,
         Self::Install,
     ];
@@ -98,6 +101,7 @@ impl Area {
             Self::Providers => "providers",
             Self::Rules => "rules",
             Self::Audit => "audit",
+            Self::Webhooks => "webhooks",
             Self::Users => "users",
             Self::Install => "install",
         }

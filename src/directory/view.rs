@@ -11,11 +11,13 @@ use super::orgs::OrgRecord;
 use super::personal::Scope;
 use super::plugins::PluginRecord;
 use super::records::{AgentRecord, ConnectionRecord};
+use super::rows::At;
 use super::users::{Person, UserRecord};
 use super::webhooks::WebhookRecord;
 use crate::base::agent::Agent;
 use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, PluginId, TokenId, UserId, WebhookId};
 use crate::crypto::token::TokenHash;
+use crate::store::Table;
 
 /// Everything, in memory. Immutable; replaced whole. Lookups by hash map, O(1). Iteration is in no
 /// particular order.
@@ -198,6 +200,31 @@ impl View {
     /// All plugins of all orgs.
     pub fn plugins(&self) -> impl Iterator<Item = &Arc<PluginRecord>> {
         self.orgs.values().flat_map(|org| org.plugins.values())
+    }
+
+    /// What a row is of: its kind, id and name.
+    pub(super) fn thing(&self, at: &At) -> Option<(&'static str, String, String)> {
+        let org = self.orgs.get(&at.org)?;
+        let (what, name) = match at.table {
+            Table::Agents => ("agent", org.agents.get(&AgentId::parse(&at.id).ok()?)?.name.clone()),
+            Table::Apps => ("app", org.apps.get(&AppId::parse(&at.id).ok()?)?.name.clone()),
+            Table::Connections => {
+                let id = ConnectionId::parse(&at.id).ok()?;
+                ("connection", org.connections.get(&id)?.name.clone())
+            }
+            Table::Orgs => ("org", org.record.as_ref()?.id.name().to_owned()),
+            Table::Plugins => {
+                let id = PluginId::parse(&at.id).ok()?;
+                ("plugin", org.plugins.get(&id)?.name().to_owned())
+            }
+            Table::Users => ("user", org.users.get(&UserId::parse(&at.id).ok()?)?.name.clone()),
+            Table::Webhooks => {
+                let id = WebhookId::parse(&at.id).ok()?;
+                ("webhook", org.webhooks.get(&id)?.name.clone())
+            }
+            _ => return None,
+        };
+        Some((what, at.id.clone(), name))
     }
 
     /// All plugins of an org.

@@ -42,6 +42,10 @@ pub struct Metrics {
     pub ca_ends: Gauge,
     /// TLS handshakes with agents that failed.
     pub handshakes_failed: Counter,
+    /// Events, by their type.
+    events: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Tries to tell webhooks, by how they ended.
+    webhooks: Webhooks,
     /// Connections whose secret is due, by the reminder that is reached.
     secrets_due: Family<[(&'static str, &'static str); 1], Gauge>,
 }
@@ -56,6 +60,23 @@ pub struct Failing {
     pub now: Gauge,
     /// Those that have failed for so long that somebody should look.
     pub long: Gauge,
+}
+
+/// What webhooks are told.
+#[derive(Debug)]
+struct Webhooks {
+    tries: Family<[(&'static str, &'static str); 1], Counter>,
+    waiting: Gauge,
+}
+
+impl Webhooks {
+    fn registered(registry: &mut Registry) -> Self {
+        let tries = Family::default();
+        let help = "tries to tell webhooks, by how they ended";
+        registry.register("webhook_tries", help, tries.clone());
+        let help = "events that webhooks have not taken yet";
+        Self { tries, waiting: gauge(registry, "webhook_events_waiting", help) }
+    }
 }
 
 impl Failing {
@@ -110,6 +131,9 @@ impl Default for Metrics {
         registry.register("connection_secrets_due", help, secrets_due.clone());
         let streams = gauge(&mut registry, "agent_streams", "open streams of agents");
         let failing = Failing::registered(&mut registry);
+        let events = Family::default();
+        registry.register("events", "what happened, by type", events.clone());
+        let webhooks = Webhooks::registered(&mut registry);
         let ca_ends = Gauge::default();
         let help = "when the CA certificate ends, since the epoch";
         registry.register_with_unit("ca_ends_timestamp", help, Unit::Seconds, ca_ends.clone());
@@ -133,6 +157,8 @@ impl Default for Metrics {
             retried,
             renewed,
             handshakes_failed,
+            events,
+            webhooks,
             secrets_due,
         }
     }
@@ -162,6 +188,21 @@ impl Metrics {
     /// Counts an attempt to fetch a newer token: `brought`, `failed`, `broken`.
     pub fn refreshed(&self, outcome: &'static str) {
         self.refreshes.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// Counts an event.
+    pub fn happened(&self, code: &'static str) {
+        self.events.get_or_create(&[("type", code)]).inc();
+    }
+
+    /// Counts a try to tell a webhook: `taken`, `failed`, `given_up`.
+    pub fn told(&self, outcome: &'static str) {
+        self.webhooks.tries.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// How many events webhooks have not taken yet.
+    pub fn webhooks_waiting(&self, count: usize) {
+        self.webhooks.waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// How many connections have reached which reminder, in days before their secret is due.

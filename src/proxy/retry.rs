@@ -23,6 +23,7 @@ use super::record::Record;
 use super::replay::Kept;
 use super::{Core, Gateway, exchange, permitted};
 use crate::base::settings::{Retry, Settings};
+use crate::base::time;
 use crate::inject::credential::Credential;
 use crate::net::client::HandshakeError;
 use crate::net::dial::DialError;
@@ -213,14 +214,9 @@ fn random() -> u32 {
     getrandom::u32().unwrap_or(u32::MAX)
 }
 
-/// `Retry-After` (RFC 9110 §10.2.3): seconds, or a date. What is neither says nothing.
+/// `Retry-After`, where there is one.
 fn retry_after(fields: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = fields.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        return Some(text.parse().map_or(Duration::MAX, Duration::from_secs));
-    }
-    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
+    time::retry_after(fields.get(header::RETRY_AFTER)?.to_str().ok()?, now)
 }
 
 /// No byte of the request was sent, and the next attempt may find what this one did not.

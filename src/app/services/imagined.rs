@@ -41,7 +41,7 @@ impl Services {
         let mut problems = declare(config, &vault).await;
         let keys = Keys::new(store.clone(), keyring.clone(), Home::Memory)?;
         let sealed = (store, keyring);
-        let opened = Opened { directory, vault, authority, keys, sealed, clock };
+        let opened = Opened::of(config, (directory, vault), (authority, keys), (sealed, clock));
         let rulebook = opened.rulebook(config, config.rules.clone()).map_err(all);
         match rulebook {
             Ok(rulebook) if problems.is_empty() => {

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 
 use crate::base::secret::Secret;
+use crate::base::time;
 use crate::net::call::CallError;
 use crate::provider::oauth::Quirks;
 
@@ -273,15 +274,10 @@ pub(super) fn unanswered(error: &CallError, now: Timestamp) -> Failure {
     Failure::Temporary(failure)
 }
 
-/// `Retry-After` (RFC 9110 §10.2.3): seconds, or a date. What is neither says nothing.
+/// `Retry-After`, bounded.
 fn retry_after(value: &HeaderValue, now: Timestamp) -> Option<Duration> {
-    let text = value.to_str().ok()?.trim();
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        let seconds = text.parse().map_or(PAUSE_MAX, Duration::from_secs);
-        return Some(seconds.min(PAUSE_MAX));
-    }
-    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
+    let wait = time::retry_after(value.to_str().ok()?, now)?;
+    Some(wait.min(PAUSE_MAX))
 }
 
 /// What a server wrote for people: no control characters, none of what was sent to it, and short.
