@@ -22,7 +22,7 @@ use crate::crypto::token;
 use crate::directory::{
     AgentRecord, Area, ConnectionRecord, Person, Role, Scope, UserRecord, View, Visibility,
 };
-use crate::observe::change::Actor;
+use crate::observe::change::{Acting, Actor};
 
 /// The field that names an organisation, by name or id.
 pub(crate) const ORG_FIELD: &str = "keyward-org";
@@ -93,9 +93,9 @@ pub(super) async fn on_socket(
     };
     let response = match allowed {
         Ok(()) => {
-            let actor = caller.actor();
+            let acting = Acting { by: caller.actor(), recorded: true };
             request.extensions_mut().insert(caller);
-            actor.acting(next.run(request)).await
+            acting.scope(next.run(request)).await
         }
         Err(refusal) => refusal.into_response(),
     };

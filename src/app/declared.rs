@@ -3,6 +3,7 @@
 //! was taken out of the file is paused, not deleted.
 
 pub(super) mod apps;
+mod webhooks;
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -15,6 +16,7 @@ use crate::crypto::token::{self, TokenHash};
 use crate::directory::{
     AgentRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, NewAgent, Visibility,
 };
+use crate::events::{Events, SigningKey};
 use crate::observe::change::Actor;
 use crate::vault::{NewConnection, Vault};
 
@@ -26,6 +28,7 @@ pub(super) struct Secrets {
     pub(super) apps: Vec<BTreeMap<String, Secret>>,
     pub(super) connections: Vec<BTreeMap<String, Secret>>,
     pub(super) tokens: Vec<Option<Secret>>,
+    pub(super) webhooks: Vec<Option<SigningKey>>,
 }
 
 /// Brings the store in line with the configuration. All secrets are read before anything is
@@ -34,21 +37,35 @@ pub(super) struct Secrets {
 /// # Errors
 /// [`AppError::Declared`] with every secret that cannot be read; when a name belongs to a stored
 /// thing, or the store fails. Names the place in the file.
-pub async fn reconcile(config: &Config, vault: &Vault) -> anyhow::Result<()> {
-    apply(config, Secrets::load(config)?, vault).await
+pub async fn reconcile(config: &Config, vault: &Vault, events: &Events) -> anyhow::Result<()> {
+    apply(config, Secrets::load(config)?, (vault, events)).await
 }
 
 /// [`reconcile`] with secrets that were read before.
 ///
 /// # Errors
 /// As there, but for secrets.
-pub(super) async fn apply(config: &Config, secrets: Secrets, vault: &Vault) -> anyhow::Result<()> {
-    Actor::File.acting(brought_in(config, secrets, vault)).await
+pub(super) async fn apply(
+    config: &Config,
+    secrets: Secrets,
+    (vault, events): (&Vault, &Events),
+) -> anyhow::Result<()> {
+    Actor::File.acting(brought_in(config, secrets, (vault, events))).await
 }
 
-async fn brought_in(config: &Config, secrets: Secrets, vault: &Vault) -> anyhow::Result<()> {
-    let Secrets { apps, connections, tokens } = secrets;
+async fn brought_in(
+    config: &Config,
+    secrets: Secrets,
+    (vault, events): (&Vault, &Events),
+) -> anyhow::Result<()> {
+    let Secrets { apps, connections, tokens, webhooks: keys } = secrets;
     orgs(config, vault.directory()).await?;
+    // First: they are told of what follows.
+    for (declared, key) in config.webhooks.iter().zip(keys) {
+        let result = webhooks::webhook(vault.directory(), events, (declared, key)).await;
+        result.with_context(|| format!("{}: webhook `{}`", declared.place, declared.name))?;
+    }
+    webhooks::pause_what_is_gone(config, vault.directory()).await?;
     for (declared, secrets) in config.apps.iter().zip(apps) {
         let result = apps::app(vault, declared, secrets).await;
         result.with_context(|| format!("{}: app `{}`", declared.place, declared.name))?;
@@ -99,8 +116,9 @@ impl Secrets {
             })
         });
         let tokens = tokens.collect();
+        let webhooks = webhooks::keys(config, &mut problems);
         match problems.is_empty() {
-            true => Ok(Self { apps, connections, tokens }),
+            true => Ok(Self { apps, connections, tokens, webhooks }),
             false => Err(AppError::Declared(problems)),
         }
     }

@@ -37,10 +37,22 @@ pub(super) fn foresee(
     foreseen.apps(config, view);
     foreseen.connections(config, secrets, view, catalogue);
     foreseen.agents(config, secrets, view);
+    foreseen.webhooks(config, view);
     foreseen
 }
 
 impl Foreseen {
+    fn webhooks(&mut self, config: &Config, view: &View) {
+        for declared in &config.webhooks {
+            let found = view.find_webhook(&declared.org, &declared.name);
+            if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {
+                let (place, name) = (&declared.place, &declared.name);
+                let why = "a stored webhook has this name: rename one of them";
+                self.problems.push(format!("{place}: webhook `{name}`: {why}"));
+            }
+        }
+    }
+
     fn apps(&mut self, config: &Config, view: &View) {
         for declared in &config.apps {
             let found = view.find_app(&declared.org, &declared.name);

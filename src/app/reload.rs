@@ -191,10 +191,10 @@ impl Reloader {
             })?;
             self.keys = named;
         }
-        let before = vault.catalogue();
+        let (before, events) = (vault.catalogue(), &self.services.events);
         vault.know(catalogue);
         // On the heap: the rest of the time there is nothing to apply.
-        if let Err(error) = Box::pin(declared::apply(&config, secrets, vault)).await {
+        if let Err(error) = Box::pin(declared::apply(&config, secrets, (vault, events))).await {
             vault.know(before);
             return Err(Refused::Half(format!("{error:#}")));
         }

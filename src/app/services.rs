@@ -183,7 +183,7 @@ impl Opened {
         config: &Config,
         bound: &Listeners,
     ) -> anyhow::Result<Arc<Services>> {
-        declared::reconcile(config, &self.vault).await?;
+        declared::reconcile(config, &self.vault, &self.events).await?;
         self.vault.resume().await;
         let rulebook = self.rulebook(config, config.rules.clone()).map_err(all)?;
         let public_url = super::public_url(config, bound.admin_addr);

@@ -37,6 +37,7 @@ mod table;
 mod terminal;
 mod user;
 mod wait;
+mod webhook;
 mod whose;
 
 use std::ffi::OsString;
@@ -126,6 +127,9 @@ enum Command {
     /// organisations: nothing of one exists for another
     #[command(subcommand)]
     Org(org::Command),
+    /// who is told what happens to connections, bindings and plugins
+    #[command(subcommand)]
+    Webhook(webhook::Command),
     /// the certificate authority that agents must trust
     #[command(subcommand)]
     Ca(ca::Command),
@@ -222,6 +226,7 @@ impl Command {
             Self::User(command) => command.run(global).await,
             Self::Token(command) => command.run(global).await,
             Self::Org(command) => command.run(global).await,
+            Self::Webhook(command) => command.run(global).await,
             Self::Ca(command) => command.run(global).await,
             Self::Key(command) => command.run(global).await,
             Self::Audit(command) => command.run(global).await,

@@ -13,7 +13,7 @@ use crate::admin::wire::{List, NewPersonalToken, PersonalTokenView, TokenShown};
 pub(crate) enum Command {
     /// make one and show it once
     #[command(after_help = "scopes: `all` (the default: what its owner may do), `read`, or \
-        connections, agents, apps,\nproviders, rules, audit, users or install with `:read` or \
+        connections, agents, apps,\nproviders, rules, audit, webhooks, users or install with `:read` or \
         `:write`\n\nexamples:\n  keyward token add ann --ttl 90d\n  \
         keyward token add bob --label ci --scope connections:read --scope agents:write\n  \
         KEYWARD_TOKEN=kwp_... keyward agent list")]

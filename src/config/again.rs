@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::secret::SecretSource;
-use super::{Certificate, Config, ConfigError, ListenAt, ListenTls, UpstreamProxy, file};
+use super::{Certificate, Config, ConfigError, ListenAt, ListenTls, file};
 
 /// Where a configuration was read from.
 #[derive(Clone, Debug, Default)]
@@ -55,11 +55,7 @@ impl Config {
     /// The files that it rests on: its own, those of secrets, and roots. A change of one is a change
     /// of the configuration.
     pub fn files(&self) -> Vec<PathBuf> {
-        let fields = self.connections.iter().flat_map(|connection| connection.fields.values());
-        let tokens = self.agents.iter().filter_map(|agent| agent.token.as_ref());
-        let proxy = self.upstream.proxy.iter().filter_map(UpstreamProxy::password);
-        let apps = self.apps.iter().flat_map(|app| app.secrets.values());
-        let secrets = fields.chain(tokens).chain(proxy).chain(apps).filter_map(SecretSource::file);
+        let secrets = self.secrets().filter_map(SecretSource::file);
         let roots = self.upstream.trust.iter().map(PathBuf::as_path);
         let fronts = self.listen.proxy.iter().flat_map(|at| match at {
             ListenAt::Tls(ListenTls { by: Certificate::Files { cert, key }, .. }) => {

@@ -60,6 +60,7 @@ pub use rule_cases::{PlacedCase, rule_cases};
 pub use secret::{SecretSource, SecretSourceError};
 pub use state::{AuditTo, CaPaths, Log, StoreChoice};
 pub use upstream::Upstream;
+pub use webhook::DeclaredWebhook;
 
 /// The whole configuration. Every key has a default.
 #[derive(Clone, Debug)]
@@ -98,6 +99,8 @@ pub struct Config {
     pub oauth: TokenSettings,
     /// How secrets of connections are replaced.
     pub rotation: RotationSettings,
+    /// Declared webhooks.
+    pub webhooks: Vec<DeclaredWebhook>,
     /// How webhooks are told what happens.
     pub events: WebhookSettings,
     /// How to log.
@@ -137,7 +140,9 @@ impl Config {
         let apps = self.apps.iter().map(|app| &app.org);
         let rules = self.rules.iter().map(|rule| &rule.org);
         let listeners = self.listen.agents.iter().map(|own| &own.org);
-        agents.chain(connections).chain(apps).chain(rules).chain(listeners).collect()
+        let webhooks = self.webhooks.iter().map(|webhook| &webhook.org);
+        let declared = agents.chain(connections).chain(apps).chain(rules);
+        declared.chain(listeners).chain(webhooks).collect()
     }
 
     /// Finds and reads the configuration: `config`, else `$KEYWARD_CONFIG`, else `keyward.yaml` in
@@ -172,12 +177,17 @@ impl Config {
             KeySource::Env(name) => Some(name.as_str()),
             KeySource::File(_) | KeySource::Command(_) => None,
         });
+        keys.chain(self.secrets().filter_map(SecretSource::variable)).collect()
+    }
+
+    /// Where every secret is but for master keys.
+    fn secrets(&self) -> impl Iterator<Item = &SecretSource> {
         let fields = self.connections.iter().flat_map(|connection| connection.fields.values());
         let tokens = self.agents.iter().filter_map(|agent| agent.token.as_ref());
         let proxy = self.upstream.proxy.iter().filter_map(UpstreamProxy::password);
         let apps = self.apps.iter().flat_map(|app| app.secrets.values());
-        let secrets = fields.chain(tokens).chain(proxy).chain(apps);
-        keys.chain(secrets.filter_map(SecretSource::variable)).collect()
+        let webhooks = self.webhooks.iter().map(|webhook| &webhook.key);
+        fields.chain(tokens).chain(proxy).chain(apps).chain(webhooks)
     }
 
     /// The built-in providers and the configured ones.

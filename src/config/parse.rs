@@ -13,6 +13,7 @@ use super::listen::ListenText;
 use super::reading::{Folders, Reading};
 use super::state::{AuditText, CaText, StoreText};
 use super::upstream::UpstreamText;
+use super::webhook::WebhookText;
 use super::{
     Config, agent, app, connection, limits, listen, oauth, rule, source, state, upstream, webhook,
 };
@@ -83,6 +84,10 @@ section! {
         /// How secrets of connections are replaced.
         #[key(map of RotationSettings)]
         rotation: Option<Value>,
+        /// Who is told what happens to connections, bindings and plugins. Others are added by commands and
+        /// live in the store.
+        #[key(list of WebhookText)]
+        webhooks: Option<Value>,
         /// How webhooks are told what happens.
         #[key(map of WebhookSettings)]
         events: Option<Value>,
@@ -147,6 +152,7 @@ impl Sections {
             limits: limits::limits(self.limits.as_ref(), reading),
             oauth: oauth::oauth(self.oauth.as_ref(), reading),
             rotation: connection::rotation(self.rotation.as_ref(), reading),
+            webhooks: webhook::webhooks(self.webhooks.as_ref(), reading),
             events: webhook::settings(self.events.as_ref(), reading),
             log: state::log(self.log.as_ref(), reading),
             audit: state::audit(self.audit.as_ref(), reading),

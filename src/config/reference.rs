@@ -13,6 +13,7 @@ use crate::base::keys::{Absent, Key, Section, Shape};
 use crate::base::limits::Limits;
 use crate::base::rotation::RotationSettings;
 use crate::base::tokens::TokenSettings;
+use crate::base::webhooks::WebhookSettings;
 
 /// A map of the configuration, or the items of a list of maps.
 #[derive(Clone, Debug)]
@@ -143,6 +144,8 @@ fn fill_in_numbers(parts: &mut [Part]) {
     fill_in(parts, ("oauth", &numbers), &oauth::least(&oauth), &oauth::waits(&oauth));
     let numbers = serde_json::to_value(RotationSettings::default()).unwrap_or_default();
     fill_in(parts, ("rotation", &numbers), &[], &[]);
+    let numbers = serde_json::to_value(WebhookSettings::default()).unwrap_or_default();
+    fill_in(parts, ("events", &numbers), &[], &[]);
 }
 
 fn fill_in(

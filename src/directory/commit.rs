@@ -87,11 +87,11 @@ impl Writer {
     /// What there is to tell of a change, stored for the webhooks that want it.
     async fn news(&self, at: &At, (after, cause): Due<'_>) -> Result<Vec<News>, DirectoryError> {
         let before = self.view.load_full();
-        let (by, now) = (&self.by, self.clock.now());
+        let (by, now) = (&self.acting.by, self.clock.now());
         let between = Between { before: &before, after, by, now };
         let notices = between.notices(at);
         let change = between.change(at).filter(|_| notices.is_empty());
-        let mut news = self.owe(notices, (after, cause)).await?;
+        let mut news = self.owe(notices, self.acting.recorded, (after, cause)).await?;
         let org = at.org.clone();
         news.extend(change.map(|change| News {
             org,

@@ -13,7 +13,7 @@ use super::rows::{At, Read};
 use super::view::View;
 use super::{Directory, Shared};
 use crate::base::id::{OrgId, WebhookId};
-use crate::observe::change::{Actor, Change};
+use crate::observe::change::{Acting, Change};
 use crate::observe::notice::{About, Notice, NoticeKind};
 use crate::store::{Table, Version};
 
@@ -108,11 +108,12 @@ impl Directory {
         about: About,
     ) -> Result<(), DirectoryError> {
         let shared = Arc::clone(&self.shared);
-        let by = Actor::current();
+        let acting = Acting::current();
         let org = org.clone();
         super::to_the_end(async move {
-            let notice = Notice::new(kind, (&org, &by), shared.clock.now(), about);
-            let owed = shared.owe(vec![notice], (&shared.view.load_full(), None)).await?;
+            let notice = Notice::new(kind, (&org, &acting.by), shared.clock.now(), about);
+            let view = shared.view.load_full();
+            let owed = shared.owe(vec![notice], acting.recorded, (&view, None)).await?;
             shared.tell(owed).await;
             Ok(())
         })
@@ -179,6 +180,7 @@ impl Shared {
     pub(super) async fn owe(
         &self,
         notices: Vec<Notice>,
+        recorded: bool,
         (view, cause): Due<'_>,
     ) -> Result<Vec<News>, DirectoryError> {
         let mut news = Vec::with_capacity(notices.len());
@@ -196,7 +198,8 @@ impl Shared {
                 };
                 owed.push(self.write_owed(delivery).await?);
             }
-            let change = notice.is_news().then(|| notice.change());
+            let tells = !recorded || notice.is_more_than_asked();
+            let change = tells.then(|| notice.change());
             let (org, at) = (notice.org.clone(), notice.at);
             news.push(News { org, at, notice: Some(notice), owed, change });
         }

@@ -41,7 +41,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::base::time::Clock;
 use crate::crypto::keyring::Keyring;
-use crate::observe::change::Actor;
+use crate::observe::change::Acting;
 use crate::store::Store;
 use index::Index;
 use rows::Rows;
@@ -83,7 +83,7 @@ struct Shared {
 /// Whoever has the turn to write. Moved into the task that writes.
 struct Writer {
     shared: Arc<Shared>,
-    by: Actor,
+    acting: Acting,
     _turn: OwnedMutexGuard<()>,
 }
 
@@ -131,7 +131,7 @@ impl Directory {
     /// Waits for the turn to write.
     async fn turn(&self) -> Writer {
         let turn = Arc::clone(&self.turns).lock_owned().await;
-        Writer { shared: Arc::clone(&self.shared), by: Actor::current(), _turn: turn }
+        Writer { shared: Arc::clone(&self.shared), acting: Acting::current(), _turn: turn }
     }
 
     /// Runs `work` when its turn comes, to its end.

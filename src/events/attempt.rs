@@ -11,6 +11,7 @@ use super::keys::SigningKeys;
 use crate::base::time;
 use crate::base::webhooks::WebhookSettings;
 use crate::net::call::{Bounds, CallError, Caller};
+use crate::net::dial::DialError;
 use crate::observe::notice::{About, Notice};
 
 /// What is read of an answer, in bytes: nobody needs it.
@@ -97,6 +98,10 @@ fn judge(answer: Result<Response<Bytes>, CallError>, now: Timestamp) -> Tried {
         Ok(answer) => (answer.status(), answer.headers().get(header::RETRY_AFTER)),
         Err(CallError::Unusable { status: Some(status), retry_after, .. }) => {
             (*status, retry_after.as_ref())
+        }
+        Err(error @ CallError::Dial(DialError::Refused { .. })) => {
+            let remedy = "name it under `upstream.allow_private` if it is meant";
+            return failed(format!("{error}: {remedy}"), None);
         }
         Err(error) => return failed(error.to_string(), None),
     };

@@ -28,7 +28,7 @@ use crate::base::webhooks::WebhookSettings;
 use crate::crypto::keyring::Keyring;
 use crate::directory::{Directory, DirectoryError, WebhookRecord};
 use crate::net::call::Caller;
-use crate::observe::change::Actor;
+use crate::observe::change::Acting;
 use crate::observe::metrics::Metrics;
 use crate::observe::notice::{About, Notice, NoticeKind};
 use crate::store::{Store, Table};
@@ -149,7 +149,7 @@ impl Events {
         let keys = self.keys.get(&hook.org, hook.id.as_str()).await?;
         let (keys, _) = keys.ok_or(EventsError::NoWayOut)?;
         let (settings, now) = (self.settings.load_full(), self.clock.now());
-        let by = (&hook.org, &Actor::current());
+        let by = (&hook.org, &Acting::current().by);
         let notice = Notice::new(NoticeKind::WebhookTest, by, now, About::default());
         let tried = attempt::post(caller, (&hook.url, &keys), &notice, (&settings, now)).await;
         Ok(LastTry::of(&tried, self.clock.now()))

@@ -14,12 +14,13 @@ use super::flow::{Asked, Confirming, Digest, Flow, Hidden, Stage};
 use super::moved::tells_of_a_move;
 use super::start::Asking;
 use super::{FlowView, Flows};
-use crate::base::id::{FlowId, OrgId};
+use crate::base::id::{FlowId, OrgId, UserId};
 use crate::base::secret::Secret;
 use crate::base::tokens::TokenSettings;
 use crate::directory::{ConnectionRecord, ConnectionState};
 use crate::grant::Grant;
 use crate::grant::oauth::{Ask, Client, Failure, OAuth, Tokens, exchange_code};
+use crate::observe::change::Actor;
 use crate::vault::Granted;
 
 /// Host variables that the provider's answers gave.
@@ -160,13 +161,27 @@ impl Flows {
         let account = Some(done.account.clone()).filter(|account| !account.is_empty());
         let (scopes, captured) = (done.granted.clone(), done.captured.clone());
         let facts = Granted { scopes, account, captured, ends: done.ends };
-        self.vault.connect(&flow.org, &connection.id, grant, facts).await?;
-        if flow.stepped_up {
-            let ask = |record: &mut ConnectionRecord| record.scopes.clone_from(&flow.scopes);
-            self.directory().update_connection(&flow.org, &connection.id, &ask).await?;
-        }
+        let stored = async {
+            self.vault.connect(&flow.org, &connection.id, grant, facts).await?;
+            if flow.stepped_up {
+                let ask = |record: &mut ConnectionRecord| record.scopes.clone_from(&flow.scopes);
+                self.directory().update_connection(&flow.org, &connection.id, &ask).await?;
+            }
+            Ok::<(), FlowError>(())
+        };
+        self.started_by(flow).acting(stored).await?;
         tracing::info!(connection = %connection.id, provider = connection.provider, "connected");
         self.stage(flow, Stage::Connected { ends: !done.renewable }).await
+    }
+
+    /// Who is told to have connected it.
+    fn started_by(&self, flow: &Flow) -> Actor {
+        let id = UserId::parse(&flow.person).ok();
+        let view = self.directory().view();
+        match id.as_ref().and_then(|id| view.user(&flow.org, id)) {
+            Some(user) => Actor::User { id: user.id.clone(), name: user.name.clone() },
+            None => Actor::Operator,
+        }
     }
 
     /// A person decides about the other account, in the command line or the browser that consented

@@ -73,19 +73,36 @@ enum Log {
 #[derive(Debug)]
 pub struct ChangeSlot(Option<Slot>);
 
+/// Whom a task acts for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Acting {
+    /// Who.
+    pub by: Actor,
+    /// Whether what they ask for leaves a record already.
+    pub recorded: bool,
+}
+
 tokio::task_local! {
-    static ACTING: Actor;
+    static ACTING: Acting;
+}
+
+impl Acting {
+    /// Whom the present task acts for: the gateway itself, unless somebody said otherwise.
+    pub fn current() -> Self {
+        let nobody = |_| Self { by: Actor::Gateway, recorded: false };
+        ACTING.try_with(Self::clone).unwrap_or_else(nobody)
+    }
+
+    /// Does `work` so. What it spawns is not covered: who spawns asks [`Acting::current`] before.
+    pub async fn scope<F: Future>(self, work: F) -> F::Output {
+        ACTING.scope(self, work).await
+    }
 }
 
 impl Actor {
-    /// Whoever the present task acts for: the gateway itself, unless [`Actor::acting`] says otherwise.
-    pub fn current() -> Self {
-        ACTING.try_with(Self::clone).unwrap_or(Self::Gateway)
-    }
-
-    /// Does `work` as this one. What it spawns is not covered: who spawns asks [`Actor::current`] before.
+    /// Does `work` as this one; see [`Acting::scope`].
     pub async fn acting<F: Future>(self, work: F) -> F::Output {
-        ACTING.scope(self, work).await
+        Acting { by: self, recorded: false }.scope(work).await
     }
 }
 

@@ -134,7 +134,7 @@ async fn records_are_numbered_without_gaps_and_chained_by_hash() {
     for _ in 0..5 {
         lab.ask("GET /a").await;
     }
-    let records = lab.gateway.stop().await;
+    let records = lab.gateway.stop_with_changes().await;
     let text = std::fs::read_to_string(lab.gateway.data().join("audit/audit.jsonl"));
     let text = text.expect("the audit file");
     let mut previous: Option<(u64, String)> = None;
@@ -147,7 +147,7 @@ async fn records_are_numbered_without_gaps_and_chained_by_hash() {
         let digest = Sha256::digest(line.as_bytes());
         previous = Some((seq, digest.iter().map(|b| format!("{b:02x}")).collect()));
     }
-    assert_eq!(records.len(), 5);
+    assert_eq!(records.iter().filter(|record| record.get("change").is_none()).count(), 5);
     lab.finish().await;
 }
 

@@ -112,5 +112,6 @@ mod story_e;
 mod streams;
 mod targets;
 mod tls_listener;
+mod webhooks;
 mod websocket;
 mod written;

@@ -129,6 +129,15 @@ impl Gateway {
         wire.answer(method).await
     }
 
+    /// Its metrics, as text.
+    pub(crate) async fn metrics(&self) -> String {
+        let socket = self.data().join("admin.sock");
+        let stream = UnixStream::connect(socket).await.expect("the socket listens");
+        let mut wire = Wire::over(stream, None, Seen::default());
+        wire.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        wire.answer("GET").await.text()
+    }
+
     /// Everything that the admin API tells whoever may ask it; empty when it has been stopped.
     pub(crate) async fn tells(&self) -> Vec<u8> {
         let Some(running) = &self.running else { return vec![] };
@@ -142,6 +151,7 @@ impl Gateway {
                 "/rules",
                 "/users",
                 "/tokens",
+                "/webhooks",
                 "/providers/acme",
             ];
             asked.extend(lists.map(|path| (org.id.to_string(), path.to_owned())));

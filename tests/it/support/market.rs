@@ -70,7 +70,12 @@ impl Market {
 
     /// With agent `digest` and a connection of each provider: `work-crm`, `sender` and `alerts`.
     pub(crate) async fn stocked() -> Self {
-        let mut market = Self::open().await;
+        Self::stocked_with(|plan| plan).await
+    }
+
+    /// The same with a plan that is changed.
+    pub(crate) async fn stocked_with(change: impl FnOnce(Plan) -> Plan) -> Self {
+        let mut market = Self::with(change).await;
         market.lab.add_agent("digest").await;
         market.consented("work-crm").await;
         market.keyed("acme", "sender").await;

@@ -9,6 +9,7 @@ pub(crate) mod canary;
 pub(crate) mod corporate;
 pub(crate) mod fleet;
 pub(crate) mod gateway;
+pub(crate) mod hooks;
 pub(crate) mod http2;
 pub(crate) mod install;
 pub(crate) mod lab;

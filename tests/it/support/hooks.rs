@@ -1,0 +1,122 @@
+//! A receiver of webhooks: answers as a test says, and checks every signature by itself.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::Value;
+
+use super::canary::Canary;
+use super::lab::{Lab, Plan};
+use super::origin::Origin;
+use super::wire::{Message, patiently};
+
+/// The receiver's host.
+const HOOKS: &str = "hooks.acme.test";
+
+/// It, running.
+pub(crate) struct Hooks {
+    pub(crate) origin: Origin,
+    answers: Arc<Mutex<VecDeque<String>>>,
+}
+
+/// One event, as it arrived.
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) id: String,
+    pub(crate) kind: String,
+    pub(crate) data: Value,
+    pub(crate) message: Message,
+}
+
+impl Hooks {
+    /// One that takes everything.
+    pub(crate) async fn start() -> Self {
+        let answers = Arc::<Mutex<VecDeque<String>>>::default();
+        let next = answers.clone();
+        let origin = Origin::named(&[HOOKS], move |stream| {
+            let (next, notes) = (next.clone(), stream.notes());
+            async move {
+                let mut wire = stream.into_wire();
+                while let Some(request) = wire.request().await {
+                    notes.note(request);
+                    let answer = next.lock().expect("not poisoned").pop_front();
+                    let answer = answer.unwrap_or_else(|| status(204));
+                    // Silence until the client goes.
+                    if answer.is_empty() {
+                        wire.is_closed().await;
+                        return;
+                    }
+                    wire.send(answer).await;
+                }
+            }
+        });
+        Self { origin: origin.await, answers }
+    }
+
+    /// A plan by which a gateway reaches it.
+    pub(crate) fn reached(&self, plan: Plan) -> Plan {
+        let addr = self.origin.addr;
+        plan.resolve(&format!("{HOOKS}: \"{addr}\"")).allow(&addr.to_string())
+    }
+
+    /// Where it is.
+    pub(crate) fn url(&self) -> String {
+        format!("https://{HOOKS}/keyward")
+    }
+
+    /// What the next requests are answered with, in order; nothing at all where it is empty.
+    pub(crate) fn answers(&self, answers: impl IntoIterator<Item = String>) {
+        self.answers.lock().expect("not poisoned").extend(answers);
+    }
+
+    /// Makes the webhook `ops` that is told of these events. Its key is looked for when the lab is finished.
+    pub(crate) async fn subscribed(&self, lab: &mut Lab, events: &[&str]) -> Canary {
+        let new = serde_json::json!({"name": "ops", "url": self.url(), "events": events});
+        let made = lab.gateway.api("POST", "/webhooks", &new.to_string()).await;
+        assert_eq!(made.head.status(), 201, "{}", made.text());
+        let key = Canary::of(made.json()["signing_key"].as_str().expect("shown once").to_owned());
+        lab.guard(key.clone());
+        key
+    }
+
+    /// The next event, signed with `key` among others.
+    pub(crate) async fn event(&mut self, key: &Canary) -> Event {
+        let message = patiently("an event", self.origin.arrival()).await;
+        let field = |name: &str| message.head.one(name).unwrap_or_default().to_owned();
+        let (id, time) = (field("webhook-id"), field("webhook-timestamp"));
+        let expected = format!("v1,{}", signature(key, &id, &time, &message.body));
+        let signatures = field("webhook-signature");
+        assert!(signatures.split(' ').any(|one| one == expected), "{signatures}");
+        assert_eq!(field("content-type"), "application/json");
+        let body = message.json();
+        let kind = body["type"].as_str().expect("a type").to_owned();
+        Event { id, kind, data: body["data"].clone(), message }
+    }
+
+    /// The types of the next events.
+    pub(crate) async fn kinds(&mut self, key: &Canary, count: usize) -> Vec<String> {
+        let mut kinds = Vec::new();
+        for _ in 0..count {
+            kinds.push(self.event(key).await.kind);
+        }
+        kinds.sort();
+        kinds
+    }
+}
+
+/// An answer without a body.
+pub(crate) fn status(status: u16) -> String {
+    format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n")
+}
+
+/// As the specification says it: HMAC-SHA256 over `id.timestamp.body`.
+fn signature(key: &Canary, id: &str, time: &str, body: &[u8]) -> String {
+    let secret = key.text.strip_prefix("whsec_").expect("the prefix");
+    let secret = BASE64_STANDARD.decode(secret).expect("base64");
+    let signed = [id.as_bytes(), b".", time.as_bytes(), b".", body].concat();
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), &signed);
+    BASE64_STANDARD.encode(tag.as_ref())
+}
