@@ -336,7 +336,7 @@ fn asked(method: &Method, path: &str) -> (Option<Area>, Access) {
         "audit" => Area::Audit,
         "users" | "tokens" => Area::Users,
         "orgs" if reads => Area::Users,
-        "webhooks" | "events" => Area::Webhooks,
+        "webhooks" | "events" | "honeytokens" => Area::Webhooks,
         "ca" | "keys" | "orgs" | "reload" => Area::Install,
         _ => return (None, access),
     };

@@ -24,6 +24,7 @@ mod error;
 mod explain;
 mod flows;
 mod health;
+mod honeytokens;
 mod host;
 mod html;
 mod keys;

@@ -12,8 +12,8 @@ use super::host::{Local, OwnNames};
 use super::state::Admin;
 use super::{
     activations, agents, apps, audit, auth, bindings, ca, call, connection_test, connections,
-    consents, explain, flows, health, keys, orgs, personal, plugins, providers, refresh, reload,
-    rotations, rule_test, rules, runs, tokens, users, webhooks,
+    consents, explain, flows, health, honeytokens, keys, orgs, personal, plugins, providers,
+    refresh, reload, rotations, rule_test, rules, runs, tokens, users, webhooks,
 };
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.
@@ -53,7 +53,8 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(orgs::routes())
         .merge(users::routes())
         .merge(personal::routes())
-        .merge(webhooks::routes());
+        .merge(webhooks::routes())
+        .merge(honeytokens::routes());
     Router::new()
         .nest("/api/v1", api)
         .merge(health::open_routes())

@@ -9,6 +9,7 @@ mod ca;
 mod call;
 mod explain;
 mod flow;
+mod honeytoken;
 mod keys;
 mod patch;
 mod people;
@@ -37,6 +38,7 @@ pub use self::explain::{
     AddressView, AppUsed, ConnectionUsed, ExplainAsk, Explanation, PlacementView,
 };
 pub use self::flow::{Activation, ConnectionMade, ConsentView, FlowDecision, Reconnect};
+pub use self::honeytoken::{HoneytokenView, NewHoneytoken};
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
 pub use self::patch::{AgentPatch, ConnectionPatch};
 pub use self::people::{

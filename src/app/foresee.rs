@@ -250,5 +250,6 @@ fn agent_to_be_made(declared: &DeclaredAgent) -> AgentRecord {
         paused: false,
         tokens: Vec::new(),
         bindings: Vec::new(),
+        revoked: Vec::new(),
     }
 }

@@ -143,6 +143,8 @@ ids! {
     ExchangeId = "exc_", "an exchange";
     /// Something that has happened and that people are told.
     EventId = "evt_", "an event";
+    /// A placeholder that is bound to nothing.
+    HoneytokenId = "hny_", "a honeytoken";
     /// Somewhere that is told.
     WebhookId = "whk_", "a webhook";
 }

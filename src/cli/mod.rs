@@ -19,6 +19,7 @@ mod explain;
 mod failure;
 mod harden;
 mod health;
+mod honeytoken;
 mod identity;
 mod init;
 mod key;
@@ -130,6 +131,9 @@ enum Command {
     /// who is told what happens to connections, bindings and plugins
     #[command(subcommand)]
     Webhook(webhook::Command),
+    /// bait that raises an alarm when a program sends it
+    #[command(subcommand)]
+    Honeytoken(honeytoken::Command),
     /// the certificate authority that agents must trust
     #[command(subcommand)]
     Ca(ca::Command),
@@ -227,6 +231,7 @@ impl Command {
             Self::Token(command) => command.run(global).await,
             Self::Org(command) => command.run(global).await,
             Self::Webhook(command) => command.run(global).await,
+            Self::Honeytoken(command) => command.run(global).await,
             Self::Ca(command) => command.run(global).await,
             Self::Key(command) => command.run(global).await,
             Self::Audit(command) => command.run(global).await,

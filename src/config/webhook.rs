@@ -85,8 +85,8 @@ fn webhook(text: WebhookText, path: &str, reading: &mut Reading<'_>) -> Option<D
     let kinds = kinds(&text.events, &key_of(path, "events"), reading);
     let at = key_of(path, "signing_key");
     let Some(key) = text.signing_key else {
-        let remedy = "name one, such as `signing_key: { env: KEYWARD_WEBHOOK_KEY }`";
-        reading.problems.add(&at, "nobody could verify what is not signed", remedy);
+        let remedy = "add `signing_key: { env: KEYWARD_WEBHOOK_KEY }`, or another source";
+        reading.problems.add(path, "`signing_key` is missing", remedy);
         return None;
     };
     Some(DeclaredWebhook {

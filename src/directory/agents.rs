@@ -165,6 +165,7 @@ impl Writer {
             paused: false,
             tokens: Vec::new(),
             bindings: Vec::new(),
+            revoked: Vec::new(),
         };
         let name = self.index.name(&agent.org, Named::Agent, &agent.name);
         self.take_name(&name, &agent.id, (Named::Agent, &agent.name)).await?;

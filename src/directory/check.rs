@@ -38,6 +38,15 @@ pub(super) fn app_name(name: &str) -> Result<(), DirectoryError> {
     }
 }
 
+/// A honeytoken's name stands in paths of the admin API.
+pub(super) fn honeytoken_name(name: &str) -> Result<(), DirectoryError> {
+    let rule = "1 to 64 letters, digits or `-_.`, not an id and not only dots";
+    match is_plain(name) && is_name(name) && !name.starts_with("hny_") {
+        true => Ok(()),
+        false => Err(DirectoryError::NameRefused { what: "a honeytoken", name: name.into(), rule }),
+    }
+}
+
 /// A webhook's name stands in paths of the admin API.
 pub(super) fn webhook_name(name: &str) -> Result<(), DirectoryError> {
     let rule = "1 to 64 letters, digits or `-_.`, not an id and not only dots";

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::apps::AppRecord;
 use super::deliveries::{Due, News};
 use super::error::DirectoryError;
+use super::honeytokens::HoneytokenRecord;
 use super::news::Between;
 use super::orgs::OrgRecord;
 use super::plugins::PluginRecord;
@@ -39,6 +40,7 @@ viewed! {
     AgentRecord => put_agent;
     AppRecord => put_app;
     ConnectionRecord => put_connection;
+    HoneytokenRecord => put_honeytoken;
     OrgRecord => put_org;
     PluginRecord => put_plugin;
     UserRecord => put_user;

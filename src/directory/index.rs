@@ -36,6 +36,7 @@ pub(super) enum Named {
     User,
     Email,
     Webhook,
+    Honeytoken,
 }
 
 impl Named {
@@ -49,6 +50,7 @@ impl Named {
             Self::User => "user",
             Self::Email => "e-mail address",
             Self::Webhook => "webhook",
+            Self::Honeytoken => "honeytoken",
         }
     }
 }

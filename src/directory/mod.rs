@@ -16,6 +16,7 @@ mod commit;
 mod connections;
 mod deliveries;
 mod error;
+mod honeytokens;
 mod index;
 mod manifest;
 mod news;
@@ -50,6 +51,7 @@ pub use about::{About, Due, DueBy, REMIND_DAYS, Reminded, Rotation, RotationStat
 pub use apps::{AppRecord, AppSettings, AppUrls, Registered};
 pub use deliveries::{Delivery, News, Owed};
 pub use error::DirectoryError;
+pub use honeytokens::HoneytokenRecord;
 pub use manifest::{Fault, Manifest, Slot};
 pub use orgs::OrgRecord;
 pub use personal::{Area, PersonalToken, Scope, ScopeError};
@@ -59,7 +61,7 @@ pub use records::{
     ManagedBy, NewAgent, TokenRecord,
 };
 pub use users::{NewUser, Person, Role, UserRecord, Visibility, may_be_used_by};
-pub use view::View;
+pub use view::{Former, View};
 pub use webhooks::{NewWebhook, WebhookRecord, WebhookState, check_webhook_url};
 
 /// The directory.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::apps::AppRecord;
 use super::error::DirectoryError;
+use super::honeytokens::HoneytokenRecord;
 use super::index::{Claim, Index, Named, everyone};
 use super::orgs::OrgRecord;
 use super::plugins::{self, PluginRecord};
@@ -95,6 +96,14 @@ pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, Directory
         let name = index.name(&record.org, Named::Webhook, &record.name);
         claim(&mut wanted, name, &record.id, "name")?;
         view.put_webhook(Arc::new(record));
+    }
+    for (at, Read { record, .. }) in rows.all::<HoneytokenRecord>(Table::Honeytokens).await? {
+        if at != At::new(Table::Honeytokens, &record.org, &record.id) {
+            return Err(at.malformed());
+        }
+        let name = index.name(&record.org, Named::Honeytoken, &record.name);
+        claim(&mut wanted, name, &record.id, "name")?;
+        view.put_honeytoken(Arc::new(record));
     }
     repair(rows, wanted).await?;
     Ok(Loaded { index, view })

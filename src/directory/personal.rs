@@ -32,7 +32,7 @@ pub enum Area {
     Rules,
     /// The audit log.
     Audit,
-    /// Who is told what happens.
+    /// Who is told what happens, and what raises an alarm.
     Webhooks,
     /// People, and their own tokens.
     Users,

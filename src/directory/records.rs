@@ -50,6 +50,18 @@ pub struct AgentRecord {
     pub tokens: Vec<TokenRecord>,
     /// What it may use.
     pub bindings: Vec<BindingRecord>,
+    /// Its last tokens that were revoked: who sends one raises an alarm.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revoked: Vec<RevokedToken>,
+}
+
+/// A token that opens nothing any more.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RevokedToken {
+    /// Its id.
+    pub id: TokenId,
+    /// SHA-256, hex.
+    pub hash: String,
 }
 
 /// A token: its hash, never its text.

@@ -5,11 +5,14 @@ use jiff::Timestamp;
 
 use super::error::DirectoryError;
 use super::index::Claim;
-use super::records::{AgentRecord, IssuedToken, ManagedBy, TokenRecord};
+use super::records::{AgentRecord, IssuedToken, ManagedBy, RevokedToken, TokenRecord};
 use super::{Directory, Writer, check};
 use crate::base::id::{AgentId, OrgId, TokenId};
 use crate::base::secret::Secret;
 use crate::crypto::token::{self, TokenHash};
+
+/// Revoked tokens that are remembered of one agent.
+const REVOKED_MAX: usize = 50;
 
 /// Tokens of one agent. Expired ones go when a new one is added, so these are live.
 const TOKENS_MAX: usize = 1_000;
@@ -161,7 +164,10 @@ impl Writer {
             let at = agent.tokens.iter().position(|token| token.id == id);
             let at = at.ok_or_else(|| DirectoryError::not_found("token", &id))?;
             check::editor(agent.tokens[at].managed_by, by, ("token", id.as_str()))?;
-            agent.tokens.remove(at);
+            let TokenRecord { id, hash, .. } = agent.tokens.remove(at);
+            agent.revoked.push(RevokedToken { id, hash });
+            let over = agent.revoked.len().saturating_sub(REVOKED_MAX);
+            agent.revoked.drain(..over);
             Ok(())
         };
         let edited = self.edit_agent(org, agent, &change).await?;

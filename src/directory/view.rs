@@ -1,5 +1,7 @@
 //! [`View`]: everything, in memory, as of one moment. What the data path and the rulebook read.
 
+mod told;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -7,17 +9,19 @@ use foldhash::fast::RandomState;
 use jiff::Timestamp;
 
 use super::apps::AppRecord;
+use super::honeytokens::HoneytokenRecord;
 use super::orgs::OrgRecord;
 use super::personal::Scope;
 use super::plugins::PluginRecord;
 use super::records::{AgentRecord, ConnectionRecord};
-use super::rows::At;
 use super::users::{Person, UserRecord};
 use super::webhooks::WebhookRecord;
+pub use told::Former;
+
 use crate::base::agent::Agent;
 use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, PluginId, TokenId, UserId, WebhookId};
 use crate::crypto::token::TokenHash;
-use crate::store::Table;
+use crate::inject::placeholder::Core;
 
 /// Everything, in memory. Immutable; replaced whole. Lookups by hash map, O(1). Iteration is in no
 /// particular order.
@@ -26,6 +30,7 @@ pub struct View {
     orgs: HashMap<OrgId, OrgView, RandomState>,
     tokens: HashMap<TokenHash, Holder>,
     personal: HashMap<TokenHash, PersonalHolder>,
+    revoked: HashMap<TokenHash, Former>,
 }
 
 /// What one org has: nothing here can answer for another one.
@@ -42,6 +47,7 @@ struct OrgView {
     app_names: HashMap<Arc<str>, AppId>,
     plugins: HashMap<PluginId, Arc<PluginRecord>>,
     webhooks: BTreeMap<WebhookId, Arc<WebhookRecord>>,
+    honeytokens: HashMap<Core, Arc<HoneytokenRecord>>,
     /// By agent and name.
     plugins_of: HashMap<AgentId, BTreeMap<Arc<str>, Arc<PluginRecord>>>,
 }
@@ -202,50 +208,9 @@ impl View {
         self.orgs.values().flat_map(|org| org.plugins.values())
     }
 
-    /// What a row is of: its kind, id and name.
-    pub(super) fn thing(&self, at: &At) -> Option<(&'static str, String, String)> {
-        let org = self.orgs.get(&at.org)?;
-        let (what, name) = match at.table {
-            Table::Agents => ("agent", org.agents.get(&AgentId::parse(&at.id).ok()?)?.name.clone()),
-            Table::Apps => ("app", org.apps.get(&AppId::parse(&at.id).ok()?)?.name.clone()),
-            Table::Connections => {
-                let id = ConnectionId::parse(&at.id).ok()?;
-                ("connection", org.connections.get(&id)?.name.clone())
-            }
-            Table::Orgs => ("org", org.record.as_ref()?.id.name().to_owned()),
-            Table::Plugins => {
-                let id = PluginId::parse(&at.id).ok()?;
-                ("plugin", org.plugins.get(&id)?.name().to_owned())
-            }
-            Table::Users => ("user", org.users.get(&UserId::parse(&at.id).ok()?)?.name.clone()),
-            Table::Webhooks => {
-                let id = WebhookId::parse(&at.id).ok()?;
-                ("webhook", org.webhooks.get(&id)?.name.clone())
-            }
-            _ => return None,
-        };
-        Some((what, at.id.clone(), name))
-    }
-
     /// All plugins of an org.
     pub fn plugins_in(&self, org: &OrgId) -> impl Iterator<Item = &Arc<PluginRecord>> {
         self.orgs.get(org).into_iter().flat_map(|org| org.plugins.values())
-    }
-
-    /// All webhooks of an org.
-    pub fn webhooks(&self, org: &OrgId) -> impl Iterator<Item = &Arc<WebhookRecord>> {
-        self.orgs.get(org).into_iter().flat_map(|org| org.webhooks.values())
-    }
-
-    /// A webhook by id.
-    pub fn webhook(&self, org: &OrgId, id: &WebhookId) -> Option<&Arc<WebhookRecord>> {
-        self.orgs.get(org)?.webhooks.get(id)
-    }
-
-    /// By name or id. No name looks like an id.
-    pub fn find_webhook(&self, org: &OrgId, name_or_id: &str) -> Option<&Arc<WebhookRecord>> {
-        let mut all = self.webhooks(org);
-        all.find(|hook| hook.id.as_str() == name_or_id || hook.name == name_or_id)
     }
 
     /// The plugins of an agent, by name.
@@ -311,6 +276,14 @@ impl View {
         let org = self.orgs.entry(agent.org.clone()).or_default();
         org.agent_names.insert(Arc::clone(&name), agent.id.clone());
         org.agents.insert(agent.id.clone(), Arc::clone(&agent));
+        for former in &agent.revoked {
+            let Some(hash) = TokenHash::from_hex(&former.hash) else { continue };
+            let (id, org, name) = (agent.id.clone(), agent.org.clone(), Arc::clone(&name));
+            let holder = Agent { id, org, name, token: Some(former.id.clone()) };
+            let former = Former { agent: holder, token: former.id.clone(), reason: "revoked" };
+            self.revoked.insert(hash, former);
+        }
+        let org = self.orgs.entry(agent.org.clone()).or_default();
         if !org.is_awake(&agent) {
             return;
         }
@@ -333,6 +306,9 @@ impl View {
         org.agent_names.remove(agent.name.as_str());
         for hash in agent.tokens.iter().filter_map(|token| TokenHash::from_hex(&token.hash)) {
             self.tokens.remove(&hash);
+        }
+        for hash in agent.revoked.iter().filter_map(|former| TokenHash::from_hex(&former.hash)) {
+            self.revoked.remove(&hash);
         }
     }
 
@@ -398,17 +374,6 @@ impl View {
         let Some(org) = self.orgs.get_mut(org) else { return };
         let Some(app) = org.apps.remove(id) else { return };
         org.app_names.remove(app.name.as_str());
-    }
-
-    pub(super) fn put_webhook(&mut self, webhook: Arc<WebhookRecord>) {
-        let org = self.orgs.entry(webhook.org.clone()).or_default();
-        org.webhooks.insert(webhook.id.clone(), webhook);
-    }
-
-    pub(super) fn remove_webhook(&mut self, org: &OrgId, id: &WebhookId) {
-        if let Some(org) = self.orgs.get_mut(org) {
-            org.webhooks.remove(id);
-        }
     }
 
     pub(super) fn put_plugin(&mut self, plugin: Arc<PluginRecord>) {

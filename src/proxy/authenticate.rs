@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::Gateway;
+use super::alarm;
 use super::error::Refusal;
 use super::session::Accepted;
 use crate::base::agent::{Agent, TOKEN_PREFIX};
@@ -80,7 +81,10 @@ fn by_token(gateway: &Gateway, peer: Option<IpAddr>, fields: &HeaderMap) -> Resu
 /// The agent whose token this is, if the name beside it is the agent's.
 pub fn prove(gateway: &Gateway, presented: Presented) -> Option<Proof> {
     let Presented { name, token } = presented;
-    let agent = gateway.directory.view().authenticate(&token, gateway.clock.now())?;
+    let Some(agent) = gateway.directory.view().authenticate(&token, gateway.clock.now()) else {
+        alarm::token(gateway, &token);
+        return None;
+    };
     name.is_none_or(|name| *agent.name == *name).then_some(Proof { agent, token })
 }
 

@@ -6,6 +6,7 @@
 //! into the answer. `tunnel` and `websocket` copy bytes. Decisions are `policy/`'s, credentials `vault/`'s.
 
 mod admit;
+mod alarm;
 mod answer;
 mod arriving;
 mod asker;
@@ -71,6 +72,7 @@ use crate::observe::metrics::Metrics;
 use crate::rulebook::Rulebook;
 use crate::vault::Vault;
 
+use alarm::Alarms;
 use authenticate::Guesses;
 use base_url::BaseUrls;
 use h2::upstream::SharedStreams;
@@ -116,6 +118,7 @@ pub struct Parts {
 pub struct Gateway {
     parts: Parts,
     guesses: Guesses,
+    alarms: Alarms,
     census: Census,
     meters: Meters,
     /// What bodies may take that are kept for a newer credential.
@@ -154,9 +157,20 @@ impl Gateway {
         let census = Census::new(parts.limits.streams_per_agent_max);
         let streams = Arc::new(Semaphore::new(parts.limits.streams_max));
         let outward = ArcSwap::from_pointee(Outward::new(&parts.client_tls, 0));
+        let alarms = Alarms::default();
         let (meters, cutting) = (Meters::default(), watch::Sender::new(false));
         let renewals = Replays::new(parts.vault.token_settings().replay_bytes_total);
-        Arc::new(Self { parts, guesses, census, meters, renewals, streams, outward, cutting })
+        Arc::new(Self {
+            parts,
+            guesses,
+            alarms,
+            census,
+            meters,
+            renewals,
+            streams,
+            outward,
+            cutting,
+        })
     }
 
     /// Verifies upstreams with `tls` from now on, on new streams only.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Gateway;
+use super::alarm;
 use super::asker::Asker;
 use super::error::Refusal;
 use super::inbound::Inbound;
@@ -48,6 +49,9 @@ pub async fn decide(
         };
         tries += 1;
         if !is_of_configuration(&refusal) || !anew(gateway, moment, tries).await {
+            if let Asker::Agent(session) = asker {
+                alarm::honeytokens(gateway, &session.agent, inbound);
+            }
             return Err(refusal);
         }
     }

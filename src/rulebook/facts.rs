@@ -334,6 +334,7 @@ pub(super) mod samples {
                 paused: false,
                 tokens: Vec::new(),
                 bindings: Vec::new(),
+                revoked: Vec::new(),
             });
             agent
         }

@@ -60,6 +60,8 @@ pub enum Table {
     WebhookKeys,
     /// Events that webhooks have not been told yet.
     Deliveries,
+    /// Placeholders that are bound to nothing.
+    Honeytokens,
 }
 
 /// A row's version: 1 when new, one more at each write. A row that was deleted and made again
@@ -223,7 +225,7 @@ pub trait Store: fmt::Debug + Send + Sync {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Meta,
         Self::Orgs,
         Self::Users,
@@ -241,6 +243,7 @@ impl Table {
         Self::Webhooks,
         Self::WebhookKeys,
         Self::Deliveries,
+        Self::Honeytokens,
     ];
 
     /// The stable name: part of the file format and of every seal.
@@ -263,6 +266,7 @@ impl Table {
             Self::Webhooks => "webhooks",
             Self::WebhookKeys => "webhook_keys",
             Self::Deliveries => "deliveries",
+            Self::Honeytokens => "honeytokens",
         }
     }
 }

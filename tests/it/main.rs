@@ -5,6 +5,7 @@ mod support;
 
 mod absolute_form;
 mod agent_listeners;
+mod alarms;
 mod apps;
 mod audit;
 mod authorization_server;

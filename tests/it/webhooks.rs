@@ -378,13 +378,16 @@ async fn the_file_declares_webhooks_changes_them_and_pauses_what_it_names_no_mor
     let mut hooks = Hooks::start().await;
     let key = Canary::of(format!("whsec_{}", BASE64_STANDARD.encode([7; 32])));
     let bad = |more: &str| {
-        Plan::api_key().top(&format!("webhooks:\n  - {{ name: ops, {more} }}")).secret("KEY", &key)
+        Plan::api_key()
+            .top(&format!("webhooks:\n  - {{ name: ops, {more} }}"))
+            .secret("KEY", &key)
+            .variable("SHORT", "whsec_abcd")
     };
     for (more, says) in [
-        ("url: 'https://a.test/'", "webhooks[0].signing_key: nobody could verify"),
+        ("url: 'https://a.test/'", "`signing_key` is missing"),
         ("url: 'http://a.test/', signing_key: { env: KEY }", "webhooks[0].url"),
-        ("signing_key: { env: KEY }", "webhooks[0].url"),
-        ("url: 'https://a.test/', signing_key: { env: CANARY }", "24 to 64 bytes"),
+        ("signing_key: { env: KEY }", "`url` is missing"),
+        ("url: 'https://a.test/', signing_key: { env: SHORT }", "24 to 64 bytes"),
         (
             "url: 'https://a.test/', signing_key: { env: KEY }, events: [plugin.bloked]",
             "plugin.blocked",

@@ -1,0 +1,75 @@
+//! `keyward honeytoken`: bait that raises an alarm when a program sends it.
+
+use clap::Subcommand;
+
+use super::client::{Client, segment};
+use super::failure::Failure;
+use super::output;
+use super::settings::Global;
+use super::table::{Table, moment};
+use crate::admin::wire::{HoneytokenView, List, NewHoneytoken};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// make one: leave it where a program should not look
+    #[command(
+        after_help = "An agent that sends it raises honeytoken.used: in the audit log and at \
+        webhooks.\n\nexamples:\n  keyward honeytoken add readme --provider openai\n  \
+        keyward honeytoken add env-file --provider github --revoke"
+    )]
+    Add {
+        /// where it is left: letters, digits, - _ .
+        name: String,
+        /// in the shape of this provider's keys
+        #[arg(long, value_name = "ID")]
+        provider: Option<String>,
+        /// revoke the token of the agent that sends it
+        #[arg(long)]
+        revoke: bool,
+    },
+    /// list them
+    List {
+        /// part of a name or id
+        #[arg(long, value_name = "TEXT")]
+        q: Option<String>,
+    },
+    /// remove one: it raises no alarm any more
+    Remove {
+        /// name or id
+        name: String,
+    },
+}
+
+impl Command {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = Client::open(global).await?;
+        match self {
+            Self::Add { name, provider, revoke } => {
+                let new = NewHoneytoken { name, provider, revokes: revoke };
+                let made: HoneytokenView = client.post("/api/v1/honeytokens", &new).await?;
+                output::show(global.json, &made, |made| {
+                    format!("honeytoken {}, to be left somewhere:\n  {}\n", made.name, made.text)
+                })
+            }
+            Self::List { q } => {
+                let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
+                let all: List<HoneytokenView> = client.list("/api/v1/honeytokens", &query).await?;
+                output::show(global.json, &all, |all| list(&all.items))
+            }
+            Self::Remove { name } => {
+                client.delete(&format!("/api/v1/honeytokens/{}", segment(&name))).await?;
+                let text = format!("honeytoken {name} removed\n");
+                output::removed(global.json, &[name], &text)
+            }
+        }
+    }
+}
+
+fn list(all: &[HoneytokenView]) -> String {
+    let mut table = Table::new(["NAME", "TEXT", "REVOKES", "CREATED"]);
+    for one in all {
+        let revokes = if one.revokes { "yes" } else { "no" };
+        table.row([one.name.clone(), one.text.clone(), revokes.to_owned(), moment(one.created)]);
+    }
+    table.render("no honeytokens", output::colours())
+}

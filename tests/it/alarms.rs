@@ -1,0 +1,162 @@
+//! What nobody has a reason to send: honeytokens, and tokens that are over. They open nothing, the client
+//! learns nothing by them, and people are told.
+
+use serde_json::{Value, json};
+
+use crate::support::canary::Canary;
+use crate::support::hooks::Hooks;
+use crate::support::*;
+
+struct World {
+    lab: Lab,
+    hooks: Hooks,
+    key: Canary,
+}
+
+impl World {
+    async fn with(change: impl FnOnce(Plan) -> Plan, events: &[&str]) -> Self {
+        let hooks = Hooks::start().await;
+        let plan = hooks.reached(change(Plan::api_key()));
+        let mut lab = plan.start(Origin::saying("fine").await).await;
+        lab.add_agent("bot").await;
+        let key = hooks.subscribed(&mut lab, events).await;
+        Self { lab, hooks, key }
+    }
+
+    /// A new honeytoken's text.
+    async fn bait(&self, name: &str, revokes: bool) -> String {
+        let new = json!({"name": name, "provider": "acme", "revokes": revokes}).to_string();
+        let made = self.lab.gateway.api("POST", "/honeytokens", &new).await;
+        assert_eq!(made.head.status(), 201, "{}", made.text());
+        made.json()["text"].as_str().expect("its text").to_owned()
+    }
+
+    /// What `agent` gets for a request with `field`.
+    async fn asks(&self, agent: &str, field: &str) -> (u16, Value) {
+        let mut wire = self.lab.tunnel_as(agent, &format!("{HOST}:443"), HOST).await;
+        wire.send(format!("GET /x HTTP/1.1\r\nHost: {HOST}\r\n{field}\r\n\r\n")).await;
+        let answer = wire.answer("GET").await;
+        let error =
+            if answer.head.status() == 200 { Value::Null } else { answer.json()["error"].clone() };
+        (answer.head.status(), error)
+    }
+}
+
+#[tokio::test]
+async fn a_honeytoken_opens_nothing_looks_like_any_unknown_placeholder_and_is_told() {
+    let mut world = World::with(|plan| plan, &["honeytoken.used"]).await;
+    let bait = world.bait("readme", false).await;
+    let unknown = world.bait("gone", false).await;
+    let removed = world.lab.gateway.api("DELETE", "/honeytokens/gone", "").await;
+    assert_eq!(removed.head.status(), 204);
+    let (status, mut caught) = world.asks("ci", &format!("X-Api-Key: {bait}")).await;
+    let (_, mut stranger) = world.asks("ci", &format!("X-Api-Key: {unknown}")).await;
+    assert_eq!((status, &caught["code"]), (403, &json!("placeholder_foreign")));
+    for answer in [&mut caught, &mut stranger] {
+        answer["exchange"].take();
+    }
+    assert_eq!(caught, stranger, "nobody can tell which of them is watched");
+    let event = world.hooks.event(&world.key).await;
+    assert_eq!(event.kind, "honeytoken.used");
+    assert_eq!(
+        (&event.data["honeytoken"], &event.data["agent"]["name"]),
+        (&json!("readme"), &json!("ci"))
+    );
+    assert_eq!((&event.data["host"], &event.data["by"]), (&json!(HOST), &json!("gateway")));
+    assert!(!event.message.text().contains(&bait), "an event repeats no text");
+    assert_eq!(
+        world.asks("ci", &format!("X-Api-Key: {}", world.lab.placeholder("api_key"))).await.0,
+        200
+    );
+    assert_eq!(world.lab.origin.received().len(), 1, "nothing else went out");
+    // It is told once in a while: the next one is of another agent.
+    world.asks("ci", &format!("X-Api-Key: {bait}")).await;
+    let bound =
+        world.lab.gateway.api("POST", "/agents/bot/bindings", r#"{"connection":"acme"}"#).await;
+    assert_eq!(bound.head.status(), 201);
+    world.asks("bot", &format!("X-Api-Key: {bait}")).await;
+    assert_eq!(world.hooks.event(&world.key).await.data["agent"]["name"], "bot");
+    let records = world.lab.finish_with_changes().await;
+    let told = records.iter().filter(|it| it["change"]["event"] == "honeytoken.used").count();
+    assert_eq!(told, 2);
+}
+
+/// Wherever it stands and whatever the rules would do with the request.
+#[tokio::test]
+async fn a_honeytoken_is_seen_in_fields_urls_and_under_every_action() {
+    for (rule, place) in [
+        ("{ hosts: [api.acme.test], use: acme, agents: [ci] }", "X-Api-Key: BAIT"),
+        ("{ hosts: [api.acme.test], action: pass, agents: [ci] }", "Authorization: Bearer BAIT"),
+        ("{ hosts: [api.acme.test], action: pass, agents: [ci] }", "Cookie: a=b; sid=BAIT"),
+    ] {
+        let mut world = World::with(|plan| plan.rule(rule), &["honeytoken.used"]).await;
+        let bait = world.bait("readme", false).await;
+        let (status, error) = world.asks("ci", &place.replace("BAIT", &bait)).await;
+        assert_eq!(
+            (status, &error["code"]),
+            (403, &json!("placeholder_foreign")),
+            "{rule} {place}"
+        );
+        assert_eq!(world.hooks.event(&world.key).await.kind, "honeytoken.used");
+        assert!(world.lab.origin.received().is_empty());
+        world.lab.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_honeytoken_that_revokes_takes_the_token_away_or_pauses_who_has_it_from_the_file() {
+    let events = ["honeytoken.used", "token.refused"];
+    let mut world = World::with(|plan| plan, &events).await;
+    let bait = world.bait("env-file", true).await;
+    for agent in ["ci", "bot"] {
+        let bind =
+            world.lab.gateway.api("POST", "/agents/bot/bindings", r#"{"connection":"acme"}"#);
+        assert!([200, 201].contains(&bind.await.head.status()));
+        assert_eq!(world.asks(agent, "X-A: b").await.0, 200);
+        world.asks(agent, &format!("X-Api-Key: {bait}")).await;
+        let event = world.hooks.event(&world.key).await;
+        let done = if agent == "bot" { "token revoked" } else { "agent paused" };
+        assert_eq!(event.data["detail"], done, "{event:?}");
+        let mut wire = world.lab.client().await;
+        let who = world.lab.authorization(agent);
+        wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\n{who}\r\n")).await;
+        assert_eq!(wire.answer("CONNECT").await.head.status(), 407, "{agent}");
+    }
+    // The revoked one is known, and who sends it is told, also after a restart.
+    let event = world.hooks.event(&world.key).await;
+    assert_eq!((&*event.kind, &event.data["reason"]), ("token.refused", &json!("revoked")));
+    assert_eq!(event.data["agent"]["name"], "bot");
+    world.lab.gateway.restart().await;
+    let mut wire = world.lab.client().await;
+    let who = world.lab.authorization("bot");
+    wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\n{who}\r\n")).await;
+    assert_eq!(wire.answer("CONNECT").await.head.status(), 407);
+    let again = world.hooks.event(&world.key).await;
+    assert_eq!((&*again.kind, &again.data["agent"]["name"]), ("token.refused", &json!("bot")));
+    assert_eq!(again.data["token"], event.data["token"]);
+    world.lab.finish().await;
+}
+
+#[tokio::test]
+async fn honeytokens_are_of_one_organisation_and_no_member_sees_them() {
+    let world = World::with(|plan| plan, &[]).await;
+    world.bait("readme", false).await;
+    let api = &world.lab.gateway;
+    for bad in
+        [json!({"name": ".."}), json!({"name": "readme"}), json!({"name": "a", "provider": "acne"})]
+    {
+        let refused = api.api("POST", "/honeytokens", &bad.to_string()).await;
+        assert!([404, 409, 422].contains(&refused.head.status()), "{bad}: {}", refused.text());
+    }
+    api.api("POST", "/orgs", r#"{"name":"elsewhere"}"#).await;
+    let theirs = "keyward-org: elsewhere\r\n";
+    let seen = api.api_with(theirs, ("GET", "/honeytokens/readme"), "").await;
+    let unknown = api.api_with(theirs, ("GET", "/honeytokens/nothing"), "").await;
+    assert_eq!((seen.head.status(), unknown.head.status()), (404, 404));
+    api.api("POST", "/users", r#"{"name":"bob","role":"member"}"#).await;
+    let token = api.api("POST", "/tokens", r#"{"user":"bob"}"#).await.json()["token"].clone();
+    let who = format!("authorization: Bearer {}\r\n", token.as_str().expect("shown once"));
+    let refused = api.api_with(&who, ("GET", "/honeytokens"), "").await;
+    assert_eq!(refused.head.status(), 403, "{}", refused.text());
+    world.lab.finish().await;
+}
