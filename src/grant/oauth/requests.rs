@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Tokens;
 use super::ask::Ask;
 use super::assertion::{self, Key};
-use super::failure::{Failure, Who};
+use super::failure::{Failure, Temporary, Who};
 use super::params::Params;
 use crate::base::secret::Secret;
 use crate::provider::oauth::RefreshText;
@@ -171,13 +171,26 @@ pub async fn token_exchange(ask: &Ask<'_>, subject: &Subject) -> Result<Tokens, 
     ask.set_extra(&mut params)?;
     let answer = ask.post(&ask.token_url()?, &mut params).await?;
     let reading = ask.reading(&params, true);
-    let tokens = reading.tokens(&answer)?;
+    let tokens = reading.tokens(&answer).map_err(of_subject)?;
     let wanted = subject.wanted.as_deref().unwrap_or(ACCESS_TOKEN_TYPE);
     match reading.object(&answer)?.get("issued_token_type").and_then(Value::as_str) {
         // RFC 8693 requires it, and some servers leave it out.
         None => Ok(tokens),
         Some(issued) if issued == wanted => Ok(tokens),
         Some(_) => Err(Failure::unreadable("the token is not of the type that was asked for")),
+    }
+}
+
+/// RFC 8693 §2.2.2 has this one code for a subject token that has ended or was never good. Asking again
+/// with the same one does not help.
+fn of_subject(failure: Failure) -> Failure {
+    match failure {
+        Failure::Temporary(Temporary { code: Some(code), said, limited: true, .. })
+            if code.as_str() == "invalid_request" =>
+        {
+            Failure::Permanent { who: Who::Person, code, said }
+        }
+        other => other,
     }
 }
 

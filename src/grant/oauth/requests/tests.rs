@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::kit::{Server, client, http, json, noon, oauth, secret, shown};
-use super::super::{Client, Temporary};
+use super::super::{Client, ErrorCode};
 use super::*;
 use crate::provider::oauth::OAuth;
 
@@ -215,6 +215,29 @@ async fn a_token_of_another_type_than_was_asked_for_is_refused() {
         ]);
         assert_eq!(server.received().await.form(), expected);
     }
+}
+
+/// oauth 9.exchange: by the one code that RFC 8693 has, unless the server is not well or its file says
+/// otherwise.
+#[tokio::test]
+async fn a_subject_token_that_is_over_ends_the_grant() {
+    let said = r#"{"error":"invalid_request","error_description":"Subject token inactive"}"#;
+    for (status, more, over) in [
+        ("400 No", "", true),
+        ("500 Oops", "", false),
+        ("400 No", ", says: { temporary: [invalid_request] }", false),
+    ] {
+        let (server, client) = one(&json(status, said)).await;
+        let oauth = server.oauth(&format!("grant: token_exchange{more}"));
+        let variables = BTreeMap::new();
+        let result = token_exchange(&server.ask(&oauth, &client, &variables), &subject()).await;
+        let failure = result.expect_err("no token");
+        let ends = matches!(&failure, Failure::Permanent { who: Who::Person, .. });
+        assert_eq!(ends, over, "{status}{more}: {failure:?}");
+        assert_eq!(failure.code().map(ErrorCode::as_str), Some("invalid_request"));
+    }
+    // Another request's code means as much as before.
+    assert!(failed(&json("400 No", said)).await.limited);
 }
 
 /// Instagram and Threads.
