@@ -106,13 +106,7 @@ impl Authorization {
 
     /// One request of a client that is not Keyward: a whole head and body.
     pub(crate) async fn ask(&self, request: &str) -> Message {
-        let stream = TcpStream::connect(self.addr()).await.expect("it listens");
-        let name = ServerName::try_from(AUTH_HOST).expect("a name");
-        let connector = TlsConnector::from(trusting(&pki().pem));
-        let stream = connector.connect(name, stream).await.expect("the handshake");
-        let mut wire = Wire::over(stream, None, Seen::default());
-        wire.send(request).await;
-        wire.answer(request.split(' ').next().unwrap_or_default()).await
+        ask_at(self.addr(), request).await
     }
 
     /// The next call of the token endpoint goes wrong like this; several queue up.
@@ -136,6 +130,18 @@ impl Authorization {
         self.fail_next(Fault::Held(gate.clone()));
         gate
     }
+}
+
+/// One request, a whole head and body, to whoever is [`AUTH_HOST`] at this address.
+pub(crate) async fn ask_at(addr: SocketAddr, request: impl AsRef<[u8]>) -> Message {
+    let stream = TcpStream::connect(addr).await.expect("it listens");
+    let name = ServerName::try_from(AUTH_HOST).expect("a name");
+    let connector = TlsConnector::from(trusting(&pki().pem));
+    let stream = connector.connect(name, stream).await.expect("the handshake");
+    let mut wire = Wire::over(stream, None, Seen::default());
+    let request = request.as_ref();
+    wire.send(request).await;
+    wire.answer(if request.starts_with(b"POST") { "POST" } else { "GET" }).await
 }
 
 /// The parameters of a query or a form; a later one of a name wins, [`doubled`] tells.

@@ -104,18 +104,13 @@ impl Fault {
     pub(crate) fn gzip_bomb(bytes: usize) -> Self {
         Self::Bends(Arc::new(move |mut honest| {
             honest["padding"] = "x".repeat(bytes).into();
-            let mut gzip = GzEncoder::new(vec![], Compression::best());
-            gzip.write_all(honest.to_string().as_bytes()).expect("memory");
-            let body = gzip.finish().expect("memory");
-            let mut answer = format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n\
-                 Content-Length: {}\r\n\r\n",
-                body.len()
-            )
-            .into_bytes();
-            answer.extend(body);
-            answer
+            gzipped(&honest)
         }))
+    }
+
+    /// This body, gzip, and nothing done.
+    pub(crate) fn gzipped(body: &Value) -> Self {
+        Self::Says(gzipped(body))
     }
 
     /// The honest reply with a member changed; `null` in the reply where `value` is.
@@ -148,21 +143,40 @@ impl Fault {
     }
 
     /// Whether it comes before anything is done.
-    fn prevents(&self) -> bool {
+    pub(crate) fn prevents(&self) -> bool {
         matches!(self, Self::Says(_) | Self::ResetBefore | Self::HangsBefore)
     }
 }
 
+fn gzipped(body: &Value) -> Vec<u8> {
+    let mut gzip = GzEncoder::new(vec![], Compression::best());
+    gzip.write_all(body.to_string().as_bytes()).expect("memory");
+    let body = gzip.finish().expect("memory");
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n\
+         Content-Length: {length}\r\n\r\n"
+    );
+    [head.into_bytes(), body].concat()
+}
+
 /// Answers one call of the token endpoint; the stream when it goes on.
-pub(super) async fn token(
-    mut stream: Stream,
-    issuer: &Issuer,
-    request: &Message,
-) -> Option<Stream> {
+pub(super) async fn token(stream: Stream, issuer: &Issuer, request: &Message) -> Option<Stream> {
     let fault = issuer.next_fault();
     let prevented = fault.as_ref().is_some_and(Fault::prevents);
     let (number, status, reply) = issuer.token(request, stream.number, prevented);
-    let honest = || answer(status, &reply);
+    let stream = deliver(stream, fault, (status, &reply)).await?;
+    issuer.delivered(number);
+    Some(stream)
+}
+
+/// Answers with the reply, or with what goes wrong; the stream when it was all written and goes on.
+pub(crate) async fn deliver(
+    mut stream: Stream,
+    fault: Option<Fault>,
+    (status, reply): (u16, &Value),
+) -> Option<Stream> {
+    let honest = || answer(status, reply);
     let bytes = match fault {
         None => honest(),
         Some(Fault::Says(bytes)) => bytes,
@@ -193,10 +207,7 @@ pub(super) async fn token(
             honest()
         }
     };
-    if stream.try_send(bytes).await.is_err() {
-        return None;
-    }
-    issuer.delivered(number);
+    stream.try_send(bytes).await.ok()?;
     Some(stream)
 }
 

@@ -1,47 +1,66 @@
-"""An authorization server of Authlib, rotation on and PKCE required, and an API behind it.
+"""An authorization server of Authlib, rotation on and PKCE required.
 
-python authlib_server.py CERT KEY CLIENT SECRET: prints its port, reads a redirect URI, prints `ready`."""
+python authlib_server.py CERT KEY: prints its port, reads a line of settings, prints `ready`, and then
+answers each line, a command, with one. Settings and commands are JSON."""
 
+import json
 import secrets
 import sys
 import threading
 import time
+from datetime import datetime, timezone
 
 from authlib.integrations.flask_oauth2 import AuthorizationServer, ResourceProtector
-from authlib.oauth2.rfc6749 import ClientMixin, TokenMixin, grants
+from authlib.oauth2.rfc6749 import ClientMixin, InvalidScopeError, TokenMixin, grants
 from authlib.oauth2.rfc6750 import BearerTokenValidator
 from authlib.oauth2.rfc7009 import RevocationEndpoint
+from authlib.oauth2.rfc7523 import JWTBearerClientAssertion, JWTBearerGrant
 from authlib.oauth2.rfc7636 import CodeChallenge
+from authlib.oauth2.rfc7662 import IntrospectionEndpoint
 from authlib.oauth2.rfc8628 import (
     DeviceAuthorizationEndpoint,
     DeviceCodeGrant,
     DeviceCredentialMixin,
 )
 from flask import Flask, jsonify, request
+from joserfc.jwk import OctKey, import_key
 from werkzeug.serving import make_server
 
-CERT, KEY, CLIENT, SECRET = sys.argv[1:5]
-redirect_uris, codes, tokens, devices = [], {}, [], {}
+CERT, KEY = sys.argv[1:3]
+AUDIENCES = ["https://auth.acme.test/token"]
+ASSERTION = "client_assertion_jwt"
+METHODS = ["client_secret_basic", "client_secret_post", "none", ASSERTION]
+CLOUD = "https://www.googleapis.com/auth/cloud-platform"
+clients, codes, tokens, devices, seen, log = {}, {}, [], {}, set(), []
+
+app = Flask(__name__)
+serving = make_server("127.0.0.1", 0, app, threaded=True, ssl_context=(CERT, KEY))
+print(serving.server_port, flush=True)
+settings = json.loads(sys.stdin.readline())
 
 
 class Client(ClientMixin):
+    def __init__(self, client_id, method, secret=None, key=None, redirect_uri=None):
+        self.client_id, self.method, self.secret = client_id, method, secret
+        self.key, self.redirect_uri = key, redirect_uri
+
     def get_client_id(self):
-        return CLIENT
+        return self.client_id
 
     def get_default_redirect_uri(self):
-        return redirect_uris[0]
+        return self.redirect_uri
 
     def get_allowed_scope(self, scope):
         return scope
 
     def check_redirect_uri(self, redirect_uri):
-        return redirect_uri in redirect_uris
+        return redirect_uri == self.redirect_uri
 
     def check_client_secret(self, client_secret):
-        return secrets.compare_digest(client_secret, SECRET)
+        return secrets.compare_digest(client_secret, self.secret)
 
     def check_endpoint_auth_method(self, method, endpoint):
-        return method == "client_secret_basic"
+        return method == self.method
 
     def check_response_type(self, response_type):
         return response_type == "code"
@@ -49,10 +68,17 @@ class Client(ClientMixin):
     def check_grant_type(self, grant_type):
         return True
 
+    def verifies_by(self):
+        """A shared secret, or the public half of a key in PEM."""
+        return import_key(self.key) if self.key else OctKey.import_key(self.secret)
+
 
 class User:
+    def __init__(self, name="alice"):
+        self.name = name
+
     def get_user_id(self):
-        return "alice"
+        return self.name
 
 
 class Code(dict):
@@ -72,10 +98,14 @@ class Code(dict):
 
 
 class Token(dict, TokenMixin):
-    revoked = spent = False
+    revoked = spent = ended = False
+
+    def __init__(self, token, client_id, name):
+        super().__init__(token)
+        self.client_id, self.name, self.until = client_id, name, time.time() + token["expires_in"]
 
     def check_client(self, client):
-        return True
+        return client.get_client_id() == self.client_id
 
     def get_scope(self):
         return self.get("scope", "")
@@ -84,21 +114,21 @@ class Token(dict, TokenMixin):
         return self["expires_in"]
 
     def is_expired(self):
-        return False
+        return self.ended or time.time() >= self.until
 
     def is_revoked(self):
         return self.revoked
 
     def get_user(self):
-        return User()
+        return User(self.name)
 
     def get_client(self):
-        return Client()
+        return clients[self.client_id]
 
 
 class Device(dict, DeviceCredentialMixin):
     def get_client_id(self):
-        return CLIENT
+        return self["client_id"]
 
     def get_scope(self):
         return self.get("scope") or ""
@@ -111,7 +141,7 @@ class Device(dict, DeviceCredentialMixin):
 
 
 class CodeGrant(grants.AuthorizationCodeGrant):
-    TOKEN_ENDPOINT_AUTH_METHODS = ["client_secret_basic"]
+    TOKEN_ENDPOINT_AUTH_METHODS = METHODS
 
     def save_authorization_code(self, code, request):
         data = request.payload.data
@@ -135,7 +165,7 @@ class CodeGrant(grants.AuthorizationCodeGrant):
 
 
 class RefreshGrant(grants.RefreshTokenGrant):
-    TOKEN_ENDPOINT_AUTH_METHODS = ["client_secret_basic"]
+    TOKEN_ENDPOINT_AUTH_METHODS = METHODS
     INCLUDE_NEW_REFRESH_TOKEN = True
 
     def authenticate_refresh_token(self, refresh_token):
@@ -147,6 +177,10 @@ class RefreshGrant(grants.RefreshTokenGrant):
                 if not token.revoked:
                     return token
 
+    def validate_token_request(self):
+        super().validate_token_request()
+        log.append({"event": "rotated"})
+
     def authenticate_user(self, refresh_token):
         return User()
 
@@ -155,7 +189,7 @@ class RefreshGrant(grants.RefreshTokenGrant):
 
 
 class DeviceGrant(DeviceCodeGrant):
-    TOKEN_ENDPOINT_AUTH_METHODS = ["client_secret_basic"]
+    TOKEN_ENDPOINT_AUTH_METHODS = METHODS
 
     def query_device_credential(self, device_code):
         return devices.get(device_code)
@@ -170,18 +204,80 @@ class DeviceGrant(DeviceCodeGrant):
 
 
 class DeviceEndpoint(DeviceAuthorizationEndpoint):
-    CLIENT_AUTH_METHODS = ["client_secret_basic"]
+    CLIENT_AUTH_METHODS = METHODS
     INTERVAL = 1
 
     def get_verification_uri(self):
         return "https://auth.acme.test/activate"
 
     def save_device_credential(self, client_id, scope, data):
-        devices[data["device_code"]] = Device(data, scope=scope)
+        devices[data["device_code"]] = Device(data, scope=scope, client_id=client_id)
+
+
+class MachineGrant(grants.ClientCredentialsGrant):
+    TOKEN_ENDPOINT_AUTH_METHODS = METHODS
+
+
+class AssertionGrant(JWTBearerGrant):
+    """Scopes beside the assertion, or in it as Google has them."""
+
+    def resolve_issuer_client(self, issuer):
+        return clients.get(issuer)
+
+    def resolve_client_public_key(self, client):
+        return client.verifies_by()
+
+    def get_audiences(self):
+        return AUDIENCES
+
+    def verify_claims(self, claims):
+        super().verify_claims(claims)
+        if claims["jti"] in seen or claims["exp"] - claims["iat"] > 3600:
+            raise InvalidScopeError(description="used before, or too long")
+        seen.add(claims["jti"])
+        self.scope = claims.get("scope")
+
+    def authenticate_user(self, subject):
+        return User(subject) if subject.startswith("alice") else None
+
+    def has_granted_permission(self, client, user):
+        return True
+
+    def create_token_response(self):
+        asked = self.request
+        scope = asked.payload.scope or self.scope
+        token = self.generate_token(scope=scope, user=asked.user, include_refresh_token=False)
+        self.save_token(token)
+        return 200, token, self.TOKEN_RESPONSE_HEADER
+
+
+class Assertion(JWTBearerClientAssertion):
+    def get_audiences(self):
+        return AUDIENCES
+
+    def validate_jti(self, claims, jti):
+        return jti not in seen and not seen.add(jti)
+
+    def resolve_client_public_key(self, client):
+        return client.verifies_by()
+
+
+class Introspection(IntrospectionEndpoint):
+    CLIENT_AUTH_METHODS = METHODS
+
+    def check_permission(self, token, client, request):
+        return client.get_client_id() == "api"
+
+    def query_token(self, token_string, token_type_hint):
+        return next((one for one in tokens if one["access_token"] == token_string), None)
+
+    def introspect_token(self, token):
+        told = {"active": True, "client_id": token.client_id, "scope": token.get_scope()}
+        return told | {"sub": token.name, "exp": int(token.until)}
 
 
 class Revocation(RevocationEndpoint):
-    CLIENT_AUTH_METHODS = ["client_secret_basic"]
+    CLIENT_AUTH_METHODS = METHODS
 
     def query_token(self, token_string, token_type_hint):
         for token in tokens:
@@ -199,17 +295,27 @@ class Bearer(BearerTokenValidator):
                 return token
 
 
-app = Flask(__name__)
+def save(token, request):
+    client_id, user = request.client.get_client_id(), request.user
+    tokens.append(Token(token, client_id, user.get_user_id() if user else client_id))
+    log.append({"event": "token", "grant": request.payload.grant_type, "client": client_id})
+
+
 app.config["OAUTH2_REFRESH_TOKEN_GENERATOR"] = True
-server = AuthorizationServer(
-    app,
-    query_client=lambda client_id: Client() if client_id == CLIENT else None,
-    save_token=lambda token, request: tokens.append(Token(token)),
-)
+life = settings.get("access_ttl", 3600)
+jwt_bearer = JWTBearerGrant.GRANT_TYPE
+app.config["OAUTH2_TOKEN_EXPIRES_IN"] = {"client_credentials": life, jwt_bearer: life}
+for one in settings["clients"]:
+    clients[one["client_id"]] = Client(**one)
+server = AuthorizationServer(app, query_client=clients.get, save_token=save)
 server.register_grant(CodeGrant, [CodeChallenge(required=True)])
 server.register_grant(RefreshGrant)
 server.register_grant(DeviceGrant)
+server.register_grant(MachineGrant)
+server.register_grant(AssertionGrant)
+server.register_client_auth_method(ASSERTION, Assertion())
 server.register_endpoint(DeviceEndpoint)
+server.register_endpoint(Introspection)
 server.register_endpoint(Revocation)
 protected = ResourceProtector()
 protected.register_token_validator(Bearer())
@@ -237,7 +343,33 @@ def activate():
 
 @app.post("/token")
 def token():
-    return server.create_token_response()
+    answer = server.create_token_response()
+    if answer.status_code != 200:
+        told = json.loads(answer.get_data())
+        log.append({
+            "event": "refused",
+            "grant": request.form.get("grant_type"),
+            "error": told["error"],
+            "detail": told.get("error_description"),
+        })
+    return answer
+
+
+@app.post("/introspect")
+def introspect():
+    return server.create_endpoint_response(Introspection.ENDPOINT_NAME)
+
+
+@app.post("/accounts/<account>:generateAccessToken")
+@protected(CLOUD)
+def impersonate(account):
+    """As Google's service of that name answers to who may act as another account."""
+    made = {"access_token": secrets.token_urlsafe(32), "scope": " ".join(request.json["scope"])}
+    token = Token(made | {"expires_in": 3600}, account, account)
+    tokens.append(token)
+    log.append({"event": "token", "grant": "impersonation", "client": account})
+    until = datetime.fromtimestamp(token.until, timezone.utc)
+    return jsonify(accessToken=token["access_token"], expireTime=until.isoformat())
 
 
 @app.post("/device")
@@ -250,15 +382,15 @@ def revoke():
     return server.create_endpoint_response(Revocation.ENDPOINT_NAME)
 
 
-@app.get("/me")
-@protected()
-def me():
-    return jsonify(sub="alice")
+def end():
+    """Every access token is over."""
+    for token in tokens:
+        token.ended = True
+    return {}
 
 
-serving = make_server("127.0.0.1", 0, app, threaded=True, ssl_context=(CERT, KEY))
-print(serving.server_port, flush=True)
-redirect_uris.append(sys.stdin.readline().strip())
 threading.Thread(target=serving.serve_forever, daemon=True).start()
 print("ready", flush=True)
-sys.stdin.read()
+commands = {"log": lambda: log, "end": end}
+for line in sys.stdin:
+    print(json.dumps(commands[json.loads(line)["do"]]()), flush=True)

@@ -1,47 +1,125 @@
 // oidc-provider with rotation on and PKCE required.
-// node oidc_provider.mjs CERT KEY CLIENT SECRET: prints its port, reads a redirect URI, prints `ready`,
-// and then a line for each refresh token that it has consumed or refused.
+// node oidc_provider.mjs CERT KEY CA: prints its port, reads a line of settings, prints `ready`, and then
+// answers each line, a command, with one. Settings and commands are JSON.
+import { X509Certificate, createPublicKey } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 import { createInterface } from 'node:readline';
-import { Provider } from 'oidc-provider';
+import { Provider, errors } from 'oidc-provider';
 
-const [cert, key, client_id, client_secret] = process.argv.slice(2);
+// Its notices are no answers of ours.
+console.info = console.error;
+
+const [cert, key, ca] = process.argv.slice(2);
 let serve = (_, response) => response.writeHead(503).end();
-const tls = { cert: readFileSync(cert), key: readFileSync(key) };
+const tls = {
+  cert: readFileSync(cert), key: readFileSync(key), ca: readFileSync(ca), requestCert: true, rejectUnauthorized: false,
+};
 const server = createServer(tls, (request, response) => serve(request, response));
 server.listen(0, '127.0.0.1', () => console.log(server.address().port));
 
-const lines = createInterface({ input: process.stdin });
-lines.on('close', () => process.exit(0));
-lines.once('line', (redirect_uri) => {
+// What a client signs with, or the certificate that it shows.
+const jwk = (pem) => {
+  const own = createPublicKey(pem).export({ format: 'jwk' });
+  return pem.includes('CERTIFICATE') ? { ...own, x5c: [new X509Certificate(pem).raw.toString('base64')] } : own;
+};
+const registered = ({ keys, ...client }) => (keys ? { ...client, jwks: { keys: keys.map(jwk) } } : client);
+const socket = (ctx) => ctx.req.socket;
+
+function started({ clients, access_ttl = 3600 }) {
+  const resource = (name) => ({ scope: 'read tools', audience: name, accessTokenTTL: access_ttl, accessTokenFormat: 'opaque' });
   const provider = new Provider('https://auth.acme.test', {
-    clients: [{
-      client_id,
-      client_secret,
-      redirect_uris: [redirect_uri],
-      grant_types: ['authorization_code', 'refresh_token', 'urn:ietf:params:oauth:grant-type:device_code'],
-      response_types: ['code'],
-      token_endpoint_auth_method: 'client_secret_basic',
-    }],
+    clients: clients.map(registered),
+    clientAuthMethods: [
+      'none', 'client_secret_basic', 'client_secret_post', 'client_secret_jwt', 'private_key_jwt',
+      'tls_client_auth', 'self_signed_tls_client_auth',
+    ],
     pkce: { required: () => true },
     rotateRefreshToken: true,
     issueRefreshToken: async () => true,
     features: {
+      clientCredentials: { enabled: true },
       deviceFlow: { enabled: true },
       revocation: { enabled: true },
+      introspection: { enabled: true, allowedPolicy: (_, client) => client.clientId === 'api' },
       devInteractions: { enabled: true },
       registration: { enabled: true },
+      resourceIndicators: {
+        enabled: true,
+        getResourceServerInfo: (_, name) => {
+          if (!name.startsWith('https://api.acme.test')) throw new errors.InvalidTarget();
+          return resource(name);
+        },
+      },
+      mTLS: {
+        enabled: true,
+        tlsClientAuth: true,
+        selfSignedTlsClientAuth: true,
+        getCertificate: (ctx) => socket(ctx).getPeerX509Certificate(),
+        certificateAuthorized: (ctx) => socket(ctx).authorized,
+        certificateSubjectMatches: (ctx, property, expected) => property === 'tls_client_auth_san_dns'
+          && socket(ctx).getPeerX509Certificate().checkHost(expected, { subject: 'never' }) === expected,
+      },
     },
-    ttl: { AccessToken: 3600, RefreshToken: 86400, Session: 3600, Grant: 86400, Interaction: 600, DeviceCode: 600, IdToken: 600 },
+    ttl: {
+      AccessToken: access_ttl, ClientCredentials: access_ttl, RefreshToken: 86400, Session: 3600, Grant: 86400,
+      Interaction: 600, DeviceCode: 600, IdToken: 600,
+    },
     cookies: { keys: ['of a test'] },
     findAccount: (_, id) => ({ accountId: id, claims: async () => ({ sub: id }) }),
   });
   provider.proxy = true;
-  const log = (name) => provider.on(name, (first, error) => {
-    console.log(JSON.stringify({ event: name, error: error?.message ?? first?.error, detail: error?.error_description }));
-  });
-  ['refresh_token.consumed', 'refresh_token.destroyed', 'grant.success', 'grant.error', 'grant.revoked', 'server_error', 'authorization.error'].forEach(log);
-  serve = provider.callback();
-  console.log('ready');
-});
+  return provider;
+}
+
+const lines = createInterface({ input: process.stdin });
+lines.on('close', () => process.exit(0));
+const next = lines[Symbol.asyncIterator]();
+const provider = started(JSON.parse((await next.next()).value));
+
+// What it did, and the access tokens that may be alive.
+const log = [];
+const issued = new Set();
+for (const kind of ['access_token', 'client_credentials']) {
+  provider.on(`${kind}.saved`, (token) => issued.add(token));
+  provider.on(`${kind}.issued`, (token) => issued.add(token));
+}
+provider.on('grant.success', ({ oidc: { params, client } }) => log.push({ event: 'token', grant: params.grant_type, client: client.clientId, resource: params.resource }));
+provider.on('grant.error', ({ oidc }, error) => log.push({ event: 'refused', grant: oidc?.params?.grant_type, error: error.error, detail: error.error_description + (error.error_detail ? `: ${error.error_detail}` : '') }));
+provider.on('refresh_token.consumed', () => log.push({ event: 'rotated' }));
+provider.on('grant.revoked', () => log.push({ event: 'revoked' }));
+provider.on('registration_create.success', (_, client) => log.push({ event: 'registered', client: client.clientId }));
+provider.on('server_error', (_, error) => log.push({ event: 'failed', error: String(error.stack) }));
+
+const commands = {
+  log: async () => log,
+  // A refresh token, as another tool would have got it.
+  issue: async ({ client }) => {
+    const grant = new provider.Grant({ accountId: 'alice', clientId: client });
+    grant.addOIDCScope('openid');
+    const token = new provider.RefreshToken({
+      accountId: 'alice', client: await provider.Client.find(client), grantId: await grant.save(),
+      gty: 'authorization_code', scope: 'openid', claims: {},
+    });
+    return { refresh_token: await token.save(), grant: grant.jti };
+  },
+  // Every access token is over.
+  end: async () => {
+    for (const token of issued) await token.destroy();
+    issued.clear();
+    return {};
+  },
+  // Its person takes a grant back, with all that was given for it.
+  revoke: async ({ grant }) => {
+    for (const model of [provider.AccessToken, provider.RefreshToken]) await model.revokeByGrantId(grant);
+    await (await provider.Grant.find(grant)).destroy();
+    return {};
+  },
+};
+
+serve = provider.callback();
+console.log('ready');
+for (let line = await next.next(); !line.done; line = await next.next()) {
+  const command = JSON.parse(line.value);
+  console.log(JSON.stringify(await commands[command.do](command)));
+}

@@ -1,0 +1,124 @@
+//! A relay before an authorization server that others wrote: what comes goes on as it is, but what goes
+//! wrong at the token endpoint is as the test says. It has the server's name, and keeps what passed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+use crate::support::authorization::fault::deliver;
+use crate::support::authorization::{AUTH_HOST, Fault, ask_at, form};
+use crate::support::pki::pki;
+use crate::support::*;
+
+/// Running.
+pub(crate) struct Relay {
+    origin: Origin,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    faults: VecDeque<Fault>,
+    calls: Vec<Call>,
+}
+
+/// One call of the token endpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// What was asked.
+    pub(crate) form: BTreeMap<String, String>,
+    /// What the server answered; nothing where it was not asked.
+    pub(crate) reply: Option<Value>,
+}
+
+impl Relay {
+    /// Before the server at this address.
+    pub(crate) async fn before(server: SocketAddr) -> Self {
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
+        let tls = Some(pki().server(&[AUTH_HOST]));
+        let script = move |stream| serve(stream, server, Arc::clone(&shared));
+        Self { origin: Origin::with_tls(tls, script).await, state }
+    }
+
+    /// Where it listens.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.origin.addr
+    }
+
+    /// The next call of the token endpoint goes wrong like this; several queue up.
+    pub(crate) fn fail_next(&self, fault: &Fault) {
+        self.state.lock().expect("not poisoned").faults.push_back(fault.clone());
+    }
+
+    /// Calls of the token endpoint so far, in order of arrival.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.state.lock().expect("not poisoned").calls.clone()
+    }
+
+    /// Every refresh and access token that went through.
+    pub(crate) fn tokens(&self) -> Vec<String> {
+        let mut tokens = vec![];
+        for Call { form, reply } in self.calls() {
+            let replied =
+                reply.as_ref().map(|reply| [&reply["access_token"], &reply["refresh_token"]]);
+            let replied = replied.into_iter().flatten().filter_map(Value::as_str);
+            tokens.extend(replied.map(str::to_owned).chain(form.get("refresh_token").cloned()));
+        }
+        tokens
+    }
+}
+
+async fn serve(mut stream: Stream, server: SocketAddr, state: Arc<Mutex<State>>) {
+    while let Some(request) = stream.request().await {
+        let is_token = request.head.method() == "POST" && request.head.target() == "/token";
+        let kept = match is_token {
+            true => token(stream, server, &request, &state).await,
+            false => {
+                let answer = forwarded(server, &request).await;
+                let sent = stream.try_send(written(&answer)).await;
+                sent.is_ok().then_some(stream)
+            }
+        };
+        let Some(kept) = kept else { return };
+        stream = kept;
+    }
+}
+
+async fn token(
+    stream: Stream,
+    server: SocketAddr,
+    request: &Message,
+    state: &Mutex<State>,
+) -> Option<Stream> {
+    let fault = state.lock().expect("not poisoned").faults.pop_front();
+    let (status, reply) = match fault.as_ref().is_some_and(Fault::prevents) {
+        true => (0, None),
+        false => {
+            let answer = forwarded(server, request).await;
+            (answer.head.status(), Some(answer.json()))
+        }
+    };
+    let call = Call { form: form(&request.text()), reply: reply.clone() };
+    state.lock().expect("not poisoned").calls.push(call);
+    deliver(stream, fault, (status, &reply.unwrap_or_default())).await
+}
+
+async fn forwarded(server: SocketAddr, request: &Message) -> Message {
+    ask_at(server, [&*request.head.raw, &*request.body].concat()).await
+}
+
+/// The same answer with a length.
+fn written(answer: &Message) -> Vec<u8> {
+    let mut text = format!("{}\r\n", answer.head.start);
+    for (name, value) in &answer.head.fields {
+        let framing = ["transfer-encoding", "content-length", "connection", "keep-alive"];
+        if !framing.contains(&&*name.to_ascii_lowercase()) {
+            text += &format!("{name}: {value}\r\n");
+        }
+    }
+    text += &format!("Content-Length: {}\r\n\r\n", answer.body.len());
+    [text.as_bytes(), &answer.body].concat()
+}
