@@ -235,6 +235,42 @@ mod tests {
         assert_eq!(catalogue.get("sentry-self-hosted").unwrap().known_hosts().count(), 0);
     }
 
+    /// For itself, for a user of the domain, and as another account.
+    #[test]
+    fn a_service_account_of_google_reaches_each_of_its_services_with_their_scopes() {
+        let catalogue = Catalogue::built_in();
+        for (id, host, scope) in [
+            ("google", "people.googleapis.com", "userinfo.email"),
+            ("gmail", "gmail.googleapis.com", "gmail.modify"),
+            ("google-calendar", "www.googleapis.com", "calendar"),
+            ("google-docs", "docs.googleapis.com", "documents"),
+            ("google-drive", "www.googleapis.com", "drive"),
+            ("google-sheets", "sheets.googleapis.com", "spreadsheets"),
+        ] {
+            let auth = catalogue.get(id).unwrap().auth(Some("service_account")).unwrap();
+            let fields: Vec<_> = auth.fields.iter().map(|it| (&*it.name, it.secret)).collect();
+            let expected = [("service_account", true), ("subject", false), ("impersonate", false)];
+            assert_eq!(fields, expected, "{id}");
+            let oauth = auth.oauth.as_ref().unwrap();
+            assert_eq!(oauth.scopes, [format!("https://www.googleapis.com/auth/{scope}")], "{id}");
+            let token = oauth.token.as_ref().unwrap().as_str();
+            assert_eq!(token, "https://oauth2.googleapis.com/token", "{id}");
+            let other = BTreeMap::from([("impersonate".to_owned(), "a@p.test".to_owned())]);
+            let renew = oauth.renew().unwrap().fill(&other).unwrap();
+            let of_other = "/v1/projects/-/serviceAccounts/a%40p.test:generateAccessToken";
+            assert_eq!(renew, format!("https://iamcredentials.googleapis.com{of_other}"), "{id}");
+            let instance = instance(id, "service_account", &[]);
+            let path = match id {
+                "gmail" => "/gmail/v1/users/me/profile",
+                "google-calendar" => "/calendar/v3/users/me/calendarList",
+                "google-drive" => "/drive/v3/about",
+                _ => "/v1/x",
+            };
+            let written = places(&instance, host, path).unwrap();
+            assert_eq!(written, [header("authorization", "Bearer {access_token}")], "{id}");
+        }
+    }
+
     #[test]
     fn own_providers_never_replace_built_in_ones() {
         let built_in = Catalogue::built_in();

@@ -72,6 +72,7 @@ mod oauth_reconnect;
 mod oauth_refresh;
 mod oauth_renewal;
 mod oauth_replay;
+mod oauth_service_account;
 mod oauth_settings;
 mod oauth_transport;
 mod partings;
