@@ -21,7 +21,7 @@ use super::wire::{
 };
 use crate::base::id::{ConnectionId, PluginId};
 use crate::directory::{
-    ConnectionRecord, ConnectionState, Fault, Manifest, Missing, PluginRecord, PluginState, Slot,
+    ConnectionRecord, ConnectionState, Fault, ManagedBy, Manifest, Missing, PluginRecord, Slot,
     View,
 };
 
@@ -86,7 +86,8 @@ async fn install(
     }
     are_filled((&admin, &caller), &new.manifest, &slots)?;
     let (org, vault) = (caller.org(), &admin.deps().vault);
-    let plugin = vault.add_plugin((org, &agent.id), new.manifest, slots).await?;
+    let plugin =
+        vault.add_plugin((org, &agent.id), (new.manifest, ManagedBy::Store), slots).await?;
     caller.names("plugin", &plugin.id, plugin.name());
     admin.enforce().await?;
     let shown = view(&admin, &admin.deps().directory.view(), &plugin);
@@ -122,7 +123,8 @@ async fn change(
         are_filled((&admin, &caller), &manifest, &slots)?;
     }
     let (org, vault) = (caller.org(), &admin.deps().vault);
-    let plugin = vault.change_plugin((org, &plugin.id), manifest, slots).await?;
+    let plugin =
+        vault.change_plugin((org, &plugin.id), (manifest, ManagedBy::Store), slots).await?;
     admin.enforce().await?;
     Ok(Json(view(&admin, &admin.deps().directory.view(), &plugin)))
 }
@@ -157,7 +159,7 @@ pub(super) fn affected(
 ) -> Vec<PluginAffected> {
     let directory = admin.deps().directory.view();
     let of_org = directory.plugins().filter(|plugin| sees(caller, &directory, plugin));
-    let affected = of_org.filter_map(|plugin| {
+    let affected = of_org.filter(|plugin| !plugin.paused).filter_map(|plugin| {
         let slots: Vec<_> =
             plugin.slots_with(&connection.id).map(|slot| slot.slot.clone()).collect();
         let others = |id: &ConnectionId| {
@@ -169,7 +171,7 @@ pub(super) fn affected(
             plugin: plugin.name().to_owned(),
             agent: agent_of(&directory, plugin),
             slots,
-            state: PluginState::of(&plugin.missing(others)),
+            state: plugin.state(&plugin.missing(others)),
         })
     });
     let mut affected: Vec<_> = affected.collect();
@@ -329,13 +331,14 @@ fn view(admin: &Admin, directory: &View, plugin: &PluginRecord) -> PluginView {
         summary: manifest.summary.clone(),
         agent: agent_of(directory, plugin),
         agent_id: plugin.agent.clone(),
-        state: PluginState::of(&missing),
+        state: plugin.state(&missing),
         missing: missing.iter().map(|missing| lack(plugin, missing)).collect(),
         slots: manifest
             .connections
             .iter()
             .map(|slot| slot_view(admin, (directory, plugin), slot))
             .collect(),
+        managed_by: plugin.managed_by,
         created: plugin.created,
         updated: plugin.updated,
     }
@@ -383,10 +386,17 @@ fn lack(plugin: &PluginRecord, missing: &Missing<'_>) -> MissingView {
     let of = connection.as_deref().unwrap_or_default();
     let reconnect = || format!("reconnect it: keyward connection reconnect {of}");
     let (message, hint) = match missing.state() {
-        None | Some(ConnectionState::Active | ConnectionState::Testing) => (
-            format!("slot `{slot}` is empty"),
-            format!("fill it: keyward plugin set {name} --slot {slot}=CONNECTION"),
-        ),
+        None | Some(ConnectionState::Active | ConnectionState::Testing) => {
+            let hint = match plugin.managed_by {
+                ManagedBy::Store => {
+                    format!("fill it: keyward plugin set {name} --slot {slot}=CONNECTION")
+                }
+                ManagedBy::File => {
+                    "name another connection under `plugins:` of the configuration file".to_owned()
+                }
+            };
+            (format!("slot `{slot}` is empty"), hint)
+        }
         Some(ConnectionState::Draft { .. }) => {
             (format!("connection `{of}` is not connected yet"), reconnect())
         }

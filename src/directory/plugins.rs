@@ -35,6 +35,12 @@ pub struct PluginRecord {
     pub manifest: Manifest,
     /// The connection in each slot that has one. One that was removed since stays named.
     pub slots: BTreeMap<String, ConnectionId>,
+    /// Who may edit it. Records of before it existed are the store's.
+    #[serde(default)]
+    pub managed_by: ManagedBy,
+    /// Taken out of the file: it allows nothing.
+    #[serde(default)]
+    pub paused: bool,
     /// When it was installed.
     pub created: Timestamp,
     /// When it was last changed.
@@ -51,6 +57,8 @@ pub struct Plugged {
     /// A binding for each of those connections, with the placeholders that the agent will hold if it
     /// holds none yet.
     pub bindings: Vec<BindingRecord>,
+    /// Who asks for it.
+    pub by: ManagedBy,
 }
 
 /// Whether a plugin can work.
@@ -63,6 +71,8 @@ pub enum PluginState {
     Degraded,
     /// A required slot has none.
     Blocked,
+    /// The configuration names it no more.
+    Paused,
 }
 
 /// A slot without a connection that can be used.
@@ -75,21 +85,13 @@ pub struct Missing<'a> {
 }
 
 impl PluginState {
-    /// The state of a plugin that lacks these.
-    pub fn of(missing: &[Missing<'_>]) -> Self {
-        match missing {
-            [] => Self::Ready,
-            some if some.iter().any(|missing| missing.slot.required) => Self::Blocked,
-            _ => Self::Degraded,
-        }
-    }
-
     /// The stable name, as in JSON.
     pub fn code(self) -> &'static str {
         match self {
             Self::Ready => "ready",
             Self::Degraded => "degraded",
             Self::Blocked => "blocked",
+            Self::Paused => "paused",
         }
     }
 }
@@ -111,6 +113,16 @@ impl PluginRecord {
             Missing { slot, connection }
         });
         each.filter(|missing| missing.connection.is_none_or(|it| !it.state.is_usable())).collect()
+    }
+
+    /// Its state when it lacks these.
+    pub fn state(&self, missing: &[Missing<'_>]) -> PluginState {
+        match missing {
+            _ if self.paused => PluginState::Paused,
+            [] => PluginState::Ready,
+            some if some.iter().any(|missing| missing.slot.required) => PluginState::Blocked,
+            _ => PluginState::Degraded,
+        }
     }
 
     /// The slots that a connection is in.
@@ -135,7 +147,8 @@ impl Directory {
     ///
     /// # Errors
     /// When the agent has one of that name, a connection does not exist, is of another provider than
-    /// its slot asks for or of another environment than the agent, or the file manages the agent.
+    /// its slot asks for or of another environment than the agent, or the file manages the agent (and
+    /// it is not the file that asks).
     pub async fn add_plugin(
         &self,
         (org, agent): (&OrgId, &AgentId),
@@ -148,6 +161,8 @@ impl Directory {
             agent: agent.clone(),
             manifest: new.manifest,
             slots: new.slots,
+            managed_by: new.by,
+            paused: false,
             created: now,
             updated: now,
         };
@@ -158,7 +173,8 @@ impl Directory {
     /// never without its permission in between.
     ///
     /// # Errors
-    /// As [`Directory::add_plugin`]; when the manifest is another plugin's; when there is none.
+    /// As [`Directory::add_plugin`]; when the manifest is another plugin's; when the file manages the
+    /// plugin (and it is not the file that asks); when there is none.
     pub async fn change_plugin(
         &self,
         org: &OrgId,
@@ -169,10 +185,20 @@ impl Directory {
         self.write(|writer| async move { writer.change_plugin(at, new).await }).await
     }
 
+    /// Pauses a plugin that was taken out of the file. Writes only when that is a change;
+    /// [`Directory::change_plugin`] by the file ends it.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn pause_plugin(&self, org: &OrgId, id: &PluginId) -> Result<(), DirectoryError> {
+        let at = At::new(Table::Plugins, org, id);
+        self.write(|writer| async move { writer.pause_plugin(at).await }).await
+    }
+
     /// Removes a plugin with the bindings that are there for it alone. Connections stay.
     ///
     /// # Errors
-    /// When there is none, or the file manages its agent.
+    /// When there is none, or the file manages it or its agent (and still names it).
     pub async fn remove_plugin(&self, org: &OrgId, id: &PluginId) -> Result<(), DirectoryError> {
         let at = At::new(Table::Plugins, org, id);
         self.write(|writer| async move { writer.remove_plugin(at).await }).await
@@ -185,7 +211,7 @@ impl Writer {
         record: PluginRecord,
         bindings: Vec<BindingRecord>,
     ) -> Result<Arc<PluginRecord>, DirectoryError> {
-        self.check_plugin(&record).await?;
+        self.check_plugin(&record, record.managed_by).await?;
         let name = self.plugin_name(&record);
         self.take_name(&name, &record.id, (Named::Plugin, record.name())).await?;
         let at = At::new(Table::Plugins, &record.org, &record.id);
@@ -208,9 +234,11 @@ impl Writer {
         new: Plugged,
     ) -> Result<Arc<PluginRecord>, DirectoryError> {
         let Read { record: before, version } = self.read_plugin(&at).await?;
+        check::editor(before.managed_by, new.by, ("plugin", before.name()))?;
         let after = PluginRecord {
             manifest: new.manifest,
             slots: new.slots,
+            paused: false,
             updated: self.clock.now(),
             ..before.clone()
         };
@@ -220,17 +248,35 @@ impl Writer {
                 given: after.name().to_owned(),
             });
         }
-        self.check_plugin(&after).await?;
+        self.check_plugin(&after, new.by).await?;
         self.offer((&after.org, &after.agent), new.bindings).await?;
         let changed = self.commit(&at, after, Some(version)).await;
         self.withdraw(&before.org, &before.agent).await;
         changed
     }
 
+    async fn pause_plugin(&self, at: At) -> Result<(), DirectoryError> {
+        let Read { record: before, version } = self.read_plugin(&at).await?;
+        if before.paused {
+            return Ok(());
+        }
+        let after = PluginRecord { paused: true, updated: self.clock.now(), ..before };
+        self.rows.write(&at, &after, Some(version)).await?;
+        self.publish(|view| view.put_plugin(Arc::new(after)));
+        Ok(())
+    }
+
     async fn remove_plugin(&self, at: At) -> Result<(), DirectoryError> {
         let Read { record, version } = self.read_plugin(&at).await?;
-        if let Some(agent) = self.view.load().agent(&record.org, &record.agent) {
-            check::agent_remover(agent, ManagedBy::Store)?;
+        let agent = self.view.load().agent(&record.org, &record.agent).cloned();
+        match (record.managed_by, agent) {
+            // What was taken out of the file may be removed by anyone: otherwise nobody could.
+            (ManagedBy::File, _) if record.paused => {}
+            (ManagedBy::File, _) => {
+                check::editor(ManagedBy::File, ManagedBy::Store, ("plugin", record.name()))?;
+            }
+            (ManagedBy::Store, Some(agent)) => check::agent_remover(&agent, ManagedBy::Store)?,
+            (ManagedBy::Store, None) => {}
         }
         let hide = |view: &mut super::View| view.remove_plugin(&record.org, &record.id);
         self.erase(&at, Some(version), hide).await?;
@@ -255,10 +301,14 @@ impl Writer {
 
     /// Whether its agent may have it, and what is in each slot fits. What was in its slot before and
     /// is gone since may stay named.
-    async fn check_plugin(&self, record: &PluginRecord) -> Result<(), DirectoryError> {
+    async fn check_plugin(
+        &self,
+        record: &PluginRecord,
+        by: ManagedBy,
+    ) -> Result<(), DirectoryError> {
         let at = At::new(Table::Agents, &record.org, &record.agent);
         let agent = self.read_agent(&at, &record.agent).await?.record;
-        check::agent_editor(&agent, ManagedBy::Store)?;
+        check::agent_editor(&agent, by)?;
         let view = self.view.load();
         let others = view.plugins_of(&record.org, &record.agent);
         if others.filter(|other| other.id != record.id).count() >= PLUGINS_MAX {

@@ -19,10 +19,10 @@ impl Vault {
     pub async fn add_plugin(
         &self,
         agent: (&OrgId, &AgentId),
-        manifest: Manifest,
+        (manifest, by): (Manifest, ManagedBy),
         slots: BTreeMap<String, ConnectionId>,
     ) -> Result<Arc<PluginRecord>, VaultError> {
-        let new = self.plugged(agent.0, manifest, slots)?;
+        let new = self.plugged(agent.0, (manifest, by), slots)?;
         Ok(self.directory.add_plugin(agent, new).await?)
     }
 
@@ -33,10 +33,10 @@ impl Vault {
     pub async fn change_plugin(
         &self,
         (org, id): (&OrgId, &PluginId),
-        manifest: Manifest,
+        (manifest, by): (Manifest, ManagedBy),
         slots: BTreeMap<String, ConnectionId>,
     ) -> Result<Arc<PluginRecord>, VaultError> {
-        let new = self.plugged(org, manifest, slots)?;
+        let new = self.plugged(org, (manifest, by), slots)?;
         Ok(self.directory.change_plugin(org, id, new).await?)
     }
 
@@ -44,7 +44,7 @@ impl Vault {
     fn plugged(
         &self,
         org: &OrgId,
-        manifest: Manifest,
+        (manifest, by): (Manifest, ManagedBy),
         slots: BTreeMap<String, ConnectionId>,
     ) -> Result<Plugged, VaultError> {
         let view = self.directory.view();
@@ -59,7 +59,7 @@ impl Vault {
             })
         };
         let bindings = there.map(binding).collect::<Result<_, VaultError>>()?;
-        Ok(Plugged { manifest, slots, bindings })
+        Ok(Plugged { manifest, slots, bindings, by })
     }
 
     /// New ones, one for each secret field, in the shape of the provider's keys.

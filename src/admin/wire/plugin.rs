@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::base::id::{AgentId, ConnectionId, PluginId};
-use crate::directory::{ConnectionState, Manifest, PluginState};
+use crate::directory::{ConnectionState, ManagedBy, Manifest, PluginState};
 
 /// A slot that a binding is in.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -62,12 +62,14 @@ pub struct PluginView {
     pub agent: String,
     /// Its agent's id.
     pub agent_id: AgentId,
-    /// `ready`, `degraded` or `blocked`.
+    /// `ready`, `degraded`, `blocked`, or `paused` when the configuration names it no more.
     pub state: PluginState,
     /// Slots without a connection that can be used.
     pub missing: Vec<MissingView>,
     /// All slots, in the manifest's order.
     pub slots: Vec<SlotView>,
+    /// Who may edit it.
+    pub managed_by: ManagedBy,
     /// When it was installed.
     pub created: Timestamp,
     /// When it was last changed.

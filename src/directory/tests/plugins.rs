@@ -23,6 +23,7 @@ fn plugged(world: &World, slots: &[(&str, &ConnectionId)]) -> Plugged {
         manifest: manifest(&names),
         slots: slots.iter().map(|(name, id)| ((*name).to_owned(), (*id).clone())).collect(),
         bindings: slots.iter().map(|(_, id)| binding(id)).collect(),
+        by: ManagedBy::Store,
     }
 }
 
@@ -125,7 +126,7 @@ async fn a_plugin_says_what_it_lacks() {
         let find = |id: &ConnectionId| view.connection(&world.org, id).map(|it| &**it);
         let missing = plugin.missing(find);
         let slots: Vec<_> = missing.iter().map(|missing| missing.slot.slot.clone()).collect();
-        (PluginState::of(&missing), slots)
+        (plugin.state(&missing), slots)
     };
     assert_eq!(state(), (PluginState::Ready, vec![]));
     let (org, by) = (&world.org, ManagedBy::Store);
