@@ -55,7 +55,7 @@ pub(super) fn view(
 /// The slots of the agent's plugins that the connection is in.
 fn slots(directory: &View, agent: &AgentRecord, binding: &BindingRecord) -> Vec<BoundSlot> {
     let plugins = directory.plugins_of(&agent.org, &agent.id);
-    let each = plugins.flat_map(|plugin| {
+    let each = plugins.filter(|plugin| !plugin.paused).flat_map(|plugin| {
         let slots = plugin.slots_with(&binding.connection);
         slots.map(|slot| BoundSlot { plugin: plugin.name().to_owned(), slot: slot.slot.clone() })
     });

@@ -98,7 +98,7 @@ fn changed(
     Ok(after)
 }
 
-/// Rules and agents of the configuration find it by its name.
+/// Rules, agents and plugins of the configuration find it by its name.
 fn is_not_named(admin: &Admin, connection: &ConnectionRecord) -> Result<(), ApiError> {
     let refused = |by: String| ApiError::RefusedUntil {
         message: format!("{by} names connection `{}`", connection.name),
@@ -117,8 +117,17 @@ fn is_not_named(admin: &Admin, connection: &ConnectionRecord) -> Result<(), ApiE
             |binding: &crate::directory::BindingRecord| binding.managed_by == ManagedBy::File;
         agent.org == connection.org && agent.binding(&connection.id).is_some_and(of_file)
     });
-    match bound {
-        Some(agent) => Err(refused(format!("agent `{}` of the configuration", agent.name))),
+    if let Some(agent) = bound {
+        return Err(refused(format!("agent `{}` of the configuration", agent.name)));
+    }
+    let plugged = view.plugins().find(|plugin| {
+        plugin.org == connection.org
+            && plugin.managed_by == ManagedBy::File
+            && !plugin.paused
+            && plugin.slots_with(&connection.id).next().is_some()
+    });
+    match plugged {
+        Some(plugin) => Err(refused(format!("plugin `{}` of the configuration", plugin.name()))),
         None => Ok(()),
     }
 }

@@ -299,6 +299,12 @@ impl ApiError {
             Self::NotFound { what: "user", .. } => "`keyward user list` shows which there are",
             Self::AuditUnavailable => "the gateway's log says why",
             Self::Taken { .. } => "choose another name, or remove that one first",
+            Self::ManagedByFile { what: "agent", .. } => {
+                "change it in the configuration file: `use` names its connections, `plugins:` its plugins"
+            }
+            Self::ManagedByFile { what: "plugin", .. } => {
+                "change it, or its manifest, under `plugins:` of the configuration file"
+            }
             Self::ManagedByFile { .. } => "change it in the configuration file",
             Self::Environments { .. } => "bind a connection of the agent's own environment",
             Self::NotInForce { .. } => "mend the named rule, or take the change back",

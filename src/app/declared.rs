@@ -1,8 +1,9 @@
-//! What the configuration file declares, brought into the store: connections and agents that are
-//! `managed_by: file`. Idempotent: a restart with the same file and secrets writes nothing. What
+//! What the configuration file declares, brought into the store: apps, connections, agents and plugins
+//! that are `managed_by: file`. Idempotent: a restart with the same file and secrets writes nothing. What
 //! was taken out of the file is paused, not deleted.
 
 pub(super) mod apps;
+pub(super) mod plugins;
 mod webhooks;
 
 use std::collections::{BTreeMap, HashSet};
@@ -14,7 +15,8 @@ use crate::base::secret::Secret;
 use crate::config::{Config, DeclaredAgent, DeclaredConnection};
 use crate::crypto::token::{self, TokenHash};
 use crate::directory::{
-    AgentRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, NewAgent, Visibility,
+    AgentRecord, BindingRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, Manifest,
+    NewAgent, Visibility,
 };
 use crate::events::{Events, SigningKey};
 use crate::observe::change::Actor;
@@ -24,41 +26,42 @@ use crate::vault::{NewConnection, Vault};
 const TOKEN_LABEL: &str = "configuration";
 
 /// What the declared things hold, in the configuration's order.
-pub(super) struct Secrets {
+pub(super) struct Held {
     pub(super) apps: Vec<BTreeMap<String, Secret>>,
     pub(super) connections: Vec<BTreeMap<String, Secret>>,
     pub(super) tokens: Vec<Option<Secret>>,
     pub(super) webhooks: Vec<Option<SigningKey>>,
+    pub(super) manifests: Vec<Manifest>,
 }
 
-/// Brings the store in line with the configuration. All secrets are read before anything is
-/// written, so that a missing one leaves the store as it was.
+/// Brings the store in line with the configuration. All secrets and manifests are read before anything
+/// is written, so that a missing one leaves the store as it was.
 ///
 /// # Errors
-/// [`AppError::Declared`] with every secret that cannot be read; when a name belongs to a stored
+/// [`AppError::Declared`] with every secret and manifest that cannot be read; when a name belongs to a stored
 /// thing, or the store fails. Names the place in the file.
 pub async fn reconcile(config: &Config, vault: &Vault, events: &Events) -> anyhow::Result<()> {
-    apply(config, Secrets::load(config)?, (vault, events)).await
+    apply(config, Held::load(config)?, (vault, events)).await
 }
 
-/// [`reconcile`] with secrets that were read before.
+/// [`reconcile`] with what was read before.
 ///
 /// # Errors
-/// As there, but for secrets.
+/// As there, but for secrets and manifests.
 pub(super) async fn apply(
     config: &Config,
-    secrets: Secrets,
+    held: Held,
     (vault, events): (&Vault, &Events),
 ) -> anyhow::Result<()> {
-    Actor::File.acting(brought_in(config, secrets, (vault, events))).await
+    Actor::File.acting(brought_in(config, held, (vault, events))).await
 }
 
 async fn brought_in(
     config: &Config,
-    secrets: Secrets,
+    held: Held,
     (vault, events): (&Vault, &Events),
 ) -> anyhow::Result<()> {
-    let Secrets { apps, connections, tokens, webhooks: keys } = secrets;
+    let Held { apps, connections, tokens, webhooks: keys, manifests } = held;
     orgs(config, vault.directory()).await?;
     // First: they are told of what follows.
     for (declared, key) in config.webhooks.iter().zip(keys) {
@@ -74,10 +77,12 @@ async fn brought_in(
         let result = connection(vault, declared, fields).await;
         result.with_context(|| format!("{}: connection `{}`", declared.place, declared.name))?;
     }
+    plugins::make_way(config, &manifests, vault).await?;
     for (declared, token) in config.agents.iter().zip(tokens) {
         let result = agent(vault, declared, token).await;
         result.with_context(|| format!("{}: agent `{}`", declared.place, declared.name))?;
     }
+    plugins::plugins(config, &manifests, vault).await?;
     pause_what_is_gone(config, vault.directory()).await
 }
 
@@ -91,7 +96,7 @@ pub(super) async fn orgs(config: &Config, directory: &Directory) -> anyhow::Resu
     Ok(())
 }
 
-impl Secrets {
+impl Held {
     pub(super) fn load(config: &Config) -> Result<Self, AppError> {
         let mut problems = Vec::new();
         let apps = apps::secrets(config, &mut problems);
@@ -117,8 +122,9 @@ impl Secrets {
         });
         let tokens = tokens.collect();
         let webhooks = webhooks::keys(config, &mut problems);
+        let manifests = plugins::manifests(config, &mut problems);
         match problems.is_empty() {
-            true => Ok(Self { apps, connections, tokens, webhooks }),
+            true => Ok(Self { apps, connections, tokens, webhooks, manifests }),
             false => Err(AppError::Declared(problems)),
         }
     }
@@ -271,7 +277,8 @@ async fn bindings(
         let connection = connection.with_context(|| {
             format!("`use` names connection `{name}`, which does not exist: declare or add it")
         })?;
-        if !record.bindings.iter().any(|bound| bound.connection == connection.id) {
+        let is_it = |bound: &BindingRecord| bound.direct && bound.connection == connection.id;
+        if !record.bindings.iter().any(is_it) {
             vault.bind(&record.org, &record.id, &connection.id, ManagedBy::File).await?;
         }
     }
@@ -289,7 +296,7 @@ async fn unbind(
     let view = directory.view();
     let named = declared.uses.iter().filter_map(|name| view.find_connection(&record.org, name));
     let wanted: HashSet<_> = named.map(|connection| &connection.id).collect();
-    for bound in &record.bindings {
+    for bound in record.bindings.iter().filter(|bound| bound.direct) {
         if bound.managed_by == ManagedBy::File && !wanted.contains(&bound.connection) {
             let (org, id) = (&record.org, &record.id);
             directory.unbind_by(org, id, &bound.connection, ManagedBy::File).await?;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::declared::apps::consents;
-use super::declared::{Secrets, new_connection, same_account};
+use super::declared::plugins::World;
+use super::declared::{Held, new_connection, same_account};
 use crate::base::id::{AgentId, ConnectionId};
 use crate::config::{Config, DeclaredAgent, DeclaredConnection};
 use crate::crypto::token::TokenHash;
@@ -29,14 +30,15 @@ pub(super) struct Foreseen {
 /// Looks ahead. Ids of what is still to be made are not those that it will have.
 pub(super) fn foresee(
     config: &Config,
-    secrets: &Secrets,
+    held: &Held,
     view: &View,
     catalogue: &Catalogue,
 ) -> Foreseen {
     let mut foreseen = Foreseen::default();
     foreseen.apps(config, view);
-    foreseen.connections(config, secrets, view, catalogue);
-    foreseen.agents(config, secrets, view);
+    foreseen.connections(config, held, view, catalogue);
+    foreseen.agents(config, held, view);
+    foreseen.plugins(config, held, view);
     foreseen.webhooks(config, view);
     foreseen
 }
@@ -80,14 +82,8 @@ impl Foreseen {
         }
     }
 
-    fn connections(
-        &mut self,
-        config: &Config,
-        secrets: &Secrets,
-        view: &View,
-        catalogue: &Catalogue,
-    ) {
-        for (declared, fields) in config.connections.iter().zip(&secrets.connections) {
+    fn connections(&mut self, config: &Config, held: &Held, view: &View, catalogue: &Catalogue) {
+        for (declared, fields) in config.connections.iter().zip(&held.connections) {
             let found = view.find_connection(&declared.org, &declared.name);
             let new = new_connection(declared);
             let refused = match found {
@@ -117,8 +113,8 @@ impl Foreseen {
         }
     }
 
-    fn agents(&mut self, config: &Config, secrets: &Secrets, view: &View) {
-        for (declared, token) in config.agents.iter().zip(&secrets.tokens) {
+    fn agents(&mut self, config: &Config, held: &Held, view: &View) {
+        for (declared, token) in config.agents.iter().zip(&held.tokens) {
             let found = view.find_agent(&declared.org, &declared.name);
             let mut problem = |why: String| {
                 let place = &declared.place;
@@ -142,7 +138,8 @@ impl Foreseen {
             record.labels.clone_from(&declared.labels);
             record.environment.clone_from(&declared.environment);
             record.paused = false;
-            record.bindings.retain(|binding| binding.managed_by == ManagedBy::Store);
+            // What is there for slots of plugins is looked at with them.
+            record.bindings.retain(|it| it.managed_by == ManagedBy::Store && it.direct);
             for why in bind(&mut record, declared, &self.connections) {
                 problem(why);
             }
@@ -154,6 +151,14 @@ impl Foreseen {
             record.paused |= record.managed_by == ManagedBy::File;
             self.agents.push(Arc::new(record));
         }
+    }
+
+    fn plugins(&mut self, config: &Config, held: &Held, view: &View) {
+        let world = World { agents: &self.agents, connections: &self.connections };
+        let each = config.plugins.iter().zip(&held.manifests);
+        let refused = each.filter_map(|one| world.fit((config, view), one).err());
+        let problems: Vec<_> = refused.flatten().collect();
+        self.problems.extend(problems);
     }
 }
 

@@ -12,7 +12,7 @@ use rustls::ClientConfig;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 
-use super::declared::{self, Secrets};
+use super::declared::{self, Held};
 use super::foresee::{Foreseen, foresee};
 use super::fronts::{Fronts, Renewed};
 use super::keys::{self, Named};
@@ -68,7 +68,7 @@ pub(super) struct Outward {
 /// A configuration with all that it names.
 struct Prepared {
     config: Config,
-    secrets: Secrets,
+    held: Held,
     outward: Outward,
     client_tls: Option<Arc<ClientConfig>>,
     /// Certificates of listeners.
@@ -167,7 +167,7 @@ impl Reloader {
 
     async fn try_reload(&mut self) -> Result<Vec<String>, Refused> {
         self.watched(Watched::reading).await;
-        let Prepared { config, secrets, outward, client_tls, renewed, keyring } =
+        let Prepared { config, held, outward, client_tls, renewed, keyring } =
             self.prepare().await?;
         let (vault, rulebook) = (&self.services.vault, &self.services.rulebook);
         let catalogue = Arc::new(config.catalogue());
@@ -178,7 +178,7 @@ impl Reloader {
         let change = rulebook.change().await;
         let view = self.services.directory.view();
         let Foreseen { agents, connections, mut problems } =
-            foresee(&config, &secrets, &view, &catalogue);
+            foresee(&config, &held, &view, &catalogue);
         let rules = sources.check(agents.into_iter(), connections.into_iter());
         problems.extend(rules.err().into_iter().flatten().map(|error| error.to_string()));
         if !problems.is_empty() {
@@ -194,7 +194,7 @@ impl Reloader {
         let (before, events) = (vault.catalogue(), &self.services.events);
         vault.know(catalogue);
         // On the heap: the rest of the time there is nothing to apply.
-        if let Err(error) = Box::pin(declared::apply(&config, secrets, (vault, events))).await {
+        if let Err(error) = Box::pin(declared::apply(&config, held, (vault, events))).await {
             vault.know(before);
             return Err(Refused::Half(format!("{error:#}")));
         }
@@ -285,7 +285,7 @@ fn prepared(
         };
         Refused::Wrong(told, Vec::new())
     })?;
-    let secrets = Secrets::load(&config).map_err(|error| match error {
+    let held = Held::load(&config).map_err(|error| match error {
         AppError::Declared(problems) => problems,
         other => vec![other.to_string()],
     });
@@ -293,12 +293,12 @@ fn prepared(
     let ca = authority.check().map_err(|error| vec![format!("`ca`: {error}")]);
     let keyring = other_keys(&config, keys).map_err(|error| vec![format!("`master_key`: {error}")]);
     let renewed = fronts.renewed().map_err(|error| vec![format!("{error:#}")]);
-    let (secrets, outward, keyring, renewed) = match (secrets, outward, ca, keyring, renewed) {
-        (Ok(secrets), Ok(outward), Ok(()), Ok(keyring), Ok(renewed)) => {
-            (secrets, outward, keyring, renewed)
+    let (held, outward, keyring, renewed) = match (held, outward, ca, keyring, renewed) {
+        (Ok(held), Ok(outward), Ok(()), Ok(keyring), Ok(renewed)) => {
+            (held, outward, keyring, renewed)
         }
-        (secrets, outward, ca, keyring, renewed) => {
-            let errors = [secrets.err(), outward.err(), ca.err(), keyring.err(), renewed.err()];
+        (held, outward, ca, keyring, renewed) => {
+            let errors = [held.err(), outward.err(), ca.err(), keyring.err(), renewed.err()];
             let errors = errors.into_iter().flatten().flatten().collect();
             return Err(Refused::Wrong(errors, config.files()));
         }
@@ -310,7 +310,7 @@ fn prepared(
             Some(made.map_err(|error| Refused::Wrong(vec![error.to_string()], config.files()))?)
         }
     };
-    Ok(Prepared { config, secrets, outward, client_tls, renewed, keyring })
+    Ok(Prepared { config, held, outward, client_tls, renewed, keyring })
 }
 
 /// The keys, when others are named than before: those in use are not read again.

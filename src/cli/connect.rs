@@ -97,7 +97,7 @@ impl Args {
             Some(id) => provider::of(&client, id).await?,
             None => questions::provider(&shapes)?,
         };
-        let agent = agent(&client, &self.agent).await?;
+        let agent = agent(&client, &self.agent, IN_ITS_USE).await?;
         let taken = client.list::<ConnectionView>("/api/v1/connections", &[]).await?;
         let taken = taken.items.into_iter().map(|one| one.name).collect();
         let way = if asks { Way::Asking } else { Way::Given };
@@ -249,13 +249,19 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The agent, unless it is to be made.
-pub(super) async fn agent(client: &Client, name: &str) -> Result<Option<AgentView>, Failure> {
+/// What to do where the configuration file manages the agent.
+const IN_ITS_USE: &str = "name the connection in its `use` there, or another agent with --agent";
+
+/// The agent, unless it is to be made; `remedy`: what to do where the configuration file manages it.
+pub(super) async fn agent(
+    client: &Client,
+    name: &str,
+    remedy: &str,
+) -> Result<Option<AgentView>, Failure> {
     match client.get::<AgentView>(&format!("/api/v1/agents/{}", segment(name))).await {
         Ok(agent) if agent.managed_by == ManagedBy::File => {
             let message = format!("agent `{name}` is managed by the configuration file");
-            Err(Failure::new(Exit::Failed, message)
-                .hint("name the connection in its `use` there, or another agent with --agent"))
+            Err(Failure::new(Exit::Failed, message).hint(remedy))
         }
         Ok(agent) => Ok(Some(agent)),
         Err(failure) if failure.exit() == Exit::NotFound => Ok(None),

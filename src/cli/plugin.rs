@@ -21,7 +21,7 @@ use super::settings::Global;
 use super::table::{Table, fields, moment};
 use crate::admin::wire::{List, MissingView, PluginPatch, PluginRemoved, PluginView, SlotView};
 use crate::base::id::ConnectionId;
-use crate::directory::{Manifest, PluginState};
+use crate::directory::{ManagedBy, Manifest, PluginState};
 use crate::provider::Catalogue;
 
 #[derive(Debug, Subcommand)]
@@ -158,7 +158,8 @@ pub(in crate::cli) async fn note_states(
 ) -> Result<(), Failure> {
     let all: List<PluginView> = client.list("/api/v1/plugins", &[]).await?;
     let has = |slot: &SlotView| slot.connection.as_ref().is_some_and(|it| it.id == *connection);
-    let using = all.items.iter().filter(|plugin| plugin.slots.iter().any(has));
+    let works = all.items.iter().filter(|plugin| plugin.state != PluginState::Paused);
+    let using = works.filter(|plugin| plugin.slots.iter().any(has));
     for plugin in using {
         let PluginView { name, agent, .. } = plugin;
         output::note(&format!("note: plugin {name} of agent {agent} is {}", standing(plugin)));
@@ -179,12 +180,24 @@ fn standing(plugin: &PluginView) -> String {
     let lacks: Vec<_> = lacks.collect();
     match plugin.state {
         PluginState::Ready => state.to_owned(),
+        PluginState::Paused => format!("{state}: the configuration names it no more"),
         _ => format!("{state}: {}", lacks.join("; ")),
     }
 }
 
+/// What to do about a plugin that is paused.
+const WITHDRAWN: &str = "declare it under `plugins:` again, or remove it: keyward plugin remove";
+
+/// Who may edit it, as in JSON.
+fn managed_by(plugin: &PluginView) -> String {
+    match plugin.managed_by {
+        ManagedBy::Store => "store".to_owned(),
+        ManagedBy::File => "file".to_owned(),
+    }
+}
+
 fn list(plugins: &[PluginView]) -> String {
-    let mut table = Table::new(["NAME", "VERSION", "AGENT", "STATE", "CONNECTIONS"]);
+    let mut table = Table::new(["NAME", "VERSION", "AGENT", "STATE", "MANAGED BY", "CONNECTIONS"]);
     for plugin in plugins {
         let filled = plugin
             .slots
@@ -195,6 +208,7 @@ fn list(plugins: &[PluginView]) -> String {
             plugin.version.clone(),
             plugin.agent.clone(),
             standing(plugin),
+            managed_by(plugin),
             filled.collect::<Vec<_>>().join(", "),
         ]);
     }
@@ -209,10 +223,15 @@ fn show(plugin: &PluginView) -> String {
         ("summary", plugin.summary.clone().unwrap_or_default()),
         ("agent", plugin.agent.clone()),
         ("state", standing(plugin)),
+        ("managed by", managed_by(plugin)),
         ("installed", moment(plugin.created)),
     ]);
-    for missing in &plugin.missing {
-        text.push_str(&format!("hint: {}\n", missing.hint));
+    match plugin.state {
+        PluginState::Paused => text.push_str(&format!("hint: {WITHDRAWN} {}\n", plugin.name)),
+        _ => {
+            let hints = plugin.missing.iter().map(|missing| format!("hint: {}\n", missing.hint));
+            text.extend(hints);
+        }
     }
     text.push('\n');
     text + &summary::table(&plugin.slots, output::colours())

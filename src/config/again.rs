@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::secret::SecretSource;
-use super::{Certificate, Config, ConfigError, ListenAt, ListenTls, file};
+use super::{Certificate, Config, ConfigError, DeclaredPlugin, ListenAt, ListenTls, file};
 
 /// Where a configuration was read from.
 #[derive(Clone, Debug, Default)]
@@ -52,8 +52,8 @@ impl Config {
         &self.origin.file
     }
 
-    /// The files that it rests on: its own, those of secrets, and roots. A change of one is a change
-    /// of the configuration.
+    /// The files that it rests on: its own, those of secrets and manifests, and roots. A change of one
+    /// is a change of the configuration.
     pub fn files(&self) -> Vec<PathBuf> {
         let secrets = self.secrets().filter_map(SecretSource::file);
         let roots = self.upstream.trust.iter().map(PathBuf::as_path);
@@ -63,9 +63,10 @@ impl Config {
             }
             _ => Vec::new(),
         });
+        let manifests = self.plugins.iter().filter_map(DeclaredPlugin::file).map(PathBuf::as_path);
         let own = std::iter::once(self.origin.file.as_path());
-        let mut files: Vec<PathBuf> =
-            own.chain(secrets).chain(roots).chain(fronts).map(Path::to_owned).collect();
+        let named = own.chain(secrets).chain(roots).chain(fronts).chain(manifests);
+        let mut files: Vec<PathBuf> = named.map(Path::to_owned).collect();
         files.sort();
         files.dedup();
         files

@@ -1,15 +1,51 @@
-//! `keyward-plugin.yaml`, which stands in a plugin's own repository: read with lines, judged by
-//! `directory/`.
+//! `keyward-plugin.yaml`, which stands in a plugin's own repository, or the same in the configuration:
+//! read with lines, judged by `directory/`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_yaml::Value;
 
 use crate::directory::{Manifest, Slot};
 use crate::provider::decode::decode;
-use crate::provider::document::{Document, Problem, Problems, item_of};
+use crate::provider::document::{Document, Problem, Problems, item_of, key_of};
 
 /// No manifest is as long as this: 256 KiB.
-pub const MANIFEST_BYTES_MAX: u64 = 256 * 1024;
+const MANIFEST_BYTES_MAX: u64 = 256 * 1024;
+
+/// Why there is no manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Longer than 256 KiB.
+    #[error("{} is longer than 256 KiB", .0.display())]
+    TooLong(PathBuf),
+    /// What stands in it, one problem a line: `file:line: path: message; remedy`.
+    #[error("{}", super::lines(.0))]
+    Problems(Vec<Problem>),
+}
+
+/// Reads the file of a manifest. `providers` are the ids of those that there are.
+///
+/// # Errors
+/// Everything that is wrong with it, at once.
+pub fn manifest_file(path: &Path, providers: &[&str]) -> Result<Manifest, ManifestError> {
+    let unreadable = |source| ManifestError::Unreadable { path: path.to_owned(), source };
+    if fs::metadata(path).map_err(unreadable)?.len() > MANIFEST_BYTES_MAX {
+        return Err(ManifestError::TooLong(path.to_owned()));
+    }
+    let text = fs::read_to_string(path).map_err(unreadable)?;
+    manifest(&path.display().to_string(), &text, providers).map_err(ManifestError::Problems)
+}
 
 /// The slots are read one by one, so that a mistake in one hides none of another's.
 #[derive(Deserialize)]
@@ -35,10 +71,26 @@ pub fn manifest(name: &str, text: &str, providers: &[&str]) -> Result<Manifest, 
         problems.add("", "there is no manifest", "write `plugin:`, `version:` and `connections:`");
         return Err(problems.into_vec());
     }
-    let head = decode::<Head>(document.root(), "", &mut problems);
-    let items = document.root().get("connections").and_then(Value::as_sequence);
+    let manifest = read(document.root(), "", providers, &mut problems);
+    match problems.count() {
+        0 => Ok(manifest),
+        _ => Err(problems.into_vec()),
+    }
+}
+
+/// Reads the manifest that stands at a path of a document. What it answers counts only where no problem
+/// was added.
+pub(super) fn read(
+    value: &Value,
+    at: &str,
+    providers: &[&str],
+    problems: &mut Problems<'_>,
+) -> Manifest {
+    let head = decode::<Head>(value, at, problems);
+    let items = value.get("connections").and_then(Value::as_sequence);
     let items = items.map_or(&[][..], Vec::as_slice);
-    let (places, slots) = slots(items, &mut problems);
+    let list = key_of(at, "connections");
+    let (places, slots) = slots(items, &list, problems);
     // What cannot be read is told already: a head in its place is one that nothing is wrong with.
     let (plugin, version, summary) = match head {
         Some(head) => (head.plugin, head.version, head.summary),
@@ -49,23 +101,21 @@ pub fn manifest(name: &str, text: &str, providers: &[&str]) -> Result<Manifest, 
         if fault.path == "connections" && places.len() != items.len() {
             continue;
         }
-        problems.add(&placed(&fault.path, &places), fault.message, fault.remedy);
+        let path = key_of(at, &placed(&fault.path, &places));
+        problems.add(&path, fault.message, fault.remedy);
     }
-    match problems.count() {
-        0 => Ok(manifest),
-        _ => Err(problems.into_vec()),
-    }
+    manifest
 }
 
 /// The slots that can be read, with where each stands in the list.
-fn slots(items: &[Value], problems: &mut Problems<'_>) -> (Vec<usize>, Vec<Slot>) {
+fn slots(items: &[Value], list: &str, problems: &mut Problems<'_>) -> (Vec<usize>, Vec<Slot>) {
     let each = items.iter().enumerate().filter_map(|(place, item)| {
-        Some((place, decode::<Slot>(item, &item_of("connections", place), problems)?))
+        Some((place, decode::<Slot>(item, &item_of(list, place), problems)?))
     });
     each.unzip()
 }
 
-/// The path of a fault in the file.
+/// The path of a fault in the manifest.
 fn placed(path: &str, places: &[usize]) -> String {
     let index = path.strip_prefix("connections[").and_then(|rest| rest.split_once(']'));
     let found = index.and_then(|(index, rest)| {

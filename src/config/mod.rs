@@ -20,6 +20,7 @@ mod manifest;
 mod names;
 mod oauth;
 mod parse;
+mod plugin;
 mod reading;
 pub mod reference;
 mod rule;
@@ -55,7 +56,8 @@ pub use environment::Environment;
 pub use listen::{Listen, ListenAt};
 pub use listen_agents::ListenAgent;
 pub use listen_tls::{Certificate, ListenTls};
-pub use manifest::{MANIFEST_BYTES_MAX, manifest};
+pub use manifest::{ManifestError, manifest, manifest_file};
+pub use plugin::{DeclaredPlugin, ManifestSource};
 pub use rule_cases::{PlacedCase, rule_cases};
 pub use secret::{SecretSource, SecretSourceError};
 pub use state::{AuditTo, CaPaths, Log, StoreChoice};
@@ -91,6 +93,8 @@ pub struct Config {
     pub connections: Vec<DeclaredConnection>,
     /// Declared agents.
     pub agents: Vec<DeclaredAgent>,
+    /// Declared plugins.
+    pub plugins: Vec<DeclaredPlugin>,
     /// Rules, in order.
     pub rules: Vec<RuleText>,
     /// The bounds of the data path.
@@ -138,11 +142,12 @@ impl Config {
         let agents = self.agents.iter().map(|agent| &agent.org);
         let connections = self.connections.iter().map(|connection| &connection.org);
         let apps = self.apps.iter().map(|app| &app.org);
+        let plugins = self.plugins.iter().map(|plugin| &plugin.org);
         let rules = self.rules.iter().map(|rule| &rule.org);
         let listeners = self.listen.agents.iter().map(|own| &own.org);
         let webhooks = self.webhooks.iter().map(|webhook| &webhook.org);
-        let declared = agents.chain(connections).chain(apps).chain(rules);
-        declared.chain(listeners).chain(webhooks).collect()
+        let named = agents.chain(connections).chain(apps).chain(plugins);
+        named.chain(rules).chain(listeners).chain(webhooks).collect()
     }
 
     /// Finds and reads the configuration: `config`, else `$KEYWARD_CONFIG`, else `keyward.yaml` in

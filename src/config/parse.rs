@@ -10,12 +10,14 @@ use super::app::AppText;
 use super::connection::{ConnectionText, Providers};
 use super::environment::Environment;
 use super::listen::ListenText;
+use super::plugin::PluginText;
 use super::reading::{Folders, Reading};
 use super::state::{AuditText, CaText, StoreText};
 use super::upstream::UpstreamText;
 use super::webhook::WebhookText;
 use super::{
-    Config, agent, app, connection, limits, listen, oauth, rule, source, state, upstream, webhook,
+    Config, agent, app, connection, limits, listen, oauth, plugin, rule, source, state, upstream,
+    webhook,
 };
 use crate::base::keys::section;
 use crate::base::limits::Limits;
@@ -72,6 +74,10 @@ section! {
         /// store.
         #[key(list of AgentText)]
         agents: Option<Value>,
+        /// Software that declares the connections it needs, installed for an agent. Others are installed
+        /// by commands and live in the store.
+        #[key(list of PluginText)]
+        plugins: Option<Value>,
         /// The first rule that matches decides, before any binding.
         #[key(list of rule::Text)]
         rules: Option<Value>,
@@ -148,6 +154,7 @@ impl Sections {
             default: reading.section(self.default.as_ref(), "default").unwrap_or_default(),
             upstream: upstream::upstream(self.upstream.as_ref(), reading),
             agents: agent::agents(self.agents.as_ref(), &connections, reading),
+            plugins: plugin::plugins(self.plugins.as_ref(), &known, reading),
             rules: rule::rules(self.rules.as_ref(), reading),
             limits: limits::limits(self.limits.as_ref(), reading),
             oauth: oauth::oauth(self.oauth.as_ref(), reading),

@@ -153,13 +153,15 @@ impl Between<'_> {
     fn of_plugin(&self, org: &OrgId, id: &PluginId) -> Option<Notice> {
         let now = self.after.plugin(org, id)?;
         let missing = now.missing(|id| self.after.connection(org, id).map(AsRef::as_ref));
-        let state = PluginState::of(&missing);
+        let state = now.state(&missing);
         let before = self.before.plugin(org, id).map(|before| {
             let find = |id: &ConnectionId| self.before.connection(org, id).map(AsRef::as_ref);
-            PluginState::of(&before.missing(find))
+            before.state(&before.missing(find))
         });
         let kind = match state {
             _ if before == Some(state) => return None,
+            // By the file, whose own record tells.
+            PluginState::Paused => return None,
             PluginState::Ready => NoticeKind::PluginReady,
             PluginState::Degraded => NoticeKind::PluginDegraded,
             PluginState::Blocked => NoticeKind::PluginBlocked,

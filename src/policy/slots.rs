@@ -31,7 +31,8 @@ pub struct Slot {
     pub blocked: Option<Arc<Blocked>>,
 }
 
-/// A required slot without a connection: requests to where it would lead are told so.
+/// A required slot without a connection, or one of a plugin that is paused: requests to where it would lead
+/// are told so.
 #[derive(Clone, Debug)]
 pub struct Empty {
     /// Org of the agent.
@@ -68,6 +69,8 @@ pub enum Lack {
     Paused,
     /// Broken, with the reason.
     Broken(Arc<str>),
+    /// The configuration names the whole plugin no more.
+    Withdrawn,
 }
 
 impl Extent {
@@ -118,6 +121,9 @@ impl Blocked {
                 "plugin `{plugin}` is blocked: connection `{connection}` in slot `{slot}` is \
                  broken: {reason}"
             ),
+            Lack::Withdrawn => {
+                format!("plugin `{plugin}` is paused: the configuration names it no more")
+            }
         }
     }
 
@@ -134,6 +140,10 @@ impl Blocked {
             Lack::Draft => format!("connect it: `keyward connection reconnect {connection}`"),
             Lack::Paused => format!("resume it: `keyward connection resume {connection}`"),
             Lack::Broken(_) => format!("reconnect it: `keyward connection reconnect {connection}`"),
+            Lack::Withdrawn => format!(
+                "declare it under `plugins:` again, or remove it: `keyward plugin remove {}`",
+                self.plugin
+            ),
         }
     }
 }

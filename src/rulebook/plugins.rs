@@ -13,7 +13,7 @@ use crate::provider::Catalogue;
 #[derive(Debug, Default)]
 pub(super) struct Plugins {
     slots: HashMap<(AgentId, ConnectionId), Vec<Arc<Slot>>>,
-    /// Required slots with nothing in them.
+    /// Required slots with nothing in them, and those of plugins that are paused.
     pub(super) empty: Vec<Empty>,
 }
 
@@ -34,6 +34,9 @@ impl Plugins {
         missing: &[Missing<'_>],
         catalogue: &Catalogue,
     ) {
+        if plugin.paused {
+            return self.withdrawn(plugin, catalogue);
+        }
         let first = missing.iter().find(|missing| missing.slot.required);
         let blocked = first.map(|missing| Arc::new(blocked(plugin, missing)));
         for slot in &plugin.manifest.connections {
@@ -50,14 +53,39 @@ impl Plugins {
         }
         let empty = missing.iter().filter(|it| it.slot.required && it.connection.is_none());
         for missing in empty {
-            let provider = catalogue.get(&missing.slot.provider);
-            self.empty.push(Empty {
-                org: plugin.org.clone(),
-                agent: plugin.agent.clone(),
-                hosts: provider.into_iter().flat_map(|it| it.known_hosts()).collect(),
-                blocked: Arc::new(self::blocked(plugin, missing)),
-            });
+            let why = self::blocked(plugin, missing);
+            self.lead_nowhere(plugin, &missing.slot.provider, (why, catalogue));
         }
+    }
+
+    /// A plugin that the configuration names no more is as if it were not there, but that its agent is
+    /// told why.
+    fn withdrawn(&mut self, plugin: &PluginRecord, catalogue: &Catalogue) {
+        let slots = plugin.manifest.connections.iter();
+        for slot in slots.filter(|slot| plugin.slots.contains_key(&slot.slot)) {
+            let blocked = Blocked {
+                plugin: plugin.name().into(),
+                slot: slot.slot.as_str().into(),
+                connection: None,
+                lack: Lack::Withdrawn,
+            };
+            self.lead_nowhere(plugin, &slot.provider, (blocked, catalogue));
+        }
+    }
+
+    fn lead_nowhere(
+        &mut self,
+        plugin: &PluginRecord,
+        provider: &str,
+        (blocked, catalogue): (Blocked, &Catalogue),
+    ) {
+        let provider = catalogue.get(provider);
+        self.empty.push(Empty {
+            org: plugin.org.clone(),
+            agent: plugin.agent.clone(),
+            hosts: provider.into_iter().flat_map(|it| it.known_hosts()).collect(),
+            blocked: Arc::new(blocked),
+        });
     }
 }
 

@@ -81,6 +81,7 @@ mod placeholders;
 mod plugins_api;
 mod plugins_blocked;
 mod plugins_cli;
+mod plugins_declared;
 mod plugins_walk;
 mod protocol_matrix;
 mod providers_page;

@@ -70,10 +70,16 @@ async fn declare(config: &Config, vault: &Vault) -> Vec<String> {
             problems.push(format!("{place}: connection `{name}`: {error}"));
         }
     }
+    let manifests = declared::plugins::manifests(config, &mut problems);
     for agent in &config.agents {
         if let Err(error) = declared::agent(vault, agent, None).await {
             problems.push(format!("{}: agent `{}`: {error:#}", agent.place, agent.name));
         }
+    }
+    if problems.is_empty()
+        && let Err(error) = declared::plugins::plugins(config, &manifests, vault).await
+    {
+        problems.push(format!("{error:#}"));
     }
     problems
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cli::failure::{Exit, Failure};
-use crate::config;
+use crate::config::{ManifestError, manifest_file};
 use crate::directory::Manifest;
 
 /// Reads it; `providers` are the ids of those that there are.
@@ -11,12 +11,13 @@ use crate::directory::Manifest;
 /// # Errors
 /// Everything that is wrong with it, at once.
 pub(super) fn read(path: &Path, providers: &[&str]) -> Result<Manifest, Failure> {
-    let name = path.display().to_string();
-    let failed = |error: std::io::Error| Failure::failed(&name, &error);
-    if std::fs::metadata(path).map_err(failed)?.len() > config::MANIFEST_BYTES_MAX {
-        return Err(Failure::new(Exit::Failed, format!("{name} is longer than 256 KiB")));
-    }
-    let text = std::fs::read_to_string(path).map_err(failed)?;
-    config::manifest(&name, &text, providers)
-        .map_err(|problems| Failure::several(problems.iter().map(ToString::to_string).collect()))
+    manifest_file(path, providers).map_err(|error| match error {
+        ManifestError::Unreadable { path, source } => {
+            Failure::failed(&path.display().to_string(), &source)
+        }
+        ManifestError::TooLong(_) => Failure::new(Exit::Failed, error.to_string()),
+        ManifestError::Problems(problems) => {
+            Failure::several(problems.iter().map(ToString::to_string).collect())
+        }
+    })
 }

@@ -22,7 +22,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::secret;
 use crate::cli::settings::Global;
-use crate::directory::{Manifest, Slot};
+use crate::directory::{ManagedBy, Manifest, Slot};
 
 pub(super) const EXAMPLES: &str = "\
 examples:
@@ -54,6 +54,10 @@ pub(crate) struct Install {
     #[command(flatten)]
     how: consent::How,
 }
+
+/// What to do where the configuration file manages the agent.
+const IN_PLUGINS: &str =
+    "declare the plugin under `plugins:` there, or name another agent with --agent";
 
 /// What is known before the first question.
 struct Before {
@@ -90,13 +94,19 @@ impl Install {
     async fn before(&self, client: &Client, shapes: &Shapes) -> Result<Before, Failure> {
         let providers: Vec<_> = shapes.providers().iter().map(|it| it.id.as_str()).collect();
         let manifest = file::read(&self.file, &providers)?;
-        let agent = connect::agent(client, &self.agent).await?;
+        let agent = connect::agent(client, &self.agent, IN_PLUGINS).await?;
         let plugins: List<PluginView> = client.list("/api/v1/plugins", &[]).await?;
         let is_it = |plugin: &PluginView| {
             plugin.name == manifest.plugin
                 && agent.as_ref().is_some_and(|agent| agent.id == plugin.agent_id)
         };
         let installed = plugins.items.into_iter().find(is_it);
+        if installed.as_ref().is_some_and(|installed| installed.managed_by == ManagedBy::File) {
+            let message =
+                format!("plugin `{}` is managed by the configuration file", manifest.plugin);
+            return Err(Failure::new(Exit::Failed, message)
+                .hint("change it, or its manifest, under `plugins:` there"));
+        }
         Ok(Before { manifest, agent, installed })
     }
 

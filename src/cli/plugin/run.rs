@@ -6,7 +6,7 @@ use super::{file, standing};
 use crate::admin::wire::{AgentView, List, PluginView, ProviderView};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
-use crate::directory::PluginState;
+use crate::directory::{ManagedBy, PluginState};
 
 /// Leaves of the agent's bindings those that are in slots of the plugin: their placeholders are set.
 ///
@@ -29,11 +29,26 @@ pub(in crate::cli) async fn ready(
         return Err(Failure::new(Exit::Failed, message).hint(install));
     };
     if plugin.version != manifest.version {
-        let (plugin, installed, file) = (&plugin.name, &plugin.version, &manifest.version);
-        let message = format!(
-            "version {installed} of plugin `{plugin}` is installed, and the file is {file}"
-        );
-        return Err(Failure::new(Exit::Failed, message).hint(install));
+        let (name, installed, file) = (&plugin.name, &plugin.version, &manifest.version);
+        let message =
+            format!("version {installed} of plugin `{name}` is installed, and the file is {file}");
+        let hint = match plugin.managed_by {
+            ManagedBy::Store => install,
+            ManagedBy::File => {
+                "the configuration file installs it from a manifest that `plugins:` \
+                                names there: bring that up to date"
+                    .to_owned()
+            }
+        };
+        return Err(Failure::new(Exit::Failed, message).hint(hint));
+    }
+    if plugin.state == PluginState::Paused {
+        let failure = format!("plugin `{}` is {}", plugin.name, standing(plugin));
+        return Err(Failure::new(Exit::Failed, failure).hint(format!(
+            "{} {}",
+            super::WITHDRAWN,
+            plugin.name
+        )));
     }
     if plugin.state == PluginState::Blocked {
         let hint = plugin.missing.iter().find(|missing| missing.required).map(|it| &it.hint);
