@@ -2,6 +2,7 @@
 //! what an editor of the database can and cannot do.
 
 mod damage;
+mod deliveries;
 mod life;
 mod people;
 mod plugins;

@@ -42,4 +42,5 @@ mod shells;
 mod stage;
 mod tls_proxy;
 mod unable;
+mod webhooks;
 mod websockets;
