@@ -57,18 +57,6 @@ impl Relay {
     pub(crate) fn calls(&self) -> Vec<Call> {
         self.state.lock().expect("not poisoned").calls.clone()
     }
-
-    /// Every refresh and access token that went through.
-    pub(crate) fn tokens(&self) -> Vec<String> {
-        let mut tokens = vec![];
-        for Call { form, reply } in self.calls() {
-            let replied =
-                reply.as_ref().map(|reply| [&reply["access_token"], &reply["refresh_token"]]);
-            let replied = replied.into_iter().flatten().filter_map(Value::as_str);
-            tokens.extend(replied.map(str::to_owned).chain(form.get("refresh_token").cloned()));
-        }
-        tokens
-    }
 }
 
 async fn serve(mut stream: Stream, server: SocketAddr, state: Arc<Mutex<State>>) {

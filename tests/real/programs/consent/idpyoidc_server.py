@@ -27,7 +27,7 @@ logging.disable()
 serving = make_server("127.0.0.1", 0, app, threaded=True, ssl_context=(CERT, KEY))
 print(serving.server_port, flush=True)
 settings = json.loads(sys.stdin.readline())
-log = []
+log, secrets = [], []
 
 
 def endpoint(path, kind, **more):
@@ -130,14 +130,15 @@ def asked(name):
             "error": answer.get("error"),
             "detail": answer.get("error_description"),
         })
+        secrets.append(form.get("subject_token"))
     if "error" in answer:
         status = 401 if answer["error"] == "invalid_client" else 400
         body = answer if isinstance(answer, dict) else answer.to_dict()
         return Response(json.dumps(body), status, content_type="application/json")
     body = answer.get("response_args", {})
-    body = body if isinstance(body, dict) else body.to_json()
-    text = body if isinstance(body, str) else json.dumps(body)
-    return Response(text, 200, content_type="application/json")
+    body = body if isinstance(body, dict) else body.to_dict()
+    secrets.extend([body["access_token"]] if "access_token" in body else [])
+    return Response(json.dumps(body), 200, content_type="application/json")
 
 
 @app.post("/token")
@@ -159,6 +160,7 @@ threading.Thread(target=serving.serve_forever, daemon=True).start()
 print("ready", flush=True)
 commands = {
     "log": lambda _: log,
+    "secrets": lambda _: secrets,
     "subject": lambda _: {"token": subject()},
     "revoke": lambda command: revoke(command["token"]) or {},
 }

@@ -77,12 +77,17 @@ lines.on('close', () => process.exit(0));
 const next = lines[Symbol.asyncIterator]();
 const provider = started(JSON.parse((await next.next()).value));
 
-// What it did, and the access tokens that may be alive.
+// What it did, all that it gave away, and the access tokens that may be alive.
 const log = [];
+const secrets = [];
 const issued = new Set();
+for (const kind of ['refresh_token', 'authorization_code', 'device_code']) {
+  provider.on(`${kind}.saved`, (token) => secrets.push(token.jti));
+}
 for (const kind of ['access_token', 'client_credentials']) {
-  provider.on(`${kind}.saved`, (token) => issued.add(token));
-  provider.on(`${kind}.issued`, (token) => issued.add(token));
+  for (const when of ['saved', 'issued']) {
+    provider.on(`${kind}.${when}`, (token) => issued.add(token) && secrets.push(token.jti));
+  }
 }
 provider.on('grant.success', ({ oidc: { params, client } }) => log.push({ event: 'token', grant: params.grant_type, client: client.clientId, resource: params.resource }));
 provider.on('grant.error', ({ oidc }, error) => log.push({ event: 'refused', grant: oidc?.params?.grant_type, error: error.error, detail: error.error_description + (error.error_detail ? `: ${error.error_detail}` : '') }));
@@ -93,6 +98,7 @@ provider.on('server_error', (_, error) => log.push({ event: 'failed', error: Str
 
 const commands = {
   log: async () => log,
+  secrets: async () => secrets,
   // A refresh token, as another tool would have got it.
   issue: async ({ client }) => {
     const grant = new provider.Grant({ accountId: 'alice', clientId: client });
