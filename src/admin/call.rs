@@ -87,11 +87,7 @@ fn asked(
 
 /// A path stands for one at the connection's own host. Whether a whole URL is one of its hosts' is for
 /// policy to say.
-fn uri(
-    admin: &Admin,
-    connection: &std::sync::Arc<ConnectionRecord>,
-    path: &str,
-) -> Result<Uri, ApiError> {
+fn uri(admin: &Admin, connection: &ConnectionRecord, path: &str) -> Result<Uri, ApiError> {
     let wrong = |what: &str| ApiError::field("path", what);
     if path.starts_with("https://") {
         return path.parse().map_err(|_| wrong("is no URL"));
@@ -99,8 +95,7 @@ fn uri(
     if !path.starts_with('/') {
         return Err(wrong("begins with `/`, or is a whole `https://` URL"));
     }
-    let account = admin.deps().rulebook.account(connection.clone());
-    let account = account.map_err(|_| ApiError::not_found("provider", &connection.provider))?;
+    let account = admin.deps().rulebook.account(connection);
     let hosts = || account.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let home = account.home().ok_or_else(|| ApiError::Field {
         field: "path".to_owned(),

@@ -11,6 +11,9 @@ pub mod pattern;
 pub mod rotation;
 pub mod secret;
 pub mod settings;
+pub mod shared_map;
+#[cfg(test)]
+pub mod tally;
 pub mod time;
 pub mod tokens;
 pub mod webhooks;

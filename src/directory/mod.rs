@@ -61,7 +61,7 @@ pub use records::{
     ManagedBy, NewAgent, TokenRecord,
 };
 pub use users::{NewUser, Person, Role, UserRecord, Visibility, may_be_used_by};
-pub use view::{Former, View};
+pub use view::{Differences, Former, View};
 pub use webhooks::{NewWebhook, WebhookRecord, WebhookState, check_webhook_url};
 
 /// The directory.

@@ -2,10 +2,9 @@
 
 mod told;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
-use foldhash::fast::RandomState;
 use jiff::Timestamp;
 
 use super::apps::AppRecord;
@@ -20,36 +19,52 @@ pub use told::Former;
 
 use crate::base::agent::Agent;
 use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, PluginId, TokenId, UserId, WebhookId};
+use crate::base::shared_map::{Difference, SharedMap, SharedNames};
 use crate::crypto::token::TokenHash;
 use crate::inject::placeholder::Core;
 
-/// Everything, in memory. Immutable; replaced whole. Lookups by hash map, O(1). Iteration is in no
-/// particular order.
+/// Everything, in memory. Immutable; replaced whole, by one that shares with it what has not changed.
+/// Lookups by hash map, O(1). Iteration is in no particular order.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    orgs: HashMap<OrgId, OrgView, RandomState>,
-    tokens: HashMap<TokenHash, Holder>,
-    personal: HashMap<TokenHash, PersonalHolder>,
-    revoked: HashMap<TokenHash, Former>,
+    orgs: SharedMap<OrgId, Arc<OrgView>>,
+    tokens: SharedNames<TokenHash, Arc<Holder>>,
+    personal: SharedNames<TokenHash, Arc<PersonalHolder>>,
+    revoked: SharedNames<TokenHash, Former>,
 }
 
 /// What one org has: nothing here can answer for another one.
 #[derive(Clone, Debug, Default)]
 struct OrgView {
     record: Option<Arc<OrgRecord>>,
-    users: HashMap<UserId, Arc<UserRecord>, RandomState>,
-    user_names: HashMap<Arc<str>, UserId>,
-    agents: HashMap<AgentId, Arc<AgentRecord>, RandomState>,
-    agent_names: HashMap<Arc<str>, AgentId>,
-    connections: HashMap<ConnectionId, Arc<ConnectionRecord>, RandomState>,
-    connection_names: HashMap<Arc<str>, ConnectionId>,
-    apps: HashMap<AppId, Arc<AppRecord>>,
-    app_names: HashMap<Arc<str>, AppId>,
-    plugins: HashMap<PluginId, Arc<PluginRecord>>,
+    users: SharedMap<UserId, Arc<UserRecord>>,
+    user_names: SharedNames<Arc<str>, UserId>,
+    agents: SharedMap<AgentId, Arc<AgentRecord>>,
+    agent_names: SharedNames<Arc<str>, AgentId>,
+    connections: SharedMap<ConnectionId, Arc<ConnectionRecord>>,
+    connection_names: SharedNames<Arc<str>, ConnectionId>,
+    apps: SharedMap<AppId, Arc<AppRecord>>,
+    app_names: SharedNames<Arc<str>, AppId>,
+    plugins: SharedMap<PluginId, Arc<PluginRecord>>,
     webhooks: BTreeMap<WebhookId, Arc<WebhookRecord>>,
-    honeytokens: HashMap<Core, Arc<HoneytokenRecord>>,
+    honeytokens: SharedNames<Core, Arc<HoneytokenRecord>>,
     /// By agent and name.
-    plugins_of: HashMap<AgentId, BTreeMap<Arc<str>, Arc<PluginRecord>>>,
+    plugins_of: SharedMap<AgentId, Arc<PluginsByName>>,
+}
+
+type PluginsByName = BTreeMap<Arc<str>, Arc<PluginRecord>>;
+
+/// The records in which two views differ, of what policies are made from.
+#[derive(Debug, Default)]
+pub struct Differences<'a> {
+    /// Agents.
+    pub agents: Vec<Difference<'a, Arc<AgentRecord>>>,
+    /// Connections.
+    pub connections: Vec<Difference<'a, Arc<ConnectionRecord>>>,
+    /// Apps.
+    pub apps: Vec<Difference<'a, Arc<AppRecord>>>,
+    /// Plugins.
+    pub plugins: Vec<Difference<'a, Arc<PluginRecord>>>,
 }
 
 /// Who holds a token.
@@ -79,6 +94,49 @@ impl OrgView {
 }
 
 impl View {
+    /// A view of these alone. Of two with one name, the name is the later one's.
+    pub fn of(
+        agents: impl IntoIterator<Item = Arc<AgentRecord>>,
+        connections: impl IntoIterator<Item = Arc<ConnectionRecord>>,
+    ) -> Self {
+        let mut view = Self::default();
+        agents.into_iter().for_each(|agent| view.put_agent(agent));
+        connections.into_iter().for_each(|connection| view.put_connection(connection));
+        view
+    }
+
+    /// With one connection put in, or put anew.
+    #[cfg(test)]
+    pub(crate) fn with(&self, connection: Arc<ConnectionRecord>) -> Self {
+        let mut view = self.clone();
+        view.put_connection(connection);
+        view
+    }
+
+    /// Where it differs from one before. Costs what differs when this one was made from that one by
+    /// changes; a record is the same when it was not put again.
+    pub fn differences<'a>(&'a self, before: &'a Self) -> Differences<'a> {
+        static NOTHING: LazyLock<OrgView> = LazyLock::new(OrgView::default);
+        let mut all = Differences::default();
+        for org in self.orgs.differences(&before.orgs, Arc::ptr_eq) {
+            let [before, now] = [org.before, org.now].map(|org| org.map_or(&*NOTHING, |org| org));
+            all.agents.extend(now.agents.differences(&before.agents, Arc::ptr_eq));
+            let connections = now.connections.differences(&before.connections, Arc::ptr_eq);
+            all.connections.extend(connections);
+            all.apps.extend(now.apps.differences(&before.apps, Arc::ptr_eq));
+            all.plugins.extend(now.plugins.differences(&before.plugins, Arc::ptr_eq));
+        }
+        all
+    }
+
+    fn org_mut(&mut self, id: &OrgId) -> &mut OrgView {
+        Arc::make_mut(self.orgs.entry(id.clone()))
+    }
+
+    fn known_org_mut(&mut self, id: &OrgId) -> Option<&mut OrgView> {
+        self.orgs.get_mut(id).map(Arc::make_mut)
+    }
+
     /// Who holds this personal token, as [`View::authenticate`] does; `None` also when its owner is
     /// paused.
     pub fn person(&self, token: &str, now: Timestamp) -> Option<Person> {
@@ -220,7 +278,7 @@ impl View {
         agent: &AgentId,
     ) -> impl Iterator<Item = &Arc<PluginRecord>> {
         let of_agent = self.orgs.get(org).and_then(|org| org.plugins_of.get(agent));
-        of_agent.into_iter().flat_map(BTreeMap::values)
+        of_agent.into_iter().flat_map(|plugins| plugins.values())
     }
 
     /// A plugin by id.
@@ -273,7 +331,7 @@ impl View {
     pub(super) fn put_agent(&mut self, agent: Arc<AgentRecord>) {
         self.remove_agent(&agent.org, &agent.id);
         let name: Arc<str> = agent.name.as_str().into();
-        let org = self.orgs.entry(agent.org.clone()).or_default();
+        let org = self.org_mut(&agent.org);
         org.agent_names.insert(Arc::clone(&name), agent.id.clone());
         org.agents.insert(agent.id.clone(), Arc::clone(&agent));
         for former in &agent.revoked {
@@ -283,7 +341,7 @@ impl View {
             let former = Former { agent: holder, token: former.id.clone(), reason: "revoked" };
             self.revoked.insert(hash, former);
         }
-        let org = self.orgs.entry(agent.org.clone()).or_default();
+        let org = self.org_mut(&agent.org);
         if !org.is_awake(&agent) {
             return;
         }
@@ -296,12 +354,13 @@ impl View {
                 name: Arc::clone(&name),
                 token: Some(token.id.clone()),
             };
-            self.tokens.insert(hash, Holder { hash, agent: holder, expires: token.expires });
+            let holder = Holder { hash, agent: holder, expires: token.expires };
+            self.tokens.insert(hash, Arc::new(holder));
         }
     }
 
     pub(super) fn remove_agent(&mut self, org: &OrgId, id: &AgentId) {
-        let Some(org) = self.orgs.get_mut(org) else { return };
+        let Some(org) = self.known_org_mut(org) else { return };
         let Some(agent) = org.agents.remove(id) else { return };
         org.agent_names.remove(agent.name.as_str());
         for hash in agent.tokens.iter().filter_map(|token| TokenHash::from_hex(&token.hash)) {
@@ -314,7 +373,7 @@ impl View {
 
     pub(super) fn put_org(&mut self, org: Arc<OrgRecord>) {
         let id = org.id.clone();
-        self.orgs.entry(id).or_default().record = Some(org);
+        self.org_mut(&id).record = Some(org);
     }
 
     pub(super) fn remove_org(&mut self, id: &OrgId) {
@@ -323,7 +382,7 @@ impl View {
 
     pub(super) fn put_user(&mut self, user: Arc<UserRecord>) {
         self.forget_user(&user.org, &user.id);
-        let org = self.orgs.entry(user.org.clone()).or_default();
+        let org = self.org_mut(&user.org);
         org.user_names.insert(user.name.as_str().into(), user.id.clone());
         org.users.insert(user.id.clone(), Arc::clone(&user));
         for token in &user.tokens {
@@ -335,7 +394,7 @@ impl View {
                 scopes: token.scopes.clone().into(),
                 expires: token.expires,
             };
-            self.personal.insert(hash, holder);
+            self.personal.insert(hash, Arc::new(holder));
         }
         self.wake_agents_of(&user.org, &user.id);
     }
@@ -346,7 +405,7 @@ impl View {
     }
 
     fn forget_user(&mut self, org: &OrgId, id: &UserId) {
-        let Some(org) = self.orgs.get_mut(org) else { return };
+        let Some(org) = self.known_org_mut(org) else { return };
         let Some(user) = org.users.remove(id) else { return };
         org.user_names.remove(user.name.as_str());
         for hash in user.tokens.iter().filter_map(|token| TokenHash::from_hex(&token.hash)) {
@@ -365,29 +424,29 @@ impl View {
 
     pub(super) fn put_app(&mut self, app: Arc<AppRecord>) {
         self.remove_app(&app.org, &app.id);
-        let org = self.orgs.entry(app.org.clone()).or_default();
+        let org = self.org_mut(&app.org);
         org.app_names.insert(app.name.as_str().into(), app.id.clone());
         org.apps.insert(app.id.clone(), app);
     }
 
     pub(super) fn remove_app(&mut self, org: &OrgId, id: &AppId) {
-        let Some(org) = self.orgs.get_mut(org) else { return };
+        let Some(org) = self.known_org_mut(org) else { return };
         let Some(app) = org.apps.remove(id) else { return };
         org.app_names.remove(app.name.as_str());
     }
 
     pub(super) fn put_plugin(&mut self, plugin: Arc<PluginRecord>) {
         self.remove_plugin(&plugin.org, &plugin.id);
-        let org = self.orgs.entry(plugin.org.clone()).or_default();
-        let of_agent = org.plugins_of.entry(plugin.agent.clone()).or_default();
+        let org = self.org_mut(&plugin.org);
+        let of_agent = Arc::make_mut(org.plugins_of.entry(plugin.agent.clone()));
         of_agent.insert(plugin.name().into(), Arc::clone(&plugin));
         org.plugins.insert(plugin.id.clone(), plugin);
     }
 
     pub(super) fn remove_plugin(&mut self, org: &OrgId, id: &PluginId) {
-        let Some(org) = self.orgs.get_mut(org) else { return };
+        let Some(org) = self.known_org_mut(org) else { return };
         let Some(plugin) = org.plugins.remove(id) else { return };
-        if let Some(of_agent) = org.plugins_of.get_mut(&plugin.agent) {
+        if let Some(of_agent) = org.plugins_of.get_mut(&plugin.agent).map(Arc::make_mut) {
             of_agent.remove(plugin.name());
             if of_agent.is_empty() {
                 org.plugins_of.remove(&plugin.agent);
@@ -397,13 +456,13 @@ impl View {
 
     pub(super) fn put_connection(&mut self, connection: Arc<ConnectionRecord>) {
         self.remove_connection(&connection.org, &connection.id);
-        let org = self.orgs.entry(connection.org.clone()).or_default();
+        let org = self.org_mut(&connection.org);
         org.connection_names.insert(connection.name.as_str().into(), connection.id.clone());
         org.connections.insert(connection.id.clone(), connection);
     }
 
     pub(super) fn remove_connection(&mut self, org: &OrgId, id: &ConnectionId) {
-        let Some(org) = self.orgs.get_mut(org) else { return };
+        let Some(org) = self.known_org_mut(org) else { return };
         let Some(connection) = org.connections.remove(id) else { return };
         org.connection_names.remove(connection.name.as_str());
     }

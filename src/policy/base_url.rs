@@ -14,8 +14,8 @@ impl Policy {
         let org = self.org(&agent.org);
         let bound = org.agents.get(&agent.id).and_then(|held| held.by_name(name));
         let granted = || {
-            let places = org.grants.get(name)?;
-            places.iter().map(|at| &org.rules[*at]).find_map(|rule| rule.grants(agent))
+            let places = org.rules.grants.get(name)?;
+            places.iter().map(|at| &org.rules.all[*at]).find_map(|rule| rule.grants(agent))
         };
         bound.map(|binding| &*binding.account).or_else(granted)
     }
@@ -25,7 +25,7 @@ impl Policy {
         let org = self.org(&agent.org);
         let bound = org.agents.get(&agent.id).into_iter().flat_map(|held| &held.all);
         let bound = bound.map(|binding| &*binding.account);
-        let granted = org.rules.iter().filter_map(|rule| rule.grants(agent));
+        let granted = org.rules.all.iter().filter_map(|rule| rule.grants(agent));
         bound.chain(granted).map(|account| &*account.name).collect()
     }
 }

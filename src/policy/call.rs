@@ -57,7 +57,7 @@ impl Policy {
 
     /// The first rule for everybody that means the request is no `deny`.
     fn is_not_denied(&self, org: &OrgId, asked: &Asked<'_>) -> Result<(), Reason> {
-        for candidate in self.org(org).for_everybody(asked.target) {
+        for candidate in self.org(org).rules.for_everybody(asked.target) {
             let rule = &candidate.compiled.rule;
             if !rule.takes(asked.method) || !takes(asked.path, &rule.paths, &rule.id)? {
                 continue;

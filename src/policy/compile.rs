@@ -3,34 +3,33 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
-
 use super::index::HostIndex;
-use super::rule::{Account, Bound, CompileError, Rule, RuleAction, Spec};
+use super::rule::{Account, Bound, CompileError, Held, Rule, RuleAction, Spec};
 use super::slots::Extent;
-use super::{Binding, Bindings, Carved, Compiled, OrgRules, Policy};
-use crate::base::id::{AgentId, ConnectionId, OrgId, RuleId};
+use super::{Binding, Bindings, Carved, Compiled, Everywhere, OrgRules, Policy, Uses};
+use crate::base::id::{AgentId, OrgId, RuleId};
 use crate::base::pattern::HostPattern;
+use crate::base::shared_map::SharedMap;
 
 /// Everything that is wrong, in the order of the rules.
-pub(super) fn check(spec: &Spec) -> Vec<CompileError> {
+pub(super) fn check(rules: &[Rule], hostless_rules_max: usize) -> Vec<CompileError> {
     let mut errors = Vec::new();
     let mut seen: HashSet<(&OrgId, &RuleId)> = HashSet::new();
     let mut hostless: HashMap<&OrgId, usize> = HashMap::new();
-    for (at, rule) in spec.rules.iter().enumerate() {
+    for (at, rule) in rules.iter().enumerate() {
         if !seen.insert((&rule.org, &rule.id)) {
             errors.push(CompileError::Twice { rule: rule.id.clone() });
         }
         if rule.hosts.is_empty() {
             let count = hostless.entry(&rule.org).or_default();
             *count += 1;
-            if *count == spec.hostless_rules_max + 1 {
-                let max = spec.hostless_rules_max;
+            if *count == hostless_rules_max + 1 {
+                let max = hostless_rules_max;
                 errors.push(CompileError::TooManyHostless { rule: rule.id.clone(), max });
             }
         }
         check_rule(rule, &mut errors);
-        errors.extend(blinded(&spec.rules, at));
+        errors.extend(blinded(rules, at));
     }
     errors
 }
@@ -82,44 +81,52 @@ fn blinded(rules: &[Rule], at: usize) -> Option<CompileError> {
 
 /// Builds the indexes.
 pub(super) fn assemble(spec: Spec) -> Policy {
-    let mut orgs: HashMap<OrgId, OrgRules, RandomState> = HashMap::default();
-    for rule in spec.rules {
-        orgs.entry(rule.org.clone()).or_default().add_rule(rule);
-    }
-    for bound in spec.bindings {
-        orgs.entry(bound.org.clone()).or_default().add_binding(bound);
-    }
-    for empty in spec.empty {
-        let of_org = orgs.entry(empty.org).or_default();
-        let of_agent = of_org.agents.entry(empty.agent).or_default();
-        for host in empty.hosts {
-            of_agent.empty.insert(host, Arc::clone(&empty.blocked));
-        }
-    }
-    for (org, (provider, host, path)) in spec.carved_in {
-        orgs.entry(org).or_default().carved.insert(host, Carved { provider, path });
-    }
-    for org in orgs.values_mut() {
-        org.narrow();
-    }
-    let (mut known, mut carved) = (HostIndex::default(), HostIndex::default());
-    spec.known.iter().for_each(|pattern| note(&mut known, pattern));
+    let mut everywhere = Everywhere::default();
+    spec.known.iter().for_each(|pattern| note(&mut everywhere.known, pattern));
     for (provider, host, path) in spec.carved {
-        carved.insert(host, Carved { provider, path });
+        everywhere.carved.insert(host, Carved { provider, path });
     }
-    Policy {
+    let mut policy = Policy {
         default: spec.default,
         default_rule: RuleId::new("default"),
-        orgs,
-        nothing: OrgRules::default(),
-        known,
-        carved,
+        hostless_rules_max: spec.hostless_rules_max,
+        orgs: SharedMap::default(),
+        nothing: Arc::default(),
+        everywhere: Arc::new(everywhere),
+    };
+    let mut rules: HashMap<OrgId, Vec<Rule>> = HashMap::new();
+    for rule in spec.rules {
+        rules.entry(rule.org.clone()).or_default().push(rule);
     }
+    for (org, rules) in rules {
+        policy.org_mut(&org).rules = Arc::new(OrgRules::of(rules));
+    }
+    let mut held: HashMap<(OrgId, AgentId), Held> = HashMap::new();
+    for bound in spec.bindings {
+        held.entry((bound.org.clone(), bound.agent.clone())).or_default().bindings.push(bound);
+    }
+    for empty in spec.empty {
+        held.entry((empty.org.clone(), empty.agent.clone())).or_default().empty.push(empty);
+    }
+    for ((org, agent), held) in held {
+        policy.set_held(&org, &agent, held);
+    }
+    for (org, endpoint) in &spec.carved_in {
+        policy.carve(org, endpoint);
+    }
+    policy
 }
 
 impl OrgRules {
-    fn add_rule(&mut self, rule: Rule) {
-        let at = self.rules.len();
+    /// Rules of one org that were checked.
+    pub(super) fn of(rules: Vec<Rule>) -> Self {
+        let mut all = Self::default();
+        rules.into_iter().for_each(|rule| all.add(rule));
+        all
+    }
+
+    fn add(&mut self, rule: Rule) {
+        let at = self.all.len();
         if rule.hosts.is_empty() {
             self.hostless.push(at);
         }
@@ -127,44 +134,47 @@ impl OrgRules {
             self.by_host.insert(pattern.clone(), at);
             note(&mut self.known, pattern);
         }
-        let wanted = match &rule.action {
-            RuleAction::Use(account) => Some(account.wanted()),
-            _ => None,
-        };
-        if let (RuleAction::Use(account), Some(_)) = (&rule.action, &rule.agents) {
-            for key in [account.name.clone(), account.id.as_str().into()] {
-                self.grants.entry(key).or_default().push(at);
+        let mut wanted = None;
+        if let RuleAction::Use(account) = &rule.action {
+            wanted = Some(account.wanted());
+            self.uses.entry(account.id.clone()).or_default().add(at, rule.agents.as_deref());
+            if rule.agents.is_some() {
+                for key in [account.name.clone(), account.id.as_str().into()] {
+                    self.grants.entry(key).or_default().push(at);
+                }
             }
         }
         let agents = rule.agents.as_ref().map(|agents| agents.iter().cloned().collect());
-        self.rules.push(Compiled { rule, agents, wanted });
+        self.all.push(Compiled { rule, agents, wanted });
     }
+}
 
-    fn add_binding(&mut self, bound: Bound) {
-        for pattern in &bound.account.hosts {
-            note(&mut self.known, pattern);
-        }
-        self.agents.entry(bound.agent.clone()).or_default().add(bound);
-    }
-
-    /// Notes at each binding whether a rule uses its connection for its agent.
-    fn narrow(&mut self) {
-        let mut uses: HashMap<&ConnectionId, Vec<&Compiled>> = HashMap::new();
-        for compiled in &self.rules {
-            if let Some(wanted) = &compiled.wanted {
-                uses.entry(&wanted.connection).or_default().push(compiled);
-            }
-        }
-        for (agent, bindings) in &mut self.agents {
-            for binding in &mut bindings.all {
-                let rules = uses.get(&binding.account.id);
-                binding.narrowed = rules.and_then(|rules| first_for(rules, agent));
+impl Uses {
+    fn add(&mut self, at: usize, agents: Option<&[AgentId]>) {
+        match agents {
+            None => self.by_everybody = self.by_everybody.or(Some(at)),
+            Some(agents) => {
+                for agent in agents {
+                    self.by_agent.entry(agent.clone()).or_insert(at);
+                }
             }
         }
     }
 }
 
 impl Bindings {
+    /// What one agent holds.
+    pub(super) fn of(held: Held) -> Self {
+        let mut bindings = Self::default();
+        held.bindings.into_iter().for_each(|bound| bindings.add(bound));
+        for empty in held.empty {
+            for host in empty.hosts {
+                bindings.empty.insert(host, Arc::clone(&empty.blocked));
+            }
+        }
+        bindings
+    }
+
     fn add(&mut self, bound: Bound) {
         let account = bound.account;
         let at = match self.by_name.get(account.id.as_str()) {
@@ -186,16 +196,12 @@ impl Bindings {
         self.by_name.entry(account.name.clone()).or_insert(at);
         self.by_name.insert(account.id.as_str().into(), at);
         let (id, wanted) = (RuleId::new(format!("binding:{}", account.id)), account.wanted());
-        self.all.push(Binding { id, account, wanted, narrowed: None, extent });
+        self.all.push(Binding { id, account, wanted, extent });
         at
     }
 }
 
-fn first_for(rules: &[&Compiled], agent: &AgentId) -> Option<RuleId> {
-    rules.iter().find(|compiled| compiled.is_for(agent)).map(|compiled| compiled.rule.id.clone())
-}
-
-/// Notes a literal host once, however many bindings have it.
+/// Notes a literal host once, however many have it.
 fn note(known: &mut HostIndex<()>, pattern: &HostPattern) {
     if pattern.literal().is_some() && !known.has(pattern) {
         known.insert(pattern.clone(), ());
@@ -215,7 +221,7 @@ mod tests {
     }
 
     fn errors(rules: Vec<Rule>) -> Vec<CompileError> {
-        check(&Spec { rules, hostless_rules_max: 2, ..Spec::default() })
+        check(&rules, 2)
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::permit::{Action, Permit, Terms};
 use super::rule::{Account, AccountState, DefaultAction, RuleAction};
 use super::slots::{Blocked, Extent};
-use super::{Asked, Binding, Bindings, Candidate, OrgRules, Policy, Reason, is_web_port};
+use super::{Asked, Binding, Bindings, Candidate, OrgPolicy, Policy, Reason, is_web_port};
 use crate::base::agent::Agent;
 use crate::base::host::Scheme;
 use crate::base::id::{OrgId, RuleId};
@@ -38,7 +38,7 @@ impl Policy {
             return Err(Reason::Method);
         }
         let org = self.org(&agent.org);
-        let held = org.agents.get(&agent.id);
+        let held = org.agents.get(&agent.id).map(|held| &**held);
         Question { policy: self, org, held, agent, asked: *asked }.answer()
     }
 }
@@ -46,7 +46,7 @@ impl Policy {
 /// One request and everything that can decide it.
 struct Question<'a> {
     policy: &'a Policy,
-    org: &'a OrgRules,
+    org: &'a OrgPolicy,
     held: Option<&'a Bindings>,
     agent: &'a Agent,
     asked: Asked<'a>,
@@ -72,7 +72,7 @@ enum Cause<'a> {
 impl<'a> Question<'a> {
     fn answer(&self) -> Result<Permit, Reason> {
         let mut missing = None;
-        for candidate in self.org.candidates(&self.agent.id, self.asked.target) {
+        for candidate in self.org.rules.candidates(&self.agent.id, self.asked.target) {
             if !self.applies(candidate)? {
                 continue;
             }
@@ -208,7 +208,7 @@ impl<'a> Question<'a> {
 
     fn by_binding(&self, binding: &'a Binding, cause: Cause<'a>) -> Result<Permit, Reason> {
         let account = &*binding.account;
-        if let Some(rule) = &binding.narrowed {
+        if let Some(rule) = self.narrowing(binding) {
             let (rule, connection) = (rule.clone(), account.name.clone());
             return Err(Reason::Narrowed { rule, connection });
         }
@@ -219,6 +219,11 @@ impl<'a> Question<'a> {
         };
         let terms = self.terms(&cause, account.owning(self.asked.target));
         self.inject(&Choice { rule, account, wanted: &binding.wanted, terms })
+    }
+
+    /// The rule that takes the place of the binding.
+    fn narrowing(&self, binding: &Binding) -> Option<&'a RuleId> {
+        self.org.rules.narrowing(&binding.account.id, &self.agent.id)
     }
 
     fn by_default(&self) -> Result<Permit, Reason> {
@@ -278,13 +283,13 @@ impl Policy {
         asked: &Asked<'_>,
         rule: &RuleId,
     ) -> Result<(), Reason> {
-        let own = self.org(org).carved.matching(asked.target);
-        for entry in self.carved.matching(asked.target).chain(own) {
-            if !entry.value.path.may_match(asked.path) {
+        let everywhere = self.everywhere.carved.matching(asked.target).map(|entry| &entry.value);
+        for carved in everywhere.chain(self.org(org).carved.matching(asked.target)) {
+            if !carved.path.may_match(asked.path) {
                 continue;
             }
-            if takes(asked.path, std::slice::from_ref(&entry.value.path), rule)? {
-                return Err(Reason::TokenEndpoint { provider: entry.value.provider.clone() });
+            if takes(asked.path, std::slice::from_ref(&carved.path), rule)? {
+                return Err(Reason::TokenEndpoint { provider: carved.provider.clone() });
             }
         }
         Ok(())
@@ -373,7 +378,7 @@ impl<'a> Question<'a> {
         for entry in held.by_host.matching(self.asked.target) {
             let binding = &held.all[entry.value];
             let Some(path) = self.path_rank(binding)? else { continue };
-            if binding.narrowed.is_some() {
+            if self.narrowing(binding).is_some() {
                 narrowed = narrowed.or(Some(binding));
                 continue;
             }

@@ -136,7 +136,7 @@ impl Policy {
     /// The pattern of a rule or binding that means the target.
     fn host_of(&self, agent: &Agent, asked: &Asked<'_>, rule: &RuleId) -> Option<String> {
         let org = self.org(&agent.org);
-        let candidates = org.candidates(&agent.id, asked.target);
+        let candidates = org.rules.candidates(&agent.id, asked.target);
         if let Some(by) = candidates.iter().find(|by| by.compiled.rule.id == *rule) {
             return by.pattern.map(ToString::to_string);
         }

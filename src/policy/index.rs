@@ -38,6 +38,10 @@ impl<T> HostIndex<T> {
         entries.push(Entry { pattern, value });
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.below.is_empty()
+    }
+
     /// The entries that mean the target, port included: the exact host's first, then those of ever
     /// shorter suffixes; within one host in the order of insertion.
     pub(super) fn matching<'a>(
@@ -47,7 +51,11 @@ impl<T> HostIndex<T> {
         let suffixes = target.host().name().into_iter().flat_map(suffixes);
         let exact = self.exact.get(target.host()).into_iter();
         let below = suffixes.filter_map(|suffix| self.below.get(suffix));
-        exact.chain(below).flatten().filter(|entry| entry.pattern.takes_port(target))
+        exact.chain(below).flatten().filter(|entry| {
+            #[cfg(test)]
+            crate::base::tally::one();
+            entry.pattern.takes_port(target)
+        })
     }
 
     /// Whether this very pattern, one without a wildcard, was inserted.
@@ -64,7 +72,7 @@ impl<T> HostIndex<T> {
 }
 
 /// `a.b.c` has the suffixes `b.c` and `c`.
-fn suffixes(name: &str) -> impl Iterator<Item = &str> {
+pub(super) fn suffixes(name: &str) -> impl Iterator<Item = &str> {
     name.match_indices('.').map(|(dot, _)| &name[dot + 1..])
 }
 

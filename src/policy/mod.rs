@@ -6,7 +6,9 @@
 mod base_url;
 mod call;
 mod compile;
+mod counted;
 mod decide;
+mod edit;
 pub mod explain;
 mod index;
 mod overrides;
@@ -26,30 +28,43 @@ use foldhash::fast::RandomState;
 use http::Method;
 
 use crate::base::host::Target;
-use crate::base::id::{AgentId, OrgId, RuleId};
+use crate::base::id::{AgentId, ConnectionId, OrgId, RuleId};
 use crate::base::pattern::{DecodedPath, HostPattern, PathPattern};
+use crate::base::shared_map::SharedMap;
 use crate::inject::credential::Wanted;
 use crate::inject::placeholder::Core;
 
+use counted::CountedIndex;
 use index::HostIndex;
 
 pub use explain::Explanation;
 pub use overrides::{NoMethod, overrides, without_overrides};
 pub use permit::{Action, InterceptPermit, Permit, Route, TunnelPermit};
 pub use reason::Reason;
-pub use rule::{Account, AccountState, Bound, CompileError, DefaultAction, Rule, RuleAction, Spec};
+pub use rule::{
+    Account, AccountState, Bound, CompileError, DefaultAction, Endpoint, Held, Rule, RuleAction,
+    Spec,
+};
 pub use slots::{Blocked, Empty, Extent, Lack, Slot};
 
 /// Compiled rules: host → rules by hash. The cost of a decision grows with the rules and the
-/// agent's bindings for that host, and with nothing else.
-#[derive(Debug)]
+/// agent's bindings for that host, and with nothing else. A copy shares everything, and what is then
+/// changed in it costs that part alone: one agent's bindings, one org's rules.
+#[derive(Clone, Debug)]
 pub struct Policy {
     default: DefaultAction,
     /// What decisions by `default` are called.
     default_rule: RuleId,
-    orgs: HashMap<OrgId, OrgRules, RandomState>,
+    hostless_rules_max: usize,
+    orgs: SharedMap<OrgId, Arc<OrgPolicy>>,
     /// Orgs without a rule or binding.
-    nothing: OrgRules,
+    nothing: Arc<OrgPolicy>,
+    everywhere: Arc<Everywhere>,
+}
+
+/// What holds in every org: the catalogue's hosts.
+#[derive(Debug, Default)]
+struct Everywhere {
     known: HostIndex<()>,
     carved: HostIndex<Carved>,
 }
@@ -72,22 +87,40 @@ pub struct Asked<'a> {
 }
 
 /// Rules and bindings of one org.
+#[derive(Clone, Debug, Default)]
+struct OrgPolicy {
+    rules: Arc<OrgRules>,
+    agents: SharedMap<AgentId, Arc<Bindings>>,
+    /// Literal hosts of bindings.
+    known: CountedIndex<()>,
+    /// OAuth endpoints of its own apps and connections.
+    carved: CountedIndex<Carved>,
+}
+
+/// Rules of one org.
 #[derive(Debug, Default)]
 struct OrgRules {
     /// In order.
-    rules: Vec<Compiled>,
-    /// Places in `rules`.
+    all: Vec<Compiled>,
+    /// Places in `all`.
     by_host: HostIndex<usize>,
-    /// Places in `rules` of those for every host, ascending.
+    /// Places in `all` of those for every host, ascending.
     hostless: Vec<usize>,
-    /// Places in `rules` of those that use a connection for agents that they name, by its name and
+    /// Places in `all` of those that use a connection for agents that they name, by its name and
     /// by its id.
     grants: HashMap<Arc<str>, Vec<usize>>,
-    agents: HashMap<AgentId, Bindings, RandomState>,
-    /// Literal hosts of rules and bindings.
+    /// Those that use a connection: its binding alone injects nothing.
+    uses: HashMap<ConnectionId, Uses, RandomState>,
+    /// Their literal hosts.
     known: HostIndex<()>,
-    /// OAuth endpoints of its own apps and connections.
-    carved: HostIndex<Carved>,
+}
+
+/// The first rules that use one connection: places in an org's rules.
+#[derive(Debug, Default)]
+struct Uses {
+    /// Without agents.
+    by_everybody: Option<usize>,
+    by_agent: HashMap<AgentId, usize, RandomState>,
 }
 
 /// A rule, ready to be asked.
@@ -118,14 +151,12 @@ struct Binding {
     id: RuleId,
     account: Arc<Account>,
     wanted: Wanted,
-    /// The first rule that uses the account for this agent: the binding alone injects nothing.
-    narrowed: Option<RuleId>,
     /// For what.
     extent: Extent,
 }
 
 /// An OAuth endpoint, where nothing is injected.
-#[derive(Debug)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Carved {
     provider: Arc<str>,
     path: PathPattern,
@@ -150,21 +181,28 @@ impl Policy {
     /// # Errors
     /// When rules contradict themselves or each other.
     pub fn compile(spec: Spec) -> Result<Self, Vec<CompileError>> {
-        let errors = compile::check(&spec);
+        let errors = compile::check(&spec.rules, spec.hostless_rules_max);
         match errors.is_empty() {
             true => Ok(compile::assemble(spec)),
             false => Err(errors),
         }
     }
 
-    fn org(&self, org: &OrgId) -> &OrgRules {
+    /// What is wrong with rules, in their order.
+    pub fn check(rules: &[Rule], hostless_rules_max: usize) -> Vec<CompileError> {
+        compile::check(rules, hostless_rules_max)
+    }
+
+    fn org(&self, org: &OrgId) -> &OrgPolicy {
         self.orgs.get(org).unwrap_or(&self.nothing)
     }
 
     /// Whether a refusal for the target may be answered inside TLS: names written literally are a
     /// bounded set, those that wildcards take are not.
-    fn is_known(&self, org: &OrgRules, target: &Target) -> bool {
-        org.known.has_literal(target) || self.known.has_literal(target)
+    fn is_known(&self, org: &OrgPolicy, target: &Target) -> bool {
+        org.rules.known.has_literal(target)
+            || org.known.has_literal(target)
+            || self.everywhere.known.has_literal(target)
     }
 }
 
@@ -193,9 +231,19 @@ impl OrgRules {
         places.dedup_by_key(|(at, _)| *at);
         places
             .into_iter()
-            .map(|(at, pattern)| Candidate { compiled: &self.rules[at], pattern })
+            .map(|(at, pattern)| Candidate { compiled: &self.all[at], pattern })
             .filter(|candidate| is_for(candidate.compiled))
             .collect()
+    }
+}
+
+impl OrgRules {
+    /// The first rule that uses the connection for the agent: the binding alone injects nothing.
+    fn narrowing(&self, connection: &ConnectionId, agent: &AgentId) -> Option<&RuleId> {
+        let uses = self.uses.get(connection)?;
+        let by_agent = uses.by_agent.get(agent).copied();
+        let first = by_agent.into_iter().chain(uses.by_everybody).min()?;
+        Some(&self.all[first].rule.id)
     }
 }
 
@@ -206,6 +254,10 @@ impl Compiled {
 }
 
 impl Bindings {
+    fn is_empty(&self) -> bool {
+        self.all.is_empty() && self.empty.is_empty()
+    }
+
     fn by_core(&self, core: &Core) -> Option<&Binding> {
         self.by_core.get(core).map(|at| &self.all[*at])
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::permit::{InterceptPermit, Route, TunnelPermit};
 use super::rule::{DefaultAction, Rule, RuleAction};
-use super::{Bindings, Candidate, OrgRules, Policy, Reason, is_web_port};
+use super::{Bindings, Candidate, OrgPolicy, Policy, Reason, is_web_port};
 use crate::base::agent::Agent;
 use crate::base::host::Target;
 use crate::base::id::RuleId;
@@ -47,10 +47,10 @@ impl Policy {
         }
     }
 
-    fn outlook(&self, org: &OrgRules, agent: &Agent, target: &Target) -> Outlook {
-        let held = org.agents.get(&agent.id);
+    fn outlook(&self, org: &OrgPolicy, agent: &Agent, target: &Target) -> Outlook {
+        let held = org.agents.get(&agent.id).map(|held| &**held);
         let (mut looks, mut missing) = (false, None);
-        for candidate in org.candidates(&agent.id, target) {
+        for candidate in org.rules.candidates(&agent.id, target) {
             match verdict(candidate, held, target) {
                 Verdict::Settled(outlook) => return outlook,
                 Verdict::RefusesSome => looks = true,

@@ -90,7 +90,7 @@ pub enum RuleAction {
 }
 
 /// A connection as policy sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Account {
     /// Its id.
     pub id: ConnectionId,
@@ -134,6 +134,15 @@ pub struct Bound {
     pub placeholders: Vec<Placeholder>,
     /// For what.
     pub extent: Extent,
+}
+
+/// What one agent holds.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    /// Its bindings.
+    pub bindings: Vec<Bound>,
+    /// Required slots of its plugins without a connection.
+    pub empty: Vec<Empty>,
 }
 
 /// What is wrong with a rule. Names the rule and the remedy.

@@ -1,31 +1,67 @@
 //! [`Facts`]: what the names in rules can mean, and which accounts bindings lead to. Made from the
-//! directory's records and the catalogue, without I/O.
+//! directory's view and the catalogue, without I/O; a newer view costs what differs in it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::plugins::Plugins;
-use crate::base::id::{ConnectionId, OrgId};
-use crate::base::pattern::{HostPattern, PathPattern};
-use crate::directory::{
-    AgentRecord, AppRecord, BrokenReason, ConnectionRecord, ConnectionState, PluginRecord,
-    may_be_used_by,
-};
-use crate::policy::{Account, AccountState, Bound, DefaultAction, Empty, Extent, Rule, Spec};
-use crate::provider::{Catalogue, Instance};
+use foldhash::fast::RandomState;
 
-/// An OAuth endpoint: provider, host, path.
-type Endpoint = (Arc<str>, HostPattern, PathPattern);
+use super::plugins::Plugins;
+use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, UserId};
+use crate::base::pattern::{HostPattern, PathPattern};
+use crate::base::shared_map::Difference;
+use crate::directory::{
+    AgentRecord, AppRecord, BindingRecord, BrokenReason, ConnectionRecord, ConnectionState,
+    PluginRecord, View, Visibility, may_be_used_by,
+};
+use crate::policy::{Account, AccountState, Bound, DefaultAction, Endpoint, Extent, Held};
+use crate::policy::{Rule, Spec};
+use crate::provider::{Catalogue, Instance};
 
 /// Agents, accounts and hosts, as they are now.
 #[derive(Debug)]
 pub(super) struct Facts {
-    agents: HashMap<OrgId, Named<Arc<AgentRecord>>>,
-    accounts: HashMap<OrgId, Named<Connection>>,
-    known: Vec<HostPattern>,
+    catalogue: Arc<Catalogue>,
+    view: Arc<View>,
+    orgs: HashMap<OrgId, OfOrg, RandomState>,
+}
+
+/// What follows from one org's records.
+#[derive(Debug, Default)]
+struct OfOrg {
+    accounts: HashMap<ConnectionId, Owned, RandomState>,
+    /// How often agents name a connection in their bindings and their plugins' slots.
+    holders: HashMap<ConnectionId, HashMap<AgentId, usize>, RandomState>,
+    /// The connections whose tokens are an app's.
+    of_app: HashMap<AppId, HashSet<ConnectionId>>,
+}
+
+/// What follows from a connection.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Owned {
+    pub(super) account: Arc<Account>,
+    /// OAuth endpoints on hosts of its own.
     carved: Vec<Endpoint>,
-    carved_in: Vec<(OrgId, Endpoint)>,
-    plugins: Plugins,
+}
+
+/// A connection as the directory and as policy see it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Connection<'a> {
+    pub(super) record: &'a ConnectionRecord,
+    pub(super) account: &'a Arc<Account>,
+}
+
+/// What a newer view makes of a policy.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    /// Agents that hold something else.
+    pub(super) agents: HashSet<(OrgId, AgentId)>,
+    /// Names and ids that mean something else in rules.
+    pub(super) named: HashSet<(OrgId, Arc<str>)>,
+    /// OAuth endpoints that somebody has more.
+    pub(super) carved: Vec<(OrgId, Endpoint)>,
+    /// Those that somebody has less.
+    pub(super) uncarved: Vec<(OrgId, Endpoint)>,
 }
 
 /// Host and path of a URL that was checked.
@@ -36,167 +72,191 @@ fn endpoint(url: &str) -> Option<(HostPattern, PathPattern)> {
     Some((HostPattern::parse(authority).ok()?, PathPattern::parse(path).ok()?))
 }
 
-/// A connection as the directory and as policy see it.
-#[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) record: Arc<ConnectionRecord>,
-    pub(super) account: Arc<Account>,
-}
-
-/// Things of one org, found by name or id.
-#[derive(Debug)]
-struct Named<T> {
-    all: Vec<T>,
-    at: HashMap<String, usize>,
-}
-
-impl<T> Default for Named<T> {
-    fn default() -> Self {
-        Self { all: Vec::new(), at: HashMap::new() }
-    }
-}
-
-impl<T> Named<T> {
-    fn push(&mut self, name: &str, id: &str, one: T) {
-        self.at.entry(name.to_owned()).or_insert(self.all.len());
-        self.at.insert(id.to_owned(), self.all.len());
-        self.all.push(one);
-    }
-
-    fn find(&self, name_or_id: &str) -> Option<&T> {
-        self.at.get(name_or_id).map(|at| &self.all[*at])
-    }
+/// The endpoints of an app's own authorization servers: an MCP server's may be on its host.
+fn endpoints(app: &AppRecord) -> impl Iterator<Item = Endpoint> {
+    let provider: Arc<str> = app.provider.as_str().into();
+    let all = std::iter::once(&app.urls).chain(app.discovered.values());
+    let own = all.flat_map(|urls| [&urls.token, &urls.revoke, &urls.device]);
+    let own = own.flatten().filter_map(|url| endpoint(url));
+    own.map(move |(host, path)| (provider.clone(), host, path))
 }
 
 impl Facts {
-    /// `app`: the one that a connection's tokens are of, whose settings it inherits.
-    ///
-    /// A connection whose provider or variables do not fit any more owns no host and is broken;
-    /// it must not keep the others' policy from being made.
-    pub(super) fn gather(
-        agents: impl Iterator<Item = Arc<AgentRecord>>,
-        connections: impl Iterator<Item = Arc<ConnectionRecord>>,
-        catalogue: &Catalogue,
-        app: &dyn Fn(&ConnectionRecord) -> Option<Arc<AppRecord>>,
-    ) -> Self {
-        let mut facts = Self {
-            agents: HashMap::new(),
-            accounts: HashMap::new(),
-            known: Vec::new(),
-            carved: Vec::new(),
-            carved_in: Vec::new(),
-            plugins: Plugins::default(),
-        };
-        for provider in catalogue.all() {
-            facts.known.extend(provider.known_hosts());
-            let carved = provider.carved.iter().cloned();
-            facts.carved.extend(carved.map(|(host, path)| (provider.id.clone(), host, path)));
-        }
-        for agent in agents {
-            let of_org = facts.agents.entry(agent.org.clone()).or_default();
-            of_org.push(&agent.name, agent.id.as_str(), agent.clone());
-        }
-        for record in connections {
-            let account = facts.account(&record, app(&record).as_deref(), catalogue);
-            let account = Arc::new(account);
-            let of_org = facts.accounts.entry(record.org.clone()).or_default();
-            let (name, id) = (record.name.clone(), record.id.clone());
-            of_org.push(&name, id.as_str(), Connection { record, account });
-        }
-        facts.carved.sort();
-        facts.carved.dedup();
-        facts.carved_in.sort();
-        facts.carved_in.dedup();
+    /// As `view` tells them.
+    pub(super) fn new(catalogue: Arc<Catalogue>, view: Arc<View>) -> Self {
+        let mut facts = Self { catalogue, view: Arc::default(), orgs: HashMap::default() };
+        facts.follow(view);
         facts
     }
 
-    /// With the endpoints of apps' own authorization servers carved out: an MCP server's may be on its
-    /// host.
-    pub(super) fn carving<'a>(mut self, apps: impl Iterator<Item = &'a Arc<AppRecord>>) -> Self {
-        for app in apps {
-            let provider: Arc<str> = app.provider.as_str().into();
-            let all = std::iter::once(&app.urls).chain(app.discovered.values());
-            let own = all.flat_map(|urls| [&urls.token, &urls.revoke, &urls.device]);
-            let endpoints = own.flatten().filter_map(|url| endpoint(url));
-            let own =
-                endpoints.map(|(host, path)| (app.org.clone(), (provider.clone(), host, path)));
-            self.carved_in.extend(own);
+    /// As a newer view tells them; answers what that changes.
+    pub(super) fn follow(&mut self, view: Arc<View>) -> Changed {
+        let before = std::mem::replace(&mut self.view, Arc::clone(&view));
+        let differences = view.differences(&before);
+        let mut changed = Changed::default();
+        let mut anew = HashSet::new();
+        for app in differences.apps {
+            self.app_changed(app, &mut anew, &mut changed);
         }
-        self.carved_in.sort();
-        self.carved_in.dedup();
-        self
+        // First who holds what, for the connections' sake.
+        for agent in differences.agents {
+            self.agent_changed(agent, &mut changed);
+        }
+        for plugin in differences.plugins {
+            self.plugin_changed(plugin, &mut changed);
+        }
+        let mut known = HashMap::new();
+        for Difference { before, now } in differences.connections {
+            let Some(record) = now.or(before) else { continue };
+            let (org, id) = (record.org.clone(), record.id.clone());
+            self.note_app(before, now);
+            anew.insert((org.clone(), id.clone()));
+            known.insert((org, id), before);
+        }
+        for at in anew {
+            // One whose app alone has changed is what it was.
+            let now = view.connection(&at.0, &at.1);
+            let before = known.get(&at).copied().unwrap_or(now);
+            self.connection_changed(&at, Difference { before, now }, &mut changed);
+            if self.orgs.get(&at.0).is_some_and(OfOrg::is_empty) {
+                self.orgs.remove(&at.0);
+            }
+        }
+        changed
     }
 
-    /// With the slots that these plugins' connections are in.
-    pub(super) fn plugged<'a>(
-        mut self,
-        plugins: impl Iterator<Item = &'a Arc<PluginRecord>>,
-        catalogue: &Catalogue,
-    ) -> Self {
-        let mut plugged = Plugins::default();
-        for plugin in plugins {
-            let find = |id: &ConnectionId| {
-                self.connection(&plugin.org, id.as_str()).map(|found| &*found.record)
-            };
-            plugged.add(plugin, &plugin.missing(find), catalogue);
-        }
-        self.plugins = plugged;
-        self
+    fn app_changed(
+        &self,
+        Difference { before, now }: Difference<'_, Arc<AppRecord>>,
+        anew: &mut HashSet<(OrgId, ConnectionId)>,
+        changed: &mut Changed,
+    ) {
+        let each = |app: &Arc<AppRecord>| {
+            let org = app.org.clone();
+            endpoints(app).map(move |endpoint| (org.clone(), endpoint)).collect::<Vec<_>>()
+        };
+        changed.uncarved.extend(before.into_iter().flat_map(each));
+        changed.carved.extend(now.into_iter().flat_map(each));
+        let Some(app) = now.or(before) else { return };
+        let of_app = self.orgs.get(&app.org).and_then(|of_org| of_org.of_app.get(&app.id));
+        anew.extend(of_app.into_iter().flatten().map(|id| (app.org.clone(), id.clone())));
     }
 
-    fn account(
+    fn agent_changed(
         &mut self,
-        record: &ConnectionRecord,
-        app: Option<&AppRecord>,
-        catalogue: &Catalogue,
-    ) -> Account {
-        let provider: Arc<str> = record.provider.as_str().into();
-        let (hosts, paths, state) = match instance(record, catalogue) {
-            Ok(instance) => {
-                let carved = instance.carved.into_iter();
-                let own = |(host, path)| (record.org.clone(), (provider.clone(), host, path));
-                self.carved_in.extend(carved.map(own));
-                (instance.hosts, instance.paths, state(&record.state))
+        Difference { before, now }: Difference<'_, Arc<AgentRecord>>,
+        changed: &mut Changed,
+    ) {
+        let Some(agent) = now.or(before) else { return };
+        let (org, id) = (&agent.org, &agent.id);
+        if before.map(|it| holding(it)) != now.map(|it| holding(it)) {
+            let bound = |agent: &Arc<AgentRecord>| {
+                agent.bindings.iter().map(|it| it.connection.clone()).collect::<Vec<_>>()
+            };
+            let [old, new] = [before, now].map(|agent| agent.map(bound).unwrap_or_default());
+            self.orgs.entry(org.clone()).or_default().holds(id, &old, &new);
+            changed.agents.insert((org.clone(), id.clone()));
+        }
+        if before.map(|it| meaning(it)) != now.map(|it| meaning(it)) {
+            let names = [before, now].into_iter().flatten().map(|agent| &*agent.name);
+            changed.name(org, names.chain([id.as_str()]));
+        }
+    }
+
+    fn plugin_changed(
+        &mut self,
+        Difference { before, now }: Difference<'_, Arc<PluginRecord>>,
+        changed: &mut Changed,
+    ) {
+        let each = |plugin: &Arc<PluginRecord>| plugin.slots.values().cloned().collect::<Vec<_>>();
+        // A plugin stays its agent's; each side is taken for itself all the same.
+        for (plugin, is_now) in [(before, false), (now, true)] {
+            let Some(plugin) = plugin else { continue };
+            let of_org = self.orgs.entry(plugin.org.clone()).or_default();
+            match is_now {
+                true => of_org.holds(&plugin.agent, &[], &each(plugin)),
+                false => of_org.holds(&plugin.agent, &each(plugin), &[]),
             }
-            // What its provider has not told yet is no fault of a connection that was never made.
-            Err(_) if matches!(record.state, ConnectionState::Draft { .. }) => {
-                (Vec::new(), Vec::new(), state(&record.state))
+            changed.agents.insert((plugin.org.clone(), plugin.agent.clone()));
+        }
+    }
+
+    /// Notes whose tokens a connection has.
+    fn note_app(
+        &mut self,
+        before: Option<&Arc<ConnectionRecord>>,
+        now: Option<&Arc<ConnectionRecord>>,
+    ) {
+        if let Some((record, app)) = before.and_then(|it| Some((it, it.app.as_ref()?))) {
+            let of_org = self.orgs.entry(record.org.clone()).or_default();
+            if let Some(all) = of_org.of_app.get_mut(app) {
+                all.remove(&record.id);
+                if all.is_empty() {
+                    of_org.of_app.remove(app);
+                }
             }
-            Err(why) => {
-                let (connection, provider) = (&record.name, &record.provider);
-                tracing::warn!(%connection, %provider, %why, "a connection cannot be used");
-                (Vec::new(), Vec::new(), AccountState::Broken(why.into()))
-            }
+        }
+        if let Some((record, app)) = now.and_then(|it| Some((it, it.app.as_ref()?))) {
+            let of_org = self.orgs.entry(record.org.clone()).or_default();
+            of_org.of_app.entry(app.clone()).or_default().insert(record.id.clone());
+        }
+    }
+
+    fn connection_changed(
+        &mut self,
+        (org, id): &(OrgId, ConnectionId),
+        Difference { before, now }: Difference<'_, Arc<ConnectionRecord>>,
+        changed: &mut Changed,
+    ) {
+        let owned = now.map(|record| owned(record, app_of(&self.view, record), &self.catalogue));
+        let of_org = self.orgs.entry(org.clone()).or_default();
+        let old = of_org.accounts.get(id);
+        let carved = |owned: &Owned| {
+            owned.carved.iter().map(|it| (org.clone(), it.clone())).collect::<Vec<_>>()
         };
-        let (id, name) = (record.id.clone(), record.name.as_str().into());
-        let settings = match app {
-            Some(app) => record.settings.over(&app.settings.requests()),
-            None => record.settings.clone(),
-        };
-        let settings = (!settings.is_empty()).then(|| Arc::new(settings));
-        Account { id, name, provider, hosts, paths, state, settings }
+        let is_same = old == owned.as_ref();
+        if !is_same {
+            changed.uncarved.extend(old.into_iter().flat_map(carved));
+            changed.carved.extend(owned.iter().flat_map(carved));
+            match owned {
+                Some(owned) => drop(of_org.accounts.insert(id.clone(), owned)),
+                None => drop(of_org.accounts.remove(id)),
+            }
+        }
+        if is_same && before.map(|it| standing(it)) == now.map(|it| standing(it)) {
+            return;
+        }
+        let holders = of_org.holders.get(id).into_iter().flat_map(HashMap::keys);
+        changed.agents.extend(holders.map(|agent| (org.clone(), agent.clone())));
+        let names = [before, now].into_iter().flatten().map(|record| &*record.name);
+        changed.name(org, names.chain([id.as_str()]));
     }
 
     /// By name or id.
     pub(super) fn agent(&self, org: &OrgId, name: &str) -> Option<&AgentRecord> {
-        self.agents.get(org)?.find(name).map(|agent| &**agent)
+        self.view.find_agent(org, name).map(|agent| &**agent)
     }
 
     /// By name or id.
-    pub(super) fn connection(&self, org: &OrgId, name: &str) -> Option<&Connection> {
-        self.accounts.get(org)?.find(name)
+    pub(super) fn connection(&self, org: &OrgId, name: &str) -> Option<Connection<'_>> {
+        self.known(org, self.view.find_connection(org, name)?)
+    }
+
+    fn known<'a>(&'a self, org: &OrgId, record: &'a ConnectionRecord) -> Option<Connection<'a>> {
+        let owned = self.orgs.get(org)?.accounts.get(&record.id)?;
+        Some(Connection { record, account: &owned.account })
     }
 
     /// The names of the org's agents.
     pub(super) fn agent_names(&self, org: &OrgId) -> impl Iterator<Item = &str> {
-        let all = self.agents.get(org).into_iter().flat_map(|named| &named.all);
+        let all = self.view.agents().filter(move |agent| agent.org == *org);
         all.map(|agent| agent.name.as_str())
     }
 
     /// The names of the org's connections.
     pub(super) fn connection_names(&self, org: &OrgId) -> impl Iterator<Item = &str> {
-        let all = self.accounts.get(org).into_iter().flat_map(|named| &named.all);
-        all.map(|one| one.record.name.as_str())
+        let all = self.view.connections().filter(move |connection| connection.org == *org);
+        all.map(|connection| connection.name.as_str())
     }
 
     /// Everything that a policy is compiled from.
@@ -206,30 +266,49 @@ impl Facts {
         default: DefaultAction,
         hostless_rules_max: usize,
     ) -> Spec {
-        let bindings = self.bindings();
-        let (known, carved) = (self.known.clone(), self.carved.clone());
-        let carved_in = self.carved_in.clone();
-        let paused = |empty: &&Empty| {
-            self.agent(&empty.org, empty.agent.as_str()).is_none_or(|agent| agent.paused)
-        };
-        let empty = self.plugins.empty.iter().filter(|it| !paused(it)).cloned().collect();
-        Spec { default, rules, bindings, empty, known, carved, carved_in, hostless_rules_max }
+        let mut spec = Spec { default, rules, hostless_rules_max, ..Spec::default() };
+        for provider in self.catalogue.all() {
+            spec.known.extend(provider.known_hosts());
+            let carved = provider.carved.iter().cloned();
+            spec.carved.extend(carved.map(|(host, path)| (provider.id.clone(), host, path)));
+        }
+        spec.carved.sort();
+        spec.carved.dedup();
+        for app in self.view.apps() {
+            spec.carved_in.extend(endpoints(app).map(|it| (app.org.clone(), it)));
+        }
+        for (org, of_org) in &self.orgs {
+            let own = of_org.accounts.values().flat_map(|owned| &owned.carved);
+            spec.carved_in.extend(own.map(|endpoint| (org.clone(), endpoint.clone())));
+        }
+        for agent in self.view.agents() {
+            let held = self.held(&agent.org, &agent.id);
+            spec.bindings.extend(held.bindings);
+            spec.empty.extend(held.empty);
+        }
+        spec
     }
 
-    fn bindings(&self) -> Vec<Bound> {
-        let agents = self.agents.values().flat_map(|named| &named.all);
-        let working = agents.filter(|agent| !agent.paused);
-        let each = working.flat_map(|agent| agent.bindings.iter().map(move |one| (agent, one)));
-        each.filter_map(|(agent, binding)| {
-            let connection = self.connection(&agent.org, binding.connection.as_str())?;
+    /// What an agent's bindings and plugins let it do: nothing when it is paused or gone.
+    pub(super) fn held(&self, org: &OrgId, agent: &AgentId) -> Held {
+        let agent = self.view.agent(org, agent).filter(|agent| !agent.paused);
+        let Some(agent) = agent else { return Held::default() };
+        let mut plugins = Plugins::default();
+        for plugin in self.view.plugins_of(org, &agent.id) {
+            let missing = plugin.missing(|id| self.view.connection(org, id).map(|it| &**it));
+            plugins.add(plugin, &missing, &self.catalogue);
+        }
+        let bound = agent.bindings.iter().filter_map(|binding| {
+            let record = self.view.connection(org, &binding.connection)?;
+            let connection = self.known(org, record)?;
             // No binding is made across owners; one that came about otherwise binds nothing.
-            if !may_be_used_by(&connection.record, agent) {
+            if !may_be_used_by(record, agent) {
                 return None;
             }
             let extent = match binding.direct {
                 true => Extent::Whole,
                 // Without a slot it allows nothing.
-                false => Extent::Slots(self.plugins.slots(&agent.id, &binding.connection)?),
+                false => Extent::Slots(plugins.slots(&binding.connection)?),
             };
             Some(Bound {
                 org: agent.org.clone(),
@@ -238,9 +317,108 @@ impl Facts {
                 placeholders: binding.placeholders.values().cloned().collect(),
                 extent,
             })
-        })
-        .collect()
+        });
+        Held { bindings: bound.collect(), empty: plugins.empty }
     }
+}
+
+impl OfOrg {
+    fn is_empty(&self) -> bool {
+        self.accounts.is_empty() && self.holders.is_empty() && self.of_app.is_empty()
+    }
+
+    /// The agent names `now` where it named `before`.
+    fn holds(&mut self, agent: &AgentId, before: &[ConnectionId], now: &[ConnectionId]) {
+        for connection in now {
+            let holders = self.holders.entry(connection.clone()).or_default();
+            *holders.entry(agent.clone()).or_default() += 1;
+        }
+        for connection in before {
+            let Some(holders) = self.holders.get_mut(connection) else { continue };
+            let count = holders.get_mut(agent);
+            if let Some(count) = count.filter(|count| **count > 1) {
+                *count -= 1;
+                continue;
+            }
+            holders.remove(agent);
+            if holders.is_empty() {
+                self.holders.remove(connection);
+            }
+        }
+    }
+}
+
+impl Changed {
+    /// Whether the policy stays what it is.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.agents.is_empty()
+            && self.named.is_empty()
+            && self.carved.is_empty()
+            && self.uncarved.is_empty()
+    }
+
+    fn name<'a>(&mut self, org: &OrgId, names: impl Iterator<Item = &'a str>) {
+        self.named.extend(names.map(|name| (org.clone(), name.into())));
+    }
+}
+
+/// What an agent's bindings come from, besides what they name.
+fn holding(agent: &AgentRecord) -> (bool, Option<&UserId>, &[BindingRecord]) {
+    (agent.paused, agent.owner.as_ref(), &agent.bindings)
+}
+
+/// What makes a rule mean an agent, or not.
+fn meaning(agent: &AgentRecord) -> (&str, Option<&UserId>, Option<&str>) {
+    (&agent.name, agent.owner.as_ref(), agent.environment.as_deref())
+}
+
+/// What rules, bindings and slots ask of a connection besides its account.
+fn standing(
+    it: &ConnectionRecord,
+) -> (&str, &ConnectionState, Option<&UserId>, Visibility, Option<&str>) {
+    (&it.name, &it.state, it.owner.as_ref(), it.visibility, it.environment.as_deref())
+}
+
+/// The app that a connection's tokens are of.
+pub(super) fn app_of<'a>(view: &'a View, connection: &ConnectionRecord) -> Option<&'a AppRecord> {
+    view.app(&connection.org, connection.app.as_ref()?).map(|app| &**app)
+}
+
+/// What follows from a connection. `app`: the one that its tokens are of, whose settings it inherits.
+///
+/// A connection whose provider or variables do not fit any more owns no host and is broken;
+/// it must not keep the others' policy from being made.
+pub(super) fn owned(
+    record: &ConnectionRecord,
+    app: Option<&AppRecord>,
+    catalogue: &Catalogue,
+) -> Owned {
+    let provider: Arc<str> = record.provider.as_str().into();
+    let mut carved = Vec::new();
+    let (hosts, paths, state) = match instance(record, catalogue) {
+        Ok(instance) => {
+            let own = instance.carved.into_iter();
+            carved.extend(own.map(|(host, path)| (provider.clone(), host, path)));
+            (instance.hosts, instance.paths, state(&record.state))
+        }
+        // What its provider has not told yet is no fault of a connection that was never made.
+        Err(_) if matches!(record.state, ConnectionState::Draft { .. }) => {
+            (Vec::new(), Vec::new(), state(&record.state))
+        }
+        Err(why) => {
+            let (connection, provider) = (&record.name, &record.provider);
+            tracing::warn!(%connection, %provider, %why, "a connection cannot be used");
+            (Vec::new(), Vec::new(), AccountState::Broken(why.into()))
+        }
+    };
+    let (id, name) = (record.id.clone(), record.name.as_str().into());
+    let settings = match app {
+        Some(app) => record.settings.over(&app.settings.requests()),
+        None => record.settings.clone(),
+    };
+    let settings = (!settings.is_empty()).then(|| Arc::new(settings));
+    let account = Arc::new(Account { id, name, provider, hosts, paths, state, settings });
+    Owned { account, carved }
 }
 
 /// What the connection owns, or why nothing.
@@ -340,9 +518,15 @@ pub(super) mod samples {
         }
 
         pub(in crate::rulebook) fn connection(&mut self, name: &str, of: &str) -> ConnectionId {
+            let record = self.made(name, of);
+            self.connections.push(record);
+            self.connections[self.connections.len() - 1].id.clone()
+        }
+
+        pub(in crate::rulebook) fn made(&self, name: &str, of: &str) -> ConnectionRecord {
             let catalogue = Catalogue::built_in();
             let auth = catalogue.get(of).and_then(|provider| provider.auth(None));
-            let record = ConnectionRecord {
+            ConnectionRecord {
                 id: ConnectionId::random(),
                 org: OrgId::default_org(),
                 name: name.to_owned(),
@@ -365,9 +549,7 @@ pub(super) mod samples {
                 managed_by: ManagedBy::Store,
                 created: Timestamp::UNIX_EPOCH,
                 updated: Timestamp::UNIX_EPOCH,
-            };
-            self.connections.push(record);
-            self.connections[self.connections.len() - 1].id.clone()
+            }
         }
 
         pub(in crate::rulebook) fn bind(&mut self, agent: &Agent, connection: &ConnectionId) {
@@ -382,13 +564,14 @@ pub(super) mod samples {
             record.expect("the agent is a sample's").bindings.push(binding);
         }
 
+        pub(in crate::rulebook) fn view(&self) -> Arc<View> {
+            let agents = self.agents.iter().cloned().map(Arc::new);
+            let connections = self.connections.iter().cloned().map(Arc::new);
+            Arc::new(View::of(agents, connections))
+        }
+
         pub(in crate::rulebook) fn facts(&self) -> Facts {
-            Facts::gather(
-                self.agents.iter().cloned().map(Arc::new),
-                self.connections.iter().cloned().map(Arc::new),
-                &Catalogue::built_in(),
-                &|_| None,
-            )
+            Facts::new(Arc::new(Catalogue::built_in()), self.view())
         }
     }
 }

@@ -1,10 +1,12 @@
 //! The policy in force: configuration's rules, the directory's bindings and the catalogue's hosts,
-//! compiled together and replaced whole when the directory changes.
+//! compiled together; when the directory changes, what of it follows from that is compiled anew.
 //!
-//! `resolve.rs` turns names into ids, `facts.rs` says what the names can mean; both are pure.
+//! `resolve.rs` turns names into ids, `facts.rs` says what the names can mean, `made.rs` what a change
+//! leads to; all are pure.
 
 mod error;
 mod facts;
+mod made;
 mod plugins;
 mod resolve;
 #[cfg(test)]
@@ -19,12 +21,12 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
 
 use crate::base::agent::Agent;
 use crate::base::id::OrgId;
-use crate::directory::{AgentRecord, AppRecord, ConnectionRecord, Directory, View};
+use crate::directory::{AgentRecord, ConnectionRecord, Directory, View};
 use crate::policy::{Account, Asked, DefaultAction, Explanation, Permit, Policy, Reason};
 use crate::provider::Catalogue;
 
-use facts::Facts;
-use resolve::{Resolved, resolve};
+use facts::{Facts, app_of, owned};
+use made::Made;
 
 pub use error::RulebookError;
 
@@ -78,8 +80,9 @@ pub struct Rulebook {
     directory: Arc<Directory>,
     policy: ArcSwap<Policy>,
     progress: watch::Sender<Progress>,
-    /// One at a time, so that a policy of an older view never replaces that of a newer one.
-    turn: Mutex<()>,
+    /// One at a time, so that a policy of an older view never replaces that of a newer one. What the
+    /// last one was made from; nothing when it could not be made.
+    made: Mutex<Option<Made>>,
     /// Whoever brings many changes into force at once has the turn to change.
     changing: AsyncMutex<()>,
     /// How many changes of the configuration began and ended: odd while one is under way.
@@ -102,13 +105,14 @@ impl Rulebook {
     /// All that is wrong with the rules, names that nothing has included.
     pub fn new(sources: Sources, directory: Arc<Directory>) -> Result<Self, Vec<RulebookError>> {
         let seen = *directory.changes().borrow();
-        let policy = sources.compile_strictly(&sources.facts(&directory))?;
+        let sources = Arc::new(sources);
+        let made = Made::strictly(&sources, directory.view())?;
         Ok(Self {
-            sources: ArcSwap::from_pointee(sources),
+            sources: ArcSwap::new(sources),
             directory,
-            policy: ArcSwap::from_pointee(policy),
+            policy: ArcSwap::new(made.policy()),
             progress: watch::Sender::new(Progress { tried: seen, in_force: seen }),
-            turn: Mutex::new(()),
+            made: Mutex::new(Some(made)),
             changing: AsyncMutex::new(()),
             changes: watch::Sender::new(0),
         })
@@ -168,12 +172,11 @@ impl Rulebook {
     /// As [`Policy::permit_test`].
     pub fn permit_test(
         &self,
-        connection: Arc<ConnectionRecord>,
+        connection: &ConnectionRecord,
         asked: &Asked<'_>,
     ) -> Result<Permit, Reason> {
-        let org = connection.org.clone();
-        let account = self.account(connection)?;
-        self.current().permit_test(&org, &account, asked)
+        let account = self.account(connection);
+        self.current().permit_test(&connection.org, &account, asked)
     }
 
     /// Permits a call that a person makes with a connection, as it is by now.
@@ -186,28 +189,21 @@ impl Rulebook {
         asked: &Asked<'_>,
     ) -> Result<Permit, Reason> {
         let gone = || Reason::ConnectionMissing { name: connection.name.as_str().into() };
-        let now = self.directory.view().connection(&connection.org, &connection.id).cloned();
-        let account = self.account(now.ok_or_else(gone)?)?;
+        let view = self.directory.view();
+        let now = view.connection(&connection.org, &connection.id).ok_or_else(gone)?;
+        let account = self.account(now);
         self.current().permit_call(&connection.org, &account, asked)
     }
 
-    /// What policy knows of a connection: its hosts, paths and state.
-    ///
-    /// # Errors
-    /// When its provider is not known any more.
-    pub fn account(&self, connection: Arc<ConnectionRecord>) -> Result<Arc<Account>, Reason> {
-        let (org, id) = (connection.org.clone(), connection.id.clone());
-        let catalogue = &self.sources.load().catalogue;
-        let (nobody, view) = (std::iter::empty(), self.directory.view());
-        let facts =
-            Facts::gather(nobody, std::iter::once(connection), catalogue, &|it| app_of(&view, it));
-        let found = facts.connection(&org, id.as_str());
-        let found = found.ok_or_else(|| Reason::ConnectionMissing { name: id.as_str().into() })?;
-        Ok(found.account.clone())
+    /// What policy knows of a connection: its hosts, paths and state. It is broken and has no hosts when
+    /// its provider is not known any more.
+    pub fn account(&self, connection: &ConnectionRecord) -> Arc<Account> {
+        let (catalogue, view) = (self.sources.load().catalogue.clone(), self.directory.view());
+        owned(connection, app_of(&view, connection), &catalogue).account
     }
 
-    /// Compiles anew from the directory's present view, after a change of the configuration that is
-    /// under way. A rule whose agent or connection is gone since refuses what it meant, with a
+    /// Brings the directory's present view into force, after a change of the configuration that is
+    /// under way. Costs what has changed in it. A rule whose agent or connection is gone since refuses what it meant, with a
     /// warning: else the removal itself would not take effect.
     ///
     /// # Errors
@@ -218,18 +214,21 @@ impl Rulebook {
     }
 
     fn compile(&self) -> Result<(), Vec<RulebookError>> {
-        let _turn = self.turn.lock();
+        let mut made = self.made.lock();
         // Counted before the view is read: the policy may be newer than it claims, never older.
         let seen = *self.directory.changes().borrow();
-        let sources = self.sources.load();
-        let result = sources.compile_leniently(&sources.facts(&self.directory));
+        let (sources, view) = (self.sources.load_full(), self.directory.view());
+        let result = match made.take() {
+            Some(before) => before.follow(&sources, view),
+            None => Made::leniently(&sources, view),
+        };
+        let result = result.map(|now| self.policy.store(made.insert(now).policy()));
         let in_force = match &result {
-            Ok(_) => seen,
+            Ok(()) => seen,
             Err(_) => self.progress.borrow().in_force,
         };
-        let policy = result.map(|policy| self.policy.store(Arc::new(policy)));
         self.progress.send_replace(Progress { tried: seen, in_force });
-        policy
+        result
     }
 
     /// Rebuilds at every change of the directory. Runs until it is dropped, or the directory ends.
@@ -267,11 +266,6 @@ impl Rulebook {
             tracing::warn!(%error, "the rules do not compile any more; the old policy stays");
         }
     }
-}
-
-/// The app that a connection's tokens are of.
-fn app_of(view: &View, connection: &ConnectionRecord) -> Option<Arc<AppRecord>> {
-    view.app(&connection.org, connection.app.as_ref()?).cloned()
 }
 
 impl Change<'_> {
@@ -318,36 +312,7 @@ impl Sources {
         connections: impl Iterator<Item = Arc<ConnectionRecord>>,
     ) -> Result<(), Vec<RulebookError>> {
         // How requests are sent decides nothing.
-        let facts = Facts::gather(agents, connections, &self.catalogue, &|_| None);
-        self.compile_strictly(&facts).map(drop)
-    }
-
-    fn facts(&self, directory: &Directory) -> Facts {
-        let view = directory.view();
-        let (agents, connections) = (view.agents().cloned(), view.connections().cloned());
-        let app = |record: &ConnectionRecord| app_of(&view, record);
-        let facts = Facts::gather(agents, connections, &self.catalogue, &app).carving(view.apps());
-        facts.plugged(view.plugins(), &self.catalogue)
-    }
-
-    fn compile_strictly(&self, facts: &Facts) -> Result<Policy, Vec<RulebookError>> {
-        let Resolved { rules, problems } = resolve(&self.rules, facts);
-        let compiled = Policy::compile(facts.spec(rules, self.default, self.hostless_rules_max));
-        match compiled {
-            Ok(policy) if problems.is_empty() => Ok(policy),
-            Ok(_) => Err(problems),
-            Err(errors) => {
-                Err(problems.into_iter().chain(errors.into_iter().map(Into::into)).collect())
-            }
-        }
-    }
-
-    fn compile_leniently(&self, facts: &Facts) -> Result<Policy, Vec<RulebookError>> {
-        let Resolved { rules, problems } = resolve(&self.rules, facts);
-        for problem in problems {
-            tracing::warn!(%problem, "a rule lost what it names, and refuses what it meant");
-        }
-        Policy::compile(facts.spec(rules, self.default, self.hostless_rules_max))
-            .map_err(|errors| errors.into_iter().map(Into::into).collect())
+        let facts = Facts::new(self.catalogue.clone(), Arc::new(View::of(agents, connections)));
+        self.judged(&facts).map(drop)
     }
 }

@@ -1,30 +1,26 @@
-//! [`Plugins`]: what the installed plugins let their agents do, and which of them are blocked.
+//! [`Plugins`]: what an agent's installed plugins let it do, and which of them are blocked.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::facts::broken;
-use crate::base::id::{AgentId, ConnectionId};
+use crate::base::id::ConnectionId;
 use crate::directory::{ConnectionState, Missing, PluginRecord};
 use crate::policy::{Blocked, Empty, Lack, Slot};
 use crate::provider::Catalogue;
 
-/// What is in slots.
+/// What is in one agent's slots.
 #[derive(Debug, Default)]
 pub(super) struct Plugins {
-    slots: HashMap<(AgentId, ConnectionId), Vec<Arc<Slot>>>,
+    slots: HashMap<ConnectionId, Vec<Arc<Slot>>>,
     /// Required slots with nothing in them, and those of plugins that are paused.
     pub(super) empty: Vec<Empty>,
 }
 
 impl Plugins {
-    /// The slots of the agent's plugins that the connection is in; `None` when it is in none.
-    pub(super) fn slots(
-        &self,
-        agent: &AgentId,
-        connection: &ConnectionId,
-    ) -> Option<Vec<Arc<Slot>>> {
-        self.slots.get(&(agent.clone(), connection.clone())).cloned()
+    /// The slots that the connection is in; `None` when it is in none.
+    pub(super) fn slots(&self, connection: &ConnectionId) -> Option<Vec<Arc<Slot>>> {
+        self.slots.get(connection).cloned()
     }
 
     /// Adds a plugin that lacks these.
@@ -48,8 +44,7 @@ impl Plugins {
                 paths: slot.parsed_paths(),
                 blocked: blocked.clone(),
             };
-            let at = (plugin.agent.clone(), connection.clone());
-            self.slots.entry(at).or_default().push(Arc::new(slot));
+            self.slots.entry(connection.clone()).or_default().push(Arc::new(slot));
         }
         let empty = missing.iter().filter(|it| it.slot.required && it.connection.is_none());
         for missing in empty {

@@ -26,7 +26,10 @@ pub(super) struct Resolved {
 }
 
 /// Resolves all rules; every problem is found.
-pub(super) fn resolve(texts: &[RuleText], facts: &Facts) -> Resolved {
+pub(super) fn resolve<'a>(
+    texts: impl IntoIterator<Item = &'a RuleText>,
+    facts: &Facts,
+) -> Resolved {
     let mut resolved = Resolved { rules: Vec::new(), problems: Vec::new() };
     for text in texts {
         let rule = Resolver { text, facts, problems: &mut resolved.problems }.rule();
@@ -86,7 +89,7 @@ impl<'a> Resolver<'a> {
         let (org, facts) = (&self.text.org, self.facts);
         let Some(name) = &self.text.use_connection else { return Used::Nothing };
         match facts.connection(org, name) {
-            Some(one) => Used::Connection(&one.record, one.account.clone()),
+            Some(one) => Used::Connection(one.record, one.account.clone()),
             None => {
                 let nearest = nearest(name, facts.connection_names(org)).map(str::to_owned);
                 let (place, name) = (self.place(), name.clone());

@@ -1,5 +1,7 @@
 //! Claims about the policy in force, on a catalogue and a directory in memory.
 
+mod changes;
+
 use std::sync::Arc;
 
 use super::*;
@@ -12,9 +14,13 @@ use crate::directory::{ConnectionRecord, ConnectionState, ManagedBy, NewAgent};
 use crate::rulebook::facts::samples::{Samples, text};
 use crate::store::memory::MemoryStore;
 
-fn sources(rules: Vec<RuleText>) -> Sources {
+fn sources(rules: Vec<RuleText>) -> Arc<Sources> {
     let catalogue = Arc::new(Catalogue::built_in());
-    Sources::new(catalogue, DefaultAction::Deny, rules, 10)
+    Arc::new(Sources::new(catalogue, DefaultAction::Deny, rules, 10))
+}
+
+fn strictly(sources: &Arc<Sources>, view: Arc<View>) -> Result<Arc<Policy>, Vec<RulebookError>> {
+    Made::strictly(sources, view).map(|made| made.policy())
 }
 
 fn code(policy: &Policy, agent: &Agent, host: &str) -> Result<String, &'static str> {
@@ -37,12 +43,12 @@ fn code(policy: &Policy, agent: &Agent, host: &str) -> Result<String, &'static s
 fn a_binding_of_the_directory_becomes_a_permit() {
     let mut samples = Samples::new();
     let (agent, key) = (samples.agent("ci"), samples.connection("work", "openai"));
-    let unbound = samples.facts();
+    let unbound = samples.view();
     samples.bind(&agent, &key);
     let sources = sources(Vec::new());
-    let policy = sources.compile_strictly(&unbound).expect("a policy");
+    let policy = strictly(&sources, unbound).expect("a policy");
     assert_eq!(code(&policy, &agent, "api.openai.com"), Err("default_deny"));
-    let policy = sources.compile_strictly(&samples.facts()).expect("a policy");
+    let policy = strictly(&sources, samples.view()).expect("a policy");
     assert_eq!(code(&policy, &agent, "api.openai.com"), Ok(format!("binding:{key}")));
     assert_eq!(code(&policy, &agent, "api.openai.com.evil.test"), Err("default_deny"));
 }
@@ -58,12 +64,12 @@ fn rules_are_strict_at_the_start_and_refuse_later_when_a_connection_is_gone() {
     };
     let pass = RuleText { action: Some("pass".to_owned()), ..text("p", &["api.openai.com"]) };
     let sources = sources(vec![used, pass]);
-    let gone = samples.facts();
-    assert!(sources.compile_strictly(&gone).is_err());
+    let gone = samples.view();
+    assert!(strictly(&sources, gone.clone()).is_err());
     samples.connection("work", "openai");
-    let policy = sources.compile_strictly(&samples.facts()).expect("a policy");
+    let policy = strictly(&sources, samples.view()).expect("a policy");
     assert_eq!(code(&policy, &agent, "api.openai.com"), Ok("file:gh".to_owned()));
-    let policy = sources.compile_leniently(&gone).expect("a policy");
+    let policy = Made::leniently(&sources, gone).expect("a policy").policy();
     assert_eq!(code(&policy, &agent, "api.openai.com"), Err("connection_missing"));
 }
 
@@ -76,7 +82,7 @@ fn every_error_is_reported_at_once_with_its_place() {
         RuleText { action: Some("tunnel".to_owned()), ..text("t", &["c.test"]) },
         RuleText { action: Some("pass".to_owned()), ..text("p", &["c.test"]) },
     ]);
-    let errors = sources.compile_strictly(&Samples::new().facts()).expect_err("errors");
+    let errors = strictly(&sources, Samples::new().view()).expect_err("errors");
     let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(all.len(), 5, "{all:?}");
     assert!(all[0].starts_with("rules[nothing]: "), "{all:?}");

@@ -95,23 +95,23 @@ impl View {
     }
 
     pub(in crate::directory) fn put_webhook(&mut self, webhook: Arc<WebhookRecord>) {
-        let org = self.orgs.entry(webhook.org.clone()).or_default();
+        let org = self.org_mut(&webhook.org);
         org.webhooks.insert(webhook.id.clone(), webhook);
     }
 
     pub(in crate::directory) fn remove_webhook(&mut self, org: &OrgId, id: &WebhookId) {
-        if let Some(org) = self.orgs.get_mut(org) {
+        if let Some(org) = self.known_org_mut(org) {
             org.webhooks.remove(id);
         }
     }
 
     pub(in crate::directory) fn put_honeytoken(&mut self, record: Arc<HoneytokenRecord>) {
-        let org = self.orgs.entry(record.org.clone()).or_default();
+        let org = self.org_mut(&record.org);
         org.honeytokens.insert(record.placeholder.core(), record);
     }
 
     pub(in crate::directory) fn remove_honeytoken(&mut self, record: &HoneytokenRecord) {
-        if let Some(org) = self.orgs.get_mut(&record.org) {
+        if let Some(org) = self.known_org_mut(&record.org) {
             org.honeytokens.remove(&record.placeholder.core());
         }
     }
