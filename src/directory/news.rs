@@ -1,6 +1,7 @@
 //! What the change of one record means to people: the notices between the view before and the view after.
 //! Pure.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -123,11 +124,6 @@ impl Between<'_> {
 
     fn agent(&self, org: &OrgId, id: &AgentId) -> Vec<Notice> {
         let (before, after) = (self.before.agent(org, id), self.after.agent(org, id));
-        let lost = |of: &Arc<AgentRecord>, other: Option<&Arc<AgentRecord>>| -> Vec<ConnectionId> {
-            let has = |id: &ConnectionId| other.is_some_and(|other| other.binding(id).is_some());
-            let ids = of.bindings.iter().map(|it| &it.connection);
-            ids.filter(|id| !has(id)).cloned().collect()
-        };
         let bound = after.map(|agent| (agent, lost(agent, before), NoticeKind::ConnectionBound));
         let unbound =
             before.map(|agent| (agent, lost(agent, after), NoticeKind::ConnectionUnbound));
@@ -184,6 +180,14 @@ impl Between<'_> {
     fn notice(&self, kind: NoticeKind, org: &OrgId, about: About) -> Notice {
         Notice::new(kind, (org, self.by), self.now, about)
     }
+}
+
+/// The connections that an agent is bound to, and `other` is not.
+fn lost(of: &AgentRecord, other: Option<&Arc<AgentRecord>>) -> Vec<ConnectionId> {
+    let kept = other.into_iter().flat_map(|other| &other.bindings);
+    let kept: HashSet<_> = kept.map(|binding| &binding.connection).collect();
+    let ids = of.bindings.iter().map(|binding| &binding.connection);
+    ids.filter(|id| !kept.contains(id)).cloned().collect()
 }
 
 fn about(connection: &Arc<ConnectionRecord>) -> About {
