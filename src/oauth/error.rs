@@ -11,7 +11,9 @@ use crate::vault::{RowError, VaultError};
 #[derive(Debug, thiserror::Error)]
 pub enum FlowError {
     /// The connection's way to authenticate asks nobody for consent.
-    #[error("connection `{0}` needs no consent: its credentials are given as `fields`")]
+    #[error(
+        "connection `{0}` needs no consent: `keyward connection rotate {0}` gives it another secret"
+    )]
     NoConsent(String),
     /// No app of the provider is known.
     #[error("{provider} needs an app: an OAuth client that you register there")]

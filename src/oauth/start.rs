@@ -114,6 +114,10 @@ impl Flows {
         connection: &ConnectionRecord,
         ask: Ask,
     ) -> Result<Started, FlowError> {
+        // Before anything is asked for that a consent alone needs, such as an app.
+        if !self.consents(&connection.provider, Some(&connection.auth)) {
+            return Err(FlowError::NoConsent(connection.name.clone()));
+        }
         let mut asking = self.asking(connection).await?;
         if asking.app.registered.is_some() && (ask.register || self.is_forgotten(&asking)) {
             asking = self.registered_anew(&asking).await?;
