@@ -67,6 +67,13 @@ async fn ask(lab: &Lab, host: &str, path: &str) -> Message {
     wire.answer("GET").await
 }
 
+/// The same, refused.
+async fn refused(lab: &Lab, method: &str, path: &str, body: &Value) -> String {
+    let answer = lab.gateway.api(method, path, &body.to_string()).await;
+    assert_eq!(answer.head.status(), 422, "{}", answer.text());
+    answer.text()
+}
+
 /// What the server was asked with.
 fn claims(assertion: &str) -> Value {
     let payload = assertion.split('.').nth(1).expect("three parts");
@@ -81,8 +88,8 @@ async fn a_key_file_of_google_reads_a_user_s_mail() {
     lab.guard(Canary::of(key.serialize_pem()));
     let wrong = json!({ "provider": "gmail", "auth": "service_account", "name": "wrong",
                         "fields": { "service_account": "{\"type\":\"authorized_user\"}" } });
-    let refused = lab.gateway.api("POST", "/connections", &wrong.to_string()).await;
-    assert_eq!(refused.head.status(), 422, "{}", refused.text());
+    let said = refused(&lab, "POST", "/connections", &wrong).await;
+    assert!(said.contains("give the JSON file as downloaded"), "{said}");
     let fields = json!({ "service_account": key_file(&key), "subject": "user@acme.test" });
     connect(&lab, "gmail", fields).await;
     for _ in 0..2 {
@@ -94,6 +101,9 @@ async fn a_key_file_of_google_reads_a_user_s_mail() {
     assert_eq!([&told["iss"], &told["sub"], &told["scope"]], [ROBOT, "user@acme.test", modify]);
     assert_eq!(told["aud"], "https://oauth2.googleapis.com/token", "and not what the file says");
     assert!(!call.head.has("authorization") && !call.form.contains_key("client_id"));
+    // Nobody consents to it, and no app is missing.
+    let said = refused(&lab, "POST", "/connections/gmail/reconnect", &json!({})).await;
+    assert!(said.contains("keyward connection rotate gmail"), "{said}");
     // Another service on a host of Google's is none of this connection's.
     assert_eq!(ask(&lab, SHEETS, "/v4/spreadsheets/x").await.head.status(), 403);
     let issued = call.issued.expect("tokens").access;

@@ -150,7 +150,8 @@ async fn a_service_account_of_google_s_shape_is_itself_a_user_or_another_account
 async fn a_token_of_a_person_is_exchanged_at_idpyoidc_until_it_is_over() {
     // This server does not decode a Basic pair.
     let more = "grant: token_exchange, client_auth: basic_raw, scopes: [read], \
-                token_params: { audience: \"https://api.acme.test\" }";
+                token_params: { audience: \"https://api.acme.test\" }, \
+                test: { method: GET, url: \"https://api.acme.test/me\" }";
     let mut world = World::of(Program::Idpyoidc, &auth("exchange", "oauth2", "revoke", more)).await;
     world.app("keyward", json!({ "secrets": { "client_secret": SECRET } })).await;
     let known = ["front", "keyward"].map(|id| json!({ "client_id": id, "secret": SECRET }));
@@ -176,6 +177,16 @@ async fn a_token_of_a_person_is_exchanged_at_idpyoidc_until_it_is_over() {
         world.is_broken("work", "revoked", "invalid_request").await;
     }
     assert_eq!(world.issuer.log("refused").len(), 1, "and nobody asks again");
+    // Whoever follows the advice is told what helps, and another token does.
+    let told = world.try_api("POST", "/connections/work/reconnect", &json!({})).await;
+    assert_eq!(told.head.status(), 422, "{}", told.text());
+    assert!(told.text().contains("keyward connection rotate work"), "{}", told.text());
+    let other = world.issuer.tell(&json!({ "do": "subject" }))["token"].clone();
+    world.guard(other.as_str().expect("a token"));
+    let new = json!({ "fields": { "subject_token": other } });
+    world.api("POST", "/connections/work/rotate", &new).await;
+    assert_eq!(world.works("work").await.1["scope"], "read");
+    assert_eq!(world.shown("work").await["state"], "active");
     world.finish().await;
 }
 
