@@ -47,6 +47,8 @@ pub(crate) struct Issuer {
     pipe: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
     /// Where it listens.
     pub(crate) addr: SocketAddr,
+    /// Its script and keys, until it ends.
+    _folder: tempfile::TempDir,
 }
 
 /// It, an API, and a gateway whose provider `svc` is both.
@@ -104,13 +106,13 @@ impl Program {
 impl Issuer {
     /// Running, and waiting for its settings.
     fn start(program: Program) -> Self {
-        let folder = tempfile::TempDir::new().expect("a temporary directory").keep();
-        let mut child = program.command(&folder).spawn().expect("`tests/run` installs it");
+        let folder = tempfile::TempDir::new().expect("a temporary directory");
+        let mut child = program.command(folder.path()).spawn().expect("`tests/run` installs it");
         let stdin = child.stdin.take().expect("piped");
         let mut lines = BufReader::new(child.stdout.take().expect("piped"));
         let port: u16 = line(&mut lines).parse().expect("its port");
         let addr = SocketAddr::from(([127, 0, 0, 1], port));
-        Self { program, child, pipe: Mutex::new((stdin, lines)), addr }
+        Self { program, child, pipe: Mutex::new((stdin, lines)), addr, _folder: folder }
     }
 
     /// Its clients, each as the program has them, and what else it is to know.
