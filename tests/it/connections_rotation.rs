@@ -16,12 +16,12 @@ const CLIENTS: usize = 6;
 const TOKEN: &str = "kwa_rotation-0123456789abc";
 
 /// The test request of these labs.
-const ME: &str = "{ url: 'https://api.acme.test/me', account: [login, org.name] }";
+pub(crate) const ME: &str = "{ url: 'https://api.acme.test/me', account: [login, org.name] }";
 
 /// Keys that the provider takes.
-type Taken = Arc<Mutex<BTreeSet<String>>>;
+pub(crate) type Taken = Arc<Mutex<BTreeSet<String>>>;
 
-fn taken(keys: &[&Canary]) -> Taken {
+pub(crate) fn taken(keys: &[&Canary]) -> Taken {
     Arc::new(Mutex::new(keys.iter().map(|key| key.text.clone()).collect()))
 }
 
@@ -41,7 +41,7 @@ async fn provider(taken: &Taken) -> Origin {
 }
 
 /// The connection `mine` with the canary, which `ci` may use, before a provider that takes `keys`.
-async fn lab(taken: &Taken, plan: Plan) -> Lab {
+pub(crate) async fn lab(taken: &Taken, plan: Plan) -> Lab {
     let mut lab = plan.no_agents().start(provider(taken).await).await;
     lab.add_agent("ci").await;
     let fields = json!({"api_key": lab.canary.text});
@@ -52,7 +52,7 @@ async fn lab(taken: &Taken, plan: Plan) -> Lab {
     lab
 }
 
-async fn rotate(lab: &Lab, key: &Canary, more: Value) -> Message {
+pub(crate) async fn rotate(lab: &Lab, key: &Canary, more: Value) -> Message {
     let mut body = json!({"fields": {"api_key": key.text}});
     body.as_object_mut().expect("a map").extend(more.as_object().expect("a map").clone());
     let answer = lab.gateway.api("POST", "/connections/mine/rotate", &body.to_string()).await;
@@ -62,7 +62,7 @@ async fn rotate(lab: &Lab, key: &Canary, more: Value) -> Message {
     answer
 }
 
-async fn ends(lab: &Lab, how: &str) -> Message {
+pub(crate) async fn ends(lab: &Lab, how: &str) -> Message {
     lab.gateway.api("POST", &format!("/connections/mine/rotate/{how}"), "{}").await
 }
 

@@ -1,6 +1,9 @@
 //! Many idle tunnels, many event streams and as many requests as fit, together, with gibibytes both ways:
 //! nothing fails, memory stays where it was, and a revoked agent's streams end at once, no other's.
 
+mod rotation;
+mod scale;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
