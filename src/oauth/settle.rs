@@ -54,7 +54,13 @@ impl Flows {
         {
             self.distrust_metadata(issuer);
         }
-        tokens.map_err(|failure| told(&failure))
+        tokens.map_err(|failure| {
+            let setting = failure.code().and_then(|it| setting(it.as_str(), &asking, asked));
+            match setting {
+                Some(setting) => FlowError::Server(format!("{failure}: {setting}")),
+                None => told(&failure),
+            }
+        })
     }
 
     /// What a request of a flow is made with.
@@ -254,6 +260,34 @@ impl Flows {
         }
         tracing::info!(connection = %flow.connection, why, "a consent gave no grant");
     }
+}
+
+/// Which setting of the provider's app does not match, where a refusal of a code tells.
+fn setting(code: &str, asking: &Asking, asked: &Asked) -> Option<String> {
+    let (app, uri) = (&asking.app.name, &asked.redirect_uri);
+    Some(match code {
+        "invalid_client"
+        | "invalid_client_id"
+        | "bad_client_secret"
+        | "incorrect_client_credentials" => {
+            format!(
+                "client id or secret of app `{app}` are not the provider's; `keyward app set {app}`"
+            )
+        }
+        "redirect_uri_mismatch" | "invalid_redirect_uri" | "bad_redirect_uri" => {
+            format!("the provider's app must have the redirect URI {uri}, character by character")
+        }
+        "invalid_grant" => {
+            format!(
+                "the code was too old, or the provider's app has another redirect URI than {uri}"
+            )
+        }
+        "unauthorized_client" | "unsupported_grant_type" => {
+            "the provider's app does not allow the authorization code grant".to_owned()
+        }
+        "invalid_scope" => "the provider's app is not allowed all of the scopes".to_owned(),
+        _ => return None,
+    })
 }
 
 /// A failure of the server in words that may be shown.
