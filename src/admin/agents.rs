@@ -97,7 +97,7 @@ fn view(admin: &Admin, caller: &Caller, agent: &AgentRecord) -> AgentView {
         managed_by: agent.managed_by,
         paused: agent.paused,
         created: agent.created,
-        tokens: agent.tokens.iter().map(tokens::view).collect(),
+        tokens: agent.tokens.iter().map(|token| tokens::view(admin, token)).collect(),
         bindings: agent
             .bindings
             .iter()

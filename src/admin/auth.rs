@@ -135,7 +135,9 @@ impl Caller {
                 let now = admin.deps().clock.now();
                 let known = Some(token).filter(|token| token::is_personal_form(token));
                 let person = known.and_then(|token| view.person(token, now));
-                Who::User(Box::new(person.ok_or(ApiError::Unauthenticated)?))
+                let person = person.ok_or(ApiError::Unauthenticated)?;
+                admin.deps().metrics.usage.count_token(&person.token, now);
+                Who::User(Box::new(person))
             }
         };
         let named = named_org(request.headers())?;

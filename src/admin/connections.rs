@@ -234,7 +234,7 @@ async fn resume(
     set_paused(&admin, &caller, &name, false).await
 }
 
-/// A broken connection stays broken, as the answer shows.
+/// A broken connection stays broken, as the answer shows, unless it is a test that broke it.
 async fn set_paused(
     admin: &Admin,
     caller: &Caller,

@@ -49,6 +49,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod usage;
 mod users;
 mod webhooks;
 pub mod wire;

@@ -28,7 +28,7 @@ async fn list(
 ) -> Result<Json<List<PersonalTokenView>>, ApiError> {
     let directory = admin.deps().directory.view();
     let seen = directory.users(caller.org()).filter(|user| caller.sees_user(user));
-    let all = seen.flat_map(|user| user.tokens.iter().map(|token| token_view(user, token)));
+    let all = seen.flat_map(|user| user.tokens.iter().map(|token| token_view(&admin, user, token)));
     let wants = |token: &PersonalTokenView| {
         page.wants(&[token.id.as_str(), &token.name, token.label.as_deref().unwrap_or("")])
     };

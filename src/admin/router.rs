@@ -13,7 +13,7 @@ use super::state::Admin;
 use super::{
     activations, agents, apps, audit, auth, bindings, ca, call, connection_test, connections,
     consents, explain, flows, health, honeytokens, keys, orgs, personal, plugins, providers,
-    refresh, reload, rotations, rule_test, rules, runs, tokens, users, webhooks,
+    refresh, reload, rotations, rule_test, rules, runs, tokens, usage, users, webhooks,
 };
 
 /// What needs no authentication: for the TCP listener. Other names than ours get a 421.
@@ -47,6 +47,7 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(ca::routes())
         .merge(plugins::routes())
         .merge(refresh::routes())
+        .merge(usage::routes())
         .merge(rotations::routes())
         .merge(activations::routes())
         .merge(reload::routes())

@@ -24,12 +24,13 @@ pub(super) fn routes() -> Router<Admin> {
         .route("/agents/{agent}/tokens/{token}", delete(revoke))
 }
 
-pub(super) fn view(token: &TokenRecord) -> TokenView {
+pub(super) fn view(admin: &Admin, token: &TokenRecord) -> TokenView {
     TokenView {
         id: token.id.clone(),
         label: token.label.clone(),
         created: token.created,
         expires: token.expires,
+        last_used: admin.deps().metrics.usage.token(&token.id).last,
     }
 }
 
@@ -44,7 +45,7 @@ async fn list(
         .tokens
         .iter()
         .filter(|token| page.wants(&[token.id.as_str(), token.label.as_deref().unwrap_or("")]))
-        .map(view)
+        .map(|token| view(&admin, token))
         .collect();
     page.cut(wanted, |token: &TokenView| token.id.as_str()).map(Json)
 }

@@ -31,7 +31,7 @@ async fn list(
     let texts = |user: &UserRecord| {
         page.wants(&[&user.name, user.id.as_str(), user.email.as_deref().unwrap_or("")])
     };
-    let wanted = seen.filter(|user| texts(user)).map(|user| view(user)).collect();
+    let wanted = seen.filter(|user| texts(user)).map(|user| view(&admin, user)).collect();
     page.cut(wanted, |user: &UserView| &user.name).map(Json)
 }
 
@@ -40,7 +40,7 @@ async fn show(
     caller: Caller,
     Segments(name): Segments<String>,
 ) -> Result<Json<UserView>, ApiError> {
-    Ok(Json(view(&*found(&admin, &caller, &name)?)))
+    Ok(Json(view(&admin, &*found(&admin, &caller, &name)?)))
 }
 
 async fn add(
@@ -54,7 +54,7 @@ async fn add(
     let user = admin.deps().directory.add_user(caller.org(), new).await?;
     caller.names("user", &user.id, &user.name);
     caller.because(format!("role {}", user.role.as_str()));
-    Ok((StatusCode::CREATED, Json(view(&user))))
+    Ok((StatusCode::CREATED, Json(view(&admin, &user))))
 }
 
 /// Who is paused, or may do less from now on, notices with the next request.
@@ -75,7 +75,7 @@ async fn change(
         user.paused = patch.paused.unwrap_or(user.paused);
     };
     let changed = admin.deps().directory.update_user(&user.org, &user.id, set).await?;
-    Ok(Json(view(&changed)))
+    Ok(Json(view(&admin, &changed)))
 }
 
 async fn remove(
@@ -124,7 +124,7 @@ fn told(patch: &UserPatch) -> String {
     role.into_iter().chain(paused).chain(email).collect::<Vec<_>>().join(", ")
 }
 
-fn view(user: &UserRecord) -> UserView {
+fn view(admin: &Admin, user: &UserRecord) -> UserView {
     UserView {
         id: user.id.clone(),
         name: user.name.clone(),
@@ -133,12 +133,16 @@ fn view(user: &UserRecord) -> UserView {
         paused: user.paused,
         created: user.created,
         updated: user.updated,
-        tokens: user.tokens.iter().map(|token| token_view(user, token)).collect(),
+        tokens: user.tokens.iter().map(|token| token_view(admin, user, token)).collect(),
     }
 }
 
 /// A token without its text.
-pub(super) fn token_view(user: &UserRecord, token: &PersonalToken) -> PersonalTokenView {
+pub(super) fn token_view(
+    admin: &Admin,
+    user: &UserRecord,
+    token: &PersonalToken,
+) -> PersonalTokenView {
     PersonalTokenView {
         id: token.id.clone(),
         user: user.id.clone(),
@@ -147,5 +151,6 @@ pub(super) fn token_view(user: &UserRecord, token: &PersonalToken) -> PersonalTo
         scopes: token.scopes.clone(),
         created: token.created,
         expires: token.expires,
+        last_used: admin.deps().metrics.usage.token(&token.id).last,
     }
 }

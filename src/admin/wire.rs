@@ -20,6 +20,7 @@ mod secret;
 mod status;
 mod tested;
 mod token;
+mod usage;
 mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,6 +55,7 @@ pub use self::secret::{SecretFields, SecretText};
 pub use self::status::{AgentListener, Health, ReloadView, Status};
 pub use self::tested::{ConnectionTested, TestOutcome};
 pub use self::token::{Failing, TokenRefreshed, TokenStatus};
+pub use self::usage::{AgentUse, LimitView, Share, UsageView, Waits};
 pub use self::webhook::{
     EventType, NewSigningKey, NewWebhook, WebhookPatch, WebhookShown, WebhookTry, WebhookView,
 };
@@ -104,6 +106,9 @@ pub struct TokenView {
     pub created: Timestamp,
     /// When it ends; absent: never.
     pub expires: Option<Timestamp>,
+    /// When it was last used since the gateway began; absent: not since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<Timestamp>,
 }
 
 /// A new token.

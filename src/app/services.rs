@@ -159,6 +159,7 @@ impl Opened {
         (sealed, clock): ((Arc<dyn Store>, Arc<Keyring>), Clock),
     ) -> Self {
         let metrics: Arc<Metrics> = Arc::default();
+        metrics.usage.begin(clock.now());
         vault.count_in(&metrics);
         let events = Events::new(events::Parts {
             store: sealed.0.clone(),

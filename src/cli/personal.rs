@@ -73,7 +73,8 @@ impl Command {
 
 /// Tokens for people.
 pub(super) fn table(tokens: &[PersonalTokenView]) -> String {
-    let mut table = Table::new(["ID", "USER", "LABEL", "SCOPES", "CREATED", "EXPIRES"]);
+    let mut table =
+        Table::new(["ID", "USER", "LABEL", "SCOPES", "CREATED", "EXPIRES", "LAST USED"]);
     for token in tokens {
         let scopes: Vec<_> = token.scopes.iter().map(ToString::to_string).collect();
         table.row([
@@ -83,6 +84,7 @@ pub(super) fn table(tokens: &[PersonalTokenView]) -> String {
             scopes.join(" "),
             moment(token.created),
             token.expires.map_or_else(|| "never".to_owned(), moment),
+            token.last_used.map(moment).unwrap_or_default(),
         ]);
     }
     table.render("no tokens", output::colours())

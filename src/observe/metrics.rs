@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::event::{Event, Outcome};
+use super::usage::Usage;
 
 /// All metrics of a gateway.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Metrics {
     bytes_in: Counter,
     bytes_out: Counter,
     scrubbed: Counter,
+    /// By connection and token: no labels, and not in the text.
+    pub usage: Usage,
     /// Streams of agents that are open now.
     pub streams: Gauge,
     /// Streams dialled to upstreams.
@@ -149,6 +152,7 @@ impl Default for Metrics {
             bytes_in,
             bytes_out,
             scrubbed,
+            usage: Usage::default(),
             streams,
             failing,
             ca_ends,

@@ -20,4 +20,5 @@ mod samples;
 mod sink;
 mod sync;
 pub mod trail;
+pub mod usage;
 pub mod verify;

@@ -4,8 +4,9 @@
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
-use http::Method;
+use http::{HeaderMap, Method};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -18,11 +19,12 @@ use super::session::Session;
 use super::{Gateway, answer::Sent, inbound::Inbound, respond};
 use crate::base::agent::Agent;
 use crate::base::host::Target;
-use crate::base::id::{ExchangeId, OrgId, RuleId, TokenId};
+use crate::base::id::{ConnectionId, ExchangeId, OrgId, RuleId, TokenId};
 use crate::inject::credential::Credential;
 use crate::inject::scrub::Fault;
 use crate::observe::audit::Slot;
 use crate::observe::event::{Event, Outcome};
+use crate::observe::usage::{Remaining, Used};
 use crate::policy::Permit;
 
 /// The audit event of an exchange in the making. Becomes text once, at the end.
@@ -50,6 +52,7 @@ struct Noted {
     by: By,
     rule: Option<RuleId>,
     connection: Option<Arc<str>>,
+    connection_id: Option<ConnectionId>,
     generation: Option<u64>,
     target: Option<Target>,
     method: Option<Method>,
@@ -60,6 +63,9 @@ struct Noted {
     bytes_out: u64,
     scrubbed: u64,
     outcome: Outcome,
+    /// Until the upstream's answer began.
+    waited: Option<Duration>,
+    limit: Option<Remaining>,
 }
 
 /// Who asks.
@@ -162,6 +168,7 @@ impl Record {
     pub fn permitted(&mut self, permit: &Permit) {
         self.noted.rule = Some(permit.rule().clone());
         self.noted.connection = permit.wanted().map(|wanted| wanted.name.clone());
+        self.noted.connection_id = permit.wanted().map(|wanted| wanted.connection.clone());
     }
 
     /// The rule of a tunnel.
@@ -197,6 +204,8 @@ impl Record {
     /// The upstream answered.
     pub fn answered(&mut self, sent: &Sent) {
         self.noted.status = Some(sent.status().as_u16());
+        self.noted.waited = Some(self.begun.elapsed());
+        self.noted.limit = remaining(sent.headers(), self.gateway.clock.now());
     }
 
     /// A status of ours that is no refusal: the 200 of a tunnel.
@@ -247,6 +256,7 @@ impl Noted {
             by: By::Nobody,
             rule: None,
             connection: None,
+            connection_id: None,
             generation: None,
             target: None,
             method: None,
@@ -257,6 +267,28 @@ impl Noted {
             bytes_out: 0,
             scrubbed: 0,
             outcome: Outcome::ClientAborted,
+            waited: None,
+            limit: None,
+        }
+    }
+
+    /// What is counted by connection and token.
+    fn used(&self, bytes: (u64, u64)) -> Used<'_> {
+        let (agent, token) = match &self.by {
+            By::Agent(agent) => (Some(&agent.id), agent.token.as_ref()),
+            By::Nobody | By::Owner(_) => (None, None),
+        };
+        Used {
+            connection: self.connection_id.as_ref(),
+            agent,
+            token,
+            at: self.time,
+            status: self.status,
+            code: self.code,
+            aborted: self.outcome == Outcome::UpstreamAborted,
+            waited: self.waited,
+            bytes,
+            limit: self.limit,
         }
     }
 
@@ -290,6 +322,19 @@ impl Noted {
     }
 }
 
+/// What the provider says of its own limit: in the fields of draft-ietf-httpapi-ratelimit-headers, and those
+/// that GitHub and others made of it.
+fn remaining(fields: &HeaderMap, at: Timestamp) -> Option<Remaining> {
+    const PAIRS: [(&str, &str); 3] = [
+        ("x-ratelimit-remaining", "x-ratelimit-limit"),
+        ("ratelimit-remaining", "ratelimit-limit"),
+        ("x-rate-limit-remaining", "x-rate-limit-limit"),
+    ];
+    let number = |name: &str| fields.get(name)?.to_str().ok()?.trim().parse().ok();
+    let found = PAIRS.iter().find_map(|(left, of)| Some((number(left)?, number(of))));
+    found.map(|(remaining, limit)| Remaining { remaining, limit, at })
+}
+
 /// In one piece of memory, which most targets fit in.
 fn text_of(target: &Target) -> String {
     let mut text = String::with_capacity(64);
@@ -320,6 +365,7 @@ impl Drop for Record {
             ..self.noted.event(target.as_deref())
         };
         self.gateway.metrics.count(&event);
+        self.gateway.metrics.usage.count(&self.noted.used((event.bytes_in, event.bytes_out)));
         tracing::debug!(
             exchange = event.exchange, agent = event.agent, target = event.target,
             method = event.method, rule = event.rule, status = event.status, code = event.code,

@@ -115,4 +115,7 @@ pub struct PersonalTokenView {
     pub created: Timestamp,
     /// When it ends; absent: never.
     pub expires: Option<Timestamp>,
+    /// When it was last used since the gateway began; absent: not since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<Timestamp>,
 }

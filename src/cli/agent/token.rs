@@ -91,13 +91,14 @@ impl Add {
 
 /// Tokens for people.
 pub(super) fn table(tokens: &[TokenView]) -> String {
-    let mut table = Table::new(["ID", "LABEL", "CREATED", "EXPIRES"]);
+    let mut table = Table::new(["ID", "LABEL", "CREATED", "EXPIRES", "LAST USED"]);
     for token in tokens {
         table.row([
             token.id.to_string(),
             token.label.clone().unwrap_or_default(),
             moment(token.created),
             token.expires.map_or_else(|| "never".to_owned(), moment),
+            token.last_used.map(moment).unwrap_or_default(),
         ]);
     }
     table.render("no tokens", output::colours())
