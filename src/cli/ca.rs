@@ -1,6 +1,7 @@
 //! `keyward ca`: the certificates that agents must trust, and the change to a new CA.
 
 mod out;
+mod trust;
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -32,6 +33,9 @@ pub(crate) enum Command {
         #[arg(long)]
         no_overlap: bool,
     },
+    /// put the CA into the system's trust store (Debian and its kin)
+    #[command(after_help = trust::HELP)]
+    Trust(trust::Trust),
 }
 
 const ROTATE_HELP: &str = "\
@@ -64,6 +68,7 @@ impl Command {
                 let bundle = Bundle { pem: client.text("/bundle.pem").await? };
                 to.give(global.json, &bundle, &bundle.pem)
             }
+            Self::Trust(trust) => trust.run(global, &client.get::<CaView>("/api/v1/ca").await?),
             Self::Rotate { overlap, no_overlap } => {
                 let asked = RotateCa { overlap, no_overlap };
                 let ca: CaView = client.post("/api/v1/ca/rotate", &asked).await?;

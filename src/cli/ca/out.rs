@@ -37,7 +37,7 @@ impl To {
 }
 
 /// Writes a file whole or not at all: clients may be reading the old one.
-fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
+pub(super) fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let name = file.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
     let staged = folder.unwrap_or(Path::new(".")).join(format!(".{name}.{}", std::process::id()));

@@ -1,0 +1,225 @@
+//! `keyward ca trust`: the CA into the trust store of a Debian-like system, and out of it again.
+//!
+//! Files are the administrator's (`/usr/local/share/ca-certificates`), one certificate each, and
+//! `update-ca-certificates` makes of them what programs read. It is told before it is done.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::out::replace;
+use crate::admin::wire::CaView;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
+use crate::cli::settings::Global;
+
+pub(super) const HELP: &str = "\
+Every program that uses the system's store trusts the gateway's CA then: whoever has its key can read their
+TLS. `keyward run` and `keyward env` set the CA for single programs, and need none of this.
+
+examples:
+  sudo keyward --data ~/.local/share/keyward ca trust
+  keyward ca trust --dry-run
+  keyward ca trust --root ./image                   # of a container image that is being built";
+
+/// Where local certificates are, below the root.
+const LOCAL: &str = "usr/local/share/ca-certificates";
+
+const UPDATE: &str = "update-ca-certificates";
+
+#[derive(Debug, Args)]
+pub(crate) struct Trust {
+    /// take the CA out of the store again
+    #[arg(long)]
+    remove: bool,
+    /// tell what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// the system's root directory: another one for an image
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
+}
+
+/// What is done, or would be.
+#[derive(Debug, Serialize)]
+struct Plan {
+    /// `true`: the files go; else they are written.
+    remove: bool,
+    dry_run: bool,
+    /// Nothing was to be done.
+    unchanged: bool,
+    files: Vec<PathBuf>,
+    command: Vec<String>,
+    #[serde(skip)]
+    contents: Vec<String>,
+}
+
+impl Trust {
+    pub(super) fn run(&self, global: &Global, ca: &CaView) -> Result<(), Failure> {
+        let program = program().ok_or_else(no_program)?;
+        let mut plan = self.plan(ca, &program);
+        output::note(&plan.told(ca));
+        if !self.dry_run && !plan.unchanged {
+            self.may()?;
+            plan.carry_out()?;
+        }
+        plan.dry_run = self.dry_run;
+        output::show(global.json, &plan, Plan::done)
+    }
+
+    fn plan(&self, ca: &CaView, program: &Path) -> Plan {
+        let folder = self.root.join(LOCAL);
+        let named = ca.certificates.iter().zip(certificates(&ca.pem));
+        let all = named.map(|(about, pem)| {
+            let hex: String = about.fingerprint.chars().filter(char::is_ascii_hexdigit).collect();
+            let short = hex.get(..16).unwrap_or(&hex).to_ascii_lowercase();
+            (folder.join(format!("keyward-{short}.crt")), pem)
+        });
+        let is_there = |file: &Path, pem: &str| fs::read_to_string(file).is_ok_and(|it| it == pem);
+        // Removed is what there is, written what there is not.
+        let changes = all.filter(|(file, pem)| match self.remove {
+            true => file.exists(),
+            false => !is_there(file, pem),
+        });
+        let (files, contents): (Vec<_>, Vec<_>) = changes.unzip();
+        Plan {
+            remove: self.remove,
+            dry_run: false,
+            unchanged: files.is_empty(),
+            files,
+            command: self.command(program),
+            contents,
+        }
+    }
+
+    fn command(&self, program: &Path) -> Vec<String> {
+        let mut command = vec![program.display().to_string()];
+        // What was made of files that are gone stays otherwise.
+        command.extend(self.remove.then(|| "--fresh".to_owned()));
+        if self.root != Path::new("/") {
+            for (option, at) in [
+                ("--certsconf", "etc/ca-certificates.conf"),
+                ("--certsdir", "usr/share/ca-certificates"),
+                ("--localcertsdir", LOCAL),
+                ("--etccertsdir", "etc/ssl/certs"),
+                ("--hooksdir", "etc/ca-certificates/update.d"),
+            ] {
+                command.extend([option.to_owned(), self.root.join(at).display().to_string()]);
+            }
+        }
+        command
+    }
+
+    /// The system's own store is root's.
+    fn may(&self) -> Result<(), Failure> {
+        if self.root != Path::new("/") || rustix::process::geteuid().is_root() {
+            return Ok(());
+        }
+        Err(Failure::new(Exit::Forbidden, "only root changes the system's trust store")
+            .hint("run it with sudo and --data DIR, or give single programs the CA: keyward run"))
+    }
+}
+
+impl Plan {
+    fn told(&self, ca: &CaView) -> String {
+        if self.unchanged {
+            return String::new();
+        }
+        let (does, means) = match self.remove {
+            true => ("removes", "programs that use the system's store trust it no more".to_owned()),
+            false => (
+                "writes",
+                format!(
+                    "every program that uses the system's store will trust this CA, sha256\n  {}",
+                    ca.fingerprint
+                ),
+            ),
+        };
+        let files = self.files.iter().map(|file| format!("  {does} {}\n", file.display()));
+        format!("{}  runs {}\n{means}", files.collect::<String>(), self.command.join(" "))
+    }
+
+    /// All of it or nothing: files whose certificates did not come into the store do not stay.
+    fn carry_out(&self) -> Result<(), Failure> {
+        let mut before = Vec::new();
+        for (file, pem) in self.files.iter().zip(&self.contents) {
+            let failed = |error: io::Error| {
+                Failure::failed(&format!("cannot change {}", file.display()), &error)
+            };
+            before.push((file, fs::read(file).ok()));
+            match self.remove {
+                true => fs::remove_file(file).map_err(failed)?,
+                false => {
+                    if let Some(folder) = file.parent() {
+                        fs::create_dir_all(folder).map_err(failed)?;
+                    }
+                    replace(file, pem.as_bytes()).map_err(failed)?;
+                }
+            }
+        }
+        self.update().inspect_err(|_| {
+            for (file, content) in before {
+                let back = match content {
+                    Some(content) => replace(file, &content),
+                    None => fs::remove_file(file),
+                };
+                if let Err(error) = back {
+                    output::note(&format!("warning: {} is left as it is: {error}", file.display()));
+                }
+            }
+        })
+    }
+
+    fn update(&self) -> Result<(), Failure> {
+        let (program, arguments) = self.command.split_first().ok_or_else(no_program)?;
+        let output = Command::new(program).args(arguments).output();
+        let output = output.map_err(|error| Failure::failed(program, &error))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().last().unwrap_or("it said nothing").to_owned();
+        Err(Failure::new(Exit::Failed, format!("{UPDATE} failed: {last}"))
+            .hint("nothing was changed; run it by hand to see more"))
+    }
+
+    fn done(&self) -> String {
+        match (self.unchanged, self.dry_run, self.remove) {
+            (true, _, true) => "the system's store does not have this CA\n".to_owned(),
+            (true, _, false) => "the system's store has this CA already\n".to_owned(),
+            (false, true, _) => "nothing was done\n".to_owned(),
+            (false, false, true) => "the system's store has this CA no more\n".to_owned(),
+            (false, false, false) => {
+                "the system's store has this CA: programs that run already may have to start anew\n"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+/// It is in a directory that is not on everybody's path.
+fn program() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    folders.map(|folder| folder.join(UPDATE)).find(|program| program.is_file())
+}
+
+fn no_program() -> Failure {
+    Failure::new(Exit::Failed, format!("{UPDATE} is not there: this is no Debian-like system")).hint(
+        "install ca-certificates, or put what `keyward ca show` prints where this system's trust store \
+         takes it",
+    )
+}
+
+/// The certificates of a PEM text, each by itself.
+fn certificates(pem: &str) -> impl Iterator<Item = String> + '_ {
+    const END: &str = "-----END CERTIFICATE-----\n";
+    pem.split_inclusive(END).filter(|text| text.ends_with(END)).filter_map(|text| {
+        let begin = text.find("-----BEGIN CERTIFICATE-----")?;
+        Some(text[begin..].to_owned())
+    })
+}
