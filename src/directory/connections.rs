@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::error::DirectoryError;
 use super::index::Named;
-use super::records::{AgentRecord, ConnectionRecord, ConnectionState, ManagedBy};
+use super::records::{AgentRecord, BrokenReason, ConnectionRecord, ConnectionState, ManagedBy};
 use super::rows::{At, Read};
 use super::{Directory, Writer, agents, check, to_the_end};
 use crate::base::id::{AgentId, ConnectionId, OrgId};
@@ -69,8 +69,8 @@ impl Directory {
         Err(StoreError::Conflict { table: Table::Connections.name(), key: at.key() }.into())
     }
 
-    /// Pauses a connection or ends the pause; a broken one stays broken. Writes only when that is
-    /// a change.
+    /// Pauses a connection, or ends the pause or what a test that failed has made of it; one that is broken
+    /// otherwise stays broken. Writes only when that is a change.
     ///
     /// # Errors
     /// When the file manages it (and `by` is not the file), or there is no such connection.
@@ -88,7 +88,12 @@ impl Directory {
             (ConnectionState::Active | ConnectionState::Testing, true) => {
                 connection.state = ConnectionState::Paused
             }
-            (ConnectionState::Paused, false) => connection.state = ConnectionState::Active,
+            // A person's test broke it: a person may say that it is to be used all the same.
+            (
+                ConnectionState::Paused
+                | ConnectionState::Broken { reason: BrokenReason::TestFailed, .. },
+                false,
+            ) => connection.state = ConnectionState::Active,
             _ => {}
         })
         .await

@@ -50,7 +50,6 @@ use servers::Servers;
 pub use status::{Failing, TokenStatus};
 pub use template::settings as template_settings;
 
-use crate::base::agent::Agent;
 use crate::base::id::{AgentId, AppId, ConnectionId, OrgId, UserId};
 use crate::base::rotation::RotationSettings;
 use crate::base::secret::Secret;
@@ -365,23 +364,11 @@ impl Vault {
         Ok(self.directory.bind(org, agent, connection, placeholders, managed_by).await?)
     }
 
-    /// The live credential of the connection that the permit wants; `None` when it wants none.
+    /// The live credential of the connection that a permit in this org wants; `None` when it wants none.
     /// Warm, this touches neither store nor keys.
     ///
     /// # Errors
-    /// When the connection is not the agent's org's, or its grant cannot be opened or minted from.
-    pub async fn credential(
-        &self,
-        agent: &Agent,
-        wanted: Option<&Wanted>,
-    ) -> Result<Option<Arc<Credential>>, VaultError> {
-        self.credential_in(&agent.org, wanted).await
-    }
-
-    /// [`Vault::credential`] where no agent asks: the owner of a connection tests it.
-    ///
-    /// # Errors
-    /// As there.
+    /// When the connection is not the org's, or its grant cannot be opened or minted from.
     pub async fn credential_in(
         &self,
         org: &OrgId,
