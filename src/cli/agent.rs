@@ -15,7 +15,7 @@ use super::failure::Failure;
 use super::output;
 use super::settings::Global;
 use super::table::{Table, fields, moment, pairs};
-use super::whose::{Seen, To};
+use super::whose::{Seen, To, owner_of};
 use crate::admin::wire::{AgentView, BindingView, List, NewAgent, NewBinding, TokenShown};
 
 #[derive(Debug, Subcommand)]
@@ -98,8 +98,9 @@ impl Command {
                 output::show(global.json, &all, |all| list(&all.items))
             }
             Self::Show { name } => {
-                let agent = client.get(&path(&name)).await?;
-                output::show(global.json, &agent, show)
+                let agent: AgentView = client.get(&path(&name)).await?;
+                let owner = owner_of(&client, agent.owner.as_ref()).await;
+                output::show(global.json, &agent, |agent| show(agent, &owner))
             }
             Self::Token(command) => command.run(global, &client).await,
             Self::Bind(bind) => bind.run(global, &client).await,
@@ -207,14 +208,14 @@ fn list(agents: &[AgentView]) -> String {
     table.render("no agents: add one with `keyward agent add NAME`", output::colours())
 }
 
-fn show(agent: &AgentView) -> String {
+fn show(agent: &AgentView, owner: &str) -> String {
     let state = if agent.paused { "paused" } else { "" };
     let mut text = fields(&[
         ("name", agent.name.clone()),
         ("id", agent.id.to_string()),
         ("state", state.to_owned()),
         ("environment", agent.environment.clone().unwrap_or_default()),
-        ("owner", agent.owner.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ("owner", owner.to_owned()),
         ("labels", pairs(&agent.labels)),
         ("created", moment(agent.created)),
     ]);
@@ -286,7 +287,7 @@ mod tests {
 
     #[test]
     fn an_agent_is_shown_with_its_tokens_and_connections() {
-        insta::assert_snapshot!(show(&agent()));
+        insta::assert_snapshot!(show(&agent(), ""));
     }
 
     #[test]

@@ -174,6 +174,7 @@ impl<'a> Walk<'a> {
             Judged::Keep(test) => test.map(|test| *test),
             Judged::Again => return Ok(None),
         };
+        let connection = self.kept(connection, test.as_ref()).await?;
         let name = self.agent.unwrap_or_default().to_owned();
         let run = self.line(test.as_ref());
         if self.agent.is_none() {
@@ -188,6 +189,19 @@ impl<'a> Walk<'a> {
         let new = serde_json::json!({"connection": connection.id});
         let binding = Some(self.client.post(&at, &new).await?);
         Ok(Some(Connected { connection, test, agent: name, binding, run }))
+    }
+
+    /// What is kept whatever its test said is to be used: tests may have broken it.
+    async fn kept(
+        &self,
+        connection: ConnectionView,
+        test: Option<&ConnectionTested>,
+    ) -> Result<ConnectionView, Failure> {
+        if test.is_none_or(|test| test.outcome != TestOutcome::WrongKey) {
+            return Ok(connection);
+        }
+        let at = format!("{}/resume", path(connection.id.as_str()));
+        self.client.post(&at, &serde_json::json!({})).await
     }
 
     /// Waits for the consent, where one is needed.

@@ -14,6 +14,7 @@ mod set;
 pub(in crate::cli) mod settings;
 pub(in crate::cli) mod shape;
 pub(in crate::cli) mod test;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -31,7 +32,7 @@ use super::plugin;
 use super::secret::Typed;
 use super::settings::Global;
 use super::table::{fields, moment, pairs};
-use super::whose::{Seen, To, Whose};
+use super::whose::{Seen, To, Whose, owner_of};
 use crate::admin::wire::{self, ConnectionMade, ConnectionView, TokenStatus};
 use crate::directory::ConnectionState;
 
@@ -74,6 +75,12 @@ pub(crate) enum Command {
         exit code: 1 when the provider answers 400 or more"
     )]
     Request(Box<request::Ask>),
+    /// show what it was used for, by whom, and how its tokens stand
+    #[command(after_help = usage::HELP)]
+    Usage {
+        /// name or id
+        name: String,
+    },
     /// keep it from all agents: they get 424, and what is under way with it ends
     Pause {
         /// name or id
@@ -260,6 +267,7 @@ impl Command {
             | Self::Rotate(_)
             | Self::Set(_)
             | Self::Add(_) => Ok(()),
+            Self::Usage { name } => usage::run(global, &client, &name).await,
             Self::Pause { name } => set_paused(global, &client, (&name, "pause")).await,
             Self::Resume { name } => set_paused(global, &client, (&name, "resume")).await,
             Self::List(search) => {
@@ -272,9 +280,10 @@ impl Command {
                 Ok(())
             }
             Self::Show { name } => {
-                let connection = client.get(&path(&name)).await?;
+                let connection: ConnectionView = client.get(&path(&name)).await?;
                 let proxy = global.proxy_at(&client).await.to_string();
-                output::show(global.json, &connection, |connection| show(connection, &proxy))
+                let owner = owner_of(&client, connection.owner.as_ref()).await;
+                output::show(global.json, &connection, |it| show(it, (&proxy, &owner)))
             }
             Self::Assign { to, seen } => {
                 let at = path(&to.name);
@@ -356,7 +365,7 @@ pub(in crate::cli) fn home(connection: &ConnectionView) -> Option<&str> {
     connection.hosts.iter().map(String::as_str).find(|host| !host.starts_with("*."))
 }
 
-fn show(connection: &ConnectionView, proxy: &str) -> String {
+fn show(connection: &ConnectionView, (proxy, owner): (&str, &str)) -> String {
     let name = &connection.name;
     let based = match home(connection) {
         Some(home) => format!("{} for https://{home}", base_url(proxy, name, None)),
@@ -371,7 +380,7 @@ fn show(connection: &ConnectionView, proxy: &str) -> String {
         ("state", state(&connection.state)),
         ("token", token(connection.token.as_ref())),
         ("environment", connection.environment.clone().unwrap_or_default()),
-        ("owner", connection.owner.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ("owner", owner.to_owned()),
         ("visibility", connection.owner.as_ref().map_or("", |_| whose(connection)).to_owned()),
         ("variables", pairs(&connection.variables)),
         ("hosts", connection.hosts.join(", ")),
@@ -459,13 +468,13 @@ mod tests {
 
     #[test]
     fn a_connection_is_shown_without_its_fields() {
-        insta::assert_snapshot!(show(&connection(), "127.0.0.1:8080"));
+        insta::assert_snapshot!(show(&connection(), ("127.0.0.1:8080", "")));
     }
 
     #[test]
     fn a_base_url_wants_a_host_where_all_are_wildcards() {
         let many = ConnectionView { hosts: vec!["*.twilio.com".to_owned()], ..connection() };
-        let shown = show(&many, "127.0.0.1:8080");
+        let shown = show(&many, ("127.0.0.1:8080", ""));
         assert!(shown.contains("http://127.0.0.1:8080/to/work@HOST\n"), "{shown}");
     }
 
@@ -488,7 +497,7 @@ mod tests {
         };
         let listed = list::table(std::slice::from_ref(&failing), true);
         assert!(listed.contains("active, refreshes fail since 2025-01-02"), "{listed}");
-        let shown = show(&failing, "127.0.0.1:8080");
+        let shown = show(&failing, ("127.0.0.1:8080", ""));
         assert!(shown.contains("http_503; look at the authorization server"), "{shown}");
     }
 

@@ -9,6 +9,8 @@ use super::client::Client;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
+use crate::admin::wire::UserView;
+use crate::base::id::UserId;
 
 /// Whose a new connection is, and who may use it.
 #[derive(Clone, Debug, Default, Args)]
@@ -42,6 +44,13 @@ pub(crate) struct To {
     /// give it to the organisation
     #[arg(long, conflicts_with = "to")]
     to_org: bool,
+}
+
+/// The name of an owner, for people; the id where the caller may not see who it is.
+pub(crate) async fn owner_of(client: &Client, owner: Option<&UserId>) -> String {
+    let Some(id) = owner else { return String::new() };
+    let user = client.get::<UserView>(&format!("/api/v1/users/{id}")).await;
+    user.map_or_else(|_| id.to_string(), |user| user.name)
 }
 
 impl Seen {
