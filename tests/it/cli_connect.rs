@@ -244,6 +244,10 @@ async fn a_test_that_fails_is_tried_again_kept_or_discarded_as_the_person_says()
         assert_eq!(code, Some(if kept { 0 } else { 130 }), "{shown}");
         let names = if kept { vec!["mine".to_owned()] } else { vec![] };
         assert_eq!(desk.names().0, names, "{choice}: {shown}");
+        if kept {
+            let shown = desk.json(&["connection", "show", "mine"]);
+            assert_eq!(shown["state"], "active", "what a person keeps is to be used: {shown}");
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 
 use serde_json::{Value, json};
 
+use crate::support::authorization::{Fault, query};
+use crate::support::browser::Browser;
 use crate::support::market::{CHAT, Market};
 use crate::support::{HOST, STRANGER, request_text};
 
@@ -39,6 +41,47 @@ async fn a1_all_connections_are_in_one_list_and_can_be_searched() {
     assert!(found.contains("work-gmail") && !found.contains("calendar"), "{found}");
     let shown = market.says(&["connection", "show", "client-x-calendar"]);
     assert!(shown.contains("client-x@acme.test"), "{shown}");
+    market.close().await;
+}
+
+/// A2: a service is connected through its consent, at a callback address that is the deployment's; where a
+/// consent fails, the message names the setting of the provider's app that does not match.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a2_a_consent_connects_a_service_and_one_that_fails_names_the_setting() {
+    let market = Market::open().await;
+    let app = market.api("GET", "/apps/svc-app", &Value::Null).await;
+    let callback = app["redirect_uri"].as_str().expect("shown, to be registered").to_owned();
+    let add = ["connection", "add", "svc", "--name", "work", "--no-browser"];
+    for (refusal, says) in [
+        ("invalid_client", "client id or secret of app `svc-app`"),
+        ("redirect_uri_mismatch", &*format!("must have the redirect URI {callback}")),
+        ("unauthorized_client", "does not allow the authorization code grant"),
+    ] {
+        market.server.fail_next(Fault::error(400, refusal));
+        let mut adding =
+            market.terminal(match market.says(&["connection", "list"]).contains("work") {
+                true => &["connection", "reconnect", "work", "--no-browser"],
+                false => &add,
+            });
+        let link = adding.rest_of("/oauth/start/");
+        let mut browser = Browser::new(&market.lab.gateway);
+        let url = browser.begin(&format!("/oauth/start/{}", link.trim())).await;
+        assert_eq!(query(&url)["redirect_uri"], callback);
+        let back = browser.get(&market.server.issuer().consent(&url)).await;
+        assert_eq!(back.head.status(), 502, "{}", back.text());
+        let (code, shown) = adding.ends();
+        assert_eq!(code, Some(1), "{shown}");
+        let shown = shown.replace("\r\n", "").replace('\n', "");
+        assert!(shown.contains(says) && shown.contains(refusal), "{says}: {shown}");
+    }
+    let mut adding = market.terminal(&["connection", "reconnect", "work", "--no-browser"]);
+    let link = adding.rest_of("/oauth/start/");
+    market.consents(&format!("/oauth/start/{}", link.trim())).await;
+    let (code, shown) = adding.ends();
+    assert_eq!(code, Some(0), "{shown}");
+    let list = market.says(&["connection", "list"]);
+    let line = list.lines().find(|line| line.starts_with("work "));
+    assert!(line.is_some_and(|line| line.contains("active")), "{list}");
     market.close().await;
 }
 
@@ -173,4 +216,34 @@ async fn a8_a_key_for_calling_in_is_no_connection_and_opens_its_own_agent_only()
     wire.send(request_text("GET /send/x", STRANGER)).await;
     assert_eq!(wire.answer("GET").await.head.status(), 200);
     market.close().await;
+}
+
+/// A6: of a provider whose refresh tokens work once, each is followed by its successor; of one that keeps them,
+/// the first stays. Programs notice neither.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a6_tokens_rotate_by_each_provider_s_own_rules() {
+    for rotates in [true, false] {
+        let mut market = Market::open().await;
+        market.server.issuer().change(|rules| rules.rotates = rotates);
+        market.consented("work").await;
+        market.lab.add_agent("sync").await;
+        market.says(&["agent", "bind", "sync", "work"]);
+        for _ in 0..2 {
+            market.server.issuer().expire_all();
+            assert_eq!(market.request("sync", HOST, "GET /a").await.text(), "fine");
+        }
+        let calls = market.server.calls();
+        assert_eq!(calls.len(), 3, "a code and two refreshes");
+        let mut held = calls[0].issued.clone().expect("tokens").refresh.expect("one");
+        for call in &calls[1..] {
+            assert_eq!(call.form["grant_type"], "refresh_token");
+            assert_eq!(call.form["refresh_token"], held, "rotates: {rotates}");
+            let next = call.issued.clone().expect("tokens").refresh;
+            match rotates {
+                true => held = next.expect("a successor"),
+                false => assert!(next.is_none_or(|next| next == held)),
+            }
+        }
+        market.close().await;
+    }
 }

@@ -3,11 +3,12 @@
 
 use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::support::canary::Canary;
+use crate::support::market::{CHAT, Market};
 use crate::support::*;
 
 /// What the program printed and how it ended.
@@ -222,4 +223,200 @@ async fn c5_team_members_each_connect_their_own_account_of_the_same_provider() {
         assert!(changes.out.replace(": ", ":").contains(said), "{said}: {}", changes.out);
     }
     platform.lab.finish().await;
+}
+
+/// A provider with a way to authenticate of each kind whose secret is pasted.
+const MANY: &str = "{ id: many, name: Many, hosts: [third.acme.test], auth: [ \
+    { id: header, kind: api_key, placement: { header: X-Key } }, \
+    { id: query, kind: api_key, placement: { query: key } }, \
+    { id: cookie, kind: api_key, placement: { cookie: sid } }, \
+    { id: basic, kind: basic }, { id: bearer, kind: bearer }, \
+    { id: custom, kind: custom, fields: [{ name: tenant, label: Tenant, secret: false, pattern: 't[0-9]+' }, \
+      { name: key, label: Key, secret: true }], place: [{ header: X-Tenant, value: '{tenant}' }, \
+      { header: X-Signed, value: 'v1 {key}' }] } ] }";
+
+/// C1, C2: a provider says how it is authenticated at; an account is added by each of the ways, its shape is
+/// checked, and a call that names the connection carries the credential in its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c1_c2_a_call_names_its_connection_and_carries_its_credential_in_its_place() {
+    let mut market = Market::with(|plan| plan.provider(MANY)).await;
+    let broken = market.file(
+        "broken.yaml",
+        "id: x\nname: X\nhosts: [x.test]\nauth:\n  - { id: a, kind: bearr }\n",
+    );
+    let did = market.keyward(&["provider", "check", &broken.display().to_string()]);
+    assert!(did.code == Some(1) && did.err.contains("broken.yaml:5"), "{did:?}");
+    market.lab.add_agent("flow").await;
+    let canary = market.lab.canary.text.clone();
+    let ways: [(&str, &[&str], &str); 6] = [
+        ("header", &[], "api_key"),
+        ("query", &[], "api_key"),
+        ("cookie", &[], "api_key"),
+        ("basic", &["--field", "username=ann"], "password"),
+        ("bearer", &[], "token"),
+        ("custom", &["--field", "tenant=t42"], "key"),
+    ];
+    for (way, more, secret) in ways {
+        let secret = format!("{secret}={}", market.file("secret", &canary).display());
+        let add = ["connection", "add", "many", "--auth", way, "--name", way, "--no-test"];
+        if way == "custom" {
+            let wrong = ["--field", "tenant=forty-two", "--secret-file", &*secret];
+            let did = market.keyward(&[&add[..], &wrong].concat());
+            assert!(did.code != Some(0) && did.err.contains("tenant"), "{did:?}");
+        }
+        market.says(&[&add[..], more, &["--secret-file", &secret]].concat());
+        market.says(&["agent", "bind", "flow", way]);
+    }
+    std::fs::remove_file(market.lab.gateway.folder().join("secret")).expect("it was made");
+    let list = market.api("GET", "/connections?q=many", &Value::Null).await;
+    for (way, ..) in ways {
+        let items = list["items"].as_array().expect("a list");
+        let id = items.iter().find(|it| it["name"] == way).expect(way)["id"].clone();
+        let id = id.as_str().expect("an id").to_owned();
+        let call = format!("GET /a?x=1\r\nKeyward-Connection: {id}");
+        assert_eq!(market.request("flow", CHAT, &call).await.text(), "fine", "{way}");
+        let said = market.says(&["connection", "request", &id, "/a?x=1"]);
+        assert!(said.contains("fine"), "{said}");
+    }
+    let received = market.lab.origin.received();
+    assert_eq!(received.len(), 12);
+    let pair = format!("Basic {}", base64(&format!("ann:{canary}")));
+    for (at, sent) in received.iter().enumerate() {
+        let (head, way) = (&sent.head, ways[at / 2].0);
+        let found = |field: &str, value: &str| head.all(field) == [value];
+        let query = match way {
+            "query" => format!("/a?x=1&key={canary}"),
+            _ => "/a?x=1".to_owned(),
+        };
+        assert_eq!(head.target(), query, "{way}");
+        assert!(!head.has("keyward-connection"), "{way}");
+        let there = match way {
+            "header" => found("x-key", &canary),
+            "query" => true,
+            "cookie" => found("cookie", &format!("sid={canary}")),
+            "basic" => found("authorization", &pair),
+            "bearer" => found("authorization", &format!("Bearer {canary}")),
+            _ => found("x-tenant", "t42") && found("x-signed", &format!("v1 {canary}")),
+        };
+        assert!(there, "{way}: {head:?}");
+        let others = ["x-key", "cookie", "authorization", "x-signed"];
+        assert!(others.iter().filter(|field| head.has(field)).count() <= 1, "{way}: {head:?}");
+    }
+    market.close().await;
+}
+
+/// C3: what is stored opens with the master key alone; answers, logs and files never show it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c3_a_credential_is_sealed_and_only_the_request_that_uses_it_opens_it() {
+    let mut market = Market::stocked().await;
+    market.says(&["agent", "bind", "digest", "sender"]);
+    assert_eq!(market.gets("digest", STRANGER, "GET /a").await.0, 200);
+    let sent = market.lab.origin.only();
+    assert_eq!(sent.head.all("x-api-key"), [&*market.lab.canary.text]);
+    // `keyward` looks for the canary in all that is said.
+    for command in [
+        &["connection", "show", "sender", "--json"][..],
+        &["agent", "show", "digest", "--json"],
+        &["audit", "query", "--json"],
+        &["env", "--agent", "digest", "--for", "json"],
+    ] {
+        market.says(command);
+    }
+    // Another install's key opens nothing of it.
+    let other = Market::open().await;
+    let foreign = std::fs::read(other.lab.gateway.data().join("master.key")).expect("a key");
+    other.close().await;
+    let key = market.lab.gateway.data().join("master.key");
+    let own = std::fs::read(&key).expect("a key");
+    market.lab.gateway.stop().await;
+    std::fs::write(&key, foreign).expect("written");
+    let did = market.keyward(&["connection", "list"]);
+    assert!(did.code == Some(1) && did.err.contains("key"), "{did:?}");
+    std::fs::write(&key, own).expect("written");
+    market.lab.gateway.restart().await;
+    assert_eq!(market.gets("digest", STRANGER, "GET /a").await.0, 200);
+    market.close().await;
+}
+
+/// C6: one simple call tells whether a connection works, or why not.
+#[tokio::test]
+async fn c6_a_test_is_one_call_and_says_why_not() {
+    let (good, bad) = (Canary::new("good"), Canary::new("badk"));
+    let key = good.text.clone();
+    let origin = Origin::answering(move |request| match request.head.one("x-api-key") {
+        Some(sent) if sent == key => ok("{\"login\":\"alice\"}"),
+        _ => "HTTP/1.1 401 x\r\nContent-Length: 0\r\n\r\n".to_owned(),
+    });
+    let plan = Plan::api_key().test("{ url: 'https://api.acme.test/me', account: [login] }");
+    let plan = plan.secret("GOOD", &good).secret("BAD", &bad);
+    let platform = Platform { lab: plan.start(origin.await).await };
+    let add = |name: &str| format!("connection add acme --name {name} --secret-stdin api_key");
+    platform.keyward(None, &add("works"), &good.text).await.ok();
+    let before = platform.lab.origin.received().len();
+    let told = platform.operator("connection test works").await;
+    assert_eq!((&told["outcome"], &told["account"]), (&json!("ok"), &json!("alice")), "{told}");
+    let sent = platform.lab.origin.received();
+    assert_eq!(sent.len(), before + 1, "one call");
+    assert_eq!((sent[before].head.target(), platform.last_key()), ("/me", good.text.clone()));
+    let said = platform.keyward(None, &add("fails"), &bad.text).await.failed(1);
+    assert!(said.contains("does not take this key (401)"), "{said}");
+    let shown = platform.operator("connection show fails").await;
+    assert_eq!(shown["state"], "draft", "nobody uses it");
+    platform.lab.finish().await;
+}
+
+/// C7: a token that has ended is refreshed before the call: the API never sees the old one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c7_an_expired_token_is_refreshed_before_the_call() {
+    let mut market = Market::open().await;
+    market.server.issuer().change(|rules| rules.access_ttl = Some(1.0));
+    market.consented("work").await;
+    market.lab.add_agent("flow").await;
+    market.says(&["agent", "bind", "flow", "work"]);
+    market.server.issuer().change(|rules| rules.access_ttl = Some(3_600.0));
+    let before = market.lab.origin.received().len();
+    let first = market.server.only_call().issued.expect("tokens");
+    patiently("the end of the token", async {
+        while market.server.issuer().is_live(&first.access) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(market.request("flow", HOST, "GET /a").await.text(), "fine");
+    let second = market.server.calls()[1].issued.clone().expect("tokens");
+    let sent: Vec<_> = market.lab.origin.received().split_off(before);
+    let bearers: Vec<_> = sent.iter().map(|it| it.head.all("authorization")[0]).collect();
+    assert_eq!(bearers, [format!("Bearer {}", second.access)], "one call, with the new one");
+    market.close().await;
+}
+
+/// C8: a connection that is deleted leaves nothing behind; at the provider only where that is asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c8_a_deleted_connection_is_gone_with_its_credentials() {
+    let mut market = Market::stocked().await;
+    market.consented("other").await;
+    market.says(&["agent", "bind", "digest", "work-crm"]);
+    assert_eq!(market.request("digest", HOST, "GET /a").await.text(), "fine");
+    let shown = market.api("GET", "/connections/work-crm", &Value::Null).await;
+    let id = shown["id"].as_str().expect("an id").to_owned();
+    market.says(&["connection", "remove", "work-crm"]);
+    assert!(market.server.issuer().revoked().is_empty(), "the provider was not told");
+    assert_eq!(market.gets("digest", HOST, "GET /a").await.1, "default_deny");
+    for named in ["work-crm", &*id] {
+        assert_eq!(market.keyward(&["connection", "show", named]).code, Some(5));
+    }
+    let grants = |market: &Market| {
+        let vault = &market.lab.gateway.running().services().directory.view();
+        vault.connections().filter(|it| it.provider == "svc").count()
+    };
+    assert_eq!(grants(&market), 1);
+    market.lab.gateway.restart().await;
+    assert_eq!(market.keyward(&["connection", "show", &id]).code, Some(5), "also after a restart");
+    let said = market.says(&["connection", "remove", "other", "--revoke"]);
+    assert!(said.contains("the provider has taken the access back"), "{said}");
+    let revoked = market.server.issuer().revoked();
+    let pair = market.server.calls()[1].issued.clone().expect("tokens");
+    let told: Vec<_> = revoked.iter().map(|asked| asked.form["token"].clone()).collect();
+    assert!(told.contains(&pair.access) && told.contains(&pair.refresh.expect("one")), "{told:?}");
+    market.close().await;
 }

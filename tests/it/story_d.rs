@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use crate::support::authorization::{Authorization, CLIENT, CLIENT_SECRET, Rules, query};
+use crate::support::browser::Browser;
 use crate::support::canary::Canary;
+use crate::support::market::Market;
 use crate::support::process::Served;
 use crate::support::*;
 
@@ -285,4 +288,170 @@ async fn d13_apps_begin_with_templates_of_the_catalogue() {
     let told = String::from_utf8_lossy(&unknown.stderr).into_owned();
     assert!(told.contains("there are: google_workspace, slack"), "{told}");
     desk.leaves(&[]);
+}
+
+/// D1, D9: an app's own addresses, client and scopes are what the person is sent to, with PKCE and a state.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d1_d9_an_app_s_settings_are_what_a_consent_asks_with() {
+    let market = Market::open().await;
+    let secret = format!("client_secret={}", market.file("secret", CLIENT_SECRET).display());
+    let add = ["app", "add", "svc", "--name", "own", "--client-id", CLIENT, "--scope", "read"];
+    market.says(&[&add[..], &["--secret-file", &secret]].concat());
+    std::fs::remove_file(market.lab.gateway.folder().join("secret")).expect("it was made");
+    let app = market.says(&["app", "show", "own", "--json"]);
+    let app: Value = serde_json::from_str(&app).expect("JSON");
+    let new = json!({ "provider": "svc", "auth": "oauth", "name": "work", "app": "own" });
+    let made = market.api("POST", "/connections", &new).await;
+    let mut browser = Browser::new(&market.lab.gateway);
+    let url = browser.begin(made["authorize_url"].as_str().expect("a start page")).await;
+    assert!(url.starts_with("https://auth.acme.test/authorize?"), "{url}");
+    let asked = query(&url);
+    assert_eq!((&*asked["client_id"], &*asked["scope"]), (CLIENT, "read"), "no scope more");
+    assert_eq!(asked["redirect_uri"], app["redirect_uri"]);
+    assert_eq!(asked["code_challenge_method"], "S256");
+    assert!(asked["state"].len() >= 22, "{url}");
+    let back = market.server.issuer().consent(&url);
+    let forged = back.replace(&asked["state"], &"A".repeat(asked["state"].len()));
+    assert_eq!(browser.get(&forged).await.head.status(), 400);
+    assert_eq!(browser.get(&back).await.head.status(), 303);
+    let call = market.server.only_call();
+    assert_eq!((call.form["code_verifier"].len() >= 43, call.error), (true, None));
+    market.close().await;
+}
+
+/// D11: the provider's limit comes through as it is; our own is told as ours; both say when to come again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d11_the_provider_s_limit_is_told_from_one_s_own() {
+    let origin = Origin::answering(|request| match request.head.target() {
+        "/busy" => {
+            "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nX-RateLimit-Remaining: 0\r\n\
+                    Content-Length: 4\r\n\r\nbusy"
+                .to_owned()
+        }
+        _ => ok("fine"),
+    });
+    let lab = Plan::api_key().settings("{ rate_limit: 2/h }").start(origin.await).await;
+    let theirs = lab.ask("GET /busy").await;
+    assert_eq!((theirs.head.status(), &*theirs.text()), (429, "busy"));
+    assert_eq!(theirs.head.one("retry-after"), Some("7"));
+    assert!(!theirs.head.has("keyward-error"), "an upstream's own answer never carries it");
+    assert_eq!(lab.ask("GET /a").await.text(), "fine");
+    let ours = lab.ask("GET /a").await;
+    assert_eq!((ours.head.status(), ours.head.one("keyward-error")), (429, Some("rate_limited")));
+    assert!(ours.head.has("retry-after") && ours.text().contains("2/h"), "{}", ours.text());
+    assert_eq!(lab.origin.received().len(), 2, "the third one was not sent");
+    lab.finish().await;
+}
+
+/// D14: for local use the key is in a variable of the gateway's; programs get placeholders in theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d14_variables_hold_the_key_here_and_a_placeholder_there() {
+    let market = Market::with(|plan| plan.agent("bot", "acme")).await;
+    let script = "env | grep -v '^CANARY=' ; test -z \"$CANARY\" && echo none";
+    let did = market.keyward(&["run", "--agent", "bot", "--", "sh", "-c", script]);
+    assert_eq!(did.code, Some(0), "{did:?}");
+    assert!(did.out.contains("HTTPS_PROXY=") && did.out.ends_with("none\n"), "{did:?}");
+    assert_eq!(market.gets("bot", STRANGER, "GET /a").await.0, 200);
+    let sent = market.lab.origin.only();
+    assert_eq!(sent.head.all("x-api-key"), [&*market.lab.canary.text]);
+    market.close().await;
+}
+
+/// D15: streams to the provider are shared, and what may be sent again is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d15_streams_are_pooled_and_failures_that_pass_are_retried() {
+    let tries = Arc::new(Mutex::new(0));
+    let counted = tries.clone();
+    let origin = Origin::answering(move |request| {
+        let mut tries = counted.lock().expect("not poisoned");
+        match request.head.target() {
+            "/shaky" if *tries < 2 => {
+                *tries += 1;
+                "HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n".to_owned()
+            }
+            _ => ok("fine"),
+        }
+    });
+    let plan = Plan::api_key().settings("{ retry: { attempts: 3, on: [503] } }");
+    let lab = plan.start(origin.await).await;
+    let mut wire = lab.tunnel(HOST).await;
+    for path in ["/a", "/shaky", "/b"] {
+        wire.send(request_text(&format!("GET {path}"), HOST)).await;
+        assert_eq!(wire.answer("GET").await.text(), "fine", "{path}");
+    }
+    assert_eq!(*tries.lock().expect("not poisoned"), 2);
+    let sent = lab.origin.received();
+    let paths: Vec<_> = sent.iter().map(|it| it.head.target().to_owned()).collect();
+    assert_eq!(paths, ["/a", "/shaky", "/shaky", "/shaky", "/b"]);
+    assert_eq!(lab.origin.streams(), 1, "one stream for all of them");
+    lab.finish().await;
+}
+
+/// D7, D8: what a connection was used for is told, by whom, with which failures and how fast; who may use it and
+/// when they last did; and when each token was last used.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d7_d8_usage_and_access_are_reviewed_by_command() {
+    let limited = "HTTP/1.1 503 x\r\nX-RateLimit-Limit: 60\r\nX-RateLimit-Remaining: 41\r\nContent-Length: 0\r\n\r\n";
+    let origin = Origin::answering(move |request| match request.head.target() {
+        "/busy" => limited.to_owned(),
+        _ => ok("fine"),
+    });
+    let plan = Plan::api_key().settings("{ rate_limit: 3/h }").agent("idle", "acme");
+    let lab = plan.agent("none", "").start(origin.await).await;
+    let market = Market { lab, server: Authorization::with(Rules::default()).await };
+    let before = market.says(&["connection", "usage", "acme", "--json"]);
+    let before: Value = serde_json::from_str(&before).expect("JSON");
+    assert_eq!((&before["requests"], &before["last_used"]), (&json!(0), &Value::Null));
+    for (path, status) in [("/a", 200), ("/busy", 503), ("/b", 200), ("/c", 429)] {
+        assert_eq!(market.lab.ask(&format!("GET {path}")).await.head.status(), status, "{path}");
+    }
+    let counted = async {
+        loop {
+            let usage = market.api("GET", "/connections/acme/usage", &Value::Null).await;
+            if usage["requests"] == 4 {
+                return usage;
+            }
+            // The record of an exchange ends after its answer.
+            tokio::task::yield_now().await;
+        }
+    };
+    let usage = patiently("four requests", counted).await;
+    assert_eq!(usage["failed"], 2, "{usage}");
+    assert_eq!(usage["statuses"], json!({ "503": 1 }));
+    assert_eq!(usage["refusals"], json!({ "rate_limited": 1 }));
+    assert_eq!(usage["provider_limit"]["remaining"], 41, "{usage}");
+    assert_eq!(usage["provider_limit"]["limit"], 60);
+    assert!(usage["latency_ms"]["p50"].as_u64() <= usage["latency_ms"]["p99"].as_u64(), "{usage}");
+    assert!(usage["last_used"].is_string() && usage["bytes_out"].as_u64() >= Some(8), "{usage}");
+    let agents: Vec<_> = usage["agents"].as_array().expect("a list").clone();
+    let told: Vec<_> = agents.iter().map(|it| (&it["name"], &it["by"], &it["requests"])).collect();
+    let (ci, idle) = (json!("ci"), json!("idle"));
+    let bound = json!("bound");
+    assert_eq!(told, [(&ci, &bound, &json!(4)), (&idle, &bound, &json!(0))], "and nobody else");
+    assert!(agents[0]["last_used"].is_string() && agents[1]["last_used"].is_null(), "{usage}");
+    let shown = market.says(&["connection", "usage", "acme"]);
+    for part in ["503: 1", "rate_limited: 1", "41 of 60 left", "half within", "LAST USED"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    // Tokens of agents and of people.
+    let tokens = market.api("GET", "/agents/ci/tokens", &Value::Null).await;
+    assert!(tokens["items"][0]["last_used"].is_string(), "{tokens}");
+    let tokens = market.api("GET", "/agents/idle/tokens", &Value::Null).await;
+    assert!(tokens["items"][0]["last_used"].is_null(), "{tokens}");
+    market.says(&["user", "add", "ann", "--role", "auditor"]);
+    let made = market.says(&["token", "add", "ann", "--json"]);
+    let made: Value = serde_json::from_str(&made).expect("JSON");
+    let last = async || {
+        let all = market.api("GET", "/tokens", &Value::Null).await;
+        all["items"][0]["last_used"].clone()
+    };
+    assert!(last().await.is_null());
+    let token = made["token"].as_str().expect("shown once").to_owned();
+    let mut review = market.command(&["connection", "usage", "acme"]);
+    let output = review.env("KEYWARD_TOKEN", &token).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(0), "an auditor reads: {output:?}");
+    assert!(last().await.is_string());
+    let unknown = market.ask("GET", "/connections/nope/usage", &Value::Null).await;
+    assert_eq!(unknown.head.status(), 404);
+    market.close().await;
 }

@@ -1,9 +1,10 @@
 //! A runtime for agents: what an instance may use is bound to it when it runs, nothing secret stands in its
 //! workflow, and keys are changed under it. Told through the command line and the proxy.
 
+use crate::support::authorization::{Authorization, Rules};
 use crate::support::canary::Canary;
 use crate::support::market::{CHAT, Market};
-use crate::support::{HOST, STRANGER};
+use crate::support::{HOST, Origin, Plan, STRANGER, ok};
 
 /// E1: bindings give an instance its accounts at run time; its environment holds placeholders alone, and what
 /// is not bound does not exist for it.
@@ -116,5 +117,149 @@ async fn e8_a_script_has_a_token_of_its_own() {
     market.says(&["token", "revoke", id]);
     assert_eq!(script(token, &["connection", "list"]).0, Some(4));
     Canary::of(token.to_owned()).assert_absent_below(market.lab.gateway.folder());
+    market.close().await;
+}
+
+/// A runtime whose providers' names lead to one origin.
+async fn runtime(hosts: &'static [&'static str]) -> Market {
+    let origin = Origin::named(hosts, |mut stream| async move {
+        while let Some(request) = stream.request().await {
+            stream.note(request);
+            stream.send(ok("{}")).await;
+        }
+    });
+    let origin = origin.await;
+    let mut plan = Plan::api_key().no_agents();
+    for host in hosts {
+        plan = plan.resolve(&format!("{host}: \"{}\"", origin.addr));
+    }
+    let mut lab = plan.start(origin).await;
+    lab.add_agent("instance").await;
+    Market { lab, server: Authorization::with(Rules::default()).await }
+}
+
+/// An account with a key, which goes in by a file that is gone at once.
+fn added(market: &Market, provider: &str, (field, key): (&str, &Canary), more: &[&str]) {
+    let file = market.file("key", &key.text);
+    let secret = format!("{field}={}", file.display());
+    let add = ["connection", "add", provider, "--name", provider, "--secret-file", &*secret];
+    let said = market.says(&[&add[..], more].concat());
+    key.assert_absent("what the command says", said.as_bytes());
+    std::fs::remove_file(file).expect("it was made");
+    market.says(&["agent", "bind", "instance", provider]);
+}
+
+/// E4: the key or personal access token of each service goes where that service wants it, and to no other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn e4_keys_and_personal_tokens_go_where_each_service_wants_them() {
+    let services: &[(&str, &str, &str, (&str, &str), (&str, &str), &[&str])] = &[
+        (
+            "resend",
+            "api.resend.com",
+            "/emails",
+            ("api_key", "re_"),
+            ("authorization", "Bearer "),
+            &[],
+        ),
+        ("exa", "api.exa.ai", "/search", ("api_key", "exak"), ("x-api-key", ""), &[]),
+        ("github", "api.github.com", "/user", ("token", "ghp_"), ("authorization", "Bearer "), &[]),
+        (
+            "shopify",
+            "my-shop.myshopify.com",
+            "/admin/api/2025-01/shop.json",
+            ("api_key", "shpat_"),
+            ("x-shopify-access-token", ""),
+            &["--var", "shop=my-shop"],
+        ),
+        (
+            "activecampaign",
+            "my-co.api-us1.com",
+            "/api/3/contacts",
+            ("api_key", "acky"),
+            ("api-token", ""),
+            &["--var", "account=my-co"],
+        ),
+        (
+            "clickup",
+            "api.clickup.com",
+            "/api/v2/team",
+            ("api_key", "pk_"),
+            ("authorization", ""),
+            &[],
+        ),
+        (
+            "notion",
+            "api.notion.com",
+            "/v1/search",
+            ("token", "ntn_"),
+            ("authorization", "Bearer "),
+            &[],
+        ),
+    ];
+    const HOSTS: &[&str] = &[
+        "api.resend.com",
+        "api.exa.ai",
+        "api.github.com",
+        "my-shop.myshopify.com",
+        "my-co.api-us1.com",
+        "api.clickup.com",
+        "api.notion.com",
+    ];
+    let market = runtime(HOSTS).await;
+    let mut keys = Vec::new();
+    for (provider, host, path, (field, prefix), (header, before), more) in services {
+        let key = Canary::new(prefix);
+        let more = [more, &["--no-test", "--any-shape"][..]].concat();
+        added(&market, provider, (field, &key), &more);
+        let answer = market.request("instance", host, &format!("GET {path}")).await;
+        assert_eq!(answer.text(), "{}", "{provider}");
+        let sent = market.lab.origin.received().pop().expect("it arrived");
+        assert_eq!(sent.head.one("host"), Some(*host));
+        assert_eq!(sent.head.all(header), [format!("{before}{}", key.text)], "{provider}");
+        keys.push(key);
+    }
+    for (at, sent) in market.lab.origin.received().iter().enumerate() {
+        for (other, key) in keys.iter().enumerate().filter(|(other, _)| *other != at) {
+            key.assert_absent(services[other].0, &sent.head.raw);
+        }
+    }
+    for key in &keys {
+        key.assert_absent_below(market.lab.gateway.folder());
+    }
+    market.close().await;
+}
+
+/// E7: WhatsApp takes three things; only the token is a secret, and the ids are the program's to use.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn e7_whatsapp_has_two_ids_and_a_token() {
+    const GRAPH: &str = "graph.facebook.com";
+    let market = runtime(&[GRAPH]).await;
+    let token = Canary::new("EAA");
+    let file = market.file("key", &token.text).display().to_string();
+    let secret = format!("access_token={file}");
+    let add = ["connection", "add", "whatsapp", "--name", "whatsapp", "--secret-file", &*secret];
+    let did = market.keyward(&[&add[..], &["--field", "phone_number_id=+49 170"]].concat());
+    assert!(did.code != Some(0) && did.err.contains("phone_number_id"), "{did:?}");
+    let ids = [
+        "--field",
+        "phone_number_id=106540352242922",
+        "--field",
+        "business_account_id=102290129340398",
+    ];
+    added(&market, "whatsapp", ("access_token", &token), &ids);
+    let tested = market.lab.origin.only();
+    assert_eq!(
+        tested.head.target(),
+        "/v22.0/106540352242922?fields=verified_name",
+        "it was tested"
+    );
+    let message = "POST /v22.0/106540352242922/messages\r\nContent-Length: 0";
+    assert_eq!(market.gets("instance", GRAPH, message).await.0, 200);
+    let sent = market.lab.origin.received().pop().expect("it arrived");
+    assert_eq!(sent.head.all("authorization"), [format!("Bearer {}", token.text)]);
+    let env = market.says(&["env", "--agent", "instance"]);
+    assert!(env.contains("WHATSAPP_ACCESS_TOKEN"), "{env}");
+    token.assert_absent("the environment", env.as_bytes());
+    token.assert_absent_below(market.lab.gateway.folder());
     market.close().await;
 }
