@@ -61,8 +61,13 @@ struct Plan {
 impl Trust {
     pub(super) fn run(&self, global: &Global, ca: &CaView) -> Result<(), Failure> {
         let program = program().ok_or_else(no_program)?;
-        let mut plan = self.plan(ca, &program);
-        output::note(&plan.told(ca));
+        // The program works in a directory of its own.
+        let root = std::path::absolute(&self.root)
+            .map_err(|error| Failure::failed(&self.root.display().to_string(), &error))?;
+        let mut plan = self.plan(ca, (&program, &root));
+        if !plan.unchanged {
+            output::note(&plan.told(ca));
+        }
         if !self.dry_run && !plan.unchanged {
             self.may()?;
             plan.carry_out()?;
@@ -71,8 +76,8 @@ impl Trust {
         output::show(global.json, &plan, Plan::done)
     }
 
-    fn plan(&self, ca: &CaView, program: &Path) -> Plan {
-        let folder = self.root.join(LOCAL);
+    fn plan(&self, ca: &CaView, (program, root): (&Path, &Path)) -> Plan {
+        let folder = root.join(LOCAL);
         let named = ca.certificates.iter().zip(certificates(&ca.pem));
         let all = named.map(|(about, pem)| {
             let hex: String = about.fingerprint.chars().filter(char::is_ascii_hexdigit).collect();
@@ -91,16 +96,16 @@ impl Trust {
             dry_run: false,
             unchanged: files.is_empty(),
             files,
-            command: self.command(program),
+            command: self.command(program, root),
             contents,
         }
     }
 
-    fn command(&self, program: &Path) -> Vec<String> {
+    fn command(&self, program: &Path, root: &Path) -> Vec<String> {
         let mut command = vec![program.display().to_string()];
         // What was made of files that are gone stays otherwise.
         command.extend(self.remove.then(|| "--fresh".to_owned()));
-        if self.root != Path::new("/") {
+        if root != Path::new("/") {
             for (option, at) in [
                 ("--certsconf", "etc/ca-certificates.conf"),
                 ("--certsdir", "usr/share/ca-certificates"),
@@ -108,7 +113,7 @@ impl Trust {
                 ("--etccertsdir", "etc/ssl/certs"),
                 ("--hooksdir", "etc/ca-certificates/update.d"),
             ] {
-                command.extend([option.to_owned(), self.root.join(at).display().to_string()]);
+                command.extend([option.to_owned(), root.join(at).display().to_string()]);
             }
         }
         command
@@ -126,9 +131,6 @@ impl Trust {
 
 impl Plan {
     fn told(&self, ca: &CaView) -> String {
-        if self.unchanged {
-            return String::new();
-        }
         let (does, means) = match self.remove {
             true => ("removes", "programs that use the system's store trust it no more".to_owned()),
             false => (
