@@ -112,10 +112,8 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     let bound = Listeners::bind(&config).await?;
     let (proxy_addrs, admin_addr) = (bound.proxy_addrs(), bound.admin_addr);
     let agent_addrs = bound.agents_at.clone();
-    let (audit, writer) = open_audit(&config)?;
-    let changes = Changes::to(audit.clone());
     // Before the store is brought in line: what the file changes is written down, too.
-    let herald = Herald::of(&opened, &changes);
+    let (audit, writer, changes, herald) = Herald::begin(&config, &opened)?;
     let services = opened.for_serving(&config, &bound).await?;
     warn_of_missing_owners(&services, &config);
     let socket = AdminSocket::bind(&config.data_dir).await?;
@@ -287,10 +285,14 @@ async fn until(mut close: watch::Receiver<bool>, work: impl Future<Output = ()>)
 }
 
 impl Herald {
-    fn of(opened: &Opened, changes: &Changes) -> Self {
+    /// With the audit log that it writes to.
+    fn begin(config: &Config, opened: &Opened) -> anyhow::Result<(Audit, Writer, Changes, Self)> {
+        let (audit, writer) = open_audit(config)?;
+        let changes = Changes::to(audit.clone());
         let (close, closing) = watch::channel(false);
         let herald = |news| opened.events.clone().herald(news, changes.clone(), closing);
-        Self { close, task: opened.news().map(|news| tokio::spawn(herald(news))) }
+        let task = opened.news().map(|news| tokio::spawn(herald(news)));
+        Ok((audit, writer, changes, Self { close, task }))
     }
 
     /// Ends once everything is written down.

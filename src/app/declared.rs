@@ -53,7 +53,7 @@ pub(super) async fn apply(
     held: Held,
     (vault, events): (&Vault, &Events),
 ) -> anyhow::Result<()> {
-    Actor::File.acting(brought_in(config, held, (vault, events))).await
+    Actor::File.acting(Box::pin(brought_in(config, held, (vault, events)))).await
 }
 
 async fn brought_in(

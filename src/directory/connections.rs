@@ -61,7 +61,7 @@ impl Directory {
                     false => writer.replace(after, version).await,
                 }
             };
-            match to_the_end(work).await {
+            match to_the_end(Box::pin(work)).await {
                 Err(error) if error.is_conflict() => {}
                 other => return other,
             }

@@ -144,7 +144,7 @@ impl Directory {
         W: Future<Output = Result<T, DirectoryError>> + Send + 'static,
     {
         let writer = self.turn().await;
-        to_the_end(work(writer)).await
+        to_the_end(Box::pin(work(writer))).await
     }
 }
 

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::apps::AppRecord;
+use super::commit::Viewed;
 use super::error::DirectoryError;
 use super::honeytokens::HoneytokenRecord;
 use super::index::{Claim, Index, Named, everyone};
@@ -19,7 +20,7 @@ use super::rows::{At, Read, Rows};
 use super::users::UserRecord;
 use super::view::View;
 use super::webhooks::WebhookRecord;
-use crate::base::id::{AgentId, ConnectionId};
+use crate::base::id::{AgentId, ConnectionId, OrgId};
 use crate::base::time::Clock;
 use crate::crypto::envelope::EnvelopeError;
 use crate::crypto::source;
@@ -73,40 +74,43 @@ pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, Directory
         }
         view.put_agent(Arc::new(record));
     }
-    for (at, Read { record, .. }) in apps {
-        if at != At::new(Table::Apps, &record.org, &record.id) {
-            return Err(at.malformed());
-        }
-        let name = index.name(&record.org, Named::App, &record.name);
-        claim(&mut wanted, name, &record.id, "name")?;
-        view.put_app(Arc::new(record));
-    }
-    for (at, Read { record, .. }) in connections {
-        if at != At::new(Table::Connections, &record.org, &record.id) {
-            return Err(at.malformed());
-        }
-        let name = index.name(&record.org, Named::Connection, &record.name);
-        claim(&mut wanted, name, &record.id, "name")?;
-        view.put_connection(Arc::new(record));
-    }
-    for (at, Read { record, .. }) in rows.all::<WebhookRecord>(Table::Webhooks).await? {
-        if at != At::new(Table::Webhooks, &record.org, &record.id) {
-            return Err(at.malformed());
-        }
-        let name = index.name(&record.org, Named::Webhook, &record.name);
-        claim(&mut wanted, name, &record.id, "name")?;
-        view.put_webhook(Arc::new(record));
-    }
-    for (at, Read { record, .. }) in rows.all::<HoneytokenRecord>(Table::Honeytokens).await? {
-        if at != At::new(Table::Honeytokens, &record.org, &record.id) {
-            return Err(at.malformed());
-        }
-        let name = index.name(&record.org, Named::Honeytoken, &record.name);
-        claim(&mut wanted, name, &record.id, "name")?;
-        view.put_honeytoken(Arc::new(record));
-    }
+    let webhooks = rows.all::<WebhookRecord>(Table::Webhooks).await?;
+    let honeytokens = rows.all::<HoneytokenRecord>(Table::Honeytokens).await?;
+    let mut known = Known { index: &index, wanted: &mut wanted, view: &mut view };
+    known.take(apps, Named::App, |it| (&it.org, it.id.as_str(), &it.name))?;
+    known.take(connections, Named::Connection, |it| (&it.org, it.id.as_str(), &it.name))?;
+    known.take(webhooks, Named::Webhook, |it| (&it.org, it.id.as_str(), &it.name))?;
+    known.take(honeytokens, Named::Honeytoken, |it| (&it.org, it.id.as_str(), &it.name))?;
     repair(rows, wanted).await?;
     Ok(Loaded { index, view })
+}
+
+/// What is being loaded.
+struct Known<'a> {
+    index: &'a Index,
+    wanted: &'a mut HashMap<At, Claim>,
+    view: &'a mut View,
+}
+
+impl Known<'_> {
+    /// Puts records of one kind into the view, each with its claim to its name. `of` tells org, id and
+    /// name.
+    fn take<T: Viewed>(
+        &mut self,
+        all: Vec<(At, Read<T>)>,
+        kind: Named,
+        of: impl for<'r> Fn(&'r T) -> (&'r OrgId, &'r str, &'r str),
+    ) -> Result<(), DirectoryError> {
+        for (at, Read { record, .. }) in all {
+            let (org, id, name) = of(&record);
+            if at != At::new(at.table, org, id) {
+                return Err(at.malformed());
+            }
+            claim(self.wanted, self.index.name(org, kind, name), id, "name")?;
+            Arc::new(record).show(self.view);
+        }
+        Ok(())
+    }
 }
 
 /// Plugins go into the view. Answers the connections that each agent has in slots. A plugin whose agent

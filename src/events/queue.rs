@@ -66,12 +66,12 @@ impl LastTry {
 
 impl Queue {
     /// Adds one, unless too many wait.
-    pub(super) fn push(&mut self, owed: Owed, most: usize) -> Result<(), Owed> {
+    pub(super) fn push(&mut self, owed: Owed, most: usize) -> Result<(), Box<Owed>> {
         self.count += 1;
         let line = self.of.entry(owed.delivery.webhook.clone()).or_default();
         if line.waiting.len() >= most {
             line.dropped += 1;
-            return Err(owed);
+            return Err(Box::new(owed));
         }
         line.waiting.insert((owed.delivery.next, self.count), owed);
         Ok(())

@@ -38,17 +38,15 @@ pub struct Metrics {
     /// Requests sent once more with a newer credential, because the upstream refused theirs.
     pub renewed: Counter,
     /// Flights for newer tokens, by how they ended.
-    refreshes: Family<[(&'static str, &'static str); 1], Counter>,
+    refreshes: Counted,
     /// Connections whose refreshes fail.
     pub failing: Failing,
     /// When the CA's certificate ends, in seconds since the epoch.
     pub ca_ends: Gauge,
     /// TLS handshakes with agents that failed.
     pub handshakes_failed: Counter,
-    /// Events, by their type.
-    events: Family<[(&'static str, &'static str); 1], Counter>,
-    /// Tries to tell webhooks, by how they ended.
-    webhooks: Webhooks,
+    /// What happens, and who is told.
+    told: Told,
     /// Connections whose secret is due, by the reminder that is reached.
     secrets_due: Family<[(&'static str, &'static str); 1], Gauge>,
 }
@@ -65,20 +63,21 @@ pub struct Failing {
     pub long: Gauge,
 }
 
-/// What webhooks are told.
+/// What happens, and who is told.
 #[derive(Debug)]
-struct Webhooks {
-    tries: Family<[(&'static str, &'static str); 1], Counter>,
+struct Told {
+    events: Counted,
+    tries: Counted,
     waiting: Gauge,
 }
 
-impl Webhooks {
+impl Told {
     fn registered(registry: &mut Registry) -> Self {
-        let tries = Family::default();
+        let events = counted(registry, "events", "what happened, by type");
         let help = "tries to tell webhooks, by how they ended";
-        registry.register("webhook_tries", help, tries.clone());
+        let tries = counted(registry, "webhook_tries", help);
         let help = "events that webhooks have not taken yet";
-        Self { tries, waiting: gauge(registry, "webhook_events_waiting", help) }
+        Self { events, tries, waiting: gauge(registry, "webhook_events_waiting", help) }
     }
 }
 
@@ -97,17 +96,25 @@ fn gauge(registry: &mut Registry, name: &'static str, help: &'static str) -> Gau
     gauge
 }
 
+/// Counters by one label of a closed set.
+type Counted = Family<[(&'static str, &'static str); 1], Counter>;
+
+fn counted(registry: &mut Registry, name: &'static str, help: &'static str) -> Counted {
+    let family = Counted::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("keyward");
-        let exchanges = Family::<[(&'static str, &'static str); 1], Counter>::default();
-        registry.register("exchanges", "exchanges by how they ended", exchanges.clone());
+        let exchanges = counted(&mut registry, "exchanges", "exchanges by how they ended");
         let outcome = |name| exchanges.get_or_create_owned(&[("outcome", name)]);
         let refusals = Family::default();
-        registry.register("refusals", "exchanges that Keyward answered itself", refusals.clone());
-        let refreshes = Family::<[(&'static str, &'static str); 1], Counter>::default();
+        let help = "exchanges that Keyward answered itself";
+        registry.register("refusals", help, refusals.clone());
         let help = "tokens fetched from authorization servers, or not";
-        registry.register("token_refreshes", help, refreshes.clone());
+        let refreshes = counted(&mut registry, "token_refreshes", help);
         let mut counter = |name, help| {
             let counter = Counter::default();
             registry.register(name, help, counter.clone());
@@ -116,12 +123,10 @@ impl Default for Metrics {
         let dialled = counter("upstreams_dialled", "streams dialled to upstreams");
         let reused = counter("upstreams_reused", "requests sent on an idle upstream stream");
         let retried = counter("requests_retried", "requests sent once more by settings");
-        let renewed =
-            counter("requests_renewed", "requests sent once more with a newer credential");
+        let renewed = counter("requests_renewed", "requests sent again with a newer credential");
         let handshakes_failed =
             counter("agent_handshakes_failed", "TLS handshakes with agents that failed");
-        let scrubbed =
-            counter("answers_scrubbed", "answers in which the upstream's credential was masked");
+        let scrubbed = counter("answers_scrubbed", "answers in which a credential was masked");
         let mut bytes = |name, help| {
             let counter = Counter::default();
             registry.register_with_unit(name, help, Unit::Bytes, counter.clone());
@@ -134,9 +139,7 @@ impl Default for Metrics {
         registry.register("connection_secrets_due", help, secrets_due.clone());
         let streams = gauge(&mut registry, "agent_streams", "open streams of agents");
         let failing = Failing::registered(&mut registry);
-        let events = Family::default();
-        registry.register("events", "what happened, by type", events.clone());
-        let webhooks = Webhooks::registered(&mut registry);
+        let told = Told::registered(&mut registry);
         let ca_ends = Gauge::default();
         let help = "when the CA certificate ends, since the epoch";
         registry.register_with_unit("ca_ends_timestamp", help, Unit::Seconds, ca_ends.clone());
@@ -161,8 +164,7 @@ impl Default for Metrics {
             retried,
             renewed,
             handshakes_failed,
-            events,
-            webhooks,
+            told,
             secrets_due,
         }
     }
@@ -196,17 +198,17 @@ impl Metrics {
 
     /// Counts an event.
     pub fn happened(&self, code: &'static str) {
-        self.events.get_or_create(&[("type", code)]).inc();
+        self.told.events.get_or_create(&[("type", code)]).inc();
     }
 
     /// Counts a try to tell a webhook: `taken`, `failed`, `given_up`.
     pub fn told(&self, outcome: &'static str) {
-        self.webhooks.tries.get_or_create(&[("outcome", outcome)]).inc();
+        self.told.tries.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     /// How many events webhooks have not taken yet.
     pub fn webhooks_waiting(&self, count: usize) {
-        self.webhooks.waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.told.waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// How many connections have reached which reminder, in days before their secret is due.

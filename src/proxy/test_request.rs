@@ -132,7 +132,7 @@ async fn ask(
     let core = Core::new(gateway.clone());
     let inbound = Inbound::test(request(test), &connection.org)?;
     record.parsed(&inbound);
-    let permit: Permit = gateway.rulebook.permit_test(&connection, &inbound.asked())?;
+    let permit: Permit = gateway.rulebook.permit_test(connection, &inbound.asked())?;
     record.permitted(&permit);
     let credential = match trial {
         Some(credential) if credential.connection == connection.id => Some(credential),
