@@ -57,6 +57,76 @@ async fn is_served(market: &Market, host: &str, request: &str) -> bool {
     market.gets("digest", host, request).await.0 == 200
 }
 
+/// An item of `plugins:`, and what is told of it.
+const REFUSED: &[(&str, &[&str])] = &[
+    ("{ agent: digest }", &["plugins[0]: `manifest` is missing; add `manifest:` with the path"]),
+    (
+        "{ manifest: sound.yaml, slots: { a: acme } }",
+        &["plugins[0]: `agent` is missing; add `agent:`"],
+    ),
+    (
+        "{ manifest: 3, agent: digest }",
+        &["plugins[0].manifest: this is not a manifest; write the path"],
+    ),
+    (
+        "{ manifest: sound.yaml, agent: digest, slot: { a: acme } }",
+        &["unknown key `slot`; did you mean `slots`?"],
+    ),
+    (
+        "{ manifest: sound.yaml, agent: digest, slots: { a: \"\" } }",
+        &["plugins[0].slots.a: the name is empty; name a connection"],
+    ),
+    (
+        "{ manifest: { plugin: x, version: one, connections: [{ slot: a, provider: acne }] }, agent: digest }",
+        &[
+            "plugins[0].manifest.version: this is not a version; write up to three numbers",
+            "plugins[0].manifest.connections[0].provider: there is no provider `acne`; did you mean `acme`?",
+        ],
+    ),
+    (
+        "{ manifest: broken.yaml, agent: digest, slots: { a: acme } }",
+        &[
+            "broken.yaml:2: version: this is not a version; write up to three numbers",
+            "broken.yaml:4: connections[0].provider: there is no provider `acne`; did you mean `acme`?",
+        ],
+    ),
+    (
+        "{ manifest: none.yaml, agent: digest }",
+        &["plugins[0].manifest: ", "none.yaml: No such file"],
+    ),
+    (
+        "{ manifest: sound.yaml, agent: digest, slots: { b: acme } }",
+        &[
+            "plugins[0].slots.b: plugin `x` has no slot `b`; did you mean `a`?",
+            "plugins[0].slots: slot `a` of plugin `x` is required; add `a: ` with the name of a connection of `acme`",
+        ],
+    ),
+    (
+        "{ manifest: sound.yaml, agent: digset, slots: { a: acme } }",
+        &["plugins[0].agent: there is no agent `digset`; did you mean `digest`?"],
+    ),
+    (
+        "{ manifest: sound.yaml, agent: nobody, slots: { a: acme } }",
+        &[
+            "plugins[0].agent: there is no agent `nobody`; declare it under `agents:`, or add it with `keyward agent add`",
+        ],
+    ),
+    (
+        "{ manifest: sound.yaml, agent: digest, slots: { a: acmee } }",
+        &["plugins[0].slots.a: there is no connection `acmee`; did you mean `acme`?"],
+    ),
+    (
+        "{ manifest: sound.yaml, agent: digest, slots: { a: alerts } }",
+        &[
+            "plugins[0].slots.a: the slot asks for an account at `acme`, and connection `alerts` is one at `chat`; name another",
+        ],
+    ),
+    (
+        "{ manifest: sound.yaml, agent: digest, org: other, slots: { a: acme } }",
+        &["plugins[0].agent: there is no agent `digest`; declare it"],
+    ),
+];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_is_refused_by_line_with_a_remedy_and_changes_nothing() {
     let market = declaring(&[READER]).await;
@@ -69,78 +139,7 @@ async fn what_cannot_be_is_refused_by_line_with_a_remedy_and_changes_nothing() {
         "sound.yaml",
         "plugin: x\nversion: 1.0.0\nconnections:\n  - { slot: a, provider: acme }\n",
     );
-    let table: &[(&str, &[&str])] = &[
-        (
-            "{ agent: digest }",
-            &["plugins[0]: `manifest` is missing; add `manifest:` with the path"],
-        ),
-        (
-            "{ manifest: sound.yaml, slots: { a: acme } }",
-            &["plugins[0]: `agent` is missing; add `agent:`"],
-        ),
-        (
-            "{ manifest: 3, agent: digest }",
-            &["plugins[0].manifest: this is not a manifest; write the path"],
-        ),
-        (
-            "{ manifest: sound.yaml, agent: digest, slot: { a: acme } }",
-            &["unknown key `slot`; did you mean `slots`?"],
-        ),
-        (
-            "{ manifest: sound.yaml, agent: digest, slots: { a: \"\" } }",
-            &["plugins[0].slots.a: the name is empty; name a connection"],
-        ),
-        (
-            "{ manifest: { plugin: x, version: one, connections: [{ slot: a, provider: acne }] }, agent: digest }",
-            &[
-                "plugins[0].manifest.version: this is not a version; write up to three numbers",
-                "plugins[0].manifest.connections[0].provider: there is no provider `acne`; did you mean `acme`?",
-            ],
-        ),
-        (
-            "{ manifest: broken.yaml, agent: digest, slots: { a: acme } }",
-            &[
-                "broken.yaml:2: version: this is not a version; write up to three numbers",
-                "broken.yaml:4: connections[0].provider: there is no provider `acne`; did you mean `acme`?",
-            ],
-        ),
-        (
-            "{ manifest: none.yaml, agent: digest }",
-            &["plugins[0].manifest: ", "none.yaml: No such file"],
-        ),
-        (
-            "{ manifest: sound.yaml, agent: digest, slots: { b: acme } }",
-            &[
-                "plugins[0].slots.b: plugin `x` has no slot `b`; did you mean `a`?",
-                "plugins[0].slots: slot `a` of plugin `x` is required; add `a: ` with the name of a connection of `acme`",
-            ],
-        ),
-        (
-            "{ manifest: sound.yaml, agent: digset, slots: { a: acme } }",
-            &["plugins[0].agent: there is no agent `digset`; did you mean `digest`?"],
-        ),
-        (
-            "{ manifest: sound.yaml, agent: nobody, slots: { a: acme } }",
-            &[
-                "plugins[0].agent: there is no agent `nobody`; declare it under `agents:`, or add it with `keyward agent add`",
-            ],
-        ),
-        (
-            "{ manifest: sound.yaml, agent: digest, slots: { a: acmee } }",
-            &["plugins[0].slots.a: there is no connection `acmee`; did you mean `acme`?"],
-        ),
-        (
-            "{ manifest: sound.yaml, agent: digest, slots: { a: alerts } }",
-            &[
-                "plugins[0].slots.a: the slot asks for an account at `acme`, and connection `alerts` is one at `chat`; name another",
-            ],
-        ),
-        (
-            "{ manifest: sound.yaml, agent: digest, org: other, slots: { a: acme } }",
-            &["plugins[0].agent: there is no agent `digest`; declare it"],
-        ),
-    ];
-    for (plugin, expected) in table {
+    for (plugin, expected) in REFUSED {
         let yaml = with(&market, &[plugin]);
         let line = yaml.lines().position(|line| line.contains(plugin)).expect("it is there") + 1;
         let told = read(&market, &yaml).await;

@@ -235,6 +235,33 @@ const MANY: &str = "{ id: many, name: Many, hosts: [third.acme.test], auth: [ \
       { name: key, label: Key, secret: true }], place: [{ header: X-Tenant, value: '{tenant}' }, \
       { header: X-Signed, value: 'v1 {key}' }] } ] }";
 
+/// Each way was used twice, in order.
+fn each_in_its_place(received: &[Message], ways: &[&str], canary: &str) {
+    assert_eq!(received.len(), 2 * ways.len());
+    let pair = format!("Basic {}", base64(&format!("ann:{canary}")));
+    for (at, sent) in received.iter().enumerate() {
+        let (head, way) = (&sent.head, ways[at / 2]);
+        let found = |field: &str, value: &str| head.all(field) == [value];
+        let query = match way {
+            "query" => format!("/a?x=1&key={canary}"),
+            _ => "/a?x=1".to_owned(),
+        };
+        assert_eq!(head.target(), query, "{way}");
+        assert!(!head.has("keyward-connection"), "{way}");
+        let there = match way {
+            "header" => found("x-key", canary),
+            "query" => true,
+            "cookie" => found("cookie", &format!("sid={canary}")),
+            "basic" => found("authorization", &pair),
+            "bearer" => found("authorization", &format!("Bearer {canary}")),
+            _ => found("x-tenant", "t42") && found("x-signed", &format!("v1 {canary}")),
+        };
+        assert!(there, "{way}: {head:?}");
+        let others = ["x-key", "cookie", "authorization", "x-signed"];
+        assert!(others.iter().filter(|field| head.has(field)).count() <= 1, "{way}: {head:?}");
+    }
+}
+
 /// C1, C2: a provider says how it is authenticated at; an account is added by each of the ways, its shape is
 /// checked, and a call that names the connection carries the credential in its place.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -278,30 +305,7 @@ async fn c1_c2_a_call_names_its_connection_and_carries_its_credential_in_its_pla
         let said = market.says(&["connection", "request", &id, "/a?x=1"]);
         assert!(said.contains("fine"), "{said}");
     }
-    let received = market.lab.origin.received();
-    assert_eq!(received.len(), 12);
-    let pair = format!("Basic {}", base64(&format!("ann:{canary}")));
-    for (at, sent) in received.iter().enumerate() {
-        let (head, way) = (&sent.head, ways[at / 2].0);
-        let found = |field: &str, value: &str| head.all(field) == [value];
-        let query = match way {
-            "query" => format!("/a?x=1&key={canary}"),
-            _ => "/a?x=1".to_owned(),
-        };
-        assert_eq!(head.target(), query, "{way}");
-        assert!(!head.has("keyward-connection"), "{way}");
-        let there = match way {
-            "header" => found("x-key", &canary),
-            "query" => true,
-            "cookie" => found("cookie", &format!("sid={canary}")),
-            "basic" => found("authorization", &pair),
-            "bearer" => found("authorization", &format!("Bearer {canary}")),
-            _ => found("x-tenant", "t42") && found("x-signed", &format!("v1 {canary}")),
-        };
-        assert!(there, "{way}: {head:?}");
-        let others = ["x-key", "cookie", "authorization", "x-signed"];
-        assert!(others.iter().filter(|field| head.has(field)).count() <= 1, "{way}: {head:?}");
-    }
+    each_in_its_place(&market.lab.origin.received(), &ways.map(|(way, ..)| way), &canary);
     market.close().await;
 }
 

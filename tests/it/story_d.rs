@@ -387,6 +387,27 @@ async fn d15_streams_are_pooled_and_failures_that_pass_are_retried() {
     lab.finish().await;
 }
 
+/// When tokens of agents and of people were last used.
+async fn tokens_are_reviewed(market: &Market) {
+    let tokens = market.api("GET", "/agents/ci/tokens", &Value::Null).await;
+    assert!(tokens["items"][0]["last_used"].is_string(), "{tokens}");
+    let tokens = market.api("GET", "/agents/idle/tokens", &Value::Null).await;
+    assert!(tokens["items"][0]["last_used"].is_null(), "{tokens}");
+    market.says(&["user", "add", "ann", "--role", "auditor"]);
+    let made = market.says(&["token", "add", "ann", "--json"]);
+    let made: Value = serde_json::from_str(&made).expect("JSON");
+    let last = async || {
+        let all = market.api("GET", "/tokens", &Value::Null).await;
+        all["items"][0]["last_used"].clone()
+    };
+    assert!(last().await.is_null());
+    let token = made["token"].as_str().expect("shown once").to_owned();
+    let mut review = market.command(&["connection", "usage", "acme"]);
+    let output = review.env("KEYWARD_TOKEN", &token).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(0), "an auditor reads: {output:?}");
+    assert!(last().await.is_string());
+}
+
 /// D7, D8: what a connection was used for is told, by whom, with which failures and how fast; who may use it and
 /// when they last did; and when each token was last used.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -433,24 +454,7 @@ async fn d7_d8_usage_and_access_are_reviewed_by_command() {
     for part in ["503: 1", "rate_limited: 1", "41 of 60 left", "half within", "LAST USED"] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
-    // Tokens of agents and of people.
-    let tokens = market.api("GET", "/agents/ci/tokens", &Value::Null).await;
-    assert!(tokens["items"][0]["last_used"].is_string(), "{tokens}");
-    let tokens = market.api("GET", "/agents/idle/tokens", &Value::Null).await;
-    assert!(tokens["items"][0]["last_used"].is_null(), "{tokens}");
-    market.says(&["user", "add", "ann", "--role", "auditor"]);
-    let made = market.says(&["token", "add", "ann", "--json"]);
-    let made: Value = serde_json::from_str(&made).expect("JSON");
-    let last = async || {
-        let all = market.api("GET", "/tokens", &Value::Null).await;
-        all["items"][0]["last_used"].clone()
-    };
-    assert!(last().await.is_null());
-    let token = made["token"].as_str().expect("shown once").to_owned();
-    let mut review = market.command(&["connection", "usage", "acme"]);
-    let output = review.env("KEYWARD_TOKEN", &token).output().expect("it runs");
-    assert_eq!(output.status.code(), Some(0), "an auditor reads: {output:?}");
-    assert!(last().await.is_string());
+    tokens_are_reviewed(&market).await;
     let unknown = market.ask("GET", "/connections/nope/usage", &Value::Null).await;
     assert_eq!(unknown.head.status(), 404);
     market.close().await;

@@ -148,53 +148,44 @@ fn added(market: &Market, provider: &str, (field, key): (&str, &Canary), more: &
     market.says(&["agent", "bind", "instance", provider]);
 }
 
+/// A service: its id, host and a path; field and prefix of its key; where that goes; what else is given.
+type Service = (&'static str, &'static str, &'static str, Pair, Pair, &'static [&'static str]);
+type Pair = (&'static str, &'static str);
+
+const SERVICES: &[Service] = &[
+    ("resend", "api.resend.com", "/emails", ("api_key", "re_"), ("authorization", "Bearer "), &[]),
+    ("exa", "api.exa.ai", "/search", ("api_key", "exak"), ("x-api-key", ""), &[]),
+    ("github", "api.github.com", "/user", ("token", "ghp_"), ("authorization", "Bearer "), &[]),
+    (
+        "shopify",
+        "my-shop.myshopify.com",
+        "/admin/api/2025-01/shop.json",
+        ("api_key", "shpat_"),
+        ("x-shopify-access-token", ""),
+        &["--var", "shop=my-shop"],
+    ),
+    (
+        "activecampaign",
+        "my-co.api-us1.com",
+        "/api/3/contacts",
+        ("api_key", "acky"),
+        ("api-token", ""),
+        &["--var", "account=my-co"],
+    ),
+    ("clickup", "api.clickup.com", "/api/v2/team", ("api_key", "pk_"), ("authorization", ""), &[]),
+    (
+        "notion",
+        "api.notion.com",
+        "/v1/search",
+        ("token", "ntn_"),
+        ("authorization", "Bearer "),
+        &[],
+    ),
+];
+
 /// E4: the key or personal access token of each service goes where that service wants it, and to no other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn e4_keys_and_personal_tokens_go_where_each_service_wants_them() {
-    let services: &[(&str, &str, &str, (&str, &str), (&str, &str), &[&str])] = &[
-        (
-            "resend",
-            "api.resend.com",
-            "/emails",
-            ("api_key", "re_"),
-            ("authorization", "Bearer "),
-            &[],
-        ),
-        ("exa", "api.exa.ai", "/search", ("api_key", "exak"), ("x-api-key", ""), &[]),
-        ("github", "api.github.com", "/user", ("token", "ghp_"), ("authorization", "Bearer "), &[]),
-        (
-            "shopify",
-            "my-shop.myshopify.com",
-            "/admin/api/2025-01/shop.json",
-            ("api_key", "shpat_"),
-            ("x-shopify-access-token", ""),
-            &["--var", "shop=my-shop"],
-        ),
-        (
-            "activecampaign",
-            "my-co.api-us1.com",
-            "/api/3/contacts",
-            ("api_key", "acky"),
-            ("api-token", ""),
-            &["--var", "account=my-co"],
-        ),
-        (
-            "clickup",
-            "api.clickup.com",
-            "/api/v2/team",
-            ("api_key", "pk_"),
-            ("authorization", ""),
-            &[],
-        ),
-        (
-            "notion",
-            "api.notion.com",
-            "/v1/search",
-            ("token", "ntn_"),
-            ("authorization", "Bearer "),
-            &[],
-        ),
-    ];
     const HOSTS: &[&str] = &[
         "api.resend.com",
         "api.exa.ai",
@@ -206,7 +197,7 @@ async fn e4_keys_and_personal_tokens_go_where_each_service_wants_them() {
     ];
     let market = runtime(HOSTS).await;
     let mut keys = Vec::new();
-    for (provider, host, path, (field, prefix), (header, before), more) in services {
+    for (provider, host, path, (field, prefix), (header, before), more) in SERVICES {
         let key = Canary::new(prefix);
         let more = [more, &["--no-test", "--any-shape"][..]].concat();
         added(&market, provider, (field, &key), &more);
@@ -219,7 +210,7 @@ async fn e4_keys_and_personal_tokens_go_where_each_service_wants_them() {
     }
     for (at, sent) in market.lab.origin.received().iter().enumerate() {
         for (other, key) in keys.iter().enumerate().filter(|(other, _)| *other != at) {
-            key.assert_absent(services[other].0, &sent.head.raw);
+            key.assert_absent(SERVICES[other].0, &sent.head.raw);
         }
     }
     for key in &keys {
