@@ -2,6 +2,7 @@
 //! its tokens stand.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 
 use axum::extract::State;
 use axum::routing::get;
@@ -65,7 +66,7 @@ fn waits(of: &ConnectionUse) -> Option<Waits> {
 fn agents(
     (admin, caller): (&Admin, &Caller),
     connection: &ConnectionRecord,
-    uses: &HashMap<AgentId, TokenUse>,
+    uses: &HashMap<AgentId, TokenUse, impl BuildHasher>,
 ) -> Vec<AgentUse> {
     let directory = admin.deps().directory.view();
     let seen = directory.agents().filter(|agent| caller.sees_agent(agent));

@@ -9,6 +9,9 @@ use super::settings::Global;
 use super::table::{Table, moment};
 use crate::admin::wire::{HoneytokenView, List, NewHoneytoken};
 
+/// Characters of a text in a list; `--json` tells all of it.
+const TEXT_CHARS_SHOWN: usize = 40;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// make one: leave it where a program should not look
@@ -65,11 +68,24 @@ impl Command {
     }
 }
 
+/// Enough of a text to know it again: it is filled up to the length of its provider's keys.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(TEXT_CHARS_SHOWN) {
+        None => text.to_owned(),
+        Some((at, _)) => format!("{}…", &text[..at]),
+    }
+}
+
 fn list(all: &[HoneytokenView]) -> String {
     let mut table = Table::new(["NAME", "TEXT", "REVOKES", "CREATED"]);
     for one in all {
         let revokes = if one.revokes { "yes" } else { "no" };
-        table.row([one.name.clone(), one.text.clone(), revokes.to_owned(), moment(one.created)]);
+        table.row([
+            one.name.clone(),
+            shortened(&one.text),
+            revokes.to_owned(),
+            moment(one.created),
+        ]);
     }
     table.render("no honeytokens", output::colours())
 }

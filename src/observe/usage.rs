@@ -5,11 +5,12 @@
 //! parts up.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 use std::sync::OnceLock;
-use std::thread;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
@@ -33,14 +34,13 @@ const WAITS: usize = 26;
 pub struct Usage {
     since: OnceLock<Timestamp>,
     parts: Box<[Mutex<Part>]>,
-    hasher: foldhash::fast::RandomState,
 }
 
 /// What one thread, or a few, counted.
 #[derive(Debug, Default)]
 struct Part {
-    connections: HashMap<ConnectionId, ConnectionUse>,
-    tokens: HashMap<TokenId, TokenUse>,
+    connections: HashMap<ConnectionId, ConnectionUse, RandomState>,
+    tokens: HashMap<TokenId, TokenUse, RandomState>,
 }
 
 /// One exchange, as far as it is counted.
@@ -86,7 +86,7 @@ pub struct ConnectionUse {
     /// The last one, when it began.
     pub last: Option<Timestamp>,
     /// By agent.
-    pub agents: HashMap<AgentId, TokenUse>,
+    pub agents: HashMap<AgentId, TokenUse, RandomState>,
     /// What the provider said last of its own limit.
     pub remaining: Option<Remaining>,
     waits: [u64; WAITS],
@@ -115,7 +115,7 @@ pub struct Remaining {
 impl Default for Usage {
     fn default() -> Self {
         let parts = (0..PARTS).map(|_| Mutex::default()).collect();
-        Self { since: OnceLock::new(), parts, hasher: foldhash::fast::RandomState::default() }
+        Self { since: OnceLock::new(), parts }
     }
 }
 
@@ -179,15 +179,17 @@ impl Usage {
     }
 
     fn part(&self) -> &Mutex<Part> {
-        let hash = self.hasher.hash_one(thread::current().id());
-        let at = usize::try_from(hash % PARTS as u64).unwrap_or_default();
-        &self.parts[at]
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static OWN: usize = THREADS.fetch_add(1, Relaxed) % PARTS;
+        }
+        &self.parts[OWN.with(|own| *own)]
     }
 }
 
 /// The entry of a key, made where there is room. The key is copied once only.
-fn entry<'m, K: Clone + Eq + std::hash::Hash, V: Default>(
-    map: &'m mut HashMap<K, V>,
+fn entry<'m, K: Clone + Eq + Hash, V: Default, S: BuildHasher>(
+    map: &'m mut HashMap<K, V, S>,
     key: &K,
     max: usize,
 ) -> Option<&'m mut V> {
@@ -286,6 +288,7 @@ fn place(waited: Duration) -> usize {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::thread;
 
     use super::*;
 
