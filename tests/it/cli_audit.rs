@@ -34,7 +34,13 @@ impl Lab {
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(file, private).expect("it is ours");
         let agent = "agents: [{ name: ci, token: { file: token.txt } }]\n";
-        let serving = cli.serve_with(&format!("{agent}{config}"));
+        let yaml = format!("{agent}{config}");
+        // What the file makes is recorded at the first start alone.
+        let first = cli.serve_with(&yaml);
+        first.signal(Signal::TERM);
+        assert_eq!(first.wait(), Some(0));
+        std::fs::remove_dir_all(cli.data().join("audit")).expect("ours");
+        let serving = cli.serve_with(&yaml);
         let ask = "GET /api/v1/status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
         let (_, status) = over_socket(&cli.data().join("admin.sock"), ask);
         let status: Value = serde_json::from_str(&status).expect("JSON");
