@@ -14,6 +14,7 @@ mod authenticate;
 pub mod base_url;
 mod between;
 mod body;
+mod budget;
 pub mod call;
 mod connect;
 mod copy;
@@ -75,10 +76,10 @@ use crate::vault::Vault;
 use alarm::Alarms;
 use authenticate::Guesses;
 use base_url::BaseUrls;
+use budget::Budget;
 use h2::upstream::SharedStreams;
 use meter::Meters;
 use pool::Pool;
-use replay::Replays;
 use session::Census;
 use turns::Turns;
 use upstream::protocols::Protocols;
@@ -122,7 +123,7 @@ pub struct Gateway {
     census: Census,
     meters: Meters,
     /// What bodies may take that are kept for a newer credential.
-    renewals: Arc<Replays>,
+    renewals: Arc<Budget>,
     streams: Arc<Semaphore>,
     outward: ArcSwap<Outward>,
     /// Becomes true when what has not ended by itself is ended.
@@ -146,7 +147,7 @@ pub struct Core {
     pool: Pool,
     shared: SharedStreams,
     protocols: Protocols,
-    replays: Arc<Replays>,
+    replays: Arc<Budget>,
     handshakes: Turns,
 }
 
@@ -159,7 +160,7 @@ impl Gateway {
         let outward = ArcSwap::from_pointee(Outward::new(&parts.client_tls, 0));
         let alarms = Alarms::default();
         let (meters, cutting) = (Meters::default(), watch::Sender::new(false));
-        let renewals = Replays::new(parts.vault.token_settings().replay_bytes_total);
+        let renewals = Budget::new(parts.vault.token_settings().replay_bytes_total);
         Arc::new(Self {
             parts,
             guesses,
@@ -218,7 +219,7 @@ impl Core {
         let pool = Pool::new(&gateway.limits);
         let handshakes = Turns::new(gateway.limits.handshakes_max);
         let (shared, protocols) = (SharedStreams::default(), Protocols::default());
-        let replays = Replays::new(REPLAYS_BYTES_MAX);
+        let replays = Budget::new(REPLAYS_BYTES_MAX);
         Arc::new(Self { gateway, pool, shared, protocols, replays, handshakes })
     }
 }

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,16 +11,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::body::RequestBody;
+use super::budget::{Budget, Share};
 
 /// What is kept of one body, in bytes. More has gone out for good.
 const BYTES_MAX: usize = 64 * 1024;
-
-/// What all kept bodies of a core may take, or those of all cores.
-#[derive(Debug)]
-pub struct Replays {
-    bytes_max: AtomicUsize,
-    bytes: AtomicUsize,
-}
 
 /// A body's own copy, for whoever may have to send it again.
 #[derive(Debug)]
@@ -39,58 +32,35 @@ pub struct Keeper(Arc<Copied>);
 /// What has gone out.
 #[derive(Debug)]
 pub struct Copied {
-    replays: Arc<Replays>,
     bytes_max: usize,
     state: Mutex<State>,
     /// Told when the body is dropped.
     left: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     frames: VecDeque<Bytes>,
-    bytes: usize,
+    share: Share,
     /// More went out than is kept.
     lost: bool,
     rest: Option<Box<RequestBody>>,
 }
 
-impl Replays {
-    /// At most so many bytes.
-    pub fn new(bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { bytes_max: AtomicUsize::new(bytes_max), bytes: AtomicUsize::new(0) })
-    }
-
-    /// At most so many from now on. What is kept stays kept.
-    pub fn resize(&self, bytes_max: usize) {
-        self.bytes_max.store(bytes_max, Relaxed);
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        let bytes_max = self.bytes_max.load(Relaxed);
-        let more = |kept: usize| kept.checked_add(bytes).filter(|all| *all <= bytes_max);
-        self.bytes.fetch_update(Relaxed, Relaxed, more).is_ok()
-    }
-
-    fn give_back(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Relaxed);
-    }
-}
-
 impl Kept {
     /// Keeps a copy of what goes out of `body` from now on.
-    pub fn of(body: &mut RequestBody, replays: &Arc<Replays>) -> Self {
-        Self::up_to(BYTES_MAX, body, replays)
+    pub fn of(body: &mut RequestBody, budget: &Arc<Budget>) -> Self {
+        Self::up_to(BYTES_MAX, body, budget)
     }
 
     /// The same, of as many bytes as the caller says.
-    pub fn up_to(bytes_max: usize, body: &mut RequestBody, replays: &Arc<Replays>) -> Self {
+    pub fn up_to(bytes_max: usize, body: &mut RequestBody, budget: &Arc<Budget>) -> Self {
         if body.is_end_stream() {
             return Self::Nothing;
         }
-        let state = Mutex::default();
-        let left = Notify::new();
-        let copied = Arc::new(Copied { replays: replays.clone(), bytes_max, state, left });
+        let (frames, share) = (VecDeque::new(), budget.share());
+        let state = Mutex::new(State { frames, share, lost: false, rest: None });
+        let copied = Arc::new(Copied { bytes_max, state, left: Notify::new() });
         body.kept_by(Keeper(copied.clone()));
         Self::Body(copied)
     }
@@ -133,6 +103,7 @@ impl State {
     fn forget(&mut self) {
         self.lost = true;
         self.frames.clear();
+        self.share.give_back();
     }
 }
 
@@ -143,10 +114,9 @@ impl Keeper {
         if state.lost {
             return;
         }
-        if state.bytes + data.len() > self.0.bytes_max || !self.0.replays.take(data.len()) {
+        if state.share.bytes() + data.len() > self.0.bytes_max || !state.share.take(data.len()) {
             return state.forget();
         }
-        state.bytes += data.len();
         state.frames.push_back(data.clone());
     }
 
@@ -159,19 +129,13 @@ impl Keeper {
     pub fn begins_again(&self) {
         let mut state = self.0.state.lock();
         state.frames.clear();
-        self.0.replays.give_back(std::mem::take(&mut state.bytes));
+        state.share.give_back();
     }
 
     /// The body is dropped; this is left of it.
     pub fn leaves(self, rest: RequestBody) {
         self.0.state.lock().rest = Some(Box::new(rest));
         self.0.left.notify_one();
-    }
-}
-
-impl Drop for Copied {
-    fn drop(&mut self) {
-        self.replays.give_back(self.state.get_mut().bytes);
     }
 }
 
@@ -188,20 +152,20 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_is_too_large_or_over_the_budget_is_not_sent_again() {
         for (bytes, budget) in [(BYTES_MAX + 1, usize::MAX), (10, 9)] {
-            let replays = Replays::new(budget);
+            let budget = Budget::new(budget);
             let mut body = RequestBody::own(Bytes::from(vec![b'x'; bytes]));
-            let kept = Kept::of(&mut body, &replays);
+            let kept = Kept::of(&mut body, &budget);
             assert_eq!(whole(body).await.len(), bytes);
             assert!(kept.again().is_none(), "{bytes}");
-            assert_eq!(replays.bytes.load(Relaxed), 0, "the budget is given back");
+            assert_eq!(budget.taken(), 0, "the budget is given back");
         }
     }
 
     #[tokio::test]
     async fn a_body_that_is_still_sent_is_not_sent_twice() {
-        let replays = Replays::new(100);
+        let budget = Budget::new(100);
         let mut body = RequestBody::own(Bytes::from_static(b"once"));
-        let kept = Kept::of(&mut body, &replays);
+        let kept = Kept::of(&mut body, &budget);
         assert!(kept.again().is_none());
         drop(body);
     }
@@ -209,29 +173,29 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_sent_again_whole_wherever_it_was_dropped() {
         for frames in [0, 1] {
-            let replays = Replays::new(100);
+            let budget = Budget::new(100);
             let mut body = RequestBody::own(Bytes::from_static(b"once more"));
-            let kept = Kept::of(&mut body, &replays);
+            let kept = Kept::of(&mut body, &budget);
             for _ in 0..frames {
                 body.frame().await.unwrap().unwrap();
             }
             drop(body);
             let mut again = kept.again().unwrap();
             assert!(!again.is_end_stream());
-            let more = Kept::of(&mut again, &replays);
+            let more = Kept::of(&mut again, &budget);
             assert_eq!(whole(again).await, "once more");
             assert_eq!(whole(more.again().unwrap()).await, "once more");
-            assert_eq!(replays.bytes.load(Relaxed), 0);
+            assert_eq!(budget.taken(), 0);
         }
     }
 
     #[tokio::test]
     async fn a_body_that_two_keep_is_sent_again_by_either_or_one_after_the_other() {
-        let replays = Replays::new(100);
+        let budget = Budget::new(100);
         let whole_after = async |inner_again: bool| {
             let mut body = RequestBody::own(Bytes::from_static(b"once more"));
-            let outer = Kept::of(&mut body, &replays);
-            let inner = Kept::of(&mut body, &replays);
+            let outer = Kept::of(&mut body, &budget);
+            let inner = Kept::of(&mut body, &budget);
             body.frame().await.unwrap().unwrap();
             drop(body);
             match inner_again {
@@ -242,32 +206,32 @@ mod tests {
         };
         assert_eq!(whole_after(false).await, "once more");
         assert_eq!(whole_after(true).await, "once more");
-        assert_eq!(replays.bytes.load(Relaxed), 0);
+        assert_eq!(budget.taken(), 0);
     }
 
     #[tokio::test]
     async fn a_budget_that_changes_counts_what_is_kept_already() {
-        let replays = Replays::new(10);
+        let budget = Budget::new(10);
         let body = |text: &'static str| RequestBody::own(Bytes::from_static(text.as_bytes()));
         let (mut first, mut second, mut third) = (body("8 bytes."), body("more"), body("more"));
-        let kept = Kept::of(&mut first, &replays);
+        let kept = Kept::of(&mut first, &budget);
         assert_eq!(whole(first).await, "8 bytes.");
-        replays.resize(11);
-        let refused = Kept::of(&mut second, &replays);
+        budget.resize(11);
+        let refused = Kept::of(&mut second, &budget);
         assert_eq!(whole(second).await, "more");
         assert!(refused.again().is_none(), "12 bytes of 11");
-        replays.resize(12);
-        let taken = Kept::of(&mut third, &replays);
+        budget.resize(12);
+        let taken = Kept::of(&mut third, &budget);
         assert_eq!(whole(third).await, "more");
         assert!(taken.again().is_some());
-        replays.resize(1);
+        budget.resize(1);
         assert!(kept.again().is_some(), "what is kept stays");
-        assert_eq!(replays.bytes.load(Relaxed), 0);
+        assert_eq!(budget.taken(), 0);
     }
 
     #[test]
     fn nothing_is_kept_of_no_body() {
-        let kept = Kept::of(&mut RequestBody::empty(), &Replays::new(0));
+        let kept = Kept::of(&mut RequestBody::empty(), &Budget::new(0));
         assert!(kept.again().unwrap().is_end_stream());
     }
 }
