@@ -178,6 +178,7 @@ fn placement(place: &Place) -> PlacementView {
         At::Query(name) => format!("query {name}"),
         At::Cookie(name) => format!("cookie {name}"),
         At::Path => "path".to_owned(),
+        At::Body(path) => format!("body {path}, in JSON or a form"),
     };
     PlacementView { at, value: template(&place.value) }
 }

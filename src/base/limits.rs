@@ -98,6 +98,13 @@ section! {
         /// A body of an admin request.
         #[key("bytes")]
         pub admin_body_bytes_max: usize,
+        /// A request's body that a credential is written into, and that is therefore kept whole: more
+        /// is 413.
+        #[key("bytes")]
+        pub written_body_bytes_max: usize,
+        /// All of those at once; more is 503.
+        #[key("bytes")]
+        pub written_body_bytes_total: usize,
         /// How long SIGTERM waits for exchanges under way.
         #[key("time")]
         #[serde(with = "duration")]
@@ -135,6 +142,9 @@ impl Default for Limits {
             audit_queue_max: 8_192,
             hostless_rules_max: 100,
             admin_body_bytes_max: 1024 * 1024,
+            // Prompts with pictures are that long.
+            written_body_bytes_max: 8 * 1024 * 1024,
+            written_body_bytes_total: 128 * 1024 * 1024,
             drain_timeout: seconds(30),
         }
     }

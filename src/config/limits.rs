@@ -55,7 +55,7 @@ fn sound_keys(value: &Value, reading: &mut Reading<'_>) -> Value {
 
 /// Counts and sizes that must not be zero. Those left out may be: nothing idle is kept, no interim
 /// answer passed on, no rule without hosts allowed.
-pub(super) fn least(limits: &Limits) -> [(&'static str, usize, usize); 12] {
+pub(super) fn least(limits: &Limits) -> [(&'static str, usize, usize); 14] {
     let failures = usize::try_from(limits.auth_failures_per_minute_max).unwrap_or(usize::MAX);
     [
         ("head_bytes_max", limits.head_bytes_max, HEAD_BYTES_MIN),
@@ -70,6 +70,12 @@ pub(super) fn least(limits: &Limits) -> [(&'static str, usize, usize); 12] {
         ("auth_failures_per_minute_max", failures, 1),
         ("audit_queue_max", limits.audit_queue_max, 1),
         ("admin_body_bytes_max", limits.admin_body_bytes_max, 1),
+        ("written_body_bytes_max", limits.written_body_bytes_max, 1),
+        (
+            "written_body_bytes_total",
+            limits.written_body_bytes_total,
+            limits.written_body_bytes_max,
+        ),
     ]
 }
 

@@ -71,7 +71,7 @@ pub(super) fn check_places(
         let (name, sendable): (_, fn(u8) -> bool) = match place.at {
             At::Path => ("path", is_path_byte),
             At::Cookie(_) => ("cookie", is_cookie_byte),
-            At::Header(_) | At::Query(_) => continue,
+            At::Header(_) | At::Query(_) | At::Body(_) => continue,
         };
         for field in place.value.fields() {
             let value = values.get(field).map(Secret::expose).unwrap_or_default();

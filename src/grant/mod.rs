@@ -475,10 +475,10 @@ mod tests {
             refused(auth, &[("token", "r")]),
             "auth `o` cannot be used: auth kind `oauth1` is not supported yet"
         );
-        let auth = "{ id: c, kind: api_key, placement: { body: auth.key } }";
+        let auth = "{ id: c, kind: api_key, placement: { query_string: '{api_key}' } }";
         assert_eq!(
             refused(auth, &[("api_key", "r")]),
-            "auth `c` cannot be used: placement in the body is not supported yet"
+            "auth `c` cannot be used: placement of whole query parameters is not supported yet"
         );
     }
 

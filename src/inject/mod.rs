@@ -1,6 +1,7 @@
 //! What is put into a request, and how: placements, credentials, placeholders, stripping, writing; and
 //! how it is kept out of the answer.
 
+pub mod body;
 pub mod credential;
 pub mod placeholder;
 pub mod placement;

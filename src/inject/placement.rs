@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderName;
 use zeroize::Zeroizing;
 
+use super::body::BodyPath;
 use crate::base::secret::Secret;
 
 /// The longest value that is written anywhere: servers refuse heads over 8 to 16 KiB, and the
@@ -24,6 +25,18 @@ pub enum At {
     Cookie(Box<str>),
     /// The beginning of the path: the template is the whole prefix, such as `/bot{api_key}/`.
     Path,
+    /// A member of a JSON body, or a field of a form.
+    Body(BodyPath),
+}
+
+impl At {
+    /// Whether a request cannot have both.
+    pub fn collides(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Body(path), Self::Body(other)) => path.collides(other),
+            _ => self == other,
+        }
+    }
 }
 
 /// A value with fields in it: `Bearer {token}`. With [`Encoding::Basic`], the rendered text is

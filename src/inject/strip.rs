@@ -249,9 +249,8 @@ pub fn query(raw: &str, names: &[Box<str>]) -> Option<String> {
     let dropped = |pair: &str| {
         // To some servers `;` parts parameters as well (HTML 4.01, appendix B.2.2), and some take
         // names in any case: whatever could be read as the credential's parameter goes, whole.
-        let mut parts = pair.split(';').map(|part| part.split('=').next().unwrap_or(part));
-        let is_gone =
-            |name: &str| names.iter().any(|gone| decoded(name).eq_ignore_ascii_case(gone));
+        let mut parts = pair.split(';').map(name_of);
+        let is_gone = |name: String| names.iter().any(|gone| name.eq_ignore_ascii_case(gone));
         parts.any(is_gone) || holds_mark(pair)
     };
     if !raw.split('&').any(dropped) {
@@ -264,6 +263,11 @@ pub fn query(raw: &str, names: &[Box<str>]) -> Option<String> {
 pub fn holds_mark(piece: &str) -> bool {
     let plain = piece.contains(MARK) && !scan(piece.as_bytes()).is_empty();
     plain || (piece.contains('%') && !scan(decoded(piece).as_bytes()).is_empty())
+}
+
+/// The decoded name of a pair in a query or a form.
+pub(super) fn name_of(pair: &str) -> String {
+    decoded(pair.split('=').next().unwrap_or(pair))
 }
 
 /// Form decoding of a name or value: `+` is a blank, `%XX` a byte.

@@ -1,10 +1,12 @@
-//! Writing a credential into a request head: fields, query, cookies, path.
+//! Writing a credential into a request: fields, query, cookies, path; `body.rs` has the body.
 
 use std::borrow::Cow;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use zeroize::Zeroizing;
 
+use super::body::{BodyError, BodyKind};
 use super::credential::Write;
 use super::placement::At;
 use super::strip;
@@ -13,7 +15,7 @@ use super::strip;
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Why a credential cannot be written. Says where, never what.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum WriteError {
     /// A value with bytes that a field cannot hold.
     #[error("the credential holds a byte that cannot be sent in a field")]
@@ -24,6 +26,9 @@ pub enum WriteError {
     /// A placeholder in a path segment that is not the credential's.
     #[error("a placeholder stands in the path, where this connection's credential does not go")]
     PlaceholderInPath,
+    /// It goes into the body, and this one takes none.
+    #[error(transparent)]
+    Body(#[from] BodyError),
 }
 
 /// The parts of a request head that a credential may change.
@@ -37,7 +42,8 @@ pub struct Head<'a> {
     pub query: Option<Cow<'a, str>>,
 }
 
-/// Writes each of `writes` in its place. What stood there was cleared before.
+/// Writes each of `writes` in its place, but those of the body ([`body`]). What stood there was cleared
+/// before.
 ///
 /// # Errors
 /// When a value cannot be sent, or a placeholder would stay in the path.
@@ -51,12 +57,31 @@ pub fn credential(head: &mut Head<'_>, writes: &[Write]) -> Result<(), WriteErro
             At::Query(name) => append_query(&mut head.query, name, value),
             At::Cookie(name) => append_cookie(head.fields, name, value)?,
             At::Path => head.path = replace_prefix(&head.path, sound_path(value)?).into(),
+            At::Body(_) => {}
         }
     }
     match strip::holds_mark(&head.path) {
         true => Err(WriteError::PlaceholderInPath),
         false => Ok(()),
     }
+}
+
+/// `sent`, a body of such a kind, with those of `writes` in it that go there.
+///
+/// # Errors
+/// When a value cannot be sent, or the body has no room for it.
+pub fn body(
+    kind: BodyKind,
+    sent: &[u8],
+    writes: &[Write],
+) -> Result<Zeroizing<Vec<u8>>, WriteError> {
+    let mut values = Vec::new();
+    for write in writes {
+        if let At::Body(path) = &write.at {
+            values.push((path, write.value.expose_text().ok_or(WriteError::Unsendable)?));
+        }
+    }
+    Ok(kind.write(sent, &values)?)
 }
 
 fn sensitive(value: &str) -> Result<HeaderValue, WriteError> {
@@ -70,9 +95,13 @@ fn append_query(query: &mut Option<Cow<'_, str>>, name: &str, value: &str) {
     if !query.is_empty() {
         query.push('&');
     }
-    query.extend(utf8_percent_encode(name, QUERY));
-    query.push('=');
-    query.extend(utf8_percent_encode(value, QUERY));
+    query.extend(pair(name, value));
+}
+
+/// A pair of a query or a form, in pieces.
+pub(super) fn pair<'a>(name: &'a str, value: &'a str) -> impl Iterator<Item = &'a str> {
+    let value = utf8_percent_encode(value, QUERY);
+    utf8_percent_encode(name, QUERY).chain(["="]).chain(value)
 }
 
 fn append_cookie(fields: &mut HeaderMap, name: &str, value: &str) -> Result<(), WriteError> {

@@ -217,8 +217,6 @@ pub struct AuthMethod {
 pub enum Later {
     /// The kind.
     Kind(AuthKind),
-    /// A placement in the body.
-    Body,
     /// A placement of whole query parameters.
     QueryString,
 }
@@ -316,7 +314,6 @@ impl std::fmt::Display for Later {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Kind(kind) => write!(f, "auth kind `{}`", kind.as_str()),
-            Self::Body => f.write_str("placement in the body"),
             Self::QueryString => f.write_str("placement of whole query parameters"),
         }
     }

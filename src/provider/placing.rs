@@ -7,6 +7,7 @@ use super::form::HostTemplate;
 use super::own::{Own, hosts, paths};
 use super::schema::{AuthText, PlaceText, ScopedText};
 use super::{AuthKind, Field, Later, ScopedPlaces};
+use crate::inject::body::BodyPath;
 use crate::inject::placement::{At, Encoding, Place, Template};
 
 /// Fields that are never a credential's place: routing, framing, hop-by-hop, our own
@@ -125,9 +126,15 @@ impl Placing<'_> {
         for (index, text) in texts.iter().enumerate() {
             let at = item_of(path, index);
             let Some(place) = self.place(text, &at, problems) else { continue };
-            match found.iter().any(|other| other.at == place.at) {
-                true => problems.add(&at, "this place is written twice", "keep one"),
-                false => found.push(place),
+            match found.iter().find(|other| other.at.collides(&place.at)) {
+                Some(other) if other.at == place.at => {
+                    problems.add(&at, "this place is written twice", "keep one");
+                }
+                Some(_) => {
+                    let message = "a body cannot hold this place and one before it";
+                    problems.add(&at, message, "name two that do not hold each other");
+                }
+                None => found.push(place),
             }
         }
         found
@@ -193,8 +200,9 @@ impl Placing<'_> {
             "cookie" if sound_cookie(name) => At::Cookie(name.into()),
             "path" if sound_path(name) => At::Path,
             "basic" => At::Header(http::header::AUTHORIZATION),
-            "body" | "query_string" => {
-                self.later = Some(if key == "body" { Later::Body } else { Later::QueryString });
+            "body" if let Some(path) = BodyPath::parse(name) => At::Body(path),
+            "query_string" => {
+                self.later = Some(Later::QueryString);
                 return None;
             }
             _ => {
@@ -314,6 +322,7 @@ fn remedy(key: &str) -> &'static str {
         "path" => "write whole segments, such as `/bot{api_key}/`",
         "basic" => "write `{user}:{password}`",
         "cookie" => "write the cookie's name",
+        "body" => "write the member's name, or its path with dots, such as `auth.key`",
         _ => "write the parameter's name",
     }
 }

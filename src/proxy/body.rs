@@ -124,6 +124,11 @@ impl RequestBody {
         self.gate = Some(Held::new(patience));
     }
 
+    /// Goes without waiting for anybody's word.
+    pub fn goes_now(&mut self) {
+        self.gate = None;
+    }
+
     /// Waits once more where the upstream of before did not want it.
     pub fn waits_again(&mut self) {
         self.gate = self.gate.as_ref().map(Held::again);

@@ -56,6 +56,12 @@ pub enum Refusal {
         /// The limit.
         bytes: usize,
     },
+    /// A body that would have to be kept whole, beyond the limit.
+    #[error("the request's body, which a credential goes into, exceeds {bytes} bytes")]
+    TooLarge {
+        /// The limit.
+        bytes: usize,
+    },
     /// `Expect` with anything but `100-continue`.
     #[error("only the expectation 100-continue is understood")]
     Expectation,

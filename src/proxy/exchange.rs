@@ -45,7 +45,8 @@ pub(super) async fn send(
 ) -> Result<Sent, Refusal> {
     record.injected(credential.as_deref());
     record.attempts(tries);
-    let outbound = Outbound::prepare(inbound, permit, credential.as_ref())?.within(tries);
+    let gw = &core.gateway;
+    let outbound = Outbound::prepare(gw, inbound, permit, credential.as_ref()).await?.within(tries);
     let sent = upstream::send(core, outbound).await?.carried(credential);
     record.answered(&sent);
     Ok(sent)

@@ -189,11 +189,6 @@ impl Inbound {
         self.head.uri.path()
     }
 
-    /// The head, to be changed, and the path that decisions use.
-    pub fn head_and_path(&mut self) -> (&mut Parts, &DecodedPath) {
-        (&mut self.head, &self.question.path)
-    }
-
     /// Whose streams it may share.
     pub fn org(&self) -> &OrgId {
         &self.org

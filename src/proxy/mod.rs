@@ -54,6 +54,7 @@ mod turns;
 mod upgrade;
 mod upstream;
 mod websocket;
+mod written;
 
 use std::fmt;
 use std::sync::Arc;
@@ -124,6 +125,8 @@ pub struct Gateway {
     meters: Meters,
     /// What bodies may take that are kept for a newer credential.
     renewals: Arc<Budget>,
+    /// What bodies may take that a credential is written into.
+    written: Arc<Budget>,
     streams: Arc<Semaphore>,
     outward: ArcSwap<Outward>,
     /// Becomes true when what has not ended by itself is ended.
@@ -161,6 +164,7 @@ impl Gateway {
         let alarms = Alarms::default();
         let (meters, cutting) = (Meters::default(), watch::Sender::new(false));
         let renewals = Budget::new(parts.vault.token_settings().replay_bytes_total);
+        let written = Budget::new(parts.limits.written_body_bytes_total);
         Arc::new(Self {
             parts,
             guesses,
@@ -168,6 +172,7 @@ impl Gateway {
             census,
             meters,
             renewals,
+            written,
             streams,
             outward,
             cutting,

@@ -20,7 +20,9 @@ use super::retry::Tries;
 use super::session::Session;
 use super::trailers::Sieve;
 use super::upgrade;
+use super::{Gateway, written};
 use crate::base::host::{Scheme, Target};
+use crate::base::pattern::DecodedPath;
 use crate::base::settings::{Settings, Wait};
 use crate::inject::credential::{Credential, Write};
 use crate::inject::scrub::{Needles, ask};
@@ -66,8 +68,9 @@ impl Outbound {
     /// Strips, clears, writes, and takes authority and `Host` from the permit.
     ///
     /// # Errors
-    /// When the credential does not fit the request.
-    pub fn prepare(
+    /// When the credential does not fit the request, or the body that it goes into does not come.
+    pub async fn prepare(
+        gateway: &Gateway,
         mut inbound: Box<Inbound>,
         permit: Permit,
         credential: Option<&Arc<Credential>>,
@@ -80,7 +83,13 @@ impl Outbound {
         let (org, session) = (inbound.org().clone(), inbound.session());
         let upgrade = inbound.take_upgrade();
         let settings = permit.settings().map(|settings| &**settings);
-        let uri = prepare_head(&mut inbound, &target, (credential, settings), upgrade.is_some())?;
+        let writes = writes(credential, &target, inbound.asked().path)?;
+        let given = Given { credential, writes, settings };
+        let uri = prepare_head(&mut inbound, &target, &given, upgrade.is_some())?;
+        if written::is_wanted(writes) {
+            // On the heap: few requests are kept whole.
+            Box::pin(written::write(gateway, &mut inbound, writes)).await?;
+        }
         let Inbound { mut head, body, .. } = *inbound;
         let repeatable = head.method.is_idempotent() && body.is_end_stream();
         let http2 = head.version == Version::HTTP_2 && upgrade.is_none();
@@ -116,24 +125,32 @@ fn plaintext(permit: &Permit, credential: Option<&Credential>) -> Plaintext {
     }
 }
 
-/// The four steps. Answers the URI that goes out.
+/// What goes into a request.
+struct Given<'a> {
+    credential: Option<&'a Credential>,
+    /// Those of its writes that are for this target and path.
+    writes: &'a [Write],
+    settings: Option<&'a Settings>,
+}
+
+/// The four steps, but for the body. Answers the URI that goes out.
 fn prepare_head(
     inbound: &mut Inbound,
     target: &Target,
-    (credential, settings): (Option<&Credential>, Option<&Settings>),
+    given: &Given<'_>,
     websocket: bool,
 ) -> Result<Uri, Refusal> {
-    let (Parts { headers: fields, uri, .. }, decoded) = inbound.head_and_path();
+    let Parts { headers: fields, uri, .. } = &mut inbound.head;
     // 1. What never passes a proxy. `TE: trailers` is for us to say again: we do pass trailers.
     let trailers = wants_trailers(fields);
     strip::hop_by_hop(fields);
     strip::steering(fields);
-    if let Some(settings) = settings {
+    if let Some(settings) = given.settings {
         admit::write_fields(fields, settings);
     }
     // 2. What would stand where the credential goes, and every placeholder.
-    let query = strip_query(uri.query(), credential);
-    if let Some(credential) = credential {
+    let query = strip_query(uri.query(), given.credential);
+    if let Some(credential) = given.credential {
         strip::cleared(fields, &credential.clears);
         ask::for_what_can_be_scanned(fields);
         if credential.renews.is_some_and(|renews| renews.expired_status.is_some()) {
@@ -144,7 +161,7 @@ fn prepare_head(
     strip::placeholder_fields(fields);
     // 3. The credential.
     let mut head = Head { fields, path: path_of(uri).into(), query };
-    write::credential(&mut head, writes(credential, target, decoded)?)?;
+    write::credential(&mut head, given.writes)?;
     let uri = origin_form(uri, &head.path, head.query.as_deref())?;
     // 4. Authority.
     authority(fields, target)?;
@@ -161,10 +178,11 @@ fn prepare_head(
 fn writes<'a>(
     credential: Option<&'a Credential>,
     target: &Target,
-    path: &crate::base::pattern::DecodedPath,
+    path: &DecodedPath,
 ) -> Result<&'a [Write], WriteError> {
     let Some(credential) = credential else { return Ok(&[]) };
-    let scoped = credential.writes.iter().find(|scoped| scoped.matches(target, path));
+    let mut writes = credential.writes.iter();
+    let scoped = writes.find(|scoped| scoped.matches(target, path));
     scoped.map(|scoped| &*scoped.what).ok_or(WriteError::NoPlace)
 }
 

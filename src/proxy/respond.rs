@@ -19,6 +19,7 @@ use super::meter::Excess;
 use super::record::Record;
 use crate::base::host::Target;
 use crate::base::id::ExchangeId;
+use crate::inject::body::BodyError;
 use crate::inject::scrub::Fault;
 use crate::inject::write::WriteError;
 use crate::net::by_proxy::ProxyFault;
@@ -120,7 +121,7 @@ fn in_http(face: &Face, exchange: &str) -> Response<Bytes> {
     *response.status_mut() = StatusCode::from_u16(face.status).expect("a constant status");
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if matches!(face.status, 400 | 414 | 417 | 431 | 501) {
+    if matches!(face.status, 400 | 413 | 414 | 417 | 431 | 501) {
         // What follows a request that has no sound reading is no request.
         fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -234,6 +235,10 @@ fn face(refusal: &Refusal) -> Face {
                 "a rule with `action: pass` for the path sends it without a credential".into(),
             );
         }
+        Refusal::Write(WriteError::Body(error)) => face.hint = Some(body_hint(error).into()),
+        Refusal::TooLarge { .. } => {
+            face.hint = Some("`limits.written_body_bytes_max` raises it".into());
+        }
         Refusal::Unauthenticated => {
             face.asks = Some(header::PROXY_AUTHENTICATE);
             face.hint = Some("use a proxy URL of the form http://NAME:TOKEN@HOST:PORT".into());
@@ -273,6 +278,20 @@ fn of_connection(face: &mut Face, error: &VaultError) {
     face.connection = connection_of(error.root());
     if let VaultError::RefreshUnavailable { retry_after, .. } = error.root() {
         face.retry_after = Some(whole_seconds(*retry_after));
+    }
+}
+
+fn body_hint(error: &BodyError) -> &'static str {
+    match error {
+        BodyError::None => {
+            "send a JSON object or a form; a rule with `action: pass` for the path sends it without \
+             a credential"
+        }
+        BodyError::Kind(_) | BodyError::Malformed(_) => {
+            "send a JSON object as `application/json`, or a form as `application/x-www-form-urlencoded`"
+        }
+        BodyError::Coded => "send it without a coding",
+        BodyError::Step { .. } => "leave it out, or send an object there",
     }
 }
 
@@ -316,6 +335,7 @@ fn status_and_code(refusal: &Refusal) -> (u16, &'static str) {
         Refusal::BadTarget(_) | Refusal::BadPath(_) => (400, "bad_target"),
         Refusal::HeadersTooLarge { .. } => (431, "headers_too_large"),
         Refusal::TargetTooLong { .. } => (414, "target_too_long"),
+        Refusal::TooLarge { .. } => (413, "too_large"),
         Refusal::Expectation => (417, "expectation_failed"),
         Refusal::Coding => (501, "coding_unsupported"),
         Refusal::HostMismatch(_) => (421, "host_mismatch"),
@@ -326,8 +346,8 @@ fn status_and_code(refusal: &Refusal) -> (u16, &'static str) {
             VaultError::RefreshUnavailable { .. } => (503, "refresh_unavailable"),
             _ => (424, "connection_broken"),
         },
-        Refusal::Write(WriteError::PlaceholderInPath | WriteError::NoPlace) => (400, "bad_request"),
-        Refusal::Write(_) => (424, "connection_broken"),
+        Refusal::Write(WriteError::Unsendable) => (424, "connection_broken"),
+        Refusal::Write(_) => (400, "bad_request"),
         Refusal::RateLimited { .. } => (429, "rate_limited"),
         Refusal::Plaintext => (403, "plaintext_refused"),
         Refusal::Dial(DialError::Refused { .. }) => (403, "address_refused"),
@@ -392,7 +412,7 @@ fn message(refusal: &Refusal) -> String {
         Refusal::Dial(error @ DialError::Proxy { .. }) => error.to_string(),
         Refusal::Dial(_) => "the upstream cannot be reached".into(),
         Refusal::Tls(error) => tls_message(error),
-        Refusal::Write(_) if status_and_code(refusal).0 == 424 => {
+        Refusal::Write(WriteError::Unsendable) => {
             "the stored credential cannot be sent; store it again".into()
         }
         other => other.to_string(),
