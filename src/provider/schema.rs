@@ -263,7 +263,7 @@ pub struct PlaceText {
     pub path: Option<String>,
     /// `Authorization: Basic`, the template of `user:password`.
     pub basic: Option<String>,
-    /// A JSON path or form field of the body.
+    /// The member of a JSON body, by dotted path, or the field of a form.
     pub body: Option<String>,
     /// A template of whole query parameters, such as a signed URL's.
     pub query_string: Option<String>,

@@ -198,6 +198,7 @@ impl Client {
                         At::Query(name) => query.push(format!("{name}={value}")),
                         At::Cookie(name) => fields.push(format!("Cookie: {name}={value}")),
                         At::Path => path = beneath(&value, &path),
+                        At::Body(path) => panic!("this test sends no body: {path}"),
                     }
                 }
             }
@@ -324,6 +325,7 @@ fn assert_received(account: &Account, spot: &Spot, head: &Head, canary: &str, ca
                 let path = beneath(&value, &spot.path);
                 assert_eq!(head.target().split('?').next(), Some(&*path), "{case}");
             }
+            At::Body(path) => panic!("this test sends no body: {path}"),
         }
     }
     if path_is_kept {

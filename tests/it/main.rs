@@ -11,6 +11,7 @@ mod audit;
 mod authorization_server;
 mod base_url;
 mod bodies;
+mod body_placement;
 mod ca_trust;
 mod catalogue;
 mod cli_audit;

@@ -230,6 +230,7 @@ const MANY: &str = "{ id: many, name: Many, hosts: [third.acme.test], auth: [ \
     { id: header, kind: api_key, placement: { header: X-Key } }, \
     { id: query, kind: api_key, placement: { query: key } }, \
     { id: cookie, kind: api_key, placement: { cookie: sid } }, \
+    { id: body, kind: api_key, placement: { body: auth.key } }, \
     { id: basic, kind: basic }, { id: bearer, kind: bearer }, \
     { id: custom, kind: custom, fields: [{ name: tenant, label: Tenant, secret: false, pattern: 't[0-9]+' }, \
       { name: key, label: Key, secret: true }], place: [{ header: X-Tenant, value: '{tenant}' }, \
@@ -248,9 +249,15 @@ fn each_in_its_place(received: &[Message], ways: &[&str], canary: &str) {
         };
         assert_eq!(head.target(), query, "{way}");
         assert!(!head.has("keyward-connection"), "{way}");
+        if way == "body" {
+            let object = serde_json::json!({"auth": {"key": canary}});
+            assert_eq!((head.method(), sent.json()), ("POST", object), "{sent:?}");
+        } else {
+            assert!(sent.body.is_empty(), "{way}");
+        }
         let there = match way {
             "header" => found("x-key", canary),
-            "query" => true,
+            "query" | "body" => true,
             "cookie" => found("cookie", &format!("sid={canary}")),
             "basic" => found("authorization", &pair),
             "bearer" => found("authorization", &format!("Bearer {canary}")),
@@ -275,10 +282,11 @@ async fn c1_c2_a_call_names_its_connection_and_carries_its_credential_in_its_pla
     assert!(did.code == Some(1) && did.err.contains("broken.yaml:5"), "{did:?}");
     market.lab.add_agent("flow").await;
     let canary = market.lab.canary.text.clone();
-    let ways: [(&str, &[&str], &str); 6] = [
+    let ways: [(&str, &[&str], &str); 7] = [
         ("header", &[], "api_key"),
         ("query", &[], "api_key"),
         ("cookie", &[], "api_key"),
+        ("body", &[], "api_key"),
         ("basic", &["--field", "username=ann"], "password"),
         ("bearer", &[], "token"),
         ("custom", &["--field", "tenant=t42"], "key"),
@@ -300,9 +308,20 @@ async fn c1_c2_a_call_names_its_connection_and_carries_its_credential_in_its_pla
         let items = list["items"].as_array().expect("a list");
         let id = items.iter().find(|it| it["name"] == way).expect(way)["id"].clone();
         let id = id.as_str().expect("an id").to_owned();
-        let call = format!("GET /a?x=1\r\nKeyward-Connection: {id}");
+        let (ask, body): (_, &[&str]) = match way {
+            "body" => {
+                let said = market.keyward(&["connection", "request", &id, "/a?x=1"]);
+                assert!(said.code != Some(0) && said.err.contains("the body"), "{said:?}");
+                (
+                    "POST /a?x=1\r\nContent-Type: application/json\r\nContent-Length: 0",
+                    &["--body", "{\"auth\": {\"key\": \"mine\"}}"],
+                )
+            }
+            _ => ("GET /a?x=1", &[]),
+        };
+        let call = format!("{ask}\r\nKeyward-Connection: {id}");
         assert_eq!(market.request("flow", CHAT, &call).await.text(), "fine", "{way}");
-        let said = market.says(&["connection", "request", &id, "/a?x=1"]);
+        let said = market.says(&[&["connection", "request", &id, "/a?x=1"], body].concat());
         assert!(said.contains("fine"), "{said}");
     }
     each_in_its_place(&market.lab.origin.received(), &ways.map(|(way, ..)| way), &canary);

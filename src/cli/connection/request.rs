@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use clap::Args;
+use serde::de::IgnoredAny;
 
 use super::path;
 use crate::admin::wire::{CallAsk, CallView};
@@ -30,7 +31,7 @@ pub(crate) struct Ask {
     /// field of the request; may be given several times
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = field)]
     headers: Vec<(String, String)>,
-    /// body
+    /// body; an object or list is sent as application/json
     #[arg(short, long, value_name = "TEXT", conflicts_with = "body_stdin")]
     body: Option<String>,
     /// read the body from standard input
@@ -73,6 +74,9 @@ impl Ask {
             (None, true) => Some(standard_input()?),
             (None, false) => None,
         };
+        if bytes.as_deref().is_some_and(is_json) && !headers.contains_key("content-type") {
+            headers.insert("content-type".to_owned(), "application/json".to_owned());
+        }
         let posts = bytes.is_some().then(|| "POST".to_owned());
         let (body, body_base64) = match bytes.map(String::from_utf8) {
             None => (None, None),
@@ -82,6 +86,12 @@ impl Ask {
         let method = self.method.map(|method| method.to_ascii_uppercase()).or(posts);
         Ok(CallAsk { method, path: self.path, headers, body, body_base64 })
     }
+}
+
+/// An object or a list.
+fn is_json(bytes: &[u8]) -> bool {
+    matches!(bytes.trim_ascii_start(), [b'{' | b'[', ..])
+        && serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
 }
 
 fn standard_input() -> Result<Vec<u8>, Failure> {
