@@ -204,7 +204,9 @@ async fn a_body_that_breaks_off_is_not_sent() {
 
 #[tokio::test]
 async fn who_waits_for_100_is_told_to_go_on_and_the_upstream_is_not_asked() {
-    let mut lab = lab().await;
+    // Nobody waits for the upstream's word.
+    let plan = plan().limit("continue_timeout: 1h");
+    let mut lab = plan.start(Origin::saying("fine").await).await;
     let mut wire = lab.tunnel(HOST).await;
     let head = format!("PUT /a\r\n{JSON}\r\nContent-Length: 7\r\nExpect: 100-continue");
     wire.send(request_text(&head, HOST)).await;
@@ -344,8 +346,13 @@ async fn a_refused_token_is_renewed_and_the_body_written_anew() {
     let head = format!("POST /a\r\n{JSON}");
     assert_eq!(post(&lab, &head, "{\"a\":1}").await.text(), "fine");
     authorization.issuer().expire_all();
+    // Its trailers end here, so that they are no reason against another time.
+    let mut wire = lab.tunnel(HOST).await;
+    let chunked = format!("{head}\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum");
+    wire.send(request_text(&chunked, HOST)).await;
     let body = format!("{{\"a\":\"{}\"}}", "y".repeat(100_000));
-    assert_eq!(post(&lab, &head, &body).await.text(), "fine");
+    wire.send(format!("{:x}\r\n{body}\r\n0\r\nX-Sum: 1\r\n\r\n", body.len())).await;
+    assert_eq!(wire.answer("POST").await.text(), "fine");
     let received = lab.origin.received();
     let token = |request: &Message| request.json()["token"].as_str().expect("one").to_owned();
     assert_eq!(token(&received[0]), token(&received[1]));
