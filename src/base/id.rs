@@ -119,7 +119,13 @@ macro_rules! ids {
                 Self::parse(&text).map_err(serde::de::Error::custom)
             }
         }
-    )*};
+    )*
+
+        /// Whether the text begins as ids do, of whatever kind: things are found by name or id, and no name may.
+        pub fn is_like_an_id(text: &str) -> bool {
+            [$($prefix),*].iter().any(|prefix| text.starts_with(prefix))
+        }
+    };
 }
 
 ids! {

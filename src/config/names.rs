@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 use super::reading::Reading;
 use crate::base::agent::is_unreserved;
+use crate::base::id::is_like_an_id;
 use crate::provider::document::key_of;
 
 const LEN_MAX: usize = 64;
 const LABELS_MAX: usize = 64;
 
-/// Of ids and tokens: things are found by name or id, and agents by name or token, so no name may
-/// look like either.
-const TAKEN_PREFIXES: [&str; 7] = ["agt_", "app_", "con_", "kwa_", "kwp_", "org_", "usr_"];
+/// Of tokens: agents are found by name or token, so no name may look like one.
+const TOKEN_PREFIXES: [&str; 2] = ["kwa_", "kwp_"];
 
 /// Checks an agent's name, which is empty when it is missing: it stands in a proxy URL.
 pub(super) fn agent(name: &str, path: &str, reading: &mut Reading<'_>) {
@@ -31,7 +31,7 @@ fn named(name: &str, is_plain: bool, path: &str, reading: &mut Reading<'_>) {
     } else if !is_plain || name.len() > LEN_MAX || name.bytes().all(|b| b == b'.') {
         let remedy = "write 1 to 64 letters, digits or `-_.`";
         reading.problems.add(&at, "this is not a name", remedy);
-    } else if TAKEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+    } else if is_like_an_id(name) || TOKEN_PREFIXES.iter().any(|it| name.starts_with(it)) {
         reading.problems.add(
             &at,
             "the name looks like an id or a token",

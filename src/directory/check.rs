@@ -6,6 +6,7 @@ use super::error::DirectoryError;
 use super::records::{AgentRecord, ConnectionRecord, ConnectionState, ManagedBy};
 use super::users::{Visibility, may_be_used_by};
 use crate::base::agent::is_unreserved;
+use crate::base::id::is_like_an_id;
 
 const NAME_LEN_MAX: usize = 64;
 const LABELS_MAX: usize = 64;
@@ -22,43 +23,40 @@ pub(super) fn agent_name(name: &str) -> Result<(), DirectoryError> {
 
 /// A connection's name stands in a header field and in paths of the admin API.
 pub(super) fn connection_name(name: &str) -> Result<(), DirectoryError> {
-    let rule = "1 to 64 letters, digits or `-_.`, not an id and not only dots";
-    match is_plain(name) && is_name(name) {
-        true => Ok(()),
-        false => Err(DirectoryError::NameRefused { what: "a connection", name: name.into(), rule }),
-    }
+    plain_name("a connection", name)
 }
 
 /// An app's name stands in paths of the admin API.
 pub(super) fn app_name(name: &str) -> Result<(), DirectoryError> {
-    let rule = "1 to 64 letters, digits or `-_.`, not an id and not only dots";
-    match is_plain(name) && is_name(name) {
-        true => Ok(()),
-        false => Err(DirectoryError::NameRefused { what: "an app", name: name.into(), rule }),
-    }
+    plain_name("an app", name)
+}
+
+/// A user's name stands in paths of the admin API.
+pub(super) fn user_name(name: &str) -> Result<(), DirectoryError> {
+    plain_name("a user", name)
 }
 
 /// A honeytoken's name stands in paths of the admin API.
 pub(super) fn honeytoken_name(name: &str) -> Result<(), DirectoryError> {
-    let rule = "1 to 64 letters, digits or `-_.`, not an id and not only dots";
-    match is_plain(name) && is_name(name) && !name.starts_with("hny_") {
-        true => Ok(()),
-        false => Err(DirectoryError::NameRefused { what: "a honeytoken", name: name.into(), rule }),
-    }
+    plain_name("a honeytoken", name)
 }
 
 /// A webhook's name stands in paths of the admin API.
 pub(super) fn webhook_name(name: &str) -> Result<(), DirectoryError> {
+    plain_name("a webhook", name)
+}
+
+fn plain_name(what: &'static str, name: &str) -> Result<(), DirectoryError> {
     let rule = "1 to 64 letters, digits or `-_.`, not an id and not only dots";
-    match is_plain(name) && is_name(name) && !name.starts_with("whk_") {
+    match is_plain(name) && is_name(name) {
         true => Ok(()),
-        false => Err(DirectoryError::NameRefused { what: "a webhook", name: name.into(), rule }),
+        false => Err(DirectoryError::NameRefused { what, name: name.into(), rule }),
     }
 }
 
 /// A plugin's name stands in paths of the admin API.
 pub(super) fn is_plugin_name(name: &str) -> bool {
-    is_plain(name) && is_name(name) && !name.starts_with("plg_")
+    is_plain(name) && is_name(name)
 }
 
 /// Bindings of one agent: its row has to stay under the store's limit.
@@ -69,15 +67,6 @@ pub(super) fn room_for_binding(agent: &AgentRecord) -> Result<(), DirectoryError
     match agent.bindings.len() < BINDINGS_MAX {
         true => Ok(()),
         false => Err(DirectoryError::TooMany { what: "bindings", max: BINDINGS_MAX }),
-    }
-}
-
-/// A user's name stands in paths of the admin API.
-pub(super) fn user_name(name: &str) -> Result<(), DirectoryError> {
-    let rule = "1 to 64 letters, digits or `-_.`, not an id and not only dots";
-    match is_plain(name) && is_name(name) {
-        true => Ok(()),
-        false => Err(DirectoryError::NameRefused { what: "a user", name: name.into(), rule }),
     }
 }
 
@@ -125,7 +114,7 @@ fn is_plain(name: &str) -> bool {
 /// Things are found by name or id, so no name may look like an id; `..` would climb in a path.
 fn is_name(name: &str) -> bool {
     (1..=NAME_LEN_MAX).contains(&name.len())
-        && !["agt_", "app_", "con_", "org_", "usr_"].iter().any(|prefix| name.starts_with(prefix))
+        && !is_like_an_id(name)
         && name.bytes().any(|b| b != b'.')
 }
 
