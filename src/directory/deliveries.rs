@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -19,6 +20,9 @@ use crate::store::{Table, Version};
 
 /// Events that wait to be taken note of; whoever changes something waits then.
 const NEWS_MAX: usize = 1_024;
+
+/// Rows that are deleted at the same time.
+const TOGETHER: usize = 64;
 
 /// One event for one webhook.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -120,17 +124,6 @@ impl Directory {
         .await
     }
 
-    /// Stores an event for one webhook alone, whatever it wants to be told of.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn owe_one(&self, notice: Notice, to: &WebhookId) -> Result<Owed, DirectoryError> {
-        let now = self.shared.clock.now();
-        let delivery =
-            Delivery { notice, webhook: to.clone(), tries: 0, next: now, since: None, cause: None };
-        self.shared.write_owed(delivery).await
-    }
-
     /// All that webhooks are owed. What a crash left of changes that were never made is dropped.
     ///
     /// # Errors
@@ -209,6 +202,25 @@ impl Shared {
     async fn write_owed(&self, delivery: Delivery) -> Result<Owed, DirectoryError> {
         let version = self.rows.write(&delivery.at(), &delivery, None).await?;
         Ok(Owed { delivery, version })
+    }
+
+    /// Drops what a webhook that is gone has not been told. What stays goes at the next start.
+    pub(super) async fn settle_all(&self, org: &OrgId, webhook: &WebhookId) {
+        let of_it = format!(".{webhook}");
+        let all = match self.rows.places(Table::Deliveries, org).await {
+            Ok(all) => all.into_iter().filter(|at| at.id.ends_with(&of_it)),
+            Err(error) => {
+                tracing::warn!(%error, %webhook, "what a removed webhook was owed stays until the next start");
+                return;
+            }
+        };
+        let drop_one = |at: At| async move {
+            if let Err(error) = self.rows.delete(&at, None).await {
+                tracing::warn!(%error, "an event of a removed webhook stays until the next start");
+            }
+        };
+        // Deletes that are made together reach the disk together.
+        stream::iter(all).for_each_concurrent(TOGETHER, drop_one).await;
     }
 
     /// The change was not made.

@@ -125,6 +125,19 @@ impl Rows {
         }
     }
 
+    /// Where all records of an organisation are, in one table. None is opened.
+    pub(super) async fn places(&self, table: Table, org: &OrgId) -> Result<Vec<At>, StoreError> {
+        let prefix = format!("{org}/");
+        let mut all = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.list(table, &prefix, after.as_deref(), PAGE).await?;
+            let Some(last) = page.last() else { return Ok(all) };
+            after = Some(last.key.clone());
+            all.extend(page.iter().filter_map(|row| At::parse(table, &row.key)));
+        }
+    }
+
     /// Whether the table has no row at all.
     pub(super) async fn is_empty(&self, table: Table) -> Result<bool, DirectoryError> {
         Ok(self.store.list(table, "", None, 1).await?.is_empty())

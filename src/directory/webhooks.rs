@@ -172,7 +172,16 @@ impl Directory {
         by: ManagedBy,
     ) -> Result<(), DirectoryError> {
         let at = At::new(Table::Webhooks, org, id);
-        self.write(|writer| async move { writer.remove_webhook(at, by).await }).await
+        let id = id.clone();
+        self.write(|writer| async move {
+            let (shared, org) = (Arc::clone(&writer.shared), at.org.clone());
+            writer.remove_webhook(at, by).await?;
+            // Whoever writes next need not wait for as many rows as there may be.
+            drop(writer);
+            shared.settle_all(&org, &id).await;
+            Ok(())
+        })
+        .await
     }
 }
 

@@ -178,6 +178,10 @@ impl Events {
             Tried::Failed { why, retry_after } => {
                 self.metrics.told("failed");
                 match pause {
+                    // It was removed meanwhile: nobody will take it.
+                    _ if self.directory.view().webhook(&hook.org, &hook.id).is_none() => {
+                        settled(&self.directory, &owed).await;
+                    }
                     Some(pause) => {
                         let pause = pause.max(retry_after.unwrap_or_default());
                         tracing::warn!(webhook = name, %event, why, ?pause, "an event was not taken; it is told again");

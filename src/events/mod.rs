@@ -104,7 +104,8 @@ impl Events {
         self.queue.lock().standing(webhook)
     }
 
-    /// What a webhook is signed with, made when there is none. Answers the key to show, once.
+    /// Signs what a webhook is told with this key from now on, and for a day with the one before as well.
+    /// The key that it has already changes nothing.
     ///
     /// # Errors
     /// When the store fails.
@@ -125,12 +126,13 @@ impl Events {
         Ok(())
     }
 
-    /// The key of a webhook that is gone.
+    /// Drops the key and the queue of a webhook that is gone. What is stored for it went with its record.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn forget(&self, org: &OrgId, webhook: &WebhookId) -> Result<(), EventsError> {
-        self.queue.lock().drop_all(webhook);
+        let waiting = self.queue.lock().forget(webhook);
+        self.metrics.webhooks_waiting(waiting);
         Ok(self.keys.delete(org, webhook.as_str()).await?)
     }
 
@@ -153,14 +155,6 @@ impl Events {
         let notice = Notice::new(NoticeKind::WebhookTest, by, now, About::default());
         let tried = attempt::post(caller, (&hook.url, &keys), &notice, (&settings, now)).await;
         Ok(LastTry::of(&tried, self.clock.now()))
-    }
-
-    /// Tells something that is no change of a record. A store that fails is said in the log: nobody waits
-    /// for this.
-    pub async fn announce(&self, org: &OrgId, kind: NoticeKind, about: About) {
-        if let Err(error) = self.directory.announce(org, kind, about).await {
-            tracing::error!(%error, event = kind.code(), "an event is told to nobody");
-        }
     }
 }
 

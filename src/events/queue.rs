@@ -123,6 +123,12 @@ impl Queue {
             .unwrap_or_default()
     }
 
+    /// Drops all that there is of a webhook; how many wait then.
+    pub(super) fn forget(&mut self, webhook: &WebhookId) -> usize {
+        self.of.remove(webhook);
+        self.waiting()
+    }
+
     /// All that wait.
     pub(super) fn waiting(&self) -> usize {
         self.of.values().map(|line| line.waiting.len() + line.under_way).sum()

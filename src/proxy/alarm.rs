@@ -40,17 +40,12 @@ impl Alarms {
     fn is_new(&self, what: String, every: Duration) -> bool {
         let now = Instant::now();
         let mut told = self.0.lock();
-        let last = told.put(what, now);
-        match last {
-            Some(last) if now.duration_since(last) < every => {
-                // Not later for having been tried again.
-                if let Some((_, time)) = told.iter_mut().next() {
-                    *time = last;
-                }
-                false
-            }
-            _ => true,
+        // Only looked at: being tried again puts nothing off, and keeps it no longer.
+        if told.peek(&what).is_some_and(|last| now.duration_since(*last) < every) {
+            return false;
         }
+        told.put(what, now);
+        true
     }
 }
 

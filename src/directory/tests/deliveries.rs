@@ -10,8 +10,12 @@ use crate::observe::notice::{About, Notice, NoticeKind};
 use crate::store::Version;
 
 async fn hook(world: &World) -> Arc<WebhookRecord> {
+    named_hook(world, "ops").await
+}
+
+async fn named_hook(world: &World, name: &str) -> Arc<WebhookRecord> {
     let new = NewWebhook {
-        name: "ops".to_owned(),
+        name: name.to_owned(),
         url: "https://ops.example.com/".to_owned(),
         kinds: BTreeSet::from([NoticeKind::ConnectionPaused, NoticeKind::ConnectionRemoved]),
         managed_by: ManagedBy::Store,
@@ -66,12 +70,20 @@ async fn an_event_of_a_change_that_was_made_is_owed_after_a_crash() {
 async fn what_a_removed_webhook_was_owed_goes_with_it() {
     let world = World::new().await;
     let hook = hook(&world).await;
+    let stays = named_hook(&world, "stays").await;
     let connection = world.connection("work").await;
     let (org, id) = (&world.org, &connection.id);
     world.directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap();
     world.directory.remove_webhook(&world.org, &hook.id, ManagedBy::Store).await.unwrap();
-    assert_eq!(owed(&world).await, []);
-    assert_eq!(world.store.list(Table::Deliveries, "", None, 10).await.unwrap().len(), 0);
+    // At once: nothing has been started again.
+    let rows = world.store.list(Table::Deliveries, "", None, 10).await.unwrap();
+    let of_stays = format!(".{}", stays.id);
+    assert!(rows.len() == 1 && rows[0].key.ends_with(&of_stays), "{rows:?}");
+    // Nor is another one of its name told.
+    self::hook(&world).await;
+    let owed = world.reopen().await.unwrap().owed().await.unwrap();
+    let to: Vec<_> = owed.into_iter().map(|owed| owed.delivery.webhook).collect();
+    assert_eq!(to, [stays.id.clone()]);
 }
 
 #[tokio::test]
