@@ -1,4 +1,5 @@
 //! `/webhooks`: who is told what happens in the organisation. Signing keys go in, or come out once.
+//! `/events`: what there is to be told, and who is; what has happened stands in the audit log.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,11 +31,21 @@ pub(super) fn routes() -> Router<Admin> {
         .route("/webhooks/{webhook}/rotate", post(rotate))
 }
 
-/// What there is to be told.
-async fn types(_: Caller) -> Json<List<EventType>> {
+/// What there is to be told, and who is.
+async fn types(State(admin): State<Admin>, caller: Caller) -> Json<List<EventType>> {
+    let directory = admin.deps().directory.view();
+    let told = |kind| {
+        // A test goes to the one that is tried.
+        let wants = |hook: &&Arc<WebhookRecord>| kind != NoticeKind::WebhookTest && hook.wants(kind);
+        let wanting = directory.webhooks(caller.org()).filter(wants);
+        let mut names: Vec<_> = wanting.map(|hook| hook.name.clone()).collect();
+        names.sort();
+        names
+    };
     let of = |kind: &NoticeKind| EventType {
         r#type: kind.code().to_owned(),
         meaning: kind.meaning().to_owned(),
+        webhooks: told(*kind),
     };
     Json(List { items: NoticeKind::ALL.iter().map(of).collect(), next: None })
 }

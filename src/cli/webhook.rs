@@ -150,9 +150,10 @@ impl Command {
             Self::Events => {
                 let all: List<EventType> = client.get("/api/v1/events").await?;
                 output::show(global.json, &all, |all| {
-                    let mut table = Table::new(["TYPE", "WHEN"]);
+                    let mut table = Table::new(["TYPE", "WHEN", "TOLD TO"]);
                     for event in &all.items {
-                        table.row([event.r#type.clone(), event.meaning.clone()]);
+                        let told = event.webhooks.join(" ");
+                        table.row([event.r#type.clone(), event.meaning.clone(), told]);
                     }
                     table.render("no events", output::colours())
                 })

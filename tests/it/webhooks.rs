@@ -36,6 +36,15 @@ async fn hook(lab: &Lab) -> Value {
     lab.gateway.api("GET", "/webhooks/ops", "").await.json()
 }
 
+/// The webhooks that `/events` says are told of a type.
+async fn told_to(lab: &Lab, org: &str, kind: &str) -> Value {
+    let types = lab.gateway.api_with(org, ("GET", "/events"), "").await.json();
+    let mut all = types["items"].as_array().expect("a list").iter();
+    let found = all.find(|it| it["type"] == kind).expect("a known type");
+    assert!(found["meaning"].is_string(), "{found}");
+    found["webhooks"].clone()
+}
+
 /// The webhook, once it stands so.
 async fn standing(lab: &Lab, what: &str, is: impl Fn(&Value) -> bool) -> Value {
     let asking = async {
@@ -91,6 +100,9 @@ async fn only_what_a_webhook_wants_is_told_and_another_organisation_hears_nothin
     lab.guard(Canary::of(made.json()["signing_key"].as_str().unwrap().to_owned()));
     let seen = lab.gateway.api("GET", "/webhooks/theirs", "").await;
     assert_eq!(seen.head.status(), 404, "it is the other organisation's");
+    assert_eq!(told_to(&lab, "", "connection.paused").await, json!(["ops"]));
+    assert_eq!(told_to(&lab, "", "connection.resumed").await, json!([]));
+    assert_eq!(told_to(&lab, theirs, "connection.resumed").await, json!(["theirs"]));
     post(&lab, "/agents/ops-agent/bindings", &json!({"connection": "mine"})).await;
     post(&lab, "/connections/mine/pause", &json!({})).await;
     post(&lab, "/connections/mine/resume", &json!({})).await;

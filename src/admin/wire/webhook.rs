@@ -15,6 +15,8 @@ pub struct EventType {
     pub r#type: String,
     /// When it happens.
     pub meaning: String,
+    /// Names of the webhooks that are told of it.
+    pub webhooks: Vec<String>,
 }
 
 /// A new webhook.
