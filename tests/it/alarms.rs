@@ -33,8 +33,12 @@ impl World {
 
     /// What `agent` gets for a request with `field`.
     async fn asks(&self, agent: &str, field: &str) -> (u16, Value) {
-        let mut wire = self.lab.tunnel_as(agent, &format!("{HOST}:443"), HOST).await;
-        wire.send(format!("GET /x HTTP/1.1\r\nHost: {HOST}\r\n{field}\r\n\r\n")).await;
+        self.asks_at(HOST, agent, field).await
+    }
+
+    async fn asks_at(&self, host: &str, agent: &str, field: &str) -> (u16, Value) {
+        let mut wire = self.lab.tunnel_as(agent, &format!("{host}:443"), host).await;
+        wire.send(format!("GET /x HTTP/1.1\r\nHost: {host}\r\n{field}\r\n\r\n")).await;
         let answer = wire.answer("GET").await;
         let error =
             if answer.head.status() == 200 { Value::Null } else { answer.json()["error"].clone() };
@@ -84,20 +88,24 @@ async fn a_honeytoken_opens_nothing_looks_like_any_unknown_placeholder_and_is_to
 /// Wherever it stands and whatever the rules would do with the request.
 #[tokio::test]
 async fn a_honeytoken_is_seen_in_fields_urls_and_under_every_action() {
-    for (rule, place) in [
-        ("{ hosts: [api.acme.test], use: acme, agents: [ci] }", "X-Api-Key: BAIT"),
-        ("{ hosts: [api.acme.test], action: pass, agents: [ci] }", "Authorization: Bearer BAIT"),
-        ("{ hosts: [api.acme.test], action: pass, agents: [ci] }", "Cookie: a=b; sid=BAIT"),
+    let pass = "{ hosts: [api.acme.test, HOST], action: pass, agents: [ci] }";
+    let pass = &*pass.replace("HOST", STRANGER);
+    for (rule, host, place) in [
+        ("{ hosts: [api.acme.test], use: acme, agents: [ci] }", HOST, "X-Api-Key: BAIT"),
+        (pass, HOST, "Authorization: Bearer BAIT"),
+        (pass, HOST, "Cookie: a=b; sid=BAIT"),
+        (pass, STRANGER, "X-Api-Key: BAIT"),
     ] {
         let mut world = World::with(|plan| plan.rule(rule), &["honeytoken.used"]).await;
         let bait = world.bait("readme", false).await;
-        let (status, error) = world.asks("ci", &place.replace("BAIT", &bait)).await;
+        let (status, error) = world.asks_at(host, "ci", &place.replace("BAIT", &bait)).await;
         assert_eq!(
             (status, &error["code"]),
             (403, &json!("placeholder_foreign")),
-            "{rule} {place}"
+            "{rule} {host} {place}"
         );
-        assert_eq!(world.hooks.event(&world.key).await.kind, "honeytoken.used");
+        let event = world.hooks.event(&world.key).await;
+        assert_eq!((&*event.kind, &event.data["host"]), ("honeytoken.used", &json!(host)));
         assert!(world.lab.origin.received().is_empty());
         world.lab.finish().await;
     }

@@ -394,6 +394,30 @@ async fn a_stored_agent_may_have_a_declared_plugin_and_a_stored_plugin_keeps_its
 }
 
 #[tokio::test]
+async fn a_private_connection_is_in_a_slot_of_its_owners_agents_only() {
+    let market = declaring(&[]).await;
+    market.api("POST", "/users", &json!({ "name": "ann", "role": "member" })).await;
+    let key = &market.lab.canary.text;
+    let hers =
+        json!({ "provider": "acme", "name": "hers", "owner": "ann", "fields": { "api_key": key } });
+    market.api("POST", "/connections", &hers).await;
+    market.api("POST", "/agents", &json!({ "name": "helper", "owner": "ann" })).await;
+    let declared = READER.replace("mail: acme", "mail: hers");
+    let told = read(&market, &with(&market, &[&declared])).await;
+    assert!(
+        told.contains(
+            "plugins[0].slots.mail: connection `hers` is private, and agent `digest` is not its owner's; share it"
+        ),
+        "{told}"
+    );
+    let plugins = market.api("GET", "/plugins", &Value::Null).await;
+    assert_eq!(plugins["items"], json!([]), "nothing was installed");
+    becomes(&market, &[&declared.replace("agent: digest", "agent: helper")]).await;
+    assert_eq!(market.state("reader").await, "ready");
+    market.close().await;
+}
+
+#[tokio::test]
 async fn a_gateway_does_not_start_with_a_plugin_that_cannot_be() {
     let origin = crate::support::Origin::saying("fine").await;
     for (plugin, says) in [

@@ -196,6 +196,26 @@ async fn an_event_that_is_not_taken_is_told_again_with_the_same_id_until_it_is()
     lab.finish().await;
 }
 
+/// A webhook that asks for an hour is not told for an hour, whatever the next pause is. Others go on.
+#[tokio::test]
+async fn retry_after_holds_over_the_next_pause() {
+    let mut hooks = Hooks::start().await;
+    let plan = Plan::api_key().top("events: { retries: [1ms, 1ms, 1ms], at_once: 1 }");
+    let mut lab = lab(&hooks, plan).await;
+    let key = hooks.subscribed(&mut lab, &["connection.paused", "connection.resumed"]).await;
+    let later = "HTTP/1.1 503 x\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n";
+    hooks.answers([later.to_owned()]);
+    post(&lab, "/connections/mine/pause", &json!({})).await;
+    assert_eq!(hooks.event(&key).await.kind, "connection.paused");
+    let waits = |hook: &Value| hook["waiting"] == 1 && hook["last"]["what"] == "answered 503";
+    standing(&lab, "it waits", waits).await;
+    // What is due first is told first: the one that waits would come before.
+    post(&lab, "/connections/mine/resume", &json!({})).await;
+    assert_eq!(hooks.event(&key).await.kind, "connection.resumed");
+    standing(&lab, "one is taken", |hook| hook["told"] == 1 && hook["waiting"] == 1).await;
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn what_is_owed_is_told_after_a_restart() {
     let mut hooks = Hooks::start().await;

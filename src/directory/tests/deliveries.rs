@@ -7,7 +7,64 @@ use crate::directory::deliveries::Due;
 use crate::directory::rows::At;
 use crate::observe::change::Actor;
 use crate::observe::notice::{About, Notice, NoticeKind};
-use crate::store::Version;
+use crate::store::{Lease, StoreError, Version};
+
+/// Rows in memory, but for one table that takes none.
+#[derive(Debug)]
+struct Full(Arc<MemoryStore>, Table);
+
+#[async_trait::async_trait]
+impl Store for Full {
+    async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        self.0.get(table, key).await
+    }
+
+    async fn put(
+        &self,
+        table: Table,
+        key: &str,
+        value: &[u8],
+        expect: Expect,
+    ) -> Result<Version, StoreError> {
+        match table == self.1 {
+            true => Err(StoreError::KeyRefused { table: table.name() }),
+            false => self.0.put(table, key, value, expect).await,
+        }
+    }
+
+    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
+        self.0.reseal(table, row, value).await
+    }
+
+    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
+        match table == self.1 {
+            true => Err(StoreError::KeyRefused { table: table.name() }),
+            false => self.0.delete(table, key, expect).await,
+        }
+    }
+
+    async fn list(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.0.list(table, prefix, after, limit).await
+    }
+
+    async fn lease(
+        &self,
+        name: &str,
+        ttl: std::time::Duration,
+    ) -> Result<Option<Lease>, StoreError> {
+        self.0.lease(name, ttl).await
+    }
+
+    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
+        self.0.changed(table, seen).await
+    }
+}
 
 async fn hook(world: &World) -> Arc<WebhookRecord> {
     named_hook(world, "ops").await
@@ -49,6 +106,36 @@ async fn an_event_of_a_change_that_was_never_made_is_told_to_nobody() {
     dies_before(&world, NoticeKind::ConnectionPaused, (&unborn, Some(Version(1)))).await;
     assert_eq!(owed(&world).await, []);
     assert_eq!(world.store.list(Table::Deliveries, "", None, 10).await.unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn a_change_whose_event_cannot_be_stored_is_not_made() {
+    let world = World::new().await;
+    hook(&world).await;
+    let connection = world.connection("work").await;
+    let (org, id) = (&world.org, &connection.id);
+    let before = world.rows(Table::Connections).await;
+    let full: Arc<dyn Store> = Arc::new(Full(world.store.clone(), Table::Deliveries));
+    let directory = Directory::open(full, world.keyring.clone(), world.clock.clone());
+    let directory = directory.await.unwrap();
+    directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
+    directory.remove_connection(org, id).await.unwrap_err();
+    assert_eq!(world.rows(Table::Connections).await, before, "neither paused nor removed");
+    assert_eq!(directory.view().connection(org, id).unwrap().state, ConnectionState::Active);
+}
+
+#[tokio::test]
+async fn an_event_whose_change_cannot_be_stored_is_taken_back() {
+    let world = World::new().await;
+    hook(&world).await;
+    let connection = world.connection("work").await;
+    let (org, id) = (&world.org, &connection.id);
+    let full: Arc<dyn Store> = Arc::new(Full(world.store.clone(), Table::Connections));
+    let directory = Directory::open(full, world.keyring.clone(), world.clock.clone());
+    let directory = directory.await.unwrap();
+    directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
+    directory.remove_connection(org, id).await.unwrap_err();
+    assert_eq!(world.rows(Table::Deliveries).await, []);
 }
 
 #[tokio::test]
