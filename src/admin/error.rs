@@ -305,6 +305,9 @@ impl ApiError {
             Self::ManagedByFile { what: "plugin", .. } => {
                 "change it, or its manifest, under `plugins:` of the configuration file"
             }
+            Self::ManagedByFile { what: "honeytoken", .. } => {
+                "take it out under `honeytokens:` of the configuration file"
+            }
             Self::ManagedByFile { .. } => "change it in the configuration file",
             Self::Environments { .. } => "bind a connection of the agent's own environment",
             Self::NotInForce { .. } => "mend the named rule, or take the change back",

@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::page::Page;
 use super::state::Admin;
 use super::wire::{HoneytokenView, List, NewHoneytoken};
-use crate::directory::HoneytokenRecord;
+use crate::directory::{self, HoneytokenRecord, ManagedBy};
 use crate::inject::placeholder::Placeholder;
 
 pub(super) fn routes() -> Router<Admin> {
@@ -47,8 +47,10 @@ async fn add(
     Body(new): Body<NewHoneytoken>,
 ) -> Result<(StatusCode, Json<HoneytokenView>), ApiError> {
     let placeholder = shaped(&admin, new.provider.as_deref())?;
-    let directory = &admin.deps().directory;
-    let made = directory.add_honeytoken(caller.org(), new.name, (placeholder, new.revokes)).await?;
+    let NewHoneytoken { name, provider, revokes } = new;
+    let managed_by = ManagedBy::Store;
+    let new = directory::NewHoneytoken { name, placeholder, provider, revokes, managed_by };
+    let made = admin.deps().directory.add_honeytoken(caller.org(), new).await?;
     caller.names("honeytoken", &made.id, &made.name);
     Ok((StatusCode::CREATED, Json(view(&made))))
 }
@@ -59,7 +61,7 @@ async fn remove(
     Segments(name): Segments<String>,
 ) -> Result<StatusCode, ApiError> {
     let found = found(&admin, &caller, &name)?;
-    admin.deps().directory.remove_honeytoken(&found.org, &found.id).await?;
+    admin.deps().directory.remove_honeytoken(&found.org, &found.id, ManagedBy::Store).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -70,17 +72,15 @@ fn shaped(admin: &Admin, provider: Option<&str>) -> Result<Placeholder, ApiError
     let known = || catalogue.all().map(|provider| &*provider.id);
     let provider = catalogue.get(id);
     let provider = provider.ok_or_else(|| ApiError::not_found_among("provider", id, known()))?;
-    let field = provider.auth.iter().find_map(|auth| auth.carried().next());
-    let prefix = field.and_then(|field| field.prefixes.first()).map_or("", String::as_str);
-    Ok(Placeholder::issue(prefix, field.and_then(|field| field.length)))
+    let (prefix, length) = provider.key_shape();
+    Ok(Placeholder::issue(prefix, length))
 }
 
 /// By name or id.
 fn found(admin: &Admin, caller: &Caller, name: &str) -> Result<Arc<HoneytokenRecord>, ApiError> {
     let (view, org) = (admin.deps().directory.view(), caller.org());
-    let is_it = |it: &&Arc<HoneytokenRecord>| it.id.as_str() == name || it.name == name;
     let known = || view.honeytokens(org).map(|it| &*it.name);
-    let found = view.honeytokens(org).find(is_it);
+    let found = view.find_honeytoken(org, name);
     let found = found.ok_or_else(|| ApiError::not_found_among("honeytoken", name, known()))?;
     caller.names("honeytoken", &found.id, &found.name);
     Ok(found.clone())
@@ -91,7 +91,9 @@ fn view(record: &HoneytokenRecord) -> HoneytokenView {
         id: record.id.clone(),
         name: record.name.clone(),
         text: record.placeholder.as_str().to_owned(),
+        provider: record.provider.clone(),
         revokes: record.revokes,
+        managed_by: record.managed_by,
         created: record.created,
     }
 }

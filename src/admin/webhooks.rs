@@ -36,7 +36,8 @@ async fn types(State(admin): State<Admin>, caller: Caller) -> Json<List<EventTyp
     let directory = admin.deps().directory.view();
     let told = |kind| {
         // A test goes to the one that is tried.
-        let wants = |hook: &&Arc<WebhookRecord>| kind != NoticeKind::WebhookTest && hook.wants(kind);
+        let wants =
+            |hook: &&Arc<WebhookRecord>| kind != NoticeKind::WebhookTest && hook.wants(kind);
         let wanting = directory.webhooks(caller.org()).filter(wants);
         let mut names: Vec<_> = wanting.map(|hook| hook.name.clone()).collect();
         names.sort();

@@ -1,8 +1,9 @@
-//! What the configuration file declares, brought into the store: apps, connections, agents and plugins
-//! that are `managed_by: file`. Idempotent: a restart with the same file and secrets writes nothing. What
-//! was taken out of the file is paused, not deleted.
+//! What the configuration file declares, brought into the store: apps, connections, agents, plugins,
+//! webhooks and honeytokens that are `managed_by: file`. Idempotent: a restart with the same file and secrets
+//! writes nothing. What was taken out of the file is paused, not deleted; honeytokens alone are removed.
 
 pub(super) mod apps;
+mod honeytokens;
 pub(super) mod plugins;
 mod webhooks;
 
@@ -69,6 +70,12 @@ async fn brought_in(
         result.with_context(|| format!("{}: webhook `{}`", declared.place, declared.name))?;
     }
     webhooks::pause_what_is_gone(config, vault.directory()).await?;
+    // What is gone goes first: the number of honeytokens is bounded.
+    honeytokens::remove_what_is_gone(config, vault.directory()).await?;
+    for declared in &config.honeytokens {
+        let result = honeytokens::honeytoken(vault.directory(), &vault.catalogue(), declared).await;
+        result.with_context(|| format!("{}: honeytoken `{}`", declared.place, declared.name))?;
+    }
     for (declared, secrets) in config.apps.iter().zip(apps) {
         let result = apps::app(vault, declared, secrets).await;
         result.with_context(|| format!("{}: app `{}`", declared.place, declared.name))?;

@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use super::declared::apps::consents;
 use super::declared::plugins::World;
 use super::declared::{Held, new_connection, same_account};
-use crate::base::id::{AgentId, ConnectionId};
+use crate::base::id::{AgentId, ConnectionId, OrgId};
 use crate::config::{Config, DeclaredAgent, DeclaredConnection};
 use crate::crypto::token::TokenHash;
 use crate::directory::{
-    About, AgentRecord, BindingRecord, ConnectionRecord, ConnectionState, ManagedBy, SecretFacts,
-    View, Visibility,
+    About, AgentRecord, BindingRecord, ConnectionRecord, ConnectionState, HONEYTOKENS_MAX,
+    HoneytokenRecord, ManagedBy, SecretFacts, View, Visibility,
 };
 use crate::provider::Catalogue;
 use crate::vault::Vault;
@@ -40,6 +40,7 @@ pub(super) fn foresee(
     foreseen.agents(config, held, view);
     foreseen.plugins(config, held, view);
     foreseen.webhooks(config, view);
+    foreseen.honeytokens(config, view);
     foreseen
 }
 
@@ -52,6 +53,24 @@ impl Foreseen {
                 let why = "a stored webhook has this name: rename one of them";
                 self.problems.push(format!("{place}: webhook `{name}`: {why}"));
             }
+        }
+    }
+
+    fn honeytokens(&mut self, config: &Config, view: &View) {
+        let is_stored = |it: &&Arc<HoneytokenRecord>| it.managed_by == ManagedBy::Store;
+        let mut room: BTreeMap<&OrgId, usize> = BTreeMap::new();
+        for declared in &config.honeytokens {
+            let (org, place, name) = (&declared.org, &declared.place, &declared.name);
+            let stored = || view.honeytokens(org).filter(is_stored).count();
+            let room = room.entry(org).or_insert_with(|| HONEYTOKENS_MAX.saturating_sub(stored()));
+            if view.find_honeytoken(org, name).is_some_and(|found| is_stored(&found)) {
+                let why = "a stored honeytoken has this name: rename one of them";
+                self.problems.push(format!("{place}: honeytoken `{name}`: {why}"));
+            } else if *room == 0 {
+                let why = format!("its organisation has {HONEYTOKENS_MAX} already: remove some");
+                self.problems.push(format!("{place}: honeytoken `{name}`: {why}"));
+            }
+            *room = room.saturating_sub(1);
         }
     }
 

@@ -6,8 +6,9 @@ use super::client::{Client, segment};
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use super::table::{Table, moment};
+use super::table::{Table, fields, moment};
 use crate::admin::wire::{HoneytokenView, List, NewHoneytoken};
+use crate::directory::ManagedBy;
 
 /// Characters of a text in a list; `--json` tells all of it.
 const TEXT_CHARS_SHOWN: usize = 40;
@@ -36,6 +37,11 @@ pub(crate) enum Command {
         #[arg(long, value_name = "TEXT")]
         q: Option<String>,
     },
+    /// show one, with its text
+    Show {
+        /// name or id
+        name: String,
+    },
     /// remove one: it raises no alarm any more
     Remove {
         /// name or id
@@ -59,6 +65,11 @@ impl Command {
                 let all: List<HoneytokenView> = client.list("/api/v1/honeytokens", &query).await?;
                 output::show(global.json, &all, |all| list(&all.items))
             }
+            Self::Show { name } => {
+                let at = format!("/api/v1/honeytokens/{}", segment(&name));
+                let one: HoneytokenView = client.get(&at).await?;
+                output::show(global.json, &one, show)
+            }
             Self::Remove { name } => {
                 client.delete(&format!("/api/v1/honeytokens/{}", segment(&name))).await?;
                 let text = format!("honeytoken {name} removed\n");
@@ -77,15 +88,38 @@ fn shortened(text: &str) -> String {
 }
 
 fn list(all: &[HoneytokenView]) -> String {
-    let mut table = Table::new(["NAME", "TEXT", "REVOKES", "CREATED"]);
+    let mut table = Table::new(["NAME", "TEXT", "REVOKES", "MANAGED BY", "CREATED"]);
     for one in all {
-        let revokes = if one.revokes { "yes" } else { "no" };
         table.row([
             one.name.clone(),
             shortened(&one.text),
-            revokes.to_owned(),
+            revokes(one).to_owned(),
+            managed_by(one).to_owned(),
             moment(one.created),
         ]);
     }
     table.render("no honeytokens", output::colours())
+}
+
+fn show(one: &HoneytokenView) -> String {
+    fields(&[
+        ("name", one.name.clone()),
+        ("id", one.id.to_string()),
+        ("text", one.text.clone()),
+        ("shape of", one.provider.clone().unwrap_or_default()),
+        ("revokes", revokes(one).to_owned()),
+        ("managed by", managed_by(one).to_owned()),
+        ("created", moment(one.created)),
+    ])
+}
+
+fn revokes(one: &HoneytokenView) -> &'static str {
+    if one.revokes { "yes" } else { "no" }
+}
+
+fn managed_by(one: &HoneytokenView) -> &'static str {
+    match one.managed_by {
+        ManagedBy::File => "file",
+        ManagedBy::Store => "store",
+    }
 }

@@ -12,6 +12,7 @@ mod connection;
 mod corporate;
 mod environment;
 mod file;
+mod honeytoken;
 mod limits;
 mod listen;
 mod listen_agents;
@@ -53,6 +54,7 @@ pub use app::DeclaredApp;
 pub use connection::DeclaredConnection;
 pub use corporate::{ProxyLoginError, UpstreamProxy};
 pub use environment::Environment;
+pub use honeytoken::DeclaredHoneytoken;
 pub use listen::{Listen, ListenAt};
 pub use listen_agents::ListenAgent;
 pub use listen_tls::{Certificate, ListenTls};
@@ -105,6 +107,8 @@ pub struct Config {
     pub rotation: RotationSettings,
     /// Declared webhooks.
     pub webhooks: Vec<DeclaredWebhook>,
+    /// Declared honeytokens.
+    pub honeytokens: Vec<DeclaredHoneytoken>,
     /// How webhooks are told what happens.
     pub events: WebhookSettings,
     /// How to log.
@@ -146,8 +150,9 @@ impl Config {
         let rules = self.rules.iter().map(|rule| &rule.org);
         let listeners = self.listen.agents.iter().map(|own| &own.org);
         let webhooks = self.webhooks.iter().map(|webhook| &webhook.org);
+        let honeytokens = self.honeytokens.iter().map(|honeytoken| &honeytoken.org);
         let named = agents.chain(connections).chain(apps).chain(plugins);
-        named.chain(rules).chain(listeners).chain(webhooks).collect()
+        named.chain(rules).chain(listeners).chain(webhooks).chain(honeytokens).collect()
     }
 
     /// Finds and reads the configuration: `config`, else `$KEYWARD_CONFIG`, else `keyward.yaml` in

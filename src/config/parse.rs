@@ -9,6 +9,7 @@ use super::agent::AgentText;
 use super::app::AppText;
 use super::connection::{ConnectionText, Providers};
 use super::environment::Environment;
+use super::honeytoken::HoneytokenText;
 use super::listen::ListenText;
 use super::plugin::PluginText;
 use super::reading::{Folders, Reading};
@@ -16,8 +17,8 @@ use super::state::{AuditText, CaText, StoreText};
 use super::upstream::UpstreamText;
 use super::webhook::WebhookText;
 use super::{
-    Config, agent, app, connection, limits, listen, oauth, plugin, rule, source, state, upstream,
-    webhook,
+    Config, agent, app, connection, honeytoken, limits, listen, oauth, plugin, rule, source, state,
+    upstream, webhook,
 };
 use crate::base::keys::section;
 use crate::base::limits::Limits;
@@ -97,6 +98,9 @@ section! {
         /// How webhooks are told what happens.
         #[key(map of WebhookSettings)]
         events: Option<Value>,
+        /// Bait, to be left where no program should look. Others are added by commands and live in the store.
+        #[key(list of HoneytokenText)]
+        honeytokens: Option<Value>,
         /// How Keyward logs.
         #[key(map of state::Log)]
         log: Option<Value>,
@@ -161,6 +165,7 @@ impl Sections {
             rotation: connection::rotation(self.rotation.as_ref(), reading),
             webhooks: webhook::webhooks(self.webhooks.as_ref(), reading),
             events: webhook::settings(self.events.as_ref(), reading),
+            honeytokens: honeytoken::honeytokens(self.honeytokens.as_ref(), &known, reading),
             log: state::log(self.log.as_ref(), reading),
             audit: state::audit(self.audit.as_ref(), reading),
             providers,

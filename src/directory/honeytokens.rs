@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::DirectoryError;
 use super::index::Named;
+use super::records::ManagedBy;
 use super::rows::{At, Read};
 use super::{Directory, Writer, check};
 use crate::base::id::{HoneytokenId, OrgId};
@@ -14,7 +15,7 @@ use crate::inject::placeholder::Placeholder;
 use crate::store::Table;
 
 /// Honeytokens of one organisation.
-const HONEYTOKENS_MAX: usize = 1_000;
+pub const HONEYTOKENS_MAX: usize = 1_000;
 
 /// A honeytoken. No secret: it opens nothing.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -27,10 +28,31 @@ pub struct HoneytokenRecord {
     pub name: String,
     /// What is left there.
     pub placeholder: Placeholder,
+    /// Whose keys' shape that has; `None`: nobody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
     /// Whether the token of the agent that sends it is revoked.
     pub revokes: bool,
+    /// Who may edit it.
+    #[serde(default)]
+    pub managed_by: ManagedBy,
     /// When it was made.
     pub created: Timestamp,
+}
+
+/// A new one.
+#[derive(Clone, Debug)]
+pub struct NewHoneytoken {
+    /// Unique among the org's honeytokens.
+    pub name: String,
+    /// What is left there.
+    pub placeholder: Placeholder,
+    /// Whose keys' shape that has.
+    pub provider: Option<String>,
+    /// Whether the token of the agent that sends it is revoked.
+    pub revokes: bool,
+    /// Who may edit it.
+    pub managed_by: ManagedBy,
 }
 
 impl Directory {
@@ -41,27 +63,52 @@ impl Directory {
     pub async fn add_honeytoken(
         &self,
         org: &OrgId,
-        name: String,
-        (placeholder, revokes): (Placeholder, bool),
+        new: NewHoneytoken,
     ) -> Result<Arc<HoneytokenRecord>, DirectoryError> {
-        check::honeytoken_name(&name)?;
-        let (id, created) = (HoneytokenId::random(), self.shared.clock.now());
-        let org = org.clone();
-        let record = HoneytokenRecord { id, org, name, placeholder, revokes, created };
+        check::honeytoken_name(&new.name)?;
+        let record = HoneytokenRecord {
+            id: HoneytokenId::random(),
+            org: org.clone(),
+            name: new.name,
+            placeholder: new.placeholder,
+            provider: new.provider,
+            revokes: new.revokes,
+            managed_by: new.managed_by,
+            created: self.shared.clock.now(),
+        };
         self.write(|writer| async move { writer.add_honeytoken(record).await }).await
+    }
+
+    /// Whether the token of whoever sends it is revoked, from now on.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn set_honeytoken_revokes(
+        &self,
+        org: &OrgId,
+        id: &HoneytokenId,
+        revokes: bool,
+    ) -> Result<Arc<HoneytokenRecord>, DirectoryError> {
+        let at = At::new(Table::Honeytokens, org, id);
+        self.write(|writer| async move {
+            let Read { record, version } = writer.read_honeytoken(&at).await?;
+            writer.commit(&at, HoneytokenRecord { revokes, ..record }, Some(version)).await
+        })
+        .await
     }
 
     /// Removes one: it is a placeholder that nobody knows then.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is none, or the file manages it (and `by` is not the file).
     pub async fn remove_honeytoken(
         &self,
         org: &OrgId,
         id: &HoneytokenId,
+        by: ManagedBy,
     ) -> Result<(), DirectoryError> {
         let at = At::new(Table::Honeytokens, org, id);
-        self.write(|writer| async move { writer.remove_honeytoken(at).await }).await
+        self.write(|writer| async move { writer.remove_honeytoken(at, by).await }).await
     }
 }
 
@@ -84,11 +131,14 @@ impl Writer {
         added
     }
 
-    async fn remove_honeytoken(&self, at: At) -> Result<(), DirectoryError> {
-        let read = self.rows.read::<HoneytokenRecord>(&at).await?;
-        let Some(Read { record, version }) = read else {
-            return Err(DirectoryError::not_found("honeytoken", &at.id));
-        };
+    async fn read_honeytoken(&self, at: &At) -> Result<Read<HoneytokenRecord>, DirectoryError> {
+        let read = self.rows.read(at).await?;
+        read.ok_or_else(|| DirectoryError::not_found("honeytoken", &at.id))
+    }
+
+    async fn remove_honeytoken(&self, at: At, by: ManagedBy) -> Result<(), DirectoryError> {
+        let Read { record, version } = self.read_honeytoken(&at).await?;
+        check::editor(record.managed_by, by, ("honeytoken", &record.name))?;
         self.erase(&at, Some(version), |view| view.remove_honeytoken(&record)).await?;
         let name = self.index.name(&at.org, Named::Honeytoken, &record.name);
         Ok(self.rows.delete(&name, None).await?)

@@ -51,7 +51,7 @@ pub use about::{About, Due, DueBy, REMIND_DAYS, Reminded, Rotation, RotationStat
 pub use apps::{AppRecord, AppSettings, AppUrls, Registered};
 pub use deliveries::{Delivery, News, Owed};
 pub use error::DirectoryError;
-pub use honeytokens::HoneytokenRecord;
+pub use honeytokens::{HONEYTOKENS_MAX, HoneytokenRecord, NewHoneytoken};
 pub use manifest::{Fault, Manifest, Slot};
 pub use orgs::OrgRecord;
 pub use personal::{Area, PersonalToken, Scope, ScopeError};

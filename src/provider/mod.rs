@@ -291,6 +291,13 @@ impl Provider {
         auth.test.as_ref().or(self.about.test.as_ref())
     }
 
+    /// What the first secret that its requests carry looks like: prefix and length.
+    pub fn key_shape(&self) -> (&str, Option<usize>) {
+        let field = self.auth.iter().find_map(|auth| auth.carried().next());
+        let prefix = field.and_then(|field| field.prefixes.first()).map_or("", String::as_str);
+        (prefix, field.and_then(|field| field.length))
+    }
+
     /// The variable by name.
     pub fn variable(&self, name: &str) -> Option<&Variable> {
         self.variables.iter().find(|variable| variable.name == name)

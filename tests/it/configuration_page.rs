@@ -18,7 +18,7 @@ const MARKS: [&str; 2] = ["<!-- made from the code: begin -->\n", "<!-- end -->\
 
 /// Sound items of the lists and of maps with a required key, to which keys are added and from which
 /// they are taken.
-const ITEMS: [(&str, &str); 8] = [
+const ITEMS: [(&str, &str); 9] = [
     (
         "apps[]",
         r#"{"name": "hub", "provider": "github", "client_id": "x", "client_secret": {"env": "S"}, "private_key": {"env": "K"}, "certificate": {"env": "C"}}"#,
@@ -33,6 +33,7 @@ const ITEMS: [(&str, &str); 8] = [
         "webhooks[]",
         r#"{"name": "ops", "url": "https://ops.example.com/k", "signing_key": {"env": "W"}}"#,
     ),
+    ("honeytokens[]", r#"{"name": "readme"}"#),
     ("plugins[]", r#"{"manifest": "keyward-plugin.yaml", "agent": "ci"}"#),
     ("upstream.proxy", r#"{"url": "http://corp:3128"}"#),
     ("rules[]", r#"{"hosts": ["api.example.com"], "action": "deny"}"#),

@@ -47,6 +47,7 @@ mod h2_matrix;
 mod h2_smuggling;
 mod h2_streams;
 mod h2_websocket;
+mod honeytokens_declared;
 mod host_mismatch;
 mod injection;
 mod leaves;

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::base::id::HoneytokenId;
+use crate::directory::ManagedBy;
 
 /// A new one.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -28,8 +29,13 @@ pub struct HoneytokenView {
     pub name: String,
     /// What is left there.
     pub text: String,
+    /// Whose keys' shape that has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
     /// Whether the token of the agent that sends it is revoked.
     pub revokes: bool,
+    /// Who may edit it.
+    pub managed_by: ManagedBy,
     /// When it was made.
     pub created: Timestamp,
 }

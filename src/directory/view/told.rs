@@ -89,6 +89,12 @@ impl View {
         self.orgs.get(org).into_iter().flat_map(|org| org.honeytokens.values())
     }
 
+    /// By name or id. No name looks like an id.
+    pub fn find_honeytoken(&self, org: &OrgId, name_or_id: &str) -> Option<&Arc<HoneytokenRecord>> {
+        let mut all = self.honeytokens(org);
+        all.find(|it| it.id.as_str() == name_or_id || it.name == name_or_id)
+    }
+
     /// The honeytoken of this core.
     pub fn honeytoken(&self, org: &OrgId, core: &Core) -> Option<&Arc<HoneytokenRecord>> {
         self.orgs.get(org)?.honeytokens.get(core)
