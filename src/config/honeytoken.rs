@@ -59,7 +59,7 @@ pub(super) fn honeytokens(
     for (index, item) in reading.items(value, "honeytokens").iter().enumerate() {
         let path = item_of("honeytokens", index);
         let Some(text) = reading.section::<HoneytokenText>(Some(item), &path) else { continue };
-        names::plain_but((&text.name, "hny_"), &path, reading);
+        names::plain(&text.name, &path, reading);
         let org = reading.org(text.org.as_deref(), &key_of(&path, "org"));
         let earlier = found.iter().filter(|other| other.org == org);
         names::unique(&text.name, earlier.map(|other| other.name.as_str()), &path, reading);

@@ -24,15 +24,6 @@ pub(super) fn plain(name: &str, path: &str, reading: &mut Reading<'_>) {
     named(name, is_unreserved(name) && !name.contains('~'), path, reading);
 }
 
-/// [`plain`] for what has ids that begin with `prefix`.
-pub(super) fn plain_but((name, prefix): (&str, &str), path: &str, reading: &mut Reading<'_>) {
-    plain(name, path, reading);
-    if name.starts_with(prefix) {
-        let at = key_of(path, "name");
-        reading.problems.add(&at, "the name looks like an id", "choose another beginning");
-    }
-}
-
 fn named(name: &str, is_plain: bool, path: &str, reading: &mut Reading<'_>) {
     let at = key_of(path, "name");
     if name.is_empty() {

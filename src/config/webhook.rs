@@ -76,7 +76,7 @@ pub(super) fn webhooks(value: Option<&Value>, reading: &mut Reading<'_>) -> Vec<
 }
 
 fn webhook(text: WebhookText, path: &str, reading: &mut Reading<'_>) -> Option<DeclaredWebhook> {
-    names::plain_but((&text.name, "whk_"), path, reading);
+    names::plain(&text.name, path, reading);
     let url = reading.required(text.url, "url", path);
     if !url.is_empty() && check_webhook_url(&url).is_err() {
         let remedy = "write an https URL without a password, or an http URL of this machine";
