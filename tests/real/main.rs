@@ -7,6 +7,7 @@ mod support;
 
 mod api;
 mod base_url;
+mod body_placement;
 mod certificate;
 mod chromium;
 mod command_line;

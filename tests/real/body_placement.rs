@@ -1,0 +1,146 @@
+//! Programs whose requests carry the key in their body: curl, requests and Node's fetch; with a
+//! length, in chunks, as forms, and after `100 Continue`.
+
+use crate::stage::*;
+use crate::support::http2::{Offer, Reply};
+use crate::support::*;
+
+const URL: &str = "https://api.acme.test/messages";
+
+/// Says `fine` to JSON and forms with the live key and the whole message.
+async fn lab() -> Lab {
+    let plan = Plan::new(
+        "{ id: key, kind: api_key, placement: { body: auth.key } }",
+        "{ api_key: { env: CANARY } }",
+    );
+    let live = plan.canary().text.clone();
+    let origin = Origin::speaking(Offer::Both, move |request: &Message| {
+        let kind = request.head.one("content-type").unwrap_or_default();
+        // `URLSearchParams` adds its charset.
+        let (key, message) = match kind.starts_with("application/x-www-form-urlencoded") {
+            true => {
+                let pairs = form(&request.text());
+                let one = |name: &str| {
+                    let mut found = pairs.iter().filter(|(other, _)| other == name);
+                    found.next().map(|(_, value)| value.clone()).filter(|_| found.next().is_none())
+                };
+                (one("auth.key"), one("message"))
+            }
+            false => {
+                let body = request.json();
+                let text = |at: &str| Some(body.pointer(at)?.as_str()?.to_owned());
+                (text("/auth/key"), text("/message"))
+            }
+        };
+        let whole = message.is_some_and(|it| it.bytes().all(|b| b == b'x') && it.len() == 2 << 20);
+        match key.as_ref() == Some(&live) && whole {
+            true => Reply::ok("fine"),
+            false => Reply { status: 401, ..Reply::ok("no") },
+        }
+    });
+    plan.start(origin.await).await
+}
+
+fn form(body: &str) -> Vec<(String, String)> {
+    let decoded = |text: &str| {
+        let text = percent_encoding::percent_decode_str(text).decode_utf8_lossy();
+        text.into_owned()
+    };
+    let pairs = body.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.map(|(name, value)| (decoded(name), decoded(value))).collect()
+}
+
+/// The program got its answer, and nothing stood for the key where that goes.
+async fn assert_written(lab: Lab, output: std::process::Output) {
+    let said = said(&output);
+    let answered = String::from_utf8_lossy(&output.stdout).contains("fine");
+    assert!(output.status.success() && answered, "{}: {said}", output.status);
+    lab.canary.assert_absent("what the program said", said.as_bytes());
+    let body = lab.origin.only().text();
+    assert!(!body.contains("kwph"), "a placeholder arrived");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn curl_sends_json_that_waits_for_100_and_is_served() {
+    let lab = lab().await;
+    let body = lab.gateway.folder().join("body.json");
+    let key = lab.placeholder("api_key");
+    let text =
+        format!("{{\"auth\": {{\"key\": \"{key}\"}}, \"message\": \"{}\"}}", "x".repeat(2 << 20));
+    std::fs::write(&body, text).expect("a file");
+    let mut curl = program(&lab, "curl");
+    // For more than a mebibyte curl waits by itself, over HTTP/1.1.
+    curl.args(["--verbose", "--http1.1", "--max-time", "20", "--header"]);
+    curl.args(["Content-Type: application/json", "--data-binary"]);
+    curl.arg(format!("@{}", body.display())).arg(URL);
+    let output = run(curl).await;
+    assert!(said(&output).contains("100 Continue"), "{}", said(&output));
+    assert_written(lab, output).await;
+}
+
+#[tokio::test]
+async fn a_form_of_curl_over_http2_is_served() {
+    let lab = lab().await;
+    let body = lab.gateway.folder().join("message");
+    std::fs::write(&body, "x".repeat(2 << 20)).expect("a file");
+    let mut curl = program(&lab, "curl");
+    let key = format!("auth.key={}", lab.placeholder("api_key"));
+    curl.args(["--verbose", "--http2", "--max-time", "20", "--data-urlencode", &key]);
+    curl.args(["--data-urlencode", &format!("message@{}", body.display()), URL]);
+    let output = run(curl).await;
+    assert_written(lab, output).await;
+}
+
+/// The body as one, or as a generator, which goes out in chunks.
+const PYTHON: &str = "
+import json, os, sys, requests
+body = json.dumps({'message': 'x' * (2 << 20), 'auth': {'key': os.environ['KEY']}}).encode()
+pieces = (body[at:at + 65536] for at in range(0, len(body), 65536))
+answer = requests.post('https://api.acme.test/messages', data=pieces if sys.argv[1] == 'chunks' else body,
+                       headers={'Content-Type': 'application/json'})
+print(answer.status_code, answer.text)
+answer.raise_for_status()
+";
+
+#[tokio::test]
+async fn requests_of_python_is_served_with_a_length_and_in_chunks() {
+    for how in ["whole", "chunks"] {
+        let lab = lab().await;
+        let mut python = keyed(&lab, installed("real-venv/bin/python"));
+        python.args(["-c", PYTHON, how]);
+        let output = run(python).await;
+        assert_written(lab, output).await;
+    }
+}
+
+/// Form and JSON by the names that people know.
+const NODE: &str = "
+const { EnvHttpProxyAgent, fetch } = require(process.env.PACKAGES + '/undici');
+const message = 'x'.repeat(2 << 20);
+const form = process.argv[1] === 'form';
+const json = () => JSON.stringify({ message, auth: { key: process.env.KEY } });
+const stream = () => new Blob([json()]).stream();
+fetch('https://api.acme.test/messages', {
+  method: 'POST',
+  body: form ? new URLSearchParams({ message, 'auth.key': process.env.KEY })
+    : process.argv[1] === 'stream' ? stream() : json(),
+  duplex: 'half',
+  headers: form ? {} : { 'Content-Type': 'application/json' },
+  dispatcher: new EnvHttpProxyAgent(),
+}).then(async (answer) => {
+  console.log(answer.status, await answer.text());
+  process.exit(answer.ok ? 0 : 1);
+});
+";
+
+#[tokio::test]
+async fn fetch_of_node_is_served_as_json_as_a_stream_and_as_a_form() {
+    for how in ["json", "stream", "form"] {
+        let lab = lab().await;
+        let mut node = keyed(&lab, installed("real-node/node_modules/node24/bin/node"));
+        node.env("PACKAGES", installed("real-node/node_modules")).args(["-e", NODE, how]);
+        let output = run(node).await;
+        assert_written(lab, output).await;
+    }
+}
