@@ -200,10 +200,10 @@ impl Events {
         tracing::error!(webhook = name, %event, why, "all tries failed: the event is not told");
         self.metrics.told("given_up");
         self.queue.lock().dropped(&hook.id);
-        let since = owed.delivery.since;
-        let taken_since = |last: &LastTry| last.taken && since.is_some_and(|since| last.at > since);
-        let standing = self.standing(&hook.id);
-        if !standing.last.as_ref().is_some_and(taken_since) {
+        // It takes others: what is wrong is with this one.
+        let taken = self.standing(&hook.id).taken;
+        let takes_others = taken.zip(owed.delivery.since).is_some_and(|(at, since)| at > since);
+        if !takes_others {
             self.end(hook, WebhookState::Failed).await;
         }
         settled(&self.directory, owed).await;

@@ -26,6 +26,7 @@ struct Line {
     told: u64,
     dropped: u64,
     last: Option<LastTry>,
+    taken: Option<Timestamp>,
 }
 
 /// How a webhook stands, since this process began.
@@ -39,6 +40,8 @@ pub struct Standing {
     pub dropped: u64,
     /// The last try.
     pub last: Option<LastTry>,
+    /// When it last took one.
+    pub taken: Option<Timestamp>,
 }
 
 /// A try.
@@ -104,7 +107,10 @@ impl Queue {
         let Some(line) = self.of.get_mut(webhook) else { return };
         line.under_way = line.under_way.saturating_sub(1);
         if let Some(last) = last {
-            line.told += u64::from(last.taken);
+            if last.taken {
+                line.told += 1;
+                line.taken = line.taken.max(Some(last.at));
+            }
             line.last = Some(last);
         }
     }
@@ -141,6 +147,7 @@ impl Queue {
             told: line.told,
             dropped: line.dropped,
             last: line.last.clone(),
+            taken: line.taken,
         }
     }
 }

@@ -36,6 +36,14 @@ impl World {
         self.asks_at(HOST, agent, field).await
     }
 
+    /// A token of `agent` opens nothing.
+    async fn is_unknown(&self, agent: &str) {
+        let mut wire = self.lab.client().await;
+        let who = self.lab.authorization(agent);
+        wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\n{who}\r\n")).await;
+        assert_eq!(wire.answer("CONNECT").await.head.status(), 407, "{agent}");
+    }
+
     async fn asks_at(&self, host: &str, agent: &str, field: &str) -> (u16, Value) {
         let mut wire = self.lab.tunnel_as(agent, &format!("{host}:443"), host).await;
         wire.send(format!("GET /x HTTP/1.1\r\nHost: {host}\r\n{field}\r\n\r\n")).await;
@@ -125,24 +133,21 @@ async fn a_honeytoken_that_revokes_takes_the_token_away_or_pauses_who_has_it_fro
         let event = world.hooks.event(&world.key).await;
         let done = if agent == "bot" { "token revoked" } else { "agent paused" };
         assert_eq!(event.data["detail"], done, "{event:?}");
-        let mut wire = world.lab.client().await;
-        let who = world.lab.authorization(agent);
-        wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\n{who}\r\n")).await;
-        assert_eq!(wire.answer("CONNECT").await.head.status(), 407, "{agent}");
+        world.is_unknown(agent).await;
     }
-    // The revoked one is known, and who sends it is told, also after a restart.
+    // The revoked one is known, and who sends it is told once, also after a restart.
     let event = world.hooks.event(&world.key).await;
     assert_eq!((&*event.kind, &event.data["reason"]), ("token.refused", &json!("revoked")));
     assert_eq!(event.data["agent"]["name"], "bot");
+    world.is_unknown("bot").await;
     world.lab.gateway.restart().await;
-    let mut wire = world.lab.client().await;
-    let who = world.lab.authorization("bot");
-    wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\n{who}\r\n")).await;
-    assert_eq!(wire.answer("CONNECT").await.head.status(), 407);
+    world.is_unknown("bot").await;
     let again = world.hooks.event(&world.key).await;
     assert_eq!((&*again.kind, &again.data["agent"]["name"]), ("token.refused", &json!("bot")));
     assert_eq!(again.data["token"], event.data["token"]);
-    world.lab.finish().await;
+    let records = world.lab.finish_with_changes().await;
+    let told = records.iter().filter(|it| it["change"]["event"] == "token.refused").count();
+    assert_eq!(told, 2, "once by each of the two gateways");
 }
 
 #[tokio::test]

@@ -119,5 +119,6 @@ mod streams;
 mod targets;
 mod tls_listener;
 mod webhooks;
+mod webhooks_delivery;
 mod websocket;
 mod written;

@@ -245,6 +245,8 @@ async fn a_changed_manifest_file_is_an_upgrade_and_going_back_is_one_too() {
             }
         })
         .await;
+        // What is under way is whole before the next one: its rules come into force last.
+        patiently("the rules", market.lab.gateway.running().reloads().ask()).await;
     };
     let declared = "{ manifest: reader.yaml, agent: digest, slots: { mail: acme } }";
     // A manifest that is mended is taken up by itself, though the file was never in force.

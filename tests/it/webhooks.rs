@@ -1,4 +1,4 @@
-//! Webhooks: who is told what happens, who is not, and what becomes of events that nobody takes.
+//! Webhooks: who is told what happens, and who is not. What becomes of events that nobody takes is `webhooks_delivery`'s.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -9,15 +9,12 @@ use crate::support::hooks::{Hooks, status};
 use crate::support::market::Market;
 use crate::support::*;
 
-/// Two tries more, at once.
-const AT_ONCE: &str = "events: { retries: [1ms, 1ms], timeout: 1s }";
-
-async fn lab(hooks: &Hooks, plan: Plan) -> Lab {
+pub(crate) async fn lab(hooks: &Hooks, plan: Plan) -> Lab {
     lab_of(hooks.reached(plan)).await
 }
 
 /// With a connection `mine` and an agent, neither of which any file manages.
-async fn lab_of(plan: Plan) -> Lab {
+pub(crate) async fn lab_of(plan: Plan) -> Lab {
     let mut lab = plan.start(Origin::saying("fine").await).await;
     lab.add_agent("ops-agent").await;
     let new = json!({"provider": "acme", "name": "mine", "fields": {"api_key": lab.canary.text}});
@@ -26,13 +23,13 @@ async fn lab_of(plan: Plan) -> Lab {
     lab
 }
 
-async fn post(lab: &Lab, path: &str, body: &Value) -> Value {
+pub(crate) async fn post(lab: &Lab, path: &str, body: &Value) -> Value {
     let answer = lab.gateway.api("POST", path, &body.to_string()).await;
     assert!(answer.head.status() < 300, "{path}: {}", answer.text());
     answer.json()
 }
 
-async fn hook(lab: &Lab) -> Value {
+pub(crate) async fn hook(lab: &Lab) -> Value {
     lab.gateway.api("GET", "/webhooks/ops", "").await.json()
 }
 
@@ -46,7 +43,7 @@ async fn told_to(lab: &Lab, org: &str, kind: &str) -> Value {
 }
 
 /// The webhook, once it stands so.
-async fn standing(lab: &Lab, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn standing(lab: &Lab, what: &str, is: impl Fn(&Value) -> bool) -> Value {
     let asking = async {
         loop {
             let seen = hook(lab).await;
@@ -172,110 +169,6 @@ async fn what_happens_to_a_connection_is_told_with_who_and_why() {
     ] {
         assert!(metrics.contains(counted), "{counted}: {metrics}");
     }
-    lab.finish().await;
-}
-
-#[tokio::test]
-async fn an_event_that_is_not_taken_is_told_again_with_the_same_id_until_it_is() {
-    let mut hooks = Hooks::start().await;
-    let mut lab = lab(&hooks, Plan::api_key().top(AT_ONCE)).await;
-    let key = hooks.subscribed(&mut lab, &["connection.paused"]).await;
-    // Neither a redirect nor an answer that goes wrong takes it.
-    let elsewhere =
-        "HTTP/1.1 307 x\r\nLocation: https://other.acme.test/\r\nContent-Length: 0\r\n\r\n";
-    hooks.answers([elsewhere.to_owned(), "nonsense\r\n\r\n".to_owned(), status(200)]);
-    post(&lab, "/connections/mine/pause", &json!({})).await;
-    let first = hooks.event(&key).await;
-    let (second, third) = (hooks.event(&key).await, hooks.event(&key).await);
-    assert!(first.id.starts_with("evt_"), "{}", first.id);
-    assert_eq!([&second.id, &third.id], [&first.id; 2]);
-    assert_eq!(second.message.body, first.message.body, "the same bytes");
-    let hook = standing(&lab, "it is taken", |hook| hook["told"] == 1).await;
-    assert_eq!((&hook["waiting"], &hook["state"]), (&json!(0), &json!("active")));
-    assert_eq!(lab.origin.received().len(), 0, "nobody followed the redirect");
-    lab.finish().await;
-}
-
-/// A webhook that asks for an hour is not told for an hour, whatever the next pause is. Others go on.
-#[tokio::test]
-async fn retry_after_holds_over_the_next_pause() {
-    let mut hooks = Hooks::start().await;
-    let plan = Plan::api_key().top("events: { retries: [1ms, 1ms, 1ms], at_once: 1 }");
-    let mut lab = lab(&hooks, plan).await;
-    let key = hooks.subscribed(&mut lab, &["connection.paused", "connection.resumed"]).await;
-    let later = "HTTP/1.1 503 x\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n";
-    hooks.answers([later.to_owned()]);
-    post(&lab, "/connections/mine/pause", &json!({})).await;
-    assert_eq!(hooks.event(&key).await.kind, "connection.paused");
-    let waits = |hook: &Value| hook["waiting"] == 1 && hook["last"]["what"] == "answered 503";
-    standing(&lab, "it waits", waits).await;
-    // What is due first is told first: the one that waits would come before.
-    post(&lab, "/connections/mine/resume", &json!({})).await;
-    assert_eq!(hooks.event(&key).await.kind, "connection.resumed");
-    standing(&lab, "one is taken", |hook| hook["told"] == 1 && hook["waiting"] == 1).await;
-    lab.finish().await;
-}
-
-#[tokio::test]
-async fn what_is_owed_is_told_after_a_restart() {
-    let mut hooks = Hooks::start().await;
-    let plan = Plan::api_key().top("events: { retries: [1ms, 1h] }");
-    let mut lab = lab(&hooks, plan).await;
-    let key = hooks.subscribed(&mut lab, &["connection.paused", "connection.resumed"]).await;
-    hooks.answers([status(500), status(503)]);
-    post(&lab, "/connections/mine/pause", &json!({})).await;
-    let id = hooks.event(&key).await.id;
-    assert_eq!(hooks.event(&key).await.id, id);
-    let waits = |hook: &Value| hook["waiting"] == 1 && hook["last"]["what"] == "answered 503";
-    standing(&lab, "it waits for its hour", waits).await;
-    lab.gateway.restart().await;
-    let hook = standing(&lab, "it still waits", |hook| hook["waiting"] == 1).await;
-    assert_eq!(hook["told"], 0);
-    // What a person wants now is told at once, and what waits with it after a test of theirs.
-    post(&lab, "/connections/mine/resume", &json!({})).await;
-    assert_eq!(hooks.event(&key).await.kind, "connection.resumed");
-    standing(&lab, "the other one is taken", |hook| hook["told"] == 1 && hook["waiting"] == 1)
-        .await;
-    lab.finish().await;
-}
-
-#[tokio::test]
-async fn a_webhook_that_answers_410_is_told_nothing_more_until_a_person_says_so() {
-    let mut hooks = Hooks::start().await;
-    let mut lab = lab(&hooks, Plan::api_key().top(AT_ONCE)).await;
-    let key = hooks.subscribed(&mut lab, &["connection.paused"]).await;
-    hooks.answers([status(410)]);
-    post(&lab, "/connections/mine/pause", &json!({})).await;
-    hooks.event(&key).await;
-    standing(&lab, "it is gone", |hook| hook["state"] == "gone" && hook["waiting"] == 0).await;
-    post(&lab, "/connections/mine/resume", &json!({})).await;
-    post(&lab, "/connections/mine/pause", &json!({})).await;
-    assert_eq!(hook(&lab).await["waiting"], 0);
-    let back = lab.gateway.api("PATCH", "/webhooks/ops", r#"{"paused":false}"#).await;
-    assert_eq!(back.json()["state"], "active");
-    post(&lab, "/connections/mine/resume", &json!({})).await;
-    post(&lab, "/connections/mine/pause", &json!({})).await;
-    assert_eq!(hooks.event(&key).await.kind, "connection.paused");
-    assert_eq!(hooks.origin.received().len(), 2, "what happened meanwhile is not told later");
-    lab.finish().await;
-}
-
-#[tokio::test]
-async fn a_webhook_that_takes_nothing_has_failed_and_a_silent_one_holds_nobody_up() {
-    let mut hooks = Hooks::start().await;
-    let mut lab = lab(&hooks, Plan::api_key().top(AT_ONCE)).await;
-    let key = hooks.subscribed(&mut lab, &["connection.paused"]).await;
-    hooks.answers([String::new(), status(500), status(404)]);
-    post(&lab, "/connections/mine/pause", &json!({})).await;
-    for _ in 0..3 {
-        hooks.event(&key).await;
-    }
-    let ended = |hook: &Value| hook["state"] == "failed" && hook["last"]["what"] == "answered 404";
-    let hook = standing(&lab, "it has failed", ended).await;
-    assert_eq!((&hook["waiting"], &hook["dropped"]), (&json!(0), &json!(1)));
-    let tried = post(&lab, "/webhooks/ops/test", &json!({})).await;
-    assert_eq!(tried["taken"], true, "a person may try it");
-    assert_eq!(hooks.event(&key).await.kind, "webhook.test");
     lab.finish().await;
 }
 

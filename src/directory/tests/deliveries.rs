@@ -170,7 +170,7 @@ async fn what_a_removed_webhook_was_owed_goes_with_it() {
     self::hook(&world).await;
     let owed = world.reopen().await.unwrap().owed().await.unwrap();
     let to: Vec<_> = owed.into_iter().map(|owed| owed.delivery.webhook).collect();
-    assert_eq!(to, [stays.id.clone()]);
+    assert_eq!(to, std::slice::from_ref(&stays.id));
 }
 
 #[tokio::test]
