@@ -140,6 +140,12 @@ async fn a_honeytoken_that_revokes_takes_the_token_away_or_pauses_who_has_it_fro
     assert_eq!((&*event.kind, &event.data["reason"]), ("token.refused", &json!("revoked")));
     assert_eq!(event.data["agent"]["name"], "bot");
     world.is_unknown("bot").await;
+    world.lab.add_agent("late").await;
+    let bind = world.lab.gateway.api("POST", "/agents/late/bindings", r#"{"connection":"acme"}"#);
+    assert_eq!(bind.await.head.status(), 201);
+    world.asks("late", &format!("X-Api-Key: {bait}")).await;
+    let next = world.hooks.event(&world.key).await;
+    assert_eq!((&*next.kind, &next.data["agent"]["name"]), ("honeytoken.used", &json!("late")));
     world.lab.gateway.restart().await;
     world.is_unknown("bot").await;
     let again = world.hooks.event(&world.key).await;

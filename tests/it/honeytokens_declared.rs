@@ -119,7 +119,9 @@ async fn its_text_is_one_over_reloads_and_restarts_and_raises_the_alarm() {
     let theirs = "keyward-org: elsewhere\r\n";
     let wiki = baited.lab.gateway.api_with(theirs, ("GET", "/honeytokens/wiki"), "").await;
     assert_eq!(wiki.head.status(), 200, "{}", wiki.text());
-    baited.becomes(&["{ name: other }", "{ name: readme, provider: openai }"]).await;
+    let more =
+        ["{ name: other }", "{ name: readme, provider: openai }", "{ name: wiki, org: elsewhere }"];
+    baited.becomes(&more).await;
     assert_eq!(baited.shown("readme").await, before);
     baited.lab.gateway.restart().await;
     assert_eq!(baited.shown("readme").await, before);
