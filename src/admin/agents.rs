@@ -1,7 +1,7 @@
 //! `/agents`: who may use the proxy.
 
 use axum::extract::State;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
 
@@ -20,6 +20,8 @@ pub(super) fn routes() -> Router<Admin> {
     Router::new()
         .route("/agents", get(list).post(add))
         .route("/agents/{agent}", get(show).patch(change).delete(remove))
+        .route("/agents/{agent}/pause", post(pause))
+        .route("/agents/{agent}/resume", post(resume))
 }
 
 async fn list(
@@ -30,10 +32,9 @@ async fn list(
     let directory = admin.deps().directory.view();
     let wanted = directory
         .agents()
-        .filter(|agent| caller.sees_agent(agent) && page.wants(&[&agent.name, agent.id.as_str()]))
-        .map(|agent| view(&admin, &caller, agent))
-        .collect();
-    page.cut(wanted, |agent: &AgentView| &agent.name).map(Json)
+        .filter(|agent| caller.sees_agent(agent) && page.wants(&[&agent.name, agent.id.as_str()]));
+    let page = page.cut(wanted.collect(), |agent| &agent.name)?;
+    Ok(Json(page.map(|agent| view(&admin, &caller, agent))))
 }
 
 async fn show(
@@ -76,6 +77,37 @@ async fn change(
     Ok(Json(view(&admin, &caller, &changed)))
 }
 
+/// Its tokens open nothing from now on, and its open streams end.
+async fn pause(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+) -> Result<Json<AgentView>, ApiError> {
+    set_held(&admin, &caller, &name, true).await
+}
+
+/// Ends the pause of a person or an alarm. One that the configuration names no more stays paused.
+async fn resume(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+) -> Result<Json<AgentView>, ApiError> {
+    set_held(&admin, &caller, &name, false).await
+}
+
+async fn set_held(
+    admin: &Admin,
+    caller: &Caller,
+    name: &str,
+    held: bool,
+) -> Result<Json<AgentView>, ApiError> {
+    let agent = admin.agent(caller, name)?;
+    caller.because(if held { "paused" } else { "resumed" });
+    let changed = admin.deps().directory.set_agent_held(&agent.org, &agent.id, held).await?;
+    admin.enforce().await?;
+    Ok(Json(view(admin, caller, &changed)))
+}
+
 async fn remove(
     State(admin): State<Admin>,
     caller: Caller,
@@ -95,7 +127,8 @@ fn view(admin: &Admin, caller: &Caller, agent: &AgentRecord) -> AgentView {
         labels: agent.labels.clone(),
         owner: agent.owner.clone(),
         managed_by: agent.managed_by,
-        paused: agent.paused,
+        paused: agent.is_paused(),
+        held: agent.held,
         created: agent.created,
         tokens: agent.tokens.iter().map(|token| tokens::view(admin, token)).collect(),
         bindings: agent

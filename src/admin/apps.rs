@@ -35,11 +35,12 @@ async fn list(
     let wanted = directory
         .apps()
         .filter(|app| app.org == *org && page.wants(&[&app.name, &app.provider, app.id.as_str()]));
-    let mut views = Vec::new();
-    for app in wanted {
-        views.push(view(&admin, &caller, app).await);
+    let page = page.cut(wanted.collect(), |app| &app.name)?;
+    let mut items = Vec::with_capacity(page.items.len());
+    for app in page.items {
+        items.push(view(&admin, &caller, app).await);
     }
-    page.cut(views, |app: &AppView| &app.name).map(Json)
+    Ok(Json(List { items, next: page.next }))
 }
 
 async fn show(

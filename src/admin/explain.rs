@@ -78,7 +78,7 @@ pub(super) fn decided(
     let decision = admin.deps().rulebook.current().explain(&agent, &question.asked());
     let mut told = told(admin, &record, &question, decision);
     if admin.deps().directory.view().is_asleep(&record) {
-        told.stopped_by.push(stop::agent_paused(&record.name));
+        told.stopped_by.push(stop::agent_paused(&record));
     }
     told.allowed = told.stopped_by.is_empty();
     Ok((told, question.target))

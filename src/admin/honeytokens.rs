@@ -29,8 +29,9 @@ async fn list(
 ) -> Result<Json<List<HoneytokenView>>, ApiError> {
     let directory = admin.deps().directory.view();
     let wants = |it: &&Arc<HoneytokenRecord>| page.wants(&[&it.name, it.id.as_str()]);
-    let wanted = directory.honeytokens(caller.org()).filter(wants).map(|it| view(it));
-    page.cut(wanted.collect(), |it: &HoneytokenView| &it.name).map(Json)
+    let wanted = directory.honeytokens(caller.org()).filter(wants);
+    let page = page.cut(wanted.collect(), |it| &it.name)?;
+    Ok(Json(page.map(|it| view(it))))
 }
 
 async fn show(

@@ -23,9 +23,9 @@ async fn list(
         page.wants(&[&provider.id, &provider.name, provider.category.as_deref().unwrap_or("")])
     };
     let catalogue = admin.deps().vault.catalogue();
-    let all = catalogue.all().filter(|provider| wants(provider));
-    let wanted = all.map(|provider| ProviderView::from(&**provider)).collect();
-    page.cut(wanted, |provider: &ProviderView| &provider.id).map(Json)
+    let wanted = catalogue.all().filter(|provider| wants(provider));
+    let page = page.cut(wanted.collect(), |provider| &provider.id)?;
+    Ok(Json(page.map(|provider| ProviderView::from(&**provider))))
 }
 
 async fn show(

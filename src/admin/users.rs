@@ -31,8 +31,8 @@ async fn list(
     let texts = |user: &UserRecord| {
         page.wants(&[&user.name, user.id.as_str(), user.email.as_deref().unwrap_or("")])
     };
-    let wanted = seen.filter(|user| texts(user)).map(|user| view(&admin, user)).collect();
-    page.cut(wanted, |user: &UserView| &user.name).map(Json)
+    let page = page.cut(seen.filter(|user| texts(user)).collect(), |user| &user.name)?;
+    Ok(Json(page.map(|user| view(&admin, user))))
 }
 
 async fn show(

@@ -58,8 +58,9 @@ async fn list(
 ) -> Result<Json<List<WebhookView>>, ApiError> {
     let directory = admin.deps().directory.view();
     let wants = |hook: &&Arc<WebhookRecord>| page.wants(&[&hook.name, hook.id.as_str(), &hook.url]);
-    let wanted = directory.webhooks(caller.org()).filter(wants).map(|hook| view(&admin, hook));
-    page.cut(wanted.collect(), |hook: &WebhookView| &hook.name).map(Json)
+    let wanted = directory.webhooks(caller.org()).filter(wants);
+    let page = page.cut(wanted.collect(), |hook| &hook.name)?;
+    Ok(Json(page.map(|hook| view(&admin, hook))))
 }
 
 async fn show(

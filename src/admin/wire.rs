@@ -73,6 +73,13 @@ pub struct List<T> {
     pub next: Option<String>,
 }
 
+impl<T> List<T> {
+    /// The same page of what is shown of each: only of what is on it.
+    pub(super) fn map<U>(self, shown: impl FnMut(T) -> U) -> List<U> {
+        List { items: self.items.into_iter().map(shown).collect(), next: self.next }
+    }
+}
+
 /// The body of every refusal.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ErrorBody {

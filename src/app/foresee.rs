@@ -272,6 +272,7 @@ fn agent_to_be_made(declared: &DeclaredAgent) -> AgentRecord {
         managed_by: ManagedBy::File,
         created: Timestamp::UNIX_EPOCH,
         paused: false,
+        held: false,
         tokens: Vec::new(),
         bindings: Vec::new(),
         revoked: Vec::new(),

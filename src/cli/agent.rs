@@ -49,6 +49,16 @@ pub(crate) enum Command {
         #[command(flatten)]
         to: To,
     },
+    /// its tokens open nothing until it is resumed; open streams end
+    Pause {
+        /// name or id
+        name: String,
+    },
+    /// end the pause of a person or an alarm
+    Resume {
+        /// name or id
+        name: String,
+    },
     /// remove it with its tokens and bindings; open streams end
     Remove {
         /// name or id
@@ -110,6 +120,8 @@ impl Command {
                 let seen = Seen::default();
                 to.run::<AgentView>((global, &client), ("agent", &at), &seen).await
             }
+            Self::Pause { name } => set_held(global, &client, (&name, "pause")).await,
+            Self::Resume { name } => set_held(global, &client, (&name, "resume")).await,
             Self::Remove { name } => {
                 client.delete(&path(&name)).await?;
                 let text = format!("agent {name} removed\n");
@@ -208,8 +220,29 @@ fn list(agents: &[AgentView]) -> String {
     table.render("no agents: add one with `keyward agent add NAME`", output::colours())
 }
 
+async fn set_held(
+    global: &Global,
+    client: &Client,
+    (name, verb): (&str, &str),
+) -> Result<(), Failure> {
+    let at = format!("{}/{verb}", path(name));
+    let now: AgentView = client.post(&at, &serde_json::json!({})).await?;
+    output::show(global.json, &now, |now| match state(now) {
+        "" => format!("agent {} is active\n", now.name),
+        paused => format!("agent {} is {paused}\n", now.name),
+    })
+}
+
+fn state(agent: &AgentView) -> &'static str {
+    match (agent.paused, agent.held) {
+        (_, true) => "paused, until `keyward agent resume`",
+        (true, false) => "paused: it left the configuration",
+        (false, false) => "",
+    }
+}
+
 fn show(agent: &AgentView, owner: &str) -> String {
-    let state = if agent.paused { "paused" } else { "" };
+    let state = state(agent);
     let mut text = fields(&[
         ("name", agent.name.clone()),
         ("id", agent.id.to_string()),

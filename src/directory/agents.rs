@@ -79,6 +79,24 @@ impl Directory {
         .await
     }
 
+    /// Pauses one whoever manages it, until somebody ends that; the file does not. Writes only when that is a
+    /// change.
+    ///
+    /// # Errors
+    /// When there is no such agent.
+    pub async fn set_agent_held(
+        &self,
+        org: &OrgId,
+        id: &AgentId,
+        held: bool,
+    ) -> Result<Arc<AgentRecord>, DirectoryError> {
+        self.edit_agent(org, id, move |agent| {
+            agent.held = held;
+            Ok(())
+        })
+        .await
+    }
+
     /// Gives an agent other labels and another environment. Writes only when that is a change.
     ///
     /// # Errors
@@ -163,6 +181,7 @@ impl Writer {
             managed_by: new.managed_by,
             created: self.clock.now(),
             paused: false,
+            held: false,
             tokens: Vec::new(),
             bindings: Vec::new(),
             revoked: Vec::new(),

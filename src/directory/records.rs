@@ -46,6 +46,9 @@ pub struct AgentRecord {
     pub created: Timestamp,
     /// Taken out of the file.
     pub paused: bool,
+    /// Paused by a person or an alarm, which the file does not end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     /// Its tokens.
     pub tokens: Vec<TokenRecord>,
     /// What it may use.
@@ -286,6 +289,11 @@ impl TokenRecord {
 }
 
 impl AgentRecord {
+    /// Whether it may do nothing.
+    pub fn is_paused(&self) -> bool {
+        self.paused || self.held
+    }
+
     /// Its binding to a connection.
     pub fn binding(&self, connection: &ConnectionId) -> Option<&BindingRecord> {
         self.bindings.iter().find(|binding| binding.connection == *connection)

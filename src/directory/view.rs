@@ -89,7 +89,7 @@ impl OrgView {
     /// Whether what an agent's owner has opens anything: somebody who is paused acts through nobody.
     fn is_awake(&self, agent: &AgentRecord) -> bool {
         let owner = agent.owner.as_ref().map(|owner| self.users.get(owner));
-        !agent.paused && owner.is_none_or(|owner| owner.is_some_and(|user| !user.paused))
+        !agent.is_paused() && owner.is_none_or(|owner| owner.is_some_and(|user| !user.paused))
     }
 }
 

@@ -250,8 +250,8 @@ impl Reason {
             // The person's remedy is none where it is the app that is wrong.
             Self::ConnectionBroken { name, reason } if reason.starts_with(CLIENT_REJECTED) => {
                 format!(
-                    "check the app's client id and secret; then, or where they are right, reconnect \
-                     it: `keyward connection reconnect {name}`"
+                    "check the client id and secret of its app, or the key of its service account; then, or \
+                     where they are right, reconnect it: `keyward connection reconnect {name}`"
                 )
             }
             Self::ConnectionBroken { name, .. } => {

@@ -114,7 +114,7 @@ async fn disarm(directory: &Directory, agent: &Agent) -> Result<&'static str, Di
             other => return other.map(|()| "token revoked"),
         }
     }
-    directory.set_agent_paused(&agent.org, &agent.id, true).await.map(|_| "agent paused")
+    directory.set_agent_held(&agent.org, &agent.id, true).await.map(|_| "agent paused")
 }
 
 async fn refused(directory: &Arc<Directory>, former: Former) {

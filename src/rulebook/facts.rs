@@ -291,7 +291,7 @@ impl Facts {
 
     /// What an agent's bindings and plugins let it do: nothing when it is paused or gone.
     pub(super) fn held(&self, org: &OrgId, agent: &AgentId) -> Held {
-        let agent = self.view.agent(org, agent).filter(|agent| !agent.paused);
+        let agent = self.view.agent(org, agent).filter(|agent| !agent.is_paused());
         let Some(agent) = agent else { return Held::default() };
         let mut plugins = Plugins::default();
         for plugin in self.view.plugins_of(org, &agent.id) {
@@ -364,7 +364,7 @@ impl Changed {
 
 /// What an agent's bindings come from, besides what they name.
 fn holding(agent: &AgentRecord) -> (bool, Option<&UserId>, &[BindingRecord]) {
-    (agent.paused, agent.owner.as_ref(), &agent.bindings)
+    (agent.is_paused(), agent.owner.as_ref(), &agent.bindings)
 }
 
 /// What makes a rule mean an agent, or not.
@@ -510,6 +510,7 @@ pub(super) mod samples {
                 managed_by: ManagedBy::Store,
                 created: Timestamp::UNIX_EPOCH,
                 paused: false,
+                held: false,
                 tokens: Vec::new(),
                 bindings: Vec::new(),
                 revoked: Vec::new(),
@@ -616,6 +617,8 @@ mod tests {
         let connection = samples.connection("work", "openai");
         samples.bind(&agent, &connection);
         samples.agents[0].paused = true;
+        assert!(spec(&samples).bindings.is_empty());
+        (samples.agents[0].paused, samples.agents[0].held) = (false, true);
         assert!(spec(&samples).bindings.is_empty());
     }
 

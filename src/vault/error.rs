@@ -228,8 +228,8 @@ impl VaultError {
     pub fn hint(&self) -> Option<String> {
         Some(match self.root() {
             Self::Broken { connection, reason: BrokenReason::ClientRejected, .. } => format!(
-                "check the app's client id and secret: when they change, it is tried again by itself; \
-                 where they are right, the owner runs `keyward connection reconnect {connection}`"
+                "check the client id and secret of its app, or the key of its service account: when they \
+                 change, it is tried again by itself; where they are right, the owner runs `keyward connection reconnect {connection}`"
             ),
             Self::Broken { connection, .. } => {
                 format!("the owner runs `keyward connection reconnect {connection}`")

@@ -157,6 +157,53 @@ async fn a_honeytoken_that_revokes_takes_the_token_away_or_pauses_who_has_it_fro
 }
 
 #[tokio::test]
+async fn an_agent_of_the_file_that_an_alarm_paused_is_resumed_by_a_person_and_by_nothing_else() {
+    let mut world = World::with(|plan| plan, &["honeytoken.used"]).await;
+    let bait = world.bait("env-file", true).await;
+    world.asks("ci", &format!("X-Api-Key: {bait}")).await;
+    assert_eq!(world.hooks.event(&world.key).await.data["detail"], "agent paused");
+    world.is_unknown("ci").await;
+    let reloaded = world.lab.gateway.api("POST", "/reload", "").await;
+    assert_eq!(reloaded.head.status(), 200, "{}", reloaded.text());
+    world.is_unknown("ci").await;
+    world.lab.gateway.restart().await;
+    world.is_unknown("ci").await;
+    let shown = world.lab.gateway.api("GET", "/agents/ci", "").await.json();
+    assert_eq!((&shown["paused"], &shown["held"]), (&json!(true), &json!(true)));
+    let ask = json!({"agent": "ci", "url": format!("https://{HOST}/x")}).to_string();
+    let told = world.lab.gateway.api("POST", "/rules/explain", &ask).await;
+    assert!(told.text().contains("a person or an alarm did that"), "{}", told.text());
+    let resumed = world.lab.gateway.api("POST", "/agents/ci/resume", "").await;
+    assert_eq!((resumed.head.status(), &resumed.json()["paused"]), (200, &json!(false)));
+    assert_eq!(world.asks("ci", "X-A: b").await.0, 200);
+    world.lab.finish().await;
+}
+
+#[tokio::test]
+async fn who_is_paused_by_a_person_opens_nothing_and_its_streams_end() {
+    let world = World::with(|plan| plan, &[]).await;
+    let mut open = world.lab.tunnel_as("ci", &format!("{HOST}:443"), HOST).await;
+    for unknown in ["nobody", "agt_0"] {
+        let refused = world.lab.gateway.api("POST", &format!("/agents/{unknown}/pause"), "").await;
+        assert_eq!(refused.head.status(), 404, "{}", refused.text());
+    }
+    for agent in ["ci", "bot"] {
+        let paused = world.lab.gateway.api("POST", &format!("/agents/{agent}/pause"), "").await;
+        assert_eq!((paused.head.status(), &paused.json()["held"]), (200, &json!(true)));
+        world.is_unknown(agent).await;
+    }
+    assert!(open.is_closed().await, "what was open has ended");
+    for agent in ["ci", "bot"] {
+        let resumed = world.lab.gateway.api("POST", &format!("/agents/{agent}/resume"), "").await;
+        assert_eq!((resumed.head.status(), &resumed.json()["held"]), (200, &json!(false)));
+    }
+    assert_eq!(world.asks("ci", "X-A: b").await.0, 200);
+    let records = world.lab.finish_with_changes().await;
+    let told = records.iter().filter(|it| it.to_string().contains("\"paused\"")).count();
+    assert!(told >= 2, "who paused whom is in the audit log: {records:#?}");
+}
+
+#[tokio::test]
 async fn honeytokens_are_of_one_organisation_and_no_member_sees_them() {
     let world = World::with(|plan| plan, &[]).await;
     world.bait("readme", false).await;

@@ -42,8 +42,11 @@ pub struct AgentView {
     pub owner: Option<UserId>,
     /// Who may edit it.
     pub managed_by: ManagedBy,
-    /// It left the configuration file.
+    /// It may do nothing: it left the configuration file, or `held`.
     pub paused: bool,
+    /// A person or an alarm has paused it, until a person resumes it.
+    #[serde(default)]
+    pub held: bool,
     /// When it was made.
     pub created: Timestamp,
     /// Its tokens, without their text.

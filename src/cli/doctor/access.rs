@@ -71,6 +71,10 @@ fn judge(people: &People, keyward: &str, report: &mut Report) {
 
 fn of_agent(agent: &AgentView, people: &People, keyward: &str) -> Option<(String, String)> {
     let name = &agent.name;
+    if agent.held {
+        let hint = format!("{keyward} agent resume {name}, when it is clear why");
+        return Some((format!("agent {name} is paused, by a person or an alarm"), hint));
+    }
     if agent.paused {
         let hint = "put it back into the configuration, or remove it";
         return Some((format!("agent {name} is paused: it left the file"), hint.to_owned()));
@@ -204,6 +208,15 @@ mod tests {
                 agent("ci", &serde_json::json!({"paused": true})),
                 serde_json::json!({"state": "active"}),
                 (Status::Warn, "agent ci is paused: it left the file", "put it back"),
+            ),
+            (
+                agent("ci", &serde_json::json!({"paused": true, "held": true})),
+                serde_json::json!({"state": "active"}),
+                (
+                    Status::Warn,
+                    "agent ci is paused, by a person or an alarm",
+                    "keyward agent resume ci",
+                ),
             ),
             (
                 agent("ci", &serde_json::json!({"tokens": [token]})),

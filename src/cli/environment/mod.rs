@@ -80,6 +80,7 @@ impl Facts {
             owner: None,
             managed_by: ManagedBy::default(),
             paused: false,
+            held: false,
             created: Timestamp::now(),
             tokens: Vec::new(),
             bindings: Vec::new(),
