@@ -62,7 +62,9 @@ pub(super) fn honeytokens(gateway: &Gateway, agent: &Agent, inbound: &Inbound) {
             let (directory, found, agent) =
                 (gateway.directory.clone(), found.clone(), agent.clone());
             let host = asked.target.authority();
-            tokio::spawn(async move { caught(&directory, &found, &agent, host).await });
+            let told = async move { caught(&directory, &found, &agent, host).await };
+            // A gateway that stops now tells it first.
+            gateway.vault.in_flight(told);
         }
     }
 }
@@ -73,7 +75,7 @@ pub(super) fn token(gateway: &Gateway, text: &str) {
     let Some(former) = view.former(text, gateway.clock.now()) else { return };
     if gateway.alarms.is_new(former.token.to_string(), TOKEN_EVERY) {
         let directory = gateway.directory.clone();
-        tokio::spawn(async move { refused(&directory, former).await });
+        gateway.vault.in_flight(async move { refused(&directory, former).await });
     }
 }
 

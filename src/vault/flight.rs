@@ -162,8 +162,9 @@ impl Vault {
         self.in_flight(async move { vault.fly(&connection, why, ticket).await });
     }
 
-    /// Goes on whoever hangs up, and counts as under way until it ends.
-    pub(super) fn in_flight(&self, work: impl Future<Output = ()> + Send + 'static) {
+    /// Goes on whoever hangs up, on the runtime that outlives all requests, and counts as under way until it
+    /// ends: [`Vault::landed`] waits for it.
+    pub fn in_flight(&self, work: impl Future<Output = ()> + Send + 'static) {
         let aloft = self.flights.take_off();
         self.flights.runtime.spawn(async move {
             work.await;
