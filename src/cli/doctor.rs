@@ -12,6 +12,7 @@ mod configuration;
 mod data;
 mod gateway;
 mod key;
+mod plugins;
 mod private;
 mod probe;
 mod processes;
@@ -124,6 +125,9 @@ async fn look_at(install: &Install<'_>, report: &mut Report) -> Option<People> {
     let mut people = None;
     if let Some(client) = client {
         people = access::look(install, &client, report).await;
+        if people.is_some() {
+            plugins::look(&client, report).await;
+        }
     }
     let connections = people.as_ref().map_or(&[][..], |people: &People| &people.connections);
     reach::look(install, connections, report).await;

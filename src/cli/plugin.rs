@@ -168,7 +168,7 @@ pub(in crate::cli) async fn note_states(
 }
 
 /// `blocked: slot crm: connection `work` is paused`.
-fn standing(plugin: &PluginView) -> String {
+pub(in crate::cli) fn standing(plugin: &PluginView) -> String {
     let state = plugin.state.code();
     let lacks = plugin.missing.iter().map(|missing| {
         let MissingView { slot, connection, message, .. } = missing;

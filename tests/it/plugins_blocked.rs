@@ -47,6 +47,38 @@ async fn a_pause_of_what_is_required_blocks_the_other_slots_until_it_ends() {
     market.close().await;
 }
 
+/// The plugins of what `keyward doctor` says: status, message and hint.
+fn diagnosed(market: &Market) -> Vec<(String, String, String)> {
+    let did = market.keyward(&["doctor", "--json"]);
+    let told: Value = serde_json::from_str(&did.out).unwrap_or_else(|_| panic!("{did:?}"));
+    let of = told["checks"].as_array().expect("checks").iter().filter(|it| it["id"] == "plugins");
+    let text = |check: &Value, key: &str| check[key].as_str().unwrap_or_default().to_owned();
+    of.map(|it| (text(it, "status"), text(it, "message"), text(it, "hint"))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_tells_what_a_plugin_lacks_and_nothing_of_what_was_left_out_on_purpose() {
+    let market = Market::stocked().await;
+    assert_eq!(diagnosed(&market), []);
+    market.close().await;
+    let market = installed().await;
+    let good = "every plugin has the connections that it needs (1)";
+    assert_eq!(diagnosed(&market), [("ok".into(), good.into(), String::new())]);
+    market.api("POST", "/connections/work-crm/pause", &Value::Null).await;
+    let (status, message, hint) = diagnosed(&market).remove(0);
+    assert_eq!(status, "warn");
+    assert!(
+        message.starts_with("plugin crm-digest of agent digest is blocked: slot crm: "),
+        "{message}"
+    );
+    assert_eq!(hint, "resume it: keyward connection resume work-crm");
+    market.api("POST", "/connections/work-crm/resume", &Value::Null).await;
+    market.api("POST", "/connections/alerts/pause", &Value::Null).await;
+    let (status, message, _) = diagnosed(&market).remove(0);
+    assert!(status == "warn" && message.contains("degraded: slot chat: "), "{status} {message}");
+    market.close().await;
+}
+
 #[tokio::test]
 async fn what_another_plugin_or_the_agent_itself_may_do_goes_on() {
     let market = installed().await;

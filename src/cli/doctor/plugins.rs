@@ -1,0 +1,40 @@
+//! Plugins that cannot do all that they are for.
+
+use super::report::Report;
+use crate::admin::wire::PluginView;
+use crate::cli::client::Client;
+use crate::cli::plugin;
+use crate::directory::PluginState;
+
+const PLUGINS: &str = "plugins";
+
+/// Asks for all of them.
+pub(super) async fn look(client: &Client, report: &mut Report) {
+    match client.list::<PluginView>("/api/v1/plugins", &[]).await {
+        Ok(all) => judge(&all.items, report),
+        Err(failure) => {
+            let hint = failure.advice().unwrap_or("see the gateway's log");
+            report.fail(PLUGINS, failure.message(), hint);
+        }
+    }
+}
+
+/// An optional slot that was left empty is as somebody wanted it.
+fn judge(plugins: &[PluginView], report: &mut Report) {
+    let before = report.checks.len();
+    for plugin in plugins {
+        let (name, agent) = (&plugin.name, &plugin.agent);
+        let lacks = plugin.missing.iter().find(|it| it.required || it.connection.is_some());
+        let hint = match (plugin.state, lacks) {
+            (PluginState::Paused, _) => "put it back into the configuration, or uninstall it",
+            (_, Some(lacks)) => &lacks.hint,
+            (_, None) => continue,
+        };
+        let standing = plugin::standing(plugin);
+        report.warn(PLUGINS, format!("plugin {name} of agent {agent} is {standing}"), hint);
+    }
+    if report.checks.len() == before && !plugins.is_empty() {
+        let count = plugins.len();
+        report.ok(PLUGINS, format!("every plugin has the connections that it needs ({count})"));
+    }
+}
