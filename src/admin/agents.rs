@@ -108,6 +108,17 @@ async fn set_held(
     Ok(Json(view(admin, caller, &changed)))
 }
 
+/// Of one that may do nothing: why, and what to do about it.
+pub(super) fn why_paused(agent: &AgentRecord) -> (&'static str, &'static str) {
+    match (agent.held, agent.paused) {
+        (true, _) => ("a person or an alarm did that", "`keyward agent resume` ends it"),
+        (_, true) => ("it was taken out of the configuration file", "put it back into the file"),
+        _ => {
+            ("its owner is", "`keyward user set NAME --resume`, or give the agent to somebody else")
+        }
+    }
+}
+
 async fn remove(
     State(admin): State<Admin>,
     caller: Caller,

@@ -20,6 +20,7 @@ use http::{StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 
+use super::agents::why_paused;
 use super::auth::Caller;
 use super::body::Body;
 use super::error::ApiError;
@@ -115,6 +116,12 @@ async fn open(
         return Err(ApiError::Draining);
     }
     let agent = admin.agent(&caller, &new.agent)?;
+    if admin.deps().directory.view().is_asleep(&agent) {
+        // Its program would get nothing but refusals.
+        let (why, hint) = why_paused(&agent);
+        let message = format!("agent `{}` is paused: {why}", agent.name);
+        return Err(ApiError::Field { field: "agent".into(), message, hint: Some(hint.into()) });
+    }
     let expires = admin.deps().clock.now() + LIFE;
     let (token, line) = take_token(&admin, &agent, new, expires).await?;
     let (lines, body) = mpsc::channel(1);

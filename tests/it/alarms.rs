@@ -193,6 +193,12 @@ async fn who_is_paused_by_a_person_opens_nothing_and_its_streams_end() {
         world.is_unknown(agent).await;
     }
     assert!(open.is_closed().await, "what was open has ended");
+    let run = world.lab.gateway.api("POST", "/runs", r#"{"agent":"bot","label":"r"}"#).await;
+    assert_eq!(run.head.status(), 422, "{}", run.text());
+    let told = run.json()["error"].clone();
+    let message = told["message"].as_str().unwrap_or_default();
+    assert!(message.ends_with("agent `bot` is paused: a person or an alarm did that"), "{told}");
+    assert_eq!(told["hint"], "`keyward agent resume` ends it");
     for agent in ["ci", "bot"] {
         let resumed = world.lab.gateway.api("POST", &format!("/agents/{agent}/resume"), "").await;
         assert_eq!((resumed.head.status(), &resumed.json()["held"]), (200, &json!(false)));

@@ -1,5 +1,6 @@
 //! What stands in the way of a request, in words, with what its owner can do about it.
 
+use crate::admin::agents::why_paused;
 use crate::admin::wire::{AddressView, ErrorView};
 use crate::directory::AgentRecord;
 use crate::inject::write::WriteError;
@@ -19,14 +20,7 @@ pub(super) fn unwritable(error: &WriteError) -> ErrorView {
 
 /// The agent left the configuration file.
 pub(super) fn agent_paused(agent: &AgentRecord) -> ErrorView {
-    let name = &agent.name;
-    let (why, hint) = match (agent.held, agent.paused) {
-        (true, _) => ("a person or an alarm did that", "`keyward agent resume` ends it"),
-        (_, true) => ("it was taken out of the configuration file", "put it back into the file"),
-        _ => {
-            ("its owner is", "`keyward user set NAME --resume`, or give the agent to somebody else")
-        }
-    };
+    let (name, (why, hint)) = (&agent.name, why_paused(agent));
     view("agent_unauthenticated", format!("agent `{name}` is paused: {why}"), Some(hint))
 }
 
