@@ -42,7 +42,7 @@ section! {
         #[key("id of a [provider](providers.md)")]
         provider: Option<String>,
         /// Whether the token of the agent that sends it is revoked. An agent whose token stands in this file
-        /// is paused, until a reload.
+        /// is paused, until somebody resumes it.
         #[key(one of ["true", "false"], "false")]
         #[serde(default)]
         revoke: bool,
