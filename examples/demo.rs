@@ -4,6 +4,8 @@
 //! `cargo run --release --example demo` exits 0 when every claim held.
 //! `cargo run --release --example demo -- --stay` keeps all of it up and prints lines to paste.
 
+#[path = "demo/api.rs"]
+mod api;
 #[path = "demo/tokens.rs"]
 mod tokens;
 
@@ -11,34 +13,20 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, ExitCode, Output};
-use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, anyhow};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use keyward::app::{self, Running};
-use keyward::base::id::OrgId;
-use keyward::base::secret::Secret;
-use keyward::base::settings::Settings;
 use keyward::config::Config;
-use keyward::directory::{About, ManagedBy, NewAgent, SecretFacts, Visibility};
-use keyward::vault::NewConnection;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, IsCa, KeyPair,
-    KeyUsagePurpose,
-};
-use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
+use keyward_base::id::OrgId;
+use keyward_base::secret::Secret;
+use keyward_base::settings::Settings;
+use keyward_state::directory::{About, ManagedBy, NewAgent, SecretFacts, Visibility};
+use keyward_vault::NewConnection;
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 
+use api::Api;
 use tokens::{Bank, LOGIN, NOTES};
 
 /// The services of the demo: id, how it authenticates, and its secret field.
@@ -51,16 +39,11 @@ const SERVICES: [(&str, &str, &str); 3] = [
 /// Belongs to no service: denied by default.
 const DENIED: &str = "elsewhere.demo.test";
 
-/// What the API received: one entry per request, as text.
-type Received = Arc<Mutex<Vec<String>>>;
+/// Refused uploads of each size, each on a stream of its own.
+const UPLOADS: usize = 20;
 
-/// The TLS API on loopback.
-struct Api {
-    addr: SocketAddr,
-    received: Received,
-    bank: Bank,
-    root_pem: String,
-}
+/// A body that curl has sent before the refusal comes, and one that it has not.
+const UPLOAD_BYTES: [usize; 2] = [3, 300_000];
 
 /// Everything that runs, and what the agent is given.
 struct Stage {
@@ -120,6 +103,9 @@ impl Stage {
             self.call(service, claims)?;
         }
         self.be_denied(claims)?;
+        for bytes in UPLOAD_BYTES {
+            self.upload_in_vain(bytes, claims)?;
+        }
         self.go_around(claims)?;
         self.renew(claims)?;
         self.call_with_python(claims)
@@ -197,6 +183,32 @@ impl Stage {
         println!("    {}", refusal.unwrap_or("no refusal").trim_start_matches("< ").trim_end());
         let named = refusal.is_some_and(|line| line.contains("default_deny"));
         claims.state("it is refused, and the reason says so", named && !output.status.success());
+        claims.state("nothing reached the API", self.api.requests().len() == before);
+        Ok(())
+    }
+
+    /// Uploads that a rule denies are answered over HTTP/2, whether curl still sends or not.
+    fn upload_in_vain(&self, bytes: usize, claims: &mut Claims) -> Result<()> {
+        let before = self.api.requests().len();
+        let (mut arguments, url) = self.arguments("billing");
+        let upload = self.folder.path().join("upload");
+        std::fs::write(&upload, format!("a={}", "b".repeat(bytes - 2)))?;
+        arguments.extend(["-d".into(), format!("@{}", upload.display())]);
+        arguments.extend([
+            "--write-out".into(),
+            "over HTTP/%{http_version}: %{http_code}".into(),
+            url,
+        ]);
+        println!("\n== {UPLOADS} POSTs of {bytes} bytes that a rule denies");
+        let (mut read, mut last) = (0, String::new());
+        for _ in 0..UPLOADS {
+            let output = self.curl(&arguments)?;
+            last = String::from_utf8_lossy(&output.stdout).into_owned();
+            let told = last.contains("rule `file:no-uploads` denies this");
+            read += usize::from(told && last.ends_with("over HTTP/2: 403"));
+        }
+        println!("    {}", last.replace('\n', "\n    "));
+        claims.state("curl reads the refusal of each", read == UPLOADS);
         claims.state("nothing reached the API", self.api.requests().len() == before);
         Ok(())
     }
@@ -303,83 +315,6 @@ impl Claims {
     }
 }
 
-impl Api {
-    /// Accepts only requests that carry `live` as their service wants it.
-    async fn start(live: String) -> Result<Self> {
-        let (tls, root_pem) = certificates()?;
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let addr = listener.local_addr()?;
-        let (received, bank) = (Received::default(), Bank::default());
-        let (acceptor, kept) = (TlsAcceptor::from(tls), Arc::clone(&received));
-        let known = (live, bank.clone());
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(acceptor.clone(), stream, known.clone(), Arc::clone(&kept)));
-            }
-        });
-        Ok(Self { addr, received, bank, root_pem })
-    }
-
-    fn requests(&self) -> Vec<String> {
-        self.received.lock().map(|received| received.clone()).unwrap_or_default()
-    }
-}
-
-async fn serve(
-    acceptor: TlsAcceptor,
-    stream: TcpStream,
-    (live, bank): (String, Bank),
-    kept: Received,
-) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let answer = answer(&request, &live, &bank);
-        let asks = request.headers().get(header::HOST).is_some_and(|host| host == LOGIN);
-        if let Ok(mut kept) = kept.lock() {
-            kept.push(as_text(&request));
-        }
-        let bank = bank.clone();
-        async move { if asks { bank.token(request).await } else { answer } }
-    });
-    if let Ok(tls) = acceptor.accept(stream).await {
-        // A client that goes is none of the API's concern.
-        drop(
-            hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(tls), service)
-                .await,
-        );
-    }
-}
-
-fn answer(
-    request: &Request<Incoming>,
-    live: &str,
-    bank: &Bank,
-) -> http::Result<Response<Full<Bytes>>> {
-    let field = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let pair = BASE64_STANDARD.encode(format!("demo:{live}"));
-    let host = field(header::HOST).unwrap_or_default();
-    let may = match host.split('.').next() {
-        Some("billing") => field(header::HeaderName::from_static("x-api-key")) == Some(live),
-        Some("crm") => field(header::AUTHORIZATION) == Some(&format!("Basic {pair}")),
-        Some("notes") => bank.admits(request),
-        Some("maps") => request.uri().query() == Some(&format!("key={live}")),
-        _ => false,
-    };
-    let (status, body) = match may {
-        true => (StatusCode::OK, "{\"ok\":true,\"items\":[1,2,3]}"),
-        false => (StatusCode::UNAUTHORIZED, "{\"ok\":false,\"status\":401}"),
-    };
-    Response::builder().status(status).body(Full::from(body))
-}
-
-fn as_text(request: &Request<Incoming>) -> String {
-    let mut text = format!("{} {}\n", request.method(), request.uri());
-    for (name, value) in request.headers() {
-        text += &format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes()));
-    }
-    text
-}
-
 fn configuration(folder: &Path, api: SocketAddr) -> Result<Config> {
     let mut yaml = format!(
         "listen: {{ proxy: \"127.0.0.1:0\", admin: \"127.0.0.1:0\" }}\n\
@@ -395,6 +330,7 @@ fn configuration(folder: &Path, api: SocketAddr) -> Result<Config> {
     yaml += &format!("    {NOTES}: \"{api}\"\n    {LOGIN}: \"{api}\"\n");
     yaml += &providers;
     yaml += tokens::PROVIDER;
+    yaml += "rules:\n  - { name: no-uploads, hosts: [billing.demo.test], methods: [POST], action: deny }\n";
     let file = folder.join("keyward.yaml");
     std::fs::write(&file, &yaml)?;
     let data = folder.join("data").display().to_string();
@@ -444,28 +380,6 @@ async fn fill(
     tokens::connect(running, bank, &agent.id).await?;
     let token = issued.text.expose_text().context("tokens are text")?.to_owned();
     Ok((token, placeholders))
-}
-
-/// TLS for the API, from an authority of its own; and that authority's certificate.
-fn certificates() -> Result<(Arc<ServerConfig>, String)> {
-    let mut root = CertificateParams::new(vec![])?;
-    root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    root.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    let root = CertifiedIssuer::self_signed(root, KeyPair::generate()?)?;
-    let key = KeyPair::generate()?;
-    let mut leaf = CertificateParams::new(vec!["*.demo.test".to_owned()])?;
-    // Not the root's name, or OpenSSL takes the leaf for self-signed.
-    leaf.distinguished_name = DistinguishedName::new();
-    let leaf = leaf.signed_by(&key, &root)?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![leaf.der().clone()],
-            PrivateKeyDer::try_from(key.serialize_der()).map_err(|text| anyhow!(text))?,
-        )?;
-    Ok((Arc::new(config), root.pem()))
 }
 
 /// curl's request lines inside the tunnel, which come after those of CONNECT.

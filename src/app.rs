@@ -6,6 +6,7 @@
 mod ca;
 mod data_path;
 mod declared;
+mod descriptors;
 mod error;
 mod foresee;
 mod fronts;
@@ -16,6 +17,7 @@ mod notify;
 mod reload;
 mod rotations;
 mod services;
+mod usage;
 mod watched;
 
 use std::net::SocketAddr;
@@ -38,17 +40,20 @@ use self::listeners::Listeners;
 use self::notify::Manager;
 use self::reload::{Outward, Reloader};
 use self::watched::Watched;
-use crate::admin::{self, Admin, AdminSocket, AuditLog, Deps, OwnNames, Places, Reloads, Runs};
-use crate::base::host::{Scheme, Target};
 use crate::config::{AuditTo, Config, ListenAgent, ListenAt};
-use crate::keys::Keys;
-use crate::net::tls;
-use crate::observe::audit::{Audit, Writer};
-use crate::observe::change::Changes;
-use crate::observe::log::Verbosity;
-use crate::observe::trail::Trail;
-use crate::proxy::cores::Cores;
-use crate::proxy::{Gateway, Parts};
+use keyward_api::{
+    self as admin, Admin, AdminSocket, AuditLog, Deps, OwnNames, Places, Reloads, Runs,
+};
+use keyward_base::host::{Scheme, Target};
+use keyward_net::tls;
+use keyward_proxy::Cores;
+use keyward_proxy::ListenerOwner;
+use keyward_proxy::{Gateway, Parts};
+use keyward_state::observe::audit::{Audit, Writer};
+use keyward_state::observe::change::Changes;
+use keyward_state::observe::log::Verbosity;
+use keyward_state::observe::trail::Trail;
+use keyward_vault::keys::Keys;
 
 /// When a gateway ends by itself.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -67,7 +72,7 @@ pub struct Running {
     services: Arc<Services>,
     runs: Runs,
     proxy_addrs: Vec<SocketAddr>,
-    agent_addrs: Vec<(String, ListenAt)>,
+    agent_addrs: Vec<(ListenerOwner, ListenAt)>,
     admin_addr: SocketAddr,
     places: Places,
     drain: watch::Sender<bool>,
@@ -169,10 +174,14 @@ async fn start_with(config: Config, verbosity: Option<Verbosity>) -> anyhow::Res
     })
 }
 
-/// One for each processor that the process may use.
 fn start_cores(gateway: &Arc<Gateway>) -> anyhow::Result<Arc<Cores>> {
-    let count = std::thread::available_parallelism().map_or(1, usize::from);
-    Ok(Arc::new(Cores::start(gateway.clone(), count).context("cannot start a core")?))
+    let cores = Cores::start(gateway.clone(), core_count());
+    Ok(Arc::new(cores.context("cannot start a core")?))
+}
+
+/// One for each processor that the process may use.
+fn core_count() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The control plane. It does not keep the data path, which ends before the audit log does.
@@ -328,6 +337,8 @@ impl Doors {
         let (vault, metrics) = (services.vault.clone(), services.metrics.clone());
         let rotating = rotations::tend(vault, metrics, services.clock.clone());
         self.open(|close| until(close, rotating));
+        let usage = usage::follow(services.directory.clone(), services.metrics.clone());
+        self.open(|close| until(close, usage));
         let vault = services.vault.clone();
         self.open(|close| async move { until(close, vault.keep_alive()).await });
         let flows = services.flows.clone();
@@ -364,8 +375,8 @@ impl Running {
         &self.proxy_addrs
     }
 
-    /// The listeners of one agent each: its name, and where; in the configuration's order.
-    pub fn agent_addrs(&self) -> &[(String, ListenAt)] {
+    /// The listeners of one agent each: whose, and where; in the configuration's order.
+    pub fn agent_addrs(&self) -> &[(ListenerOwner, ListenAt)] {
         &self.agent_addrs
     }
 
@@ -436,6 +447,7 @@ fn parts(
     let client_tls = tls::client_config(&outward.roots)?;
     outward.apply(&services.dialler, &client_tls);
     services.caller.trust(client_tls.clone());
+    let descriptors_max = descriptors::for_streams(descriptors::open_files());
     Ok(Parts {
         directory: services.directory.clone(),
         rulebook: services.rulebook.clone(),
@@ -445,7 +457,8 @@ fn parts(
         client_tls,
         audit,
         metrics: services.metrics.clone(),
-        limits: config.limits.clone(),
+        limits: descriptors::within(&config.limits, descriptors_max, core_count()),
+        descriptors_max,
         clock: services.clock.clone(),
         base_urls: config.listen.base_urls.clone(),
         draining,
@@ -476,7 +489,7 @@ pub fn own_names(config: &Config, addr: SocketAddr) -> OwnNames {
 fn places(config: &Config, bound: &Listeners) -> Places {
     Places {
         proxy: bound.proxy_at.iter().map(ToString::to_string).collect(),
-        agents: bound.agents_at.iter().map(|(name, at)| (name.clone(), at.to_string())).collect(),
+        agents: bound.agents_at.iter().map(|(own, at)| (own.clone(), at.to_string())).collect(),
         admin: bound.admin_addr.to_string(),
         data: config.data_dir.display().to_string(),
         ca: config.ca.cert.display().to_string(),

@@ -4,39 +4,107 @@
 
 #[path = "tidy/can_fail.rs"]
 mod can_fail;
+#[path = "tidy/codes.rs"]
+mod codes;
+#[path = "tidy/package.rs"]
+mod package;
 #[path = "tidy/rules.rs"]
 mod rules;
 #[path = "tidy/rust.rs"]
 mod rust;
 
-use std::fs;
-use std::path::Path;
-
+use package::{machine_names, package, sources};
 use rust::{blank_comments_and_literals, blank_test_items, functions, imports, test_modules};
 
-/// Which top-level module may import which (`src/lib.rs`, "The floors"): a module, or one part of
-/// it. `*` is everything.
+/// The folders of crates that hold several floors. What stands beside them is a floor of the crate's name.
+const ROOMS: &[(&str, &str)] = &[
+    ("rules", "inject"),
+    ("rules", "policy"),
+    ("rules", "provider"),
+    ("state", "crypto"),
+    ("state", "directory"),
+    ("state", "observe"),
+    ("state", "rulebook"),
+    ("state", "store"),
+    ("vault", "events"),
+    ("vault", "grant"),
+    ("vault", "keys"),
+    ("vault", "oauth"),
+    ("proxy", "base_url"),
+    ("proxy", "body"),
+    ("proxy", "ca"),
+    ("proxy", "exchange"),
+    ("proxy", "h2"),
+    ("proxy", "limits"),
+    ("proxy", "pool"),
+    ("proxy", "refusal"),
+    ("proxy", "request"),
+    ("proxy", "server"),
+    ("proxy", "session"),
+    ("proxy", "sockets"),
+    ("proxy", "streams"),
+    ("proxy", "tunnel"),
+    ("proxy", "upstream"),
+];
+
+/// Which floor may import which (`src/lib.rs`, "The crates"): a crate or a room of it, or one part of
+/// either. `*` is everything. What a whole crate may not use, rustc refuses.
 const FLOORS: &[(&str, &str)] = &[
     ("base", ""),
-    ("crypto", "base"),
-    ("inject", "base"),
     ("net", "base"),
-    ("store", "base"),
-    ("ca", "base net::tls"),
+    ("inject", "base"),
     ("provider", "base inject"),
     ("policy", "base inject"),
+    ("rules", ""),
+    ("model", "base inject"),
+    ("crypto", "base"),
+    ("store", "base"),
     ("observe", "base policy"),
+    ("directory", "base crypto inject model observe provider store"),
+    ("rulebook", "base directory observe policy provider store"),
+    ("state", ""),
     ("grant", "base inject net provider"),
     ("keys", "base crypto store"),
-    ("directory", "base crypto inject observe provider store"),
     ("vault", "base crypto directory grant inject net observe provider store"),
-    ("rulebook", "base directory observe policy provider store"),
     ("oauth", "base crypto directory grant net observe provider store vault"),
     ("events", "base crypto directory net observe store vault"),
-    ("proxy", "base ca directory inject net observe policy provider rulebook vault"),
+    ("ca", "base net::tls"),
+    ("limits", "base net::evictable"),
+    ("sockets", "base ca net"),
+    ("h2", "base"),
+    ("body", "base h2 inject limits policy sockets"),
+    ("base_url", "base policy provider"),
+    ("refusal", "base base_url body inject limits net policy vault"),
+    ("pool", "base body h2 net refusal sockets"),
     (
-        "admin",
-        "base ca crypto directory events inject keys net oauth observe policy provider proxy rulebook store \
+        "proxy",
+        "base base_url ca directory inject limits model net observe policy pool refusal request rulebook session \
+         sockets vault",
+    ),
+    (
+        "session",
+        "base directory inject limits model net policy proxy::gateway refusal rulebook sockets",
+    ),
+    (
+        "request",
+        "base body h2 inject limits net policy pool proxy::gateway refusal session sockets",
+    ),
+    ("upstream", "base body inject net pool proxy::gateway refusal request session sockets"),
+    ("tunnel", "base observe proxy::gateway proxy::record session sockets"),
+    (
+        "exchange",
+        "base base_url body directory inject limits model net observe policy provider proxy::gateway proxy::record \
+         refusal request session tunnel upstream vault",
+    ),
+    ("server", "base body exchange h2 net proxy::gateway proxy::record session sockets"),
+    (
+        "streams",
+        "base base_url body exchange inject limits net observe policy proxy::gateway proxy::record refusal \
+         server session sockets tunnel",
+    ),
+    (
+        "api",
+        "base base_url ca crypto directory events inject keys model net oauth observe policy provider proxy rulebook store \
          vault",
     ),
     ("config", "*"),
@@ -49,24 +117,24 @@ const FLOORS: &[(&str, &str)] = &[
 /// Where a secret may be read: where it is sealed, written into a request or told to a corporate
 /// proxy, where TLS takes a key, and where a new token is shown once.
 const MAY_EXPOSE: &[&str] = &[
-    "src/crypto/",
-    "src/inject/",
-    "src/grant/",
-    "src/net/corporate.rs",
-    "src/net/tls.rs",
-    "src/events/keys.rs",
-    "src/oauth/",
-    "src/admin/tokens.rs",
+    "crates/state/src/crypto/",
+    "crates/rules/src/inject/",
+    "crates/vault/src/grant/",
+    "crates/net/src/corporate.rs",
+    "crates/net/src/tls.rs",
+    "crates/vault/src/events/keys.rs",
+    "crates/vault/src/oauth/",
+    "crates/api/src/tokens.rs",
 ];
 
 /// Where the environment may be read: configuration, and a master key that lies in a variable.
 const MAY_READ_ENVIRONMENT: &[&str] = &["src/config/", "src/cli/"];
 
 /// Where a socket may be opened outwards.
-const MAY_DIAL: &[&str] = &["src/net/"];
+const MAY_DIAL: &[&str] = &["crates/net/src/"];
 
 /// Where YAML may be read: everything behind has parsed values.
-const MAY_READ_YAML: &[&str] = &["src/config/", "src/provider/"];
+const MAY_READ_YAML: &[&str] = &["src/config/", "crates/rules/src/provider/"];
 
 /// Where errors need no type, because a person reads them next.
 const MAY_USE_ANYHOW: &[&str] = &["src/app", "src/cli/"];
@@ -74,7 +142,7 @@ const MAY_USE_ANYHOW: &[&str] = &["src/app", "src/cli/"];
 /// Longer files are usually two stories. What is shipped and its tests count apart.
 const FILE_LINES_MAX: usize = 500;
 
-/// In `src/proxy/`, where every peer has its longest function: a screen.
+/// In `crates/proxy/`, where every peer has its longest function: a screen.
 const PROXY_FUNCTION_LINES_MAX: usize = 59;
 
 struct Source {
@@ -141,30 +209,54 @@ fn begins_with_its_purpose(source: &Source) -> Vec<String> {
     }
 }
 
+/// The crate of a source, and its path below `src/`; `keyward` is the root package.
+fn place(path: &str) -> Option<(&str, &str)> {
+    match path.strip_prefix("src/") {
+        Some(rest) => Some(("keyward", rest)),
+        None => path.strip_prefix("crates/")?.split_once("/src/"),
+    }
+}
+
+/// A path in a crate, such as `grant::oauth` in `vault`, from its floor on.
+fn from_floor(of: &str, path: &str) -> String {
+    let first = path.split("::").next().unwrap_or_default();
+    match of == "keyward" || ROOMS.contains(&(of, first)) {
+        true => path.to_owned(),
+        false => format!("{of}::{path}"),
+    }
+}
+
 fn imports_only_lower_floors(source: &Source) -> Vec<String> {
-    let Some(relative) = source.path.strip_prefix("src/") else { return vec![] };
-    let module: Vec<&str> =
-        relative.trim_end_matches(".rs").trim_end_matches("/mod").split('/').collect();
-    let Some((_, allowed)) = FLOORS.iter().find(|(name, _)| *name == module[0]) else {
-        return vec![format!("{}:1: `{}` has no floor", source.path, module[0])];
+    let Some((of, relative)) = place(&source.path) else { return vec![] };
+    let module = relative.trim_end_matches(".rs").trim_end_matches("/mod").replace('/', "::");
+    let path = from_floor(of, &module);
+    let here = path.split("::").next().unwrap_or_default();
+    let Some((_, allowed)) = FLOORS.iter().find(|(name, _)| *name == here) else {
+        return vec![format!("{}:1: `{here}` has no floor", source.path)];
     };
     let allows = |path: &str| {
         let name = path.split("::").next().unwrap_or_default();
         let is_within = |floor: &str| {
             path.strip_prefix(floor).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
         };
-        name == module[0]
+        name == here
             || *allowed == "*"
             || allowed.split(' ').any(is_within)
             // Macros at the root (`crate::ids!`) and types of lib.rs are not folders.
             || !FLOORS.iter().any(|(floor, _)| *floor == name)
     };
-    imports(&source.shipped, module.len())
-        .into_iter()
-        .filter(|(_, path)| !allows(path))
+    let depth = module.split("::").count();
+    let inside = ["crate::".to_owned(), "super::".repeat(depth)];
+    let inside = inside.into_iter().map(|prefix| (of, prefix));
+    let crates = FLOORS.iter().map(|(name, _)| (*name, format!("keyward_{name}::")));
+    let all = inside.chain(crates).flat_map(|(of, prefix)| {
+        let found = imports(&source.shipped, &prefix).into_iter();
+        found.map(move |(offset, path)| (offset, from_floor(of, &path)))
+    });
+    all.filter(|(_, path)| !allows(path))
         .map(|(offset, path)| {
             let line = source.line_of(offset);
-            format!("{}:{line}: `{}` may not import `{path}`", source.path, module[0])
+            format!("{}:{line}: `{here}` may not import `{path}`", source.path)
         })
         .collect()
 }
@@ -208,7 +300,7 @@ fn is_one_story(source: &Source) -> Vec<String> {
 }
 
 fn proxy_functions_fit_a_screen(source: &Source) -> Vec<String> {
-    if !source.within(&["src/proxy/"]) {
+    if !source.within(&["crates/proxy/src/"]) {
         return vec![];
     }
     let too_long = |(offset, lines): (usize, usize)| {
@@ -285,72 +377,6 @@ fn names_no_machine(source: &Source, names: &[String]) -> Vec<String> {
     names.iter().flat_map(|name| source.hits(&source.text, name, "names this machine")).collect()
 }
 
-// === reading the package ===
-
-fn package() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn sources(folder: &str, extensions: &[&str]) -> Vec<Source> {
-    let mut found = vec![];
-    collect(&package().join(folder), extensions, &mut found);
-    assert!(!found.is_empty(), "{folder} holds no sources");
-    with_test_modules(found)
-}
-
-/// Marks the files of modules that another file declares as tests, and all below them.
-fn with_test_modules(sources: Vec<Source>) -> Vec<Source> {
-    let declared: Vec<String> = sources.iter().flat_map(Source::test_modules).collect();
-    let is_test = |source: &Source| {
-        declared.iter().any(|module| {
-            let rest = source.path.strip_prefix(module.as_str());
-            rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
-        })
-    };
-    let marked = |source: Source| if is_test(&source) { source.into_test() } else { source };
-    sources.into_iter().map(marked).collect()
-}
-
-fn collect(folder: &Path, extensions: &[&str], found: &mut Vec<Source>) {
-    for entry in fs::read_dir(folder).expect("the package can be read") {
-        let path = entry.expect("an entry").path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if path.is_dir() {
-            if !matches!(name, "target" | "node_modules" | ".git" | ".venv") {
-                collect(&path, extensions, found);
-            }
-        } else if extensions.iter().any(|extension| name.ends_with(extension)) {
-            let relative = path.strip_prefix(package()).expect("below the package");
-            let relative = relative.to_string_lossy().replace('\\', "/");
-            // Binary files have no lines to judge.
-            if let Ok(text) = fs::read_to_string(&path) {
-                found.push(Source::new(&relative, &text));
-            }
-        }
-    }
-}
-
-fn machine_names() -> Vec<String> {
-    let home = std::env::var("HOME").map(|home| format!("{home}/")).unwrap_or_default();
-    let mut names = vec![env!("CARGO_MANIFEST_DIR").to_owned(), home];
-    names.extend(std::env::var("HOSTNAME"));
-    names.extend(mirror_hosts());
-    // Short and generic names would be found in innocent words.
-    names.retain(|name| name.len() > 7 && name != "localhost");
-    names
-}
-
-/// Hosts of package mirrors that this machine is configured with; the public ones may be named.
-fn mirror_hosts() -> Vec<String> {
-    let public = ["crates.io", "pypi.org", "npmjs.org", "golang.org", "github.com"];
-    ["PIP_INDEX_URL", "npm_config_registry", "NPM_CONFIG_REGISTRY", "GOPROXY", "CARGO_REGISTRY"]
-        .iter()
-        .filter_map(|name| std::env::var(name).ok())
-        .filter_map(|url| Some(url.split("://").nth(1)?.split(['/', ':', ',']).next()?.to_owned()))
-        .filter(|host| !public.iter().any(|name| host.ends_with(name)))
-        .collect()
-}
-
 fn assert_none(found: Vec<String>) {
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
@@ -368,25 +394,26 @@ macro_rules! holds {
 }
 
 holds! {
-    every_file_says_what_it_is_for: ["src", "tests", "examples"], begins_with_its_purpose;
-    modules_import_only_lower_floors: ["src"], imports_only_lower_floors;
-    secrets_are_exposed_only_where_listed: ["src"], exposes_secrets_only_where_listed;
-    nothing_shipped_unwraps: ["src"], does_not_unwrap;
-    nothing_is_left_unfinished: ["src", "tests", "examples"], is_finished;
-    no_file_is_two_stories: ["src", "tests", "examples"], is_one_story;
-    functions_of_the_data_path_fit_a_screen: ["src"], proxy_functions_fit_a_screen;
-    only_config_and_cli_read_the_environment: ["src"], reads_the_environment_only_in_config;
-    only_net_opens_sockets_outwards: ["src"], dials_only_in_net;
-    only_config_and_provider_read_yaml: ["src"], reads_yaml_only_at_the_edge;
-    errors_have_types_below_the_command_line: ["src"], has_typed_errors;
-    comments_cite_what_is_here: ["src"], cites_what_is_here;
-    tests_wait_for_events_and_hide_nothing: ["src", "tests"], test_waits_for_events_only;
+    every_file_says_what_it_is_for: ["src", "crates", "tests", "examples"], begins_with_its_purpose;
+    modules_import_only_lower_floors: ["src", "crates"], imports_only_lower_floors;
+    secrets_are_exposed_only_where_listed: ["src", "crates"], exposes_secrets_only_where_listed;
+    nothing_shipped_unwraps: ["src", "crates"], does_not_unwrap;
+    nothing_is_left_unfinished: ["src", "crates", "tests", "examples"], is_finished;
+    no_file_is_two_stories: ["src", "crates", "tests", "examples"], is_one_story;
+    functions_of_the_data_path_fit_a_screen: ["src", "crates"], proxy_functions_fit_a_screen;
+    only_config_and_cli_read_the_environment: ["src", "crates"], reads_the_environment_only_in_config;
+    only_net_opens_sockets_outwards: ["src", "crates"], dials_only_in_net;
+    only_config_and_provider_read_yaml: ["src", "crates"], reads_yaml_only_at_the_edge;
+    errors_have_types_below_the_command_line: ["src", "crates"], has_typed_errors;
+    comments_cite_what_is_here: ["src", "crates"], cites_what_is_here;
+    tests_wait_for_events_and_hide_nothing: ["src", "crates", "tests"], test_waits_for_events_only;
     tests_name_no_absolute_path: ["tests", "examples"], test_names_no_absolute_path;
 }
 
 #[test]
 fn the_tables_permit_nothing_that_is_not_there() {
-    let sources = sources("src", &[".rs"]);
+    let mut sources = sources("src", &[".rs"]);
+    sources.extend(self::sources("crates", &[".rs"]));
     let stand_in = |word: &str, place: &str| {
         let within = |source: &&Source| source.within(&[place]);
         sources.iter().filter(within).any(|source| source.shipped.contains(word))
@@ -395,7 +422,12 @@ fn the_tables_permit_nothing_that_is_not_there() {
         let places = places.iter().filter(|place| !stand_in(word, place));
         places.map(|place| format!("{place}: `{word}` is permitted there, and absent")).collect()
     };
-    let floor_is_empty = |name: &str| !stand_in("", &format!("src/{name}"));
+    let folder_of = |name: &str| match ROOMS.iter().find(|(_, room)| *room == name) {
+        Some((of, room)) => format!("crates/{of}/src/{room}"),
+        None if package().join("crates").join(name).is_dir() => format!("crates/{name}/src"),
+        None => format!("src/{name}"),
+    };
+    let floor_is_empty = |name: &str| !stand_in("", &folder_of(name));
     let mut found: Vec<String> = missing(".expose", MAY_EXPOSE);
     found.extend::<Vec<String>>(missing("env::var", MAY_READ_ENVIRONMENT));
     found.extend::<Vec<String>>(missing("serde_yaml", MAY_READ_YAML));

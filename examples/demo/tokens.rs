@@ -9,13 +9,13 @@ use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use keyward::app::Running;
-use keyward::base::id::{AgentId, OrgId};
-use keyward::base::secret::Secret;
-use keyward::base::settings::Settings;
-use keyward::directory::{About, ManagedBy, SecretFacts, Visibility};
-use keyward::grant::Grant;
-use keyward::grant::oauth::{OAuth, Tokens};
-use keyward::vault::{Granted, NewConnection};
+use keyward_base::id::{AgentId, OrgId};
+use keyward_base::secret::Secret;
+use keyward_base::settings::Settings;
+use keyward_state::directory::{About, ManagedBy, SecretFacts, Visibility};
+use keyward_vault::grant::Grant;
+use keyward_vault::grant::oauth::{OAuth, Tokens};
+use keyward_vault::{Granted, NewConnection};
 
 /// The API's host.
 pub const NOTES: &str = "notes.demo.test";
@@ -60,6 +60,7 @@ impl Bank {
             scope: None,
             captured: Default::default(),
             account: None,
+            id_token: None,
         })
     }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::watched::{LOOK_EVERY, Watched};
-use crate::ca::CaError;
-use crate::ca::authority::Authority;
 use crate::config::CaPaths;
+use keyward_proxy::ca::CaError;
+use keyward_proxy::ca::authority::Authority;
 
 /// Between two looks at the calendar. Who is served does not wait for one: that is decided at each
 /// handshake.

@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use super::reload::Outward;
 use super::{Services, open_audit, parts};
 use crate::config::Config;
-use crate::observe::audit::Writer;
-use crate::observe::change::Changes;
-use crate::proxy::Gateway;
+use keyward_proxy::Gateway;
+use keyward_state::observe::audit::Writer;
+use keyward_state::observe::change::Changes;
 
 /// A data path without listeners. When it is dropped, what it did is in the audit log.
 pub struct DataPath {

@@ -3,7 +3,7 @@
 //! writes nothing. What was taken out of the file is paused, not deleted; honeytokens alone are removed.
 
 pub(super) mod apps;
-mod honeytokens;
+pub(super) mod kept;
 pub(super) mod plugins;
 mod webhooks;
 
@@ -12,16 +12,16 @@ use std::collections::{BTreeMap, HashSet};
 use anyhow::{Context, bail};
 
 use super::AppError;
-use crate::base::secret::Secret;
 use crate::config::{Config, DeclaredAgent, DeclaredConnection};
-use crate::crypto::token::{self, TokenHash};
-use crate::directory::{
+use keyward_base::secret::Secret;
+use keyward_state::crypto::token::{self, TokenHash};
+use keyward_state::directory::{
     AgentRecord, BindingRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, Manifest,
     NewAgent, Visibility,
 };
-use crate::events::{Events, SigningKey};
-use crate::observe::change::Actor;
-use crate::vault::{NewConnection, Vault};
+use keyward_state::observe::change::Actor;
+use keyward_vault::events::{Events, SigningKey};
+use keyward_vault::{NewConnection, Vault};
 
 /// The label of the token that the file gives an agent.
 const TOKEN_LABEL: &str = "configuration";
@@ -71,10 +71,10 @@ async fn brought_in(
     }
     webhooks::pause_what_is_gone(config, vault.directory()).await?;
     // What is gone goes first: the number of honeytokens is bounded.
-    honeytokens::remove_what_is_gone(config, vault.directory()).await?;
+    kept::remove_what_is_gone(&config.honeytokens, vault.directory()).await?;
     for declared in &config.honeytokens {
-        let result = honeytokens::honeytoken(vault.directory(), &vault.catalogue(), declared).await;
-        result.with_context(|| format!("{}: honeytoken `{}`", declared.place, declared.name))?;
+        let result = kept::bring(vault.directory(), &vault.catalogue(), declared).await;
+        result.with_context(|| format!("{}: honeytoken `{}`", declared.place, declared.name()))?;
     }
     for (declared, secrets) in config.apps.iter().zip(apps) {
         let result = apps::app(vault, declared, secrets).await;

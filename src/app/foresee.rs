@@ -7,17 +7,19 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::declared::apps::consents;
+use super::declared::kept::STORED;
 use super::declared::plugins::World;
 use super::declared::{Held, new_connection, same_account};
-use crate::base::id::{AgentId, ConnectionId, OrgId};
-use crate::config::{Config, DeclaredAgent, DeclaredConnection};
-use crate::crypto::token::TokenHash;
-use crate::directory::{
-    About, AgentRecord, BindingRecord, ConnectionRecord, ConnectionState, HONEYTOKENS_MAX,
-    HoneytokenRecord, ManagedBy, SecretFacts, View, Visibility,
+use crate::config::{Config, Declared, DeclaredAgent, DeclaredConnection};
+use keyward_base::id::{AgentId, ConnectionId, OrgId};
+use keyward_model::Record;
+use keyward_rules::provider::Catalogue;
+use keyward_state::crypto::token::TokenHash;
+use keyward_state::directory::{
+    About, AgentRecord, BindingRecord, ConnectionRecord, ConnectionState, Kept, ManagedBy,
+    SecretFacts, View, Visibility,
 };
-use crate::provider::Catalogue;
-use crate::vault::Vault;
+use keyward_vault::Vault;
 
 /// Agents and connections to come, and what stands in the way.
 #[derive(Debug, Default)]
@@ -40,7 +42,7 @@ pub(super) fn foresee(
     foreseen.agents(config, held, view);
     foreseen.plugins(config, held, view);
     foreseen.webhooks(config, view);
-    foreseen.honeytokens(config, view);
+    foreseen.kept(&config.honeytokens, view);
     foreseen
 }
 
@@ -56,19 +58,19 @@ impl Foreseen {
         }
     }
 
-    fn honeytokens(&mut self, config: &Config, view: &View) {
-        let is_stored = |it: &&Arc<HoneytokenRecord>| it.managed_by == ManagedBy::Store;
+    fn kept<R: Kept>(&mut self, all: &[Declared<R>], view: &View) {
+        let (one, max) = (R::KIND.one, R::KIND.max);
+        let is_stored = |it: &&Arc<Record<R>>| it.managed_by == ManagedBy::Store;
         let mut room: BTreeMap<&OrgId, usize> = BTreeMap::new();
-        for declared in &config.honeytokens {
-            let (org, place, name) = (&declared.org, &declared.place, &declared.name);
-            let stored = || view.honeytokens(org).filter(is_stored).count();
-            let room = room.entry(org).or_insert_with(|| HONEYTOKENS_MAX.saturating_sub(stored()));
-            if view.find_honeytoken(org, name).is_some_and(|found| is_stored(&found)) {
-                let why = "a stored honeytoken has this name: rename one of them";
-                self.problems.push(format!("{place}: honeytoken `{name}`: {why}"));
+        for declared in all {
+            let (org, place, name) = (&declared.org, &declared.place, declared.name());
+            let stored = || view.all::<R>(org).filter(is_stored).count();
+            let room = room.entry(org).or_insert_with(|| max.saturating_sub(stored()));
+            if view.find::<R>(org, name).is_some_and(|found| is_stored(&found)) {
+                self.problems.push(format!("{place}: {one} `{name}`: a stored {one} {STORED}"));
             } else if *room == 0 {
-                let why = format!("its organisation has {HONEYTOKENS_MAX} already: remove some");
-                self.problems.push(format!("{place}: honeytoken `{name}`: {why}"));
+                let why = format!("its organisation has {max} already: remove some");
+                self.problems.push(format!("{place}: {one} `{name}`: {why}"));
             }
             *room = room.saturating_sub(1);
         }
@@ -242,10 +244,12 @@ pub(super) fn to_be_made(declared: &DeclaredConnection, catalogue: &Catalogue) -
         environment: declared.environment.clone(),
         settings: declared.settings.clone(),
         captured: BTreeMap::new(),
+        discovered: None,
         app: None,
         scopes: declared.scopes.clone(),
         granted: Vec::new(),
         account: None,
+        account_id: None,
         ends: None,
         about: About::default(),
         secret: SecretFacts::default(),

@@ -6,28 +6,28 @@ use std::sync::Arc;
 use anyhow::Context;
 use rustls::ServerConfig;
 
-use crate::base::secret::Secret;
 use crate::config::{Certificate, ListenTls};
-use crate::crypto::private::private_file;
-use crate::net::tls;
-use crate::proxy::front::Front;
+use keyward_base::secret::Secret;
+use keyward_net::tls;
+use keyward_proxy::ProxyTls;
+use keyward_state::crypto::private::private_file;
 
 /// Far above any key.
 const KEY_BYTES_MAX: usize = 64 * 1024;
 
 /// Those of a gateway, in the order of `listen.proxy`: with what each is read from.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Fronts(Vec<(Certificate, Arc<Front>)>);
+pub(super) struct Fronts(Vec<(Certificate, Arc<ProxyTls>)>);
 
 impl Fronts {
     /// The one of a listener, kept for reloads.
     ///
     /// # Errors
     /// When its certificate cannot be used.
-    pub(super) fn add(&mut self, listen: &ListenTls) -> anyhow::Result<Arc<Front>> {
+    pub(super) fn add(&mut self, listen: &ListenTls) -> anyhow::Result<Arc<ProxyTls>> {
         let front = Arc::new(match &listen.by {
-            Certificate::Own(names) => Front::Own(names.clone()),
-            Certificate::Files { cert, key } => Front::given(load(cert, key)?),
+            Certificate::Own(names) => ProxyTls::Own(names.clone()),
+            Certificate::Files { cert, key } => ProxyTls::given(load(cert, key)?),
         });
         self.0.push((listen.by.clone(), front.clone()));
         Ok(front)
@@ -49,7 +49,7 @@ impl Fronts {
 }
 
 /// Certificates that were read again.
-pub(super) struct Renewed(Vec<(Arc<Front>, Arc<ServerConfig>)>);
+pub(super) struct Renewed(Vec<(Arc<ProxyTls>, Arc<ServerConfig>)>);
 
 impl Renewed {
     /// Uses them from the next handshake on.

@@ -2,9 +2,9 @@
 
 use super::AppError;
 use crate::config::{Config, StoreChoice};
-use crate::crypto::keyring::Keyring;
-use crate::crypto::source::{KeyError, KeySource};
-use crate::keys::Home;
+use keyward_state::crypto::keyring::Keyring;
+use keyward_state::crypto::source::{KeyError, KeySource};
+use keyward_vault::keys::Home;
 
 /// What `master_key` says, as it is in force.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use super::AppError;
 use super::fronts::Fronts;
 use crate::config::{Config, ListenAt, ListenTls};
-use crate::proxy::listen::{Listener, Owner};
+use keyward_proxy::{Listener, ListenerOwner};
 
 /// All listeners, bound.
 pub(super) struct Listeners {
@@ -20,8 +20,8 @@ pub(super) struct Listeners {
     pub(super) proxy_at: Vec<ListenAt>,
     /// What those with TLS prove themselves by.
     pub(super) fronts: Fronts,
-    /// Those of one agent: its name, and where.
-    pub(super) agents_at: Vec<(String, ListenAt)>,
+    /// Those of one agent: whose, and where.
+    pub(super) agents_at: Vec<(ListenerOwner, ListenAt)>,
     /// For everyone: health and the CA's certificate.
     pub(super) admin: TcpListener,
     /// Where that is.
@@ -48,7 +48,7 @@ impl Listeners {
             }
             let mut listener = bound(at).await.map_err(|e| refused("listen.proxy", at, e))?;
             if let ListenAt::Tls(tls) = at {
-                listener = listener.behind(fronts.add(tls)?);
+                listener = listener.with_tls(fronts.add(tls)?);
             }
             proxy_at.push(at.bound(listener.addr()));
             proxy.push(listener);
@@ -66,11 +66,11 @@ impl Listeners {
         warn_when_open(&ListenAt::Tcp(admin_addr));
         let mut agents_at = Vec::new();
         for own in &config.listen.agents {
-            let owner = Owner { org: own.org.clone(), agent: own.agent.clone() };
+            let owner = ListenerOwner { org: own.org.clone(), agent: own.agent.clone() };
             let failed = |error| refused("listen.agents", &own.at, error);
             let listener = bound(&own.at).await.map_err(failed)?;
-            let listener = listener.owned_by(owner).map_err(failed)?;
-            agents_at.push((own.agent.clone(), own.at.bound(listener.addr())));
+            let listener = listener.owned_by(owner.clone()).map_err(failed)?;
+            agents_at.push((owner, own.at.bound(listener.addr())));
             proxy.push(listener);
         }
         Ok(Self { proxy, proxy_at, fronts, agents_at, admin, admin_addr })

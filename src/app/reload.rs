@@ -19,21 +19,21 @@ use super::keys::{self, Named};
 use super::notify::Manager;
 use super::watched::{LOOK_EVERY, Watched};
 use super::{AppError, Services};
-use crate::admin::ReloadAsks;
-use crate::admin::wire::ReloadView;
-use crate::base::host::Host;
-use crate::base::tokens::TokenSettings;
-use crate::ca::authority::Authority;
 use crate::config::{Config, Upstream};
-use crate::crypto::keyring::Keyring;
-use crate::crypto::source::KeyError;
-use crate::net::corporate::CorporateProxy;
-use crate::net::dial::Dialler;
-use crate::net::guard::AllowPrivate;
-use crate::net::tls;
-use crate::observe::log::Verbosity;
-use crate::proxy::Gateway;
-use crate::rulebook::Sources;
+use keyward_api::ReloadAsks;
+use keyward_api::wire::ReloadView;
+use keyward_base::host::Host;
+use keyward_base::tokens::TokenSettings;
+use keyward_net::corporate::CorporateProxy;
+use keyward_net::dial::Dialler;
+use keyward_net::guard::AllowPrivate;
+use keyward_net::tls;
+use keyward_proxy::Gateway;
+use keyward_proxy::ca::authority::Authority;
+use keyward_state::crypto::keyring::Keyring;
+use keyward_state::crypto::source::KeyError;
+use keyward_state::observe::log::Verbosity;
+use keyward_state::rulebook::Sources;
 
 /// Between tries of a change that the store did not take.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -245,7 +245,7 @@ impl Reloader {
         let Some(client_tls) = client_tls else { return };
         outward.apply(&self.services.dialler, &client_tls);
         self.services.caller.trust(client_tls.clone());
-        self.gateway.go_out_anew(client_tls);
+        self.gateway.replace_upstream_tls(client_tls);
         self.outward = outward;
     }
 
@@ -254,7 +254,7 @@ impl Reloader {
     fn follow(&self, settings: &TokenSettings) {
         self.services.vault.follow_settings(settings.clone());
         self.services.flows.set(settings.clone());
-        self.gateway.keep_for_renewals(settings.replay_bytes_total);
+        self.gateway.resize_renewal_bodies(settings);
     }
 
     /// Works with the watched files, off the async threads. `None` when that failed.

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::base::time::Clock;
-use crate::directory::{ConnectionRecord, Reminded, View};
-use crate::observe::metrics::Metrics;
-use crate::vault::Vault;
+use keyward_base::time::Clock;
+use keyward_state::directory::{ConnectionRecord, Need, Reminded, View};
+use keyward_state::observe::metrics::Metrics;
+use keyward_vault::Vault;
 
 /// How late a reminder may be. What is to be wiped is wiped when it is due.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -62,14 +62,15 @@ async fn remind(vault: &Vault, now: Timestamp, metrics: &Metrics) {
             continue;
         }
         let (org, id, name, at) = (&connection.org, &connection.id, &connection.name, due.at);
+        let remedy = vault.remedy(connection, Need::Credential);
         match days {
             0 => tracing::warn!(
-                connection = %id, name, %at, why = due.why.code(),
-                "the secret of a connection is past its time: rotate it"
+                connection = %id, name, %at, why = due.why.code(), remedy,
+                "the secret of a connection is past its time"
             ),
             days => tracing::warn!(
-                connection = %id, name, %at, why = due.why.code(), days,
-                "the secret of a connection is due within days: rotate it"
+                connection = %id, name, %at, why = due.why.code(), days, remedy,
+                "the secret of a connection is due within days"
             ),
         }
         let remember = move |it: &mut ConnectionRecord| it.secret.reminded = Some(reminded);

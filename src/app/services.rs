@@ -17,29 +17,29 @@ use tokio::sync::mpsc;
 use super::listeners::Listeners;
 use super::reload::Outward;
 use super::{AppError, declared, keys};
-use crate::admin::{AuditLog, Deps};
-use crate::base::limits::Limits;
-use crate::base::time::Clock;
-use crate::ca::authority::Authority;
-use crate::ca::cache::Leaves;
 use crate::config::{Config, StoreChoice, UpstreamProxy};
-use crate::crypto::keyring::Keyring;
-use crate::directory::{Directory, News};
-use crate::events::{self, Events};
-use crate::keys::Keys;
-use crate::net::call::Caller;
-use crate::net::dial::Dialler;
-use crate::net::guard::Guard;
-use crate::net::tls;
-use crate::oauth::{self, Flows};
-use crate::observe::change::Changes;
-use crate::observe::metrics::Metrics;
-use crate::observe::trail::Trail;
-use crate::rulebook::{RuleText, Rulebook, RulebookError, Sources};
-use crate::store::memory::MemoryStore;
-use crate::store::sled::SledStore;
-use crate::store::{Store, StoreError};
-use crate::vault::Vault;
+use keyward_api::{AuditLog, Deps};
+use keyward_base::limits::Limits;
+use keyward_base::time::Clock;
+use keyward_net::call::Caller;
+use keyward_net::dial::Dialler;
+use keyward_net::guard::Guard;
+use keyward_net::tls;
+use keyward_proxy::ca::authority::Authority;
+use keyward_proxy::ca::cache::Leaves;
+use keyward_state::crypto::keyring::Keyring;
+use keyward_state::directory::{Directory, News};
+use keyward_state::observe::change::Changes;
+use keyward_state::observe::metrics::Metrics;
+use keyward_state::observe::trail::Trail;
+use keyward_state::rulebook::{RuleText, Rulebook, RulebookError, Sources};
+use keyward_state::store::memory::MemoryStore;
+use keyward_state::store::sled::SledStore;
+use keyward_state::store::{Store, StoreError};
+use keyward_vault::Vault;
+use keyward_vault::events::{self, Events};
+use keyward_vault::keys::{Home, Keys};
+use keyward_vault::oauth::{self, Flows};
 
 /// The services of a gateway.
 pub struct Services {
@@ -83,7 +83,41 @@ impl Services {
     /// # Errors
     /// When the data directory, the key, the store or the CA cannot be used.
     pub async fn open(config: &Config) -> anyhow::Result<Arc<Self>> {
-        let opened = Opened::open(config).await?;
+        Self::at_rest(config, Opened::open(config).await?).await
+    }
+
+    /// The same, but nothing is made. Without a CA, one that nobody trusts stands in memory for it.
+    ///
+    /// # Errors
+    /// As there, and when there is no store.
+    pub async fn open_existing(config: &Config) -> anyhow::Result<Arc<Self>> {
+        Self::at_rest(config, Opened::open_existing(config).await?).await
+    }
+
+    /// An empty store in memory, where there is none yet: what nobody has added can be asked about.
+    ///
+    /// # Errors
+    /// When the CA cannot be used.
+    pub async fn empty(config: &Config) -> anyhow::Result<Arc<Self>> {
+        let opened = Opened::in_memory(config, existing_authority(config)?).await?;
+        Self::at_rest(config, opened).await
+    }
+
+    /// Whether there is a store on the disk.
+    pub fn are_stored(config: &Config) -> bool {
+        let has_some = |path: &Path| fs::read_dir(path).is_ok_and(|mut all| all.next().is_some());
+        match &config.store {
+            StoreChoice::Sled { path } => has_some(path) || path.is_file(),
+            StoreChoice::Memory => false,
+        }
+    }
+
+    /// Whether there is a CA on the disk, or something of one.
+    pub fn has_authority(config: &Config) -> bool {
+        Authority::is_made(&config.ca.cert, &config.ca.key).unwrap_or(true)
+    }
+
+    async fn at_rest(config: &Config, opened: Opened) -> anyhow::Result<Arc<Self>> {
         opened.vault.resume().await;
         let rulebook = opened.rulebook(config, config.rules.clone()).or_else(|errors| {
             for error in errors {
@@ -132,9 +166,49 @@ impl Opened {
     /// Opens data directory, key, store and CA.
     pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
         private_dir(&config.data_dir)?;
-        let clock = Clock::System;
         let keyring = Arc::new(keys::open(config)?);
         let store = open_store(config).await?;
+        let make_authority = || {
+            for path in [&config.ca.cert, &config.ca.key] {
+                if let Some(folder) = path.parent() {
+                    folder_for(folder)?;
+                }
+            }
+            Ok(Authority::load_or_create(&config.ca.cert, &config.ca.key, &Clock::System)?)
+        };
+        Self::over(config, (store, keyring), make_authority).await
+    }
+
+    /// The same, but nothing is made.
+    async fn open_existing(config: &Config) -> anyhow::Result<Self> {
+        if config.data_dir.exists() {
+            private_dir(&config.data_dir)?;
+        }
+        let keyring = Arc::new(keys::open(config)?);
+        let store = open_store(config).await?;
+        Self::over(config, (store, keyring), || existing_authority(config)).await
+    }
+
+    /// Nothing is opened: an empty store in memory, with keys of its own.
+    async fn in_memory(config: &Config, authority: Authority) -> anyhow::Result<Self> {
+        let keyring = Arc::new(Keyring::ephemeral());
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let directory = Directory::open(store.clone(), keyring.clone(), Clock::System).await?;
+        let directory = Arc::new(directory);
+        let catalogue = Arc::new(config.catalogue());
+        let keys = Keys::new(store.clone(), keyring.clone(), Home::Memory)?;
+        let sealed = (store.clone(), keyring.clone());
+        let vault = Vault::open(store, keyring, directory.clone(), catalogue, Clock::System);
+        let (vault, authority) = (Arc::new(vault.await?), Arc::new(authority));
+        Ok(Self::of(config, (directory, vault), (authority, keys), (sealed, Clock::System)))
+    }
+
+    async fn over(
+        config: &Config,
+        (store, keyring): (Arc<dyn Store>, Arc<Keyring>),
+        authority: impl FnOnce() -> anyhow::Result<Authority>,
+    ) -> anyhow::Result<Self> {
+        let clock = Clock::System;
         let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await?;
         let directory = Arc::new(directory);
         let keys = Keys::new(store.clone(), keyring.clone(), keys::home(config))?;
@@ -142,13 +216,7 @@ impl Opened {
         let sealed = (store.clone(), keyring.clone());
         let vault = Vault::open(store, keyring, directory.clone(), catalogue, clock.clone());
         let vault = Arc::new(vault.await?);
-        for path in [&config.ca.cert, &config.ca.key] {
-            if let Some(folder) = path.parent() {
-                folder_for(folder)?;
-            }
-        }
-        let authority = Authority::load_or_create(&config.ca.cert, &config.ca.key, &clock)?;
-        let authority = Arc::new(authority);
+        let authority = Arc::new(authority()?);
         Ok(Self::of(config, (directory, vault), (authority, keys), (sealed, clock)))
     }
 
@@ -248,6 +316,15 @@ impl Opened {
             limits: config.limits.clone(),
         }))
     }
+}
+
+/// The CA as it is; where there is none, one that nobody trusts.
+fn existing_authority(config: &Config) -> anyhow::Result<Authority> {
+    let (cert, key) = (&config.ca.cert, &config.ca.key);
+    Ok(match Authority::is_made(cert, key)? {
+        true => Authority::load_or_create(cert, key, &Clock::System)?,
+        false => Authority::ephemeral(),
+    })
 }
 
 /// Whom authorization servers are verified by. A command that asks none must not fail for a root that

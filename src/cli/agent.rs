@@ -16,7 +16,7 @@ use super::output;
 use super::settings::Global;
 use super::table::{Table, fields, moment, pairs};
 use super::whose::{Seen, To, owner_of};
-use crate::admin::wire::{AgentView, BindingView, List, NewAgent, NewBinding, TokenShown};
+use keyward_api::wire::{AgentView, BindingView, List, NewAgent, NewBinding, TokenShown};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -250,6 +250,7 @@ fn show(agent: &AgentView, owner: &str) -> String {
         ("environment", agent.environment.clone().unwrap_or_default()),
         ("owner", owner.to_owned()),
         ("labels", pairs(&agent.labels)),
+        ("listeners", agent.listeners.join(", ")),
         ("created", moment(agent.created)),
     ]);
     text.push_str("\ntokens\n");

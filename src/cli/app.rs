@@ -13,7 +13,7 @@ use super::provider;
 use super::secret::{self, Typed};
 use super::settings::Global;
 use super::table::{Table, fields, moment, pairs};
-use crate::admin::wire::{AppView, ProviderView};
+use keyward_api::wire::{AppChanged, AppView, ProviderView};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -210,13 +210,23 @@ impl Set {
             return Err(failure.hint("name a setting, or --secret-stdin client_secret"));
         }
         let request = given::Request { rest, secrets };
-        let now: AppView = client.patch(&path(&self.name), &request).await?;
-        output::show(global.json, &now, |now| format!("app {} is changed\n{}", now.name, show(now)))
+        let now: AppChanged = client.patch(&path(&self.name), &request).await?;
+        output::show(global.json, &now, changed)
     }
 }
 
 fn path(name: &str) -> String {
     format!("/api/v1/apps/{}", segment(name))
+}
+
+fn changed(now: &AppChanged) -> String {
+    let AppChanged { app, changed, retried } = now;
+    let word = if *changed { "changed" } else { "unchanged" };
+    let retried = match retried.is_empty() {
+        true => String::new(),
+        false => format!("its next request tries again: {}\n", retried.join(", ")),
+    };
+    format!("app {} is {word}\n{retried}{}", app.name, show(app))
 }
 
 fn list(apps: &[AppView]) -> String {
@@ -282,6 +292,19 @@ mod tests {
     #[test]
     fn an_app_is_shown_with_its_redirect_uri_and_without_its_secret() {
         insta::assert_snapshot!(show(&app()));
+    }
+
+    /// oauth 9.again
+    #[test]
+    fn an_app_that_was_given_the_same_secret_is_said_to_be_unchanged() {
+        let mut now = AppChanged { app: app(), changed: false, retried: vec!["work".to_owned()] };
+        let said = changed(&now);
+        assert!(
+            said.starts_with("app acme is unchanged\nits next request tries again: work\n"),
+            "{said}"
+        );
+        (now.changed, now.retried) = (true, Vec::new());
+        assert!(changed(&now).starts_with("app acme is changed\nname"), "{}", changed(&now));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table::fields;
-use crate::admin::wire::{AuditVerified, Event, List};
+use keyward_api::wire::{AuditVerified, Event, List};
 
 /// Records asked for at once.
 const PAGE: usize = 1_000;

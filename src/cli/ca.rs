@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::output;
 use super::settings::Global;
 use super::table::moment;
-use crate::admin::wire::{CaView, CertificateRole, RotateCa};
+use keyward_api::wire::{CaView, CertificateRole, RotateCa};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -119,7 +119,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::admin::wire::CertificateView;
+    use keyward_api::wire::CertificateView;
 
     fn certificate(role: CertificateRole) -> CertificateView {
         CertificateView {

@@ -1,13 +1,14 @@
 //! [`Client`]: how commands speak the admin API. A running gateway answers over its socket;
 //! otherwise this process opens the services and calls the very same router.
 
+mod answering;
+mod unmade;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -24,15 +25,15 @@ use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
 use super::identity::Identity;
-use super::output;
 use super::settings::Global;
-use crate::admin::wire::{ErrorBody, Health, List, Status};
-use crate::admin::{Admin, Deps, SOCKET_NAME, audit_router, socket_router};
-use crate::app::{self, DataPath, LateLog, Services};
+use crate::app::Services;
 use crate::config::Config;
-use crate::observe::trail::Trail;
-use crate::store::StoreError;
-use crate::vault::Vault;
+use answering::Answering;
+use keyward_api::wire::{ErrorBody, Health, List, Status};
+use keyward_api::{Admin, SOCKET_NAME, audit_router, socket_router};
+use keyward_state::observe::trail::Trail;
+use keyward_state::store::StoreError;
+use unmade::Unmade;
 
 /// The longest answer that is read: a full page is far below it.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -57,34 +58,17 @@ enum Via {
     Socket(PathBuf),
     /// This process.
     InProcess(Box<Answering>),
+    /// This process, where nothing is stored yet.
+    Unmade(Box<Unmade>),
 }
 
-/// What this process answers from. In this order they end.
-struct Answering {
-    router: Router,
-    /// The same, for pages that a browser opens; none where only files are read.
-    admin: Option<Admin>,
-    /// Where requests may be sent: for tests of connections.
-    _data_path: Option<DataPath>,
-    /// What is changed stands there.
-    _log: Option<LateLog>,
-    /// Whose refreshes are waited for: what a server answered is stored before this process ends.
-    vault: Option<Arc<Vault>>,
-}
-
-impl Answering {
-    /// A router that needs nothing beside itself.
-    fn only(router: Router) -> Self {
-        Self { router, admin: None, _data_path: None, _log: None, vault: None }
-    }
-
-    async fn landed(&self) {
-        if let Some(vault) = &self.vault
-            && !vault.landed(vault.flight_time()).await
-        {
-            output::note("note: a refresh did not end in time");
-        }
-    }
+/// What becomes of what is missing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Missing {
+    /// It is made.
+    Make,
+    /// It is left, until something is added.
+    Leave,
 }
 
 /// What `connect` to the socket finds.
@@ -99,7 +83,15 @@ impl Client {
     /// # Errors
     /// When the socket is not for us, or the store cannot be opened.
     pub(crate) async fn open(global: &Global) -> Result<Self, Failure> {
-        Self::open_as(global, false).await
+        Self::open_as(global, Missing::Leave, false).await
+    }
+
+    /// The same, and all that is missing is made: for commands that hand it out.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn open_or_make(global: &Global) -> Result<Self, Failure> {
+        Self::open_as(global, Missing::Make, false).await
     }
 
     /// The same, for commands that test connections: without a gateway, this process sends the test.
@@ -107,17 +99,22 @@ impl Client {
     /// # Errors
     /// As there, and when the audit log cannot be opened.
     pub(crate) async fn open_to_send(global: &Global) -> Result<Self, Failure> {
-        Self::open_as(global, true).await
+        Self::open_as(global, Missing::Leave, true).await
     }
 
-    async fn open_as(global: &Global, to_send: bool) -> Result<Self, Failure> {
+    async fn open_as(global: &Global, missing: Missing, to_send: bool) -> Result<Self, Failure> {
         let identity = Identity::of(global)?;
         let path = global.data_dir()?.join(SOCKET_NAME);
         if let Found::Gateway = look(&path).await? {
             return Ok(Self { via: Via::Socket(path), identity });
         }
+        if missing == Missing::Leave
+            && let Some(unmade) = Unmade::find(global, to_send).await?
+        {
+            return Ok(Self { via: Via::Unmade(Box::new(unmade)), identity });
+        }
         for poll in 0.. {
-            match in_process(global, to_send).await {
+            match Answering::open(global, missing, to_send).await {
                 Ok(services) => {
                     return Ok(Self { via: Via::InProcess(Box::new(services)), identity });
                 }
@@ -142,6 +139,23 @@ impl Client {
                 let router = audit_router(Trail::at(&global.load()?.audit.file));
                 let identity = Identity::of(global)?;
                 Ok(Self { via: Via::InProcess(Box::new(Answering::only(router))), identity })
+            }
+            found => found,
+        }
+    }
+
+    /// A running gateway, or else the providers alone, which need neither store nor keys.
+    ///
+    /// # Errors
+    /// When the socket is not for us, or the configuration cannot be read.
+    pub(crate) async fn for_providers(global: &Global) -> Result<Self, Failure> {
+        match Self::running(global).await {
+            Err(failure) if failure.exit() == Exit::Unreachable => {
+                let services = Services::empty(&global.load()?).await?;
+                let router = socket_router(Admin::in_process(services.deps()));
+                let via = Via::InProcess(Box::new(Answering::only(router)));
+                // They are the same for everybody.
+                Ok(Self { via, identity: Identity::default() })
             }
             found => found,
         }
@@ -181,13 +195,13 @@ impl Client {
     pub(crate) async fn status(&self) -> Option<Status> {
         match self.via {
             Via::Socket(_) => self.get("/api/v1/status").await.ok(),
-            Via::InProcess(_) => None,
+            Via::InProcess(_) | Via::Unmade(_) => None,
         }
     }
 
     /// Whether no gateway runs, and this process answers itself.
     pub(crate) fn is_in_process(&self) -> bool {
-        matches!(self.via, Via::InProcess(_))
+        !matches!(self.via, Via::Socket(_))
     }
 
     /// Reads one thing.
@@ -260,6 +274,7 @@ impl Client {
         match &self.via {
             Via::Socket(_) => None,
             Via::InProcess(answering) => answering.admin.as_ref(),
+            Via::Unmade(unmade) => unmade.made().and_then(Self::own_admin),
         }
     }
 
@@ -271,6 +286,7 @@ impl Client {
                 Ok(answer) => answer,
                 Err(never) => match never {},
             },
+            Via::Unmade(unmade) => return Err(unmade.refusal()),
             Via::Socket(at) => {
                 let stream = UnixStream::connect(at).await.map_err(|_| unreachable(at))?;
                 let (mut sender, stream) = handshake(TokioIo::new(stream)).await.map_err(closed)?;
@@ -291,16 +307,15 @@ impl Client {
     }
 
     async fn call(&self, method: Method, path: &str, body: Body) -> Result<Bytes, Failure> {
+        if let Via::Unmade(unmade) = &self.via
+            && let Some(made) = unmade.client_for(&method, path).await?
+        {
+            return Box::pin(made.call(method, path, body)).await;
+        }
         let request = self.request(method, path, body)?;
         match &self.via {
-            Via::InProcess(services) => match services.router.clone().oneshot(request).await {
-                Ok(answer) => {
-                    let answer = read(answer).await;
-                    services.landed().await;
-                    answer
-                }
-                Err(never) => match never {},
-            },
+            Via::InProcess(services) => services.answer(request).await,
+            Via::Unmade(unmade) => unmade.answer(request).await,
             Via::Socket(at) => match UnixStream::connect(at).await {
                 Ok(stream) => exchange(stream, request).await,
                 Err(_) => Err(unreachable(at)),
@@ -313,7 +328,7 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.via {
             Via::Socket(path) => write!(f, "Client({})", path.display()),
-            Via::InProcess(_) => write!(f, "Client(in process)"),
+            Via::InProcess(_) | Via::Unmade(_) => write!(f, "Client(in process)"),
         }
     }
 }
@@ -400,35 +415,6 @@ async fn look(path: &Path) -> Result<Found, Failure> {
         // No file, a stale one, or a path too long for a socket: nobody is there.
         Err(_) => Ok(Found::Nobody),
     }
-}
-
-async fn in_process(global: &Global, to_send: bool) -> anyhow::Result<Answering> {
-    let config = global.load()?;
-    if !config.data_dir.exists() {
-        // A mistyped directory would otherwise look like an install that lost everything.
-        output::note(&format!("note: making a new data directory, {}", config.data_dir.display()));
-    }
-    let services = app::Services::open(&config).await?;
-    let data_path = to_send.then(|| DataPath::open(&config, &services)).transpose()?;
-    let gateway = data_path.as_ref().map(DataPath::gateway).unwrap_or_default();
-    let vault = services.vault.clone();
-    let (log, changes) = match &data_path {
-        Some(data_path) => (None, data_path.changes()),
-        None => {
-            let log = LateLog::new(config);
-            let changes = log.changes();
-            (Some(log), changes)
-        }
-    };
-    let deps = Deps { data_path: gateway, changes, ..services.deps() };
-    let admin = Admin::in_process(deps);
-    Ok(Answering {
-        router: socket_router(admin.clone()),
-        admin: Some(admin),
-        _data_path: data_path,
-        _log: log,
-        vault: Some(vault),
-    })
 }
 
 /// Whether another process has the store.

@@ -20,11 +20,11 @@ use super::provider;
 use super::secret;
 use super::settings::Global;
 use super::terminal;
-use crate::admin::wire::{
+use keyward_api::wire::{
     AgentView, BindingView, ConnectionMade, ConnectionTested, ConnectionView, ProviderView,
     TestOutcome,
 };
-use crate::directory::ManagedBy;
+use keyward_state::directory::ManagedBy;
 
 pub(crate) const EXAMPLES: &str = "\
 examples:
@@ -104,7 +104,7 @@ impl Args {
         let questions = Questions { options: self.options, provider, shapes, taken, way };
         let (tests, how) = (!self.no_test, &self.how);
         let mut walk = Walk::new((global, &client), Some(&self.agent), how, (tests, asks))?;
-        let connected = walk.until_connected(&questions, agent.as_ref()).await?;
+        let connected = Box::pin(walk.until_connected(&questions, agent.as_ref())).await?;
         output::show(global.json, &connected, |connected| {
             told(connected, &questions.provider, agent.as_ref())
         })
@@ -232,11 +232,11 @@ impl<'a> Walk<'a> {
                 _ if !self.asks => {
                     let kept = "nothing was kept; --no-test keeps it untested";
                     let hint = format!("{}; {kept}", remedy(&found));
-                    return Err(test::failure(found).hint(hint));
+                    return Err(test::failure(self.global, found).hint(hint));
                 }
                 _ => {}
             }
-            let failure = test::failure(found.clone()).hint(remedy(&found));
+            let failure = test::failure(self.global, found.clone()).hint(remedy(&found));
             output::note(failure.to_string().trim_end());
             let ways = ["test it again", "give another key", "keep it anyway", "discard it"];
             match questions::choose("now", &ways)? {

@@ -2,6 +2,7 @@
 
 pub(in crate::cli) mod about;
 mod add;
+mod consents;
 mod declared;
 pub(in crate::cli) mod form;
 mod import;
@@ -33,8 +34,8 @@ use super::secret::Typed;
 use super::settings::Global;
 use super::table::{fields, moment, pairs};
 use super::whose::{Seen, To, Whose, owner_of};
-use crate::admin::wire::{self, ConnectionMade, ConnectionView, TokenStatus};
-use crate::directory::ConnectionState;
+use keyward_api::wire::{self, ConnectionMade, ConnectionView, Failing, List, TokenStatus};
+use keyward_state::directory::ConnectionState;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -107,6 +108,9 @@ pub(crate) enum Command {
     },
     /// consent again; the old access works until the new one does
     Reconnect(Box<Reconnect>),
+    /// list consents that are open, or cancel one
+    #[command(after_help = consents::EXAMPLES)]
+    Consents(consents::Consents),
     /// replace its secret: tested first, and without a failed request
     #[command(after_help = rotate::EXAMPLES)]
     Rotate(Box<rotate::Rotate>),
@@ -272,7 +276,8 @@ impl Command {
             Self::Resume { name } => set_paused(global, &client, (&name, "resume")).await,
             Self::List(search) => {
                 let all = client.list("/api/v1/connections", &search.query()).await?;
-                output::show(global.json, &all, |all| list::table(&all.items, search.is_all()))?;
+                let shown = |all: &List<_>| list::shown(global, &all.items, search.is_all());
+                output::show(global.json, &all, shown)?;
                 if client.is_in_process() && search.is_all() {
                     let names = all.items.iter().map(|known: &ConnectionView| &*known.name);
                     declared::note(global, &names.collect::<Vec<_>>())?;
@@ -283,13 +288,16 @@ impl Command {
                 let connection: ConnectionView = client.get(&path(&name)).await?;
                 let proxy = global.proxy_at(&client).await.to_string();
                 let owner = owner_of(&client, connection.owner.as_ref()).await;
-                output::show(global.json, &connection, |it| show(it, (&proxy, &owner)))
+                output::show(global.json, &connection, |it| {
+                    show(it, (&proxy, &owner)) + &hint(it, global)
+                })
             }
             Self::Assign { to, seen } => {
                 let at = path(&to.name);
                 to.run::<ConnectionView>((global, &client), ("connection", &at), &seen).await
             }
             Self::Reconnect(reconnect) => reconnect.run(global, &client).await,
+            Self::Consents(consents) => consents.run(global, &client).await,
             Self::Remove { name, revoke } => remove::run(global, &client, &name, revoke).await,
         }
     }
@@ -412,14 +420,50 @@ pub(in crate::cli) fn token(token: Option<&TokenStatus>) -> String {
         Some(at) => format!("{ends}; refreshed by {}, used or not", moment(at)),
         None => ends,
     };
+    let ends = match token.awaited {
+        Some(since) => {
+            format!("{ends}; the answer to a refresh is awaited since {}", moment(since))
+        }
+        None => ends,
+    };
     match &token.failing {
         None => ends,
         Some(failing) => {
-            let code = failing.code.as_deref().unwrap_or("no answer");
             let since = moment(failing.since);
             let look = if failing.alert { "; look at the authorization server" } else { "" };
-            format!("{ends}; refreshes fail since {since}: {code}{look}")
+            format!("{ends}; refreshes fail since {since}: {}{look}", why(failing))
         }
+    }
+}
+
+/// The server's code or the cause in a word, and what happened.
+pub(in crate::cli) fn why(failing: &Failing) -> String {
+    let word = failing.code.as_deref().or(failing.cause.as_deref()).unwrap_or("no answer");
+    match &failing.message {
+        Some(message) if message.contains(word) => message.clone(),
+        Some(message) => format!("{word}: {message}"),
+        None => word.to_owned(),
+    }
+}
+
+/// The line that says what to do, where something is to be done.
+fn hint(connection: &ConnectionView, global: &Global) -> String {
+    let remedy = connection.remedy.as_deref().map(|text| global.remedy(text));
+    let failing = connection.token.as_ref().and_then(|token| token.failing.as_ref());
+    let told = match failing.filter(|_| connection.state.is_usable()) {
+        Some(failing) => Some(what_helps(failing, remedy.as_deref().unwrap_or_default())),
+        None => remedy,
+    };
+    told.map(|text| format!("hint: {text}\n")).unwrap_or_default()
+}
+
+/// What is done about refreshes that fail: about the cause first, where it is known.
+pub(in crate::cli) fn what_helps(failing: &Failing, remedy: &str) -> String {
+    let again = format!("it is tried again by itself; {remedy}");
+    match (&failing.hint, failing.alert) {
+        (Some(of_cause), _) => format!("{of_cause}; {again}"),
+        (None, true) => format!("look at the authorization server: this lasts too long; {again}"),
+        (None, false) => again,
     }
 }
 
@@ -446,7 +490,7 @@ pub(in crate::cli) fn state(state: &ConnectionState) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::directory::BrokenReason;
+    use keyward_state::directory::BrokenReason;
 
     fn connection() -> ConnectionView {
         serde_json::from_value(serde_json::json!({
@@ -499,6 +543,32 @@ mod tests {
         assert!(listed.contains("active, refreshes fail since 2025-01-02"), "{listed}");
         let shown = show(&failing, ("127.0.0.1:8080", ""));
         assert!(shown.contains("http_503; look at the authorization server"), "{shown}");
+    }
+
+    /// oauth 9.cause
+    #[test]
+    fn a_refresh_that_finds_no_server_says_why_and_what_to_do() {
+        let token = serde_json::json!({
+            "generation": 2, "expires": null, "refreshed": null, "failing": {
+                "since": "2025-01-02T03:04:05Z", "count": 7, "code": null,
+                "cause": "tls_unknown_issuer",
+                "message": "the certificate of auth.acme.test is from an unknown issuer",
+                "hint": "name that root certificate in `upstream.trust`",
+                "next_try": "2025-01-03T04:04:05Z" },
+        });
+        let token = Some(serde_json::from_value(token).unwrap());
+        let remedy = Some("refresh it: `keyward connection refresh work`".to_owned());
+        let state = ConnectionState::Active;
+        let failing = ConnectionView { state, token, remedy, ..connection() };
+        let shown = show(&failing, ("127.0.0.1:8080", ""));
+        assert!(shown.contains("tls_unknown_issuer: the certificate of auth.acme.test"), "{shown}");
+        assert!(!shown.contains("remedy") && !shown.contains("in `upstream.trust`"), "{shown}");
+        assert_eq!(
+            hint(&failing, &Global::default()),
+            "hint: name that root certificate in `upstream.trust`; it is tried again by itself; \
+             refresh it: `keyward connection refresh work`\n",
+            "one remedy, with the cause first"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod page;
 mod pages;
 
 use std::io::{self, IsTerminal};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
@@ -14,12 +14,19 @@ use super::secret;
 use super::settings::Global;
 use super::terminal;
 use super::wait;
-use crate::admin::wire::{ConnectionMade, ConsentView, FlowDecision};
-use crate::base::id::FlowId;
-use crate::oauth::{FlowState, FlowView};
+use keyward_api::wire::{ConnectionMade, ConnectionView, ConsentView, FlowDecision};
+use keyward_base::id::FlowId;
+use keyward_vault::oauth::{FlowState, FlowView};
 
 /// How often the gateway is asked how a consent stands.
 const ASK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a gateway may be away before nobody waits for it any more.
+const BACK_WITHIN: Duration = Duration::from_secs(120);
+
+/// What to do when it does not come back.
+const AWAY: &str =
+    "start the gateway: it goes on with the consent; then see `keyward connection list`";
 
 /// How a consent is gone through.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -46,14 +53,13 @@ pub(in crate::cli) async fn follow(
     how: &How,
 ) -> Result<bool, Failure> {
     let Some(consent) = &made.consent else { return Ok(false) };
-    let name = &made.connection.name;
     // Bound before anyone is sent there.
     let pages = pages::host(global, client, consent).await?;
     let _page = show(global, consent, how)?;
     let waited = wait::during("waiting for the consent", ended(client, &consent.flow)).await;
     let outcome = match waited? {
         FlowState::Confirm { before, account } => {
-            let accept = accepts(how, (&before, &account))?;
+            let accept = accepts(how, (&before, account.as_deref()))?;
             let path = format!("/api/v1/flows/{}/confirm", segment(consent.flow.as_str()));
             let view: FlowView = client.post(&path, &FlowDecision { accept }).await?;
             view.state
@@ -66,12 +72,27 @@ pub(in crate::cli) async fn follow(
     }
     match outcome {
         FlowState::Connected { ends } => Ok(ends),
-        FlowState::Failed { why } => Err(Failure::new(Exit::Failed, why)
-            .hint(format!("{} connection reconnect {name}", global.keyward()))),
+        FlowState::Failed { why } => {
+            let failure = Failure::new(Exit::Failed, why);
+            Err(match remedy(global, client, made).await {
+                Some(remedy) => failure.hint(remedy),
+                None => failure,
+            })
+        }
         FlowState::Open | FlowState::Confirm { .. } => {
             Err(Failure::new(Exit::Failed, "the consent is not finished"))
         }
     }
+}
+
+/// What to do after a consent that failed, by the connection as it is now; `None` where it was removed, or cannot
+/// be read.
+async fn remedy(global: &Global, client: &Client, made: &ConnectionMade) -> Option<String> {
+    let path = format!("/api/v1/connections/{}", segment(made.connection.id.as_str()));
+    let now: ConnectionView = client.get(&path).await.ok()?;
+    let remedy = now.remedy.map(|remedy| global.remedy(&remedy));
+    // A connection that can be used needs none.
+    Some(remedy.unwrap_or_else(|| "its old access stays in force".to_owned()))
 }
 
 /// Tells the person what to do; what is answered lives as long as the browser may need it.
@@ -91,22 +112,39 @@ fn show(global: &Global, consent: &ConsentView, how: &How) -> Result<Option<page
     }
 }
 
+/// How the consent ended. A gateway that restarts meanwhile goes on with it, and so do we.
 async fn ended(client: &Client, flow: &FlowId) -> Result<FlowState, Failure> {
     let path = format!("/api/v1/flows/{}", segment(flow.as_str()));
+    let mut away: Option<Instant> = None;
     loop {
-        let view: FlowView = client.get(&path).await?;
-        match view.state {
-            FlowState::Open => tokio::time::sleep(ASK_EVERY).await,
-            state => return Ok(state),
+        match client.get::<FlowView>(&path).await {
+            Ok(FlowView { state: FlowState::Open, .. }) => away = None,
+            Ok(view) => return Ok(view.state),
+            Err(failure) if failure.exit() == Exit::Unreachable => {
+                if away.is_none() {
+                    output::note("note: the gateway does not answer; waiting for it to come back");
+                }
+                if away.get_or_insert_with(Instant::now).elapsed() > BACK_WITHIN {
+                    return Err(failure.hint(AWAY));
+                }
+            }
+            Err(failure) => return Err(failure),
         }
+        tokio::time::sleep(ASK_EVERY).await;
     }
 }
 
 /// Whether the other account is wanted.
-fn accepts(how: &How, (before, account): (&str, &str)) -> Result<bool, Failure> {
-    output::note(&format!(
-        "you consented with {account}; this connection was {before}'s until now"
-    ));
+fn accepts(how: &How, (before, account): (&str, Option<&str>)) -> Result<bool, Failure> {
+    output::note(&match account {
+        Some(account) => {
+            format!("you consented with {account}; this connection was {before}'s until now")
+        }
+        None => format!(
+            "the provider does not say which account you consented with; this connection was {before}'s \
+             until now"
+        ),
+    });
     if how.accept_account {
         return Ok(true);
     }

@@ -12,6 +12,7 @@ mod configuration;
 mod data;
 mod gateway;
 mod key;
+mod owner;
 mod plugins;
 mod private;
 mod probe;
@@ -34,8 +35,8 @@ use super::environment::DEFAULT_AGENT;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
-use crate::admin::wire::{AgentView, AppView, ConnectionView};
 use crate::config::Config;
+use keyward_api::wire::{AgentView, AppView, ConnectionView};
 
 #[derive(Debug, Arguments)]
 #[command(after_help = "examples:\n  keyward doctor\n  keyward doctor -- python app.py\n  \
@@ -112,25 +113,36 @@ async fn look_at(install: &Install<'_>, report: &mut Report) -> Option<People> {
     let is_made = data::look(&install.data, report);
     let found = gateway::look(install, report).await;
     let serves = matches!(found, Found::Serving(_));
-    let keys = key::look(install, serves, report);
-    let opens = store::look(install, keys, serves, report).await;
-    let signs = authority::look(install, &found, report).await;
+    let owner = owner::of(install);
+    // What root writes while it looks would be root's, and lock the gateway out.
+    let opens_files = owner::may_open(owner, report, (serves, &install.global.keyward()));
+    let keys = key::look(install, (serves, owner), report);
+    let (mut opens, mut signs) = (false, false);
+    if opens_files || serves {
+        opens = store::look(install, keys, serves, report).await;
+        signs = authority::look(install, &found, report).await;
+    }
     authority::clock(install, report);
-    let client = match found {
-        Found::Serving(client) => Some(client),
+    let client = match &found {
+        Found::Serving(_) => None,
         // All that the services make when it is absent was there.
         Found::Nobody if is_made && opens && signs => Client::open(install.global).await.ok(),
         Found::Nobody => None,
     };
+    let gateway = match &found {
+        Found::Serving(client) => Some(client),
+        Found::Nobody => None,
+    };
+    let client = gateway.or(client.as_ref());
     let mut people = None;
     if let Some(client) = client {
-        people = access::look(install, &client, report).await;
+        people = access::look(install, client, report).await;
         if people.is_some() {
-            plugins::look(&client, report).await;
+            plugins::look(install, client, report).await;
         }
     }
     let connections = people.as_ref().map_or(&[][..], |people: &People| &people.connections);
-    reach::look(install, connections, report).await;
+    reach::look(install, gateway, connections, report).await;
     variables::look(&install.config, connections, report);
     people
 }

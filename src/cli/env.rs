@@ -12,13 +12,13 @@ use self::base_url::Based;
 use self::form::{Form, Printed};
 use super::client::Client;
 use super::environment::files::Paths;
-use super::environment::{DEFAULT_AGENT, Facts, Inherited};
+use super::environment::{DEFAULT_AGENT, Entrance, Facts, Inherited};
 use super::failure::Failure;
 use super::output;
 use super::secret::Typed;
 use super::settings::Global;
-use crate::admin::wire::TokenShown;
-use crate::base::agent::is_unreserved;
+use keyward_api::wire::TokenShown;
+use keyward_base::agent::is_unreserved;
 
 #[derive(Debug, Arguments)]
 #[command(after_help = "examples:\n  eval \"$(keyward env --agent claude)\"\n  \
@@ -58,7 +58,7 @@ struct New<'a> {
 
 impl Args {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::open(global).await?;
+        let client = Client::open_or_make(global).await?;
         let facts = Facts::of(&client, &self.agent).await?;
         if let Some(named) = &self.base_url {
             return self.print_base_url(global, &client, (&facts, named)).await;
@@ -70,6 +70,11 @@ impl Args {
         let folder = std::path::absolute(&folder)
             .map_err(|error| Failure::failed("cannot make out the directory of files", &error))?;
         let proxy = self.proxy(global, &client).await;
+        // A client elsewhere reaches no listener of this machine's own.
+        let own = match self.proxy {
+            Some(_) => None,
+            None => global.own_listener(&client, &facts.agent),
+        };
         let token = self.token(&client, &facts).await?;
         let form = if global.json { Form::Json } else { self.form };
         // A container has its own files; those of this machine's user do not go with it.
@@ -77,7 +82,8 @@ impl Args {
             true => (Paths::new(form::MOUNTED), Inherited::default()),
             false => (Paths::new(&folder), Inherited::of_process()),
         };
-        let made = facts.environment((&proxy, &token), &paths, &inherited);
+        let entrance = Entrance { proxy: &proxy, own, token: &token };
+        let made = facts.environment(entrance, &paths, &inherited);
         made.files.write(&folder).map_err(|error| {
             Failure::failed(&format!("cannot write into {}", folder.display()), &error)
         })?;

@@ -9,8 +9,8 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table::{fields, moment};
-use crate::admin::wire::{AddressView, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
-use crate::policy::explain::ActionKind;
+use keyward_api::wire::{AddressView, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
+use keyward_rules::policy::explain::ActionKind;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -83,6 +83,7 @@ fn show(told: &Explanation) -> String {
     let mut rows = vec![
         ("verdict", verdict.to_owned()),
         ("action", action(told.action).to_owned()),
+        ("path sent", told.path_sent.clone().unwrap_or_default()),
         ("rule", told.rule.clone().unwrap_or_default()),
         ("for hosts", told.host.clone().unwrap_or_default()),
         ("connection", connection.unwrap_or_default()),
@@ -169,6 +170,22 @@ mod tests {
             "addresses": [{"address": "203.0.113.5:443", "allowed": true, "class": "public"}],
             "stopped_by": [],
         })));
+    }
+
+    #[test]
+    fn both_paths_are_told_where_the_credential_stands_in_one() {
+        let told = told(serde_json::json!({
+            "agent": "ci", "method": "POST", "target": "https://api.telegram.org",
+            "path": "/sendMessage", "path_sent": "/bot{credential}/sendMessage",
+            "allowed": false, "action": "deny", "rule": "file:no-send", "host": null,
+            "connection": null, "placements": [], "addresses": [],
+            "stopped_by": [{"code": "denied", "message": "rule `file:no-send` denies this"}],
+        }));
+        assert!(told.starts_with("POST https://api.telegram.org/sendMessage as ci"), "{told}");
+        assert!(
+            told.contains("path sent") && told.contains("/bot{credential}/sendMessage"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 
 use http::StatusCode;
 
-use crate::admin::wire::ErrorView;
 use crate::app::AppError;
 use crate::config::ConfigError;
-use crate::directory::DirectoryError;
-use crate::store::StoreError;
+use keyward_api::wire::ErrorView;
+use keyward_base::codes::Code;
+use keyward_state::directory::DirectoryError;
+use keyward_state::store::StoreError;
 
 /// Exit codes of the interface. 0 is success, 2 (usage) is clap's as well.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -87,9 +88,9 @@ impl Failure {
             Some(field) if lacks_subject(&error.message) => format!("`{field}` {}", error.message),
             _ => error.message,
         };
-        let errors = match error.code.as_str() {
-            "config_refused" => message.lines().map(str::to_owned).collect(),
-            _ => vec![message],
+        let errors = match error.code == Code::ConfigRefused.as_str() {
+            true => message.lines().map(str::to_owned).collect(),
+            false => vec![message],
         };
         Self { exit, errors, hint: error.hint }
     }

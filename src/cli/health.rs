@@ -11,11 +11,11 @@ use super::client::{self, Client};
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
-use crate::admin::wire::Health;
-use crate::base::host::{Host, Scheme, Target};
-use crate::net::dial::Dialler;
-use crate::net::guard::{AllowPrivate, Guard};
-use crate::net::wire::Wire;
+use keyward_api::wire::Health;
+use keyward_base::host::{Host, Scheme, Target};
+use keyward_net::dial::Dialler;
+use keyward_net::guard::{AllowPrivate, Guard};
+use keyward_net::wire::Wire;
 
 /// A gateway on this machine that takes longer than this is not ready.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);

@@ -7,8 +7,8 @@ use super::failure::Failure;
 use super::output;
 use super::settings::Global;
 use super::table::{Table, fields, moment};
-use crate::admin::wire::{HoneytokenView, List, NewHoneytoken};
-use crate::directory::ManagedBy;
+use keyward_api::wire::List;
+use keyward_model::{Honeytoken, HoneytokenSpec, ManagedBy, Shown};
 
 /// Characters of a text in a list; `--json` tells all of it.
 const TEXT_CHARS_SHOWN: usize = 40;
@@ -54,20 +54,22 @@ impl Command {
         let client = Client::open(global).await?;
         match self {
             Self::Add { name, provider, revoke } => {
-                let new = NewHoneytoken { name, provider, revokes: revoke };
-                let made: HoneytokenView = client.post("/api/v1/honeytokens", &new).await?;
+                let new = HoneytokenSpec { name, provider, revokes: revoke };
+                let made: Shown<Honeytoken> = client.post("/api/v1/honeytokens", &new).await?;
                 output::show(global.json, &made, |made| {
-                    format!("honeytoken {}, to be left somewhere:\n  {}\n", made.name, made.text)
+                    let (name, text) = (made.name(), &made.facts.text);
+                    format!("honeytoken {name}, to be left somewhere:\n  {text}\n")
                 })
             }
             Self::List { q } => {
                 let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
-                let all: List<HoneytokenView> = client.list("/api/v1/honeytokens", &query).await?;
+                let all: List<Shown<Honeytoken>> =
+                    client.list("/api/v1/honeytokens", &query).await?;
                 output::show(global.json, &all, |all| list(&all.items))
             }
             Self::Show { name } => {
                 let at = format!("/api/v1/honeytokens/{}", segment(&name));
-                let one: HoneytokenView = client.get(&at).await?;
+                let one: Shown<Honeytoken> = client.get(&at).await?;
                 output::show(global.json, &one, show)
             }
             Self::Remove { name } => {
@@ -87,12 +89,12 @@ fn shortened(text: &str) -> String {
     }
 }
 
-fn list(all: &[HoneytokenView]) -> String {
+fn list(all: &[Shown<Honeytoken>]) -> String {
     let mut table = Table::new(["NAME", "TEXT", "REVOKES", "MANAGED BY", "CREATED"]);
     for one in all {
         table.row([
-            one.name.clone(),
-            shortened(&one.text),
+            one.name().to_owned(),
+            shortened(&one.facts.text),
             revokes(one).to_owned(),
             managed_by(one).to_owned(),
             moment(one.created),
@@ -101,23 +103,23 @@ fn list(all: &[HoneytokenView]) -> String {
     table.render("no honeytokens", output::colours())
 }
 
-fn show(one: &HoneytokenView) -> String {
+fn show(one: &Shown<Honeytoken>) -> String {
     fields(&[
-        ("name", one.name.clone()),
+        ("name", one.name().to_owned()),
         ("id", one.id.to_string()),
-        ("text", one.text.clone()),
-        ("shape of", one.provider.clone().unwrap_or_default()),
+        ("text", one.facts.text.clone()),
+        ("shape of", one.spec.provider.clone().unwrap_or_default()),
         ("revokes", revokes(one).to_owned()),
         ("managed by", managed_by(one).to_owned()),
         ("created", moment(one.created)),
     ])
 }
 
-fn revokes(one: &HoneytokenView) -> &'static str {
-    if one.revokes { "yes" } else { "no" }
+fn revokes(one: &Shown<Honeytoken>) -> &'static str {
+    if one.spec.revokes { "yes" } else { "no" }
 }
 
-fn managed_by(one: &HoneytokenView) -> &'static str {
+fn managed_by(one: &Shown<Honeytoken>) -> &'static str {
     match one.managed_by {
         ManagedBy::File => "file",
         ManagedBy::Store => "store",

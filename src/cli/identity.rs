@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 use super::failure::{Exit, Failure};
 use super::settings::Global;
-use crate::admin::auth::ORG_FIELD;
+use keyward_api::auth::ORG_FIELD;
 
 /// What every request carries.
 #[derive(Clone, Default)]

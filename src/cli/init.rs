@@ -1,5 +1,6 @@
 //! `keyward init`: a commented configuration and a data directory, before the first start.
 
+use std::ffi::OsString;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -12,6 +13,8 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table;
+use crate::app::Services;
+use crate::config::Config;
 
 /// What is written: comments only, so that every default stays the program's.
 const CONFIGURATION: &str = include_str!("init.yaml");
@@ -22,21 +25,86 @@ struct Made {
     config: PathBuf,
 }
 
-/// Writes both. Nothing that exists is overwritten.
+/// Writes both. Nothing that exists is overwritten, and what fails leaves nothing, or says what it leaves.
 pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
-    let data = global.data_dir()?;
-    make_directory(&data)?;
-    let config = global.config.clone().unwrap_or_else(|| data.join("keyward.yaml"));
-    write_new(&config)?;
-    // Opening an empty data directory makes the master key, the CA and the store.
-    Client::open(global).await?;
-    output::show(global.json, &Made { data, config }, |made| {
+    let (config, data) = (global.config.as_deref(), global.data.as_deref());
+    // What the environment says is wrong is told before anything is made.
+    let config = Config::as_if(CONFIGURATION, config, data)?;
+    let file = config.file().to_owned();
+    if file.exists() {
+        return Err(exists(&file));
+    }
+    let begun = Begun::new(&config.data_dir);
+    if let Err(failure) = make(global, &config, &file).await {
+        return Err(begun.undo(failure, &global.keyward()));
+    }
+    output::show(global.json, &Made { data: config.data_dir, config: file }, |made| {
         let places = [
             ("configuration", made.config.display().to_string()),
             ("data directory", made.data.display().to_string()),
         ];
         format!("{}start it: {} serve\n", table::fields(&places), global.keyward())
     })
+}
+
+/// The configuration last: it says that all is there.
+async fn make(global: &Global, config: &Config, file: &Path) -> Result<(), Failure> {
+    make_directory(&config.data_dir)?;
+    match Client::running(global).await {
+        // It has made the rest.
+        Ok(_) => {}
+        // Opening an empty data directory makes the master key, the CA and the store.
+        Err(failure) if failure.exit() == Exit::Unreachable => {
+            drop(Services::open(config).await?);
+        }
+        Err(failure) => return Err(failure),
+    }
+    write_new(file)
+}
+
+/// An `init` under way.
+struct Begun<'a> {
+    data: &'a Path,
+    /// The data directory and those above it that were not there, the deepest first.
+    missing: Vec<&'a Path>,
+    /// What was in it before.
+    before: Vec<OsString>,
+}
+
+impl<'a> Begun<'a> {
+    fn new(data: &'a Path) -> Self {
+        let missing = data.ancestors().take_while(|path| !path.exists()).collect();
+        Self { data, missing, before: entries(data) }
+    }
+
+    /// Takes back what is empty. Keys are never removed: what is there is told, and used by the next.
+    fn undo(self, failure: Failure, keyward: &str) -> Failure {
+        for path in &self.missing {
+            // One that is not empty stays, and so do those above it.
+            if std::fs::remove_dir(path).is_err() {
+                break;
+            }
+        }
+        let now = entries(self.data).into_iter().filter(|name| !self.before.contains(name));
+        let names: Vec<_> = now.map(|name| name.to_string_lossy().into_owned()).collect();
+        if names.is_empty() {
+            return failure;
+        }
+        let before = failure.advice().map(|advice| format!("{advice}; ")).unwrap_or_default();
+        let (data, names) = (self.data.display(), names.join(", "));
+        failure.hint(format!(
+            "{before}{names} were made in {data}, and no configuration: run `{keyward} init` again, \
+             it goes on with them"
+        ))
+    }
+}
+
+/// The names in a folder, sorted.
+fn entries(folder: &Path) -> Vec<OsString> {
+    let found = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<_> = found.map(|entry| entry.file_name()).collect();
+    names.sort_unstable();
+    names
 }
 
 fn make_directory(path: &Path) -> Result<(), Failure> {
@@ -47,16 +115,19 @@ fn make_directory(path: &Path) -> Result<(), Failure> {
 fn write_new(path: &Path) -> Result<(), Failure> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let written = file.and_then(|mut file| {
-        file.write_all(CONFIGURATION.as_bytes())?;
-        file.sync_all()
+        let written = file.write_all(CONFIGURATION.as_bytes()).and_then(|()| file.sync_all());
+        // Half of it would be taken for the whole. That it cannot be removed is the smaller trouble.
+        written.inspect_err(|_| drop(std::fs::remove_file(path)))
     });
     written.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => {
-            Failure::new(Exit::Failed, format!("{} exists already", path.display()))
-                .hint("edit it, or name another file with --config")
-        }
+        io::ErrorKind::AlreadyExists => exists(path),
         _ => Failure::failed(&format!("cannot write {}", path.display()), &error),
     })
+}
+
+fn exists(path: &Path) -> Failure {
+    Failure::new(Exit::Failed, format!("{} exists already", path.display()))
+        .hint("edit it, or name another file with --config")
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::output;
 use super::settings::Global;
 use super::table::Table;
-use crate::admin::wire::{KeyRotated, KeySourceKind, KeySourceView, KeyView, List};
+use keyward_api::wire::{KeyRotated, KeySourceKind, KeySourceView, KeyView, List};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::output;
 use super::settings::Global;
 use super::table::{Table, moment};
-use crate::admin::wire::{List, NewOrg, OrgView};
+use keyward_api::wire::{List, NewOrg, OrgView};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

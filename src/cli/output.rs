@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 
 use super::failure::Failure;
-use crate::observe::log;
+use keyward_state::observe::log;
 
 /// Prints `text` to standard output.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
@@ -43,18 +43,29 @@ fn inert(json: &str) -> String {
         match c {
             // Between values of indented JSON.
             '\n' => text.push(c),
-            _ if is_unseen(c) => text.extend(format!("\\u{:04x}", u32::from(c)).chars()),
+            _ if is_unseen(c) => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    text.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
             _ => text.push(c),
         }
     }
     text
 }
 
-/// What a terminal obeys instead of showing: control characters, and those that turn the direction
-/// of text (Unicode's Bidi_Control).
+/// What a terminal obeys instead of showing, or does not show: control and format characters, among
+/// them those that turn the direction of text, ends of lines and paragraphs, blanks other than the
+/// usual one, private and unassigned ones. They are those that Rust's own `Debug` escapes.
 pub(crate) fn is_unseen(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    if c.is_ascii() {
+        return c.is_control();
+    }
+    // Behind a letter, so that a mark that belongs to one is none of them.
+    let mut pair = [b'a', 0, 0, 0, 0];
+    let length = 1 + c.encode_utf8(&mut pair[1..]).len();
+    let pair = std::str::from_utf8(&pair[..length]).expect("a letter and a character");
+    pair.escape_debug().nth(1) == Some('\\')
 }
 
 /// Prints `value` as JSON when that was asked for, else what `text` makes of it.
@@ -105,8 +116,53 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_shows_nothing_or_ends_a_line_is_not_printed_as_it_is() {
+        for c in [
+            '\u{0}',
+            '\u{1b}',
+            '\u{7f}',
+            '\u{85}',
+            '\u{9b}',
+            '\u{ad}',
+            '\u{61c}',
+            '\u{600}',
+            '\u{6dd}',
+            '\u{180e}',
+            '\u{200b}',
+            '\u{200c}',
+            '\u{200d}',
+            '\u{200e}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{202e}',
+            '\u{2060}',
+            '\u{2066}',
+            '\u{206a}',
+            '\u{206f}',
+            '\u{feff}',
+            '\u{fff9}',
+            '\u{fffb}',
+            '\u{110bd}',
+            '\u{1d173}',
+            '\u{e0001}',
+            '\u{e0041}',
+            '\u{a0}',
+            '\u{3000}',
+            '\u{e000}',
+            '\u{10fffd}',
+            '\u{fffe}',
+        ] {
+            assert!(is_unseen(c), "{c:?}");
+        }
+        for c in ['a', ' ', 'é', '中', 'ß', 'א', '😀', '…', '/', '\\', '"', '\u{301}', '\u{93f}']
+        {
+            assert!(!is_unseen(c), "{c:?}");
+        }
+    }
+
+    #[test]
     fn json_holds_nothing_that_a_terminal_obeys_and_says_the_same() {
-        let value = serde_json::json!({"a": "\u{1b}[2J\u{9b}31m\u{7f}\u{202e}é", "b": [1]});
+        let value = serde_json::json!({"a": "\u{1b}[2J\u{9b}31m\u{7f}\u{202e}\u{2028}\u{e0041}é", "b": [1]});
         let line = json_line(&value).unwrap();
         assert!(!line.chars().any(is_unseen), "{line:?}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap(), value);

@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::output;
 use super::settings::Global;
 use super::table::{Table, moment};
-use crate::admin::wire::{List, NewPersonalToken, PersonalTokenView, TokenShown};
+use keyward_api::wire::{List, NewPersonalToken, PersonalTokenView, TokenShown};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

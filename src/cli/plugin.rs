@@ -19,10 +19,10 @@ use super::failure::Failure;
 use super::output;
 use super::settings::Global;
 use super::table::{Table, fields, moment};
-use crate::admin::wire::{List, MissingView, PluginPatch, PluginRemoved, PluginView, SlotView};
-use crate::base::id::ConnectionId;
-use crate::directory::{ManagedBy, Manifest, PluginState};
-use crate::provider::Catalogue;
+use keyward_api::wire::{List, MissingView, PluginPatch, PluginRemoved, PluginView, SlotView};
+use keyward_base::id::ConnectionId;
+use keyward_rules::provider::Catalogue;
+use keyward_state::directory::{ManagedBy, Manifest, PluginState};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -91,7 +91,7 @@ impl Command {
             Self::Show(named) => {
                 let client = Client::open(global).await?;
                 let plugin = client.get(&named.path()).await?;
-                output::show(global.json, &plugin, show)
+                output::show(global.json, &plugin, |plugin| show(plugin, global))
             }
             Self::Set(set) => set.run(global).await,
             Self::Remove(named) => {
@@ -186,7 +186,9 @@ pub(in crate::cli) fn standing(plugin: &PluginView) -> String {
 }
 
 /// What to do about a plugin that is paused.
-const WITHDRAWN: &str = "declare it under `plugins:` again, or remove it: keyward plugin remove";
+pub(in crate::cli) fn withdrawn(name: &str) -> String {
+    format!("declare it under `plugins:` again, or remove it: `keyward plugin remove {name}`")
+}
 
 /// Who may edit it, as in JSON.
 fn managed_by(plugin: &PluginView) -> String {
@@ -215,7 +217,7 @@ fn list(plugins: &[PluginView]) -> String {
     table.render("no plugins: install one with `keyward plugin install FILE`", output::colours())
 }
 
-fn show(plugin: &PluginView) -> String {
+fn show(plugin: &PluginView, global: &Global) -> String {
     let mut text = fields(&[
         ("name", plugin.name.clone()),
         ("id", plugin.id.to_string()),
@@ -227,10 +229,12 @@ fn show(plugin: &PluginView) -> String {
         ("installed", moment(plugin.created)),
     ]);
     match plugin.state {
-        PluginState::Paused => text.push_str(&format!("hint: {WITHDRAWN} {}\n", plugin.name)),
+        PluginState::Paused => {
+            text += &format!("hint: {}\n", global.remedy(&withdrawn(&plugin.name)));
+        }
         _ => {
-            let hints = plugin.missing.iter().map(|missing| format!("hint: {}\n", missing.hint));
-            text.extend(hints);
+            let hints = plugin.missing.iter().map(|missing| global.remedy(&missing.hint));
+            text.extend(hints.map(|hint| format!("hint: {hint}\n")));
         }
     }
     text.push('\n');

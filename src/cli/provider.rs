@@ -10,8 +10,8 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table::{Table, fields};
-use crate::admin::wire::{AuthView, FieldView, ProviderView};
-use crate::provider::{Catalogue, check};
+use keyward_api::wire::{AuthView, FieldView, ProviderView};
+use keyward_rules::provider::{AuthMethod, Catalogue, Provider, check};
 
 /// No provider file is as long as this.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -40,13 +40,13 @@ impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
             Self::List { q } => {
-                let client = Client::open(global).await?;
+                let client = Client::for_providers(global).await?;
                 let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
                 let all = client.list("/api/v1/providers", &query).await?;
                 output::show(global.json, &all, |all| list(&all.items))
             }
             Self::Show { provider } => {
-                let client = Client::open(global).await?;
+                let client = Client::for_providers(global).await?;
                 let provider = of(&client, &provider).await?;
                 output::show(global.json, &provider, show)
             }
@@ -72,9 +72,26 @@ fn check_file(global: &Global, path: &std::path::Path) -> Result<(), Failure> {
     let found = check::file(&name, &text, &Catalogue::built_in());
     let found = found
         .map_err(|problems| Failure::several(problems.iter().map(ToString::to_string).collect()))?;
-    let found: Vec<_> = found.iter().map(ProviderView::from).collect();
-    output::show(global.json, &found, |found| {
-        found.iter().map(|provider| format!("{} is right\n", provider.id)).collect()
+    for provider in &found {
+        for auth in without_endpoints(provider) {
+            output::note(&format!(
+                "note: {} names no endpoint for `{}`: each app must name its `issuer`, or `token` and \
+                 `authorize`",
+                provider.id, auth.id
+            ));
+        }
+    }
+    let views: Vec<_> = found.iter().map(ProviderView::from).collect();
+    output::show(global.json, &views, |views| {
+        views.iter().map(|provider| format!("{} is right\n", provider.id)).collect()
+    })
+}
+
+/// Ways to consent of which the file names no endpoint.
+fn without_endpoints(provider: &Provider) -> impl Iterator<Item = &AuthMethod> {
+    provider.auth.iter().filter(|auth| {
+        let oauth = auth.oauth.as_ref();
+        oauth.is_some_and(|oauth| oauth.token.is_none() && oauth.issuer.is_none())
     })
 }
 

@@ -4,7 +4,7 @@ use super::client::Client;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use crate::admin::wire::ReloadView;
+use keyward_api::wire::ReloadView;
 
 /// Asks.
 pub(crate) async fn run(global: &Global) -> Result<(), Failure> {

@@ -10,8 +10,8 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table::Table;
-use crate::admin::wire::{List, RuleTestAsk, RuleTestReport, RuleTested, RuleView};
 use crate::config::{self, PlacedCase};
+use keyward_api::wire::{List, RuleTestAsk, RuleTestReport, RuleTested, RuleView};
 
 /// Cases asked about at once.
 const CASES: usize = 100;

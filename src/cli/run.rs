@@ -19,11 +19,11 @@ use self::gateway::Gateway;
 use self::lease::Lease;
 use super::client::Client;
 use super::environment::files::Paths;
-use super::environment::{DEFAULT_AGENT, Facts, Inherited};
+use super::environment::{DEFAULT_AGENT, Entrance, Facts, Inherited};
 use super::failure::{Exit, Failure};
 use super::output;
 use super::plugin;
-use super::settings::Global;
+use super::settings::{Global, tcp_listener};
 use crate::config::Config;
 
 /// How long a gateway may be on its way: starting, or ending after its last run.
@@ -93,7 +93,9 @@ impl Args {
         let (proxy, gateway) = gateway.proxy().await?;
         let folder = Folder::make(&gateway.data)?;
         let (paths, inherited) = (Paths::new(folder.path()), Inherited::of_process());
-        let made = facts.environment((&proxy.to_string(), lease.token()), &paths, &inherited);
+        let (proxy, own) = (proxy.to_string(), tcp_listener(&facts.agent));
+        let entrance = Entrance { proxy: &proxy, own, token: lease.token() };
+        let made = facts.environment(entrance, &paths, &inherited);
         made.files.write(folder.path()).map_err(|error| {
             Failure::failed(&format!("cannot write into {}", folder.path().display()), &error)
         })?;

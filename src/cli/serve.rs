@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use clap::Args as Arguments;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -13,18 +14,25 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table;
-use crate::admin::{Places, SOCKET_NAME};
 use crate::app::{self, AppError, Life, Running};
-use crate::base::limits::Limits;
 use crate::config::{Config, ListenAt};
-use crate::directory::View;
-use crate::observe::log::{self, Format};
+use keyward_api::{Places, SOCKET_NAME};
+use keyward_base::limits::Limits;
+use keyward_state::directory::View;
+use keyward_state::observe::log::{self, Format};
 
 /// Threads of the control plane and of background work; the data path has its own.
 const WORKERS: usize = 2;
 
+/// Threads of the control plane for what blocks, such as reading the audit log; more of it waits. The
+/// store and the resolver have threads of their own.
+const BLOCKING_THREADS_MAX: usize = 16;
+
+/// How long such a thread is kept without work.
+const BLOCKING_THREAD_IDLE: Duration = Duration::from_secs(2);
+
 /// Descriptors beside those of streams: store, audit, listeners, the runtimes' own.
-const DESCRIPTORS_BESIDE: u64 = 256;
+const DESCRIPTORS_BESIDE: u64 = 640;
 
 #[derive(Debug, Arguments)]
 pub(crate) struct Args {
@@ -46,6 +54,8 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
     raise_open_files(&config.limits);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_keep_alive(BLOCKING_THREAD_IDLE)
         .enable_all()
         .build()
         .map_err(|error| Failure::failed("cannot start", &error))?;
@@ -115,7 +125,7 @@ fn raise_open_files(limits: &Limits) {
         tracing::info!(
             open_files = now,
             wanted,
-            "too few open files for `limits.streams_max`: raise `ulimit -n` (LimitNOFILE), or lower it"
+            "too few open files for `limits.streams_max`: fewer streams are served; raise `ulimit -n` (LimitNOFILE)"
         );
     }
 }
@@ -123,7 +133,8 @@ fn raise_open_files(limits: &Limits) {
 /// Where things are, and what comes next.
 fn announcement(places: &Places, next: &str) -> String {
     let mut fields = vec![("proxy", places.proxy.join(", "))];
-    fields.extend(places.agents.iter().map(|(agent, at)| ("agent", format!("{agent} at {at}"))));
+    fields
+        .extend(places.agents.iter().map(|(own, at)| ("agent", format!("{} at {at}", own.agent))));
     fields.push(("admin", format!("http://{}", places.admin)));
     fields.push(("data", places.data.clone()));
     fields.push(("CA", places.ca.clone()));
@@ -153,12 +164,15 @@ fn next(view: &View, keyward: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keyward_base::id::OrgId;
+    use keyward_proxy::ListenerOwner;
 
     #[test]
     fn a_start_tells_where_things_are_and_what_comes_next() {
+        let own = ListenerOwner { org: OrgId::default_org(), agent: "ci".to_owned() };
         let places = Places {
             proxy: vec!["127.0.0.1:8080".to_owned(), "unix:/run/keyward.sock".to_owned()],
-            agents: vec![("ci".to_owned(), "127.0.0.1:8090".to_owned())],
+            agents: vec![(own, "127.0.0.1:8090".to_owned())],
             admin: "127.0.0.1:8081".to_owned(),
             data: "/data".to_owned(),
             ca: "/data/ca/ca.pem".to_owned(),

@@ -7,7 +7,9 @@ use clap::Args;
 
 use super::client::Client;
 use super::failure::{Exit, Failure};
-use crate::config::{self, Config};
+use crate::config::{self, Config, ListenAgent};
+use keyward_api::wire::AgentView;
+use keyward_base::id::OrgId;
 
 /// The proxy listener's default.
 const PROXY_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -104,6 +106,11 @@ impl Global {
         line
     }
 
+    /// A remedy of the gateway's, with the options that name this install in its commands.
+    pub(crate) fn remedy(&self, remedy: &str) -> String {
+        remedy.replace("`keyward ", &format!("`{} ", self.keyward()))
+    }
+
     /// Where agents reach the proxy, for the lines that people paste: where the running gateway
     /// says it listens, else what is configured. A configuration that cannot be read is another
     /// command's complaint: the default is shown then.
@@ -117,10 +124,31 @@ impl Global {
         found.unwrap_or(ProxyAt { tls: false, addr: PROXY_DEFAULT })
     }
 
+    /// The agent's own listener over TCP: of the running gateway, else as it is configured.
+    pub(crate) fn own_listener(&self, client: &Client, agent: &AgentView) -> Option<SocketAddr> {
+        if !client.is_in_process() {
+            return tcp_listener(agent);
+        }
+        let listen = self.load().ok()?.listen;
+        let org = match &self.org {
+            Some(name) => OrgId::named(name.strip_prefix("org_").unwrap_or(name)).ok()?,
+            None => OrgId::default_org(),
+        };
+        let own = |own: &&ListenAgent| own.agent == agent.name && own.org == org;
+        let mut own = listen.agents.iter().filter(own);
+        // A free port is known to the gateway alone.
+        own.find_map(|own| own.at.tcp().filter(|at| at.port() != 0))
+    }
+
     /// Where the admin listener is reached from this machine.
     pub(crate) fn admin_addr(&self) -> Result<SocketAddr, Failure> {
         Ok(dialable(self.load()?.listen.admin))
     }
+}
+
+/// The first listener of an agent's own that is reached over TCP.
+pub(crate) fn tcp_listener(agent: &AgentView) -> Option<SocketAddr> {
+    agent.listeners.iter().find_map(|at| at.parse().ok())
 }
 
 /// A word for a POSIX shell.
@@ -165,6 +193,11 @@ mod tests {
         let global = Global { data: Some("/a b/it's".into()), ..Global::default() };
         assert_eq!(global.keyward(), r"keyward --data '/a b/it'\''s'");
         assert_eq!(Global::default().keyward(), "keyward");
+        let remedy = "get a key, then: `keyward connection rotate keyward `";
+        assert_eq!(Global::default().remedy(remedy), remedy);
+        let global = Global { org: Some("acme".to_owned()), ..Global::default() };
+        let named = "get a key, then: `keyward --org acme connection rotate keyward `";
+        assert_eq!(global.remedy(remedy), named);
     }
 
     #[test]

@@ -8,8 +8,8 @@ use super::output;
 use super::personal;
 use super::settings::Global;
 use super::table::{Table, fields, moment};
-use crate::admin::wire::{List, NewUser, UserPatch, UserView};
-use crate::directory::Role;
+use keyward_api::wire::{List, NewUser, UserPatch, UserView};
+use keyward_state::directory::Role;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

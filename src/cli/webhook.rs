@@ -9,7 +9,7 @@ use super::output;
 use super::secret::Typed;
 use super::settings::Global;
 use super::table::{Table, fields, moment};
-use crate::admin::wire::{EventType, List, WebhookPatch, WebhookShown, WebhookTry, WebhookView};
+use keyward_api::wire::{EventType, List, WebhookPatch, WebhookShown, WebhookTry, WebhookView};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

@@ -9,8 +9,8 @@ use super::client::Client;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use crate::admin::wire::UserView;
-use crate::base::id::UserId;
+use keyward_api::wire::UserView;
+use keyward_base::id::UserId;
 
 /// Whose a new connection is, and who may use it.
 #[derive(Clone, Debug, Default, Args)]

@@ -10,10 +10,10 @@ use super::names;
 use super::reading::Reading;
 use super::secret::SecretSource;
 use super::source;
-use crate::base::id::OrgId;
-use crate::base::keys::section;
-use crate::crypto::token;
-use crate::provider::document::{item_of, key_of};
+use keyward_base::id::OrgId;
+use keyward_base::keys::section;
+use keyward_rules::provider::document::{item_of, key_of};
+use keyward_state::crypto::token;
 
 /// An agent of the configuration.
 #[derive(Clone, Debug)]

@@ -10,11 +10,11 @@ use super::names;
 use super::reading::Reading;
 use super::secret::SecretSource;
 use super::source;
-use crate::base::id::OrgId;
-use crate::base::keys::section;
-use crate::directory::{AppSettings, AppUrls, ManagedBy};
-use crate::provider::document::{item_of, key_of};
-use crate::vault::{NewApp, Vault, VaultError};
+use keyward_base::id::OrgId;
+use keyward_base::keys::section;
+use keyward_rules::provider::document::{item_of, key_of};
+use keyward_state::directory::{AppSettings, AppUrls, ManagedBy};
+use keyward_vault::{NewApp, Vault, VaultError};
 
 /// An app of the configuration.
 #[derive(Clone, Debug)]

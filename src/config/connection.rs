@@ -12,16 +12,16 @@ use super::names;
 use super::reading::Reading;
 use super::secret::SecretSource;
 use super::source;
-use crate::base::id::OrgId;
-use crate::base::keys::section;
-use crate::base::rotation::{KEEP_OLD_MAX, RotationSettings};
-use crate::base::secret::Secret;
-use crate::base::settings::Settings;
-use crate::base::time::{parse_duration, parse_moment};
-use crate::directory::{About, SecretFacts};
-use crate::provider::decode::nearest;
-use crate::provider::document::{item_of, key_of};
-use crate::provider::{AuthMethod, Catalogue, Field, FormError, Provider};
+use keyward_base::id::OrgId;
+use keyward_base::keys::section;
+use keyward_base::rotation::{KEEP_OLD_MAX, RotationSettings};
+use keyward_base::secret::Secret;
+use keyward_base::settings::Settings;
+use keyward_base::time::{parse_duration, parse_moment};
+use keyward_rules::provider::decode::nearest;
+use keyward_rules::provider::document::{item_of, key_of};
+use keyward_rules::provider::{AuthMethod, Catalogue, Field, FormError, Provider};
+use keyward_state::directory::{About, SecretFacts};
 
 /// A connection of the configuration.
 #[derive(Clone, Debug)]

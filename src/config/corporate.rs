@@ -8,10 +8,10 @@ use super::environment::Environment;
 use super::reading::Reading;
 use super::secret::{SecretSource, SecretSourceError};
 use super::source;
-use crate::base::host::{Scheme, Target};
-use crate::base::keys::section;
-use crate::net::corporate::{CorporateProxy, Except, LoginError};
-use crate::provider::document::{item_of, key_of};
+use keyward_base::host::{Scheme, Target};
+use keyward_base::keys::section;
+use keyward_net::corporate::{CorporateProxy, Except, LoginError};
+use keyward_rules::provider::document::{item_of, key_of};
 
 const PATH: &str = "upstream.proxy";
 

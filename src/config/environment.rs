@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::base::secret::Secret;
+use keyward_base::secret::Secret;
 
 /// Where environment variables come from. Cheap to clone.
 #[derive(Clone, Default)]

@@ -11,7 +11,7 @@ use super::again::Origin;
 use super::environment::{Environment, Variable};
 use super::reading::Folders;
 use super::{Config, ConfigError, parse};
-use crate::provider::document::{Document, Problem, scalar};
+use keyward_rules::provider::document::{Document, Problem, scalar};
 
 /// Begins every variable that is laid over the file.
 const PREFIX: &str = "KEYWARD__";
@@ -44,9 +44,7 @@ pub(super) fn load(
     data: Option<&Path>,
     environment: &Environment,
 ) -> Result<Config, ConfigError> {
-    let data = data_dir(data, environment)?;
-    let named = config.map(Path::to_owned).or_else(|| environment.path("KEYWARD_CONFIG"));
-    let path = absolute(named.as_deref().unwrap_or(&data.join(FILE)))?;
+    let (path, named, data) = place(config, data, environment)?;
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -57,6 +55,29 @@ pub(super) fn load(
     // Of a file that need not be there, whether it is decides what its absence means later.
     config.origin.required = named.is_some() || path.exists();
     Ok(config)
+}
+
+/// The configuration if `text` were in the file.
+pub(super) fn as_if(
+    text: &str,
+    (config, data): (Option<&Path>, Option<&Path>),
+    environment: &Environment,
+) -> Result<Config, ConfigError> {
+    let (path, _, data) = place(config, data, environment)?;
+    let folders = Folders { config: folder_of(&path), data };
+    read(text, &path, folders, environment).map_err(ConfigError::Problems)
+}
+
+/// Where the file is, or would be; whether somebody named it; and the data directory.
+fn place(
+    config: Option<&Path>,
+    data: Option<&Path>,
+    environment: &Environment,
+) -> Result<(PathBuf, Option<PathBuf>, PathBuf), ConfigError> {
+    let data = data_dir(data, environment)?;
+    let named = config.map(Path::to_owned).or_else(|| environment.path("KEYWARD_CONFIG"));
+    let path = absolute(named.as_deref().unwrap_or(&data.join(FILE)))?;
+    Ok((path, named, data))
 }
 
 /// Reads the file of a configuration that is in use.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_yaml::{Mapping, Value};
 
 use super::reading::Reading;
-use crate::base::limits::Limits;
-use crate::provider::document::key_of;
+use keyward_base::limits::Limits;
+use keyward_rules::inject::scrub::DECODER_BYTES_MAX;
+use keyward_rules::provider::document::key_of;
 
 /// Below this, hyper cannot read a head at all, and ordinary browsers' would not fit.
 const HEAD_BYTES_MIN: usize = 8 * 1024;
@@ -55,13 +56,14 @@ fn sound_keys(value: &Value, reading: &mut Reading<'_>) -> Value {
 
 /// Counts and sizes that must not be zero. Those left out may be: nothing idle is kept, no interim
 /// answer passed on, no rule without hosts allowed.
-pub(super) fn least(limits: &Limits) -> [(&'static str, usize, usize); 14] {
+pub(super) fn least(limits: &Limits) -> [(&'static str, usize, usize); 16] {
     let failures = usize::try_from(limits.auth_failures_per_minute_max).unwrap_or(usize::MAX);
     [
         ("head_bytes_max", limits.head_bytes_max, HEAD_BYTES_MIN),
         ("head_fields_max", limits.head_fields_max, 1),
         ("target_bytes_max", limits.target_bytes_max, 1),
         ("streams_max", limits.streams_max, 1),
+        ("unauthenticated_streams_max", limits.unauthenticated_streams_max, 1),
         ("streams_per_agent_max", limits.streams_per_agent_max, 1),
         ("exchanges_per_stream_max", limits.exchanges_per_stream_max, 1),
         ("handshakes_max", limits.handshakes_max, 1),
@@ -76,6 +78,7 @@ pub(super) fn least(limits: &Limits) -> [(&'static str, usize, usize); 14] {
             limits.written_body_bytes_total,
             limits.written_body_bytes_max,
         ),
+        ("decoder_bytes_total", limits.decoder_bytes_total, DECODER_BYTES_MAX),
     ]
 }
 

@@ -10,10 +10,10 @@ use serde_yaml::Value;
 use super::listen_agents::{self, ListenAgent, ListenAgentText};
 use super::listen_tls::{self, ListenTls};
 use super::reading::Reading;
-use crate::base::host::{Host, Scheme, Target};
-use crate::base::keys::section;
-use crate::provider::document::{item_of, key_of};
-use crate::proxy::base_url::BaseUrls;
+use keyward_base::host::{Host, Scheme, Target};
+use keyward_base::keys::section;
+use keyward_proxy::base_url::ServedBaseUrls;
+use keyward_rules::provider::document::{item_of, key_of};
 
 /// The ports of a fresh install.
 const PROXY_PORT: u16 = 8080;
@@ -32,7 +32,7 @@ pub struct Listen {
     /// For one agent each.
     pub agents: Vec<ListenAgent>,
     /// Which base URLs the listeners for all agents serve.
-    pub base_urls: BaseUrls,
+    pub base_urls: ServedBaseUrls,
 }
 
 /// An address to listen at.
@@ -83,7 +83,7 @@ impl Default for Listen {
             proxy: vec![ListenAt::Tcp(SocketAddr::new(loopback, PROXY_PORT))],
             admin: SocketAddr::new(loopback, ADMIN_PORT),
             agents: Vec::new(),
-            base_urls: BaseUrls::default(),
+            base_urls: ServedBaseUrls::default(),
         }
     }
 }
@@ -116,7 +116,7 @@ pub(super) fn listen(value: Option<&Value>, reading: &mut Reading<'_>) -> Listen
     listen
 }
 
-fn base_urls(on: Option<bool>, names: &[String], reading: &mut Reading<'_>) -> BaseUrls {
+fn base_urls(on: Option<bool>, names: &[String], reading: &mut Reading<'_>) -> ServedBaseUrls {
     let mut hosts = Vec::new();
     for (index, name) in names.iter().enumerate() {
         match Host::parse(name) {
@@ -129,8 +129,8 @@ fn base_urls(on: Option<bool>, names: &[String], reading: &mut Reading<'_>) -> B
         }
     }
     match on {
-        Some(false) => BaseUrls::Off,
-        Some(true) | None => BaseUrls::At(hosts),
+        Some(false) => ServedBaseUrls::Off,
+        Some(true) | None => ServedBaseUrls::At(hosts),
     }
 }
 

@@ -7,9 +7,9 @@ use serde_yaml::Value;
 use super::listen::{self, ListenAt};
 use super::names;
 use super::reading::Reading;
-use crate::base::id::OrgId;
-use crate::base::keys::section;
-use crate::provider::document::{item_of, key_of};
+use keyward_base::id::OrgId;
+use keyward_base::keys::section;
+use keyward_rules::provider::document::{item_of, key_of};
 
 /// A listener whose streams are one agent's without a token.
 #[derive(Clone, Debug, Eq, PartialEq)]

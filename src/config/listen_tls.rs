@@ -8,8 +8,8 @@ use serde_yaml::Value;
 
 use super::listen;
 use super::reading::Reading;
-use crate::base::host::Host;
-use crate::provider::document::{item_of, key_of};
+use keyward_base::host::Host;
+use keyward_rules::provider::document::{item_of, key_of};
 
 /// Where agents speak TLS to the proxy itself.
 #[derive(Clone, Debug, Eq, PartialEq)]

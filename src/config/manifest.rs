@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use crate::directory::{Manifest, Slot};
-use crate::provider::decode::decode;
-use crate::provider::document::{Document, Problem, Problems, item_of, key_of};
+use keyward_rules::provider::decode::decode;
+use keyward_rules::provider::document::{Document, Problem, Problems, item_of, key_of};
+use keyward_state::directory::{Manifest, Slot};
 
 /// No manifest is as long as this: 256 KiB.
 const MANIFEST_BYTES_MAX: u64 = 256 * 1024;

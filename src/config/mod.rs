@@ -10,9 +10,9 @@ mod agent;
 mod app;
 mod connection;
 mod corporate;
+mod declared;
 mod environment;
 mod file;
-mod honeytoken;
 mod limits;
 mod listen;
 mod listen_agents;
@@ -38,23 +38,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::base::id::OrgId;
-use crate::base::limits::Limits;
-use crate::base::rotation::RotationSettings;
-use crate::base::tokens::TokenSettings;
-use crate::base::webhooks::WebhookSettings;
-use crate::crypto::source::KeySource;
-use crate::policy::DefaultAction;
-use crate::provider::document::Problem;
-use crate::provider::{Catalogue, Provider};
-use crate::rulebook::RuleText;
+use keyward_base::id::OrgId;
+use keyward_base::limits::Limits;
+use keyward_base::rotation::RotationSettings;
+use keyward_base::tokens::TokenSettings;
+use keyward_base::webhooks::WebhookSettings;
+use keyward_model::Honeytoken;
+use keyward_rules::policy::DefaultAction;
+use keyward_rules::provider::document::Problem;
+use keyward_rules::provider::{Catalogue, Provider};
+use keyward_state::crypto::source::KeySource;
+use keyward_state::rulebook::RuleText;
 
 pub use agent::DeclaredAgent;
 pub use app::DeclaredApp;
 pub use connection::DeclaredConnection;
 pub use corporate::{ProxyLoginError, UpstreamProxy};
+pub use declared::Declared;
 pub use environment::Environment;
-pub use honeytoken::DeclaredHoneytoken;
 pub use listen::{Listen, ListenAt};
 pub use listen_agents::ListenAgent;
 pub use listen_tls::{Certificate, ListenTls};
@@ -108,7 +109,7 @@ pub struct Config {
     /// Declared webhooks.
     pub webhooks: Vec<DeclaredWebhook>,
     /// Declared honeytokens.
-    pub honeytokens: Vec<DeclaredHoneytoken>,
+    pub honeytokens: Vec<Declared<Honeytoken>>,
     /// How webhooks are told what happens.
     pub events: WebhookSettings,
     /// How to log.
@@ -163,6 +164,18 @@ impl Config {
     /// Everything that is wrong, at once.
     pub fn load(config: Option<&Path>, data: Option<&Path>) -> Result<Self, ConfigError> {
         file::load(config, data, &Environment::Process)
+    }
+
+    /// The same as if `text` were in the file, which is not read.
+    ///
+    /// # Errors
+    /// As [`Config::load`], but for the file.
+    pub fn as_if(
+        text: &str,
+        config: Option<&Path>,
+        data: Option<&Path>,
+    ) -> Result<Self, ConfigError> {
+        file::as_if(text, (config, data), &Environment::Process)
     }
 
     /// Reads a text as if it stood in `file`, with these environment variables and no others. The

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::reading::Reading;
-use crate::base::agent::is_unreserved;
-use crate::base::id::is_like_an_id;
-use crate::provider::document::key_of;
+use keyward_base::agent::is_unreserved;
+use keyward_base::id::is_like_an_id;
+use keyward_rules::provider::document::key_of;
 
 const LEN_MAX: usize = 64;
 const LABELS_MAX: usize = 64;

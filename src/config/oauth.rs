@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_yaml::Value;
 
 use super::reading::Reading;
-use crate::base::tokens::TokenSettings;
-use crate::provider::document::key_of;
+use keyward_base::tokens::TokenSettings;
+use keyward_rules::provider::document::key_of;
 
 /// Below this, hyper cannot read a head at all.
 const HEAD_BYTES_MIN: usize = 8 * 1024;
@@ -60,16 +60,20 @@ pub(super) fn least(settings: &TokenSettings) -> [(&'static str, usize, usize); 
 }
 
 /// Waits that must not be zero.
-pub(super) fn waits(settings: &TokenSettings) -> [(&'static str, Duration); 9] {
+pub(super) fn waits(settings: &TokenSettings) -> [(&'static str, Duration); 13] {
     [
         ("exchange_timeout", settings.exchange_timeout),
+        ("answer_timeout", settings.answer_timeout),
         ("connect_timeout", settings.connect_timeout),
         ("wait_timeout", settings.wait_timeout),
         ("backoff_first", settings.backoff_first),
         ("backoff_max", settings.backoff_max),
+        ("rejected_backoff_first", settings.rejected_backoff_first),
+        ("rejected_backoff_max", settings.rejected_backoff_max),
         ("retry_after_max", settings.retry_after_max),
         ("flow_lifetime", settings.flow_lifetime),
         ("device_interval", settings.device_interval),
         ("revoke_timeout", settings.revoke_timeout),
+        ("account_timeout", settings.account_timeout),
     ]
 }

@@ -8,8 +8,8 @@ use super::again::Origin;
 use super::agent::AgentText;
 use super::app::AppText;
 use super::connection::{ConnectionText, Providers};
+use super::declared::{Declared, Item};
 use super::environment::Environment;
-use super::honeytoken::HoneytokenText;
 use super::listen::ListenText;
 use super::plugin::PluginText;
 use super::reading::{Folders, Reading};
@@ -17,18 +17,19 @@ use super::state::{AuditText, CaText, StoreText};
 use super::upstream::UpstreamText;
 use super::webhook::WebhookText;
 use super::{
-    Config, agent, app, connection, honeytoken, limits, listen, oauth, plugin, rule, source, state,
-    upstream, webhook,
+    Config, agent, app, connection, limits, listen, oauth, plugin, rule, source, state, upstream,
+    webhook,
 };
-use crate::base::keys::section;
-use crate::base::limits::Limits;
-use crate::base::rotation::RotationSettings;
-use crate::base::tokens::TokenSettings;
-use crate::base::webhooks::WebhookSettings;
-use crate::crypto::source::KeySource;
-use crate::provider::check;
-use crate::provider::document::{Document, Problem};
-use crate::provider::{Catalogue, Provider};
+use keyward_base::keys::section;
+use keyward_base::limits::Limits;
+use keyward_base::rotation::RotationSettings;
+use keyward_base::tokens::TokenSettings;
+use keyward_base::webhooks::WebhookSettings;
+use keyward_model::Honeytoken;
+use keyward_rules::provider::check;
+use keyward_rules::provider::document::{Document, Problem};
+use keyward_rules::provider::{Catalogue, Provider};
+use keyward_state::crypto::source::KeySource;
 
 section! {
     /// The sections, unread.
@@ -99,7 +100,7 @@ section! {
         #[key(map of WebhookSettings)]
         events: Option<Value>,
         /// Bait, to be left where no program should look. Others are added by commands and live in the store.
-        #[key(list of HoneytokenText)]
+        #[key(list of Item<Honeytoken>)]
         honeytokens: Option<Value>,
         /// How Keyward logs.
         #[key(map of state::Log)]
@@ -165,7 +166,7 @@ impl Sections {
             rotation: connection::rotation(self.rotation.as_ref(), reading),
             webhooks: webhook::webhooks(self.webhooks.as_ref(), reading),
             events: webhook::settings(self.events.as_ref(), reading),
-            honeytokens: honeytoken::honeytokens(self.honeytokens.as_ref(), &known, reading),
+            honeytokens: Declared::read(self.honeytokens.as_ref(), &known, reading),
             log: state::log(self.log.as_ref(), reading),
             audit: state::audit(self.audit.as_ref(), reading),
             providers,

@@ -9,10 +9,10 @@ use serde_yaml::Value;
 use super::connection::Providers;
 use super::manifest;
 use super::reading::Reading;
-use crate::base::id::OrgId;
-use crate::base::keys::section;
-use crate::directory::Manifest;
-use crate::provider::document::{item_of, key_of};
+use keyward_base::id::OrgId;
+use keyward_base::keys::section;
+use keyward_rules::provider::document::{item_of, key_of};
+use keyward_state::directory::Manifest;
 
 /// A plugin of the configuration.
 #[derive(Clone, Debug)]

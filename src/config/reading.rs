@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde_yaml::Value;
 
-use crate::base::id::OrgId;
-use crate::provider::decode::decode;
-use crate::provider::document::{Document, Problems};
+use keyward_base::id::OrgId;
+use keyward_rules::provider::decode::decode;
+use keyward_rules::provider::document::{Document, Problems};
 
 /// Where relative paths begin.
 #[derive(Clone, Debug)]

@@ -9,11 +9,11 @@ use serde_json::Value;
 use super::again::AT_START;
 use super::parse::Sections;
 use super::{limits, oauth};
-use crate::base::keys::{Absent, Key, Section, Shape};
-use crate::base::limits::Limits;
-use crate::base::rotation::RotationSettings;
-use crate::base::tokens::TokenSettings;
-use crate::base::webhooks::WebhookSettings;
+use keyward_base::keys::{Absent, Key, Section, Shape};
+use keyward_base::limits::Limits;
+use keyward_base::rotation::RotationSettings;
+use keyward_base::tokens::TokenSettings;
+use keyward_base::webhooks::WebhookSettings;
 
 /// A map of the configuration, or the items of a list of maps.
 #[derive(Clone, Debug)]

@@ -7,11 +7,11 @@ use serde_yaml::Value;
 
 use super::names;
 use super::reading::Reading;
-use crate::base::keys::section;
-use crate::base::pattern::{HostPattern, PathPattern, PatternError};
-use crate::provider::decode::nearest;
-use crate::provider::document::{item_of, key_of};
-use crate::rulebook::RuleText;
+use keyward_base::keys::section;
+use keyward_base::pattern::{HostPattern, PathPattern, PatternError};
+use keyward_rules::provider::decode::nearest;
+use keyward_rules::provider::document::{item_of, key_of};
+use keyward_state::rulebook::RuleText;
 
 const ACTIONS: [&str; 4] = ["inject", "deny", "pass", "tunnel"];
 
@@ -37,7 +37,8 @@ section! {
         #[key("list of methods")]
         #[serde(default)]
         methods: Vec<String>,
-        /// `*` is one segment or a part of one, a final `**` any rest; left out: all paths.
+        /// `*` is one segment or a part of one, a final `**` any rest; left out: all paths. Where a credential
+        /// stands in the path, see [rules](getting-started.md#rules).
         #[key("list of path patterns")]
         #[serde(default)]
         paths: Vec<String>,

@@ -3,10 +3,10 @@
 
 use serde_yaml::Value;
 
-use crate::admin::wire::RuleCase;
-use crate::policy::explain::ActionKind;
-use crate::provider::decode::decode;
-use crate::provider::document::{Document, Problem, Problems, item_of, key_of};
+use keyward_api::wire::RuleCase;
+use keyward_rules::policy::explain::ActionKind;
+use keyward_rules::provider::decode::decode;
+use keyward_rules::provider::document::{Document, Problem, Problems, item_of, key_of};
 
 /// A case, and where it stands.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -6,9 +6,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::environment::Environment;
-use crate::base::secret::Secret;
-use crate::crypto::command::{self, Bounds, CommandError};
-use crate::crypto::private::{FileError, private_file};
+use keyward_base::secret::Secret;
+use keyward_state::crypto::command::{self, Bounds, CommandError};
+use keyward_state::crypto::private::{FileError, private_file};
 
 /// 64 KiB: certificates and service accounts' keys are a few KiB.
 const SECRET_BYTES_MAX: usize = 64 * 1024;
@@ -118,7 +118,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::crypto::token::TokenHash;
+    use keyward_state::crypto::token::TokenHash;
 
     fn file(text: &[u8], mode: u32) -> (tempfile::TempDir, SecretSource) {
         let dir = tempfile::tempdir().unwrap();

@@ -7,9 +7,9 @@ use serde_yaml::{Mapping, Value};
 
 use super::reading::Reading;
 use super::secret::SecretSource;
-use crate::base::secret::Secret;
-use crate::crypto::source::KeySource;
-use crate::provider::document::{item_of, key_of};
+use keyward_base::secret::Secret;
+use keyward_rules::provider::document::{item_of, key_of};
+use keyward_state::crypto::source::KeySource;
 
 const FORMS: &str = "write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`";
 

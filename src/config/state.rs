@@ -6,9 +6,9 @@ use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::reading::Reading;
-use crate::base::keys::section;
-use crate::observe::log::{Format, Level};
-use crate::observe::trail::Rotation;
+use keyward_base::keys::section;
+use keyward_state::observe::log::{Format, Level};
+use keyward_state::observe::trail::Rotation;
 
 /// Below this, every few records would begin a file.
 const FILE_BYTES_MIN: u64 = 4096;

@@ -9,10 +9,10 @@ use serde_yaml::Value;
 
 use super::corporate::{self, ProxyText, UpstreamProxy};
 use super::reading::Reading;
-use crate::base::host::{Host, Scheme, Target};
-use crate::base::keys::section;
-use crate::net::guard::AllowPrivate;
-use crate::provider::document::{item_of, key_of};
+use keyward_base::host::{Host, Scheme, Target};
+use keyward_base::keys::section;
+use keyward_net::guard::AllowPrivate;
+use keyward_rules::provider::document::{item_of, key_of};
 
 /// How upstreams are reached.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +36,10 @@ section! {
         #[serde(default)]
         trust: Vec<String>,
         /// Networks and ports that may be dialled although they are loopback, private, link-local or
-        /// a metadata service. `10.1.2.0/24:8000-9000` is a range of ports, `:*` every port.
+        /// a metadata service. `10.1.2.0/24:8000-9000` is a range of ports, `:*` every port. IPv6 stands in
+        /// brackets, the prefix length after them: `[fd00::]/8:443`, `[::1]:8443`. A name that resolves to
+        /// both families needs an entry for each, as `127.0.0.1` and `::1` do; an IPv4-mapped
+        /// address is judged as the IPv4 address in it, and one with a zone (`%eth0`) is never taken.
         #[key("list of `NETWORK:PORTS`", "[]")]
         #[serde(default)]
         allow_private: Vec<String>,

@@ -10,13 +10,13 @@ use super::names;
 use super::reading::Reading;
 use super::secret::SecretSource;
 use super::source;
-use crate::base::id::OrgId;
-use crate::base::keys::section;
-use crate::base::webhooks::{RETRIES_MAX, WebhookSettings};
-use crate::directory::check_webhook_url;
-use crate::observe::notice::NoticeKind;
-use crate::provider::decode::nearest;
-use crate::provider::document::{item_of, key_of};
+use keyward_base::id::OrgId;
+use keyward_base::keys::section;
+use keyward_base::webhooks::{RETRIES_MAX, WebhookSettings};
+use keyward_rules::provider::decode::nearest;
+use keyward_rules::provider::document::{item_of, key_of};
+use keyward_state::directory::check_webhook_url;
+use keyward_state::observe::notice::NoticeKind;
 
 /// A webhook of the configuration.
 #[derive(Clone, Debug)]

@@ -119,6 +119,96 @@ async fn a_honeytoken_is_seen_in_fields_urls_and_under_every_action() {
     }
 }
 
+/// What is refused before any rule is asked: malformed, for another host, not understood.
+#[tokio::test]
+async fn a_honeytoken_is_seen_in_requests_that_are_refused_before_policy() {
+    let mut world =
+        World::with(|plan| plan.limit("target_bytes_max: 1024"), &["honeytoken.used"]).await;
+    for (number, (status, head)) in [
+        (400, "GET /a/../b HTTP/1.1\r\nHost: HOST\r\nX-Api-Key: BAIT"),
+        (400, "GET /a?key=BAIT HTTP/1.1\r\nHost: HOST\r\nX-HTTP-Method: G T"),
+        (400, "GET /a HTTP/1.1\r\nX-Api-Key: BAIT"),
+        (405, "TRACE /a HTTP/1.1\r\nHost: HOST\r\nX-Api-Key: BAIT"),
+        (405, "CONNECT other.test:443 HTTP/1.1\r\nHost: HOST\r\nX-Api-Key: BAIT"),
+        (414, "GET /LONG HTTP/1.1\r\nHost: HOST\r\nX-Api-Key: BAIT"),
+        (417, "POST /a HTTP/1.1\r\nHost: HOST\r\nExpect: x\r\nX-Api-Key: BAIT"),
+        (421, "GET /a HTTP/1.1\r\nHost: other.test\r\nX-Api-Key: BAIT"),
+        (
+            501,
+            "POST /a HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: gzip, chunked\r\nX-Api-Key: BAIT",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("bait-{number}");
+        let bait = world.bait(&name, false).await;
+        let head =
+            head.replace("BAIT", &bait).replace("HOST", HOST).replace("LONG", &"x".repeat(2000));
+        let mut wire = world.lab.tunnel(HOST).await;
+        wire.send(format!("{head}\r\n\r\n")).await;
+        assert_eq!(wire.answer("GET").await.head.status(), status, "{head}");
+        let event = world.hooks.event(&world.key).await;
+        assert_eq!(event.data["honeytoken"], name, "{head}");
+        assert_eq!(
+            (&event.data["agent"]["name"], &event.data["host"]),
+            (&json!("ci"), &json!(HOST))
+        );
+    }
+    // By a base URL of a connection that there is not.
+    let bait = world.bait("last", false).await;
+    let mut wire = world.lab.client().await;
+    let token = world.lab.token("ci");
+    wire.send(format!(
+        "GET /to/nothing/ HTTP/1.1\r\nHost: 127.0.0.1\r\nKeyward-Token: {token}\r\nX-Api-Key: {bait}\r\n\r\n"
+    ))
+    .await;
+    assert_eq!(wire.answer("GET").await.head.status(), 424);
+    assert_eq!(world.hooks.event(&world.key).await.data["honeytoken"], "last");
+    // With the agent's token in the URL, too.
+    let bait = world.bait("url", false).await;
+    let mut wire = world.lab.client().await;
+    let who = world.lab.authorization("ci");
+    wire.send(format!(
+        "GET https://{HOST}/{token} HTTP/1.1\r\nHost: {HOST}\r\n{who}X-Api-Key: {bait}\r\n\r\n"
+    ))
+    .await;
+    let answer = wire.answer("GET").await;
+    assert_eq!(answer.head.status(), 400);
+    assert_eq!(world.hooks.event(&world.key).await.data["honeytoken"], "url");
+    let message = answer.json()["error"]["message"].clone();
+    assert_eq!(
+        message,
+        "the URL contains the agent's token; send it in `Proxy-Authorization` only"
+    );
+    assert!(world.lab.origin.received().is_empty());
+    world.lab.finish().await;
+}
+
+/// An agent that has as many streams as it may.
+#[tokio::test]
+async fn a_honeytoken_is_seen_in_requests_that_are_refused_for_too_many_streams() {
+    let limits = |plan: Plan| plan.limit("streams_per_agent_max: 1");
+    let mut world = World::with(limits, &["honeytoken.used"]).await;
+    let bait = world.bait("readme", false).await;
+    let _open = world.lab.tunnel(HOST).await;
+    let mut wire = world.lab.client().await;
+    let who = world.lab.authorization("ci");
+    wire.send(format!(
+        "GET https://{HOST}/a HTTP/1.1\r\nHost: {HOST}\r\n{who}X-Api-Key: {bait}\r\n\r\n"
+    ))
+    .await;
+    let answer = wire.answer("GET").await;
+    assert_eq!((answer.head.status(), answer.head.one("keyward-error")), (503, Some("overloaded")));
+    let event = world.hooks.event(&world.key).await;
+    assert_eq!(
+        (&event.data["honeytoken"], &event.data["agent"]["name"]),
+        (&json!("readme"), &json!("ci"))
+    );
+    assert!(world.lab.origin.received().is_empty());
+    world.lab.finish().await;
+}
+
 #[tokio::test]
 async fn a_honeytoken_that_revokes_takes_the_token_away_or_pauses_who_has_it_from_the_file() {
     let events = ["honeytoken.used", "token.refused"];

@@ -20,13 +20,17 @@ providers:
       - { id: key, kind: api_key, placement: { header: X-Api-Key } }
 ";
 
+/// A provider that names neither a token endpoint nor an issuer: its apps do.
+const BARE: &str = "{ id: bare, name: Bare, hosts: [bare.acme.test], auth: [{ id: oauth, kind: oauth2, \
+                    client_auth: none }] }";
+
 async fn lab() -> Lab {
     let origin = Origin::scripted(|mut stream: Stream| async move {
         while stream.request().await.is_some() {
             stream.send(ok("fine")).await;
         }
     });
-    Plan::api_key().no_agents().start(origin.await).await
+    Plan::api_key().no_agents().provider(BARE).start(origin.await).await
 }
 
 async fn api(lab: &Lab, method: &str, path: &str, body: &str) -> Message {
@@ -57,6 +61,8 @@ async fn what_could_not_work_is_refused_by_field_and_leaves_nothing() {
         (new("a", &format!(r#","secrets":{{"password":"{canary}"}}"#)), "secrets"),
         (r#"{"provider":"openai","name":"a","client_id":"x"}"#.to_owned(), "provider"),
         (r#"{"provider":"nope","name":"a","client_id":"x"}"#.to_owned(), "provider"),
+        // Neither the provider nor the app says where tokens are asked for.
+        (r#"{"provider":"bare","name":"a","client_id":"x"}"#.to_owned(), "urls.token"),
         (r#"{"provider":"github","auth":"pat","name":"a","client_id":"x"}"#.to_owned(), "auth"),
     ] {
         let answer = api(&lab, "POST", "/apps", &body).await;

@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use keyward::base::host::{Scheme, Target};
-use keyward::base::pattern::{DecodedPath, HostPattern, PathPattern};
-use keyward::inject::credential::Clears;
-use keyward::inject::placement::{At, Encoding, Part, Place, Template};
-use keyward::provider::{AuthMethod, Catalogue, Field, Instance, Provider, Variable, VariableKind};
+use keyward_base::host::{Scheme, Target};
+use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
+use keyward_rules::inject::credential::Clears;
+use keyward_rules::inject::placement::{At, Encoding, Part, Place, Template};
+use keyward_rules::provider::{
+    AuthMethod, Catalogue, Field, Instance, Provider, Variable, VariableKind,
+};
 
 use crate::support::*;
 
@@ -197,7 +199,7 @@ impl Client {
                         At::Header(name) => fields.push(format!("{name}: {value}")),
                         At::Query(name) => query.push(format!("{name}={value}")),
                         At::Cookie(name) => fields.push(format!("Cookie: {name}={value}")),
-                        At::Path => path = beneath(&value, &path),
+                        At::Path(_) => path = beneath(&value, &path),
                         At::Body(path) => panic!("this test sends no body: {path}"),
                     }
                 }
@@ -320,7 +322,7 @@ fn assert_received(account: &Account, spot: &Spot, head: &Head, canary: &str, ca
                 assert_eq!(parameters(head.target(), name).len(), 1, "{case}");
             }
             At::Cookie(name) => assert_eq!(cookies(head, name), [value], "{case}"),
-            At::Path => {
+            At::Path(_) => {
                 path_is_kept = false;
                 let path = beneath(&value, &spot.path);
                 assert_eq!(head.target().split('?').next(), Some(&*path), "{case}");

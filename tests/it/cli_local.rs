@@ -51,9 +51,52 @@ fn what_does_not_exist_is_exit_code_5() {
 #[test]
 fn a_mistyped_directory_is_told_before_it_is_made() {
     let cli = Cli::new();
+    let absent = format!("note: no data directory yet at {}: ", cli.data().display());
+    let err = cli.run(&["agent", "list"]).err;
+    assert!(err.starts_with(&absent), "{err}");
     let note = format!("note: making a new data directory, {}\n", cli.data().display());
-    assert_eq!(cli.run(&["agent", "list"]).err, note);
+    assert_eq!(cli.run(&["agent", "add", "ci"]).err, note);
     assert_eq!(cli.run(&["agent", "list"]).err, "", "it is there now");
+}
+
+/// What the variables say wrong is known before anything is made.
+#[test]
+fn an_init_that_cannot_begin_leaves_nothing() {
+    let cli = Cli::new();
+    let mut init = cli.command(&["init"]);
+    let output = init.env("KEYWARD__LISTEN__PROXY", "here").output().expect("it runs");
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.contains("KEYWARD__LISTEN__PROXY"), "{err}");
+    assert!(!cli.data().exists(), "{err}");
+    cli.run(&["init"]).ok();
+}
+
+#[test]
+fn an_init_that_ends_half_way_says_what_it_made_and_goes_on_when_it_is_run_again() {
+    let cli = Cli::new();
+    let blocked = cli.file("blocked", "a file where a folder is wanted");
+    let ca = format!("{{ cert: {0}/ca.pem, key: {0}/ca.key }}", blocked.display());
+    let output = cli.command(&["init"]).env("KEYWARD__CA", ca).output().expect("it runs");
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    let made = format!("master.key, store were made in {}", cli.data().display());
+    assert!(err.contains(&made) && err.contains("init` again"), "{err}");
+    assert!(!cli.data().join("keyward.yaml").exists(), "{err}");
+    let key = std::fs::read(cli.data().join("master.key")).expect("it was made");
+    cli.run(&["init"]).ok();
+    assert!(cli.data().join("keyward.yaml").exists() && cli.data().join("ca/ca.pem").exists());
+    assert_eq!(std::fs::read(cli.data().join("master.key")).expect("it stays"), key);
+}
+
+/// The file that `KEYWARD_CONFIG` names is the one that every other command reads.
+#[test]
+fn init_writes_the_file_that_is_read_afterwards() {
+    let cli = Cli::new();
+    let file = cli.data().with_file_name("named.yaml");
+    let output = cli.command(&["init"]).env("KEYWARD_CONFIG", &file).output().expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+    assert!(file.exists() && !cli.data().join("keyward.yaml").exists());
 }
 
 #[test]
@@ -288,8 +331,24 @@ fn a_provider_file_is_checked_without_a_store() {
 }
 
 #[test]
+fn a_provider_file_without_an_endpoint_for_tokens_is_refused_by_line_or_said_to_need_apps_that_have_one()
+ {
+    let cli = Cli::new();
+    let head =
+        "id: acme\nname: Acme\nhosts: [api.acme.test]\nauth:\n  - id: oauth\n    kind: oauth2\n";
+    let file = cli.file("machine.yaml", &format!("{head}    grant: client_credentials\n"));
+    let err = cli.run(&["provider", "check", file.to_str().unwrap()]).failed(1);
+    assert!(err.contains("machine.yaml:5") && err.contains("issuer: https://"), "{err}");
+    let file = cli.file("apps.yaml", head);
+    let ran = cli.run(&["provider", "check", file.to_str().unwrap()]);
+    assert!(ran.err.contains("names no endpoint for `oauth`"), "{ran:?}");
+    assert_eq!(ran.ok(), "acme is right\n");
+}
+
+#[test]
 fn the_ca_is_printed_as_pem_and_fits_its_fingerprint() {
     let cli = Cli::new();
+    cli.run(&["init"]).ok();
     let shown = cli.run(&["ca", "show", "--json"]).json();
     assert_eq!(cli.run(&["ca", "show"]).ok(), shown["pem"].as_str().unwrap());
     assert_eq!(shown["fingerprint"].as_str().unwrap().len(), 95);

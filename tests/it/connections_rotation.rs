@@ -330,7 +330,7 @@ async fn another_secret_in_the_file_is_a_rotation_and_the_command_is_refused() {
         )
         .await;
     assert_eq!(refused.head.status(), 422, "{}", refused.text());
-    assert!(refused.text().contains("where the configuration reads it"), "{}", refused.text());
+    assert!(refused.text().contains("where the configuration file reads it"), "{}", refused.text());
     let file = lab.gateway.folder().join("keyward.yaml");
     let base = std::fs::read_to_string(&file).expect("the configuration");
     let names = async |variable: &str| {

@@ -64,8 +64,11 @@ impl Told {
 async fn made() -> (Install, Origin) {
     let origin = Origin::saying("fine").await;
     let install = Install::new(&Plan::api_key(), &origin);
-    let made = install.keyward(&["agent", "list"]).output().expect("it runs");
-    assert!(made.status.success(), "{made:?}");
+    // What adds something makes it.
+    for words in [["agent", "add", "first"], ["agent", "remove", "first"]] {
+        let made = install.keyward(&words).output().expect("it runs");
+        assert!(made.status.success(), "{made:?}");
+    }
     (install, origin)
 }
 
@@ -92,7 +95,8 @@ async fn a_sound_install_with_a_gateway_has_nothing_wrong() {
         assert!(told.checks.iter().any(|check| check["id"] == id), "{id}: {:#?}", told.checks);
     }
     let (message, _) = told.the("upstream", "ok");
-    assert_eq!(message, "api.acme.test answers, and proves who it is");
+    let expected = "api.acme.test answers, and proves who it is (asked by the gateway)";
+    assert_eq!(message, expected);
     assert!(origin.received().is_empty(), "no request was sent");
     plan.canary().assert_absent("doctor", format!("{:?}", told.checks).as_bytes());
 }
@@ -275,7 +279,8 @@ async fn an_upstream_that_is_not_trusted() {
     let (install, _serving) = served(&Plan::api_key().untrusted(), &origin).await;
     let told = Told::by(&install, &[]);
     let (message, hint) = told.failed("upstream");
-    let expected = "the certificate of api.acme.test is from an unknown issuer (api.acme.test)";
+    let expected = "the certificate of api.acme.test is from an unknown issuer (api.acme.test); \
+                    asked by the gateway";
     assert_eq!(message, expected);
     assert!(hint.ends_with("trust that: `upstream: { trust: [FILE.pem] }`"), "{hint}");
     assert!(origin.received().is_empty());
@@ -303,10 +308,11 @@ async fn an_upstream_without_a_name_or_at_an_address_that_is_refused() {
         (found["message"].as_str().expect("text"), found["hint"].as_str().expect("text"))
     };
     let (message, hint) = failed("none.invalid");
-    assert_eq!(message, "cannot resolve none.invalid");
+    assert_eq!(message, "cannot resolve none.invalid; asked by the gateway");
     assert!(hint.ends_with("`upstream: { resolve: { \"none.invalid\": ADDRESS:443 } }`"), "{hint}");
     let (message, hint) = failed("near.test");
-    assert!(message.ends_with("that are refused (private): 10.9.8.7:443"), "{message}");
+    let expected = "that are refused (private): 10.9.8.7:443; asked by the gateway";
+    assert!(message.ends_with(expected), "{message}");
     assert_eq!(hint, "if that is right: `upstream: { allow_private: [\"10.9.8.7:443\"] }`");
 }
 
@@ -322,18 +328,46 @@ async fn hosts_are_tried_by_the_corporate_proxy_that_is_configured() {
     let password = install.folder().join("corp");
     fs::write(&password, "canary-of-the-corporation").expect("a file");
     chmod(&password, 0o600);
-    let _serving = install.serve();
+    let mut serving = install.serve();
     let doctor = || Told::of(install.keyward(&["doctor", "--json"]), &["canary-of-the-corp"]);
     let told = doctor();
     let (message, _) = told.the("upstream", "ok");
     let way = format!("by the corporate proxy http://{}", proxy.addr);
-    assert_eq!(message, format!("api.beyond.test answers {way}, and proves who it is"));
+    let by = "(asked by the gateway)";
+    assert_eq!(message, format!("api.beyond.test answers {way}, and proves who it is {by}"));
     assert_eq!(proxy.only().head.start, "CONNECT api.beyond.test:443 HTTP/1.1");
+    serving.kill();
+    install.until("nobody serves", || !install.is_served());
+    let told = doctor();
+    let (message, _) = told.the("upstream", "ok");
+    assert!(message.ends_with("(asked by this command: no gateway runs)"), "{message}");
     fs::remove_file(&password).expect("ours");
     let told = doctor();
     let (message, hint) = told.the("upstream", "warn");
     assert!(message.contains("`upstream.proxy.password`"), "{message}");
     assert!(hint.contains("environment"), "{hint}");
+}
+
+/// The gateway has the password in its environment, and whoever calls the doctor does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hosts_are_tried_in_the_environment_of_the_gateway_that_runs() {
+    let origin = Origin::named(&["api.beyond.test"], |_| async {}).await;
+    let proxy = corporate::opening(origin.addr).await;
+    let plan = Plan::api_key().hosts("api.beyond.test").upstream(&format!(
+        "proxy: {{ url: 'http://{}', user: svc, password: {{ env: CORP }} }}",
+        proxy.addr
+    ));
+    let install = Install::new(&plan, &origin);
+    let mut serve = install.keyward(&["serve"]);
+    serve.env("CORP", "canary-of-the-corporation").stderr(std::process::Stdio::null());
+    let mut serving = serve.spawn().expect("the binary was built");
+    install.until("it serves", || install.is_served());
+    let told = Told::of(install.keyward(&["doctor", "--json"]), &["canary-of-the-corp"]);
+    serving.kill().expect("our child");
+    serving.wait().expect("our child");
+    let (message, _) = told.the("upstream", "ok");
+    assert!(message.ends_with("and proves who it is (asked by the gateway)"), "{message}");
+    assert_eq!(proxy.only().head.start, "CONNECT api.beyond.test:443 HTTP/1.1");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -352,6 +386,13 @@ async fn files_of_clients_that_win_over_the_environment() {
         ("pip", ".config/pip/pip.conf", format!("[global]\nproxy = {proxy}\n"), 2, "global.proxy"),
         ("curl", ".curlrc", format!("proxy = {proxy}\n"), 1, "proxy"),
         ("cargo", ".cargo/config.toml", format!("[http]\nproxy = \"{proxy}\"\n"), 2, "http.proxy"),
+        (
+            "gradle",
+            ".gradle/gradle.properties",
+            format!("org.gradle.daemon=true\nsystemProp.https.proxyHost={proxy}\n"),
+            2,
+            "systemprop.https.proxyhost",
+        ),
     ];
     for (client, name, text, line, key) in table {
         let file = install.folder().join(name);
@@ -360,7 +401,8 @@ async fn files_of_clients_that_win_over_the_environment() {
         let told = Told::by(&install, &[]);
         let (message, hint) = told.warned(client);
         let at = format!("{}:{line} sets `{key}`", file.display());
-        let says = format!("{at}: {client} takes it before HTTPS_PROXY and passes the gateway by");
+        let says =
+            format!("{at}: {client} takes it before the environment and passes the gateway by");
         assert_eq!(message, says);
         assert_eq!(hint, format!("remove line {line} of {}", file.display()));
         fs::remove_file(file).expect("ours");

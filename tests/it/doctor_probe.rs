@@ -3,9 +3,14 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::Request;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -79,6 +84,26 @@ impl Probed {
             Wire::over(patiently("the handshake", shaken).await?, None, wire::Seen::default());
         wire.send(format!("GET /a?b=c HTTP/1.1\r\nHost: api.acme.test\r\n{fields}\r\n")).await;
         Ok(wire.answer("GET").await.text())
+    }
+
+    /// A stream of HTTP/2, by a client that offers nothing else.
+    async fn http2(&self, roots: &str) -> SendRequest<Bytes> {
+        self.try_http2(roots).await.expect("it trusts the probe")
+    }
+
+    async fn try_http2(&self, roots: &str) -> std::io::Result<SendRequest<Bytes>> {
+        let (status, stream) = self.connected("api.acme.test", Some(&self.user)).await;
+        assert_eq!(status, 200);
+        let mut config = ClientConfig::clone(&trusting(roots));
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let name = ServerName::try_from("api.acme.test").expect("a name");
+        let shaken = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        let tls = patiently("the handshake", shaken).await?;
+        // TLS 1.3: a client may think that it is done before the server has refused it, or it the server.
+        let (sender, connection) =
+            h2::client::handshake(tls).await.map_err(std::io::Error::other)?;
+        tokio::spawn(connection);
+        patiently("room", sender.ready()).await.map_err(std::io::Error::other)
     }
 
     /// Ends the program: doctor's exit code and its report.
@@ -155,8 +180,114 @@ async fn a_credential_of_its_own_and_a_host_that_the_gateway_denies_are_told() {
 async fn a_program_that_never_comes_is_told_that() {
     let (install, _origin) = install().await;
     let [id, message, hint] = Probed::new(&install).failed();
-    assert_eq!((&*id, &*message), ("proxy", "it made no connection to the proxy"));
-    assert!(hint.starts_with("if it calls an API, it ignores HTTPS_PROXY: look for"), "{hint}");
+    // It ended with exit code 3: it may have failed for any reason.
+    let says = "saw no connection to the proxy or elsewhere; the program ended with exit code 3";
+    assert_eq!((&*id, &*message), ("program", says));
+    assert!(hint.starts_with("guess: it failed before it would connect"), "{hint}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_ends_well_without_coming_is_guessed_to_ignore_the_proxy() {
+    let (install, _origin) = install().await;
+    let output = install.keyward(&["doctor", "--json", "--agent", "ci", "--", "true"]).output();
+    let report: Value = serde_json::from_slice(&output.expect("it runs").stdout).expect("JSON");
+    let check = &report["checks"][0];
+    assert_eq!((&check["id"], &check["status"]), (&"proxy".into(), &"fail".into()), "{report:#}");
+    assert_eq!(check["message"], "saw no connection to the proxy or elsewhere");
+    let hint = check["hint"].as_str().expect("text");
+    assert!(hint.starts_with("guess: if it calls an API, it ignores HTTPS_PROXY"), "{hint}");
+    // What cannot use a proxy may still be given an address: that of the agent's one connection.
+    assert!(hint.contains("`keyward env --agent ci --base-url acme`"), "{hint}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_speaks_http2_alone_is_judged_and_a_grpc_call_gets_a_status() {
+    let (install, origin) = install().await;
+    let probed = Probed::new(&install);
+    let mut sender = probed.http2(&probed.bundle).await;
+    let call = Request::post("https://api.acme.test/acme.Test/Unary");
+    let call = call.header("content-type", "application/grpc").header("te", "trailers");
+    // It never ends its half: a stream of messages.
+    let (answer, _messages) =
+        sender.send_request(call.body(()).expect("a request"), false).expect("open");
+    let answer = patiently("the status", answer).await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["content-type"], "application/grpc");
+    assert_eq!(answer.headers()["grpc-status"], "12");
+    let get = Request::get("https://other.acme.test/x").body(()).expect("a request");
+    let (answer, _) = sender.send_request(get, true).expect("open");
+    let mut body = patiently("the answer", answer).await.expect("an answer").into_body();
+    let text = patiently("the body", body.data()).await.expect("a body").expect("whole");
+    assert_eq!(&text[..], b"{\"keyward\":\"doctor\"}\n");
+    drop((sender, body));
+    let (code, report) = probed.ended();
+    assert_eq!(code, Some(0), "{report:#}");
+    let says =
+        "api.acme.test: it uses the proxy and trusts the CA; no credential; the gateway adds it";
+    assert_eq!(report["checks"][0]["message"], says, "{report:#}");
+    assert_eq!(origin.streams(), 0, "nothing goes out");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grpc_client_with_roots_of_its_own_is_told_where_the_ca_is() {
+    let (install, _origin) = install().await;
+    let probed = Probed::new(&install);
+    probed.try_http2(&pki().pem).await.expect_err("it does not trust the probe");
+    let [id, message, _] = probed.failed();
+    assert_eq!((&*id, &*message), ("tls", "api.acme.test: it does not trust the CA (UnknownCA)"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_base_url_is_judged_by_its_token() {
+    let (install, _origin) = install().await;
+    for (token, says) in [(true, "it uses the connection's base URL"), (false, "carries no token")]
+    {
+        let probed = Probed::new(&install);
+        let token = match token {
+            true => probed.user.split_once(':').expect("a token").1,
+            false => "kwph",
+        };
+        let mut wire = probed.stream().await;
+        let (proxy, head) = (&probed.proxy, format!("Authorization: Bearer {token}"));
+        wire.send(format!("GET /to/acme/v1 HTTP/1.1\r\nHost: {proxy}\r\n{head}\r\n\r\n")).await;
+        wire.answer("GET").await;
+        drop(wire);
+        let (_, report) = probed.ended();
+        let message = report["checks"][0]["message"].as_str().expect("text");
+        assert!(message.starts_with("acme: ") && message.contains(says), "{report:#}");
+        assert!(report["checks"].as_array().expect("a list").len() <= 2, "{report:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn java_gets_a_listener_without_a_token_where_the_agent_has_one() {
+    let origin = Origin::saying("fine").await;
+    let at = crate::support::process::free_address();
+    let listen = format!("agents: [{{ agent: ci, at: \"{at}\", unsafe_no_auth: true }}]");
+    let install = Install::new(&Plan::api_key().listen(&listen), &origin);
+    drop(install.serve());
+    let script = "echo \"$JAVA_TOOL_OPTIONS\" >&2";
+    let command = ["doctor", "--json", "--agent", "ci", "--", "sh", "-c", script];
+    let output = install.keyward(&command).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let port = |text: &str| {
+        let (_, rest) = text.split_once("-Dhttps.proxyPort=").expect("Java's options");
+        rest.split(' ').next().unwrap_or_default().to_owned()
+    };
+    assert_ne!(port(&said), at.port().to_string(), "that is the gateway's: {said}");
+    for (more, is_own) in [(&[][..], true), (&["--proxy", "keyward:8080"], false)] {
+        let words = [&["env", "--agent", "ci", "--for", "json"][..], more].concat();
+        let output = install.keyward(&words).output().expect("it runs");
+        let made: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let java = made["JAVA_TOOL_OPTIONS"].as_str().expect("text");
+        assert_eq!(port(java) == at.port().to_string(), is_own, "{more:?}: {java}");
+    }
+    let script = "echo \"$JAVA_TOOL_OPTIONS $HTTPS_PROXY\"";
+    let ran = install.keyward(&["run", "--agent", "ci", "--", "sh", "-c", script]).output();
+    let said = String::from_utf8_lossy(&ran.expect("it runs").stdout).into_owned();
+    assert_eq!(port(&said), at.port().to_string(), "{said}");
+    let (_, proxy) = said.rsplit_once('@').expect("a proxy's URL");
+    assert_ne!(proxy.trim(), at.to_string(), "others have the ordinary one: {said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -181,7 +312,8 @@ async fn a_program_without_credentials_is_given_a_listener_of_its_agents_own() {
     assert_eq!(message, "api.acme.test: it sends no credentials to the proxy");
     let listener =
         "`listen: { agents: [{ agent: ci, at: \"127.0.0.1:8090\", unsafe_no_auth: true }] }`";
-    assert!(hint.ends_with(listener), "{hint}");
+    assert!(hint.starts_with("guess: let it send the name and token"), "{hint}");
+    assert!(hint.contains(listener), "{hint}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,8 +5,8 @@ mod draw;
 
 use std::collections::BTreeMap;
 
-use keyward::base::id::OrgId;
-use keyward::directory::ManagedBy;
+use keyward_base::id::OrgId;
+use keyward_state::directory::ManagedBy;
 use serde_json::Value;
 
 use self::draw::{Asked, Dice};

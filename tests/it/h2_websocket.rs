@@ -147,6 +147,31 @@ async fn keys_are_drawn_anew_and_an_agent_s_own_is_not_used() {
 }
 
 #[tokio::test]
+async fn an_agent_that_sends_a_key_gets_the_answer_to_it() {
+    let lab = Plan::api_key().start(origin().await).await;
+    let client = lab.h2(HOST).await;
+    // RFC 6455 §1.3.
+    let (key, accept) = ("dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    let one = format!("{HANDSHAKE}\r\nsec-websocket-key: {key}");
+    for (text, answered) in [
+        (HANDSHAKE, None),
+        (&*one, Some(accept)),
+        // Of two keys, neither is answered.
+        (&*format!("{one}\r\nsec-websocket-key: {key}"), None),
+    ] {
+        let mut socket = client.websocket(text).await;
+        assert_eq!(socket.head().one("sec-websocket-accept"), answered);
+        assert_eq!(socket.send_and_read(HELLO, HELLO.len()).await, HELLO);
+    }
+    // A refusal agrees to nothing.
+    let text = format!("/a\r\nsec-websocket-key: {key}\r\nexpect: nonsense");
+    let answer = client.extended("websocket", &text).await.answer().await;
+    assert_eq!(answer.head.status(), 417);
+    assert!(!answer.head.has("sec-websocket-accept"));
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn an_upstream_that_does_not_agree_is_heard_and_the_tunnel_goes_on() {
     for (status, body) in [(403, "no"), (302, "a page"), (426, ""), (503, "later")] {
         let said = format!(

@@ -80,8 +80,8 @@ async fn what_cannot_be_is_refused_by_line_with_a_remedy_and_changes_nothing() {
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     for (items, says) in [
         (&["{ provider: acme }"][..], "honeytokens[0]: `name` is missing; add `name:`"),
-        (&["{ name: .. }"], "honeytokens[0].name: this is not a name"),
-        (&["{ name: hny_x }"], "honeytokens[0].name: the name looks like an id"),
+        (&["{ name: .. }"], "honeytokens[0].name: `name` must be 1 to 64 letters"),
+        (&["{ name: hny_x }"], "honeytokens[0].name: `name` must be 1 to 64 letters"),
         (
             &["{ name: a }", "{ name: b }", "{ name: a, provider: acme }"],
             "honeytokens[2].name: the name `a` is used twice; rename or remove one",
@@ -90,8 +90,10 @@ async fn what_cannot_be_is_refused_by_line_with_a_remedy_and_changes_nothing() {
             &["{ name: a, provider: acne }"],
             "honeytokens[0].provider: there is no provider `acne`; did you mean `acme`?",
         ),
-        (&["{ name: a, revokes: true }"], "unknown key `revokes`; did you mean `revoke`?"),
-        (&["{ name: a, revoke: perhaps }"], "honeytokens[0].revoke"),
+        (&["{ name: a, revoked: true }"], "unknown key `revoked`; did you mean `revokes`?"),
+        (&["{ name: a, revokes: perhaps }"], "honeytokens[0].revokes"),
+        (&["{ name: a, revoke: perhaps }"], "honeytokens[0]"),
+        (&["{ name: a, revoke: true, revokes: true }"], "unknown key `revoke`"),
         (&["{ name: a, org: A B }"], "honeytokens[0].org: this is not the name"),
         (
             &["{ name: stored }"],

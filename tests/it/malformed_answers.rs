@@ -224,3 +224,68 @@ async fn an_origin_cannot_pass_itself_off_as_the_gateway() {
     assert!(!status.starts_with("keyward"), "{answer:?}");
     lab.finish().await;
 }
+
+#[tokio::test]
+async fn no_member_of_an_upstream_s_proxy_status_is_named_as_the_gateway() {
+    for theirs in [
+        "Proxy-Status: cdn; error=dns_timeout, keyward; error=x; details=\"denied\"",
+        "Proxy-Status: cdn; details=\"a, b\",keyward",
+        "Proxy-Status: \"keyward\"; error=x",
+        "Proxy-Status: Keyward; error=x",
+        "Proxy-Status: cdn; error=dns_timeout\r\nProxy-Status: keyward; error=x",
+        "Proxy-Status: cdn; details=\"\r\nProxy-Status: \tkeyward; error=x",
+        "Trailer: Proxy-Status",
+    ] {
+        let origin = Origin::answering(move |_: &Message| match theirs.starts_with("Trailer") {
+            false => format!("HTTP/1.1 200 OK\r\n{theirs}\r\nContent-Length: 0\r\n\r\n"),
+            true => format!(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n{theirs}\r\n\r\n1\r\nx\r\n0\r\n\
+                 Proxy-Status: cdn, keyward; error=x\r\n\r\n"
+            ),
+        });
+        let lab = Plan::api_key().start(origin.await).await;
+        let answer = lab.ask("GET /a\r\nTE: trailers").await;
+        assert_eq!(answer.head.status(), 200);
+        let told = answer.head.all("proxy-status").join(" ");
+        assert!(!told.to_lowercase().contains("keyward"), "{theirs}: {answer:?}");
+        assert!(
+            answer.trailers.iter().all(|(_, value)| !value.contains("keyward")),
+            "{:?}",
+            answer.trailers
+        );
+        lab.finish().await;
+    }
+    let theirs =
+        "HTTP/1.1 200 OK\r\nProxy-Status: cdn; error=dns_timeout\r\nContent-Length: 0\r\n\r\n";
+    let lab = Plan::api_key().start(Origin::answering(move |_: &Message| theirs).await).await;
+    let answer = lab.ask("GET /a").await;
+    assert_eq!(answer.head.all("proxy-status"), ["cdn; error=dns_timeout"], "RFC 9209 §2");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn no_browser_guesses_what_an_error_of_ours_is() {
+    let plan = Plan::api_key().limit("auth_failures_per_minute_max: 1000");
+    let lab = plan.start(Origin::saying("never").await).await;
+    let mut answers = vec![
+        lab.ask("TRACE /a").await,
+        lab.ask("POST /a\r\nContent-Type: application/grpc\r\nExpect: x\r\nContent-Length: 0")
+            .await,
+        lab.connect("unknown.test:443").await.0,
+    ];
+    for request in [
+        "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET http://api.acme.test/ HTTP/1.1\r\nHost: api.acme.test\r\n\r\n",
+        "CONNECT api.acme.test:443 HTTP/1.1\r\nHost: api.acme.test\r\n\r\n",
+        "GET /to/acme/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    ] {
+        let mut wire = lab.client().await;
+        wire.send(request).await;
+        answers.push(wire.answer(request.split(' ').next().expect("a method")).await);
+    }
+    for answer in answers {
+        assert!(answer.head.has("keyward-error"), "{answer:?}");
+        assert_eq!(answer.head.one("x-content-type-options"), Some("nosniff"), "{answer:?}");
+    }
+    lab.finish().await;
+}

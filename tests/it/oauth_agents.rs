@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::support::authorization::query;
+use crate::support::authorization::{CLIENT_SECRET, Rules, encoded, query};
 use crate::support::browser::Browser;
 use crate::support::oauth::{AGENT, World};
 
@@ -131,5 +131,24 @@ async fn the_redirect_uri_never_comes_from_a_request() {
         app["redirect_uri"],
         "the one shown to register"
     );
+    world.finish().await;
+}
+
+/// An API that shows the settings of the app that asks.
+#[tokio::test]
+async fn an_api_cannot_tell_an_agent_the_app_s_client_secret() {
+    let echo = format!("secret={CLIENT_SECRET} form={} end", encoded(CLIENT_SECRET));
+    let echo: &'static str = echo.leak();
+    let mut world = World::saying(echo, Rules::default(), |plan| plan).await;
+    world.connected().await;
+    let masked = world.request().await.text();
+    assert!(masked.starts_with("secret=**") && masked.ends_with("** end"), "{masked}");
+    assert!(!masked.contains(CLIENT_SECRET) && !masked.contains(&encoded(CLIENT_SECRET)));
+    // Also with a token that was renewed, and after a restart.
+    let answer = world.lab.gateway.api("POST", "/connections/work/refresh", "").await;
+    assert_eq!(answer.head.status(), 200, "{}", answer.text());
+    assert_eq!(world.request().await.text(), masked);
+    world.lab.gateway.restart().await;
+    assert_eq!(world.request().await.text(), masked);
     world.finish().await;
 }

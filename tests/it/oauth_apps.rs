@@ -1,11 +1,11 @@
 //! What is known of an app is said where a connection of it is looked at; one that its provider refuses is
-//! tried again when it changes, and only then.
+//! tried again when it changes. `oauth_rejected` has the other ways out.
 
 use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::authorization::{Authorization, CLIENT, CLIENT_SECRET};
+use crate::support::authorization::{Authorization, CLIENT, Rules};
 use crate::support::oauth::World;
 use crate::support::tokens::*;
 use crate::support::*;
@@ -17,7 +17,8 @@ fn refused(answer: &Message) -> (u16, String) {
 
 /// A connection whose provider refuses its app.
 async fn rejected() -> World {
-    let world = World::start().await;
+    let patient = |plan: Plan| plan.top("oauth: { rejected_backoff_first: 1h }");
+    let world = World::with(Rules::default(), patient).await;
     world.connected().await;
     world.server.issuer().change_secret("rotated-by-the-provider");
     world.server.issuer().expire_all();
@@ -32,17 +33,18 @@ async fn set(world: &World, patch: &Value) {
     world.api("PATCH", "/apps/svc-app", patch).await;
 }
 
-/// oauth 9.2, 9.changed, 9.quiet: no token requests while nothing changes, also after a restart
+/// oauth 9.2, 9.quiet: no token requests within the pause, whatever comes and restarts
 #[tokio::test]
-async fn a_refused_app_that_stays_the_same_is_asked_by_no_more() {
+async fn a_refused_app_is_asked_for_by_no_request_within_its_pause() {
     let mut world = rejected().await;
     let asked = world.server.calls().len();
-    let same = json!({ "secrets": { "client_secret": CLIENT_SECRET } });
-    set(&world, &same).await;
-    set(&world, &json!({ "client_id": CLIENT })).await;
-    assert_eq!(world.request().await.head.status(), 424);
-    world.lab.gateway.restart().await;
-    assert_eq!(world.request().await.head.status(), 424);
+    for _ in 0..2 {
+        for _ in 0..3 {
+            assert_eq!(refused(&world.request().await), (424, "connection_broken".to_owned()));
+        }
+        landed(&world.lab).await;
+        world.lab.gateway.restart().await;
+    }
     assert_eq!(world.connection().await["state"], "broken");
     assert_eq!(world.server.calls().len(), asked);
     world.finish().await;
@@ -94,6 +96,28 @@ async fn a_refused_client_of_a_provider_s_file_is_tried_again_when_the_file_chan
     let shown = lab.gateway.api("GET", "/connections/acme", "").await.json();
     assert_eq!(shown["state"], "active");
     lab.finish().await;
+}
+
+/// oauth 9.changed: a refusal that was asked for with the old secret and comes after the new one
+#[tokio::test]
+async fn a_late_refusal_of_the_old_secret_breaks_no_connection_of_an_app_with_a_new_one() {
+    let world = World::start().await;
+    world.connected().await;
+    world.server.issuer().change_secret("rotated-by-the-provider");
+    world.server.issuer().expire_all();
+    let gate = world.server.hold_next();
+    let mut agent = world.lab.tunnel_as("bot", &format!("{HOST}:443"), HOST).await;
+    agent.send(request_text("GET /thing", HOST)).await;
+    world.server.asked(2).await;
+    assert_eq!(world.server.calls()[1].error.as_deref(), Some("invalid_client"));
+    set(&world, &json!({ "secrets": { "client_secret": "rotated-by-the-provider" } })).await;
+    gate.add_permits(1);
+    assert_eq!(agent.answer("GET").await.text(), "fine");
+    landed(&world.lab).await;
+    assert_eq!(world.connection().await["state"], "active");
+    assert_eq!(world.request().await.text(), "fine");
+    assert_eq!(world.server.calls().len(), 3, "the code, the late refusal, the new secret");
+    world.finish().await;
 }
 
 /// What stands behind a connection is told by `explain`.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::authorization::{Authorization, Fault, Rules};
 use crate::support::oauth::World;
 use crate::support::process::Served;
-use crate::support::tokens::{api, plan, refresh_only, rules, until_dead};
+use crate::support::tokens::{api, method, plan, refresh_only, rules, until_dead};
 use crate::support::*;
 
 /// What a command did: its code, and all that it said.
@@ -56,7 +56,8 @@ async fn the_command_line_refreshes_and_says_what_came_of_it() {
         }
     };
     let said = patiently("the end of the pause", over).await;
-    assert!(said.contains("keyward connection reconnect acme"), "{said}");
+    // Nobody consented: the file has its tokens.
+    assert!(said.contains("put a new secret where the configuration file reads it"), "{said}");
     assert!(ran(&served, &["connection", "show", "acme"]).1.contains("broken"));
     let (code, said) = ran(&served, &["connection", "refresh", "nobody"]);
     assert_eq!(code, Some(5), "{said}");
@@ -93,5 +94,65 @@ async fn an_app_that_is_not_refreshed_by_itself_is_refreshed_by_hand_alone() {
     world.api("PATCH", "/apps/svc-app", &again).await;
     assert_eq!(world.request().await.text(), "fine");
     assert_eq!(world.server.calls().len(), 3);
+    world.finish().await;
+}
+
+/// Longer than a busy machine takes between two calls.
+const LONG_PAUSE: &str = "oauth: { backoff_first: 60s, backoff_jitter_percent: 0 }";
+
+/// A refresh by hand, and another one in the pause that follows, are refused for so many seconds at most.
+async fn is_unavailable_twice(lab: &Lab, connection: &str, longest: u64) {
+    for _ in 0..2 {
+        let told =
+            lab.gateway.api("POST", &format!("/connections/{connection}/refresh"), "{}").await;
+        assert_eq!(told.head.status(), 503, "{}", told.text());
+        assert_eq!(told.json()["error"]["code"], "refresh_unavailable");
+        let wait: u64 = told.head.one("retry-after").expect("when").parse().expect("seconds");
+        assert!((1..=longest).contains(&wait), "{wait}");
+    }
+}
+
+/// oauth 7.by-hand: a server that nobody reaches is down, too.
+#[tokio::test]
+async fn a_refresh_at_a_server_that_refuses_connections_is_a_503_that_says_when_to_retry() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let away = gone.local_addr().expect("an address");
+    drop(gone);
+    let plan = Plan::new(&method(""), "{ refresh_token: { env: REFRESH } }")
+        .variable("REFRESH", "rt-of-a-server-that-is-away")
+        .resolve(&format!("auth.acme.test: \"{away}\""))
+        .allow(&away.to_string())
+        .top(LONG_PAUSE);
+    let lab = plan.start(Origin::saying("fine").await).await;
+    is_unavailable_twice(&lab, "acme", 60).await;
+    let shown = lab.gateway.api("GET", "/connections/acme", "").await.json();
+    assert_eq!(shown["state"], "active", "{shown:#}");
+    assert_eq!(shown["token"]["failing"]["cause"], "connection_refused", "{shown:#}");
+    lab.finish().await;
+}
+
+/// oauth 7.by-hand: what passes is told so, with when to come again, as agents are told.
+#[tokio::test]
+async fn a_refresh_while_the_server_is_down_is_a_503_that_says_when_to_come_again() {
+    // What the server asked for, else `oauth.backoff_first`.
+    for (fault, settings, longest) in [
+        (Fault::too_many("7"), "", 7),
+        (Fault::bad_gateway(), LONG_PAUSE, 60),
+        (Fault::status(500, "", "sorry"), LONG_PAUSE, 60),
+        (Fault::json(503, &json!({ "error": "temporarily_unavailable" })), LONG_PAUSE, 60),
+    ] {
+        let world = World::with(Rules::default(), |plan| plan.top(settings)).await;
+        world.connected().await;
+        world.server.fail_always(fault);
+        is_unavailable_twice(&world.lab, "work", longest).await;
+        assert_eq!(world.connection().await["state"], "active");
+        world.finish().await;
+    }
+    // A finished grant is not worth coming again for.
+    let world = World::start().await;
+    world.connected().await;
+    world.server.issuer().end_all();
+    let told = world.lab.gateway.api("POST", "/connections/work/refresh", "{}").await;
+    assert_eq!((told.head.status(), told.head.one("retry-after")), (422, None), "{}", told.text());
     world.finish().await;
 }

@@ -14,7 +14,7 @@ use crate::support::browser::Browser;
 use crate::support::canary::Canary;
 use crate::support::install::Install;
 use crate::support::oauth::{app_in, provider};
-use crate::support::{Origin, Plan};
+use crate::support::{Origin, Plan, patiently};
 
 /// An install with an app, a server, and the address that browsers come to.
 struct World {
@@ -32,13 +32,17 @@ struct Waiting {
 
 impl World {
     async fn with(rules: Rules) -> Self {
+        Self::of(rules, &provider("")).await
+    }
+
+    async fn of(rules: Rules, provider: &str) -> Self {
         let server = Authorization::with(rules).await;
         let issuer = server.issuer().clone();
         let origin = Origin::answering(move |request| issuer.api(request, "fine")).await;
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
         let admin = free.local_addr().expect("an address");
         drop(free);
-        let plan = server.reached(Plan::api_key().hosts("other.acme.test")).provider(&provider(""));
+        let plan = server.reached(Plan::api_key().hosts("other.acme.test")).provider(provider);
         let plan = plan.admin(&admin.to_string());
         let install = Install::new(&plan, &origin);
         let file = install.folder().join("keyward.yaml");
@@ -143,7 +147,8 @@ async fn with_a_gateway_the_gateway_does() {
     }
     let gone = world.said(&["connection", "remove", "work", "--revoke"]);
     assert!(gone.contains("the provider has taken the access back"), "{gone}");
-    assert_eq!(world.server.issuer().revoked().len(), 2);
+    // Both tokens of the account that was declined, and of the one that is removed.
+    assert_eq!(world.server.issuer().revoked().len(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,4 +191,128 @@ async fn tokens_that_exist_are_imported_without_a_consent() {
     assert!(world.said(&["connection", "show", "work"]).contains("active"));
     std::fs::remove_file(file).expect("it was there");
     Canary::of(pair.refresh.expect("one")).assert_absent_below(world.install.folder());
+}
+
+/// A gateway that restarts between, in order or by a crash, is no end of a consent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_waits_for_a_consent_outlasts_restarts_of_the_gateway() {
+    let world = World::with(Rules::default()).await;
+    let mut serving = world.install.serve();
+    let mut waiting = world.begin(ADD);
+    let link = waiting.line_with("/oauth/start/");
+    serving.signal(rustix::process::Signal::TERM);
+    assert_eq!(serving.code(), Some(0));
+    // It has seen that nobody is there.
+    waiting.line_with("waiting for it to come back");
+    let mut serving = world.install.serve();
+    let mut browser = Browser::at(world.admin);
+    let url = browser.begin(link.trim()).await;
+    serving.kill();
+    let _serving = world.install.serve();
+    let back = browser.get(&world.server.issuer().consent(&url)).await;
+    assert_eq!(back.head.status(), 303, "{}", back.text());
+    let (code, said) = waiting.ended();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("connection work added") && said.contains("alice@acme.test"), "{said}");
+}
+
+/// oauth 2.settled: `kill -9` while the code is exchanged
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consent_whose_exchange_was_killed_has_failed_and_does_not_stay_open() {
+    let world = World::with(Rules::default()).await;
+    let mut serving = world.install.serve();
+    let mut waiting = world.begin(ADD);
+    let link = waiting.line_with("/oauth/start/");
+    let mut browser = Browser::at(world.admin);
+    let url = browser.begin(link.trim()).await;
+    let gate = world.server.hold_next();
+    let (back, mut other) = (world.server.issuer().consent(&url), browser.clone());
+    let lost = tokio::spawn(async move { other.get(&back).await });
+    world.server.asked(1).await;
+    serving.kill();
+    lost.abort();
+    let _serving = world.install.serve();
+    let (code, said) = waiting.ended();
+    gate.add_permits(1);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("the gateway stopped while the code was exchanged"), "{said}");
+    let listed = world.said(&["connection", "list"]);
+    assert!(listed.contains("draft: the gateway stopped while"), "{listed}");
+    assert!(world.said(&["connection", "consents"]).contains("no consent is open"));
+}
+
+/// oauth 2.settled: `kill -9` after the tokens came, while the provider is asked whose they are
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_came_before_a_crash_are_gone_on_with_after_it() {
+    let silent = provider(", userinfo: \"https://auth.acme.test/userinfo\"");
+    let silent = silent.replace(", account: account.id", "");
+    let world = World::of(Rules::default(), &silent).await;
+    let mut serving = world.install.serve();
+    let mut waiting = world.begin(ADD);
+    world.consents(&mut waiting).await;
+    assert_eq!(waiting.ended().0, Some(0));
+    let issuer = world.server.issuer();
+    issuer.change(|rules| rules.account = "bob@acme.test".to_owned());
+    // A head that never ends.
+    issuer.script("/userinfo", "HTTP/1.1 200 OK\r\n");
+    let mut waiting = world.begin(&["connection", "reconnect", "work", "--no-browser"]);
+    let link = waiting.line_with("/oauth/start/");
+    let mut browser = Browser::at(world.admin);
+    let url = browser.begin(link.trim()).await;
+    let back = issuer.consent(&url);
+    let lost = tokio::spawn(async move { browser.get(&back).await });
+    let asked = |server: &Authorization| {
+        let all = server.origin.received();
+        all.iter().filter(|request| request.head.target() == "/userinfo").count()
+    };
+    let hangs = async {
+        while asked(&world.server) < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    patiently("a question whose account it is", hangs).await;
+    serving.kill();
+    lost.abort();
+    issuer.unscript("/userinfo");
+    let _serving = world.install.serve();
+    let (code, said) = waiting.ended();
+    assert_eq!(code, Some(1), "{said}");
+    // The person is asked all the same; nobody can be here, which is a no.
+    assert!(said.contains("you consented with bob@acme.test"), "{said}");
+    assert!(said.contains("the provider has taken its access back"), "{said}");
+    let bobs = world.server.calls()[1].issued.clone().expect("tokens").access;
+    assert!(!world.server.issuer().is_live(&bobs));
+    assert!(world.said(&["connection", "show", "work"]).contains("alice@acme.test"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_consents_are_listed_and_cancelled_by_the_command_line() {
+    let world = World::with(Rules::default()).await;
+    let _serving = world.install.serve();
+    let mut waiting = world.begin(ADD);
+    waiting.line_with("/oauth/start/");
+    let listed = world.said(&["connection", "consents"]);
+    assert!(listed.contains("work") && listed.contains("a consent"), "{listed}");
+    let id = listed.split_whitespace().find(|word| word.starts_with("flw_")).expect("an id");
+    assert!(world.said(&["connection", "consents", "--connection", "work"]).contains(id));
+    let said = world.said(&["connection", "consents", "cancel", id]);
+    assert!(said.contains(&format!("consent {id}: it was cancelled")), "{said}");
+    let (code, said) = waiting.ended();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("it was cancelled"), "{said}");
+    assert!(world.said(&["connection", "consents"]).contains("no consent is open"));
+}
+
+/// The command names no connection that is gone, and no access that a removal has ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consent_whose_connection_is_removed_meanwhile_fails_without_a_remedy_for_it() {
+    let world = World::with(Rules::default()).await;
+    let _serving = world.install.serve();
+    let mut waiting = world.begin(ADD);
+    waiting.line_with("/oauth/start/");
+    world.said(&["connection", "remove", "work"]);
+    let (code, said) = waiting.ended();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("the connection was removed"), "{said}");
+    assert!(!said.contains("hint:"), "{said}");
 }

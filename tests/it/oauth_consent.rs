@@ -24,7 +24,7 @@ fn assert_strict(page: &Message) {
         assert!(policy.contains(part), "{policy}");
     }
     assert_eq!(page.head.one("cache-control"), Some("no-store"));
-    assert_eq!(page.head.one("referrer-policy"), Some("no-referrer"));
+    assert_eq!(page.head.one("referrer-policy"), Some("same-origin"), "none to other sites");
 }
 
 /// oauth 2.start, 2.8, 2.9
@@ -165,6 +165,36 @@ async fn a_callback_of_another_app_is_refused() {
     let own = world.app.to_string();
     assert!(back.contains(&own), "the redirect URI is the app's own");
     refused(&world, &browser.get(&back.replace(&own, other.as_str())).await, 400).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_cannot_press_the_button_where_the_browser_says_no_site() {
+    let world = World::start().await;
+    let made = world.draft().await;
+    let start = made["authorize_url"].as_str().expect("a page");
+    let mut browser = world.browser();
+    let page = browser.get(start).await;
+    // Else the browser would call our own page's origin `null`.
+    assert_eq!(page.head.one("referrer-policy"), Some("same-origin"));
+    let port = world.lab.gateway.admin.port();
+    for origin in [
+        "null".to_owned(),
+        "http://evil.test".to_owned(),
+        format!("http://localhost:{}", port ^ 1),
+        "http://localhost".to_owned(),
+        format!("http://127.0.0.1:{port}"),
+        format!("http://localhost:{port}.evil.test"),
+        format!("http://localhost:{port}, http://evil.test"),
+        format!("http://localhost:{port}\r\nOrigin: http://evil.test"),
+        String::new(),
+    ] {
+        browser.origin = Some(origin.clone());
+        let answer = browser.post(start).await;
+        assert_eq!(answer.head.status(), 403, "{origin}: {}", answer.text());
+    }
+    browser.origin = Some(format!("http://localhost:{port}"));
+    assert_eq!(browser.post(start).await.head.status(), 200, "our own page");
     world.finish().await;
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::authorization::{Fault, Rules, TokenCall};
+use crate::support::authorization::{Fault, ISSUER, Rules, TokenCall, answer};
 use crate::support::oauth::World;
-use crate::support::patiently;
+use crate::support::{HOST, patiently};
 
 /// Polls so often that a test need not wait.
 fn quick() -> Rules {
@@ -150,5 +150,36 @@ async fn a_connection_that_is_removed_meanwhile_is_not_polled_for() {
         }
     };
     patiently("the end of polling", gone).await;
+    world.finish().await;
+}
+
+/// oauth 3, device: metadata that cannot be read is no end either.
+#[tokio::test]
+async fn a_restart_while_the_metadata_cannot_be_read_goes_on_polling_when_it_can() {
+    let provider = format!(
+        "{{ id: svc, name: Service, hosts: [{HOST}], auth: [{{ id: oauth, kind: oauth2, \
+         grant: device_code, issuer: \"{ISSUER}\", client_auth: basic, scopes: [read] }}] }}"
+    );
+    let mut world = World::with(quick(), |plan| plan.provider(&provider)).await;
+    let made = begun(&world).await;
+    world.server.asked(1).await;
+    let well_known = "/.well-known/oauth-authorization-server";
+    world.server.issuer().script(well_known, answer(503, &json!({ "error": "down" })));
+    world.lab.gateway.restart().await;
+    let looked = |world: &World| {
+        let all = world.server.origin.received();
+        all.iter().filter(|request| request.head.target() == well_known).count()
+    };
+    let before = looked(&world);
+    let again = async {
+        while looked(&world) < before + 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    patiently("metadata that is asked for again", again).await;
+    assert_eq!(world.flow(&made).await["state"], "open");
+    world.server.issuer().unscript(well_known);
+    world.server.issuer().decide(code(&made), true);
+    assert_eq!(world.settled(&made).await["state"], "connected");
     world.finish().await;
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keyward::vault::Walk;
+use keyward_vault::Walk;
 use serde_json::json;
 
 use crate::support::tokens::*;

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::support::authorization::{AUTH_HOST, Fault, ISSUER, Rules, answer};
+use crate::support::authorization::{AUTH_HOST, Fault, ISSUER, Rules, TokenCall, answer};
 use crate::support::oauth::{AGENT, World};
 use crate::support::*;
 
@@ -85,7 +85,7 @@ async fn what_a_server_said_before_holds_while_it_is_down() {
     world.connected().await;
     let flows = world.lab.gateway.running().services().flows.clone();
     let vault = world.lab.gateway.running().services().vault.clone();
-    let mut settings = keyward::base::tokens::TokenSettings::clone(&vault.token_settings());
+    let mut settings = keyward_base::tokens::TokenSettings::clone(&vault.token_settings());
     settings.metadata_age_max = std::time::Duration::ZERO;
     flows.set(settings);
     world.server.issuer().script(DOCUMENT, answer(503, &json!({})));
@@ -98,6 +98,32 @@ async fn what_a_server_said_before_holds_while_it_is_down() {
     world.finish().await;
 }
 
+/// oauth 2.start: neither a fault of ours, nor the end of the link
+#[tokio::test]
+async fn a_start_page_whose_server_is_down_says_so_and_works_when_it_is_back() {
+    let mut world = world().await;
+    let made = world.draft().await;
+    let start = made["authorize_url"].as_str().expect("a page").to_owned();
+    let mut browser = world.browser();
+    assert_eq!(browser.get(&start).await.head.status(), 200);
+    world.server.issuer().script(DOCUMENT, answer(503, &json!({})));
+    // What it said before is forgotten with the process.
+    world.lab.gateway.restart().await;
+    let mut again = world.browser();
+    again.cookies = browser.cookies;
+    for method in ["GET", "POST", "GET"] {
+        let told = again.ask(method, &start).await;
+        assert_eq!(told.head.status(), 503, "{method}: {}", told.text());
+        assert!(told.head.one("retry-after").is_some(), "{method}");
+        assert!(told.text().contains("answers 503 at present"), "{}", told.text());
+    }
+    world.server.issuer().unscript(DOCUMENT);
+    let url = again.begin(&start).await;
+    assert_eq!(again.get(&world.server.issuer().consent(&url)).await.head.status(), 303);
+    assert_eq!(world.connection().await["state"], "active");
+    world.finish().await;
+}
+
 /// oauth 13, metadata: read anew on 404 or 405 of an endpoint
 #[tokio::test]
 async fn a_token_endpoint_that_has_moved_is_found_again_without_anybody() {
@@ -105,17 +131,23 @@ async fn a_token_endpoint_that_has_moved_is_found_again_without_anybody() {
         let world = world().await;
         world.connected().await;
         let vault = world.lab.gateway.running().services().vault.clone();
-        let mut settings = keyward::base::tokens::TokenSettings::clone(&vault.token_settings());
+        let mut settings = keyward_base::tokens::TokenSettings::clone(&vault.token_settings());
         settings.backoff_first = std::time::Duration::from_millis(20);
         vault.follow_settings(settings);
         world.server.issuer().tell("token_endpoint", json!(format!("{ISSUER}/renew")));
         world.server.issuer().expire_all();
-        world.server.fail_next(Fault::status(status, "", "gone"));
-        let moved = async { while world.request().await.head.status() != 200 {} };
+        world.server.fail_always(Fault::status(status, "", "gone"));
+        let is_new = |call: &TokenCall| call.head.target() == "/renew";
+        let moved = async {
+            while !world.server.calls().iter().any(is_new) {
+                world.request().await;
+            }
+        };
         patiently("the new endpoint", moved).await;
-        let targets: Vec<String> =
-            world.server.calls().iter().map(|call| call.head.target().to_owned()).collect();
-        assert_eq!(targets, ["/token", "/token", "/renew"], "{status}");
+        world.server.heal();
+        let healed = async { while world.request().await.head.status() != 200 {} };
+        patiently("a token of the new endpoint", healed).await;
+        assert!(is_new(world.server.calls().last().expect("a call")), "{status}");
         world.finish().await;
     }
 }

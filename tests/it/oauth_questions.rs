@@ -103,7 +103,7 @@ async fn a_provider_that_fails_with_pkce_is_asked_without() {
 
 /// oauth 2.id-token
 #[tokio::test]
-async fn an_id_token_is_neither_asked_for_nor_kept_nor_believed() {
+async fn an_id_token_is_not_asked_for_by_itself_nor_kept_nor_believed_before_what_the_file_names() {
     let world = World::start().await;
     let made = world.draft().await;
     let mut browser = world.browser();
@@ -157,6 +157,45 @@ async fn granted_scopes_and_the_end_of_the_grant_are_shown() {
         assert_eq!(world.server.calls().len(), 1, "it triggers nothing");
         world.finish().await;
     }
+}
+
+/// oauth 6.10, 6.11: and of the answer to a refresh.
+#[tokio::test]
+async fn granted_scopes_and_the_end_of_the_grant_follow_a_refresh() {
+    let world = World::start().await;
+    let tells = |scope: Option<&'static str>, ends: Option<i64>| {
+        Fault::Bends(std::sync::Arc::new(move |mut honest| {
+            honest["scope"] = json!(scope);
+            honest["refresh_token_expires_in"] = json!(ends);
+            crate::support::authorization::answer(200, &honest)
+        }))
+    };
+    world.server.fail_next(tells(Some("read write"), Some(3_600)));
+    world.connected().await;
+    let first = world.connection().await;
+    for (scope, ends, granted) in [
+        (Some("read"), Some(86_400), json!(["read"])),
+        // What is not named is as it was; a new refresh token without an end has none that is known.
+        (None, None, json!(["read"])),
+    ] {
+        world.server.fail_next(tells(scope, ends));
+        world.api("POST", "/connections/work/refresh", &json!({})).await;
+        let shown = world.connection().await;
+        assert_eq!(shown["granted"], granted, "{scope:?}");
+        match ends {
+            None => assert_eq!(shown["ends"], Value::Null),
+            Some(_) => {
+                let of = |shown: &Value| {
+                    let ends = shown["ends"].as_str().expect("an end");
+                    ends.parse::<jiff::Timestamp>().expect("a time")
+                };
+                let later = of(&shown).duration_since(of(&first)).as_secs();
+                assert!((82_000..=83_000).contains(&later), "{later}");
+            }
+        }
+        assert_eq!(shown["account"], first["account"]);
+    }
+    world.finish().await;
 }
 
 /// A provider whose host comes from its answers.

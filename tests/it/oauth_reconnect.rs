@@ -70,6 +70,11 @@ async fn another_account_waits_for_a_person_and_may_be_declined() {
     assert_eq!(world.browser().post(&format!("{done}?accept=yes")).await.head.status(), 400);
     browser.site = "cross-site";
     assert_eq!(browser.post(&format!("{done}?accept=yes")).await.head.status(), 403);
+    for origin in ["null", "http://evil.test", "http://localhost"] {
+        browser.origin = Some(origin.to_owned());
+        let answer = browser.post(&format!("{done}?accept=yes")).await;
+        assert_eq!(answer.head.status(), 403, "{origin}");
+    }
     let path = format!("/flows/{}/confirm", again["flow"].as_str().expect("a flow"));
     let declined = world.api("POST", &path, &json!({ "accept": false })).await;
     assert_eq!(declined["state"], "failed");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use keyward::admin::wire::ReloadView;
+use keyward_api::wire::ReloadView;
 use serde_json::json;
 
 use crate::support::authorization::Authorization;

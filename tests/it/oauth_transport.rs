@@ -158,7 +158,10 @@ async fn an_agent_s_own_refresh_gets_no_credential() {
 async fn a_fraction_of_a_second_is_a_time() {
     let authorization = Authorization::with(rules()).await;
     let lab = plan(&authorization, &refresh_only(&authorization))
-        .top("oauth: { exchange_timeout: 0.4s, backoff_first: 0.05s, wait_timeout: 9.5s }")
+        .top(
+            "oauth: { exchange_timeout: 0.4s, answer_timeout: 0.4s, backoff_first: 0.05s, \
+             wait_timeout: 9.5s }",
+        )
         .start(api(&authorization).await)
         .await;
     authorization.fail_next(Fault::HangsBefore);

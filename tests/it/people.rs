@@ -79,6 +79,7 @@ fn attempts(world: &World, by: &Person, of: &str, real: &str) -> Vec<Attempt> {
             push(&|name| Ask::post(&format!("{agent}/bindings"), json!({"connection": name})));
             push(&|name| Ask::get(&format!("/audit?connection={name}")));
             push(&|name| Ask::get(&format!("/connections?q={name}")));
+            push(&|name| Ask::get(&format!("/flows?connection={name}")));
             push(&|name| Ask::get(&format!("/rules?q={name}")));
         }
         "app" => {

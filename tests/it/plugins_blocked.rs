@@ -71,7 +71,7 @@ async fn the_doctor_tells_what_a_plugin_lacks_and_nothing_of_what_was_left_out_o
         message.starts_with("plugin crm-digest of agent digest is blocked: slot crm: "),
         "{message}"
     );
-    assert_eq!(hint, "resume it: keyward connection resume work-crm");
+    assert_eq!(hint, "resume it: `keyward connection resume work-crm`");
     market.api("POST", "/connections/work-crm/resume", &Value::Null).await;
     market.api("POST", "/connections/alerts/pause", &Value::Null).await;
     let (status, message, _) = diagnosed(&market).remove(0);

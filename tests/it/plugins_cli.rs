@@ -191,7 +191,7 @@ async fn a_program_runs_as_a_plugin_only_when_that_can_work() {
     let did = run(&file);
     assert_eq!((did.code, &*did.out), (Some(125), ""), "{did:?}");
     assert!(did.err.contains("slot crm: connection `work-crm` is paused"), "{did:?}");
-    assert!(did.err.contains("hint: resume it: keyward connection resume work-crm"), "{did:?}");
+    assert!(did.err.contains("hint: resume it: `keyward connection resume work-crm`"), "{did:?}");
     market.says(&["connection", "resume", "work-crm"]);
     let newer = market.manifest(&[("1.2.0", "1.3.0")]);
     let did = run(&newer);

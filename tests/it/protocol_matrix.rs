@@ -8,9 +8,9 @@ use std::collections::HashSet;
 
 use h2::Reason;
 use h2::client::Builder;
-use keyward::base::id::OrgId;
 use keyward::config::ListenAt;
-use keyward::directory::{BrokenReason, ConnectionRecord, ConnectionState, ManagedBy};
+use keyward_base::id::OrgId;
+use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState, ManagedBy};
 use serde_json::Value;
 use tokio::net::UnixStream;
 

@@ -1,6 +1,6 @@
 //! The page about providers: its list is made from the catalogue, its example is one that works.
 
-use keyward::provider::{AuthMethod, Catalogue, HostTemplate, Provider, check};
+use keyward_rules::provider::{AuthMethod, Catalogue, HostTemplate, Provider, check};
 
 const PAGE: &str = include_str!("../../docs/providers.md");
 

@@ -164,7 +164,7 @@ async fn a_wrong_token_inside_the_tunnel_means_nothing() {
 async fn a_revoked_token_opens_nothing_more() {
     let lab = Plan::api_key().agent("leaver", "acme").start(Origin::saying("fine").await).await;
     let services = lab.gateway.running().services();
-    let org = keyward::base::id::OrgId::default_org();
+    let org = keyward_base::id::OrgId::default_org();
     let view = services.directory.view();
     let agent = view.find_agent(&org, "leaver").expect("the agent");
     let issued =

@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use keyward::admin::wire::ReloadView;
+use keyward_api::wire::ReloadView;
 
 use crate::support::*;
 

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use keyward::base::id::OrgId;
-use keyward::directory::ManagedBy;
+use keyward_base::id::OrgId;
+use keyward_state::directory::ManagedBy;
 
 use crate::support::*;
 

@@ -181,7 +181,8 @@ async fn a_command_that_is_killed_while_it_rotates_leaves_a_store_that_opens() {
 async fn a_command_that_is_killed_while_it_rotates_the_ca_leaves_one_whole() {
     let origin = Origin::saying("fine").await;
     let install = Install::new(&Plan::api_key(), &origin);
-    json(install.keyward(&["ca", "show", "--json"]));
+    // What is added first makes it all.
+    json(install.keyward(&["agent", "add", "one", "--json"]));
     let (cert, key) = (install.data().join("ca/ca.pem"), install.data().join("ca/ca.key"));
     for round in 0..if soak() { 60 } else { 6 } {
         let (old_cert, old_key) = (bytes(&cert), bytes(&key));

@@ -44,6 +44,76 @@ async fn it_opens_nothing_once_the_program_has_ended() {
     assert!(!install.audit().is_empty());
 }
 
+/// The changes in the audit log, as people read them, the newest first.
+fn changes(install: &Install) -> Vec<String> {
+    let query = install.keyward(&["audit", "query", "--changes"]).output().expect("it runs");
+    assert!(query.status.success(), "{query:?}");
+    String::from_utf8_lossy(&query.stdout).lines().map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_audited_as_a_run_that_was_started_and_ended() {
+    let origin = Origin::saying("fine").await;
+    let install = Install::new(&Plan::api_key(), &origin);
+    let _gateway = install.serve();
+    for ends in ["by itself", "killed"] {
+        let mut ran = install.script(SCRIPT);
+        assert!(!ran.line().is_empty());
+        let token = install.runs()[0]["id"].as_str().expect("an id").to_owned();
+        let facts = format!("run of agent ci (run {}, {token})", ran.id());
+        let told = changes(&install);
+        assert!(told.iter().any(|it| it.contains(&format!("started {facts}"))), "{told:#?}");
+        match ends {
+            "killed" => ran.kill(),
+            _ => {
+                drop(ran.stdin.take());
+                assert_eq!(ran.code(), Some(0));
+            }
+        }
+        let ended = format!("ended {facts}");
+        install.until("its end is written down", || {
+            changes(&install).iter().any(|it| it.contains(&ended))
+        });
+        let told = changes(&install);
+        let of_it = told.iter().filter(|it| it.contains(&token)).count();
+        assert_eq!(of_it, 2, "once started, once ended ({ends}): {told:#?}");
+        let mut added = told.iter().filter(|it| it.contains("added agent"));
+        assert!(added.all(|it| it.contains(" file ")), "only the file added one: {told:#?}");
+    }
+    let records = install.keyward(&["audit", "query", "--agent", "ci", "--json"]).output();
+    let records: serde_json::Value =
+        serde_json::from_slice(&records.expect("it runs").stdout).expect("JSON");
+    let runs = records["items"].as_array().expect("a list").iter();
+    let runs = runs.filter(|record| record["change"]["what"] == "run").collect::<Vec<_>>();
+    assert_eq!(runs.len(), 4, "{records:#}");
+    for run in runs {
+        assert_eq!(run["change"]["id"], run["token"], "{run}");
+        assert!(run["change"]["label"].as_str().is_some_and(|it| it.starts_with("run ")), "{run}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_was_refused_is_audited_as_refused_with_the_code() {
+    let origin = Origin::saying("fine").await;
+    let install = Install::new(&Plan::api_key(), &origin);
+    let _gateway = install.serve();
+    for words in [["agent", "add", "idle"], ["agent", "pause", "idle"]] {
+        assert!(install.keyward(&words).output().expect("it runs").status.success());
+    }
+    let run = install.keyward(&["run", "--agent", "idle", "--", "true"]).output().expect("it runs");
+    assert_eq!(run.status.code(), Some(125), "{run:?}");
+    let again = install.keyward(&["agent", "add", "idle"]).output().expect("it runs");
+    assert!(!again.status.success(), "{again:?}");
+    let told = changes(&install);
+    for refused in ["refused to start run of agent idle", "refused to add agent"] {
+        let line = told.iter().find(|it| it.contains(refused));
+        let line = line.unwrap_or_else(|| panic!("{refused}: {told:#?}"));
+        assert!(line.contains(" invalid ") || line.contains("_"), "it has the code: {line}");
+    }
+    let done = told.iter().filter(|it| it.contains(" added agent idle")).count();
+    assert_eq!(done, 1, "{told:#?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_opens_nothing_once_the_run_was_killed() {
     let origin = Origin::saying("fine").await;

@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 
+use crate::support::canary::Canary;
 use crate::support::*;
 
 /// What an origin makes of the credential it was sent.
@@ -71,6 +72,74 @@ async fn no_form_of_the_credential_comes_back_in_a_body() {
         let records = lab.finish().await;
         assert!(records[0]["scrubbed"].as_u64().is_some_and(|count| count > 0), "{records:?}");
         assert_eq!(records[0]["outcome"], "completed");
+    }
+}
+
+/// What template engines make of a value with the characters of base64, as they wrote it when asked.
+const QUOTED: &[(&str, &[(&str, &str)])] = &[
+    ("Go's html/template, in text", &[("+", "&#43;")]),
+    ("Go's html/template, in a bare attribute", &[("+", "&#43;"), ("=", "&#61;")]),
+    ("Go's html/template, in a script", &[("+", "\\u002b"), ("/", "\\/")]),
+    ("mustache.js", &[("/", "&#x2F;"), ("=", "&#x3D;")]),
+    ("Handlebars", &[("=", "&#x3D;")]),
+    ("a script with \\x, lower case", &[("+", "\\x2b"), ("/", "\\x2f"), ("=", "\\x3d")]),
+    ("a script with \\x, capitals", &[("+", "\\x2B"), ("/", "\\x2F"), ("=", "\\x3D")]),
+    ("Django's escapejs", &[("=", "\\u003D"), ("-", "\\u002D")]),
+    (
+        "numbers for all that is no letter",
+        &[("+", "&#43;"), ("/", "&#47;"), ("=", "&#61;"), ("-", "&#45;"), ("_", "&#95;")],
+    ),
+];
+
+/// Signing secrets and keys of AWS look so.
+fn secret_in_base64() -> Canary {
+    let canary = Canary::new("");
+    Canary::of(format!("k-{}+/{}/_b==", &canary.text[..12], &canary.text[12..]))
+}
+
+async fn echoing(secret: &Canary, form: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Lab {
+    let origin = Origin::answering(move |request: &Message| {
+        let body = form(&credential(request));
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len() + 2);
+        [head.as_bytes(), b"<", &body, b">"].concat()
+    });
+    let auth = "{ id: key, kind: api_key, placement: { header: X-Api-Key } }";
+    let plan = Plan::new(auth, "{ api_key: { env: SECOND } }").secret("SECOND", secret);
+    plan.start(origin.await).await
+}
+
+#[tokio::test]
+async fn no_quoting_of_template_engines_brings_the_credential_back() {
+    for (name, pairs) in QUOTED {
+        let secret = secret_in_base64();
+        let quoted = move |secret: &str| {
+            let each = |c: char| {
+                let found = pairs.iter().find(|(from, _)| from.starts_with(c));
+                found.map_or_else(|| c.to_string(), |(_, to)| (*to).to_owned())
+            };
+            secret.chars().map(each).collect::<String>().into_bytes()
+        };
+        let lab = echoing(&secret, quoted).await;
+        let answer = lab.ask("GET /echo").await;
+        let masked = "*".repeat(quoted(&secret.text).len());
+        assert_eq!(answer.text(), format!("<{masked}>"), "{name}");
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn the_credential_does_not_come_back_in_utf_16() {
+    for (name, bytes) in [("LE", u16::to_le_bytes as fn(u16) -> [u8; 2]), ("BE", u16::to_be_bytes)]
+    {
+        let secret = secret_in_base64();
+        let wide = move |text: &str| text.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+        let lab = echoing(&secret, move |text| wide(&format!("key={text};"))).await;
+        let answer = lab.ask("GET /echo").await;
+        let plain: Vec<u8> = answer.body.iter().copied().filter(|byte| *byte != 0).collect();
+        let plain = String::from_utf8(plain).expect("text");
+        assert!(!plain.contains(&secret.text[4..]), "UTF-16{name}: {plain}");
+        assert!(plain.starts_with("<key=") && plain.ends_with(";>"), "UTF-16{name}: {plain}");
+        lab.finish().await;
     }
 }
 

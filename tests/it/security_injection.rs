@@ -191,3 +191,74 @@ async fn a_field_that_names_another_path_does_not_arrive() {
     assert!(!received.head.has("x-original-url") && !received.head.has("x-rewrite-url"));
     lab.finish().await;
 }
+
+#[tokio::test]
+async fn fields_that_steer_are_read_with_underscores_too() {
+    let plan = Plan::api_key()
+        .rule("{ name: no-deletes, hosts: [api.acme.test], methods: [DELETE], action: deny }");
+    let mut lab = plan.start(Origin::saying("fine").await).await;
+    for field in [
+        "X_HTTP_Method_Override",
+        "X-HTTP_Method-Override",
+        "x_http_method",
+        "X_METHOD_OVERRIDE",
+        "x_method-override",
+    ] {
+        let answer = lab.ask(&format!("POST /a\r\n{field}: delete\r\nContent-Length: 0")).await;
+        assert_eq!((answer.head.status(), answer.head.one("keyward-error")), (403, Some("denied")));
+        let answer = lab.ask(&format!("POST /a\r\n{field}: DE LETE\r\nContent-Length: 0")).await;
+        assert_eq!(answer.head.status(), 400, "{field} names no method");
+    }
+    assert_eq!(lab.origin.received().len(), 0);
+    let head = lab
+        .delivered(
+            "GET /a\r\nX_Original_URL: /admin\r\nx_rewrite-url: /admin\r\nX-Original_Url: /admin\r\n\
+             Proxy_Authorization: Basic eDp5\r\nKeyward_Token: x\r\nX_Mine: 1",
+        )
+        .await;
+    for name in ["x_original_url", "x_rewrite-url", "x-original_url", "proxy_authorization"] {
+        assert!(!head.has(name), "{name}: {head:?}");
+    }
+    assert!(!head.has("keyward_token"), "{head:?}");
+    assert_eq!(head.one("x_mine"), Some("1"), "other fields stay");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_method_in_the_query_is_held_to_the_rules_as_one_in_a_field() {
+    let plan = Plan::api_key()
+        .rule("{ name: no-deletes, hosts: [api.acme.test], methods: [DELETE], action: deny }");
+    let mut lab = plan.start(Origin::saying("fine").await).await;
+    for query in [
+        "_method=DELETE",
+        "a=1&_method=delete",
+        "%5fmethod=DELETE",
+        "_METHOD=DELETE",
+        "a=1;_method=DELETE",
+        "_method=GET&_method=DELETE",
+        "$httpMethod=DELETE",
+        "%24httpMethod=DELETE",
+        "x-http-method-override=DELETE",
+        // PHP reads these names as `_method`.
+        ".method=DELETE",
+        "+_method=DELETE",
+        "%20%2emethod=DELETE",
+        "[method=DELETE",
+        "_method%00x=DELETE",
+        "_method=%44ELETE",
+    ] {
+        let answer = lab.ask(&format!("POST /a?{query}\r\nContent-Length: 0")).await;
+        assert_eq!(answer.head.one("keyward-error"), Some("denied"), "{query}: {answer:?}");
+    }
+    let answer = lab.ask("POST /a?_method=DE+LETE\r\nContent-Length: 0").await;
+    assert_eq!(
+        (answer.head.status(), answer.head.one("keyward-error")),
+        (400, Some("bad_request"))
+    );
+    assert_eq!(lab.origin.received().len(), 0);
+    for query in ["_method=PUT&x=1", "method=DELETE", "my_method=DELETE", "a=_method"] {
+        let head = lab.delivered(&format!("POST /a?{query}\r\nContent-Length: 0")).await;
+        assert_eq!(head.target(), format!("/a?{query}"));
+    }
+    lab.finish().await;
+}

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use keyward::app::Services;
-use keyward::base::id::{AgentId, ConnectionId, OrgId};
-use keyward::directory::ManagedBy;
+use keyward_base::id::{AgentId, ConnectionId, OrgId};
+use keyward_state::directory::ManagedBy;
 
 use crate::support::*;
 

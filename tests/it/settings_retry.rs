@@ -45,6 +45,25 @@ async fn a_request_that_is_not_idempotent_is_sent_once() {
 }
 
 #[tokio::test]
+async fn a_request_whose_other_method_is_not_idempotent_is_sent_once() {
+    let lab = lab(SOON, 9, answer(503, "", "down")).await;
+    for request in [
+        "PUT /a\r\nX-HTTP-Method-Override: POST\r\nContent-Length: 0",
+        "PUT /a\r\nx_http_method: patch\r\nContent-Length: 0",
+        "PUT /a?_method=POST\r\nContent-Length: 0",
+        "GET /a?_method=post",
+        "POST /a\r\nX-HTTP-Method-Override: PUT\r\nContent-Length: 0",
+    ] {
+        assert_eq!(lab.ask(request).await.head.status(), 503, "{request}");
+    }
+    assert_eq!(lab.origin.received().len(), 5);
+    // Where both are, it is.
+    let both = "PUT /a\r\nX-HTTP-Method-Override: DELETE\r\nContent-Length: 0";
+    assert_eq!(lab.ask(both).await.head.status(), 503);
+    assert_eq!(attempts(&lab.finish().await), [1, 1, 1, 1, 1, 3]);
+}
+
+#[tokio::test]
 async fn other_answers_than_those_named_are_passed_on() {
     for status in [200, 401, 404, 500] {
         let lab = lab(SOON, 1, answer(status, "", "so")).await;

@@ -156,6 +156,8 @@ async fn what_happens_to_a_connection_is_told_with_who_and_why() {
     let expiring = hooks.event(&key).await;
     assert_eq!((&*expiring.kind, &expiring.data["by"]), ("connection.expiring", &json!("gateway")));
     assert_eq!(expiring.data["reason"], "expires");
+    let remedy = "give it a new secret: `keyward connection rotate mine`";
+    assert_eq!(expiring.data["remedy"], remedy);
     assert!(expiring.data["due"].is_string());
 
     lab.gateway.api("DELETE", "/agents/ops-agent", "").await;

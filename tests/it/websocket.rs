@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use keyward::base::id::OrgId;
-use keyward::directory::ManagedBy;
+use keyward_base::id::OrgId;
+use keyward_state::directory::ManagedBy;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::support::*;

@@ -7,20 +7,22 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::issuer::{Program, SECRET, World, client};
+use crate::person;
 use crate::stage::{installed, run, said};
 use crate::support::authorization::AUTH_HOST;
+use crate::support::browser::Browser;
 use crate::support::patiently;
 use crate::support::pki::pki;
 
 const CLIENT: &str = "keyward-client";
 
-/// A way to authenticate, as a user would write it; the rest is discovered where it can be.
-fn auth(program: Program) -> String {
+/// A way to authenticate, as a user would write it, with `more`; the rest is discovered where it can be.
+fn auth(program: Program, more: &str) -> String {
     let at = |path: &str| format!("\"https://{AUTH_HOST}/{path}\"");
     match program {
         Program::OidcProvider => format!(
             "{{ id: oauth, kind: oauth2, grant: authorization_code, issuer: \"https://{AUTH_HOST}\", \
-             authorize: {}, token: {}, device: {}, revoke: {}, client_auth: basic, scopes: [openid] }}",
+             authorize: {}, token: {}, device: {}, revoke: {}, client_auth: basic, scopes: [openid]{more} }}",
             at("auth"),
             at("token"),
             at("device/auth"),
@@ -28,7 +30,7 @@ fn auth(program: Program) -> String {
         ),
         _ => format!(
             "{{ id: oauth, kind: oauth2, grant: authorization_code, authorize: {}, token: {}, \
-             device: {}, revoke: {}, client_auth: basic, scopes: [read] }}",
+             device: {}, revoke: {}, client_auth: basic, scopes: [read]{more} }}",
             at("authorize"),
             at("token"),
             at("device"),
@@ -38,8 +40,8 @@ fn auth(program: Program) -> String {
 }
 
 /// The server knows the client, and nobody has consented.
-async fn world(program: Program) -> World {
-    let mut world = World::of(program, &auth(program)).await;
+async fn world(program: Program, more: &str) -> World {
+    let mut world = World::of(program, &auth(program, more)).await;
     let redirect = world.app(CLIENT, json!({ "secrets": { "client_secret": SECRET } })).await;
     let known = match program {
         Program::OidcProvider => {
@@ -107,8 +109,8 @@ async fn trust(folder: &Path) {
     }
 }
 
-async fn by_page(program: Program) {
-    let world = world(program).await;
+async fn by_page(program: Program, more: &str) {
+    let world = world(program, more).await;
     let made = world.connection("work", &json!({ "app": CLIENT })).await;
     let url = made["authorize_url"].as_str().expect("a page").to_owned();
     let page = browse(&world, &url, "You can close this window").await;
@@ -118,7 +120,7 @@ async fn by_page(program: Program) {
 }
 
 async fn by_code(program: Program, word: &str) {
-    let world = world(program).await;
+    let world = world(program, "").await;
     let made = world.connection("work", &json!({ "app": CLIENT, "device": true })).await;
     let url = made["verification_uri_complete"].as_str().expect("a page").to_owned();
     browse(&world, &url, word).await;
@@ -128,12 +130,45 @@ async fn by_code(program: Program, word: &str) {
 
 #[tokio::test]
 async fn a_person_consents_at_oidc_provider_in_chromium() {
-    by_page(Program::OidcProvider).await;
+    by_page(Program::OidcProvider, "").await;
+}
+
+/// oauth 2.form-post: the POST of another site brings no `SameSite=Lax` cookie, the page after it does.
+#[tokio::test]
+async fn a_callback_that_oidc_provider_has_chromium_post_connects() {
+    by_page(Program::OidcProvider, ", response_mode: form_post").await;
+}
+
+/// oauth 2.account, 2.account-source: by the ID token of a server that others wrote.
+#[tokio::test]
+async fn another_account_at_oidc_provider_waits_for_a_person() {
+    let world = world(Program::OidcProvider, "").await;
+    let made = world.connection("work", &json!({ "app": CLIENT })).await;
+    world.consented(&made).await;
+    assert_eq!(world.shown("work").await["account"], "alice");
+    for (login, accept, state) in [("bob", false, "failed"), ("bob", true, "connected")] {
+        let again = world.api("POST", "/connections/work/reconnect", &json!({})).await;
+        let mut browser = Browser::new(&world.lab.gateway);
+        let url = browser.begin(again["authorize_url"].as_str().expect("a page")).await;
+        let back = person::consents_as(world.issuer.addr, &url, login).await;
+        assert_eq!(browser.get(&back).await.head.status(), 303);
+        let view = settled(&world, &again).await;
+        assert_eq!((&view["before"], &view["account"]), (&json!("alice"), &json!(login)), "{view}");
+        assert_eq!(world.works("work").await.1["sub"], "alice", "until somebody decides");
+        let path = format!("/flows/{}/confirm", again["flow"].as_str().expect("a flow"));
+        let decided = world.api("POST", &path, &json!({ "accept": accept })).await;
+        assert_eq!(decided["state"], state, "{decided}");
+        let revoked = world.issuer.log("revoked").len();
+        assert_eq!(revoked, 1, "the grant that was declined");
+    }
+    assert_eq!(world.works("work").await.1["sub"], "bob");
+    assert_eq!(world.shown("work").await["account"], "bob");
+    world.finish().await;
 }
 
 #[tokio::test]
 async fn a_person_consents_at_authlib_in_chromium() {
-    by_page(Program::Authlib).await;
+    by_page(Program::Authlib, "").await;
 }
 
 #[tokio::test]

@@ -25,6 +25,10 @@ struct Hub {
 
 impl Hub {
     async fn new() -> Self {
+        Self::planned(|plan| plan).await
+    }
+
+    async fn planned(more: impl FnOnce(Plan) -> Plan) -> Self {
         let folder = TempDir::new().expect("a temporary directory");
         let token = Canary::new("ghp_0000");
         let pair = BASE64_STANDARD.encode(format!("x-access-token:{}", token.text));
@@ -44,7 +48,7 @@ impl Hub {
             }
         });
         let origin = origin.await;
-        let lab = Plan::api_key()
+        let lab = more(Plan::api_key())
             .secret("HUB", &token)
             .connection("{ name: hub, provider: github, fields: { token: { env: HUB } } }")
             .no_agents()
@@ -65,11 +69,17 @@ impl Hub {
     }
 
     /// Runs it; what it said must not hold the token.
-    async fn run(&self, mut git: Command, arguments: &[&str]) {
+    async fn run(&self, git: Command, arguments: &[&str]) {
+        let (success, said) = self.outcome(git, arguments).await;
+        assert!(success, "{arguments:?}: {said}");
+    }
+
+    /// Whether it succeeded, and what it said.
+    async fn outcome(&self, mut git: Command, arguments: &[&str]) -> (bool, String) {
         git.args(arguments);
         let output = run(git).await;
-        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
         self.token.assert_absent("what git said", said(&output).as_bytes());
+        (output.status.success(), said(&output))
     }
 
     fn cloned(&self) -> PathBuf {
@@ -118,6 +128,34 @@ async fn a_push_with_the_placeholder_in_the_url_arrives() {
     hub.run(git, &["cat-file", "-e", "main:large"]).await;
     // Three of the clone; the refs, a probe before the chunks, and the pack.
     hub.finish(6).await;
+}
+
+#[tokio::test]
+async fn a_push_that_a_rule_denies_is_told_so_every_time() {
+    const RULE: &str = "{ name: no-push, hosts: [github.com], paths: [/me/repo.git/git-receive-pack], action: deny }";
+    let hub = Hub::planned(|plan| plan.rule(RULE)).await;
+    hub.run(hub.git(), &["clone", URL, "cloned"]).await;
+    // In one small frame, in many, and in chunks of unknown length after a probe.
+    for (file, count) in [("small", 5), ("medium", 700_000), ("large", 2 << 20)] {
+        let mut bytes = vec![0; count];
+        getrandom::fill(&mut bytes).expect("randomness");
+        std::fs::write(hub.cloned().join(file), bytes).expect("a file");
+        for arguments in [&["add", file][..], &["commit", "-m", file]] {
+            let mut git = hub.git();
+            git.current_dir(hub.cloned());
+            hub.run(git, arguments).await;
+        }
+        for _ in 0..5 {
+            let mut git = hub.git();
+            git.current_dir(hub.cloned());
+            let (success, said) = hub.outcome(git, &["push"]).await;
+            assert!(!success && said.contains("The requested URL returned error: 403"), "{said}");
+        }
+    }
+    let pushed = |request: &Message| request.head.target().contains("git-receive-pack");
+    let posted = |request: &Message| request.head.method() == "POST" && pushed(request);
+    assert!(!hub.lab.origin.received().iter().any(posted));
+    hub.lab.finish().await;
 }
 
 const GITHUB: Service = Service::known(

@@ -49,6 +49,7 @@ macro_rules! on {
 
 on!(node20);
 on!(node24);
+on!(node26);
 
 served! {
     deno_is_served: script(".bin/deno", &["run", "--allow-all", "--quiet"], "fetch.mjs"), OPENAI,

@@ -340,9 +340,10 @@ impl World {
         let told = self.request(connection).await;
         assert_eq!(told.head.status(), 424, "{connection}: {}", told.text());
         assert_eq!(told.head.one("keyward-error"), Some("connection_broken"), "{connection}");
-        let again = format!("keyward connection reconnect {connection}");
-        assert!(told.text().contains(&again), "{connection}: {}", told.text());
         let shown = self.shown(connection).await;
+        let remedy = shown["remedy"].as_str().expect("a remedy");
+        assert!(remedy.contains(&format!(" {connection}`")), "{connection}: {remedy}");
+        assert_eq!(told.json()["error"]["hint"], remedy, "{connection}");
         let stands = [&shown["state"], &shown["reason"], &shown["detail"]];
         assert_eq!(stands, [&json!("broken"), &json!(reason), &json!(code)], "{connection}");
     }

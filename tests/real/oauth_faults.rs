@@ -14,7 +14,7 @@ use crate::support::*;
 
 /// Short pauses, no rest for a server that fails, and a second for an answer.
 const OFTEN: &str = "oauth: { backoff_first: 50ms, backoff_jitter_percent: 0, \
-                     circuit_failures_max: 1000000, exchange_timeout: 1s }";
+                     circuit_failures_max: 1000000, exchange_timeout: 1s, answer_timeout: 1s }";
 
 /// Connections `c0`, `c1` … as long as there are rows, each with a refresh token of its own.
 async fn world(rows: usize) -> World {

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::api::http;
 use crate::served::{Program, Service, Takes, served};
-use crate::shelf::{integrity, sha256, shelf};
+use crate::shelf::{integrity, sha1, sha256, shelf};
 use crate::stage::installed;
 use crate::support::Message;
 
@@ -50,6 +50,17 @@ const APT: Service = Service {
     hosts: &["apt.acme.test"],
     takes: Takes::Basic("me"),
     answer: apt,
+};
+
+/// A repository of Maven's, for Gradle as well.
+pub(crate) const MAVEN: Service = Service {
+    provider: "acme-maven",
+    own: "{ id: acme-maven, name: Acme, hosts: [maven.acme.test], \
+          auth: [{ id: login, kind: basic }] }",
+    fields: "{ username: me, password: { env: CANARY } }",
+    hosts: &["maven.acme.test"],
+    takes: Takes::Basic("me"),
+    answer: maven,
 };
 
 /// What every manager is asked, with `$1` for the one that `tests/run` installed.
@@ -171,6 +182,37 @@ fn apt(request: &Message) -> Vec<u8> {
         "/debian/./Packages" => http("200 OK", "text/plain", index),
         "/debian/./fine.deb" => http("200 OK", "application/octet-stream", package),
         _ => absent(),
+    }
+}
+
+/// Each file with its checksum beside it. Whatever Maven itself wants beside `fine` has its content.
+fn maven(request: &Message) -> Vec<u8> {
+    let path = request.head.target();
+    let (path, is_sum) = match path.strip_suffix(".sha1") {
+        Some(path) => (path, true),
+        None => (path, false),
+    };
+    let Some(parts) = path.strip_prefix("/repo/").map(|at| at.split('/').collect::<Vec<_>>())
+    else {
+        return absent();
+    };
+    let [group @ .., name, version, file] = &parts[..] else { return absent() };
+    let file = match file.rsplit_once('.') {
+        Some((_, "jar")) => shelf().jar().to_vec(),
+        Some((_, "pom")) => {
+            let (group, kind) = (group.join("."), if *name == "parent" { "pom" } else { "jar" });
+            format!(
+                "<project><modelVersion>4.0.0</modelVersion><groupId>{group}</groupId>\
+                 <artifactId>{name}</artifactId><version>{version}</version>\
+                 <packaging>{kind}</packaging></project>"
+            )
+            .into_bytes()
+        }
+        _ => return absent(),
+    };
+    match is_sum {
+        true => http("200 OK", "text/plain", sha1(&file)),
+        false => http("200 OK", "application/octet-stream", file),
     }
 }
 

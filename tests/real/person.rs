@@ -14,6 +14,14 @@ const STEPS_MAX: usize = 20;
 /// # Panics
 /// When the server does not ask for a consent.
 pub(crate) async fn consents(server: SocketAddr, question: &str) -> String {
+    consents_as(server, question, "alice").await
+}
+
+/// The same of somebody.
+///
+/// # Panics
+/// As there.
+pub(crate) async fn consents_as(server: SocketAddr, question: &str, login: &str) -> String {
     let own = format!("https://{AUTH_HOST}");
     let mut cookies: BTreeMap<String, String> = BTreeMap::new();
     let (mut to, mut form) = (question.to_owned(), String::new());
@@ -47,9 +55,10 @@ pub(crate) async fn consents(server: SocketAddr, question: &str) -> String {
         let (_, rest) = page.split_once("action=\"").expect("a form");
         to = rest.split('"').next().expect("an address").to_owned();
         let signs_in = page.contains("name=\"login\"");
-        let said =
-            if signs_in { "prompt=login&login=alice&password=any" } else { "prompt=consent" };
-        form = said.to_owned();
+        form = match signs_in {
+            true => format!("prompt=login&login={login}&password=any"),
+            false => "prompt=consent".to_owned(),
+        };
     }
     panic!("no end after {STEPS_MAX} pages: {to}");
 }

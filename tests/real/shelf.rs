@@ -9,13 +9,14 @@ use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256, Sha512};
 use tempfile::TempDir;
 
-/// The four, made once: archives have times in them.
+/// All of them, made once: archives have times in them.
 #[derive(Default)]
 pub(crate) struct Shelf {
     npm: OnceLock<Vec<u8>>,
     cargo: OnceLock<Vec<u8>>,
     wheel: OnceLock<Vec<u8>>,
     deb: OnceLock<Vec<u8>>,
+    jar: OnceLock<Vec<u8>>,
 }
 
 /// The one of this process.
@@ -43,6 +44,11 @@ impl Shelf {
     /// For apt.
     pub(crate) fn deb(&self) -> &[u8] {
         self.deb.get_or_init(deb)
+    }
+
+    /// For Maven and Gradle.
+    pub(crate) fn jar(&self) -> &[u8] {
+        self.jar.get_or_init(jar)
     }
 }
 
@@ -83,6 +89,13 @@ fn wheel() -> Vec<u8> {
     made(folder.path(), "python3", &all, "made.whl")
 }
 
+fn jar() -> Vec<u8> {
+    let files = [("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n"), ("word.txt", "fine\n")];
+    let folder = laid_out(&files);
+    let all = ["-m", "zipfile", "-c", "made.jar", "META-INF", "word.txt"];
+    made(folder.path(), "python3", &all, "made.jar")
+}
+
 fn deb() -> Vec<u8> {
     let files = [
         (
@@ -100,6 +113,11 @@ fn deb() -> Vec<u8> {
 /// In hex.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The same, as Maven's repositories have it beside each file.
+pub(crate) fn sha1(bytes: &[u8]) -> String {
+    sha1::Sha1::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// As npm writes it.

@@ -1,10 +1,11 @@
 //! WebSocket clients and a server that people use, with their compression and their closing handshake:
-//! Python's `websockets` at both ends, and `ws` of Node.
+//! Python's `websockets` at both ends, `ws` of Node, and the WebSocket that is built into Node, over HTTP/2 where it
+//! speaks that.
 
 use std::process::{Command, Stdio};
 
-use keyward::base::id::OrgId;
-use keyward::directory::ManagedBy;
+use keyward_base::id::OrgId;
+use keyward_state::directory::ManagedBy;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
 
@@ -111,6 +112,34 @@ const { once } = require('events');
 })();
 "#;
 
+/// Without a package: the global `WebSocket`, which takes its proxy from the environment.
+const BUILT_IN: &str = r#"
+const { once } = require('events');
+(async () => {
+  // Over HTTP/2, an open WebSocket alone does not keep Node 26 running.
+  const runs = setInterval(() => {}, 1000);
+  const socket = new WebSocket('wss://chat.acme.test/', { headers: { 'X-Api-Key': process.env.KEY } });
+  socket.binaryType = 'arraybuffer';
+  socket.addEventListener('error', (event) => console.log('error', event.message, event.error));
+  const closed = once(socket, 'close');
+  await Promise.race([once(socket, 'open'), closed]);
+  console.log('open', socket.extensions.split(';')[0]);
+  const big = require('crypto').randomBytes(8 << 20);
+  for (const message of ['hello', '', 'x'.repeat(1 << 20), big]) {
+    const echo = once(socket, 'message');
+    socket.send(message);
+    const [{ data }] = await echo;
+    if (Buffer.compare(Buffer.from(data), Buffer.from(message)) !== 0) throw new Error('another message');
+  }
+  console.log('echoed');
+  if (process.argv[1] === 'close') socket.close(4321, 'enough');
+  if (process.argv[1] === 'be closed') socket.send('close 4567');
+  const [{ code, reason }] = await closed;
+  console.log('closed', code, reason);
+  clearInterval(runs);
+})();
+"#;
+
 /// A program whose lines are read as they come. Killed when dropped.
 struct Talking {
     _child: Child,
@@ -160,6 +189,7 @@ impl Stage {
         match kind {
             Kind::Python => command.args(["-c", PYTHON, argument]),
             Kind::Node => command.args(["-e", NODE, argument]),
+            Kind::Node26 => command.args(["-e", BUILT_IN, argument]),
         };
         command.env("PACKAGES", installed("real-node/node_modules"));
         Talking::start(command)
@@ -169,6 +199,8 @@ impl Stage {
 enum Kind {
     Python,
     Node,
+    /// Its own WebSocket.
+    Node26,
 }
 
 impl Kind {
@@ -176,6 +208,7 @@ impl Kind {
         match self {
             Self::Python => installed("real-venv/bin/python"),
             Self::Node => installed("real-node/node_modules/node24/bin/node"),
+            Self::Node26 => installed("real-node/node_modules/node26/bin/node"),
         }
     }
 
@@ -183,7 +216,7 @@ impl Kind {
     fn open(&self) -> &'static str {
         match self {
             Self::Python => "open PerMessageDeflate",
-            Self::Node => "open permessage-deflate",
+            Self::Node | Self::Node26 => "open permessage-deflate",
         }
     }
 }
@@ -249,4 +282,19 @@ async fn python_sees_a_revocation_as_1008() {
 #[tokio::test]
 async fn node_sees_a_revocation_as_1008() {
     talks(Kind::Node, "be revoked", ("closed 1008 access was revoked", "closed 1001")).await;
+}
+
+#[tokio::test]
+async fn the_close_code_of_nodes_own_websocket_reaches_the_server() {
+    talks(Kind::Node26, "close", ("closed 4321 enough", "closed 4321")).await;
+}
+
+#[tokio::test]
+async fn the_servers_close_code_reaches_nodes_own_websocket() {
+    talks(Kind::Node26, "be closed", ("closed 4567 as asked", "closed 4567")).await;
+}
+
+#[tokio::test]
+async fn nodes_own_websocket_sees_a_revocation_as_1008() {
+    talks(Kind::Node26, "be revoked", ("closed 1008 access was revoked", "closed 1001")).await;
 }

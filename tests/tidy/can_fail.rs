@@ -1,5 +1,6 @@
 //! Proof that each check of `tidy.rs` finds what it looks for, and lets innocent text pass.
 
+use super::package::with_test_modules;
 use super::*;
 
 fn finds(check: fn(&Source) -> Vec<String>, path: &str, text: &str) -> bool {
@@ -15,55 +16,69 @@ fn a_file_without_heading_is_found() {
 #[test]
 fn an_upward_import_is_found_in_every_spelling() {
     for text in [
-        "use crate::proxy::exchange;",
-        "use crate::{base::host, proxy};",
-        "use crate::{ base::{a, b}, proxy::{c} };",
-        "fn f() { crate::proxy::run() }",
-        "pub(in crate::proxy) fn f() {}",
-        "use super::super::proxy::run;",
+        "use keyward_proxy::exchange;",
+        "use keyward_proxy::{exchange, pool};",
+        "fn f() { keyward_api::serve() }",
+        "use crate::oauth::Flows;",
+        "use crate::{grant::Grant, oauth};",
+        "use crate::{ grant::{a, b}, oauth::{c} };",
+        "fn f() { crate::oauth::run() }",
+        "pub(in crate::oauth) fn f() {}",
+        "use super::oauth::run;",
+        "use keyward_state::rulebook::Rulebook;",
+        "use keyward_state::{crypto, rulebook::Rulebook};",
     ] {
-        assert!(finds(imports_only_lower_floors, "src/vault/fresh.rs", text), "{text}");
+        assert!(finds(imports_only_lower_floors, "crates/vault/src/fresh.rs", text), "{text}");
     }
-    assert!(finds(imports_only_lower_floors, "src/vault/mod.rs", "use super::proxy::run;"));
-    assert!(finds(imports_only_lower_floors, "src/proxy/a.rs", "use crate::grant::Grant;"));
-    assert!(finds(imports_only_lower_floors, "src/admin/a.rs", "use crate::grant::Grant;"));
+    let nested = "use super::super::oauth::run;";
+    assert!(finds(imports_only_lower_floors, "crates/vault/src/fresh/held.rs", nested));
+    let grant = "use keyward_vault::grant::Grant;";
+    assert!(finds(imports_only_lower_floors, "crates/proxy/src/a.rs", grant));
+    assert!(finds(imports_only_lower_floors, "crates/api/src/a.rs", grant));
+    assert!(finds(imports_only_lower_floors, "crates/stray/src/a.rs", ""));
     assert!(finds(imports_only_lower_floors, "src/stray/a.rs", ""));
 }
 
 #[test]
 fn downward_imports_comments_and_tests_are_let_pass() {
     for text in [
-        "use crate::base::host::Host;",
-        "use crate::{base::{host, id}, store::Store};",
+        "use keyward_base::host::Host;",
+        "use keyward_base::{host, id};",
+        "use keyward_state::{crypto::keyring, store::Store};",
+        "use crate::grant::Grant;",
+        "use crate::{grant::{Grant, oauth}, servers};",
         "use super::record;",
-        "// crate::proxy is above\n",
-        "/// See [`crate::proxy`].\nfn f() {}",
-        "const X: &str = \"crate::proxy\";",
-        "#[cfg(test)]\nmod tests { use crate::proxy::run; }",
+        "// keyward_proxy::x is above\n",
+        "/// See [`crate::oauth`].\nfn f() {}",
+        "const X: &str = \"crate::oauth\";",
+        "#[cfg(test)]\nmod tests { use crate::oauth::run; }",
     ] {
-        assert!(!finds(imports_only_lower_floors, "src/vault/fresh.rs", text), "{text}");
+        assert!(!finds(imports_only_lower_floors, "crates/vault/src/fresh.rs", text), "{text}");
     }
-    assert!(!finds(imports_only_lower_floors, "src/cli/a.rs", "use crate::proxy::run;"));
+    assert!(!finds(imports_only_lower_floors, "src/cli/a.rs", "use keyward_proxy::run;"));
 }
 
 #[test]
 fn a_part_of_a_floor_permits_no_other_part() {
-    for text in ["use crate::net::dial;", "use crate::net;", "use crate::net::{tls, dial};"] {
-        assert!(finds(imports_only_lower_floors, "src/ca/a.rs", text), "{text}");
+    for text in ["use keyward_net::dial;", "use keyward_net::{tls, dial};"] {
+        assert!(finds(imports_only_lower_floors, "crates/proxy/src/ca/a.rs", text), "{text}");
     }
-    for text in ["use crate::net::tls;", "use crate::{base::host, net::tls::{Roots, Pem}};"] {
-        assert!(!finds(imports_only_lower_floors, "src/ca/a.rs", text), "{text}");
+    for text in ["use keyward_net::tls;", "use keyward_net::{tls::{Roots, Pem}};"] {
+        assert!(!finds(imports_only_lower_floors, "crates/proxy/src/ca/a.rs", text), "{text}");
     }
 }
 
 #[test]
 fn a_secret_exposed_elsewhere_is_found() {
     for text in ["f(secret.expose())", "secret.expose_text()", "map(Secret::expose)"] {
-        assert!(finds(exposes_secrets_only_where_listed, "src/proxy/a.rs", text), "{text}");
-        assert!(!finds(exposes_secrets_only_where_listed, "src/inject/a.rs", text), "{text}");
+        assert!(finds(exposes_secrets_only_where_listed, "crates/proxy/src/a.rs", text), "{text}");
+        assert!(
+            !finds(exposes_secrets_only_where_listed, "crates/rules/src/inject/a.rs", text),
+            "{text}"
+        );
     }
     let in_test = "#[cfg(test)]\nmod tests { fn f() { s.expose(); } }";
-    assert!(!finds(exposes_secrets_only_where_listed, "src/proxy/a.rs", in_test));
+    assert!(!finds(exposes_secrets_only_where_listed, "crates/proxy/src/a.rs", in_test));
 }
 
 #[test]
@@ -99,16 +114,19 @@ fn an_overlong_file_is_found() {
 fn an_overlong_function_of_the_data_path_is_found() {
     let long = format!("pub async fn run() {{{}}}", "\n".repeat(PROXY_FUNCTION_LINES_MAX));
     let short = format!("pub async fn run() {{{}}}", "\n".repeat(PROXY_FUNCTION_LINES_MAX - 1));
-    assert!(finds(proxy_functions_fit_a_screen, "src/proxy/a.rs", &long));
-    assert!(!finds(proxy_functions_fit_a_screen, "src/proxy/a.rs", &short));
+    assert!(finds(proxy_functions_fit_a_screen, "crates/proxy/src/a.rs", &long));
+    assert!(!finds(proxy_functions_fit_a_screen, "crates/proxy/src/a.rs", &short));
     let strings = "fn f() { let brace = '{'; let quote = \"}\"; }\n\n\n";
-    assert!(!finds(proxy_functions_fit_a_screen, "src/proxy/a.rs", &strings.repeat(30)));
+    assert!(!finds(proxy_functions_fit_a_screen, "crates/proxy/src/a.rs", &strings.repeat(30)));
 }
 
 #[test]
 fn reading_the_environment_elsewhere_is_found() {
     for text in ["std::env::var(\"A\")", "env::vars()", "env::var_os(\"A\")"] {
-        assert!(finds(reads_the_environment_only_in_config, "src/proxy/a.rs", text), "{text}");
+        assert!(
+            finds(reads_the_environment_only_in_config, "crates/proxy/src/a.rs", text),
+            "{text}"
+        );
         assert!(!finds(reads_the_environment_only_in_config, "src/config/a.rs", text), "{text}");
     }
 }
@@ -116,8 +134,8 @@ fn reading_the_environment_elsewhere_is_found() {
 #[test]
 fn dialling_elsewhere_is_found() {
     for text in ["TcpStream::connect(a)", "tokio::net::lookup_host(a)", "a.to_socket_addrs()"] {
-        assert!(finds(dials_only_in_net, "src/proxy/a.rs", text), "{text}");
-        assert!(!finds(dials_only_in_net, "src/net/a.rs", text), "{text}");
+        assert!(finds(dials_only_in_net, "crates/proxy/src/a.rs", text), "{text}");
+        assert!(!finds(dials_only_in_net, "crates/net/src/a.rs", text), "{text}");
     }
 }
 
@@ -142,7 +160,7 @@ fn reading_yaml_elsewhere_is_found() {
 
 #[test]
 fn an_error_without_a_type_is_found() {
-    assert!(finds(has_typed_errors, "src/proxy/a.rs", "fn f() -> anyhow::Result<()> {}"));
+    assert!(finds(has_typed_errors, "crates/proxy/src/a.rs", "fn f() -> anyhow::Result<()> {}"));
     assert!(!finds(has_typed_errors, "src/app/a.rs", "fn f() -> anyhow::Result<()> {}"));
 }
 

@@ -65,7 +65,8 @@ fn ids(mut rest: &str) -> Vec<String> {
 
 /// Which rules the tests of a source name.
 fn named(source: &Source, found: &mut Named) {
-    let module = source.path.trim_start_matches("src/").trim_start_matches("tests/");
+    let module = source.path.trim_start_matches("crates/").replacen("/src/", "/", 1);
+    let module = module.trim_start_matches("src/").trim_start_matches("tests/");
     let module = module.trim_end_matches(".rs").trim_end_matches("/tests").replace('/', "::");
     let lines: Vec<&str> = source.text.lines().collect();
     for (at, end) in source.functions_of_tests() {
@@ -147,7 +148,9 @@ fn rewritten(page: &str, named: &Named) -> String {
 #[test]
 fn every_rule_of_oauth_has_a_test_that_names_it() {
     let mut all = Named::new();
-    for source in ["src", "tests"].into_iter().flat_map(|folder| sources(folder, &[".rs"])) {
+    for source in
+        ["src", "crates", "tests"].into_iter().flat_map(|folder| sources(folder, &[".rs"]))
+    {
         // What is a mark here is an example of one.
         if !source.path.starts_with("tests/tidy") {
             named(&source, &mut all);

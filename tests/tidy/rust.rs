@@ -110,18 +110,15 @@ fn block_end(code: &str, from: usize) -> usize {
     code.len()
 }
 
-/// Paths named by `crate::…` or by enough `super::`, as far as they stand in one piece, with their
-/// offsets. `depth` is how many `super` lead from this file's module to the root.
-pub(crate) fn imports(code: &str, depth: usize) -> Vec<(usize, String)> {
+/// Paths that follow `prefix`, such as `crate::` or `keyward_base::`, as far as they stand in one piece, with
+/// their offsets.
+pub(crate) fn imports(code: &str, prefix: &str) -> Vec<(usize, String)> {
     let mut found = vec![];
-    let to_root = "super::".repeat(depth);
-    for prefix in ["crate::", to_root.as_str()] {
-        for (at, _) in code.match_indices(prefix) {
-            let rest = code[at + prefix.len()..].trim_start();
-            match rest.strip_prefix('{') {
-                Some(group) => found.extend(group_heads(group).into_iter().map(|name| (at, name))),
-                None => found.push((at, path(rest))),
-            }
+    for (at, _) in code.match_indices(prefix) {
+        let rest = code[at + prefix.len()..].trim_start();
+        match rest.strip_prefix('{') {
+            Some(group) => found.extend(group_heads(group).into_iter().map(|name| (at, name))),
+            None => found.push((at, path(rest))),
         }
     }
     found

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashSet};
 
 use anyhow::{Context, bail};
 
-use crate::base::id::AppId;
-use crate::base::secret::Secret;
 use crate::config::{Config, DeclaredApp, DeclaredConnection};
-use crate::directory::{AppRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, View};
-use crate::provider::oauth::GrantText;
-use crate::provider::{AuthKind, Catalogue};
-use crate::vault::{NewConnection, Vault, VaultError};
+use keyward_base::id::AppId;
+use keyward_base::secret::Secret;
+use keyward_rules::provider::{AuthKind, AuthMethod, Catalogue};
+use keyward_state::directory::{
+    AppRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, View,
+};
+use keyward_vault::{NewConnection, Vault, VaultError};
 
 /// The secrets of all declared apps, in the configuration's order.
 pub(super) fn secrets(
@@ -83,9 +84,7 @@ pub(super) fn named(view: &View, declared: &DeclaredConnection) -> anyhow::Resul
 pub(in crate::app) fn consents(catalogue: &Catalogue, new: &NewConnection) -> bool {
     let provider = catalogue.get(&new.provider);
     let auth = provider.and_then(|provider| provider.auth(new.auth.as_deref()));
-    let oauth = auth.filter(|auth| auth.kind == AuthKind::Oauth2).and_then(|it| it.oauth.as_ref());
-    let by_hand = [GrantText::AuthorizationCode, GrantText::DeviceCode];
-    oauth.is_some_and(|oauth| by_hand.contains(&oauth.grant))
+    auth.is_some_and(AuthMethod::is_consented_to)
 }
 
 /// Takes other fields over. A grant that was consented to, or that has been renewed since it was given,

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::AppError;
-use crate::base::id::{ConnectionId, OrgId};
 use crate::config::{Config, DeclaredPlugin, ManifestError, ManifestSource, manifest_file};
-use crate::directory::{
+use keyward_base::id::{ConnectionId, OrgId};
+use keyward_rules::provider::decode::nearest;
+use keyward_state::directory::{
     AgentRecord, ConnectionRecord, ManagedBy, Manifest, PluginRecord, View, may_be_used_by,
 };
-use crate::provider::decode::nearest;
-use crate::vault::Vault;
+use keyward_vault::Vault;
 
 /// Plugins of one agent.
 const PLUGINS_MAX: usize = 100;

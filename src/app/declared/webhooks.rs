@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use anyhow::bail;
 
 use crate::config::{Config, DeclaredWebhook};
-use crate::directory::{Directory, ManagedBy, NewWebhook, WebhookRecord, WebhookState};
-use crate::events::{Events, SigningKey};
+use keyward_state::directory::{Directory, ManagedBy, NewWebhook, WebhookRecord, WebhookState};
+use keyward_vault::events::{Events, SigningKey};
 
 /// The signing keys of all, in the configuration's order; what is none is a problem.
 pub(super) fn keys(config: &Config, problems: &mut Vec<String>) -> Vec<Option<SigningKey>> {

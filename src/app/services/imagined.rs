@@ -6,15 +6,9 @@ use std::sync::Arc;
 use super::super::foresee::to_be_made;
 use super::{Opened, Services, all, declared};
 use crate::app::AppError;
-use crate::base::time::Clock;
-use crate::ca::authority::Authority;
 use crate::config::Config;
-use crate::crypto::keyring::Keyring;
-use crate::directory::Directory;
-use crate::keys::{Home, Keys};
-use crate::store::Store;
-use crate::store::memory::MemoryStore;
-use crate::vault::Vault;
+use keyward_proxy::ca::authority::Authority;
+use keyward_vault::Vault;
 
 impl Services {
     /// The agents, connections, bindings and rules of `config`. The connections have no grants:
@@ -23,25 +17,8 @@ impl Services {
     /// # Errors
     /// Everything that is declared and cannot be; what only the store has does not exist.
     pub async fn imagined(config: &Config) -> anyhow::Result<Arc<Self>> {
-        let clock = Clock::System;
-        let keyring = Arc::new(Keyring::ephemeral());
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await?;
-        let directory = Arc::new(directory);
-        let catalogue = Arc::new(config.catalogue());
-        let vault = Vault::open(
-            store.clone(),
-            keyring.clone(),
-            directory.clone(),
-            catalogue,
-            clock.clone(),
-        );
-        let vault = Arc::new(vault.await?);
-        let authority = Arc::new(Authority::ephemeral());
-        let mut problems = declare(config, &vault).await;
-        let keys = Keys::new(store.clone(), keyring.clone(), Home::Memory)?;
-        let sealed = (store, keyring);
-        let opened = Opened::of(config, (directory, vault), (authority, keys), (sealed, clock));
+        let opened = Opened::in_memory(config, Authority::ephemeral()).await?;
+        let mut problems = declare(config, &opened.vault).await;
         let rulebook = opened.rulebook(config, config.rules.clone()).map_err(all);
         match rulebook {
             Ok(rulebook) if problems.is_empty() => {

@@ -4,13 +4,13 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::path;
-use crate::admin::wire::{TokenShown, TokenView};
 use crate::cli::client::{Client, segment};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::secret::Typed;
 use crate::cli::settings::Global;
 use crate::cli::table::{Table, moment};
+use keyward_api::wire::{TokenShown, TokenView};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

@@ -7,12 +7,12 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::admin::wire::AppView;
 use crate::cli::agent::{pair, unique};
 use crate::cli::connection::settings;
 use crate::cli::failure::Failure;
 use crate::cli::secret::Typed;
 use crate::cli::table::fields;
+use keyward_api::wire::AppView;
 
 /// Endpoints that an app may have of its own.
 const URLS: [&str; 5] = ["issuer", "authorize", "token", "device", "revoke"];

@@ -5,11 +5,11 @@ use http_body_util::BodyExt;
 
 use super::show::Lines;
 use super::{Tail, rendered};
-use crate::admin::wire::Event;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::settings::Global;
+use keyward_api::wire::Event;
 
 /// No record is longer.
 const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -1,9 +1,9 @@
 //! Records for people: aligned lines that can be printed as they come. What a record quotes from a
 //! request reaches the terminal only as text.
 
-use crate::admin::wire::{Change, Event, Outcome};
 use crate::cli::output::is_unseen;
 use crate::cli::table::moment;
+use keyward_api::wire::{Change, Event, Outcome};
 
 const HEADINGS: [&str; 8] =
     ["TIME", "AGENT", "METHOD", "STATUS", "RESULT", "CONNECTION", "RULE", "REQUEST"];
@@ -93,9 +93,7 @@ fn cells(record: &Event) -> [String; HEADINGS.len()] {
 
 /// Who changed something stands where agents do, and what it was where requests do.
 fn changed(record: &Event, change: &Change) -> [String; HEADINGS.len()] {
-    let of = change.name.as_deref().or(change.id.as_deref());
-    let what = [Some(&*change.action), Some(&*change.what), of, change.why.as_deref()];
-    let what = what.into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let what = told(record.outcome, change);
     [
         moment(record.time),
         shown(change.user.as_deref().unwrap_or(&change.by)),
@@ -106,6 +104,40 @@ fn changed(record: &Event, change: &Change) -> [String; HEADINGS.len()] {
         "-".to_owned(),
         shown(&what),
     ]
+}
+
+/// `added agent ci`, `started run of agent ci (run 4121, tok_…)`, `refused to add agent ci`.
+fn told(outcome: Outcome, change: &Change) -> String {
+    let done = match outcome {
+        Outcome::Refused => format!("refused to {}", infinitive(&change.action)),
+        _ => change.action.clone(),
+    };
+    let of = change.name.as_deref().or(change.id.as_deref());
+    let what = match &*change.what {
+        "run" => {
+            let facts = [change.label.as_deref(), change.id.as_deref()];
+            let facts = facts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+            let facts = if facts.is_empty() { facts } else { format!("({facts})") };
+            [Some("run of agent".to_owned()), of.map(str::to_owned), Some(facts)]
+        }
+        what => [Some(what.to_owned()), of.map(str::to_owned), None],
+    };
+    let words = std::iter::once(Some(done)).chain(what).chain([change.why.clone()]);
+    words.flatten().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// Of an action as records name it. Those that the API's paths name are infinitives already.
+fn infinitive(action: &str) -> &str {
+    match action {
+        "added" => "add",
+        "asked for" => "ask for",
+        "changed" => "change",
+        "ended" => "end",
+        "removed" => "remove",
+        "resumed" => "resume",
+        "started" => "start",
+        action => action,
+    }
 }
 
 /// The connection of a binding stands beside it, and most rules come from the file.
@@ -206,6 +238,40 @@ mod tests {
         text.push_str(&lines.of(&[refused()]));
         text.push_str(&lines.of(&[record()]));
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_change_reads_as_what_was_done_and_a_refused_one_as_not_done() {
+        let change = |what: &str, action: &str, label: Option<&str>| Change {
+            by: "operator".to_owned(),
+            what: what.to_owned(),
+            action: action.to_owned(),
+            name: some("ci"),
+            id: some("tok_1"),
+            label: label.map(str::to_owned),
+            ..Change::default()
+        };
+        for (outcome, change, reads) in [
+            (Outcome::Completed, change("agent", "added", None), "added agent ci"),
+            (Outcome::Refused, change("agent", "added", None), "refused to add agent ci"),
+            (
+                Outcome::Refused,
+                change("connection", "pause", None),
+                "refused to pause connection ci",
+            ),
+            (
+                Outcome::Completed,
+                change("run", "started", Some("run 7")),
+                "started run of agent ci (run 7, tok_1)",
+            ),
+            (
+                Outcome::Refused,
+                change("run", "started", Some("run 7")),
+                "refused to start run of agent ci (run 7, tok_1)",
+            ),
+        ] {
+            assert_eq!(told(outcome, &change), reads);
+        }
     }
 
     #[test]

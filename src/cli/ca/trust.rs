@@ -12,10 +12,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::out::replace;
-use crate::admin::wire::CaView;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::settings::Global;
+use keyward_api::wire::CaView;
 
 pub(super) const HELP: &str = "\
 Every program that uses the system's store trusts the gateway's CA then: whoever has its key can read their

@@ -1,8 +1,8 @@
 //! [`Made`]: what a walk has made so far, to be taken back when it is not finished.
 
-use crate::base::id::{AgentId, ConnectionId};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
+use keyward_base::id::{AgentId, ConnectionId};
 
 /// What was made, by id: somebody else's of the same name is not ours to remove.
 #[derive(Debug, Default)]

@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 
-use crate::admin::wire::{AuthView, FieldView, ProviderView};
 use crate::cli::connection::form::{self, Filled};
 use crate::cli::connection::shape::Shapes;
 use crate::cli::connection::{New, Options};
@@ -11,6 +10,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::secret::{self, Typed};
 use crate::cli::terminal;
+use keyward_api::wire::{AuthView, FieldView, ProviderView};
 
 /// Who answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::admin::wire::{ConnectionView, SecretView};
 use crate::cli::table::moment;
-use crate::directory::{DueBy, RotationState};
+use keyward_api::wire::{ConnectionView, SecretView};
+use keyward_state::directory::{DueBy, RotationState};
 
 /// For people, and of the secret.
 #[derive(Clone, Debug, Default, Args)]

@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::form::{Filled, Given};
 use super::shape::Shapes;
 use super::{Add, New, connected, import, path};
-use crate::admin::wire::{self, ConnectionMade, ConnectionTested, ConnectionView, ProviderView};
 use crate::cli::client::Client;
 use crate::cli::consent;
 use crate::cli::failure::{Exit, Failure};
@@ -17,7 +16,10 @@ use crate::cli::provider;
 use crate::cli::secret::Typed;
 use crate::cli::settings::Global;
 use crate::cli::wait;
-use crate::directory::ConnectionState;
+use keyward_api::wire::{
+    self, ConnectionMade, ConnectionTested, ConnectionView, ProviderView, TestOutcome,
+};
+use keyward_state::directory::ConnectionState;
 
 /// A draft is to become active.
 #[derive(Serialize)]
@@ -159,9 +161,9 @@ fn is_active(
         return Err(Failure::silent(Exit::Failed));
     }
     let (name, keyward) = (&made.name, global.keyward());
-    let wire::ConnectionTested { message, hint, .. } = test;
-    // The key is at hand: what replaces one in force is of no use here.
-    let hint = hint.as_ref().filter(|hint| !hint.contains("connection rotate"));
+    let wire::ConnectionTested { message, hint, outcome, .. } = test;
+    // That of a wrong key is what follows.
+    let hint = hint.as_ref().filter(|_| *outcome != TestOutcome::WrongKey);
     let hint = hint.map(|hint| format!("{hint}; ")).unwrap_or_default();
     Err(Failure::new(Exit::Failed, format!("{name}: {message}")).hint(format!(
         "{hint}it is kept as a draft: {keyward} connection add --resume {name}, with another secret or \

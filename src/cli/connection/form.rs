@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::shape::{self, Shapes};
-use crate::admin::wire::{AuthView, FieldView, ProviderView, VariableView};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::secret::{self, Typed};
 use crate::cli::terminal;
+use keyward_api::wire::{AuthView, FieldView, ProviderView, VariableView};
 
 /// What the arguments say.
 #[derive(Debug, Default)]

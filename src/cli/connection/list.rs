@@ -3,9 +3,10 @@
 use clap::{Args, ValueEnum};
 
 use super::standing;
-use crate::admin::wire::ConnectionView;
 use crate::cli::output;
+use crate::cli::settings::Global;
 use crate::cli::table::{Table, moment};
+use keyward_api::wire::ConnectionView;
 
 /// Which connections are listed; all, where nothing is given.
 #[derive(Clone, Debug, Default, Args)]
@@ -66,7 +67,14 @@ impl Search {
     }
 }
 
-/// The table; `is_all`: nothing was searched for.
+/// The table, and below it what is to be done about some.
+pub(super) fn shown(global: &Global, connections: &[ConnectionView], is_all: bool) -> String {
+    let remedies = connections.iter().filter_map(|it| Some((&it.name, it.remedy.as_deref()?)));
+    let lines = remedies.map(|(name, text)| format!("hint: {name}: {}\n", global.remedy(text)));
+    table(connections, is_all) + &lines.collect::<String>()
+}
+
+/// `is_all`: nothing was searched for.
 pub(super) fn table(connections: &[ConnectionView], is_all: bool) -> String {
     let mut table =
         Table::new(["NAME", "ID", "PROVIDER", "AUTH", "ENV", "STATE", "ACCOUNT", "SECRET DUE"]);

@@ -1,12 +1,12 @@
 //! `keyward connection refresh`: a newer token, now.
 
 use super::path;
-use crate::admin::wire::TokenRefreshed;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::table::moment;
+use keyward_api::wire::TokenRefreshed;
 
 pub(in crate::cli) async fn run(global: &Global, name: &str) -> Result<(), Failure> {
     let client = Client::open_to_send(global).await?;

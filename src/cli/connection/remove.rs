@@ -3,12 +3,12 @@
 use serde::Serialize;
 
 use super::path;
-use crate::admin::wire::{ConnectionRemoved, PluginAffected};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::table::moment;
+use keyward_api::wire::{ConnectionRemoved, PluginAffected};
 
 /// Removes the connection; `revoke`: has the provider take the access back, and tells what came of it.
 pub(super) async fn run(

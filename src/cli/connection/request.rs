@@ -9,12 +9,12 @@ use clap::Args;
 use serde::de::IgnoredAny;
 
 use super::path;
-use crate::admin::wire::{CallAsk, CallView};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::wait;
+use keyward_api::wire::{CallAsk, CallView};
 
 /// What the API takes as a body.
 const BODY_BYTES_MAX: u64 = 512 * 1024;

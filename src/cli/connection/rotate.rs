@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use super::form::Given;
 use super::shape::Shapes;
 use super::{file, path};
-use crate::admin::wire::{ConnectionView, Rotated};
 use crate::cli::agent::{pair, unique};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
@@ -19,7 +18,8 @@ use crate::cli::secret::Typed;
 use crate::cli::settings::Global;
 use crate::cli::table::moment;
 use crate::cli::wait;
-use crate::directory::RotationState;
+use keyward_api::wire::{ConnectionView, Rotated};
+use keyward_state::directory::RotationState;
 
 pub(super) const EXAMPLES: &str = "\
 examples:

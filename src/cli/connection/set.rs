@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::settings::{self, Cleared};
 use super::{about, path};
-use crate::admin::wire::ConnectionView;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::wait;
+use keyward_api::wire::ConnectionView;
 
 /// What `--clear` takes away beside settings: as arguments and as the API name it.
 const CLEARED: [(&str, &str); 6] = [

@@ -3,11 +3,11 @@
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::base::settings::{
-    FieldText, Rate, Settings, Wait, parse_attempts, parse_concurrency, parse_name, parse_status,
-};
 use crate::cli::failure::Failure;
 use crate::cli::table::fields;
+use keyward_base::settings::{
+    FieldText, Rate, Settings, Wait, parse_attempts, parse_concurrency, parse_name, parse_status,
+};
 
 /// What may be cleared, as arguments and as the API name it.
 const CLEARED: [(&str, &str); 6] = [
@@ -186,7 +186,7 @@ pub(in crate::cli) fn rows(settings: &Settings) -> Vec<(&'static str, String)> {
     let text = |value: Option<String>| value.unwrap_or_default();
     let retry = settings.retry.as_ref().map(|retry| {
         let on: Vec<_> = retry.on().iter().map(ToString::to_string).collect();
-        let wait = crate::base::time::written(retry.wait_max());
+        let wait = keyward_base::time::written(retry.wait_max());
         format!("{} attempts, on {}, waits up to {wait}", retry.attempts(), on.join(" "))
     });
     let mut rows = vec![

@@ -1,10 +1,10 @@
 //! Whether what was pasted looks like what was asked for, by the shapes that the API knows.
 
-use crate::admin::wire::{AuthView, FieldView, ProviderView};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::secret::Typed;
-use crate::provider::pasted::{self, Keys, Misfit};
+use keyward_api::wire::{AuthView, FieldView, ProviderView};
+use keyward_rules::provider::pasted::{self, Keys, Misfit};
 
 /// The shapes of all providers.
 pub(in crate::cli) struct Shapes(Vec<ProviderView>);

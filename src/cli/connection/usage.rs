@@ -1,12 +1,12 @@
 //! `keyward connection usage`: what it was used for, by whom, and how its tokens stand.
 
 use super::path;
-use crate::admin::wire::UsageView;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::table::{Table, fields, moment};
+use keyward_api::wire::UsageView;
 
 pub(super) const HELP: &str = "Counted in memory since the gateway began; `keyward audit query` has what was \
                                before.\nLatencies run until an answer begins, to the next power of two.";

@@ -7,11 +7,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::admin;
-use crate::admin::wire::ConsentView;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::settings::Global;
+use keyward_api as admin;
+use keyward_api::wire::ConsentView;
 
 /// A browser that was sent on fetches the last page within this.
 const LAST_PAGE_WITHIN: Duration = Duration::from_secs(1);

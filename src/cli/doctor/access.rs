@@ -7,9 +7,11 @@ use jiff::Timestamp;
 
 use super::report::Report;
 use super::{Install, People, apps};
-use crate::admin::wire::{AgentView, ConnectionView, TokenView};
 use crate::cli::client::Client;
-use crate::directory::{ConnectionState, ManagedBy};
+use crate::cli::connection::{what_helps, why};
+use crate::cli::settings::Global;
+use keyward_api::wire::{AgentView, ConnectionView, TokenView};
+use keyward_state::directory::ConnectionState;
 
 const AGENTS: &str = "agents";
 const CONNECTIONS: &str = "connections";
@@ -29,7 +31,7 @@ pub(super) async fn look(
             let (agents, connections) = (agents.items, connections.items);
             let mut people = People { agents, connections, apps: Vec::new() };
             apps::look(install, client, &mut people, report).await;
-            judge(&people, &install.global.keyward(), report);
+            judge(&people, install.global, report);
             Some(people)
         }
         (Err(failure), _) | (_, Err(failure)) => {
@@ -40,7 +42,8 @@ pub(super) async fn look(
     }
 }
 
-fn judge(people: &People, keyward: &str, report: &mut Report) {
+fn judge(people: &People, global: &Global, report: &mut Report) {
+    let keyward = &global.keyward();
     let before = report.checks.len();
     let unfit = people.agents.iter().filter_map(|agent| of_agent(agent, people, keyward));
     told(AGENTS, unfit, report);
@@ -58,7 +61,7 @@ fn judge(people: &People, keyward: &str, report: &mut Report) {
         .collect();
     for connection in people.connections.iter().take(TOLD_MAX) {
         let behind = apps::behind(connection, &people.apps);
-        of_connection(connection, (bound.contains(&connection.id), keyward, &behind), report);
+        of_connection(connection, (bound.contains(&connection.id), global, &behind), report);
     }
     if people.connections.is_empty() {
         let hint = format!("{keyward} connection add github --name work");
@@ -109,54 +112,39 @@ fn told(id: &'static str, all: impl Iterator<Item = (String, String)>, report: &
 
 fn of_connection(
     connection: &ConnectionView,
-    (is_bound, keyward, behind): (bool, &str, &str),
+    (is_bound, global, behind): (bool, &Global, &str),
     report: &mut Report,
 ) {
-    let ConnectionView { name, provider, .. } = connection;
+    let name = &connection.name;
+    let remedy = connection.remedy.as_deref().map(|remedy| global.remedy(remedy));
+    let remedy = remedy.unwrap_or_default();
     if let Some(failing) = connection.token.as_ref().and_then(|token| token.failing.as_ref()) {
-        let said = failing.code.as_ref().map_or_else(String::new, |code| format!(" ({code})"));
         let message = format!(
-            "the token of connection {name} cannot be refreshed since {:.0}, {} times{said}",
-            failing.since, failing.count
+            "the token of connection {name} cannot be refreshed since {:.0}, {} times ({})",
+            failing.since,
+            failing.count,
+            why(failing)
         );
-        let again =
-            format!("it is tried again by itself; now: {keyward} connection refresh {name}");
-        let hint = match failing.alert {
-            true => format!("look at the authorization server: this lasts too long; {again}"),
-            false => again,
-        };
-        report.warn(CONNECTIONS, message, hint);
+        report.warn(CONNECTIONS, message, what_helps(failing, &remedy));
     }
     match &connection.state {
         ConnectionState::Broken { reason, detail } => {
             let reason = serde_json::to_value(reason).ok();
             let reason = reason.as_ref().and_then(|reason| reason.as_str()).unwrap_or_default();
             let detail = detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
-            let hint = match connection.token {
-                Some(_) => format!("{keyward} connection reconnect {name}{behind}"),
-                None => format!(
-                    "{keyward} connection remove {name}, then give it again: \
-                     {keyward} connection add {provider} --name {name}"
-                ),
-            };
-            let message = format!("connection {name} is broken: {reason}{detail}");
-            report.fail(CONNECTIONS, message, hint);
+            let message = format!("connection {name} is broken: {reason}{detail}{behind}");
+            report.fail(CONNECTIONS, message, remedy);
         }
         ConnectionState::Paused => {
-            let hint = match connection.managed_by {
-                ManagedBy::Store => format!("{keyward} connection resume {name}"),
-                ManagedBy::File => "put it back into the configuration, or remove it".to_owned(),
-            };
-            report.warn(CONNECTIONS, format!("connection {name} is paused"), hint);
+            report.warn(CONNECTIONS, format!("connection {name} is paused"), remedy);
         }
         ConnectionState::Draft { failure } => {
             let why = failure.as_ref().map_or_else(String::new, |why| format!(": {why}"));
-            let message = format!("connection {name} is not connected{why}");
-            let hint = format!("{keyward} connection reconnect {name}{behind}");
-            report.warn(CONNECTIONS, message, hint);
+            let message = format!("connection {name} is not connected{why}{behind}");
+            report.warn(CONNECTIONS, message, remedy);
         }
         ConnectionState::Active | ConnectionState::Testing if !is_bound => {
-            let hint = format!("{keyward} agent bind AGENT {name}");
+            let hint = format!("{} agent bind AGENT {name}", global.keyward());
             report.warn(CONNECTIONS, format!("no agent is bound to connection {name}"), hint);
         }
         ConnectionState::Active | ConnectionState::Testing => {}
@@ -195,7 +183,7 @@ mod tests {
 
     fn judged(agents: Vec<AgentView>, connections: Vec<ConnectionView>) -> Vec<Check> {
         let mut report = Report::default();
-        judge(&People { agents, connections, apps: Vec::new() }, "keyward", &mut report);
+        judge(&People { agents, connections, apps: Vec::new() }, &Global::default(), &mut report);
         report.checks
     }
 
@@ -225,16 +213,17 @@ mod tests {
             ),
             (
                 agent("ci", &serde_json::json!({})),
-                serde_json::json!({"state": "paused"}),
-                (Status::Warn, "connection work is paused", "keyward connection resume work"),
+                serde_json::json!({"state": "paused", "remedy": "resume it: `x`"}),
+                (Status::Warn, "connection work is paused", "resume it: `x`"),
             ),
             (
                 agent("ci", &serde_json::json!({})),
-                serde_json::json!({"state": "broken", "reason": "revoked", "detail": "x"}),
+                serde_json::json!({"state": "broken", "reason": "revoked", "detail": "x",
+                                   "remedy": "give it a new secret: `y`"}),
                 (
                     Status::Fail,
                     "connection work is broken: revoked (x)",
-                    "keyward connection remove",
+                    "give it a new secret: `y`",
                 ),
             ),
         ];

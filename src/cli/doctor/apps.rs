@@ -4,9 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::report::Report;
 use super::{Install, People};
-use crate::admin::wire::{AppView, ConnectionView};
 use crate::cli::client::Client;
+use crate::cli::settings::Global;
 use crate::cli::table::moment;
+use keyward_api::wire::{AppView, ConnectionView};
 
 const APPS: &str = "apps";
 
@@ -23,7 +24,7 @@ pub(super) async fn look(
     match client.list::<AppView>("/api/v1/apps", &[]).await {
         Ok(apps) => {
             people.apps = apps.items;
-            judge(people, &install.global.keyward(), Timestamp::now(), report);
+            judge(people, install.global, Timestamp::now(), report);
         }
         Err(failure) => {
             let hint = failure.advice().unwrap_or("see the gateway's log");
@@ -32,27 +33,32 @@ pub(super) async fn look(
     }
 }
 
-fn judge(people: &People, keyward: &str, now: Timestamp, report: &mut Report) {
+fn judge(people: &People, global: &Global, now: Timestamp, report: &mut Report) {
     let before = report.checks.len();
     for app in &people.apps {
-        of_app(app, (keyward, now), report);
+        of_app(app, people, (global, now), report);
     }
     for connection in &people.connections {
-        ends(connection, (keyward, now), report);
+        ends(connection, (global, now), report);
     }
     if !people.apps.is_empty() && report.checks.len() == before {
         report.ok(APPS, format!("every app can be asked by ({})", people.apps.len()));
     }
 }
 
-fn of_app(app: &AppView, (keyward, now): (&str, Timestamp), report: &mut Report) {
+fn of_app(
+    app: &AppView,
+    people: &People,
+    (global, now): (&Global, Timestamp),
+    report: &mut Report,
+) {
     let name = &app.name;
     // Nobody asks by an app without connections, and one that left the file may stay so.
     let is_used = !app.connections.is_empty();
     if let Some(problem) = app.problem.as_ref().filter(|_| is_used) {
         let hint = match app.paused {
             true => "put it back into the configuration".to_owned(),
-            false => format!("{keyward} app set {name} --secret-stdin client_secret"),
+            false => format!("{} app set {name} --secret-stdin client_secret", global.keyward()),
         };
         report.fail(APPS, problem, hint);
     }
@@ -61,18 +67,23 @@ fn of_app(app: &AppView, (keyward, now): (&str, Timestamp), report: &mut Report)
         ends.filter(|ends| is_used && *ends < now.saturating_add(SOON).unwrap_or(now))
     {
         let message = format!("the registration of app {name} ends {}", moment(ends));
-        let first = app.connections.first().map_or("CONNECTION", String::as_str);
-        report.warn(APPS, message, format!("{keyward} connection reconnect {first}"));
+        let first = app.connections.first();
+        let first = people.connections.iter().find(|it| Some(&it.name) == first);
+        report.warn(APPS, message, first.map_or_else(String::new, |it| remedy(it, global)));
     }
 }
 
 /// An access that has to be consented to again soon.
-fn ends(connection: &ConnectionView, (keyward, now): (&str, Timestamp), report: &mut Report) {
+fn ends(connection: &ConnectionView, (global, now): (&Global, Timestamp), report: &mut Report) {
     let until = now.saturating_add(SOON).unwrap_or(now);
     let Some(ends) = connection.ends.filter(|ends| *ends < until) else { return };
     let name = &connection.name;
     let message = format!("connection {name} has to be connected again before {}", moment(ends));
-    report.warn(APPS, message, format!("{keyward} connection reconnect {name}"));
+    report.warn(APPS, message, remedy(connection, global));
+}
+
+fn remedy(connection: &ConnectionView, global: &Global) -> String {
+    connection.remedy.as_deref().map(|remedy| global.remedy(remedy)).unwrap_or_default()
 }
 
 /// What else is to be known where the connection does not work: its app, and what is registered.
@@ -115,7 +126,7 @@ mod tests {
     fn judged(app: AppView, connection: ConnectionView) -> Vec<(Status, String, Option<String>)> {
         let people = People { agents: Vec::new(), connections: vec![connection], apps: vec![app] };
         let mut report = Report::default();
-        judge(&people, "keyward", "2025-06-01T00:00:00Z".parse().unwrap(), &mut report);
+        judge(&people, &Global::default(), "2025-06-01T00:00:00Z".parse().unwrap(), &mut report);
         report.checks.into_iter().map(|it| (it.status, it.message, it.hint)).collect()
     }
 
@@ -147,8 +158,9 @@ mod tests {
         let registered = serde_json::json!({
             "registered": {"issuer": "https://auth.test", "expires": "2025-06-02T00:00:00Z"}
         });
-        let checks = judged(app(&registered), connection(&nothing));
-        assert_eq!(checks[0].2.as_deref(), Some("keyward connection reconnect work"));
+        let remedy = serde_json::json!({"remedy": "consent again: `x`"});
+        let checks = judged(app(&registered), connection(&remedy));
+        assert_eq!(checks[0].2.as_deref(), Some("consent again: `x`"));
     }
 
     #[test]

@@ -9,10 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::Install;
 use super::gateway::Found;
 use super::report::Report;
-use crate::admin::wire::CaView;
-use crate::base::time::Clock;
-use crate::ca::CaError;
-use crate::ca::authority::Authority;
+use keyward_api::wire::CaView;
+use keyward_base::time::Clock;
+use keyward_proxy::ca::CaError;
+use keyward_proxy::ca::authority::Authority;
 
 /// Room to make a new CA known everywhere.
 const NEAR: SignedDuration = SignedDuration::from_hours(24 * 30);

@@ -3,7 +3,7 @@
 use super::report::Report;
 use crate::cli::settings::Global;
 use crate::config::{Config, ConfigError};
-use crate::provider::document::Problem;
+use keyward_rules::provider::document::Problem;
 
 const ID: &str = "config";
 

@@ -37,7 +37,11 @@ pub(super) fn look(data: &Path, report: &mut Report) -> bool {
             format!("others can enter data directory {shown} (mode {:04o})", about.mode() & 0o7777);
         report.fail(ID, message, format!("run `chmod 700 {shown}`"));
     } else {
-        report.ok(ID, format!("data directory {shown} is ours alone"));
+        let whose = match owner == own.as_raw() {
+            true => "is ours alone".to_owned(),
+            false => format!("belongs to user {owner} alone"),
+        };
+        report.ok(ID, format!("data directory {shown} {whose}"));
         return true;
     }
     false

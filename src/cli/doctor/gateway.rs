@@ -6,12 +6,13 @@ use std::net::{SocketAddr, TcpListener};
 
 use super::report::Report;
 use super::{Install, processes};
-use crate::admin::SOCKET_NAME;
-use crate::admin::wire::{Health, Status};
 use crate::cli::client::{self, Client};
 use crate::cli::failure::Exit;
 use crate::cli::health;
 use crate::cli::settings::{ProxyAt, dialable};
+use keyward_api::SOCKET_NAME;
+use keyward_api::wire::{Health, Status};
+use keyward_net::processes as sockets;
 
 const ID: &str = "gateway";
 
@@ -115,9 +116,11 @@ fn absent(install: &Install<'_>, report: &mut Report) {
         match TcpListener::bind(at) {
             Ok(_) => report.ok("listen", format!("{at} is free")),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                let by = processes::listening_on(at.port());
-                let by =
-                    by.map_or_else(|| "another program".to_owned(), |name| format!("`{name}`"));
+                let by = sockets::listening_on(at.port());
+                let by = by.and_then(|pid| {
+                    Some(format!("`{} (process {pid})`", processes::program(pid)?))
+                });
+                let by = by.unwrap_or_else(|| "another program".to_owned());
                 let hint = format!("stop that, or choose another port: `{key}`");
                 report.fail("listen", format!("{at} is taken by {by}"), hint);
             }

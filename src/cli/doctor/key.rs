@@ -1,19 +1,26 @@
 //! The master keys: readable, private, well formed. Whether they open the store is `store.rs`'s.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Uid, geteuid};
 
 use super::Install;
 use super::report::Report;
 use crate::config::StoreChoice;
-use crate::crypto::keyring::Keyring;
-use crate::crypto::private::FileError;
-use crate::crypto::source::{KeyError, KeySource};
+use keyward_state::crypto::keyring::Keyring;
+use keyward_state::crypto::private::FileError;
+use keyward_state::crypto::source::{KeyError, KeySource};
 
 const ID: &str = "key";
 
 /// The keys, when all of them can be had. A gateway that serves has its own variables, and a command
 /// may ask a person: then only files are looked at.
-pub(super) fn look(install: &Install<'_>, serves: bool, report: &mut Report) -> Option<Keyring> {
+pub(super) fn look(
+    install: &Install<'_>,
+    (serves, gateway): (bool, Option<Uid>),
+    report: &mut Report,
+) -> Option<Keyring> {
     let config = &install.config;
     let made_later = config.default_master_key && !has_store(&config.store);
     if let (StoreChoice::Memory, true) = (&config.store, config.default_master_key) {
@@ -40,10 +47,35 @@ pub(super) fn look(install: &Install<'_>, serves: bool, report: &mut Report) -> 
             report.ok(ID, message);
             None
         }
+        // The gateway's own, which root looks at.
+        Err(KeyError::File(FileError::ForeignOwner { owner, .. }))
+            if gateway.map(Uid::as_raw) == Some(owner) && geteuid().is_root() =>
+        {
+            of_the_gateway(&sources, owner, report);
+            None
+        }
         Err(error) => {
-            let (message, hint) = told(&error);
+            let (message, hint) = told(&error, gateway);
             report.fail(ID, message, hint);
             None
+        }
+    }
+}
+
+/// Files of the gateway's user, which root does not read: nobody else may either.
+fn of_the_gateway(sources: &[KeySource], owner: u32, report: &mut Report) {
+    let files = sources.iter().filter_map(|source| match source {
+        KeySource::File(path) => Some(path),
+        _ => None,
+    });
+    let mode = |path: &PathBuf| Some(std::fs::metadata(path).ok()?.mode() & 0o7777);
+    let loose = files.filter_map(|path| Some((path, mode(path)?))).find(|it| it.1 & 0o077 != 0);
+    match loose {
+        None => report.ok(ID, format!("the master key is of the gateway's user alone ({owner})")),
+        Some((path, mode)) => {
+            let error = KeyError::File(FileError::Loose { path: path.clone(), mode });
+            let (message, hint) = told(&error, None);
+            report.fail(ID, message, hint);
         }
     }
 }
@@ -55,7 +87,7 @@ fn has_store(store: &StoreChoice) -> bool {
     }
 }
 
-fn told(error: &KeyError) -> (String, String) {
+fn told(error: &KeyError, gateway: Option<Uid>) -> (String, String) {
     let shown = |path: &Path| path.display().to_string();
     match error {
         KeyError::Missing(path) => (
@@ -68,7 +100,14 @@ fn told(error: &KeyError) -> (String, String) {
         ),
         KeyError::File(FileError::ForeignOwner { path, owner }) => (
             format!("master key file {} belongs to user {owner}", shown(path)),
-            format!("run `chown` on it, or this as user {owner}"),
+            match gateway {
+                Some(user) => format!(
+                    "the gateway runs as user {0}, who must own it: `chown {0} {1}`",
+                    user.as_raw(),
+                    shown(path)
+                ),
+                None => format!("run this as user {owner}"),
+            },
         ),
         other => (other.to_string(), "check `master_key` in the configuration".to_owned()),
     }

@@ -1,17 +1,19 @@
 //! Plugins that cannot do all that they are for.
 
+use super::Install;
 use super::report::Report;
-use crate::admin::wire::PluginView;
 use crate::cli::client::Client;
 use crate::cli::plugin;
-use crate::directory::PluginState;
+use crate::cli::settings::Global;
+use keyward_api::wire::PluginView;
+use keyward_state::directory::PluginState;
 
 const PLUGINS: &str = "plugins";
 
 /// Asks for all of them.
-pub(super) async fn look(client: &Client, report: &mut Report) {
+pub(super) async fn look(install: &Install<'_>, client: &Client, report: &mut Report) {
     match client.list::<PluginView>("/api/v1/plugins", &[]).await {
-        Ok(all) => judge(&all.items, report),
+        Ok(all) => judge(&all.items, install.global, report),
         Err(failure) => {
             let hint = failure.advice().unwrap_or("see the gateway's log");
             report.fail(PLUGINS, failure.message(), hint);
@@ -20,18 +22,19 @@ pub(super) async fn look(client: &Client, report: &mut Report) {
 }
 
 /// An optional slot that was left empty is as somebody wanted it.
-fn judge(plugins: &[PluginView], report: &mut Report) {
+fn judge(plugins: &[PluginView], global: &Global, report: &mut Report) {
     let before = report.checks.len();
     for plugin in plugins {
         let (name, agent) = (&plugin.name, &plugin.agent);
         let lacks = plugin.missing.iter().find(|it| it.required || it.connection.is_some());
         let hint = match (plugin.state, lacks) {
-            (PluginState::Paused, _) => "put it back into the configuration, or uninstall it",
-            (_, Some(lacks)) => &lacks.hint,
+            (PluginState::Paused, _) => plugin::withdrawn(name),
+            (_, Some(lacks)) => lacks.hint.clone(),
             (_, None) => continue,
         };
         let standing = plugin::standing(plugin);
-        report.warn(PLUGINS, format!("plugin {name} of agent {agent} is {standing}"), hint);
+        let message = format!("plugin {name} of agent {agent} is {standing}");
+        report.warn(PLUGINS, message, global.remedy(&hint));
     }
     if report.checks.len() == before && !plugins.is_empty() {
         let count = plugins.len();

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::report::Report;
-use crate::admin::wire::ConnectionView;
+use keyward_api::wire::ConnectionView;
 
 /// A file is read as far as this.
 const FILE_BYTES_MAX: usize = 1024 * 1024;

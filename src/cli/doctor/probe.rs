@@ -2,6 +2,9 @@
 //! proxy of this process, with a CA of its own, that answers every host itself and reaches none. What
 //! it sees tells whether the program's HTTP stack would use the gateway, and what it needs if not.
 
+mod answers;
+mod family;
+mod lease;
 mod listener;
 mod remedy;
 mod seen;
@@ -10,28 +13,32 @@ mod verdict;
 mod watch;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
+use self::lease::{Given, Lease};
 use self::listener::Listener;
-use self::seen::Asked;
+use self::remedy::Whose;
+use self::seen::{Asked, By};
 use self::verdict::Observed;
 use self::watch::Watch;
 use super::report::Report;
-use crate::admin::SOCKET_NAME;
-use crate::admin::wire::{AgentView, ExplainAsk, Explanation};
-use crate::base::id::AgentId;
-use crate::ca::authority::{Authority, platform_pem};
 use crate::cli::client::{Client, segment};
 use crate::cli::environment::files::Paths;
-use crate::cli::environment::{DEFAULT_AGENT, Facts, Inherited};
+use crate::cli::environment::{DEFAULT_AGENT, Entrance, Environment, Facts, Inherited};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::run::child::Child;
 use crate::cli::run::folder::Folder;
 use crate::cli::settings::Global;
 use crate::config::Config;
+use keyward_api::SOCKET_NAME;
+use keyward_api::wire::{AgentView, ExplainAsk, Explanation};
+use keyward_base::id::AgentId;
+use keyward_base::time::Clock;
+use keyward_proxy::ca::authority::{Authority, platform_pem};
 
 /// Requests of which the gateway is asked what it would do.
 const EXPLAINED_MAX: usize = 10;
@@ -44,9 +51,9 @@ pub(super) async fn run(
 ) -> Result<Report, Failure> {
     let config = global.load().ok();
     let data = global.data_dir().ok();
-    let facts = facts(global, data.as_deref(), agent).await?;
-    let name = facts.agent.name.clone();
-    let authority = Arc::new(Authority::ephemeral());
+    let Known { facts, own } = known(global, data.as_deref(), agent).await?;
+    let whose = whose(&facts, own);
+    let authority = Arc::new(authority(config.as_ref()));
     let roots = platform_pem()
         .map_err(|error| Failure::failed("cannot make the bundle of certificates", &error))?;
     let facts = facts.before(authority.cert_pem(), &roots);
@@ -54,48 +61,112 @@ pub(super) async fn run(
     let listener = Listener::open(authority, &token).await?;
     let folder = Temporary::make()?;
     let (paths, inherited) = (Paths::new(folder.path()), Inherited::of_process());
-    let made = facts.environment((&listener.at().to_string(), &token), &paths, &inherited);
+    // Where the agent has a listener of its own, so it has here.
+    let own = own.map(|_| listener.own());
+    let entrance = Entrance { proxy: &listener.at().to_string(), own, token: &token };
+    let made = facts.environment(entrance, &paths, &inherited);
     made.files.write(folder.path()).map_err(|error| {
         Failure::failed(&format!("cannot write into {}", folder.path().display()), &error)
     })?;
+    let given = Given { program, set: &made.variables };
+    let lease = Lease::take((global, config.as_ref()), listener.handed(), &given).await?;
+    let listeners = lease.listeners.clone();
+    let hidden = config.as_ref().map_or_else(Vec::new, Config::secret_variables);
     // Standard output is for the JSON alone.
     let stdout = if global.json { Stdio::from(std::io::stderr()) } else { Stdio::inherit() };
-    let hidden = config.as_ref().map_or_else(Vec::new, Config::secret_variables);
-    let mut child = Child::spawn(program, &made, (&hidden, stdout))?;
-    let mut watch = Watch::new(child.id(), listener.at(), &made);
+    let ran = ended(lease, &made, (program, &listener), (&hidden, stdout)).await?;
+    let events = listener.settled().await;
+    let observed = Observed { events, watch: ran.watch, program: program.to_vec(), whose };
+    let mut report = Report { exit_code: Some(ran.exit_code), ..Report::default() };
+    verdict::judge(&observed, &mut report);
+    explain((global, data.as_deref()), &observed, &listeners, &mut report).await;
+    Ok(report)
+}
+
+/// The CA of the install, so that a client that has it in a store of its own is judged by that; else one
+/// that nobody knows.
+fn authority(config: Option<&Config>) -> Authority {
+    let Some(ca) = config.map(|config| &config.ca).filter(|ca| ca.cert.exists()) else {
+        return Authority::ephemeral();
+    };
+    Authority::read(&ca.cert, &ca.key, &Clock::System).unwrap_or_else(|error| {
+        output::note(&format!(
+            "note: the probe has a CA of its own, because that of the gateway cannot be used: {error}; \
+             a program that keeps CAs in a store of its own does not trust it"
+        ));
+        Authority::ephemeral()
+    })
+}
+
+/// A program that has ended.
+struct Ran {
+    exit_code: u8,
+    watch: Watch,
+}
+
+/// Runs the program to its end, and ends what it leaves behind, before the gateway serves it again.
+async fn ended(
+    mut lease: Lease,
+    made: &Environment,
+    (program, listener): (&[OsString], &Listener),
+    (hidden, stdout): (&[&str], Stdio),
+) -> Result<Ran, Failure> {
+    family::adopt();
+    let mut child = Child::spawn(program, made, (hidden, stdout))?;
+    let proxies = [listener.at(), listener.own()].into_iter().chain(lease.listeners.clone());
+    let mut watch = Watch::new(proxies.collect(), made);
     let exit_code = tokio::select! {
         code = child.ended() => code?,
         never = watch.follow() => match never {},
+        why = lease.broken() => {
+            family::kill().await;
+            let message = format!("the program was stopped: {why}, and would have served it");
+            return Err(Failure::new(Exit::Failed, message).hint("run it again"));
+        }
     };
-    let events = listener.settled().await;
-    let observed = Observed { events, watch, program: program.to_vec(), agent: name };
-    let mut report = Report { exit_code: Some(exit_code), ..Report::default() };
-    verdict::judge(&observed, &mut report);
-    explain(global, data.as_deref(), &observed, &mut report).await;
-    Ok(report)
+    family::end().await;
+    drop(lease);
+    Ok(Ran { exit_code, watch })
+}
+
+/// An agent, and its own listener over TCP.
+struct Known {
+    facts: Facts,
+    own: Option<SocketAddr>,
+}
+
+fn whose(facts: &Facts, listener: Option<SocketAddr>) -> Whose {
+    let connection = match &facts.agent.bindings[..] {
+        [only] => Some(only.name.clone()),
+        _ => None,
+    };
+    Whose { agent: facts.agent.name.clone(), listener, connection }
 }
 
 /// The agent as the gateway knows it, so that its placeholders are set. Where there is no install,
 /// an agent without any: nothing is made here.
-async fn facts(global: &Global, data: Option<&Path>, agent: &str) -> Result<Facts, Failure> {
+async fn known(global: &Global, data: Option<&Path>, agent: &str) -> Result<Known, Failure> {
+    let nobody = || Known { facts: Facts::of_nobody(agent), own: None };
     if !data.is_some_and(is_install) && agent == DEFAULT_AGENT {
-        return Ok(Facts::of_nobody(agent));
+        return Ok(nobody());
     }
     let client = match Client::open(global).await {
         Ok(client) => client,
         Err(failure) if agent == DEFAULT_AGENT => {
             let why = failure.message();
             output::note(&format!("note: no placeholders are set: {why}"));
-            return Ok(Facts::of_nobody(agent));
+            return Ok(nobody());
         }
         Err(failure) => return Err(failure),
     };
     match client.get::<AgentView>(&format!("/api/v1/agents/{}", segment(agent))).await {
-        Err(failure) if failure.exit() == Exit::NotFound && agent == DEFAULT_AGENT => {
-            Ok(Facts::of_nobody(agent))
-        }
+        Err(failure) if failure.exit() == Exit::NotFound && agent == DEFAULT_AGENT => Ok(nobody()),
         Err(failure) => Err(failure),
-        Ok(_) => Facts::of(&client, agent).await,
+        Ok(_) => {
+            let facts = Facts::of(&client, agent).await?;
+            let own = global.own_listener(&client, &facts.agent);
+            Ok(Known { facts, own })
+        }
     }
 }
 
@@ -105,16 +176,32 @@ fn is_install(data: &Path) -> bool {
 }
 
 /// What the gateway would do with the requests that arrived.
-async fn explain(global: &Global, data: Option<&Path>, observed: &Observed, report: &mut Report) {
-    let asked: Vec<&Asked> = observed.first_requests().take(EXPLAINED_MAX).collect();
+async fn explain(
+    (global, data): (&Global, Option<&Path>),
+    observed: &Observed,
+    listeners: &[SocketAddr],
+    report: &mut Report,
+) {
+    // The probe's own base URL is none of the gateway's.
+    let is_known = |asked: &&Asked| {
+        let at = asked.url.strip_prefix("http://").and_then(|rest| rest.split('/').next());
+        let port = at.and_then(|at| at.rsplit_once(':')?.1.parse().ok());
+        !matches!(asked.by, By::BaseUrl(_)) || listeners.iter().any(|at| Some(at.port()) == port)
+    };
+    let asked = observed.first_requests().filter(is_known).take(EXPLAINED_MAX);
+    let asked: Vec<&Asked> = asked.collect();
     if asked.is_empty() || !data.is_some_and(is_install) {
         return;
     }
     // Its complaint is that of `doctor` without a program.
     let Ok(client) = Client::open(global).await else { return };
-    for Asked { host, method, url, .. } in asked {
+    for Asked { host, method, url, by, .. } in asked {
+        let agent = match by {
+            By::OwnListener { agent: Some(agent) } => agent.clone(),
+            _ => observed.whose.agent.clone(),
+        };
         let ask = ExplainAsk {
-            agent: observed.agent.clone(),
+            agent,
             method: Some(method.clone()),
             url: url.clone(),
             connection: None,

@@ -107,13 +107,24 @@ const CLIENTS: &[Client] = &[
         settings: &[("http", "proxy", When::Proxy), ("", "http.proxy", When::Proxy)],
         comments: &['#'],
     },
+    Client {
+        id: "gradle",
+        files: gradle_files,
+        settings: &[
+            ("", "systemprop.http.proxyhost", When::Proxy),
+            ("", "systemprop.https.proxyhost", When::Proxy),
+            ("", "systemprop.https.proxyport", When::Proxy),
+            ("", "systemprop.javax.net.ssl.truststore", When::Roots),
+        ],
+        comments: &['#', '!'],
+    },
 ];
 
 /// Looks into the files of all of them.
 pub(super) fn look(report: &mut Report) {
     let found = found(&Places::of_process());
     if found.is_empty() {
-        let message = "no file of git, npm, pip, curl or cargo leads past the gateway";
+        let message = "no file of git, npm, pip, curl, cargo or gradle leads past the gateway";
         report.ok("clients", message);
     }
     for Setting { client, message, hint, .. } in found {
@@ -194,7 +205,7 @@ impl When {
         };
         let says = match self {
             Self::Proxy => {
-                format!("{client} takes it before HTTPS_PROXY and passes the gateway by")
+                format!("{client} takes it before the environment and passes the gateway by")
             }
             Self::Off(_) => format!("{client} then takes anyone for the gateway"),
             Self::Roots => format!("{client} then does not trust the gateway's CA"),
@@ -281,6 +292,14 @@ fn cargo_files(places: &Places) -> Vec<PathBuf> {
     files
 }
 
+fn gradle_files(places: &Places) -> Vec<PathBuf> {
+    let home = (places.variable)("GRADLE_USER_HOME").unwrap_or_else(|| places.home.join(".gradle"));
+    let project = places.upwards().map(|at| at.join("gradle.properties"));
+    let mut files: Vec<_> = project.filter(|file| file.exists()).collect();
+    files.insert(0, home.join("gradle.properties"));
+    files
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -317,6 +336,16 @@ mod tests {
             ("curl", "cacert = canary", "/f:1 sets `cacert`"),
             ("cargo", "[http]\nproxy = \"canary\"", "/f:2 sets `http.proxy`"),
             ("cargo", "http.proxy = 'canary'", "/f:1 sets `http.proxy`"),
+            (
+                "gradle",
+                "# a\nsystemProp.https.proxyHost=canary",
+                "/f:2 sets `systemprop.https.proxyhost`",
+            ),
+            (
+                "gradle",
+                "systemProp.javax.net.ssl.trustStore : canary",
+                "/f:1 sets `systemprop.javax.net.ssl.truststore`",
+            ),
         ];
         for (client, text, expected) in table {
             assert_eq!(found_in(client, text), [expected], "{client}: {text}");
@@ -331,6 +360,10 @@ mod tests {
             ("pip", "[global]\ncert = /x\nindex-url = https://u:canary@x/"),
             ("curl", "silent\n# proxy = x\nuser-agent = \"proxy\""),
             ("cargo", "[http]\ncainfo = \"/x\"\n[net]\nproxy = \"x\""),
+            (
+                "gradle",
+                "org.gradle.daemon=true\nsystemProp.https.proxyUser=canary\n!systemProp.x=y",
+            ),
         ];
         for (client, text) in table {
             assert_eq!(found_in(client, text), [""; 0], "{client}");
@@ -349,6 +382,8 @@ mod tests {
             (home.join("a/.cargo/config.toml"), "[http]\nproxy=\"x\""),
             (home.join("a/.git/config"), "[http]\nproxy = x"),
             (current.join(".npmrc"), "proxy=x"),
+            (home.join(".gradle/gradle.properties"), "systemProp.https.proxyHost=x"),
+            (home.join("a/gradle.properties"), "systemProp.https.proxyPort=1"),
         ] {
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(file, text).unwrap();
@@ -358,6 +393,7 @@ mod tests {
         let system = dir.path().join("etc");
         let places = Places { home, config, current, system, variable: |_| None };
         let found: Vec<_> = found(&places).into_iter().map(|setting| setting.client).collect();
-        assert_eq!(found, ["git", "git", "npm", "npm", "pip", "curl", "cargo"]);
+        let expected = ["git", "git", "npm", "npm", "pip", "curl", "cargo", "gradle", "gradle"];
+        assert_eq!(found, expected);
     }
 }

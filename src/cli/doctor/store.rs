@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::Install;
 use super::report::Report;
-use crate::base::time::Clock;
 use crate::config::StoreChoice;
-use crate::crypto::keyring::Keyring;
-use crate::directory::Directory;
-use crate::store::StoreError;
-use crate::store::sled::SledStore;
+use keyward_base::time::Clock;
+use keyward_state::crypto::keyring::Keyring;
+use keyward_state::directory::Directory;
+use keyward_state::store::StoreError;
+use keyward_state::store::sled::SledStore;
 
 const ID: &str = "store";
 
@@ -68,7 +68,9 @@ fn refused(error: &StoreError, report: &mut Report) {
     }
 }
 
-fn opened<T>(found: Result<T, crate::directory::DirectoryError>) -> Result<(), (String, String)> {
+fn opened<T>(
+    found: Result<T, keyward_state::directory::DirectoryError>,
+) -> Result<(), (String, String)> {
     let hint = "restore the master key that belongs to this store, or a backup of both";
     found.map(drop).map_err(|error| {
         (error.to_string(), error.hint().map_or_else(|| hint.to_owned(), str::to_owned))

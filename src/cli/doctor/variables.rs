@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::report::Report;
-use crate::admin::wire::ConnectionView;
 use crate::config::Config;
-use crate::inject::placeholder;
-use crate::provider::Catalogue;
+use keyward_api::wire::ConnectionView;
+use keyward_rules::inject::placeholder;
+use keyward_rules::provider::Catalogue;
 
 const ID: &str = "environment";
 
@@ -61,7 +61,7 @@ fn told(name: &str, provider: &str, connections: &[ConnectionView]) -> (String, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inject::placeholder::Placeholder;
+    use keyward_rules::inject::placeholder::Placeholder;
 
     #[test]
     fn placeholders_are_no_keys() {

@@ -1,12 +1,12 @@
 //! The environment of a program that is given an address and an API key, and no proxy.
 
-use crate::admin::wire::{AgentView, ConnectionView};
-use crate::base::host::{Scheme, Target};
 use crate::cli::client::Client;
 use crate::cli::connection::{base_url, home, path};
 use crate::cli::environment::Environment;
 use crate::cli::environment::files::Files;
 use crate::cli::failure::Failure;
+use keyward_api::wire::{AgentView, ConnectionView};
+use keyward_base::host::{Scheme, Target};
 
 /// The base URL.
 const URL: &str = "KEYWARD_BASE_URL";

@@ -16,15 +16,23 @@ use self::files::{Files, Paths, Sources};
 use self::table::{Gets, TABLE};
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
-use crate::admin::wire::{AgentView, ConnectionView, NewAgent};
-use crate::base::id::AgentId;
-use crate::directory::ManagedBy;
+use keyward_api::wire::{AgentView, ConnectionView, NewAgent};
+use keyward_base::id::AgentId;
+use keyward_state::directory::ManagedBy;
 
 /// The agent of whoever names none.
 pub(crate) const DEFAULT_AGENT: &str = "default";
 
 /// Java's own pattern of what is reached directly: `NO_PROXY` in another grammar.
 const JAVA_DIRECT: &str = "localhost|127.*|[::1]";
+
+/// What tells Maven 3.9 and newer to read Java's own options (`aether.connector.http.useSystemProperties`,
+/// <https://maven.apache.org/resolver/configuration.html>). Older ones do by themselves.
+const MAVEN: &str = "-Daether.connector.http.useSystemProperties=true";
+
+/// A daemon that another environment started knows neither the proxy nor the CA
+/// (<https://docs.gradle.org/current/userguide/gradle_daemon.html>).
+const GRADLE: &str = "-Dorg.gradle.daemon=false";
 
 /// Everything of the gateway that an environment is made of, but the token.
 #[derive(Debug)]
@@ -37,11 +45,23 @@ pub(crate) struct Facts {
     hosts: Vec<String>,
 }
 
+/// Where a client reaches the proxy, and as whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entrance<'a> {
+    /// `HOST:PORT`, or `https://…` where it speaks TLS.
+    pub(crate) proxy: &'a str,
+    /// The agent's own listener, for clients that take no token.
+    pub(crate) own: Option<SocketAddr>,
+    pub(crate) token: &'a str,
+}
+
 /// What the surroundings hold already.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Inherited {
     no_proxy: String,
     java: String,
+    maven: String,
+    gradle: String,
     node: String,
     wgetrc: String,
     apt: String,
@@ -84,6 +104,7 @@ impl Facts {
             created: Timestamp::now(),
             tokens: Vec::new(),
             bindings: Vec::new(),
+            listeners: Vec::new(),
         };
         Self { agent, ca: String::new(), bundle: String::new(), hosts: Vec::new() }
     }
@@ -93,11 +114,10 @@ impl Facts {
         Self { bundle: format!("{roots}{ca}"), ca, ..self }
     }
 
-    /// The environment of a client that reaches the proxy at `proxy` (`HOST:PORT`, or `https://…` where
-    /// it speaks TLS) with `token` and finds the files at `paths`.
+    /// The environment of a client that finds the files at `paths`.
     pub(crate) fn environment(
         &self,
-        (proxy, token): (&str, &str),
+        Entrance { proxy, own, token }: Entrance<'_>,
         paths: &Paths,
         inherited: &Inherited,
     ) -> Environment {
@@ -115,7 +135,13 @@ impl Facts {
             Gets::Wgetrc => paths.wgetrc(),
             Gets::AptConf => paths.apt(),
             Gets::Text(text) => text.to_owned(),
-            Gets::Java => appended(&inherited.java, &java(proxy, &paths.truststore())),
+            Gets::Java => {
+                let own = own.map(|own| own.to_string());
+                let proxy = own.as_deref().unwrap_or(proxy);
+                appended(&inherited.java, &java(proxy, &paths.truststore()))
+            }
+            Gets::Maven => appended(&inherited.maven, MAVEN),
+            Gets::Gradle => appended(&inherited.gradle, GRADLE),
             Gets::Node => {
                 appended(&inherited.node, &quoted(&format!("--require={}", paths.shim())))
             }
@@ -148,6 +174,8 @@ impl Inherited {
         Self {
             no_proxy: format!("{},{}", text("NO_PROXY"), text("no_proxy")),
             java: text("JAVA_TOOL_OPTIONS"),
+            maven: text("MAVEN_OPTS"),
+            gradle: text("GRADLE_OPTS"),
             node: text("NODE_OPTIONS"),
             wgetrc: file(path("WGETRC").map(Into::into).or_else(home)),
             apt: file(path("APT_CONFIG").map(Into::into)),
@@ -239,15 +267,19 @@ pub(super) mod tests {
         Facts { agent: agent.unwrap(), ca: "the CA\n".into(), bundle: "roots\n".into(), hosts }
     }
 
+    fn at(proxy: &str) -> Entrance<'_> {
+        Entrance { proxy, own: None, token: "kwa_canary" }
+    }
+
     /// Its environment, with files in `/f`.
     pub(crate) fn environment(inherited: &Inherited) -> Environment {
-        facts().environment(("127.0.0.1:8080", "kwa_canary"), &Paths::new("/f"), inherited)
+        facts().environment(at("127.0.0.1:8080"), &Paths::new("/f"), inherited)
     }
 
     #[test]
     fn a_proxy_that_speaks_tls_is_named_so() {
         let paths = Paths::new("/f");
-        let to = ("https://127.0.0.1:8443", "kwa_canary");
+        let to = at("https://127.0.0.1:8443");
         let made = facts().environment(to, &paths, &Inherited::default());
         let url = "https://claude:kwa_canary@127.0.0.1:8443";
         assert_eq!(made.by_name()["HTTPS_PROXY"], url);
@@ -255,10 +287,25 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn java_alone_gets_the_listener_of_the_agents_own() {
+        let own = Some("127.0.0.1:8090".parse().unwrap());
+        let to = Entrance { own, ..at("127.0.0.1:8080") };
+        let made = facts().environment(to, &Paths::new("/f"), &Inherited::default());
+        for (name, value) in &made.variables {
+            assert_eq!(value.contains("8090"), name == "JAVA_TOOL_OPTIONS", "{name}");
+        }
+        let java = made.by_name()["JAVA_TOOL_OPTIONS"];
+        assert!(java.contains("-Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=8090 "), "{java}");
+        assert!(!java.contains("8080"), "{java}");
+    }
+
+    #[test]
     fn what_is_inherited_is_kept_where_it_adds_and_dropped_where_it_leads_past_us() {
         let inherited = Inherited {
             no_proxy: "*,github.com,intranet.example".into(),
             java: "-Xmx1g".into(),
+            maven: "-Xmx2g".into(),
+            gradle: "-Xmx3g".into(),
             node: "--max-old-space-size=99".into(),
             ..Inherited::default()
         };
@@ -266,13 +313,15 @@ pub(super) mod tests {
         let found = environment.by_name();
         assert_eq!(found["no_proxy"], "localhost,127.0.0.1,::1,intranet.example");
         assert!(found["JAVA_TOOL_OPTIONS"].starts_with("-Xmx1g -Dhttps.proxyHost=127.0.0.1 "));
+        assert_eq!(found["MAVEN_OPTS"], format!("-Xmx2g {MAVEN}"));
+        assert_eq!(found["GRADLE_OPTS"], format!("-Xmx3g {GRADLE}"));
         assert_eq!(found["NODE_OPTIONS"], "--max-old-space-size=99 --require=/f/node-shim.cjs");
     }
 
     #[test]
     fn a_path_with_a_blank_stays_one_word() {
         let paths = Paths::new("/a b");
-        let made = facts().environment(("h:1", "t"), &paths, &Inherited::default());
+        let made = facts().environment(at("h:1"), &paths, &Inherited::default());
         let found = made.by_name();
         assert_eq!(found["NODE_OPTIONS"], "\"--require=/a b/node-shim.cjs\"");
         let store = "\"-Djavax.net.ssl.trustStore=/a b/truststore.p12\"";

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::table::TABLE;
-use crate::admin::wire::BindingView;
+use keyward_api::wire::BindingView;
 
 /// What an agent's bindings put where.
 #[derive(Debug, Default, Eq, PartialEq)]

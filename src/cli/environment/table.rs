@@ -20,6 +20,10 @@ pub(crate) enum Gets {
     Text(&'static str),
     /// Options of Java, after those that are there.
     Java,
+    /// Options of Maven's Java, likewise.
+    Maven,
+    /// Options of Gradle's Java, likewise.
+    Gradle,
     /// Options of Node, after those that are there.
     Node,
 }
@@ -66,6 +70,12 @@ pub(crate) const TABLE: &[Variable] = &[
     variable("WGETRC", Gets::Wgetrc, "wget with GnuTLS has no variable for roots"),
     variable("APT_CONFIG", Gets::AptConf, "apt has none either"),
     variable("JAVA_TOOL_OPTIONS", Gets::Java, "Java reads nothing else"),
+    variable(
+        "MAVEN_OPTS",
+        Gets::Maven,
+        "Maven 3.9 and newer read Java's options only when told to",
+    ),
+    variable("GRADLE_OPTS", Gets::Gradle, "a Gradle daemon keeps the environment that started it"),
     variable(
         "NODE_USE_ENV_PROXY",
         Gets::Text("1"),

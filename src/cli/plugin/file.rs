@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::cli::failure::{Exit, Failure};
 use crate::config::{ManifestError, manifest_file};
-use crate::directory::Manifest;
+use keyward_state::directory::Manifest;
 
 /// Reads it; `providers` are the ids of those that there are.
 ///

@@ -8,9 +8,6 @@ use clap::Args;
 
 use super::walk::Walk;
 use super::{file, standing, summary};
-use crate::admin::wire::{
-    AgentView, ConnectionView, List, NewPlugin, PluggedView, PluginPatch, PluginView, SlotView,
-};
 use crate::cli::agent::{pair, unique};
 use crate::cli::client::Client;
 use crate::cli::connect::made::Made;
@@ -22,7 +19,10 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::secret;
 use crate::cli::settings::Global;
-use crate::directory::{ManagedBy, Manifest, Slot};
+use keyward_api::wire::{
+    AgentView, ConnectionView, List, NewPlugin, PluggedView, PluginPatch, PluginView, SlotView,
+};
+use keyward_state::directory::{ManagedBy, Manifest, Slot};
 
 pub(super) const EXAMPLES: &str = "\
 examples:
@@ -278,6 +278,8 @@ impl Before {
             hosts: connection.hosts.clone(),
             scopes_missing: slot.scopes.iter().filter(missing).cloned().collect(),
             unlimited: bound.into_iter().any(|it| it.connection == connection.id && it.direct),
+            remedy: connection.remedy.clone(),
+            renewal: connection.renewal,
             state: connection.state.clone(),
         }
     }

@@ -3,14 +3,14 @@
 use clap::Args;
 
 use super::{Named, standing};
-use crate::admin::wire::{self, ConnectionMade, PluggedView, PluginView, SlotView};
 use crate::cli::client::Client;
 use crate::cli::connection::path;
 use crate::cli::consent;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::settings::Global;
-use crate::directory::{ConnectionState, PluginState};
+use keyward_api::wire::{self, ConnectionMade, PluggedView, PluginView, SlotView};
+use keyward_state::directory::{ConnectionState, PluginState, Renewal};
 
 #[derive(Debug, Args)]
 pub(crate) struct Reconnect {
@@ -71,8 +71,12 @@ pub(super) async fn again(
     consent::follow(global, client, &made, how).await.map(drop)
 }
 
-/// A pause is a person's, who ends it.
+/// What no consent replaces is left to its remedy. A pause is a person's, who ends it.
 fn needs_consent(connection: &PluggedView) -> bool {
+    // A gateway of before does not say.
+    if connection.renewal.is_some_and(|renewal| renewal != Renewal::Consent) {
+        return false;
+    }
     match connection.state {
         ConnectionState::Broken { .. } | ConnectionState::Draft { .. } => true,
         ConnectionState::Paused => false,

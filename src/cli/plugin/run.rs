@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::{file, standing};
-use crate::admin::wire::{AgentView, List, PluginView, ProviderView};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
-use crate::directory::{ManagedBy, PluginState};
+use keyward_api::wire::{AgentView, List, PluginView, ProviderView};
+use keyward_state::directory::{ManagedBy, PluginState};
 
 /// Leaves of the agent's bindings those that are in slots of the plugin: their placeholders are set.
 ///
@@ -44,11 +44,7 @@ pub(in crate::cli) async fn ready(
     }
     if plugin.state == PluginState::Paused {
         let failure = format!("plugin `{}` is {}", plugin.name, standing(plugin));
-        return Err(Failure::new(Exit::Failed, failure).hint(format!(
-            "{} {}",
-            super::WITHDRAWN,
-            plugin.name
-        )));
+        return Err(Failure::new(Exit::Failed, failure).hint(super::withdrawn(&plugin.name)));
     }
     if plugin.state == PluginState::Blocked {
         let hint = plugin.missing.iter().find(|missing| missing.required).map(|it| &it.hint);

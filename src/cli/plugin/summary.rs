@@ -1,7 +1,7 @@
 //! What a plugin will reach, before a person agrees to it and whenever it is shown.
 
-use crate::admin::wire::SlotView;
 use crate::cli::table::Table;
+use keyward_api::wire::SlotView;
 
 /// Slots, and what may be done with what is in them.
 pub(super) fn table(slots: &[SlotView], colours: bool) -> String {
@@ -46,9 +46,11 @@ pub(super) fn table(slots: &[SlotView], colours: bool) -> String {
             );
         }
         if !connection.scopes_missing.is_empty() {
+            let remedy = connection.remedy.as_deref();
             text += &format!(
-                "note: {name} was not granted {}: keyward plugin reconnect asks for it\n",
-                connection.scopes_missing.join(", ")
+                "note: {name} was not granted {}: {}\n",
+                connection.scopes_missing.join(", "),
+                remedy.unwrap_or("`keyward plugin reconnect` asks for it")
             );
         }
     }

@@ -4,7 +4,6 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::mend;
-use crate::admin::wire::{AgentView, ConnectionView, ProviderView};
 use crate::cli::client::Client;
 use crate::cli::connect;
 use crate::cli::connect::questions::{self, Questions, Way};
@@ -15,7 +14,8 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::terminal;
-use crate::directory::{ConnectionState, Slot};
+use keyward_api::wire::{AgentView, ConnectionView, ProviderView};
+use keyward_state::directory::{ConnectionState, Renewal, Slot};
 
 /// A walk under way.
 pub(super) struct Walk<'a> {
@@ -64,7 +64,7 @@ impl<'a> Walk<'a> {
             let fitting = self.fitting(slot).await?;
             match choice(slot, &provider, fitting)? {
                 Choice::Empty => return Ok(None),
-                Choice::New => return self.connected(slot, provider).await.map(Some),
+                Choice::New => return Box::pin(self.connected(slot, provider)).await.map(Some),
                 Choice::Existing(connection) => {
                     if self.is_fit(slot, &connection).await? {
                         return Ok(Some(connection.id.to_string()));
@@ -98,31 +98,32 @@ impl<'a> Walk<'a> {
         let missing = slot.scopes.iter().filter(|it| !granted.is_empty() && !granted.contains(it));
         let missing: Vec<_> = missing.cloned().collect();
         let name = &connection.name;
-        let ways = match &connection.state {
+        let remedy = connection.remedy.as_deref().map(|remedy| self.global.remedy(remedy));
+        let remedy = remedy.map(|remedy| format!(": {remedy}")).unwrap_or_default();
+        match &connection.state {
             ConnectionState::Broken { .. } | ConnectionState::Draft { .. } => {
-                output::note(&format!(
-                    "{name} cannot be used as it is: it is to be connected again"
-                ));
-                ["consent again", "take it as it is", "choose another"]
+                output::note(&format!("{name} cannot be used as it is{remedy}"));
             }
             _ if !missing.is_empty() => {
                 output::note(&format!("{name} was not granted {}", missing.join(", ")));
-                ["consent again", "take it as it is", "choose another"]
             }
             ConnectionState::Paused => {
-                let resume = format!("keyward connection resume {name}");
-                output::note(&format!("{name} is paused; until `{resume}` the plugin lacks it"));
+                output::note(&format!(
+                    "{name} is paused, and the plugin lacks it until then{remedy}"
+                ));
                 return Ok(true);
             }
             _ => return Ok(true),
-        };
-        match questions::choose("now", &ways)? {
-            0 => {
+        }
+        let ways = ["take it as it is", "choose another", "consent again"];
+        let consents = connection.renewal == Some(Renewal::Consent);
+        match questions::choose("now", &ways[..if consents { 3 } else { 2 }])? {
+            0 => Ok(true),
+            1 => Ok(false),
+            _ => {
                 mend::again((self.global, self.client), name, missing, self.how).await?;
                 Ok(true)
             }
-            1 => Ok(true),
-            _ => Ok(false),
         }
     }
 
@@ -137,7 +138,7 @@ impl<'a> Walk<'a> {
         let questions = Questions { options, provider, shapes, taken, way: Way::Asking };
         let asks = (self.tests, true);
         let mut walk = connect::Walk::new((self.global, self.client), None, self.how, asks)?;
-        let connected = walk.until_connected(&questions, None).await?;
+        let connected = Box::pin(walk.until_connected(&questions, None)).await?;
         let (id, name) = (connected.connection.id, connected.connection.name);
         output::note(&format!("connection {name} added ({id})"));
         self.made.insert(name);

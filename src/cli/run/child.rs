@@ -68,11 +68,6 @@ impl Child {
         Ok(Self { process, pid, signals })
     }
 
-    /// Its process id.
-    pub(crate) fn id(&self) -> Option<u32> {
-        self.pid.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok())
-    }
-
     /// Waits for its end, passing on signals; its exit code, or 128 and the signal that ended it.
     pub(crate) async fn ended(&mut self) -> Result<u8, Failure> {
         let Self { process, pid, signals } = self;

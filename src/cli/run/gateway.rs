@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 
-use crate::admin::SOCKET_NAME;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::identity::Identity;
@@ -20,6 +19,7 @@ use crate::cli::output;
 use crate::cli::serve::READY;
 use crate::cli::settings::{Global, ProxyAt};
 use crate::cli::wait;
+use keyward_api::SOCKET_NAME;
 
 /// What a private gateway says, below the data directory.
 const LOG: &str = "private-gateway.log";

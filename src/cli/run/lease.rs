@@ -14,10 +14,10 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use super::gateway::Gateway;
-use crate::admin::wire::TokenShown;
 use crate::cli::client::{self, segment};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::secret::Typed;
+use keyward_api::wire::TokenShown;
 
 /// How long the gateway may take to end the stream of a token that is revoked.
 const ENDED_WITHIN: Duration = Duration::from_secs(2);

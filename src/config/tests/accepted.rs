@@ -4,17 +4,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{is, read};
-use crate::base::host::Host;
-use crate::base::limits::Limits;
-use crate::base::tokens::TokenSettings;
 use crate::config::{
     AuditTo, CaPaths, Certificate, Config, Environment, Listen, ListenAt, ListenTls, Log,
     SecretSource, StoreChoice,
 };
-use crate::crypto::source::KeySource;
-use crate::observe::log::{Format, Level};
-use crate::observe::trail::Rotation;
-use crate::policy::DefaultAction;
+use keyward_base::host::Host;
+use keyward_base::limits::Limits;
+use keyward_base::tokens::TokenSettings;
+use keyward_rules::policy::DefaultAction;
+use keyward_state::crypto::source::KeySource;
+use keyward_state::observe::log::{Format, Level};
+use keyward_state::observe::trail::Rotation;
 
 const EXAMPLE: &str = include_str!("../../../config.example.yaml");
 

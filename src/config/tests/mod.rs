@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{Config, lines};
-use crate::base::secret::Secret;
-use crate::crypto::token::TokenHash;
+use keyward_base::secret::Secret;
+use keyward_state::crypto::token::TokenHash;
 
 /// What is wrong with the text, one problem a line.
 fn said(yaml: &str, variables: &[(&str, &str)]) -> String {

@@ -217,8 +217,8 @@ const SECTIONS: &[(&str, &[&str])] = &[
     (
         r#"upstream: { allow_private: ["10.1.2.0/24", "10.1.2.3/24:443"] }"#,
         &[
-            "keyward.yaml:1: upstream.allow_private[0]: `10.1.2.0/24` is not a network with ports: write 10.1.2.0/24:443 or 127.0.0.1:8000-9000",
-            "keyward.yaml:1: upstream.allow_private[1]: `10.1.2.3/24:443` is not a network with ports: write 10.1.2.0/24:443 or 127.0.0.1:8000-9000",
+            "keyward.yaml:1: upstream.allow_private[0]: `10.1.2.0/24` is not a network with ports: write 10.1.2.0/24:443 or 127.0.0.1:8000-9000, and IPv6 in brackets: [fd00::]/8:443",
+            "keyward.yaml:1: upstream.allow_private[1]: `10.1.2.3/24:443` is not a network with ports: write 10.1.2.0/24:443 or 127.0.0.1:8000-9000, and IPv6 in brackets: [fd00::]/8:443",
         ],
     ),
     (

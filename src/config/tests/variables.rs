@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{map, read, said};
 use crate::config::environment::Environment;
 use crate::config::{ConfigError, ListenAt, StoreChoice, file};
-use crate::observe::log::Level;
+use keyward_state::observe::log::Level;
 
 #[test]
 fn a_variable_that_leads_nowhere_is_refused_by_its_name() {

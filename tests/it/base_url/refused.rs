@@ -221,7 +221,7 @@ async fn a_request_that_names_two_connections_is_refused() {
 
 /// A placeholder that nobody was given.
 fn keyward_placeholder() -> String {
-    keyward::inject::placeholder::Placeholder::issue("sk-", None).as_str().to_owned()
+    keyward_rules::inject::placeholder::Placeholder::issue("sk-", None).as_str().to_owned()
 }
 
 #[tokio::test]
@@ -237,6 +237,70 @@ async fn a_token_in_the_url_is_refused_and_not_recorded() {
     assert_eq!(lab.origin.streams(), 0);
     // `finish` looks for the token in the audit log.
     assert_eq!(lab.finish().await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_chosen_token_in_the_url_is_not_recorded_whatever_is_wrong_with_the_request() {
+    let mut lab = Lab::simple().await;
+    lab.add_agent("bot").await;
+    let chosen = Canary::new("chosen-by-hand-");
+    let token = chosen.text.clone();
+    for (path, body) in [
+        ("/agents/bot/tokens", format!(r#"{{"token":"{token}"}}"#)),
+        ("/agents/bot/bindings", r#"{"connection":"acme"}"#.to_owned()),
+    ] {
+        assert_eq!(lab.gateway.api("POST", path, &body).await.head.status(), 201, "{path}");
+    }
+    lab.guard(chosen);
+    let key = format!("Authorization: Bearer {token}");
+    let admitted = ask(&lab, AT, &format!("GET /to/acme/\r\n{key}")).await;
+    assert_eq!(admitted.head.status(), 200, "the token is right");
+    let encoded: String = token.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let mut statuses = vec![];
+    for url in [
+        format!("/to/acme/bot{token}/me"),
+        format!("/to/acme/{encoded}/me"),
+        format!("/to/{token}/me"),
+        format!("/to/nothing/{token}"),
+        format!("/to/acme@evil.test/{token}"),
+        format!("/to/acme/../{token}"),
+        format!("/acme/{token}"),
+        format!("/{token}"),
+    ] {
+        for lines in [
+            String::new(),
+            format!("\r\n{key}"),
+            format!("\r\n{key}x"),
+            format!("\r\n{key}\r\nSec-Fetch-Site: cross-site"),
+        ] {
+            for host in [AT, "acme.localhost", "not-ours.test"] {
+                let answer = ask(&lab, host, &format!("GET {url}{lines}")).await;
+                statuses.push(answer.head.status());
+            }
+        }
+        // Both ways at once: the proxy is asked for a base URL.
+        for proof in [String::new(), format!("\r\nProxy-Authorization: Bearer {token}")] {
+            let both = format!("GET http://{AT}{url}{proof}");
+            statuses.push(ask(&lab, AT, &both).await.head.status());
+        }
+        // A request line that is no URL of ours either.
+        let mut wire = lab.client().await;
+        wire.send(format!("GET {url} HTTP/1.1\r\n\r\n")).await;
+        statuses.push(wire.answer("GET").await.head.status());
+    }
+    assert!(statuses.iter().all(|status| (400..500).contains(status)), "{statuses:?}");
+    assert_eq!(lab.origin.received().len(), 1);
+    // `finish` looks for the token in the audit log and the log.
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn the_path_of_a_refused_request_of_a_known_agent_is_recorded() {
+    let lab = Lab::simple().await;
+    let key = bearer(&lab);
+    ask(&lab, AT, &format!("GET /to/nothing/v1/me\r\n{key}")).await;
+    let records = lab.finish().await;
+    assert_eq!(records[0]["path"], "/to/nothing/v1/me");
 }
 
 #[tokio::test]

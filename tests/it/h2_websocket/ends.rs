@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use h2::Reason;
-use keyward::base::id::OrgId;
-use keyward::directory::ManagedBy;
+use keyward_base::id::OrgId;
+use keyward_state::directory::ManagedBy;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{HANDSHAKE, HELLO, code, origin, talking};
@@ -79,6 +79,32 @@ async fn an_upstream_that_breaks_off_resets_its_stream_and_no_other() {
         lab.finish().await.iter().map(|record| record["outcome"].to_string()).collect();
     outcomes.sort();
     assert_eq!(outcomes, ["\"completed\"", "\"completed\"", "\"upstream_aborted\""]);
+}
+
+#[tokio::test]
+async fn one_that_both_sides_have_closed_ends_although_its_agent_leaves_the_stream_open() {
+    const BYE: &[u8] = b"\x88\x82abcd\x62\x8a";
+    let origin = Origin::scripted(|mut stream: Stream| async move {
+        while let Some(request) = stream.request().await {
+            if !request.head.has("upgrade") {
+                stream.send(ok("fine")).await;
+                continue;
+            }
+            stream.send(switching(&request)).await;
+            stream.exactly(BYE.len()).await;
+            stream.send(close(1000, "")).await;
+            return stream.finish().await;
+        }
+    });
+    let lab = Plan::api_key().start(origin.await).await;
+    let client = lab.h2(HOST).await;
+    let mut socket = client.websocket(HANDSHAKE).await;
+    let all = close(1000, "");
+    assert_eq!(socket.send_and_read(BYE, all.len()).await, all);
+    assert_eq!(socket.reset_by_peer().await, Reason::NO_ERROR);
+    assert_eq!(client.ask("GET /other").await.text(), "fine");
+    let records = lab.finish().await;
+    assert_eq!((&records[0]["status"], &records[0]["outcome"]), (&101.into(), &"completed".into()));
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ impl Route {
 pub(super) fn routes() -> &'static [Route] {
     static ROUTES: OnceLock<Vec<Route>> = OnceLock::new();
     ROUTES.get_or_init(|| {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/admin");
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/api/src");
         let mut found = Vec::new();
         let mut folders = vec![folder];
         while let Some(folder) = folders.pop() {

@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 
-use keyward::inject::placeholder::Placeholder;
+use keyward_rules::inject::placeholder::Placeholder;
 use serde_json::{Value, json};
 
 use crate::support::canary::Canary;

@@ -1,7 +1,7 @@
 //! Ten thousand connections and a thousand agents: start, lists, searches, what a change takes until
 //! requests see it, and what a request costs beside one among ten connections. Elsewhere than in
 //! `tests/run --soak` there are fewer, and no time is judged. That the cost of a request and of a change
-//! does not grow is held to look-ups, which are counted, in `src/rulebook/tests/changes.rs`.
+//! does not grow is held to look-ups, which are counted, in `crates/state/src/rulebook/tests/changes.rs`.
 
 use std::time::{Duration, Instant};
 

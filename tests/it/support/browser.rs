@@ -15,6 +15,8 @@ pub(crate) struct Browser {
     pub(crate) cookies: Vec<(String, String)>,
     /// Where it says that its requests come from.
     pub(crate) site: &'static str,
+    /// An old browser, or a page by plain HTTP: it says its origin instead.
+    pub(crate) origin: Option<String>,
 }
 
 impl Browser {
@@ -25,7 +27,7 @@ impl Browser {
 
     /// The same, by the address of the admin listener.
     pub(crate) fn at(at: SocketAddr) -> Self {
-        Self { at, cookies: vec![], site: "same-origin" }
+        Self { at, cookies: vec![], site: "same-origin", origin: None }
     }
 
     /// Goes to a page: a path, or an address of the gateway.
@@ -38,6 +40,20 @@ impl Browser {
         self.ask("POST", to).await
     }
 
+    /// Another site has it POST a form: `SameSite=Lax` cookies stay at home.
+    pub(crate) async fn posts_from_elsewhere(&self, to: &str, form: &str) -> Message {
+        let (path, port, length) = (path(to), self.at.port(), form.len());
+        let stream = TcpStream::connect(self.at).await.expect("it listens");
+        let mut wire = Wire::plain(stream);
+        wire.send(format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\nSec-Fetch-Site: cross-site\r\n\
+             Origin: https://auth.acme.test\r\nConnection: close\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\n{form}"
+        ))
+        .await;
+        wire.answer("POST").await
+    }
+
     /// One request.
     pub(crate) async fn ask(&mut self, method: &str, to: &str) -> Message {
         let path = path(to);
@@ -47,12 +63,16 @@ impl Browser {
             true => String::new(),
             false => format!("Cookie: {}\r\n", cookies.join("; ")),
         };
-        let (port, site) = (self.at.port(), self.site);
+        let port = self.at.port();
+        let whence = match &self.origin {
+            None => format!("Sec-Fetch-Site: {}", self.site),
+            Some(origin) => format!("Origin: {origin}"),
+        };
         let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
         let stream = TcpStream::connect(self.at).await.expect("it listens");
         let mut wire = Wire::plain(stream);
         wire.send(format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost:{port}\r\nSec-Fetch-Site: {site}\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: localhost:{port}\r\n{whence}\r\n\
              {cookies}{length}Connection: close\r\n\r\n"
         ))
         .await;

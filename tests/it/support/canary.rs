@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 
+use aho_corasick::AhoCorasick;
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
 
@@ -53,16 +54,54 @@ impl Canary {
     /// # Panics
     /// When the secret stands in any file below `folder`.
     pub(crate) fn assert_absent_below(&self, folder: &Path) {
-        for entry in fs::read_dir(folder).expect("the folder can be read") {
-            let entry = entry.expect("an entry");
-            let path = entry.path();
-            // Not what a link leads to: it is elsewhere, and may be a lot.
-            if entry.file_type().expect("a kind").is_dir() {
-                self.assert_absent_below(&path);
-            } else if let Ok(bytes) = fs::read(&path) {
-                // Sockets cannot be read, and hold nothing.
-                self.assert_absent(&path.display().to_string(), &bytes);
-            }
+        in_files(folder, &mut |path, bytes| self.assert_absent(path, bytes));
+    }
+}
+
+/// Many secrets, looked for in one pass.
+pub(crate) struct Canaries {
+    secrets: Vec<Canary>,
+    finder: AhoCorasick,
+    /// Whose form each pattern is, and which.
+    patterns: Vec<(usize, usize)>,
+}
+
+impl Canaries {
+    pub(crate) fn new(secrets: Vec<Canary>) -> Self {
+        let forms = secrets.iter().enumerate();
+        let forms = forms.flat_map(|(at, secret)| (0..secret.needles.len()).map(move |n| (at, n)));
+        let patterns: Vec<(usize, usize)> = forms.collect();
+        let needles = patterns.iter().map(|(at, form)| &secrets[*at].needles[*form]);
+        let finder = AhoCorasick::new(needles).expect("few and short");
+        Self { finder, patterns, secrets }
+    }
+
+    /// As [`Canary::assert_absent`], of all of them.
+    pub(crate) fn assert_absent(&self, place: &str, bytes: &[u8]) {
+        if let Some(found) = self.finder.find(bytes) {
+            let (at, form) = self.patterns[found.pattern().as_usize()];
+            let (begin, at_byte) = (&self.secrets[at].text[..6], found.start());
+            panic!("the secret {begin}… leaked into {place} at byte {at_byte}, form {form}");
+        }
+    }
+
+    /// As [`Canary::assert_absent_below`].
+    pub(crate) fn assert_absent_below(&self, folder: &Path) {
+        in_files(folder, &mut |path, bytes| self.assert_absent(path, bytes));
+    }
+}
+
+/// Calls `look` with the name and the bytes of each file below `folder`.
+fn in_files(folder: &Path, look: &mut dyn FnMut(&str, &[u8])) {
+    for entry in fs::read_dir(folder).expect("the folder can be read") {
+        let entry = entry.expect("an entry");
+        let path = entry.path();
+        // Not what a link leads to: it is elsewhere, and may be a lot.
+        if entry.file_type().expect("a kind").is_dir() {
+            in_files(&path, look);
+        } else if let Ok(bytes) = fs::read(&path) {
+            // Sockets cannot be read, and hold nothing.
+            look(&path.display().to_string(), &bytes);
         }
     }
 }

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use keyward::app::{self, Running};
-use keyward::base::id::OrgId;
 use keyward::config::Config;
+use keyward_base::id::OrgId;
 use tempfile::TempDir;
 use tokio::net::UnixStream;
 
@@ -37,8 +37,18 @@ impl Gateway {
         variables: &BTreeMap<String, String>,
         files: &[(&str, &str)],
     ) -> Result<Self, String> {
-        canary::log();
         let folder = TempDir::new().expect("a temporary directory");
+        Self::try_start_in(folder, yaml, variables, files).await
+    }
+
+    /// The same in a directory that is there: `data` in it may hold a store.
+    pub(crate) async fn try_start_in(
+        folder: TempDir,
+        yaml: &str,
+        variables: &BTreeMap<String, String>,
+        files: &[(&str, &str)],
+    ) -> Result<Self, String> {
+        canary::log();
         for (name, text) in files {
             std::fs::write(folder.path().join(name), text).expect("a file");
         }

@@ -102,6 +102,18 @@ impl Install {
         std::os::unix::net::UnixStream::connect(self.data().join("admin.sock")).is_ok()
     }
 
+    /// What the gateway says of itself (`/api/v1/status`).
+    pub(crate) fn status(&self) -> serde_json::Value {
+        let socket = self.data().join("admin.sock");
+        let mut socket = std::os::unix::net::UnixStream::connect(socket).expect("it serves");
+        let ask = "GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        socket.write_all(ask.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut socket, &mut answer).expect("text");
+        let body = answer.split_once("\r\n\r\n").expect("a head").1;
+        serde_json::from_str(body).unwrap_or_else(|_| panic!("{answer}"))
+    }
+
     /// Asks until it is so.
     ///
     /// # Panics

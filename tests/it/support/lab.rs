@@ -156,8 +156,10 @@ impl Plan {
         self
     }
 
-    /// `name: value` of `limits:`.
+    /// `name: value` of `limits:`, instead of one of that name.
     pub(crate) fn limit(mut self, yaml: &str) -> Self {
+        let name = |yaml: &str| yaml.split(':').next().map(str::to_owned);
+        self.limits.retain(|other| name(other) != name(yaml));
         self.limits.push(yaml.to_owned());
         self
     }

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use keyward::base::id::{AppId, OrgId};
-use keyward::base::secret::Secret;
-use keyward::directory::{AppSettings, AppUrls, ManagedBy};
-use keyward::grant::AppSecret;
-use keyward::vault::{NewApp, Vault};
+use keyward_base::id::{AppId, OrgId};
+use keyward_base::secret::Secret;
+use keyward_state::directory::{AppSettings, AppUrls, ManagedBy};
+use keyward_vault::grant::AppSecret;
+use keyward_vault::{NewApp, Vault};
 use serde_json::{Value, json};
 
 use super::authorization::{AUTH_HOST, Authorization, CLIENT, CLIENT_SECRET, Rules};
@@ -77,9 +77,24 @@ impl World {
 
     /// With these rules, and a plan that is changed.
     pub(crate) async fn with(rules: Rules, change: impl FnOnce(Plan) -> Plan) -> Self {
+        Self::saying("fine", rules, change).await
+    }
+
+    /// The same, with an API that says `text`.
+    pub(crate) async fn saying(
+        text: &'static str,
+        rules: Rules,
+        change: impl FnOnce(Plan) -> Plan,
+    ) -> Self {
         let server = Authorization::with(rules).await;
         let issuer = server.issuer().clone();
-        let origin = Origin::answering(move |request| issuer.api(request, "fine")).await;
+        let origin = Origin::answering(move |request| {
+            // What the provider's test request asks for.
+            let login = issuer.account_of(request).filter(|_| request.head.target() == "/me");
+            let body = login.map(|login| json!({ "login": login }).to_string());
+            issuer.api(request, body.as_deref().unwrap_or(text))
+        })
+        .await;
         let plan = Plan::api_key().hosts("other.acme.test");
         let plan = change(server.reached(plan));
         let plan = if plan.has_provider("svc") { plan } else { plan.provider(&provider("")) };

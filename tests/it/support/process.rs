@@ -12,7 +12,7 @@ use std::time::Instant;
 use tempfile::TempDir;
 use tokio::net::UnixStream;
 
-use super::canary::Canary;
+use super::canary::{Canaries, Canary};
 use super::gateway;
 use super::lab::Plan;
 use super::origin::Origin;
@@ -31,6 +31,7 @@ pub(crate) struct Served {
     child: Child,
     folder: TempDir,
     variables: BTreeMap<String, String>,
+    open_files: Option<u32>,
     /// The proxy listener.
     pub(crate) proxy: SocketAddr,
 }
@@ -49,15 +50,34 @@ impl Served {
         Self::start_logging("", plan, origin, variables)
     }
 
+    /// The same, of a process that may open so many files, and no more however it asks.
+    pub(crate) fn start_with_open_files(
+        count: u32,
+        plan: &Plan,
+        origin: &Origin,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        Self::start_as((Some(count), ""), plan, origin, variables)
+    }
+
     fn start_logging(log: &str, plan: &Plan, origin: &Origin, variables: &[(&str, &str)]) -> Self {
+        Self::start_as((None, log), plan, origin, variables)
+    }
+
+    fn start_as(
+        (open_files, log): (Option<u32>, &str),
+        plan: &Plan,
+        origin: &Origin,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let folder = TempDir::new().expect("a temporary directory");
         let yaml = plan.yaml(origin);
         fs::write(folder.path().join("keyward.yaml"), yaml + log).expect("the configuration");
         fs::write(folder.path().join("origin-ca.pem"), &pki().pem).expect("the roots");
         let variables = variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        let child = spawn(&folder, &variables);
+        let child = spawn(&folder, &variables, open_files);
         let proxy = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut served = Self { child, folder, variables, proxy };
+        let mut served = Self { child, folder, variables, open_files, proxy };
         served.wait_until_ready();
         served
     }
@@ -124,10 +144,19 @@ impl Served {
     }
 
     fn memory_line(&self, name: &str) -> usize {
+        self.status_line(name) * 1024
+    }
+
+    /// How many threads it has.
+    pub(crate) fn threads(&self) -> usize {
+        self.status_line("Threads:")
+    }
+
+    fn status_line(&self, name: &str) -> usize {
         let status = self.about("status");
         let line = status.lines().find(|line| line.starts_with(name)).expect("Linux says so");
-        let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<usize>().ok());
-        kib.expect("a number") * 1024
+        let number = line.split_whitespace().nth(1).and_then(|number| number.parse().ok());
+        number.expect("a number")
     }
 
     /// A tunnel to `host` for an agent that trusts `roots`.
@@ -202,7 +231,7 @@ impl Served {
 
     /// Starts it again on the same files.
     pub(crate) fn restart(&mut self) {
-        self.child = spawn(&self.folder, &self.variables);
+        self.child = spawn(&self.folder, &self.variables, self.open_files);
         self.wait_until_ready();
     }
 
@@ -229,10 +258,9 @@ impl Drop for Served {
         if std::thread::panicking() {
             return;
         }
-        for secret in self.secrets() {
-            secret.assert_absent("a gateway's output", self.output().as_bytes());
-            secret.assert_absent_below(&self.data());
-        }
+        let secrets = Canaries::new(self.secrets().collect());
+        secrets.assert_absent("a gateway's output", self.output().as_bytes());
+        secrets.assert_absent_below(&self.data());
     }
 }
 
@@ -250,10 +278,19 @@ pub(crate) fn soak() -> bool {
     std::env::var("KEYWARD_TEST_SOAK").is_ok_and(|value| !value.is_empty())
 }
 
-fn spawn(folder: &TempDir, variables: &BTreeMap<String, String>) -> Child {
+fn spawn(folder: &TempDir, variables: &BTreeMap<String, String>, open_files: Option<u32>) -> Child {
     let output = File::options().create(true).append(true).open(folder.path().join("output"));
     let output = output.expect("a file");
-    keyward(folder, variables)
+    let mut command = match open_files {
+        None => keyward(folder, variables),
+        Some(count) => {
+            let mut shell = with_environment(Command::new("/bin/sh"), folder, variables);
+            let limited = format!("ulimit -n {count} && exec \"$0\" \"$@\"");
+            shell.args(["-c", &limited, env!("CARGO_BIN_EXE_keyward")]);
+            shell
+        }
+    };
+    command
         .arg("serve")
         .stdin(Stdio::null())
         .stdout(output.try_clone().expect("a descriptor"))
@@ -263,7 +300,14 @@ fn spawn(folder: &TempDir, variables: &BTreeMap<String, String>) -> Child {
 }
 
 fn keyward(folder: &TempDir, variables: &BTreeMap<String, String>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+    with_environment(Command::new(env!("CARGO_BIN_EXE_keyward")), folder, variables)
+}
+
+fn with_environment(
+    mut command: Command,
+    folder: &TempDir,
+    variables: &BTreeMap<String, String>,
+) -> Command {
     command
         .env_clear()
         .envs(variables)

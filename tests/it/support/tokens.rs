@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward::base::tokens::TokenSettings;
+use keyward_base::tokens::TokenSettings;
 
 use super::Origin;
 use super::authorization::{Authorization, CLIENT, ClientAuth, Pair, Rules};

@@ -104,6 +104,22 @@ fn prose_names_only_commands_that_exist() {
     assert!(checked > 20, "{checked}");
 }
 
+/// All remedies stand in the snapshot of the test that lists them.
+#[test]
+fn every_command_of_a_remedy_is_one() {
+    let mut checked = 0;
+    let folder = "crates/state/src/directory/remedy/snapshots";
+    for page in files(folder, "snap") {
+        for command in page.text.split('`').filter(|words| words.starts_with("keyward ")) {
+            let words: Vec<_> = command.split(' ').map(str::to_owned).collect();
+            let refused = refusal(&words);
+            assert!(refused.is_none(), "{command}: {refused:?}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 50, "{checked}");
+}
+
 #[test]
 fn commands_are_found_where_a_shell_would_run_them() {
     let script = "A=1 keyward serve # now\neval \"$(keyward env --agent ci)\"\n$ keyward a 'b c' | x\n\

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use keyward::config::{Config, manifest, rule_cases};
-use keyward::provider::Catalogue;
+use keyward_rules::provider::Catalogue;
 
 use super::pages;
 

@@ -1,5 +1,7 @@
 //! What a program needs, by its stack and what went wrong: facts about clients, as data. The first
-//! line that fits is told.
+//! line that fits is told. `LISTENER` stands for the address of the agent's own listener.
+
+use std::net::SocketAddr;
 
 use super::stack::{Recognised, Stack};
 
@@ -14,14 +16,52 @@ pub(super) enum Trouble {
     Untrusted,
 }
 
+/// Whose program it is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Whose {
+    pub(super) agent: String,
+    /// The agent's own listener.
+    pub(super) listener: Option<SocketAddr>,
+    /// The one connection that the agent has, if it has one.
+    pub(super) connection: Option<String>,
+}
+
 /// Stack, trouble, a word of the script (empty: any), and what to do.
 type Remedy = (Stack, Trouble, &'static str, &'static str);
 
-const OWN_LISTENER: &str = "`listen: { agents: [{ agent: NAME, at: \"127.0.0.1:8090\", \
-                            unsafe_no_auth: true }] }`";
-
-use Stack::{Chromium, Curl, Docker, Git, Go, Java, Node, Npm, Pip, Python, Starter, Unknown};
+use Stack::{
+    Bun, Chromium, Curl, Docker, Git, Go, Gradle, Java, Maven, Node, Npm, Pip, Python, Starter,
+    Unknown,
+};
 use Trouble::{Direct, Unauthenticated, Untrusted};
+
+/// The address in examples of an agent's own listener.
+const LISTENER: &str = "127.0.0.1:8090";
+
+/// urllib3 takes no credentials from a proxy's URL.
+const URLLIB3: &str = "urllib3 itself reads no variable, and no credentials of a URL: \
+                       `urllib3.ProxyManager(os.environ[\"HTTPS_PROXY\"], \
+                       proxy_headers=urllib3.make_headers(proxy_basic_auth=\
+                       urllib3.util.parse_url(os.environ[\"HTTPS_PROXY\"]).auth))`";
+
+/// The tunnel is made by hand: `http2` has no agents.
+const HTTP2: &str = "`http2.connect` opens a socket of its own: open it through the proxy first, \
+                     `const proxy = new URL(process.env.HTTPS_PROXY); http.request({ host: \
+                     proxy.hostname, port: proxy.port, method: 'CONNECT', path: 'HOST:443', \
+                     headers: { 'Proxy-Authorization': 'Basic ' + btoa(proxy.username + ':' + \
+                     proxy.password) } }).on('connect', (_, socket) => \
+                     use(http2.connect('https://HOST', { createConnection: () => tls.connect({ \
+                     socket, servername: 'HOST', ALPNProtocols: ['h2'] }) }))).end()`";
+
+const WS: &str = "`ws` opens a socket of its own: `new WebSocket(URL, { agent: new \
+                  HttpsProxyAgent(process.env.HTTPS_PROXY) })` (package https-proxy-agent)";
+
+const UNDICI: &str = "an `Agent`, `Client` or `Pool` of undici goes straight: \
+                      `setGlobalDispatcher(new EnvHttpProxyAgent())`, or `dispatcher: new \
+                      EnvHttpProxyAgent()` among the options of a request";
+
+const STRIPE: &str = "stripe-python brings its own CA file: `stripe.ca_bundle_path = \
+                      os.environ[\"SSL_CERT_FILE\"]`";
 
 const REMEDIES: &[Remedy] = &[
     (
@@ -45,8 +85,14 @@ const REMEDIES: &[Remedy] = &[
     (
         Python,
         Direct,
+        "grpc.enable_http_proxy",
+        "the channel option `grpc.enable_http_proxy` turns the proxy variables off: leave it out",
+    ),
+    (
+        Python,
+        Direct,
         "aiohttp",
-        "aiohttp reads the proxy variables only when told to: `ClientSession(trust_env=True)`",
+        "aiohttp reads the proxy variables only when told to: `aiohttp.ClientSession(trust_env=True)`",
     ),
     (
         Python,
@@ -61,46 +107,62 @@ const REMEDIES: &[Remedy] = &[
         "googleapiclient uses httplib2, which goes straight without the package PySocks: \
          `pip install pysocks`",
     ),
-    (
-        Python,
-        Direct,
-        "urllib3",
-        "urllib3 itself reads no variable: `urllib3.ProxyManager(os.environ[\"HTTPS_PROXY\"])`",
-    ),
+    (Python, Direct, "urllib3", URLLIB3),
     (
         Python,
         Direct,
         "http.client",
-        "http.client reads no variable: use urllib.request, or connect to the proxy and \
-         `set_tunnel`",
+        "http.client reads no variable: `urllib.request.urlopen(URL)` does",
     ),
     (
         Python,
         Direct,
         "",
         "its HTTP library does not read the proxy variables: aiohttp needs `trust_env=True`, \
-         urllib3 a `ProxyManager`, httplib2 the package PySocks",
+         urllib3 a `ProxyManager` with `proxy_headers`, httplib2 the package PySocks",
     ),
-    (
-        Node,
-        Direct,
-        "http2",
-        "`http2.connect` opens a socket of its own: give it one through the proxy with \
-         `createConnection`",
-    ),
+    (Node, Direct, "undici", UNDICI),
+    (Node, Direct, "http2", HTTP2),
+    (Node, Direct, "'ws'", WS),
+    (Node, Direct, "\"ws\"", WS),
     (
         Node,
         Direct,
         "",
-        "it opens sockets of its own, as `ws` does: pass `agent: new \
-         HttpsProxyAgent(process.env.HTTPS_PROXY)` (package https-proxy-agent)",
+        "it opens sockets of its own: what takes an `http.Agent` needs `agent: new \
+         HttpsProxyAgent(process.env.HTTPS_PROXY)` (package https-proxy-agent), fetch and undici \
+         `dispatcher: new EnvHttpProxyAgent()` (package undici)",
     ),
+    (
+        Bun,
+        Direct,
+        "WebSocket",
+        "Bun's `fetch` reads the proxy variables, its `WebSocket` does not: `new WebSocket(URL, { \
+         proxy: process.env.HTTPS_PROXY })`",
+    ),
+    (Bun, Direct, "", "it opens sockets of its own: Bun's `fetch` reads the proxy variables"),
     (
         Java,
         Direct,
         "",
-        "a `ProxySelector` or `-Dhttps.proxyHost` of the program's own wins over \
-         JAVA_TOOL_OPTIONS: leave it out",
+        "a `ProxySelector`, `-Dhttps.proxyHost` or `-Dhttps.proxyPort` of the program's own wins \
+         over JAVA_TOOL_OPTIONS: leave it out",
+    ),
+    (
+        Maven,
+        Direct,
+        "",
+        "an active `<proxy>` in settings.xml wins over JAVA_TOOL_OPTIONS: remove it; Maven 3.9 and \
+         newer read Java's options only with `-Daether.connector.http.useSystemProperties=true`, \
+         which must stay in MAVEN_OPTS",
+    ),
+    (
+        Gradle,
+        Direct,
+        "",
+        "`systemProp.https.proxyHost` and `systemProp.https.proxyPort` in a gradle.properties win \
+         over JAVA_TOOL_OPTIONS: remove them; a daemon keeps the environment that started it: \
+         `gradle --stop`, and leave `-Dorg.gradle.daemon=false` in GRADLE_OPTS",
     ),
     (
         Docker,
@@ -131,7 +193,20 @@ const REMEDIES: &[Remedy] = &[
          that",
     ),
     (Starter, Direct, "doas", "doas clears the environment: leave it out, or `keepenv` it"),
-    (Chromium, Direct, "", "give it `--proxy-server=127.0.0.1:8090`, a listener of one agent"),
+    (
+        Chromium,
+        Direct,
+        "--no-proxy-server",
+        "`--no-proxy-server` turns proxies off: `--proxy-server=http://LISTENER` in its place, \
+         a listener of the agent's own",
+    ),
+    (
+        Chromium,
+        Direct,
+        "",
+        "a proxy of the desktop's settings or of `--proxy-server` wins over the variables: give it \
+         `--proxy-server=http://LISTENER`, a listener of the agent's own",
+    ),
     (
         Git,
         Direct,
@@ -142,44 +217,53 @@ const REMEDIES: &[Remedy] = &[
         Unknown,
         Direct,
         "",
-        "if it calls an API, it ignores HTTPS_PROXY: look for a proxy option of its own; without \
-         one it cannot use the gateway",
+        "if it calls an API, it ignores HTTPS_PROXY: look for a proxy option of its own",
     ),
+    (Python, Unauthenticated, "urllib3", URLLIB3),
     (
         Java,
         Unauthenticated,
         "",
-        "Java takes no proxy credentials from options: give the program an `Authenticator`, or \
-         the agent a listener of its own: ",
+        "Java takes no proxy credentials from options: give the agent a listener of its own, whose \
+         port `keyward run` and `keyward env` then put into JAVA_TOOL_OPTIONS \
+         (`-Dhttps.proxyPort`), or the program an `Authenticator`",
+    ),
+    (
+        Maven,
+        Unauthenticated,
+        "",
+        "Maven takes no proxy credentials from Java's options: give the agent a listener of its \
+         own, whose port `keyward run` and `keyward env` then put into JAVA_TOOL_OPTIONS \
+         (`-Dhttps.proxyPort`), or write `<username>` and `<password>` into the `<proxy>` of \
+         settings.xml",
+    ),
+    (
+        Gradle,
+        Unauthenticated,
+        "",
+        "give the agent a listener of its own, whose port `keyward run` and `keyward env` then put \
+         into JAVA_TOOL_OPTIONS (`-Dhttps.proxyPort`), or write `systemProp.https.proxyUser` and \
+         `systemProp.https.proxyPassword` into ~/.gradle/gradle.properties",
     ),
     (
         Chromium,
         Unauthenticated,
         "",
-        "Chromium drops credentials from the proxy's URL: give the agent a listener of its own, \
-         and Chromium `--proxy-server=127.0.0.1:8090`: ",
+        "Chromium drops the credentials of a proxy's URL: give it \
+         `--proxy-server=http://LISTENER`, a listener of the agent's own, or, where it is driven, \
+         the name and token by CDP (Playwright: `proxy: { server, username, password }`, \
+         Puppeteer: `page.authenticate`); and its CA store needs the CA: `keyward ca show > \
+         ca.pem`, then `certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n keyward -i ca.pem`",
     ),
     (
         Unknown,
         Unauthenticated,
         "",
         "let it send the name and token that stand in HTTPS_PROXY, or give the agent a listener \
-         of its own: ",
+         of its own",
     ),
-    (
-        Python,
-        Untrusted,
-        "stripe",
-        "stripe-python brings its own CA file: `stripe.ca_bundle_path = \
-         os.environ[\"SSL_CERT_FILE\"]`",
-    ),
-    (
-        Python,
-        Untrusted,
-        "Stripe",
-        "stripe-python brings its own CA file: `stripe.ca_bundle_path = \
-         os.environ[\"SSL_CERT_FILE\"]`",
-    ),
+    (Python, Untrusted, "stripe", STRIPE),
+    (Python, Untrusted, "Stripe", STRIPE),
     (
         Python,
         Untrusted,
@@ -197,9 +281,23 @@ const REMEDIES: &[Remedy] = &[
     (
         Python,
         Untrusted,
+        "root_certificates",
+        "`root_certificates` stands for the file of GRPC_DEFAULT_SSL_ROOTS_FILE_PATH: leave it out, \
+         `grpc.ssl_channel_credentials()`",
+    ),
+    (
+        Python,
+        Untrusted,
         "",
         "it verifies against a CA file of its own: `os.environ[\"SSL_CERT_FILE\"]` belongs in \
          its place",
+    ),
+    (
+        Node,
+        Untrusted,
+        "createSsl(",
+        "roots given to `createSsl` stand for those of GRPC_DEFAULT_SSL_ROOTS_FILE_PATH: leave them \
+         out, `grpc.credentials.createSsl()`",
     ),
     (
         Node,
@@ -214,6 +312,13 @@ const REMEDIES: &[Remedy] = &[
         "",
         "it has a trust store of its own: `keyward ca show > ca.pem`, then `keytool -importcert \
          -noprompt -alias keyward -file ca.pem -keystore STORE`",
+    ),
+    (
+        Gradle,
+        Untrusted,
+        "",
+        "`systemProp.javax.net.ssl.trustStore` in a gradle.properties wins over JAVA_TOOL_OPTIONS, \
+         and a daemon keeps the environment that started it: `gradle --stop`",
     ),
     (
         Chromium,
@@ -236,23 +341,75 @@ const REMEDIES: &[Remedy] = &[
         "",
         "it has roots of its own: compiled in (rustls with webpki-roots: build it with native \
          roots), or in a file (look for an option that takes $SSL_CERT_FILE); a program that pins \
-         certificates cannot use the gateway",
+         certificates cannot use the proxy",
     ),
 ];
 
+/// A remedy, and what led to it.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) hint: String,
+    pub(super) evidence: Evidence,
+}
+
+/// What a remedy was chosen by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Evidence {
+    /// A word of the program.
+    Word,
+    /// Its HTTP stack.
+    Stack,
+    None,
+}
+
 /// What to do for a program in trouble.
-pub(super) fn of(program: &Recognised, trouble: Trouble, agent: &str) -> String {
+pub(super) fn of(program: &Recognised, trouble: Trouble, whose: &Whose) -> Found {
     let fits = |stack: Stack| {
         REMEDIES.iter().find(move |(of, when, word, _)| {
             *of == stack && *when == trouble && (word.is_empty() || program.has(word))
         })
     };
-    let known = fits(program.stack).or_else(|| fits(Unknown));
-    let says = known.map_or("", |(_, _, _, says)| says);
-    match trouble {
-        Unauthenticated => format!("{says}{}", OWN_LISTENER.replace("NAME", agent)),
-        Direct | Untrusted => says.to_owned(),
+    let stacks = [program.stack, general(program.stack), Unknown];
+    let known = stacks.into_iter().find_map(fits);
+    let (word, says) = known.map_or(("", ""), |(_, _, word, says)| (*word, *says));
+    let listener = whose.listener.map_or_else(|| LISTENER.to_owned(), |at| at.to_string());
+    let mut hint = says.replace("LISTENER", &listener);
+    if hint.contains("listener of ") {
+        hint.push_str(&match whose.listener {
+            Some(at) => format!("; its own is {at}"),
+            None => format!(
+                ": `listen: {{ agents: [{{ agent: {}, at: \"{LISTENER}\", unsafe_no_auth: true }}] }}`",
+                whose.agent
+            ),
+        });
     }
+    if takes_base_urls(program.stack) {
+        let (agent, connection) = (&whose.agent, whose.connection.as_deref().unwrap_or("NAME"));
+        hint.push_str(&format!(
+            "; or, where the API's address can be set, give it a base URL: `keyward env --agent \
+             {agent} --base-url {connection}`"
+        ));
+    }
+    let evidence = match (word, program.stack) {
+        ("", Unknown) => Evidence::None,
+        ("", _) => Evidence::Stack,
+        _ => Evidence::Word,
+    };
+    Found { hint, evidence }
+}
+
+/// What holds for a stack, where nothing special does.
+fn general(stack: Stack) -> Stack {
+    match stack {
+        Maven | Gradle => Java,
+        other => other,
+    }
+}
+
+/// Clients of APIs, whose users can often set an address. Others have one place to go, or are browsers,
+/// whose pages may not use base URLs.
+fn takes_base_urls(stack: Stack) -> bool {
+    matches!(stack, Python | Node | Bun | Java | Go | Unknown)
 }
 
 /// The client whose files may send a program elsewhere.
@@ -262,6 +419,7 @@ pub(super) fn client_of(stack: Stack) -> Option<&'static str> {
         Npm => Some("npm"),
         Pip => Some("pip"),
         Curl => Some("curl"),
+        Gradle => Some("gradle"),
         Stack::Cargo => Some("cargo"),
         _ => None,
     }
@@ -271,14 +429,37 @@ pub(super) fn client_of(stack: Stack) -> Option<&'static str> {
 mod tests {
     use super::*;
 
+    const EVERY: &[Stack] = &[
+        Python,
+        Node,
+        Bun,
+        Java,
+        Maven,
+        Gradle,
+        Git,
+        Docker,
+        Chromium,
+        Curl,
+        Npm,
+        Pip,
+        Stack::Cargo,
+        Go,
+        Unknown,
+    ];
+
+    fn whose() -> Whose {
+        Whose { agent: "ci".to_owned(), ..Whose::default() }
+    }
+
+    fn hint(stack: Stack, trouble: Trouble, text: &str, whose: &Whose) -> String {
+        of(&Recognised { stack, text: text.to_owned() }, trouble, whose).hint
+    }
+
     #[test]
     fn there_is_a_remedy_for_every_trouble_of_every_stack() {
-        let every =
-            [Python, Node, Java, Git, Docker, Chromium, Curl, Npm, Pip, Stack::Cargo, Go, Unknown];
-        for stack in every {
-            let program = Recognised { stack, text: String::new() };
+        for stack in EVERY {
             for trouble in [Direct, Unauthenticated, Untrusted] {
-                assert!(of(&program, trouble, "ci").len() > 20, "{stack:?} {trouble:?}");
+                assert!(hint(*stack, trouble, "", &whose()).len() > 20, "{stack:?} {trouble:?}");
             }
         }
     }
@@ -291,5 +472,49 @@ mod tests {
             };
             assert!(!REMEDIES[..at].iter().any(hides), "{stack:?} {trouble:?} {word}");
         }
+    }
+
+    #[test]
+    fn what_cannot_authenticate_is_given_a_listener_by_its_address_or_as_a_line_to_add() {
+        let line =
+            "`listen: { agents: [{ agent: ci, at: \"127.0.0.1:8090\", unsafe_no_auth: true }] }`";
+        let own = Whose { listener: Some("127.0.0.1:9999".parse().unwrap()), ..whose() };
+        for stack in [Java, Maven, Gradle, Chromium, Git, Unknown] {
+            let without = hint(stack, Unauthenticated, "", &whose());
+            assert!(without.contains(line) && !without.contains("LISTENER"), "{without}");
+            let with = hint(stack, Unauthenticated, "", &own);
+            assert!(
+                with.contains("; its own is 127.0.0.1:9999") && !with.contains("8090"),
+                "{with}"
+            );
+        }
+    }
+
+    #[test]
+    fn javas_remedies_name_the_port_and_agree_with_each_other() {
+        for stack in [Java, Maven, Gradle] {
+            let told = hint(stack, Unauthenticated, "", &whose());
+            assert!(told.contains("`-Dhttps.proxyPort`"), "{told}");
+        }
+    }
+
+    #[test]
+    fn base_urls_are_offered_to_clients_of_apis_by_the_name_of_the_one_connection() {
+        let one = Whose { connection: Some("work-openai".to_owned()), ..whose() };
+        for stack in EVERY {
+            for trouble in [Direct, Unauthenticated, Untrusted] {
+                let told = hint(*stack, trouble, "", &one);
+                let offered = told.contains("`keyward env --agent ci --base-url work-openai`");
+                assert_eq!(offered, takes_base_urls(*stack), "{stack:?}: {told}");
+            }
+        }
+        assert!(hint(Go, Direct, "", &whose()).contains("--base-url NAME`"));
+    }
+
+    #[test]
+    fn undici_is_told_of_its_own_agent_and_of_no_other() {
+        let told = hint(Node, Direct, "import { Pool } from 'undici'", &whose());
+        assert!(told.contains("new EnvHttpProxyAgent()"), "{told}");
+        assert!(!told.contains("HttpsProxyAgent(process"), "{told}");
     }
 }

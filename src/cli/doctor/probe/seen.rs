@@ -1,11 +1,11 @@
 //! What the probe sees of one stream, in plain values.
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Request};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::inject::placeholder;
+use keyward_rules::inject::placeholder;
 
 /// Fields that APIs take credentials from.
 const CREDENTIALS: &[&str] =
@@ -18,6 +18,9 @@ pub(super) enum Event {
     Foreign(Foreign),
     /// No credentials, also after a 407, or wrong ones.
     Unauthenticated { host: String },
+    /// The base URL of a connection without the agent's token, or at a listener of one agent, which
+    /// serves none.
+    WithoutToken { connection: String, at_own: bool },
     /// A tunnel in which nothing came.
     Unused { host: String },
     /// A tunnel for something else than TLS.
@@ -45,15 +48,27 @@ pub(super) enum Foreign {
 pub(super) enum Unshaken {
     /// The client refuses the certificate: by an alert, or by going away.
     Untrusted { alert: Option<String> },
-    /// It speaks only HTTP/2.
-    Http2Only,
     /// Another reason.
     Other(String),
+}
+
+/// By which way a request came.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum By {
+    /// The proxy variables.
+    Variables,
+    /// A listener of the gateway for all agents, which the program was given otherwise.
+    Listener(String),
+    /// A listener of one agent: this one, where another is not named.
+    OwnListener { agent: Option<String> },
+    /// The base URL of a connection.
+    BaseUrl(String),
 }
 
 /// A request that arrived.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Asked {
+    pub(super) by: By,
     pub(super) host: String,
     pub(super) method: String,
     /// Absolute, without the query: a secret may stand there.
@@ -76,7 +91,7 @@ impl Event {
     /// The host that it was for.
     pub(super) fn host(&self) -> Option<&str> {
         match self {
-            Self::Foreign(_) => None,
+            Self::Foreign(_) | Self::WithoutToken { .. } => None,
             Self::Unauthenticated { host }
             | Self::Unused { host }
             | Self::NotTls { host }
@@ -89,17 +104,14 @@ impl Event {
 
 impl Asked {
     /// Of a request for `host`, over `scheme`.
-    pub(super) fn new(
-        (scheme, host): (&str, &str),
-        method: &Method,
-        uri: &http::Uri,
-        fields: &HeaderMap,
-    ) -> Self {
+    pub(super) fn new<B>((scheme, host): (&str, &str), by: By, request: &Request<B>) -> Self {
+        let uri = request.uri();
         Self {
+            by,
             host: host.to_owned(),
-            method: method.to_string(),
+            method: request.method().to_string(),
             url: format!("{scheme}://{host}{}", uri.path()),
-            carries: Carries::of(uri, fields),
+            carries: Carries::of(uri, request.headers()),
         }
     }
 }
@@ -131,7 +143,7 @@ fn holds_placeholder(value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inject::placeholder::Placeholder;
+    use keyward_rules::inject::placeholder::Placeholder;
 
     fn carries(uri: &str, field: Option<(&str, String)>) -> Carries {
         let mut fields = HeaderMap::new();
@@ -163,8 +175,8 @@ mod tests {
 
     #[test]
     fn what_is_told_of_a_request_has_no_query() {
-        let uri = "/a?key=canary".parse().unwrap();
-        let asked = Asked::new(("https", "a.test"), &Method::GET, &uri, &HeaderMap::new());
+        let request = Request::get("/a?key=canary").body(()).unwrap();
+        let asked = Asked::new(("https", "a.test"), By::Variables, &request);
         assert_eq!(asked.url, "https://a.test/a");
     }
 }

@@ -14,7 +14,10 @@ const SCRIPT_BYTES_MAX: u64 = 256 * 1024;
 pub(super) enum Stack {
     Python,
     Node,
+    Bun,
     Java,
+    Maven,
+    Gradle,
     Git,
     Docker,
     Chromium,
@@ -28,6 +31,14 @@ pub(super) enum Stack {
     Unknown,
 }
 
+/// What Java runs, by a part of one of its words.
+const OF_JAVA: &[(&str, Stack)] = &[
+    ("plexus.classworlds.launcher", Stack::Maven),
+    ("org.apache.maven.", Stack::Maven),
+    ("org.gradle.", Stack::Gradle),
+    ("gradle-wrapper", Stack::Gradle),
+];
+
 /// Beginnings of program names.
 const NAMES: &[(&str, Stack)] = &[
     ("python", Stack::Python),
@@ -39,9 +50,10 @@ const NAMES: &[(&str, Stack)] = &[
     ("npm", Stack::Npm),
     ("npx", Stack::Npm),
     ("tsx", Stack::Node),
+    ("bun", Stack::Bun),
     ("java", Stack::Java),
-    ("gradle", Stack::Java),
-    ("mvn", Stack::Java),
+    ("gradle", Stack::Gradle),
+    ("mvn", Stack::Maven),
     ("git", Stack::Git),
     ("docker", Stack::Docker),
     ("podman", Stack::Docker),
@@ -70,6 +82,10 @@ impl Recognised {
     pub(super) fn of(process: &Process, agents: &str) -> Self {
         let named = |word: &String| stack_of(file_name(word));
         let mut stack = stack_of(&process.program);
+        if stack == Stack::Java {
+            let runs = |(part, _): &&(&str, Stack)| process.words.iter().any(|w| w.contains(part));
+            stack = OF_JAVA.iter().find(runs).map_or(stack, |(_, stack)| *stack);
+        }
         // A program that an interpreter runs: `python -m pip`, `node …/npm`.
         let script = process.words.iter().skip(1).find(|word| !word.starts_with('-'));
         if let Some(tool @ (Stack::Pip | Stack::Npm)) = script.map(named) {
@@ -155,12 +171,19 @@ mod tests {
 
     #[test]
     fn programs_are_recognised_by_their_names() {
-        let table: [(&[&str], Stack); 9] = [
+        let table: [(&[&str], Stack); 13] = [
             (&["/x/bin/python3.11", "app.py"], Stack::Python),
             (&["python3", "-m", "pip", "install", "x"], Stack::Pip),
             (&["python3", "/x/bin/pip", "download"], Stack::Pip),
             (&["node", "/x/npm-cli.js"], Stack::Npm),
             (&["node", "--no-warnings", "app.js"], Stack::Node),
+            (
+                &["/usr/bin/java", "-cp", "x", "org.codehaus.plexus.classworlds.launcher.Launcher"],
+                Stack::Maven,
+            ),
+            (&["java", "-classpath", "x.jar", "org.gradle.launcher.GradleMain"], Stack::Gradle),
+            (&["java", "-jar", "app.jar"], Stack::Java),
+            (&["/x/bin/bun", "app.ts"], Stack::Bun),
             (&["git-remote-https", "origin"], Stack::Git),
             (&["chromium", "--headless"], Stack::Chromium),
             (&["gopher"], Stack::Unknown),

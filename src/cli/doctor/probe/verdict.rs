@@ -1,12 +1,13 @@
-//! From what was seen of a program to what it needs.
+//! From what was seen of a program to what it needs. Messages tell what was seen; what is inferred is a
+//! hint that begins with `guess:`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 
 use super::listener::Seen;
-use super::remedy::{self, Trouble};
-use super::seen::{Asked, Carries, Event, Foreign, Unshaken};
+use super::remedy::{self, Evidence, Trouble, Whose};
+use super::seen::{Asked, By, Carries, Event, Foreign, Unshaken};
 use super::stack::{Recognised, Stack};
 use super::watch::{Process, Watch};
 use crate::cli::doctor::report::Report;
@@ -22,14 +23,34 @@ pub(super) struct Observed {
     pub(super) events: Seen,
     pub(super) watch: Watch,
     pub(super) program: Vec<OsString>,
-    /// The agent's name.
-    pub(super) agent: String,
+    pub(super) whose: Whose,
 }
 
-/// What to do, and a reason where it is certain.
+/// What to do.
 struct Cure {
+    /// A reason that was seen: a variable that did not arrive, a line of a file.
     because: Option<String>,
+    evidence: Evidence,
     hint: String,
+}
+
+impl Cure {
+    /// For the end of a message.
+    fn because(&self) -> String {
+        self.because.as_ref().map_or_else(String::new, |because| format!(": {because}"))
+    }
+
+    /// The hint, marked where it is inferred.
+    fn told(&self) -> String {
+        match self.because {
+            Some(_) => self.hint.clone(),
+            None => guess(&self.hint),
+        }
+    }
+}
+
+fn guess(hint: &str) -> String {
+    format!("guess: {hint}")
 }
 
 /// Judges it.
@@ -41,12 +62,13 @@ pub(super) fn judge(observed: &Observed, report: &mut Report) {
         }
     } else {
         foreign(observed, report);
+        without_token(observed, report);
         hosts(observed, report);
     }
     if let (false, Some(code @ 1..)) = (report.failed(), report.exit_code) {
-        let hint = "the probe answers every request with 200 and a small JSON, which it may not \
-                    have expected";
-        report.warn("program", format!("the program ended with exit code {code}"), hint);
+        let hint = "the probe answers every request with 200 and a small JSON, and every gRPC call \
+                    with UNIMPLEMENTED, which it may not have expected";
+        report.warn("program", format!("the program ended with exit code {code}"), guess(hint));
     }
 }
 
@@ -55,15 +77,13 @@ fn past_the_proxy(observed: &Observed, report: &mut Report) -> bool {
     let away = observed.watch.straight.iter().filter(|(to, _)| !to.ip().is_loopback());
     for (to, pid) in away.take(TOLD_MAX) {
         let (name, cure) = (observed.name(*pid), observed.cure(Trouble::Direct, Some(*pid)));
-        let mut message = format!("`{name}` connected straight to {to}, past the proxy");
-        if let Some(because) = &cure.because {
-            message.push_str(&format!(": {because}"));
-        }
+        let because = cure.because();
+        let message = format!("`{name}` connected straight to {to}, past the proxy{because}");
         match cure.because.is_some() || WEB_PORTS.contains(&to.port()) {
-            true => report.fail("direct", message, cure.hint),
+            true => report.fail("direct", message, cure.told()),
             false => {
                 let hint = "fine when that is no API: databases and ssh do not use the proxy";
-                report.warn("direct", message, hint);
+                report.warn("direct", message, guess(hint));
             }
         }
     }
@@ -73,16 +93,34 @@ fn past_the_proxy(observed: &Observed, report: &mut Report) -> bool {
 /// Nothing came to the proxy, and nothing was seen to go elsewhere.
 fn no_connection(observed: &Observed, report: &mut Report) {
     let cure = observed.cure(Trouble::Direct, None);
-    let mut message = "it made no connection to the proxy".to_owned();
     let here: BTreeSet<&SocketAddr> = observed.watch.straight.keys().collect();
-    if let Some(because) = &cure.because {
-        message.push_str(&format!(": {because}"));
-    } else if let Some(at) = here.first() {
-        message.push_str(&format!(", but to {at}: what is on this machine is reached straight"));
-    } else if observed.watch.looked_up {
-        message.push_str(", but looked names up itself, as programs do that connect straight");
+    let saw = "saw no connection to the proxy";
+    if cure.because.is_some() {
+        return report.fail("proxy", format!("{saw}{}", cure.because()), cure.told());
     }
-    report.fail("proxy", message, cure.hint);
+    if let Some(at) = here.first() {
+        let message =
+            format!("{saw}, but one to {at}: what is on this machine is reached straight");
+        return report.fail("proxy", message, cure.told());
+    }
+    if observed.watch.looked_up {
+        let message =
+            format!("{saw}, but it looked names up itself, as programs do that connect straight");
+        return report.fail("proxy", message, cure.told());
+    }
+    let Some(code @ 1..) = report.exit_code else {
+        return report.fail("proxy", format!("{saw} or elsewhere"), cure.told());
+    };
+    // It may not have come so far as to connect to anything.
+    let failed = "it failed before it would connect: what it printed tells why";
+    let message = format!("{saw} or elsewhere; the program ended with exit code {code}");
+    match cure.evidence {
+        Evidence::Word => report.fail("proxy", message, format!("{}. Or {failed}", cure.told())),
+        Evidence::Stack => {
+            report.fail("program", message, guess(&format!("{failed}. Or else: {}", cure.hint)));
+        }
+        Evidence::None => report.fail("program", message, guess(failed)),
+    }
 }
 
 /// What came to the proxy's port and is no request to a proxy.
@@ -97,8 +135,35 @@ fn foreign(observed: &Observed, report: &mut Report) {
         report.fail("proxy", "it speaks SOCKS to the proxy", hint);
     }
     if of(Foreign::Origin) || of(Foreign::Other) {
-        let hint = "give the URL to its option for proxies, not to one for the API's address";
+        let hint = "give the URL to its option for proxies, not to one for the API's address; for \
+                    that there are base URLs, `keyward env --base-url`";
         report.fail("proxy", "it takes the proxy for the server of its API", hint);
+    }
+}
+
+/// Base URLs that the gateway would not serve.
+fn without_token(observed: &Observed, report: &mut Report) {
+    let mut told = BTreeSet::new();
+    for event in &observed.events.events {
+        let Event::WithoutToken { connection, at_own } = event else { continue };
+        if !told.insert(connection) || told.len() > TOLD_MAX {
+            continue;
+        }
+        let agent = &observed.whose.agent;
+        let (message, hint) = match at_own {
+            true => (
+                format!("{connection}: a listener of one agent serves no base URLs"),
+                "use the address of an ordinary listener (`listen.proxy`)".to_owned(),
+            ),
+            false => (
+                format!("{connection}: a request to its base URL carries no token"),
+                format!(
+                    "give the program the agent's token as its API key: `keyward env --agent \
+                     {agent} --base-url {connection}`"
+                ),
+            ),
+        };
+        report.fail("auth", message, hint);
     }
 }
 
@@ -127,18 +192,28 @@ fn hosts(observed: &Observed, report: &mut Report) {
 }
 
 fn arrived(asked: &Asked, report: &mut Report) {
-    let Asked { host, carries, .. } = asked;
+    let Asked { host, carries, by, .. } = asked;
+    let way = match by {
+        By::BaseUrl(_) => {
+            let message = format!("{host}: it uses the connection's base URL, with a token");
+            return report.ok("request", message);
+        }
+        By::Variables => "it uses the proxy".to_owned(),
+        By::Listener(at) => format!("it uses the gateway's listener {at}"),
+        By::OwnListener { agent: None } => "it uses the agent's own listener".to_owned(),
+        By::OwnListener { agent: Some(agent) } => format!("it uses the listener of agent {agent}"),
+    };
     let message = match carries {
         Carries::Placeholder(place) => format!("a placeholder in {place}"),
         Carries::Nothing => "no credential; the gateway adds it".to_owned(),
         Carries::Own(field) => {
-            let message = format!("{host}: it uses the proxy, but `{field}` has no placeholder");
+            let message = format!("{host}: {way}, but `{field}` has no placeholder");
             let hint = "where the gateway puts a credential it takes that one out; better not to \
                         give the program one";
             return report.warn("request", message, hint);
         }
     };
-    report.ok("request", format!("{host}: it uses the proxy and trusts the CA; {message}"));
+    report.ok("request", format!("{host}: {way} and trusts the CA; {message}"));
 }
 
 /// A host that no request arrived for.
@@ -149,26 +224,27 @@ fn stopped(
     report: &mut Report,
 ) {
     let cure = |trouble| observed.cure(trouble, None);
-    let because = |cure: &Cure| {
-        cure.because.as_ref().map_or_else(String::new, |because| format!(": {because}"))
-    };
     // The last one came as far as the program can.
     match events.last() {
         Some(Event::Unauthenticated { .. }) => {
             let cure = cure(Trouble::Unauthenticated);
-            let message = format!("{host}: it sends no credentials to the proxy{}", because(&cure));
-            report.fail("auth", message, cure.hint);
+            let because = cure.because();
+            let message = format!("{host}: it sends no credentials to the proxy{because}");
+            report.fail("auth", message, cure.told());
         }
         Some(Event::Unshaken { why: Unshaken::Untrusted { alert }, .. }) => {
             let cure = cure(Trouble::Untrusted);
-            let how = alert.as_ref().map_or("it went away without a word", |alert| alert);
-            let message = format!("{host}: it does not trust the CA ({how}){}", because(&cure));
-            report.fail("tls", message, cure.hint);
-        }
-        Some(Event::Unshaken { why: Unshaken::Http2Only, .. }) => {
-            let hint = "the gateway speaks it: run the program with `keyward run` and see";
-            let message = format!("{host}: it speaks only HTTP/2, which this probe does not");
-            report.warn("tls", message, hint);
+            let because = cure.because();
+            let (message, hint) = match alert {
+                Some(alert) => {
+                    (format!("{host}: it does not trust the CA ({alert}){because}"), cure.told())
+                }
+                None => (
+                    format!("{host}: it closed the connection during the TLS handshake{because}"),
+                    guess(&format!("it does not trust the CA: {}", cure.hint)),
+                ),
+            };
+            report.fail("tls", message, hint);
         }
         Some(Event::Unshaken { why: Unshaken::Other(why), .. }) => {
             let hint = "the gateway takes TLS 1.2 and 1.3";
@@ -184,14 +260,16 @@ fn stopped(
         }
         Some(Event::Unused { .. } | Event::Shaken { .. }) => {
             let message = format!("{host}: it opened a stream and sent no request");
-            let hint = "a program that checks the service's certificate itself (pins it) cannot \
-                        use the gateway";
+            let hint = guess(
+                "it checks the service's certificate itself (pins it), and cannot use the proxy: where \
+                 the API's address can be set, give it a base URL (`keyward env --base-url`)",
+            );
             match others_arrived {
                 true => report.warn("request", message, hint),
                 false => report.fail("request", message, hint),
             }
         }
-        Some(Event::Foreign(_) | Event::Asked(_)) | None => {}
+        Some(Event::Foreign(_) | Event::WithoutToken { .. } | Event::Asked(_)) | None => {}
     }
 }
 
@@ -251,8 +329,14 @@ impl Observed {
         let client = remedy::client_of(program.stack);
         let mut settings = settings::found(&Places::of_process()).into_iter();
         match settings.find(|one| Some(one.client) == client && one.when == when) {
-            Some(setting) => Cure { because: Some(setting.message), hint: setting.hint },
-            None => Cure { because: None, hint: remedy::of(&program, trouble, &self.agent) },
+            Some(setting) => {
+                let (because, hint) = (Some(setting.message), setting.hint);
+                Cure { because, evidence: Evidence::None, hint }
+            }
+            None => {
+                let remedy::Found { hint, evidence } = remedy::of(&program, trouble, &self.whose);
+                Cure { because: None, evidence, hint }
+            }
         }
     }
 }
@@ -261,6 +345,8 @@ impl Observed {
 fn lost(process: &Process, program: &Recognised, trouble: Trouble) -> Option<&'static str> {
     let wanted: &[&'static str] = match (trouble, program.stack) {
         (_, Stack::Java) => &["JAVA_TOOL_OPTIONS"],
+        (_, Stack::Maven) => &["JAVA_TOOL_OPTIONS", "MAVEN_OPTS"],
+        (_, Stack::Gradle) => &["JAVA_TOOL_OPTIONS", "GRADLE_OPTS"],
         (Trouble::Direct | Trouble::Unauthenticated, Stack::Node) => {
             &["HTTPS_PROXY", "NODE_OPTIONS", "NO_PROXY"]
         }
@@ -280,7 +366,7 @@ fn lost(process: &Process, program: &Recognised, trouble: Trouble) -> Option<&'s
 
 fn cleared(name: &str, program: &str) -> Cure {
     let hint = match name {
-        "JAVA_TOOL_OPTIONS" | "NODE_OPTIONS" => {
+        "JAVA_TOOL_OPTIONS" | "MAVEN_OPTS" | "GRADLE_OPTS" | "NODE_OPTIONS" => {
             format!("add to it where it is set, instead of replacing it: `{name}=\"${name} …\"`")
         }
         _ => format!(
@@ -289,13 +375,13 @@ fn cleared(name: &str, program: &str) -> Cure {
         ),
     };
     let because = format!("{name} does not reach `{program}`: something clears or changes it");
-    Cure { because: Some(because), hint }
+    Cure { because: Some(because), evidence: Evidence::None, hint }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::doctor::report::Status;
+    use crate::cli::doctor::report::{Check, Status};
 
     fn observed(program: &str, events: Vec<Event>, straight: &[&str]) -> Observed {
         let words: Vec<String> = program.split(' ').map(str::to_owned).collect();
@@ -312,13 +398,19 @@ mod tests {
         watch.straight = straight.iter().map(|to| (to.parse().unwrap(), 7)).collect();
         let events = Seen { events, ..Seen::default() };
         let program = words.into_iter().map(OsString::from).collect();
-        Observed { events, watch, program, agent: "ci".to_owned() }
+        let whose = Whose { agent: "ci".to_owned(), ..Whose::default() };
+        Observed { events, watch, program, whose }
     }
 
     fn judged(observed: &Observed) -> Vec<(&'static str, Status, String)> {
-        let mut report = Report { exit_code: Some(0), ..Report::default() };
+        let checks = checks(observed, 0);
+        checks.into_iter().map(|check| (check.id, check.status, check.message)).collect()
+    }
+
+    fn checks(observed: &Observed, exit_code: u8) -> Vec<Check> {
+        let mut report = Report { exit_code: Some(exit_code), ..Report::default() };
         judge(observed, &mut report);
-        report.checks.into_iter().map(|check| (check.id, check.status, check.message)).collect()
+        report.checks
     }
 
     #[test]
@@ -339,7 +431,7 @@ mod tests {
     #[test]
     fn what_is_on_this_machine_is_reached_straight_by_design() {
         let found = judged(&observed("node app.js", vec![], &["127.0.0.1:3000"]));
-        let says = "it made no connection to the proxy, but to 127.0.0.1:3000: what is on this \
+        let says = "saw no connection to the proxy, but one to 127.0.0.1:3000: what is on this \
                     machine is reached straight";
         assert_eq!(found, [("proxy", Status::Fail, says.to_owned())]);
     }
@@ -364,12 +456,105 @@ mod tests {
         }
     }
 
+    /// Nothing of its environment is lost.
+    fn untouched(program: &str, events: Vec<Event>) -> Observed {
+        let mut observed = observed(program, events, &[]);
+        for process in observed.watch.processes.values_mut() {
+            process.lost.clear();
+        }
+        observed
+    }
+
     #[test]
-    fn clients_that_only_speak_http2_cannot_be_judged() {
-        let host = "a.test".to_owned();
-        let event = Event::Unshaken { host, why: Unshaken::Http2Only };
-        let found = judged(&observed("python3 app.py", vec![event], &[]));
-        let message = "a.test: it speaks only HTTP/2, which this probe does not";
-        assert_eq!(found, [("tls", Status::Warn, message.to_owned())]);
+    fn a_program_that_fails_before_it_connects_is_not_said_to_ignore_the_proxy() {
+        let found = checks(&untouched("deploy --all", vec![]), 3);
+        let Check { id, message, hint, .. } = &found[0];
+        assert_eq!(*id, "program");
+        let says =
+            "saw no connection to the proxy or elsewhere; the program ended with exit code 3";
+        assert_eq!(message, says);
+        let hint = hint.as_ref().unwrap();
+        assert!(hint.starts_with("guess: it failed before it would connect"), "{hint}");
+        assert!(!hint.contains("HTTPS_PROXY"), "{hint}");
+        assert_eq!(checks(&untouched("deploy --all", vec![]), 0)[0].id, "proxy");
+    }
+
+    #[test]
+    fn a_known_stack_that_fails_before_it_connects_is_told_both_guesses() {
+        let found = checks(&untouched("node app.js", vec![]), 1);
+        assert_eq!(found[0].id, "program");
+        let hint = found[0].hint.as_ref().unwrap();
+        assert!(hint.starts_with("guess: it failed before it would connect"), "{hint}");
+        assert!(hint.contains(". Or else: it opens sockets of its own"), "{hint}");
+    }
+
+    #[test]
+    fn what_is_inferred_is_told_as_a_guess_and_what_was_seen_is_not() {
+        let host = || "a.test".to_owned();
+        let untrusted =
+            |alert| Event::Unshaken { host: host(), why: Unshaken::Untrusted { alert } };
+        let table = [
+            (untouched("x", vec![untrusted(Some("UnknownCA".to_owned()))]), true),
+            (untouched("x", vec![untrusted(None)]), true),
+            (untouched("x", vec![Event::Unauthenticated { host: host() }]), true),
+            (untouched("x", vec![Event::Shaken { host: host() }]), true),
+            (untouched("x", vec![]), true),
+            (observed("x", vec![], &[]), false),
+            (untouched("x", vec![Event::Foreign(Foreign::Socks)]), false),
+            (untouched("x", vec![Event::NotTls { host: host() }]), false),
+        ];
+        for (observed, is_guess) in table {
+            let found = checks(&observed, 0);
+            let hint = found[0].hint.as_ref().unwrap();
+            assert_eq!(hint.starts_with("guess: "), is_guess, "{}: {hint}", found[0].message);
+            assert!(!found[0].message.contains("guess"), "{}", found[0].message);
+        }
+    }
+
+    #[test]
+    fn a_handshake_that_ends_without_a_word_is_not_said_to_be_distrust() {
+        let why = Unshaken::Untrusted { alert: None };
+        let found = judged(&untouched("x", vec![Event::Unshaken { host: "a.test".into(), why }]));
+        assert_eq!(found[0].2, "a.test: it closed the connection during the TLS handshake");
+    }
+
+    #[test]
+    fn each_way_to_the_gateway_is_told_by_its_name() {
+        let own = |agent: Option<&str>| By::OwnListener { agent: agent.map(str::to_owned) };
+        for (by, says) in [
+            (By::Variables, "a.test: it uses the proxy and trusts the CA; no credential; "),
+            (own(None), "a.test: it uses the agent's own listener and trusts the CA; "),
+            (own(Some("web")), "a.test: it uses the listener of agent web and trusts the CA; "),
+            (By::Listener("[::1]:1".into()), "a.test: it uses the gateway's listener [::1]:1 and "),
+            (
+                By::BaseUrl("a.test".into()),
+                "a.test: it uses the connection's base URL, with a token",
+            ),
+        ] {
+            let request = http::Request::get("/a").body(()).unwrap();
+            let asked = Asked::new(("https", "a.test"), by, &request);
+            let found = judged(&untouched("x", vec![Event::Asked(asked)]));
+            assert!(found[0].2.starts_with(says), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_base_url_without_a_token_or_at_a_listener_of_one_agent_is_told() {
+        for (at_own, says) in [(false, "carries no token"), (true, "serves no base URLs")] {
+            let event = Event::WithoutToken { connection: "work".to_owned(), at_own };
+            let found = judged(&untouched("x", vec![event.clone(), event]));
+            assert_eq!((found.len(), found[0].0), (1, "auth"), "{found:?}");
+            assert!(found[0].2.starts_with("work: ") && found[0].2.contains(says), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_wrote_over_its_variables_has_lost_none() {
+        let mut observed = untouched("chromium --headless", vec![]);
+        observed.events.events.push(Event::Unauthenticated { host: "a.test".to_owned() });
+        let hint = checks(&observed, 0)[0].hint.clone().unwrap();
+        for says in ["`--proxy-server=http://127.0.0.1:8090`", "certutil -d", "page.authenticate"] {
+            assert!(hint.contains(says), "{says}: {hint}");
+        }
     }
 }

@@ -8,8 +8,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cli::doctor::processes;
+use crate::cli::doctor::processes::{self, Variables};
 use crate::cli::environment::Environment;
+use keyward_net::processes as sockets;
 
 /// Far below what TCP, TLS and a request take on any network.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -36,14 +37,16 @@ const WATCHED: &[&str] = &[
     "NODE_EXTRA_CA_CERTS",
     "NODE_OPTIONS",
     "JAVA_TOOL_OPTIONS",
+    "MAVEN_OPTS",
+    "GRADLE_OPTS",
 ];
 
 /// What is known of the program. Shows nothing of itself: variables and words hold secrets.
 #[derive(Default)]
 pub(super) struct Watch {
     root: Option<u32>,
-    /// The probe's port is no other's.
-    proxy: Option<SocketAddr>,
+    /// Listeners of the probe and of the gateway: not elsewhere.
+    proxies: Vec<SocketAddr>,
     given: BTreeMap<&'static str, String>,
     /// This program's own file: a child is that for a moment.
     own: Option<String>,
@@ -71,12 +74,13 @@ pub(super) struct Process {
 }
 
 impl Watch {
-    /// Of the program with this id, in an environment.
-    pub(super) fn new(root: Option<u32>, proxy: SocketAddr, made: &Environment) -> Self {
+    /// Of what this process starts, in an environment that leads to these listeners.
+    pub(super) fn new(proxies: Vec<SocketAddr>, made: &Environment) -> Self {
+        let root = Some(std::process::id());
         let all = made.by_name();
         let given = WATCHED.iter().filter_map(|name| Some((*name, (*all.get(name)?).to_owned())));
         let own = processes::program(std::process::id());
-        Self { root, proxy: Some(proxy), given: given.collect(), own, ..Self::default() }
+        Self { root, proxies, given: given.collect(), own, ..Self::default() }
     }
 
     /// Looks until dropped.
@@ -89,15 +93,21 @@ impl Watch {
 
     fn look(&mut self) {
         let Some(root) = self.root else { return };
-        for pid in processes::tree(root) {
+        for pid in sockets::tree(root).into_iter().filter(|pid| *pid != root) {
             self.look_at(pid);
-            for to in processes::connected(pid) {
-                if Some(to) != self.proxy {
+            for to in sockets::connected(pid) {
+                if !self.leads_to_a_proxy(to) {
                     self.straight.entry(to).or_insert(pid);
                 }
             }
-            self.looked_up |= processes::sends_to(pid).iter().any(|to| to.port() == DNS_PORT);
+            self.looked_up |= sockets::sends_to(pid).iter().any(|to| to.port() == DNS_PORT);
         }
+    }
+
+    /// A listener on every address is reached by any of this machine's.
+    fn leads_to_a_proxy(&self, to: SocketAddr) -> bool {
+        let is_it = |at: &SocketAddr| at.ip() == to.ip() || at.ip().is_unspecified();
+        self.proxies.iter().any(|at| at.port() == to.port() && is_it(at))
     }
 
     fn look_at(&mut self, pid: u32) {
@@ -127,7 +137,17 @@ impl Watch {
     fn compare(&mut self, pid: u32) {
         let Some(process) = self.processes.get(&pid).filter(|p| p.looks < LOOKS) else { return };
         let looks = process.looks + 1;
-        let Some(variables) = processes::variables(pid) else { return };
+        let variables = match processes::variables(pid) {
+            Variables::Given(variables) => variables,
+            // They were there: nothing can be said of them any more.
+            Variables::Overwritten => {
+                if let Some(process) = self.processes.get_mut(&pid) {
+                    (process.looks, process.lost) = (LOOKS, BTreeSet::new());
+                }
+                return;
+            }
+            Variables::Hidden => return,
+        };
         let settled = !variables.is_empty() || looks == LOOKS;
         let lost = if settled { self.lost(&variables) } else { BTreeSet::new() };
         if let Some(process) = self.processes.get_mut(&pid) {

@@ -38,6 +38,8 @@ pub(crate) enum Fault {
     Truncates,
     /// Does it, and answers when a permit is added.
     Held(Arc<Semaphore>),
+    /// Does it, and resets the stream when a permit is added.
+    HeldAndLost(Arc<Semaphore>),
 }
 
 impl fmt::Debug for Fault {
@@ -53,6 +55,7 @@ impl fmt::Debug for Fault {
             Self::Drips(_) => "Drips",
             Self::Truncates => "Truncates",
             Self::Held(_) => "Held",
+            Self::HeldAndLost(_) => "HeldAndLost",
         })
     }
 }
@@ -205,6 +208,11 @@ pub(crate) async fn deliver(
         Some(Fault::Held(gate)) => {
             gate.acquire().await.expect("an open gate").forget();
             honest()
+        }
+        Some(Fault::HeldAndLost(gate)) => {
+            gate.acquire().await.expect("an open gate").forget();
+            stream.into_wire().abort();
+            return None;
         }
     };
     stream.try_send(bytes).await.ok()?;

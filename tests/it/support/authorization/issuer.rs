@@ -44,6 +44,8 @@ pub(crate) struct Rules {
     pub(crate) interval: Option<f64>,
     /// Whom its tokens belong to.
     pub(crate) account: String,
+    /// Whether revoking a spent refresh token ends its family, as most servers do.
+    pub(crate) spent_revokes: bool,
 }
 
 impl Default for Rules {
@@ -59,6 +61,7 @@ impl Default for Rules {
             grants: None,
             interval: None,
             account: "alice@acme.test".to_owned(),
+            spent_revokes: true,
         }
     }
 }
@@ -174,6 +177,12 @@ impl Issuer {
         self.state().access.clear();
     }
 
+    /// Every access token that the API was shown ends. One that is on its way to its client does not: a client
+    /// that was refused once is not refused again.
+    pub(crate) fn expire_seen(&self) {
+        self.state().access.retain(|_, known| !known.seen);
+    }
+
     /// Every grant ends.
     pub(crate) fn end_all(&self) {
         let mut state = self.state();
@@ -181,10 +190,36 @@ impl Issuer {
         state.refresh.clear();
     }
 
+    /// What an ID token of the present account says; a test may bend it.
+    pub(crate) fn id_claims(&self) -> Value {
+        self.state().id_claims()
+    }
+
+    /// Whose a live bearer token of a request is.
+    pub(crate) fn account_of(&self, request: &Message) -> Option<String> {
+        let token = request.head.one("authorization")?.strip_prefix("Bearer ")?.to_owned();
+        let live = self.is_live(&token);
+        self.state().access.get(&token).filter(|_| live).map(|known| known.account.clone())
+    }
+
+    /// OpenID Connect Core §5.3.
+    pub(super) fn userinfo(&self, request: &Message) -> Vec<u8> {
+        match self.account_of(request) {
+            Some(account) => {
+                answer(200, &json!({ "sub": format!("id of {account}"), "email": account }))
+            }
+            None => answer(401, &json!({ "error": "invalid_token" })),
+        }
+    }
+
     /// What an API behind this server answers: 200 `body` to a live bearer token, else 401.
     pub(crate) fn api(&self, request: &Message, body: &str) -> String {
         let field = request.head.one("authorization").unwrap_or_default();
-        match field.strip_prefix("Bearer ").is_some_and(|token| self.is_live(token)) {
+        let token = field.strip_prefix("Bearer ").unwrap_or_default();
+        if let Some(known) = self.state().access.get_mut(token) {
+            known.seen = true;
+        }
+        match self.is_live(token) {
             true => super::super::origin::ok(body),
             false => {
                 "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer error=\"invalid_token\"\
@@ -355,8 +390,10 @@ impl Issuer {
             return answer(401, &json!({ "error": error }));
         }
         let token = asked.form.get("token").cloned().unwrap_or_default();
-        match state.refresh.get(&token).map(|known| known.family) {
-            Some(family) => state.end(family),
+        let known = state.refresh.get(&token).map(|known| (known.family, known.spent));
+        match known {
+            Some((_, Some(_))) if !state.rules.spent_revokes => {}
+            Some((family, _)) => state.end(family),
             None => drop(state.access.remove(&token)),
         }
         answer(200, &json!({}))

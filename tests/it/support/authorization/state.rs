@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::super::wire::Head;
 use super::issuer::{Asked, ClientAuth, Pair, Rules, TokenCall};
-use super::{CLIENT, Fault, basic};
+use super::{CLIENT, Fault, ISSUER, basic, id_token};
 
 pub(super) struct State {
     pub(super) rules: Rules,
@@ -43,6 +43,10 @@ pub(super) struct Device {
 pub(super) struct Access {
     pub(super) family: usize,
     pub(super) until: Option<Instant>,
+    /// The API was shown it.
+    pub(super) seen: bool,
+    /// Whose it is.
+    pub(super) account: String,
 }
 
 #[derive(Clone, Debug)]
@@ -68,7 +72,8 @@ impl State {
         let access = format!("at-{}", self.secret());
         let ttl = self.rules.access_ttl.filter(|ttl| *ttl > 0.0);
         let until = ttl.map(|ttl| Instant::now() + Duration::from_secs_f64(ttl));
-        self.access.insert(access.clone(), Access { family, until });
+        let account = self.rules.account.clone();
+        self.access.insert(access.clone(), Access { family, until, seen: false, account });
         let refresh = self.rules.refreshes.then(|| format!("rt-{}", self.secret()));
         if let Some(refresh) = &refresh {
             let known = Refresh { family, scope: scope.to_owned(), spent: None };
@@ -89,7 +94,21 @@ impl State {
         if let Some(refresh) = &pair.refresh {
             reply["refresh_token"] = json!(refresh);
         }
+        // OpenID Connect Core §3.1.3.3.
+        if scope.split(' ').any(|scope| scope == "openid") {
+            reply["id_token"] = json!(id_token(&self.id_claims()));
+        }
         reply
+    }
+
+    /// What an ID token of the present account says.
+    pub(super) fn id_claims(&self) -> Value {
+        let account = &self.rules.account;
+        let now = jiff::Timestamp::now().as_second();
+        json!({
+            "iss": ISSUER, "aud": CLIENT, "azp": CLIENT, "iat": now, "exp": now + 3_600,
+            "sub": format!("id of {account}"), "email": account,
+        })
     }
 
     /// Exactly one way of proving itself, and the right one.

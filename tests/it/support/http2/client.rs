@@ -248,6 +248,12 @@ impl Socket {
         self.call.reset(reason);
     }
 
+    /// Waits until Keyward resets the stream, and with which code.
+    pub(crate) async fn reset_by_peer(&mut self) -> Reason {
+        let reset = patiently("a reset", poll_fn(|cx| self.call.upload().poll_reset(cx))).await;
+        reset.expect("the connection stands")
+    }
+
     /// All that comes, and with which code it was cut.
     pub(crate) async fn rest(self) -> (Vec<u8>, Option<Reason>) {
         let Self { call, coming, mut left } = self;

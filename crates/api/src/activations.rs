@@ -1,0 +1,113 @@
+//! `/connections/{connection}/activate`: a draft whose secret was given is tested, and active when the
+//! provider takes it. A draft that failed keeps its secret, and is resumed here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+
+use super::auth::Caller;
+use super::body::{Body, Segments};
+use super::changes;
+use super::connection_test::{has_test, standing, tested};
+use super::connections::view;
+use super::error::ApiError;
+use super::state::Admin;
+use super::wire::{Activation, ConnectionMade, ConnectionTested, TestOutcome};
+use keyward_base::secret::Secret;
+use keyward_state::directory::{ConnectionRecord, ManagedBy, Need};
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new().route("/connections/{connection}/activate", post(activate))
+}
+
+async fn activate(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+    Body(ask): Body<Activation>,
+) -> Result<Json<ConnectionMade>, ApiError> {
+    let connection = admin.connection(&caller, &name)?;
+    connection.editable(ManagedBy::Store)?;
+    let work = resumed((admin.clone(), caller), connection, ask.fields.0, ask.test);
+    // To its end, also when the caller goes away: else it would stay in testing.
+    let done = tokio::spawn(work).await;
+    done.unwrap_or_else(|error| Err(ApiError::internal(error))).map(Json)
+}
+
+async fn resumed(
+    (admin, caller): (Admin, Caller),
+    connection: Arc<ConnectionRecord>,
+    fields: BTreeMap<String, Secret>,
+    test: bool,
+) -> Result<ConnectionMade, ApiError> {
+    let (vault, org, id) = (&admin.deps().vault, &connection.org, &connection.id);
+    match fields.is_empty() {
+        false => vault.give_draft(org, id, fields).await?,
+        true if vault.has_secret(org, id).await? => {}
+        true => {
+            let name = &connection.name;
+            return Err(ApiError::RefusedUntil {
+                message: format!("connection `{name}` has no secret yet"),
+                hint: vault.remedy(&connection, Need::Use).unwrap_or_default(),
+            });
+        }
+    }
+    let made = begun((&admin, &caller), &connection, test).await?;
+    admin.enforce().await?;
+    Ok(made)
+}
+
+/// Tests a draft, and makes it active when the provider takes its secret, or has no test.
+///
+/// # Errors
+/// When the store fails. A test that fails is none.
+pub(super) async fn begun(
+    (admin, caller): (&Admin, &Caller),
+    draft: &Arc<ConnectionRecord>,
+    test: bool,
+) -> Result<ConnectionMade, ApiError> {
+    let (vault, org, id) = (&admin.deps().vault, &draft.org, &draft.id);
+    let mut found = match test && has_test(admin, draft) {
+        true => Some(asked(admin, draft).await?),
+        false => None,
+    };
+    let now = match &mut found {
+        Some(found) if !found.ok => {
+            let now = vault.test_failed(org, id, &found.message).await?;
+            if found.outcome == TestOutcome::WrongKey {
+                found.hint = vault.remedy(&now, Need::Use);
+            }
+            changes::told((admin, caller), &now, "draft", &found.message).await;
+            now
+        }
+        found => {
+            let now = vault.activate(org, id).await?;
+            let why = if found.is_some() { "the provider takes the secret" } else { "untested" };
+            changes::told((admin, caller), &now, "active", why).await;
+            now
+        }
+    };
+    if let Some(found) = &found {
+        standing::learnt((admin, caller), &now, found).await?;
+    }
+    let directory = admin.deps().directory.view();
+    let now = directory.connection(org, id).cloned();
+    let now = now.ok_or_else(|| ApiError::not_found("connection", &draft.name))?;
+    let connection = view(admin, &now);
+    Ok(ConnectionMade { connection, consent: None, test: found })
+}
+
+async fn asked(admin: &Admin, draft: &Arc<ConnectionRecord>) -> Result<ConnectionTested, ApiError> {
+    let (vault, org, id) = (&admin.deps().vault, &draft.org, &draft.id);
+    let testing = vault.test_begins(org, id).await?;
+    match tested(admin, &testing, None).await {
+        Ok(found) => Ok(found),
+        Err(error) => {
+            vault.test_failed(org, id, &error.to_string()).await?;
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! `/audit`: the audit log, searched newest first, followed as it is written, and verified. Needs
+//! nothing but its files, so that it can be read where no gateway runs.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+
+use axum::extract::{FromRef, State};
+use axum::response::sse::{self, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router, middleware};
+use futures_util::stream;
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, watch};
+
+use super::auth::{self, Caller};
+use super::body::Params;
+use super::error::ApiError;
+use super::page::limited;
+use super::state::Admin;
+use super::wire::{AuditAsk, AuditBreak, AuditVerified, List};
+use keyward_base::id::OrgId;
+use keyward_base::time::{Clock, parse_moment};
+use keyward_state::observe::event::Event;
+use keyward_state::observe::filter::Filter;
+use keyward_state::observe::follow::Follower;
+use keyward_state::observe::query::{Found, Query};
+use keyward_state::observe::trail::Trail;
+use keyward_state::observe::verify::Verified;
+
+/// Searches and walks at once: each keeps a thread and the disk busy.
+const READS_MAX: usize = 4;
+
+/// An audit log that can be asked about. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AuditLog {
+    trail: Trail,
+    written: Option<watch::Receiver<u64>>,
+    turns: Arc<Semaphore>,
+}
+
+/// The log, and whom it is read for.
+#[derive(Clone)]
+pub(super) struct Reader {
+    log: AuditLog,
+    clock: Clock,
+    /// The gateway that writes it.
+    gateway: Option<Admin>,
+}
+
+/// Records on their way to a follower.
+struct Following {
+    reader: Reader,
+    caller: Caller,
+    gateway: Admin,
+    written: watch::Receiver<u64>,
+    follower: Option<Follower>,
+    records: VecDeque<Event>,
+    is_over: bool,
+}
+
+impl AuditLog {
+    /// A log that nobody writes, or that somebody else does.
+    pub fn at_rest(trail: Trail) -> Self {
+        Self { trail, written: None, turns: Arc::new(Semaphore::new(READS_MAX)) }
+    }
+
+    /// A log whose writer tells what it has written.
+    pub fn written(trail: Trail, written: watch::Receiver<u64>) -> Self {
+        Self { written: Some(written), ..Self::at_rest(trail) }
+    }
+}
+
+impl FromRef<Admin> for Reader {
+    fn from_ref(admin: &Admin) -> Self {
+        Self {
+            log: admin.deps().audit.clone(),
+            clock: admin.deps().clock.clone(),
+            gateway: Some(admin.clone()),
+        }
+    }
+}
+
+/// The paths of the audit log alone, under `/api/v1`: what can be asked without store and keys.
+pub fn audit_router(trail: Trail) -> Router {
+    let log = AuditLog::at_rest(trail);
+    let reader = Reader { log, clock: Clock::System, gateway: None };
+    let router = Router::new().nest("/api/v1", routes::<Reader>()).with_state(reader);
+    router.layer(middleware::from_fn(auth::without_store))
+}
+
+pub(super) fn routes<S>() -> Router<S>
+where
+    Reader: FromRef<S>,
+    S: Clone + Send + Sync + 'static,
+{
+    Router::new().route("/audit", get(audit)).route("/audit/verify", get(verify))
+}
+
+async fn audit(
+    State(reader): State<Reader>,
+    caller: Caller,
+    Params(ask): Params<AuditAsk>,
+) -> Result<Response, ApiError> {
+    let filter = reader.filter(&caller, &ask)?;
+    match ask.follow {
+        true => follow((reader, caller), filter, &ask).await,
+        false => list(reader, filter, &ask).await.map(IntoResponse::into_response),
+    }
+}
+
+async fn list(
+    reader: Reader,
+    filter: Filter,
+    ask: &AuditAsk,
+) -> Result<Json<List<Event>>, ApiError> {
+    let query = Query { filter, before: ask.after, limit: limited(ask.limit)? };
+    let Found { records, next } = reader.search(query).await?;
+    Ok(Json(List { items: records, next: next.map(|next| next.to_string()) }))
+}
+
+async fn verify(State(reader): State<Reader>, _: Caller) -> Result<Json<AuditVerified>, ApiError> {
+    let trail = reader.log.trail.clone();
+    let Verified { files, records, first, last, broken } =
+        reader.read(move |go_on| trail.verify(go_on)).await?;
+    let broken = broken.map(|broken| AuditBreak {
+        file: broken.file.display().to_string(),
+        line: broken.line,
+        reason: broken.reason,
+    });
+    let (whole, last, hash) = (broken.is_none(), last.seq, last.hash);
+    Ok(Json(AuditVerified { whole, files, records, first, last, hash, broken }))
+}
+
+async fn follow(
+    (reader, caller): (Reader, Caller),
+    filter: Filter,
+    ask: &AuditAsk,
+) -> Result<Response, ApiError> {
+    if ask.until.is_some() {
+        return Err(ApiError::field("until", "cannot be in a log that is followed"));
+    }
+    let (Some(gateway), Some(written)) = (reader.gateway.clone(), reader.log.written.clone())
+    else {
+        return Err(ApiError::NoSuchPath);
+    };
+    let head = ask.after.unwrap_or(*written.borrow());
+    let records = match ask.limit {
+        None | Some(0) => Vec::new(),
+        Some(limit) => {
+            let before = Some(head.saturating_add(1));
+            let limit = limited(Some(limit))?;
+            reader.search(Query { filter: filter.clone(), before, limit }).await?.records
+        }
+    };
+    let follower = Some(Follower::new(reader.log.trail.clone(), filter, head));
+    let records = records.into_iter().rev().collect();
+    let following =
+        Following { reader, caller, gateway, written, follower, records, is_over: false };
+    let events = stream::unfold(following, |mut following| async move {
+        let event = following.next().await?;
+        Some((Ok::<_, Infallible>(event), following))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new()).into_response())
+}
+
+impl Reader {
+    fn filter(&self, caller: &Caller, ask: &AuditAsk) -> Result<Filter, ApiError> {
+        let now = self.clock.now();
+        let of_install = caller.is_operator() || *caller.org() == OrgId::default_org();
+        let since = moment("since", ask.since.as_deref(), now)?;
+        Ok(Filter {
+            org: Some(caller.org().to_string()),
+            orgless: of_install,
+            agent: ask.agent.clone(),
+            host: ask.host.clone(),
+            connection: ask.connection.clone(),
+            code: ask.code.clone(),
+            refused: ask.refused,
+            method: ask.method.clone(),
+            exchange: ask.exchange.clone(),
+            changes: ask.changes,
+            since: since.max(self.beginning(caller)),
+            until: moment("until", ask.until.as_deref(), now)?,
+        })
+    }
+
+    /// When the organisation was made: an earlier one of its name is none of its affair.
+    fn beginning(&self, caller: &Caller) -> Option<Timestamp> {
+        let view = self.gateway.as_ref()?.deps().directory.view();
+        let made = view.org(caller.org()).map(|org| org.created);
+        made.filter(|_| *caller.org() != OrgId::default_org())
+    }
+
+    async fn search(&self, query: Query) -> Result<Found, ApiError> {
+        let trail = self.log.trail.clone();
+        self.read(move |go_on| trail.query(&query, go_on)).await
+    }
+
+    /// Reads off the async threads. Ends soon after whoever asked has gone: this future is dropped
+    /// then.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Fn() -> bool) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let turn = self.log.turns.clone().acquire_owned().await.map_err(ApiError::internal)?;
+        let asked = Arc::new(());
+        let asks = Arc::downgrade(&asked);
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work(&|| asks.strong_count() > 0);
+            drop(turn);
+            result
+        });
+        let done = done.await;
+        drop(asked);
+        match done {
+            Ok(result) => result.map_err(|error| ApiError::audit(&error)),
+            Err(error) => Err(ApiError::internal(error)),
+        }
+    }
+}
+
+fn moment(field: &str, text: Option<&str>, now: Timestamp) -> Result<Option<Timestamp>, ApiError> {
+    let parsed = text.map(|text| parse_moment(text, now)).transpose();
+    parsed.map_err(|error| ApiError::field(field, error.to_string()))
+}
+
+impl Following {
+    /// The next record, or why there are no more; `None` after that.
+    async fn next(&mut self) -> Option<sse::Event> {
+        loop {
+            if let Some(record) = self.records.pop_front() {
+                return Some(told(&record));
+            }
+            if self.is_over {
+                return None;
+            }
+            let deps = self.gateway.deps();
+            if !self.caller.still_holds(&deps.directory.view(), deps.clock.now()) {
+                return Some(self.end("the token does not open this any more"));
+            }
+            let is_ready = self.gateway.is_ready();
+            // Before it is read: what is written meanwhile is news again.
+            self.written.mark_unchanged();
+            match self.turn().await {
+                Err(error) => return Some(self.end(&error.to_string())),
+                Ok(true) => {}
+                Ok(false) if !is_ready => return Some(self.end("the gateway is stopping")),
+                Ok(false) => tokio::select! {
+                    changed = self.written.changed() => if changed.is_err() {
+                        return Some(self.end("the gateway is stopping"));
+                    },
+                    () = self.gateway.drained() => {}
+                },
+            }
+        }
+    }
+
+    /// Reads on. Answers whether there was anything to read, wanted or not.
+    async fn turn(&mut self) -> Result<bool, ApiError> {
+        let Some(mut follower) = self.follower.take() else { return Ok(false) };
+        let read = self.reader.read(move |_| {
+            let turn = follower.turn()?;
+            Ok((follower, turn))
+        });
+        let (follower, turn) = read.await?;
+        self.follower = Some(follower);
+        self.records.extend(turn.records);
+        Ok(turn.more || !self.records.is_empty())
+    }
+
+    fn end(&mut self, reason: &str) -> sse::Event {
+        self.is_over = true;
+        sse::Event::default().event("end").data(serde_json::json!({ "reason": reason }).to_string())
+    }
+}
+
+fn told(record: &Event) -> sse::Event {
+    let event = sse::Event::default().id(record.seq.to_string());
+    match event.json_data(record) {
+        Ok(event) => event,
+        Err(error) => sse::Event::default().comment(error.to_string()),
+    }
+}

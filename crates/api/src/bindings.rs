@@ -1,0 +1,120 @@
+//! `/agents/{id}/bindings`: which connections an agent may use, and the placeholders it holds for
+//! them.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::routing::{delete, get};
+use axum::{Json, Router};
+use http::StatusCode;
+
+use super::auth::Caller;
+use super::body::{Body, Params, Segments};
+use super::error::ApiError;
+use super::page::Page;
+use super::state::Admin;
+use super::wire::{BindingView, BoundSlot, List, NewBinding};
+use keyward_rules::provider::Catalogue;
+use keyward_state::directory::{AgentRecord, BindingRecord, ConnectionRecord, ManagedBy, View};
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new()
+        .route("/agents/{agent}/bindings", get(list).post(bind))
+        .route("/agents/{agent}/bindings/{connection}", delete(unbind))
+}
+
+/// A binding as shown, or `None` while its connection is being removed, or before it is in a slot.
+pub(super) fn view(
+    admin: &Admin,
+    caller: &Caller,
+    (agent, binding): (&AgentRecord, &BindingRecord),
+) -> Option<BindingView> {
+    let directory = admin.deps().directory.view();
+    let connection = directory.connection(caller.org(), &binding.connection)?;
+    let slots = slots(&directory, agent, binding);
+    if !binding.direct && slots.is_empty() {
+        return None;
+    }
+    let text =
+        |(field, placeholder): (&String, &keyward_rules::inject::placeholder::Placeholder)| {
+            (field.clone(), placeholder.as_str().to_owned())
+        };
+    let placeholders: BTreeMap<_, _> = binding.placeholders.iter().map(text).collect();
+    Some(BindingView {
+        connection: connection.id.clone(),
+        name: connection.name.clone(),
+        provider: connection.provider.clone(),
+        managed_by: binding.managed_by,
+        created: binding.created,
+        env: variables(&admin.deps().vault.catalogue(), connection, &placeholders),
+        placeholders,
+        slots,
+        direct: binding.direct,
+    })
+}
+
+/// The slots of the agent's plugins that the connection is in.
+fn slots(directory: &View, agent: &AgentRecord, binding: &BindingRecord) -> Vec<BoundSlot> {
+    let plugins = directory.plugins_of(&agent.org, &agent.id);
+    let each = plugins.filter(|plugin| !plugin.paused).flat_map(|plugin| {
+        let slots = plugin.slots_with(&binding.connection);
+        slots.map(|slot| BoundSlot { plugin: plugin.name().to_owned(), slot: slot.slot.clone() })
+    });
+    each.collect()
+}
+
+/// The variables that the provider's SDKs read, each with the placeholder of its field.
+fn variables(
+    catalogue: &Catalogue,
+    connection: &ConnectionRecord,
+    placeholders: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let provider = catalogue.get(&connection.provider);
+    let auth = provider.and_then(|provider| provider.auth(Some(&connection.auth)));
+    let fields = auth.into_iter().flat_map(|auth| auth.carried());
+    let named = fields.filter_map(|field| Some((field, placeholders.get(&field.name)?)));
+    named.flat_map(|(field, text)| field.env.iter().map(|v| (v.clone(), text.clone()))).collect()
+}
+
+async fn list(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(agent): Segments<String>,
+    Params(page): Params<Page>,
+) -> Result<Json<List<BindingView>>, ApiError> {
+    let agent = admin.agent(&caller, &agent)?;
+    let shown = agent.bindings.iter().filter_map(|one| view(&admin, &caller, (&agent, one)));
+    let wanted = shown.filter(|b| page.wants(&[&b.name, &b.provider, b.connection.as_str()]));
+    page.cut(wanted.collect(), |binding: &BindingView| &binding.name).map(Json)
+}
+
+async fn bind(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(agent): Segments<String>,
+    Body(new): Body<NewBinding>,
+) -> Result<(StatusCode, Json<BindingView>), ApiError> {
+    let agent = admin.agent(&caller, &agent)?;
+    let connection = admin.connection(&caller, &new.connection)?;
+    let (org, vault) = (caller.org(), &admin.deps().vault);
+    let binding = vault.bind(org, &agent.id, &connection.id, ManagedBy::Store).await?;
+    admin.enforce().await?;
+    let shown = view(&admin, &caller, (&agent, &binding));
+    let shown = shown.ok_or_else(|| ApiError::not_found("connection", &new.connection))?;
+    Ok((StatusCode::CREATED, Json(shown)))
+}
+
+async fn unbind(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments((agent, connection)): Segments<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let agent = admin.agent(&caller, &agent)?;
+    let connection = admin.connection(&caller, &connection)?;
+    if agent.binding(&connection.id).is_none() {
+        return Err(ApiError::not_found("binding", &connection.name));
+    }
+    admin.deps().directory.unbind(caller.org(), &agent.id, &connection.id).await?;
+    admin.enforce().await?;
+    Ok(StatusCode::NO_CONTENT)
+}

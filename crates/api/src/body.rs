@@ -1,0 +1,209 @@
+//! Reading requests: JSON bodies, queries and path segments, with refusals that never quote what
+//! was sent, since it may be a secret.
+
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use bytes::Buf;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+use super::error::ApiError;
+use super::state::Admin;
+
+/// A JSON body. The buffer it is read into is wiped.
+#[derive(Debug)]
+pub(super) struct Body<T>(pub(super) T);
+
+/// The query string.
+#[derive(Debug)]
+pub(super) struct Params<T>(pub(super) T);
+
+/// Variables of the path.
+#[derive(Debug)]
+pub(super) struct Segments<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Admin> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, admin: &Admin) -> Result<Self, ApiError> {
+        if !is_json(&request) {
+            return Err(ApiError::MediaType);
+        }
+        let limits = &admin.deps().limits;
+        let body = collect(request.into_body(), limits.admin_body_bytes_max);
+        let body = tokio::time::timeout(limits.head_timeout, body).await;
+        let slow = |_| ApiError::Unreadable("the body came too slowly".to_owned());
+        parse(&body.map_err(slow)??).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        match Query::try_from_uri(&parts.uri) {
+            Ok(Query(value)) => Ok(Self(value)),
+            // The rejection quotes values; the names of parameters are all that may be said.
+            Err(_) => Err(ApiError::field("", "a query parameter is unknown or malformed")),
+        }
+    }
+}
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Admin> for Segments<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, ApiError> {
+        match Path::from_request_parts(parts, admin).await {
+            Ok(Path(value)) => Ok(Self(value)),
+            Err(_) => Err(ApiError::Unreadable("the path is not UTF-8".to_owned())),
+        }
+    }
+}
+
+fn is_json(request: &Request) -> bool {
+    let value = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = value.map(|value| value.split(';').next().unwrap_or_default().trim());
+    essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
+}
+
+/// The whole body, in one buffer that is wiped when dropped. It never grows, because growing
+/// would leave copies behind.
+pub(super) async fn collect(
+    mut body: axum::body::Body,
+    max_bytes: usize,
+) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    let declared = usize::try_from(http_body::Body::size_hint(&body).lower()).unwrap_or(usize::MAX);
+    if declared > max_bytes {
+        return Err(ApiError::TooLarge { max_bytes });
+    }
+    let exact = http_body::Body::size_hint(&body).exact().is_some();
+    let mut all = Zeroizing::new(Vec::with_capacity(if exact { declared } else { max_bytes }));
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ApiError::Unreadable("the body was cut short".to_owned()))?;
+        let Ok(mut data) = frame.into_data() else { continue };
+        if all.len() + data.remaining() > max_bytes {
+            return Err(ApiError::TooLarge { max_bytes });
+        }
+        while data.has_remaining() {
+            let taken = data.chunk().len();
+            all.extend_from_slice(data.chunk());
+            data.advance(taken);
+        }
+    }
+    Ok(all)
+}
+
+/// Reads JSON: what is not JSON is a 400, what does not fit the type a 422 that names the field.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    if std::str::from_utf8(bytes).is_err() {
+        return Err(ApiError::Unreadable("the body is not UTF-8".to_owned()));
+    }
+    // Serde would read an array into a struct, field by field.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(ApiError::field("", "the body must be a JSON object"));
+    }
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        misfit(if path == "." { String::new() } else { path }, error.inner())
+    })?;
+    reader.end().map_err(|error| misfit(String::new(), &error))?;
+    Ok(value)
+}
+
+fn misfit(field: String, error: &serde_json::Error) -> ApiError {
+    let (line, column) = (error.line(), error.column());
+    if !error.is_data() {
+        let message = format!("the body is not valid JSON: line {line}, column {column}");
+        return ApiError::Unreadable(message);
+    }
+    ApiError::field(field, said(&error.to_string()))
+}
+
+/// What may be repeated of serde's message. It quotes values of the wrong type, so only what it
+/// expected is kept of those; unknown, missing and duplicate *names* are kept whole.
+pub(super) fn said(message: &str) -> String {
+    let message = message.rsplit_once(" at line ").map_or(message, |(head, _)| head);
+    let names = ["unknown field", "missing field", "duplicate field"];
+    if names.iter().any(|name| message.starts_with(name)) {
+        return super::error::shown_long(message);
+    }
+    match message.rsplit_once(", expected ") {
+        Some((_, expected)) => format!("must be {expected}"),
+        None => "has a value that is not accepted".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{NewAgent, NewConnection, NewToken};
+
+    fn refused<T: DeserializeOwned + std::fmt::Debug>(body: &[u8]) -> ApiError {
+        parse::<T>(body).unwrap_err()
+    }
+
+    #[test]
+    fn what_is_not_json_is_a_400() {
+        for bad in ["", "{", "{\"name\":\"a\"} x", "\u{feff}{}", "{'name':'a'}"] {
+            let error = refused::<NewAgent>(bad.as_bytes());
+            assert!(matches!(error, ApiError::Unreadable(_)), "{error:?}");
+        }
+        assert!(matches!(refused::<NewAgent>(b"{\"name\":\"\xff\"}"), ApiError::Unreadable(_)));
+    }
+
+    #[test]
+    fn an_array_is_not_taken_for_an_object() {
+        for bad in [r#"["ci"]"#.to_owned(), "[".repeat(100_000)] {
+            assert!(matches!(refused::<NewAgent>(bad.as_bytes()), ApiError::Field { .. }));
+        }
+    }
+
+    #[test]
+    fn an_unknown_field_is_a_422_that_names_it() {
+        let error = refused::<NewAgent>(br#"{"name":"a","nmae":"b"}"#);
+        assert!(matches!(&error, ApiError::Field { .. }));
+        assert!(error.to_string().contains("unknown field `nmae`"), "{error}");
+    }
+
+    #[test]
+    fn no_refusal_quotes_a_value() {
+        let bodies = [
+            r#"{"provider":"p","name":"n","fields":"canary"}"#,
+            r#"{"provider":"p","name":"n","fields":{"token":["canary"]}}"#,
+            r#"{"provider":"p","name":"n","fields":{"token":{"a":"canary"}}}"#,
+            r#"{"provider":"p","name":"n","fields":["canary, expected x"]}"#,
+            r#"{"provider":["canary"],"name":"n","fields":{}}"#,
+            r#"{"provider":"p","name":"n","fields":{"token":"canary","token":"canary"}}"#,
+        ];
+        for body in bodies {
+            let error = refused::<NewConnection>(body.as_bytes());
+            assert!(!format!("{error:?}").contains("canary"), "{body}: {error:?}");
+        }
+        let error = refused::<NewToken>(br#"{"token":7777777}"#);
+        assert!(!format!("{error:?}").contains("7777777"), "{error:?}");
+    }
+
+    #[test]
+    fn a_field_of_the_wrong_type_is_named_by_its_path() {
+        let body = br#"{"provider":"p","name":"n","fields":{"token":1}}"#;
+        let ApiError::Field { field, message, .. } = refused::<NewConnection>(body) else {
+            panic!("not a field error")
+        };
+        assert_eq!((field.as_str(), message.as_str()), ("fields.token", "must be a string"));
+    }
+
+    #[test]
+    fn a_body_over_the_limit_is_refused_however_it_is_framed() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let whole = axum::body::Body::from(vec![b' '; 11]);
+            assert_eq!(collect(whole, 10).await, Err(ApiError::TooLarge { max_bytes: 10 }));
+            let chunks = ["123456", "123456"].map(Ok::<_, std::convert::Infallible>);
+            let chunked = axum::body::Body::from_stream(futures_util::stream::iter(chunks));
+            assert_eq!(collect(chunked, 10).await, Err(ApiError::TooLarge { max_bytes: 10 }));
+        });
+    }
+}

@@ -1,0 +1,93 @@
+//! `/ca`: the certificate authority, and its rotation. What a rotation does is `keyward_proxy::ca`'s.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+
+use super::body::Body;
+use super::error::ApiError;
+use super::state::Admin;
+use super::wire::{CaView, CertificateRole, CertificateView, RotateCa};
+use keyward_base::time::parse_duration;
+use keyward_proxy::ca::CaError;
+use keyward_proxy::ca::authority::{
+    Authority, CertificateInfo, OVERLAP_DEFAULT, Overview, Role, Succession,
+};
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new().route("/ca", get(show)).route("/ca/rotate", post(rotate))
+}
+
+async fn show(State(admin): State<Admin>) -> Json<CaView> {
+    Json(view(&admin.deps().authority))
+}
+
+async fn rotate(
+    State(admin): State<Admin>,
+    Body(asked): Body<RotateCa>,
+) -> Result<Json<CaView>, ApiError> {
+    let (how, authority) = (succession(&asked)?, Arc::clone(&admin.deps().authority));
+    // Off the async threads, and to its end when the caller goes away.
+    let rotated = tokio::task::spawn_blocking(move || {
+        authority.rotate(how)?;
+        Ok(view(&authority))
+    });
+    rotated.await.map_err(ApiError::internal)?.map(Json)
+}
+
+fn succession(asked: &RotateCa) -> Result<Succession, ApiError> {
+    match (&asked.overlap, asked.no_overlap) {
+        (Some(_), true) => Err(ApiError::field("overlap", "contradicts `no_overlap`")),
+        (None, true) => Ok(Succession::AtOnce),
+        (None, false) => Ok(Succession::Overlap(OVERLAP_DEFAULT)),
+        (Some(text), false) => {
+            let length = parse_duration(text);
+            let length = length.map_err(|error| ApiError::field("overlap", error.to_string()))?;
+            // Certificates count in whole seconds.
+            match length.as_secs() {
+                0 => Err(ApiError::field("overlap", "is shorter than a second: use `no_overlap`")),
+                _ => Ok(Succession::Overlap(length)),
+            }
+        }
+    }
+}
+
+fn view(authority: &Authority) -> CaView {
+    let Overview { certificates, overlap_until, made_here, notice, pem } = authority.overview();
+    CaView {
+        fingerprint: authority.fingerprint(),
+        expires: authority.expires(),
+        overlap_until,
+        made_here,
+        notice,
+        certificates: certificates.into_iter().map(certificate).collect(),
+        pem,
+    }
+}
+
+fn certificate(info: CertificateInfo) -> CertificateView {
+    let CertificateInfo { role, subject, fingerprint, from, until } = info;
+    let role = match role {
+        Role::Current => CertificateRole::Current,
+        Role::Former => CertificateRole::Former,
+        Role::Chain => CertificateRole::Chain,
+    };
+    CertificateView { role, subject, fingerprint, from, until }
+}
+
+impl From<CaError> for ApiError {
+    fn from(error: CaError) -> Self {
+        match error {
+            CaError::Sign(_) | CaError::Random(_) | CaError::Tls(_) => Self::internal(error),
+            // The operator asked, and the operator must look: files are named.
+            refused => match refused.hint() {
+                Some(hint) => {
+                    Self::RefusedUntil { message: refused.to_string(), hint: hint.to_owned() }
+                }
+                None => Self::Refused(refused.to_string()),
+            },
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! `POST /connections/{id}/request`: one request with a connection's credential, for people and scripts
+//! that hold no agent. The answer comes as JSON: it is never a page of this origin.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::header::{self, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
+use serde_json::Value;
+
+use super::auth::Caller;
+use super::body::{Body, Segments};
+use super::error::ApiError;
+use super::state::Admin;
+use super::wire::{CallAsk, CallView};
+use keyward_net::whole::{Unread, whole};
+use keyward_proxy::call::{self, CallBody};
+use keyward_state::directory::ConnectionRecord;
+
+/// An answer is held in memory, and again as JSON. Larger ones are for the proxy, which passes them on.
+const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// From the head of the answer to the end of its body.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(300);
+
+/// Keyward's own: what frames the message or concerns one stream (RFC 9110 §7.6.1).
+const OWN: [HeaderName; 8] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::CONNECTION,
+    header::EXPECT,
+    header::UPGRADE,
+    header::TE,
+    header::TRAILER,
+];
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new().route("/connections/{connection}/request", post(request))
+}
+
+async fn request(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+    Body(ask): Body<CallAsk>,
+) -> Result<Json<CallView>, ApiError> {
+    let connection = admin.connection(&caller, &name)?;
+    let request = asked(&admin, &connection, ask)?;
+    let gateway = admin.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
+    let called = call::run(&gateway, &connection, request).await;
+    let answer = called.result.map_err(ApiError::Declined)?;
+    let view = view(called.exchange, answer);
+    let late = |_| too_late();
+    Ok(Json(tokio::time::timeout(ANSWERED_WITHIN, view).await.map_err(late)??))
+}
+
+fn asked(
+    admin: &Admin,
+    connection: &std::sync::Arc<ConnectionRecord>,
+    ask: CallAsk,
+) -> Result<Request<Bytes>, ApiError> {
+    let method = ask.method.as_deref().unwrap_or("GET");
+    let method = Method::from_bytes(method.as_bytes())
+        .map_err(|_| ApiError::field("method", "is no HTTP method"))?;
+    let uri = uri(admin, connection, &ask.path)?;
+    let (body, json) = body(ask.body, ask.body_base64)?;
+    let mut headers = HeaderMap::new();
+    for (name, value) in &ask.headers {
+        let (name, value) = field(name, value)?;
+        headers.append(name, value);
+    }
+    if json && !headers.contains_key(CONTENT_TYPE) {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// A path stands for one at the connection's own host. Whether a whole URL is one of its hosts' is for
+/// policy to say.
+fn uri(admin: &Admin, connection: &ConnectionRecord, path: &str) -> Result<Uri, ApiError> {
+    let wrong = |what: &str| ApiError::field("path", what);
+    if path.starts_with("https://") {
+        return path.parse().map_err(|_| wrong("is no URL"));
+    }
+    if !path.starts_with('/') {
+        return Err(wrong("begins with `/`, or is a whole `https://` URL"));
+    }
+    let account = admin.deps().rulebook.account(connection);
+    let hosts = || account.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let home = account.home().ok_or_else(|| ApiError::Field {
+        field: "path".to_owned(),
+        message: "the connection has several hosts".to_owned(),
+        hint: Some(format!("give a whole https:// URL at one of {}", hosts())),
+    })?;
+    format!("https://{}{path}", home.authority()).parse().map_err(|_| wrong("is no path"))
+}
+
+/// The body, and whether it is JSON of ours.
+fn body(text: Option<Value>, base64: Option<String>) -> Result<(Bytes, bool), ApiError> {
+    match (text, base64) {
+        (None, None) => Ok((Bytes::new(), false)),
+        (Some(_), Some(_)) => Err(ApiError::field("body_base64", "cannot stand beside `body`")),
+        (Some(Value::String(text)), None) => Ok((text.into(), false)),
+        (Some(json), None) => Ok((json.to_string().into(), true)),
+        (None, Some(coded)) => match BASE64_STANDARD.decode(coded) {
+            Ok(bytes) => Ok((bytes.into(), false)),
+            Err(_) => Err(ApiError::field("body_base64", "is no Base64")),
+        },
+    }
+}
+
+fn field(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), ApiError> {
+    let parsed: HeaderName =
+        name.parse().map_err(|_| ApiError::field("headers", "has a name that is no field name"))?;
+    if OWN.contains(&parsed) {
+        return Err(ApiError::field(format!("headers.{parsed}"), "is set by Keyward"));
+    }
+    let wrong = |_| ApiError::field(format!("headers.{parsed}"), "is no field value");
+    Ok((parsed.clone(), value.parse().map_err(wrong)?))
+}
+
+async fn view(exchange: Option<String>, answer: Response<CallBody>) -> Result<CallView, ApiError> {
+    let (head, body) = answer.into_parts();
+    let bytes = whole(body, ANSWER_BYTES_MAX).await.map_err(|unread| match unread {
+        Unread::TooLong => ApiError::AnswerTooLarge { max_bytes: ANSWER_BYTES_MAX },
+        Unread::Broken(_) => ApiError::AnswerCut,
+    })?;
+    let (body, body_base64) = match std::str::from_utf8(&bytes) {
+        Ok(text) => (Some(text.to_owned()), None),
+        Err(_) => (None, Some(BASE64_STANDARD.encode(&bytes))),
+    };
+    let latin = |value: &HeaderValue| value.as_bytes().iter().map(|b| char::from(*b)).collect();
+    let headers = head.headers.iter().map(|(name, value)| (name.to_string(), latin(value)));
+    let (status, headers) = (head.status.as_u16(), headers.collect());
+    Ok(CallView { exchange, status, headers, body, body_base64 })
+}
+
+fn too_late() -> ApiError {
+    ApiError::AnswerCut
+}

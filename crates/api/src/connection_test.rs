@@ -1,0 +1,163 @@
+//! `POST /connections/{id}/test`: asks the provider whether it takes the credential, down the data
+//! path, and tells what a person can do about the answer.
+
+mod diagnosis;
+pub(super) mod standing;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+
+use self::diagnosis::{Asked, Diagnosis};
+use super::auth::Caller;
+use super::body::Segments;
+use super::error::ApiError;
+use super::state::Admin;
+use super::wire::{ConnectionTested, TestOutcome};
+use keyward_proxy::test_request::{self, TestReport};
+use keyward_rules::inject::credential::Credential;
+use keyward_rules::provider::TestRequest;
+use keyward_state::directory::{ConnectionRecord, Remedies};
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new().route("/connections/{connection}/test", post(test))
+}
+
+/// A credential of the same connection that is not in force.
+pub(super) struct Trial {
+    pub(super) credential: Arc<Credential>,
+    /// Its fields that are no secrets.
+    pub(super) shown: BTreeMap<String, String>,
+}
+
+async fn test(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+) -> Result<Json<ConnectionTested>, ApiError> {
+    let mut connection = admin.connection(&caller, &name)?;
+    if standing::is_rejected(&connection) {
+        let vault = &admin.deps().vault;
+        // In vain, the test says why.
+        if vault.refresh_now(&connection.org, &connection.id).await.is_ok() {
+            admin.enforce().await?;
+            connection = admin.connection(&caller, &name)?;
+        }
+    }
+    let mut found = tested(&admin, &connection, None).await?;
+    if standing::is_doubtful(&connection, &found) {
+        found = tested(&admin, &connection, None).await?;
+    }
+    standing::learnt((&admin, &caller), &connection, &found).await?;
+    Ok(Json(found))
+}
+
+/// Asks the provider; `connection` may be one that is not stored so yet.
+///
+/// # Errors
+/// When there is no such provider, or nothing is sent any more.
+pub(super) async fn tested(
+    admin: &Admin,
+    connection: &Arc<ConnectionRecord>,
+    trial: Option<Trial>,
+) -> Result<ConnectionTested, ApiError> {
+    let catalogue = admin.deps().vault.catalogue();
+    let provider = catalogue.get(&connection.provider);
+    let provider = provider.ok_or_else(|| ApiError::not_found("provider", &connection.provider))?;
+    let docs = provider.about.docs_url.clone();
+    let view = admin.deps().directory.view();
+    let asked = Asked {
+        connection,
+        provider: &provider.name,
+        remedies: Remedies::in_view(connection, &catalogue, &view),
+        docs_url: docs.as_deref(),
+    };
+    let (credential, shown) = match trial {
+        Some(Trial { credential, shown }) => (Some(credential), Some(shown)),
+        None => (None, None),
+    };
+    let Some(request) = request(admin, connection, shown).await? else {
+        return Ok(told(connection, asked.untested(), None));
+    };
+    let uri = &request.uri;
+    let host = uri.host().unwrap_or_default().to_owned();
+    let line = format!("{} https://{}{}", request.method, authority(uri), shown_path(&request));
+    let gateway = admin.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
+    let tested = test_request::run(&gateway, connection, request, credential).await;
+    let diagnosis = asked.diagnosis(&host, &line, &tested);
+    Ok(told(connection, diagnosis, Some((line, tested))))
+}
+
+/// Whether the provider has a test request for the connection.
+pub(super) fn has_test(admin: &Admin, connection: &ConnectionRecord) -> bool {
+    let catalogue = admin.deps().vault.catalogue();
+    let provider = catalogue.get(&connection.provider);
+    let auth =
+        provider.and_then(|provider| Some((provider, provider.auth(Some(&connection.auth))?)));
+    auth.is_some_and(|(provider, auth)| provider.test(auth).is_some())
+}
+
+/// The provider's request; `None` when it has none.
+async fn request(
+    admin: &Admin,
+    connection: &Arc<ConnectionRecord>,
+    shown: Option<BTreeMap<String, String>>,
+) -> Result<Option<TestRequest>, ApiError> {
+    let vault = &admin.deps().vault;
+    let catalogue = vault.catalogue();
+    let Some(provider) = catalogue.get(&connection.provider) else { return Ok(None) };
+    let Some(auth) = provider.auth(Some(&connection.auth)) else { return Ok(None) };
+    if provider.test(auth).is_none() {
+        return Ok(None);
+    }
+    // A grant that does not open is a finding of the test, not a fault of the API.
+    let shown = match shown {
+        Some(shown) => shown,
+        None => vault.shown_fields(connection).await.unwrap_or_default(),
+    };
+    let request = provider.test_request(auth, &connection.host_variables(), &shown);
+    request.map_err(|error| ApiError::Refused(error.to_string()))
+}
+
+fn authority(uri: &http::Uri) -> &str {
+    uri.authority().map(http::uri::Authority::as_str).unwrap_or_default()
+}
+
+/// The path without query. What stands for a secret in it says nothing.
+fn shown_path(request: &TestRequest) -> String {
+    let path = request.uri.path();
+    let marked = keyward_rules::inject::placeholder::scan(path.as_bytes());
+    marked.iter().fold(path.to_owned(), |path, (_, core)| path.replace(core.as_str(), "…"))
+}
+
+fn told(
+    connection: &ConnectionRecord,
+    diagnosis: Diagnosis,
+    asked: Option<(String, TestReport)>,
+) -> ConnectionTested {
+    let (request, tested) = asked.unzip();
+    let answer = tested.as_ref().and_then(|tested| tested.result.as_ref().ok());
+    ConnectionTested {
+        connection: connection.id.clone(),
+        name: connection.name.clone(),
+        provider: connection.provider.clone(),
+        ok: diagnosis.outcome == TestOutcome::Ok,
+        outcome: diagnosis.outcome,
+        message: diagnosis.message,
+        hint: diagnosis.hint,
+        request,
+        status: answer.map(|answer| answer.status),
+        latency_ms: tested.as_ref().map(|t| u64::try_from(t.took.as_millis()).unwrap_or(u64::MAX)),
+        retry_after: answer.and_then(|answer| answer.retry_after),
+        account: answer.and_then(|answer| answer.told.account.clone()),
+        scopes: answer.map(|answer| answer.told.scopes.clone()).unwrap_or_default(),
+        missing: answer
+            .filter(|answer| !answer.good)
+            .map(|answer| answer.told.needs.clone())
+            .unwrap_or_default(),
+        exchange: tested.and_then(|tested| tested.exchange),
+    }
+}

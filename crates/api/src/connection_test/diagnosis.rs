@@ -1,0 +1,346 @@
+//! From what a test met to what a person can do. Pure. Names hosts, statuses and places to look; never
+//! quotes an answer.
+
+use crate::wire::TestOutcome;
+use keyward_base::codes::RefusalText;
+use keyward_net::client::CertificateFault;
+use keyward_proxy::test_request::{AnswerDetails, TestAnswer, TestError, TestReport};
+use keyward_state::directory::{ConnectionRecord, ConnectionState, Need, Remedies};
+
+/// What is known of the connection that was tested.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) connection: &'a ConnectionRecord,
+    /// The provider's name, for people.
+    pub(super) provider: &'a str,
+    pub(super) remedies: Remedies<'a>,
+    pub(super) docs_url: Option<&'a str>,
+}
+
+/// What was found, and what to do about it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Diagnosis {
+    pub(super) outcome: TestOutcome,
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+}
+
+impl Diagnosis {
+    fn new(outcome: TestOutcome, message: impl Into<String>) -> Self {
+        Self { outcome, message: message.into(), hint: None }
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl Asked<'_> {
+    /// There is nothing to ask the provider.
+    pub(super) fn untested(&self) -> Diagnosis {
+        let Self { connection, provider, .. } = self;
+        let message = format!("no test request is known for {provider}: nothing was asked");
+        let docs = self.docs_url.map(|url| format!(" ({url})")).unwrap_or_default();
+        Diagnosis::new(TestOutcome::NoTest, message).hint(format!(
+            "bind it to an agent and ask the API something harmless{docs}: \
+             keyward agent bind AGENT {name} && keyward run --agent AGENT -- curl https://…",
+            name = connection.name
+        ))
+    }
+
+    /// `host` was asked with the request `line`.
+    pub(super) fn diagnosis(&self, host: &str, line: &str, tested: &TestReport) -> Diagnosis {
+        match &tested.result {
+            Ok(answer) => self.answered(line, answer, tested.took.as_millis()),
+            Err(fault) => self.unanswered(host, fault),
+        }
+    }
+
+    fn answered(&self, line: &str, answer: &TestAnswer, took_ms: u128) -> Diagnosis {
+        use TestOutcome as O;
+        let Self { provider, .. } = self;
+        let TestAnswer { status, good, retry_after, told } = answer;
+        let (status, retry_after) = (*status, *retry_after);
+        if *good {
+            return self.good(status, took_ms);
+        }
+        if let (400 | 401 | 403, Some(ahead)) = (status, told.clock_ahead_s) {
+            return self.clock(status, ahead);
+        }
+        if !told.needs.is_empty() && matches!(status, 200..=299 | 403) {
+            return self.lacks(status, told);
+        }
+        match status {
+            401 => Diagnosis::new(O::WrongKey, format!("{provider} does not take this key (401)"))
+                .hint(self.another_credential()),
+            403 => {
+                let message = format!("{provider} knows the key, but it may not do this (403)");
+                Diagnosis::new(O::MissingPermission, message).hint(format!(
+                    "give it the permission that `{line}` needs; it may still do what the agent wants"
+                ))
+            }
+            300..=399 | 404 | 405 | 410 => {
+                let message = format!("there is no such API at the address ({status} to `{line}`)");
+                Diagnosis::new(O::WrongAddress, message).hint(self.address())
+            }
+            429 => {
+                let message = format!("{provider} has been asked too often (429)");
+                let when = retry_after.map_or("later".to_owned(), |s| format!("in {s} s"));
+                Diagnosis::new(O::RateLimited, message)
+                    .hint(format!("test it again {when}; the key itself was not judged"))
+            }
+            500.. => {
+                let message = format!("{provider} has a fault of its own ({status})");
+                Diagnosis::new(O::ProviderDown, message)
+                    .hint("test it again later; the key itself was not judged")
+            }
+            200..=299 => {
+                let message =
+                    format!("{provider} answers {status}, but refuses the key in its answer");
+                Diagnosis::new(O::WrongKey, message).hint(self.another_credential())
+            }
+            _ => {
+                let message =
+                    format!("{provider} answers {status}, which the test does not expect");
+                Diagnosis::new(O::UnexpectedAnswer, message).hint(
+                    "some providers say this of a malformed key: compare it with the original",
+                )
+            }
+        }
+    }
+
+    /// The provider says which scopes the request needs.
+    fn lacks(&self, status: u16, told: &AnswerDetails) -> Diagnosis {
+        let provider = self.provider;
+        let needs = told.needs.join(", ");
+        let message = format!("{provider} knows the key, but it lacks: {needs} ({status})");
+        let has = match told.scopes.is_empty() {
+            true => String::new(),
+            false => format!("it has: {}; ", told.scopes.join(", ")),
+        };
+        let how = self.remedies.remedy(Need::Scopes(&told.needs)).unwrap_or_default();
+        Diagnosis::new(TestOutcome::MissingPermission, message).hint(format!("{has}{how}"))
+    }
+
+    fn clock(&self, status: u16, ahead: i64) -> Diagnosis {
+        let way = if ahead > 0 { "ahead of" } else { "behind" };
+        let (provider, off) = (self.provider, ahead.unsigned_abs());
+        let message =
+            format!("{provider} refuses ({status}), and this machine's clock is {off} s {way} its");
+        Diagnosis::new(TestOutcome::ClockWrong, message)
+            .hint("set the clock of this machine, then test it again")
+    }
+
+    fn good(&self, status: u16, took_ms: u128) -> Diagnosis {
+        let message = format!("{} takes the key ({status}, {took_ms} ms)", self.provider);
+        let paused = self.connection.state == ConnectionState::Paused;
+        let hint = self.remedies.remedy(Need::Use).filter(|_| paused);
+        Diagnosis { hint, ..Diagnosis::new(TestOutcome::Ok, message) }
+    }
+
+    fn unanswered(&self, host: &str, fault: &TestError) -> Diagnosis {
+        use TestOutcome as O;
+        match fault {
+            TestError::Unresolved => {
+                Diagnosis::new(O::Unresolved, format!("{host} has no address"))
+                    .hint(format!("check the name, and DNS on this machine; {}", self.address()))
+            }
+            TestError::AddressRefused => {
+                let message = format!("the address of {host} may not be dialled");
+                Diagnosis::new(O::AddressRefused, message)
+                    .hint("if it is yours, open its network and port in `upstream.allow_private`")
+            }
+            TestError::Unreachable => {
+                Diagnosis::new(O::Unreachable, format!("nothing accepts connections at {host}"))
+                    .hint(format!("check network and firewall; {}", self.address()))
+            }
+            TestError::Timeout => {
+                Diagnosis::new(O::Timeout, format!("{host} does not answer in time"))
+                    .hint("check network and firewall, or test it again later")
+            }
+            TestError::Untrusted(fault) => {
+                let message = format!("the certificate of {host} {fault}");
+                Diagnosis::new(O::TlsUntrusted, message).hint(certificate(*fault))
+            }
+            TestError::NoTls => {
+                Diagnosis::new(O::TlsUntrusted, format!("no TLS handshake with {host}"))
+                    .hint("something else listens there, or a firewall cuts the stream")
+            }
+            TestError::Malformed => {
+                Diagnosis::new(O::UnexpectedAnswer, format!("{host} does not answer in HTTP"))
+                    .hint(self.address())
+            }
+            TestError::NotSent(RefusalText { message, hint, .. }) => Diagnosis {
+                outcome: O::NotSent,
+                message: format!("the test was not sent: {message}"),
+                hint: hint.clone(),
+            },
+        }
+    }
+
+    fn another_credential(&self) -> String {
+        self.remedies.remedy(Need::Credential).unwrap_or_default()
+    }
+
+    fn address(&self) -> String {
+        let variables = &self.connection.variables;
+        if variables.is_empty() {
+            return "see whether the provider moved its API".to_owned();
+        }
+        let given: Vec<_> = variables.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        format!("check what the connection was added with: {}", given.join(", "))
+    }
+}
+
+fn certificate(fault: CertificateFault) -> &'static str {
+    match fault {
+        CertificateFault::UnknownIssuer => "if it is yours, name its root in `upstream.trust`",
+        CertificateFault::Expired | CertificateFault::NotYetValid => {
+            "check this machine's clock; otherwise its owner must renew it"
+        }
+        CertificateFault::NameMismatch => {
+            "check the host, and what stands between: `upstream.resolve`"
+        }
+        CertificateFault::Revoked | CertificateFault::Invalid => "its owner must replace it",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use keyward_base::codes::Code;
+    use keyward_base::id::{ConnectionId, OrgId};
+    use keyward_base::settings::Settings;
+    use keyward_rules::provider::{Catalogue, check};
+    use keyward_state::directory::{About, ManagedBy, SecretFacts, Visibility};
+
+    fn record(managed_by: ManagedBy, variables: &[(&str, &str)]) -> ConnectionRecord {
+        ConnectionRecord {
+            id: ConnectionId::parse("con_1").unwrap(),
+            org: OrgId::default_org(),
+            name: "work".to_owned(),
+            provider: "acme".to_owned(),
+            auth: "key".to_owned(),
+            variables: variables
+                .iter()
+                .map(|(k, v)| ((*k).into(), (*v).into()))
+                .collect::<BTreeMap<_, _>>(),
+            environment: None,
+            settings: Settings::default(),
+            captured: BTreeMap::new(),
+            discovered: None,
+            app: None,
+            scopes: Vec::new(),
+            granted: Vec::new(),
+            account: None,
+            account_id: None,
+            ends: None,
+            about: About::default(),
+            secret: SecretFacts::default(),
+            owner: None,
+            visibility: Visibility::Shared,
+            state: ConnectionState::Active,
+            managed_by,
+            created: Timestamp::UNIX_EPOCH,
+            updated: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn told(record: &ConnectionRecord, result: Result<TestAnswer, TestError>) -> Diagnosis {
+        let acme = "id: acme\nname: Acme\nhosts: ['{site}.acme.test']\nkey_url: https://acme.test/keys\n\
+                    variables: [{ name: site, label: Site, default: api }]\nauth: [{ id: key, kind: bearer }]\n";
+        let acme = check::file("acme.yaml", acme, &Catalogue::default()).unwrap();
+        let catalogue = Catalogue::default().with(acme);
+        let remedies = Remedies::new(record, None, &catalogue);
+        let asked = Asked { connection: record, provider: "Acme", remedies, docs_url: None };
+        let tested = TestReport { exchange: None, took: Duration::from_millis(12), result };
+        asked.diagnosis("api.acme.test", "GET https://api.acme.test/me", &tested)
+    }
+
+    #[test]
+    fn every_finding_says_what_to_do() {
+        let record = record(ManagedBy::Store, &[("site", "acme")]);
+        let answer = |status| {
+            Ok(TestAnswer {
+                status,
+                good: false,
+                retry_after: Some(7),
+                told: AnswerDetails::default(),
+            })
+        };
+        let not_sent = TestError::NotSent(Code::Internal.because("m").hint("h"));
+        let mut text = String::new();
+        for result in [200, 301, 400, 401, 403, 404, 429, 503].map(answer).into_iter().chain(
+            [
+                TestError::Unresolved,
+                TestError::AddressRefused,
+                TestError::Unreachable,
+                TestError::Timeout,
+                TestError::Untrusted(CertificateFault::UnknownIssuer),
+                TestError::Untrusted(CertificateFault::Expired),
+                TestError::Untrusted(CertificateFault::NameMismatch),
+                TestError::NoTls,
+                TestError::Malformed,
+                not_sent,
+            ]
+            .map(Err),
+        ) {
+            let Diagnosis { outcome, message, hint } = told(&record, result);
+            text += &format!("{outcome:?}: {message}\n  {}\n", hint.expect("a remedy"));
+        }
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_missing_scope_is_named_and_a_wrong_clock_is_blamed_before_the_key() {
+        let record = record(ManagedBy::Store, &[]);
+        let answer = |status, told| Ok(TestAnswer { status, good: false, retry_after: None, told });
+        let (scopes, needs) = (vec!["repo".to_owned()], vec!["user".to_owned()]);
+        let lacking = AnswerDetails { scopes, needs, ..AnswerDetails::default() };
+        for status in [200, 403] {
+            let found = told(&record, answer(status, lacking.clone()));
+            assert_eq!(found.outcome, TestOutcome::MissingPermission);
+            assert!(found.message.contains("it lacks: user"), "{}", found.message);
+            let hint = found.hint.unwrap();
+            assert!(hint.starts_with("it has: repo; ") && hint.contains("rotate work"), "{hint}");
+        }
+        let late = AnswerDetails { clock_ahead_s: Some(-3_600), ..AnswerDetails::default() };
+        let found = told(&record, answer(401, late));
+        assert_eq!(found.outcome, TestOutcome::ClockWrong);
+        assert!(found.message.ends_with("clock is 3600 s behind its"), "{}", found.message);
+    }
+
+    #[test]
+    fn a_declared_connection_is_mended_where_it_is_declared() {
+        let record = record(ManagedBy::File, &[]);
+        let answer = TestAnswer {
+            status: 401,
+            good: false,
+            retry_after: None,
+            told: AnswerDetails::default(),
+        };
+        let hint = told(&record, Ok(answer)).hint.unwrap();
+        assert!(hint.contains("where the configuration file reads it"), "{hint}");
+    }
+
+    #[test]
+    fn a_good_key_of_a_paused_connection_says_how_agents_get_it_again() {
+        let mut record = record(ManagedBy::Store, &[]);
+        let good = TestAnswer {
+            status: 200,
+            good: true,
+            retry_after: None,
+            told: AnswerDetails::default(),
+        };
+        assert_eq!(told(&record, Ok(good.clone())).hint, None);
+        record.state = ConnectionState::Paused;
+        let found = told(&record, Ok(good));
+        assert_eq!(found.message, "Acme takes the key (200, 12 ms)");
+        assert!(found.hint.unwrap().contains("keyward connection resume work"));
+    }
+}

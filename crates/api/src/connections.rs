@@ -1,0 +1,333 @@
+//! `/connections`: authenticated accounts at providers. Grants go in and never come out.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::auth::Caller;
+use super::body::{Body, Params, Segments};
+use super::connection_change;
+use super::connection_search::Search;
+use super::error::ApiError;
+use super::flows::{begun, takes_consents};
+use super::owners;
+use super::plugins;
+use super::settings;
+use super::state::Admin;
+use super::wire::{
+    ConnectionMade, ConnectionRemoved, ConnectionView, List, NewConnection, Reconnect, Scopes,
+    SecretView,
+};
+use super::{activations, changes};
+use keyward_base::secret::Secret;
+use keyward_rules::provider::Catalogue;
+use keyward_state::directory::{ConnectionRecord, Due, DueBy, ManagedBy, Need, Remedies};
+use keyward_vault as vault;
+use keyward_vault::oauth::{FlowError, NewMcp, Revoked};
+
+/// The query of a removal.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Removal {
+    /// Take the grant back at the provider as well.
+    #[serde(default)]
+    revoke: bool,
+}
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new()
+        .route("/connections", get(list).post(add))
+        .route(
+            "/connections/{connection}",
+            get(show).patch(connection_change::change).delete(remove),
+        )
+        .route("/connections/{connection}/pause", post(pause))
+        .route("/connections/{connection}/resume", post(resume))
+}
+
+async fn list(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Params(asked): Params<Search>,
+) -> Result<Json<List<ConnectionView>>, ApiError> {
+    let directory = admin.deps().directory.view();
+    let (page, now) = (asked.page(), admin.deps().clock.now());
+    let wanted =
+        directory.connections().filter(|c| caller.sees_connection(c) && asked.wants(c, now));
+    let page = page.cut(wanted.collect(), |connection| &connection.name)?;
+    // What is shown of one costs more than to find it among all.
+    let mut items = Vec::with_capacity(page.items.len());
+    for connection in page.items {
+        items.push(whole_view(&admin, connection).await);
+    }
+    Ok(Json(List { items, next: page.next }))
+}
+
+async fn show(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+) -> Result<Json<ConnectionView>, ApiError> {
+    let connection = admin.connection(&caller, &name)?;
+    Ok(Json(whole_view(&admin, &connection).await))
+}
+
+/// What needs a consent becomes a draft, with what its owner does next; a consent that cannot begin leaves
+/// nothing.
+async fn add(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Body(new): Body<NewConnection>,
+) -> Result<(StatusCode, Json<ConnectionMade>), ApiError> {
+    let (flows, vault) = (&admin.deps().flows, &admin.deps().vault);
+    let (about, secret) = connection_change::said(&admin, new.said())?;
+    let owner = owners::of_new(&admin, &caller, new.owner.as_deref())?;
+    if let Some(url) = new.url {
+        takes_consents(&admin)?;
+        let mcp = NewMcp {
+            url,
+            name: Some(new.name).filter(|name| !name.is_empty()),
+            issuer: new.issuer,
+            scopes: new.scopes,
+            environment: new.environment,
+            settings: settings::given(new.settings)?,
+            visibility: owners::visibility(owner.as_ref(), new.visibility),
+            owner,
+        };
+        let draft = flows.add_mcp(caller.org(), mcp).await?;
+        return drafted((&admin, &caller), &draft, new.device).await;
+    }
+    let (org, fields) = (caller.org().clone(), new.fields.0);
+    let method = (&*new.provider, new.auth.as_deref());
+    let consents = fields.is_empty() && flows.consents(method.0, method.1);
+    let app = match flows.find_app(&org, method, new.app.as_deref()) {
+        Err(FlowError::NoApp { .. })
+            if !flows.needs_app(method.0, method.1, !fields.is_empty()) =>
+        {
+            None
+        }
+        found => found?,
+    };
+    let made = vault::NewConnection {
+        org,
+        name: new.name,
+        provider: new.provider,
+        auth: new.auth,
+        variables: new.variables,
+        app: app.map(|app| app.id.clone()),
+        scopes: new.scopes,
+        environment: new.environment,
+        settings: settings::given(new.settings)?,
+        about,
+        secret,
+        visibility: owners::visibility(owner.as_ref(), new.visibility),
+        owner,
+        managed_by: ManagedBy::Store,
+    };
+    if consents {
+        takes_consents(&admin)?;
+        let draft = vault.add_draft(made).await?;
+        return drafted((&admin, &caller), &draft, new.device).await;
+    }
+    let made = given((&admin, &caller), made, fields, new.test).await?;
+    admin.enforce().await?;
+    Ok((StatusCode::CREATED, Json(made)))
+}
+
+/// One whose secret was given; `test`: it is active when the provider takes that.
+async fn given(
+    (admin, caller): (&Admin, &Caller),
+    new: vault::NewConnection,
+    fields: BTreeMap<String, Secret>,
+    test: bool,
+) -> Result<ConnectionMade, ApiError> {
+    let vault = &admin.deps().vault;
+    if !test {
+        let connection = vault.add(new, fields).await?;
+        caller.names("connection", &connection.id, &connection.name);
+        let connection = view(admin, &connection);
+        return Ok(ConnectionMade { connection, consent: None, test: None });
+    }
+    let draft = vault.add_untested(new, fields).await?;
+    caller.names("connection", &draft.id, &draft.name);
+    let (admin, caller) = (admin.clone(), caller.clone());
+    let begun = async move { activations::begun((&admin, &caller), &draft, true).await };
+    // To its end, also when the caller goes away: else it would stay in testing.
+    tokio::spawn(begun).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
+}
+
+async fn drafted(
+    (admin, caller): (&Admin, &Caller),
+    draft: &ConnectionRecord,
+    device: bool,
+) -> Result<(StatusCode, Json<ConnectionMade>), ApiError> {
+    caller.names("connection", &draft.id, &draft.name);
+    let begun = begun((admin, caller), draft, Reconnect { device, ..Reconnect::default() }).await;
+    let consent = match begun {
+        Ok(consent) => consent,
+        Err(refused) => {
+            admin.deps().vault.remove(caller.org(), &draft.id).await?;
+            return Err(refused);
+        }
+    };
+    admin.enforce().await?;
+    let connection = view(admin, draft);
+    Ok((
+        StatusCode::CREATED,
+        Json(ConnectionMade { connection, consent: Some(consent), test: None }),
+    ))
+}
+
+async fn remove(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+    Params(removal): Params<Removal>,
+) -> Result<Json<ConnectionRemoved>, ApiError> {
+    let connection = admin.connection(&caller, &name)?;
+    let flows = &admin.deps().flows;
+    let plugins = plugins::affected((&admin, &caller), &connection);
+    let revoked = flows.disconnect(caller.org(), &connection.id, removal.revoke).await?;
+    admin.enforce().await?;
+    let told = |revoked_upstream| ConnectionRemoved {
+        revoked_upstream,
+        plugins: plugins.clone(),
+        ..Default::default()
+    };
+    Ok(Json(match revoked {
+        None => told(None),
+        Some(Revoked::Yes) => told(Some(true)),
+        Some(Revoked::Later(until)) => {
+            ConnectionRemoved { until: Some(until), ..told(Some(false)) }
+        }
+        Some(Revoked::No(why)) => ConnectionRemoved { why: Some(why), ..told(Some(false)) },
+        Some(Revoked::NotSupported { by_hand }) => ConnectionRemoved { by_hand, ..told(None) },
+    }))
+}
+
+/// Agents get 424 from now on, and what is under way with its credential ends.
+async fn pause(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+) -> Result<Json<ConnectionView>, ApiError> {
+    set_paused(&admin, &caller, &name, true).await
+}
+
+async fn resume(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+) -> Result<Json<ConnectionView>, ApiError> {
+    set_paused(&admin, &caller, &name, false).await
+}
+
+/// A broken connection stays broken, as the answer shows, unless it is a test that broke it, or a client that
+/// was refused: that is tried again by the next request.
+async fn set_paused(
+    admin: &Admin,
+    caller: &Caller,
+    name: &str,
+    paused: bool,
+) -> Result<Json<ConnectionView>, ApiError> {
+    let (directory, org) = (&admin.deps().directory, caller.org());
+    let id = admin.connection(caller, name)?.id.clone();
+    let mut connection =
+        directory.set_connection_paused(org, &id, paused, ManagedBy::Store).await?;
+    if !paused && admin.deps().vault.try_again(org, &id).await? {
+        connection = admin.connection(caller, name)?;
+    }
+    admin.enforce().await?;
+    let what = if paused { "paused" } else { "resumed" };
+    changes::told((admin, caller), &connection, what, "by request").await;
+    Ok(Json(view(admin, &connection)))
+}
+
+/// With what only the vault knows: how its token is, and what was granted.
+async fn whole_view(admin: &Admin, connection: &ConnectionRecord) -> ConnectionView {
+    let vault = &admin.deps().vault;
+    let token = vault.status(connection).await;
+    let view = ConnectionView { scopes: scopes(admin, connection), ..view(admin, connection) };
+    let fails = token.as_ref().is_some_and(|token| token.failing.is_some());
+    let retry = || vault.remedy(connection, Need::Token).filter(|_| fails);
+    ConnectionView { remedy: view.remedy.or_else(retry), token, ..view }
+}
+
+pub(super) fn view(admin: &Admin, connection: &ConnectionRecord) -> ConnectionView {
+    let (catalogue, directory) = (admin.deps().vault.catalogue(), admin.deps().directory.view());
+    let remedies = Remedies::in_view(connection, &catalogue, &directory);
+    let soon = || remedies.remedy(Need::Credential).filter(|_| ends_soon(admin, connection));
+    ConnectionView {
+        id: connection.id.clone(),
+        name: connection.name.clone(),
+        provider: connection.provider.clone(),
+        auth: connection.auth.clone(),
+        environment: connection.environment.clone(),
+        variables: connection.variables.clone(),
+        settings: connection.settings.clone(),
+        hosts: hosts(&catalogue, connection),
+        app: connection.app.as_ref().map(ToString::to_string),
+        granted: connection.granted.clone(),
+        account: connection.account.clone().or_else(|| connection.secret.whose.clone()),
+        ends: connection.ends,
+        about: connection.about.clone(),
+        secret: SecretView::of(connection),
+        scopes: Scopes::default(),
+        owner: connection.owner.clone(),
+        visibility: connection.visibility,
+        state: connection.state.clone(),
+        remedy: remedies.remedy(Need::Use).or_else(soon),
+        renewal: Some(remedies.renewal()),
+        token: None,
+        managed_by: connection.managed_by,
+        created: connection.created,
+        updated: connection.updated,
+    }
+}
+
+/// Whether it wants another credential within the time of the first reminder: its secret, its consent, or the
+/// registration of its client ends.
+fn ends_soon(admin: &Admin, connection: &ConnectionRecord) -> bool {
+    let (now, directory) = (admin.deps().clock.now(), admin.deps().directory.view());
+    let app = connection.app.as_ref().and_then(|id| directory.app(&connection.org, id));
+    let registered = app.and_then(|app| app.registered.as_ref()?.expires);
+    let consented = connection.ends.into_iter().chain(registered);
+    let consented = consented.map(|at| Due { at, why: DueBy::Expires });
+    connection.due().into_iter().chain(consented).any(|due| due.is_near(now))
+}
+
+/// What was asked for, and what of it was not given; nothing for kinds without scopes.
+fn scopes(admin: &Admin, connection: &ConnectionRecord) -> Scopes {
+    let (catalogue, view) = (admin.deps().vault.catalogue(), admin.deps().directory.view());
+    let provider = catalogue.get(&connection.provider);
+    let auth = provider.and_then(|provider| provider.auth(Some(&connection.auth)));
+    let app = connection.app.as_ref().and_then(|app| view.app(&connection.org, app));
+
+    let oauth = auth.and_then(|auth| auth.oauth.as_deref());
+    let requested = match (connection.scopes.is_empty(), oauth) {
+        (false, _) => connection.scopes.clone(),
+        (true, Some(oauth)) => app.map_or_else(|| oauth.clone(), |app| app.applied(oauth)).scopes,
+        (true, None) => Vec::new(),
+    };
+    let given = |scope: &&String| connection.granted.contains(scope);
+    let missing = match connection.granted.is_empty() {
+        // The provider does not tell.
+        true => Vec::new(),
+        false => requested.iter().filter(|scope| !given(scope)).cloned().collect(),
+    };
+    let inherited = app.map(|app| app.settings.requests()).unwrap_or_default();
+    Scopes { requested, missing, inherited }
+}
+
+/// The hosts that the connection owns; none when its provider left the catalogue.
+pub(super) fn hosts(catalogue: &Catalogue, connection: &ConnectionRecord) -> Vec<String> {
+    let instance = catalogue.get(&connection.provider).and_then(|provider| {
+        let auth = provider.auth(Some(&connection.auth))?;
+        provider.instantiate(auth, &connection.host_variables()).ok()
+    });
+    instance.into_iter().flat_map(|i| i.hosts).map(|host| host.to_string()).collect()
+}

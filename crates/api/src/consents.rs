@@ -1,0 +1,448 @@
+//! The pages of a consent, for the person's browser: `/oauth/start`, the callback, and how it ended. What
+//! they show is escaped, they run nothing, load nothing and are kept nowhere.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use zeroize::Zeroizing;
+
+use super::body::{Segments, collect};
+use super::error::ApiError;
+use super::html::{self, Page};
+use super::state::Admin;
+use keyward_base::host::{Scheme, Target};
+use keyward_base::id::{AppId, FlowId, OrgId};
+use keyward_vault::oauth::{Back, Cookies, FORM_BYTES_MAX, FlowState, Flows, Offer, Refusal};
+
+/// Fetch Metadata: where a browser says that its request comes from.
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
+
+/// Who opens a page: its cookies, and where the request came from.
+struct Visit<'a>(&'a HeaderMap);
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new()
+        .route("/oauth/start/{ticket}", get(start).post(begin))
+        .route("/oauth/callback/{app}", get(callback).post(posted))
+        .route("/oauth/posted/{app}/{handle}", get(goes_on))
+        .route("/oauth/done/{flow}", get(done).post(decide))
+        .route("/oauth/client/{app}", get(client))
+}
+
+/// What is connected, as whom, and a button: nothing is asked of the provider before.
+async fn start(
+    State(admin): State<Admin>,
+    Segments(ticket): Segments<String>,
+    headers: HeaderMap,
+) -> Response {
+    let flows = match open(&admin) {
+        Ok(flows) => flows,
+        Err(page) => return *page,
+    };
+    let offer = match flows.offer(&org_of(&ticket).0, &ticket).await {
+        Ok(offer) => offer,
+        Err(refusal) => return refused(&refusal),
+    };
+    let name = flows.cookie(&offer.flow);
+    let mut answer = offered(&offer).answer(StatusCode::OK);
+    // Opened twice in one browser it stays that browser's.
+    if Visit(&headers).cookies().one(&name).is_none() {
+        let cookie = flows.new_cookie(&offer.flow);
+        let mut value = HeaderValue::from_str(&cookie).expect("a cookie of ours is ASCII");
+        value.set_sensitive(true);
+        answer.headers_mut().insert(header::SET_COOKIE, value);
+    }
+    answer
+}
+
+/// The button: from our own page, in the browser that opened it.
+async fn begin(
+    State(admin): State<Admin>,
+    Segments(ticket): Segments<String>,
+    headers: HeaderMap,
+) -> Response {
+    let flows = match open(&admin) {
+        Ok(flows) => flows,
+        Err(page) => return *page,
+    };
+    let visit = Visit(&headers);
+    if !visit.is_of_our_page(&admin.deps().public_url) {
+        return refused(&Refusal::OtherBrowser);
+    }
+    let org = org_of(&ticket).0;
+    let offer = match flows.offer(&org, &ticket).await {
+        Ok(offer) => offer,
+        Err(refusal) => return refused(&refusal),
+    };
+    let cookies = visit.cookies();
+    let Some(session) = cookies.one(&flows.cookie(&offer.flow)) else {
+        return refused(&Refusal::OtherBrowser);
+    };
+    match flows.begin(&org, &ticket, session).await {
+        Ok(url) => {
+            let to = format!("You are sent to {}.", offer.goes_to);
+            Page::new("To the provider").text(&to).onward(&url).answer(StatusCode::OK)
+        }
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+/// GET alone: a HEAD must not spend a code.
+async fn callback(
+    State(admin): State<Admin>,
+    Segments(app): Segments<String>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    if method != Method::GET {
+        return ApiError::Method.into_response();
+    }
+    let query = uri.query().unwrap_or_default();
+    finished(&admin, (&app, query), &headers, "../done").await
+}
+
+/// A provider that sends the browser back by POST (Form Post Response Mode). The browser brings none of
+/// its cookies here; it goes on to a page of ours at once, where they are looked at.
+async fn posted(
+    State(admin): State<Admin>,
+    Segments(app): Segments<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let flows = match open(&admin) {
+        Ok(flows) => flows,
+        Err(page) => return *page,
+    };
+    let (org, id) = (org_of_app(&admin, &app), AppId::parse(&app).ok());
+    let Some(id) = id.filter(|id| flows.takes_posts(&org, id)) else {
+        return ApiError::Method.into_response();
+    };
+    let Some(form) = form(&admin, &headers, body).await else {
+        return refused(&Refusal::Malformed("it is no form of a provider"));
+    };
+    match flows.keep_posted(&org, &id, &form).await {
+        Ok(handle) => Page::new("Back from the provider")
+            .text("You are sent on.")
+            .onward(&format!("../posted/{app}/{}", *handle))
+            .answer(StatusCode::OK),
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+/// A browser whose form was kept, now with its cookies, from our own page.
+async fn goes_on(
+    State(admin): State<Admin>,
+    Segments((app, handle)): Segments<(String, String)>,
+    method: Method,
+    headers: HeaderMap,
+) -> Response {
+    if method != Method::GET {
+        return ApiError::Method.into_response();
+    }
+    if !Visit(&headers).is_of_our_page(&admin.deps().public_url) {
+        return refused(&Refusal::OtherBrowser);
+    }
+    let flows = match open(&admin) {
+        Ok(flows) => flows,
+        Err(page) => return *page,
+    };
+    let Ok(id) = AppId::parse(&app) else { return refused(&Refusal::Over) };
+    match flows.take_posted(&org_of_app(&admin, &app), &id, &handle).await {
+        Ok(form) => finished(&admin, (&app, &form), &headers, "../../done").await,
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+/// Ends a consent with what the browser brought, `parameters`, and sends it to its page below `done`.
+async fn finished(
+    admin: &Admin,
+    (app, parameters): (&str, &str),
+    headers: &HeaderMap,
+    done: &str,
+) -> Response {
+    let flows = match open(admin) {
+        Ok(flows) => flows,
+        Err(page) => return *page,
+    };
+    let cookies = Visit(headers).cookies();
+    let back = Back { app, query: parameters, cookies: &cookies };
+    let org = org_of_app(admin, app);
+    let finished = flows.callback(&org, &back).await;
+    enforced(admin).await;
+    match finished {
+        Ok(flow) => see_other(&format!("{done}/{}", flows.of_org(&org, flow.as_str()))),
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+/// The form of a POST, within the bounds of a callback's query.
+async fn form(admin: &Admin, headers: &HeaderMap, body: Body) -> Option<Zeroizing<String>> {
+    let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return None;
+    }
+    let read = collect(body, FORM_BYTES_MAX);
+    let whole = tokio::time::timeout(admin.deps().limits.head_timeout, read).await.ok()?.ok()?;
+    std::str::from_utf8(&whole).ok().map(|form| Zeroizing::new(form.to_owned()))
+}
+
+/// The organisation of an app. What none has is nowhere in the default one, too.
+fn org_of_app(admin: &Admin, app: &str) -> OrgId {
+    let found = AppId::parse(app).ok();
+    let found = found.and_then(|id| admin.deps().directory.view().org_of_app(&id).cloned());
+    found.unwrap_or_else(OrgId::default_org)
+}
+
+/// The grant is stored: agents may use it before the person reads so.
+async fn enforced(admin: &Admin) {
+    if let Err(error) = admin.enforce().await {
+        tracing::error!(%error, "a consent is stored but not in force");
+    }
+}
+
+async fn done(
+    State(admin): State<Admin>,
+    Segments(flow): Segments<String>,
+    headers: HeaderMap,
+) -> Response {
+    shown(&admin, &flow, &Visit(&headers).cookies()).await
+}
+
+/// The person's word about another account: `?accept=yes` or `no`.
+async fn decide(
+    State(admin): State<Admin>,
+    Segments(flow): Segments<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let (flows, visit) = (&admin.deps().flows, Visit(&headers));
+    let cookies = visit.cookies();
+    let agrees = match uri.query() {
+        Some("accept=yes") => true,
+        Some("accept=no") => false,
+        _ => return refused(&Refusal::Malformed("it says neither yes nor no")),
+    };
+    let (org, id) = org_of(&flow);
+    let is_ours = visit.is_of_our_page(&admin.deps().public_url);
+    let id = FlowId::parse(id).ok().filter(|_| is_ours);
+    let Some(id) = id else { return refused(&Refusal::OtherBrowser) };
+    let decided = flows.confirm((&org, &id), Some(&cookies), agrees).await;
+    enforced(&admin).await;
+    match decided {
+        Ok(_) => see_other(&flow),
+        Err(error) => {
+            tracing::info!(%error, "a decision about an account was not taken");
+            refused(&Refusal::Over)
+        }
+    }
+}
+
+/// The document that our client id names, where servers read those.
+async fn client(
+    State(admin): State<Admin>,
+    Segments(app): Segments<String>,
+) -> Result<axum::Json<serde_json::Value>, ApiError> {
+    let (view, id) = (admin.deps().directory.view(), AppId::parse(&app).ok());
+    let org = id.and_then(|id| view.org_of_app(&id).cloned());
+    let document = org.and_then(|org| admin.deps().flows.client_document(&org, &app));
+    document.map(axum::Json).ok_or(ApiError::NoSuchPath)
+}
+
+/// The organisation that a start link or a flow's page names before a dot, and the rest; without a
+/// dot it is the default one. It only says where to look: what is found there decides.
+fn org_of(segment: &str) -> (OrgId, &str) {
+    match segment.split_once('.').map(|(name, rest)| (OrgId::named(name), rest)) {
+        Some((Ok(org), rest)) => (org, rest),
+        _ => (OrgId::default_org(), segment),
+    }
+}
+
+/// A gateway that ends with its runs takes no consents: nobody would be there when the browser is back.
+fn open(admin: &Admin) -> Result<&Arc<Flows>, Box<Response>> {
+    match admin.runs().is_private() {
+        false => Ok(&admin.deps().flows),
+        true => Err(Box::new(
+            Page::new("No consents here")
+                .text("This gateway belongs to `keyward run` and ends with it.")
+                .text("Start one that stays, `keyward serve`, and begin again.")
+                .answer(StatusCode::FORBIDDEN),
+        )),
+    }
+}
+
+async fn shown(admin: &Admin, flow: &str, cookies: &Cookies) -> Response {
+    let flows = &admin.deps().flows;
+    let (org, id) = org_of(flow);
+    let Ok(id) = FlowId::parse(id) else { return refused(&Refusal::Over) };
+    let Ok(view) = flows.view(&org, &id).await else { return refused(&Refusal::Over) };
+    // Whoever has only the address of the page learns nothing from it.
+    if cookies.one(&flows.cookie(&id)).is_none() {
+        return refused(&Refusal::OtherBrowser);
+    }
+    let page = match &view.state {
+        FlowState::Open => Page::new("Not finished").text("This consent is not finished yet."),
+        FlowState::Failed { why } => Page::new("Not connected").text(why),
+        FlowState::Connected { ends } => {
+            let page = Page::new("Connected").text("You can close this window.");
+            match ends {
+                false => page,
+                true => page.text(
+                    "The provider gave nothing to renew this access with: it will end, and you will \
+                     have to connect again.",
+                ),
+            }
+        }
+        FlowState::Confirm { before, account } => confirmation(before, account.as_deref()),
+    };
+    page.answer(StatusCode::OK)
+}
+
+fn confirmation(before: &str, account: Option<&str>) -> Page {
+    let (said, now) = match account {
+        Some(account) => ("You consented with another account than this connection had.", account),
+        None => (
+            "The provider does not say which account you consented with. It may be another than this \
+             connection had.",
+            "unknown",
+        ),
+    };
+    Page::new("Another account")
+        .text(said)
+        .fact("Connected so far", before)
+        .fact("Now", now)
+        .text("Agents that use this connection would act as the new one.")
+        .button("Use the new account", "?accept=yes")
+        .button("Keep the old one", "?accept=no")
+}
+
+fn offered(offer: &Offer) -> Page {
+    let scopes = match offer.scopes.is_empty() {
+        true => "what the provider gives by itself".to_owned(),
+        false => offer.scopes.join(", "),
+    };
+    let page = Page::new(&format!("Connect {}", offer.provider))
+        .text(
+            "Agents that may use this connection will act with the account that you choose at the \
+             provider. Go on only if you started this yourself.",
+        )
+        .fact("Connection", &offer.connection)
+        .fact("Started by", &offer.person)
+        .fact("At", &offer.created.strftime("%Y-%m-%d %H:%M UTC").to_string())
+        .fact("App", &offer.app)
+        .fact("Asks for", &scopes);
+    let page = match &offer.account {
+        Some(account) => page.fact("Account so far", account),
+        None => page,
+    };
+    page.button(&format!("Continue to {}", offer.goes_to), "")
+}
+
+fn refused(refusal: &Refusal) -> Response {
+    let page = Page::new("Not connected").text(&html::sentence(&refusal.to_string()));
+    let Some(seconds) = refusal.retry_after() else {
+        return page
+            .text("Nothing was changed. Start again from the command line or the console.")
+            .answer(refusal.status());
+    };
+    // This page is still good: what it leads to is down.
+    let mut answer =
+        page.text("Nothing was changed. Try again in a moment.").answer(refusal.status());
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    answer
+}
+
+/// 303 to a page of ours, so that the address with the code is gone. Relative: we may be served below a
+/// path.
+fn see_other(to: &str) -> Response {
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = StatusCode::SEE_OTHER;
+    match HeaderValue::from_str(to) {
+        Ok(value) => {
+            answer.headers_mut().insert(header::LOCATION, value);
+            answer
+        }
+        Err(_) => refused(&Refusal::Internal),
+    }
+}
+
+impl Visit<'_> {
+    fn cookies(&self) -> Cookies {
+        let fields = self.0.get_all(header::COOKIE).iter().filter_map(|field| field.to_str().ok());
+        let pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| {
+            let (name, value) = pair.trim().split_once('=')?;
+            Some((name.to_owned(), value.to_owned()))
+        });
+        Cookies(pairs.collect())
+    }
+
+    /// Browsers say where a request comes from; one that says elsewhere is refused. Those by plain HTTP
+    /// to another machine, and old ones, say only the origin. Those that say nothing are held by the
+    /// cookie, which is `SameSite=Lax`.
+    fn is_of_our_page(&self, public_url: &str) -> bool {
+        if self.0.contains_key(SEC_FETCH_SITE) {
+            return self.0.get_all(SEC_FETCH_SITE).iter().all(|site| site == "same-origin");
+        }
+        let host = self.0.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        self.0.get_all(header::ORIGIN).iter().all(|origin| {
+            let origin = origin.to_str().ok().and_then(|text| text.split_once("://"));
+            origin.is_some_and(|origin| is_own_origin(origin, host, public_url))
+        })
+    }
+}
+
+/// Whether a page of this scheme and authority is one of ours: of the `Host` that was asked, which is one
+/// of our names, or of `public_url`, where a proxy before us asks by another.
+fn is_own_origin((scheme, authority): (&str, &str), host: &str, public_url: &str) -> bool {
+    let scheme = match scheme {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
+        _ => return false,
+    };
+    let Ok(origin) = Target::parse(scheme, authority) else { return false };
+    let public = public_url.split_once("://").filter(|(public, _)| *public == scheme.as_str());
+    let public = public.map(|(_, rest)| rest.split('/').next().unwrap_or(rest));
+    [Some(host), public]
+        .into_iter()
+        .flatten()
+        .any(|own| Target::parse(scheme, own).is_ok_and(|own| own == origin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_asked_host_and_the_public_url_are_our_origins() {
+        let is_ours = |origin: &str, host: &str| {
+            let origin = origin.split_once("://").unwrap_or(("", origin));
+            is_own_origin(origin, host, "https://kw.example.com/keyward")
+        };
+        for origin in [
+            "null",
+            "http://kw.example.com",
+            "https://kw.example.com:8443",
+            "https://kw.example.com.evil.test",
+            "https://user@kw.example.com",
+            "https://kw.example.com/",
+            "http://localhost",
+            "http://localhost:8082",
+            "ftp://localhost:8081",
+            "",
+        ] {
+            assert!(!is_ours(origin, "localhost:8081"), "{origin}");
+        }
+        for origin in
+            ["http://localhost:8081", "https://kw.example.com", "https://kw.example.com:443"]
+        {
+            assert!(is_ours(origin, "localhost:8081"), "{origin}");
+        }
+        assert!(is_ours("https://gate.test", "gate.test"), "TLS ends before us");
+    }
+}

@@ -1,0 +1,517 @@
+//! [`ApiError`]: every refusal of the control plane. [`ApiError::text`] is the table of code, message and
+//! hint of each. Causes inside the gateway go to the log only.
+
+use std::fmt;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, header};
+
+use super::wire::{ErrorBody, ErrorView};
+use keyward_base::codes::{Code, RefusalText};
+use keyward_model::Refusal;
+use keyward_rules::provider::decode::nearest;
+use keyward_state::directory::DirectoryError;
+use keyward_state::store::StoreError;
+use keyward_vault::VaultError;
+use keyward_vault::events::EventsError;
+
+/// A refusal.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ApiError {
+    /// The body, query or path cannot be read at all.
+    Unreadable(String),
+    /// Nothing is served at that path.
+    NoSuchPath,
+    /// A named thing that does not exist.
+    NotFound {
+        /// Its kind.
+        what: &'static str,
+        /// As asked for.
+        name: String,
+        /// What has nearly that name.
+        near: Option<String>,
+    },
+    /// The path exists, for other methods.
+    Method,
+    /// No token, or none that is good.
+    Unauthenticated,
+    /// The token's scopes.
+    ScopeMissing(String),
+    /// The user's role.
+    RoleRefused(&'static str),
+    /// Somebody else's, and only to be used.
+    NotYours {
+        /// Its kind.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// Nothing is changed without its record.
+    AuditUnavailable,
+    /// The name is in use.
+    Taken {
+        /// Its kind.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// The configuration file owns it.
+    ManagedByFile {
+        /// Its kind.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// Agent and connection belong to two environments.
+    Environments {
+        /// The agent's name.
+        agent: String,
+        /// Its environment.
+        agent_in: String,
+        /// The connection's name.
+        connection: String,
+        /// Its environment.
+        connection_in: String,
+    },
+    /// A body over the limit.
+    TooLarge {
+        /// The limit.
+        max_bytes: usize,
+    },
+    /// A body that does not say it is JSON.
+    MediaType,
+    /// `Host` is none of our names.
+    Misdirected,
+    /// A field of the request that cannot be accepted.
+    Field {
+        /// Path of the field, `fields.token`.
+        field: String,
+        /// What is wrong; never quotes a value.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// What the services behind refuse.
+    Refused(String),
+    /// The same, with what to do about it.
+    RefusedUntil {
+        /// Why.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A server outside is down, or asks to wait: the same works later.
+    Unavailable {
+        /// What is down.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+        /// Seconds after which it is worth trying again.
+        retry_after: u64,
+    },
+    /// The provider was asked first, and did not take it: nothing was changed.
+    TestFailed {
+        /// What was found.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// Stored, but the rules no longer compile: the policy before the change still decides.
+    NotInForce {
+        /// Why the rules do not compile.
+        causes: String,
+    },
+    /// The configuration on disk is wrong; the old one stays.
+    ConfigRefused {
+        /// Everything that is wrong.
+        errors: Vec<String>,
+    },
+    /// The audit log's files.
+    Audit {
+        /// What the system said.
+        cause: String,
+    },
+    /// A call that Keyward did not send, or whose answer it keeps back.
+    Declined(RefusalText),
+    /// An answer over the limit.
+    AnswerTooLarge {
+        /// The limit.
+        max_bytes: usize,
+    },
+    /// An answer that did not come to its end.
+    AnswerCut,
+    /// The gateway has begun to stop.
+    Draining,
+    /// The disk is full, gone or read-only. The cause is in the log.
+    StoreFailed,
+    /// A fault of ours. The cause is in the log.
+    Internal,
+}
+
+impl ApiError {
+    /// A thing that is not there.
+    pub(super) fn not_found(what: &'static str, name: &str) -> Self {
+        Self::NotFound { what, name: shown(name), near: None }
+    }
+
+    /// The same, where one of these may have been meant.
+    pub(super) fn not_found_among<'a>(
+        what: &'static str,
+        name: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let near = nearest(name, known).map(str::to_owned);
+        Self::NotFound { what, name: shown(name), near }
+    }
+
+    /// A field that is wrong. `message` must not quote its value.
+    pub(super) fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Field { field: field.into(), message: message.into(), hint: None }
+    }
+
+    /// A fault that the caller cannot mend: the cause is logged, the caller learns its kind.
+    pub(super) fn internal(cause: impl std::error::Error + 'static) -> Self {
+        let mut chain = String::new();
+        let mut refusal = Self::Internal;
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&cause);
+        while let Some(error) = next {
+            if let Some(StoreError::Io { .. }) = error.downcast_ref() {
+                refusal = Self::StoreFailed;
+            }
+            let words = error.to_string();
+            if !chain.ends_with(&words) {
+                let colon = if chain.is_empty() { "" } else { ": " };
+                chain = format!("{chain}{colon}{words}");
+            }
+            next = error.source();
+        }
+        tracing::error!(cause = %chain, "admin request failed");
+        refusal
+    }
+
+    /// A failure to read the audit log.
+    pub(super) fn audit(error: &std::io::Error) -> Self {
+        Self::Audit { cause: error.to_string() }
+    }
+
+    /// Code, message and hint.
+    pub fn text(&self) -> RefusalText {
+        match self {
+            Self::Unreadable(message) => Code::BadRequest.because(message),
+            Self::NoSuchPath => Code::NotFound.because("there is nothing at this path"),
+            Self::NotFound { what, name, near } => not_found(what, name, near.as_deref()),
+            Self::Method => Code::MethodRefused.because("this path does not take that method"),
+            Self::Unauthenticated => Code::Unauthenticated
+                .because("this needs a personal access token that is known and has not ended")
+                .usual_hint(),
+            Self::ScopeMissing(scope) => scope_missing(scope),
+            Self::RoleRefused(role) => {
+                Code::NotAllowed.because(format!("the role `{role}` does not allow this"))
+            }
+            Self::NotYours { what, name } => not_yours(what, name),
+            Self::AuditUnavailable => Code::AuditUnavailable
+                .because(
+                    "the audit log cannot be written, and nothing is changed without its record",
+                )
+                .usual_hint(),
+            Self::Taken { what, name } => taken(what, name),
+            Self::ManagedByFile { what, name } => managed_by_file(what, name),
+            Self::Environments { agent, agent_in, connection, connection_in } => {
+                environments((agent, agent_in), (connection, connection_in))
+            }
+            Self::TooLarge { max_bytes } => {
+                Code::TooLarge.because(format!("the body is longer than {max_bytes} bytes"))
+            }
+            Self::MediaType => {
+                Code::MediaTypeRefused.because("the body must be sent as application/json")
+            }
+            Self::Misdirected => Code::HostMismatch
+                .because("this name is not served here")
+                .hint("use the listener's own address, or set `public_url`"),
+            Self::Field { message, hint, .. } => hinted(Code::InvalidField, message, hint),
+            Self::Refused(message) => Code::Refused.because(message),
+            Self::RefusedUntil { message, hint } => Code::Refused.because(message).hint(hint),
+            Self::Unavailable { message, hint, .. } => {
+                hinted(Code::RefreshUnavailable, message, hint)
+            }
+            Self::TestFailed { message, hint } => hinted(Code::TestFailed, message, hint),
+            Self::NotInForce { causes } => not_in_force(causes),
+            Self::ConfigRefused { errors } => {
+                Code::ConfigRefused.because(errors.join("\n")).usual_hint()
+            }
+            Self::Audit { cause } => audit_unreadable(cause),
+            Self::Declined(text) => text.clone(),
+            Self::AnswerTooLarge { max_bytes } => answer_too_large(*max_bytes),
+            Self::AnswerCut => Code::AnswerCut.because("the provider's answer was cut off"),
+            Self::Draining => Code::Draining.because("the gateway is stopping"),
+            Self::StoreFailed => Code::StoreFailed
+                .because("the store cannot be used: the change may or may not be there")
+                .usual_hint(),
+            Self::Internal => {
+                Code::Internal.because("something went wrong inside the gateway").usual_hint()
+            }
+        }
+    }
+
+    /// The code, which has the status.
+    pub fn code(&self) -> Code {
+        self.text().code
+    }
+
+    fn body(&self) -> ErrorBody {
+        let field = match self {
+            Self::Field { field, .. } if !field.is_empty() => Some(field.clone()),
+            _ => None,
+        };
+        let RefusalText { code, message, hint } = self.text();
+        ErrorBody { error: ErrorView { code: code.to_string(), message, field, hint } }
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text().message)
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+// === texts of several lines ===
+
+fn hinted(code: Code, message: &str, hint: &Option<String>) -> RefusalText {
+    code.because(message).hint_if(hint.clone())
+}
+
+fn not_found(what: &str, name: &str, near: Option<&str>) -> RefusalText {
+    let hint = match what {
+        "agent" | "app" | "connection" | "plugin" | "provider" => {
+            let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+            Some(format!("{near}`keyward {what} list` shows which there are"))
+        }
+        "token" | "binding" => {
+            Some("`keyward agent show NAME` lists tokens and connections".to_owned())
+        }
+        "user" => Some("`keyward user list` shows which there are".to_owned()),
+        _ => None,
+    };
+    Code::NotFound.because(format!("no {what} is named `{name}`")).hint_if(hint)
+}
+
+fn scope_missing(scope: &str) -> RefusalText {
+    Code::ScopeMissing.because(format!("the token lacks the scope `{scope}`")).usual_hint()
+}
+
+fn not_yours(what: &str, name: &str) -> RefusalText {
+    Code::NotAllowed
+        .because(format!("{what} `{name}` is somebody else's: it is yours to use, not to change"))
+}
+
+fn taken(what: &str, name: &str) -> RefusalText {
+    Code::NameTaken.because(format!("{what} `{name}` exists already")).usual_hint()
+}
+
+fn managed_by_file(what: &str, name: &str) -> RefusalText {
+    let text = Code::ManagedByFile
+        .because(format!("{what} `{name}` is managed by the configuration file"));
+    match what {
+        "agent" => text.hint(
+            "change it in the configuration file: `use` names its connections, `plugins:` its plugins",
+        ),
+        "plugin" => {
+            text.hint("change it, or its manifest, under `plugins:` of the configuration file")
+        }
+        "honeytoken" => text.hint("take it out under `honeytokens:` of the configuration file"),
+        _ => text.usual_hint(),
+    }
+}
+
+/// Of an agent and a connection, each with its environment.
+fn environments(
+    (agent, agent_in): (&str, &str),
+    (connection, connection_in): (&str, &str),
+) -> RefusalText {
+    Code::EnvironmentMismatch
+        .because(format!(
+            "agent `{agent}` is in {agent_in} and connection `{connection}` in {connection_in}"
+        ))
+        .usual_hint()
+}
+
+fn not_in_force(causes: &str) -> RefusalText {
+    Code::NotInForce
+        .because(format!("the change is stored but not in force: {causes}"))
+        .usual_hint()
+}
+
+fn audit_unreadable(cause: &str) -> RefusalText {
+    Code::AuditUnreadable.because(format!("the audit log cannot be read: {cause}")).usual_hint()
+}
+
+fn answer_too_large(max_bytes: usize) -> RefusalText {
+    Code::AnswerTooLarge
+        .because(format!("the answer is longer than {max_bytes} bytes"))
+        .usual_hint()
+}
+
+impl From<DirectoryError> for ApiError {
+    fn from(error: DirectoryError) -> Self {
+        match error {
+            DirectoryError::NameTaken { what, name } => Self::Taken { what, name },
+            DirectoryError::NameRefused { rule, .. } => {
+                Self::field("name", format!("must be {rule}"))
+            }
+            DirectoryError::Refused(Refusal { field, rule }) => Self::field(field, rule),
+            DirectoryError::NotFound { what, name } => Self::NotFound { what, name, near: None },
+            DirectoryError::ManagedByFile { what, name } => Self::ManagedByFile { what, name },
+            DirectoryError::EnvironmentMismatch { agent, agent_in, connection, connection_in } => {
+                Self::Environments { agent, agent_in, connection, connection_in }
+            }
+            DirectoryError::TokenTaken | DirectoryError::TokenRefused => {
+                Self::field("token", error.to_string())
+            }
+            DirectoryError::TextRefused { what, .. } => Self::field(what, error.to_string()),
+            DirectoryError::TagsRefused => Self::field("tags", error.to_string()),
+            DirectoryError::RotateEvery => Self::field("rotate_every", error.to_string()),
+            DirectoryError::LabelRefused(_)
+            | DirectoryError::TokenExpired
+            | DirectoryError::TooMany { .. }
+            | DirectoryError::AppInUse { .. }
+            | DirectoryError::FixedOfApp(_)
+            | DirectoryError::SlotProvider { .. }
+            | DirectoryError::NoSlot { .. }
+            | DirectoryError::OtherPlugin { .. }
+            | DirectoryError::BoundBySlot { .. }
+            | DirectoryError::FixedOfUser
+            | DirectoryError::Private { .. }
+            | DirectoryError::UserOwns { .. }
+            | DirectoryError::OrgInUse { .. }
+            | DirectoryError::OrgStays
+            | DirectoryError::Fixed(_) => Self::Refused(error.to_string()),
+            DirectoryError::PrivateOfNobody(_) => Self::field("visibility", error.to_string()),
+            DirectoryError::EmailRefused => Self::field("email", error.to_string()),
+            DirectoryError::WebhookUrl { .. } => Self::field("url", error.to_string()),
+            // It is transparent: the store's own error would not be found below it.
+            DirectoryError::Store(error) => Self::internal(error),
+            // Keys and rows are the operator's affair.
+            broken => Self::internal(broken),
+        }
+    }
+}
+
+impl From<EventsError> for ApiError {
+    fn from(error: EventsError) -> Self {
+        match error {
+            EventsError::Directory(error) => error.into(),
+            EventsError::NoWayOut => Self::Refused(error.to_string()),
+            broken => Self::internal(broken),
+        }
+    }
+}
+
+impl From<VaultError> for ApiError {
+    fn from(error: VaultError) -> Self {
+        if let VaultError::RefreshUnavailable { retry_after, .. } = error.root() {
+            let (message, hint) = (error.to_string(), error.hint());
+            let retry_after = retry_after.as_millis().div_ceil(1_000);
+            let retry_after = u64::try_from(retry_after).unwrap_or(u64::MAX);
+            return Self::Unavailable { message, hint, retry_after };
+        }
+        match error {
+            VaultError::Directory(error) => error.into(),
+            of_connection if of_connection.hint().is_some() => Self::RefusedUntil {
+                message: of_connection.to_string(),
+                hint: of_connection.hint().unwrap_or_default(),
+            },
+            VaultError::UnknownProvider(_) => Self::field("provider", error.to_string()),
+            VaultError::UnknownAuth { .. } => Self::field("auth", error.to_string()),
+            VaultError::Form(error) => Self::field("variables", error.to_string()),
+            VaultError::Grant(error) => Self::field("fields", error.to_string()),
+            VaultError::SettingsField { .. } => Self::field("settings.headers", error.to_string()),
+            VaultError::UnknownApp { .. } => Self::field("app", error.to_string()),
+            VaultError::App { field, what } => Self::field(field, what),
+            VaultError::AppPaused { .. } => Self::Refused(error.to_string()),
+            VaultError::ConnectionMissing => Self::Refused(error.to_string()),
+            broken => Self::internal(broken),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let code = self.code();
+        let mut response = (code.status(), axum::Json(self.body())).into_response();
+        response.extensions_mut().insert(code);
+        if self == Self::Unauthenticated {
+            let scheme = HeaderValue::from_static("Bearer realm=\"keyward\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        if let Self::Unavailable { retry_after, .. } = self {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
+        }
+        response
+    }
+}
+
+/// A name as asked for, cut and without control characters, fit for a message.
+pub(super) fn shown(text: &str) -> String {
+    const NAME_CHARS_MAX: usize = 80;
+    clean(text, NAME_CHARS_MAX)
+}
+
+/// A sentence with names in it, likewise.
+pub(super) fn shown_long(text: &str) -> String {
+    const SENTENCE_CHARS_MAX: usize = 400;
+    clean(text, SENTENCE_CHARS_MAX)
+}
+
+fn clean(text: &str, chars_max: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(chars_max).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn an_internal_fault_tells_the_caller_no_cause() {
+        let error = ApiError::internal(std::io::Error::other("/var/lib/secret-place"));
+        let json = serde_json::to_string(&error.body()).unwrap();
+        assert!(!json.contains("secret-place"), "{json}");
+        assert_eq!(error.code().status(), StatusCode::INTERNAL_SERVER_ERROR);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_apart_from_a_fault_of_ours_without_naming_paths() {
+        let full = std::io::Error::new(std::io::ErrorKind::StorageFull, "/var/lib/secret-place");
+        let failed = StoreError::Io { action: "write a row", source: full };
+        let error = ApiError::from(VaultError::Directory(DirectoryError::Store(failed)));
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let failed = StoreError::Io { action: "write a row", source: full };
+        assert_eq!(ApiError::from(VaultError::Store(failed)), error);
+        assert_eq!(
+            (error.code().as_str(), error.code().status()),
+            ("store_failed", StatusCode::INTERNAL_SERVER_ERROR)
+        );
+        let json = serde_json::to_string(&error.body()).unwrap();
+        assert!(json.contains("restart the gateway") && !json.contains("secret-place"), "{json}");
+    }
+
+    #[test]
+    fn names_are_cut_and_cleaned_before_they_are_quoted() {
+        let asked = format!("a\r\nb\u{1b}[31m{}", "x".repeat(500));
+        let message = ApiError::not_found("agent", &asked).to_string();
+        assert!(message.len() < 120 && !message.chars().any(char::is_control), "{message:?}");
+    }
+
+    #[test]
+    fn the_body_has_the_shape_of_the_interface() {
+        let error = ApiError::field("fields.token", "is missing");
+        let json = serde_json::to_value(error.body()).unwrap();
+        let expected = serde_json::json!({"error": {
+            "code": "invalid_field", "message": "is missing", "field": "fields.token",
+        }});
+        assert_eq!(json, expected);
+    }
+}

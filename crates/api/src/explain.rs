@@ -1,0 +1,224 @@
+//! `/rules/explain`: what would become of a request. `policy` explains its own decision and the
+//! dialler gives its own judgement, so that this cannot disagree with the data path.
+
+mod base_url;
+mod question;
+mod stop;
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+use http::HeaderMap;
+
+use self::question::Question;
+use super::apps;
+use super::auth::Caller;
+use super::body::Body;
+use super::error::ApiError;
+use super::state::Admin;
+use super::wire::{AddressView, AppUsed, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
+use keyward_base::agent::Agent;
+use keyward_base::host::{Scheme, Target};
+use keyward_base::id::{ConnectionId, OrgId};
+use keyward_base::secret::Secret;
+use keyward_base::settings::Settings;
+use keyward_net::dial::Judged;
+use keyward_net::guard::{IpClass, classify};
+use keyward_rules::inject::credential::Write;
+use keyward_rules::inject::placement::{At, Encoding, Part, Place, Template};
+use keyward_rules::inject::write::{self, Head, WriteError};
+use keyward_rules::policy::explain::{ActionKind, Explanation as Decision};
+use keyward_state::directory::AgentRecord;
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new().route("/rules/explain", post(explain))
+}
+
+async fn explain(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Body(ask): Body<ExplainAsk>,
+) -> Result<Json<Explanation>, ApiError> {
+    let (mut told, target) = decided(&admin, &caller, &ask)?;
+    if let Some(used) = &mut told.connection {
+        look_behind(&admin, &caller, used).await;
+    }
+    if told.allowed {
+        judge(&admin, &target, &mut told).await;
+        told.allowed = told.stopped_by.is_empty();
+    }
+    Ok(Json(told))
+}
+
+/// Where the connection's tokens come from, and how they are.
+async fn look_behind(admin: &Admin, caller: &Caller, used: &mut ConnectionUsed) {
+    let view = admin.deps().directory.view();
+    let connection = view.connection(caller.org(), &used.id);
+    let Some(connection) = connection.filter(|it| caller.sees_connection(it)) else { return };
+    used.token = admin.deps().vault.status(connection).await;
+    if let Some(app) = connection.app.as_ref().and_then(|id| view.app(&connection.org, id)) {
+        used.app = Some(AppUsed {
+            name: app.name.clone(),
+            redirect_uri: app.redirect_uri(&admin.deps().public_url),
+            problem: apps::problem(admin, app).await,
+        });
+    }
+}
+
+/// What becomes of the request as far as can be told without asking the network.
+pub(super) fn decided(
+    admin: &Admin,
+    caller: &Caller,
+    ask: &ExplainAsk,
+) -> Result<(Explanation, Target), ApiError> {
+    let record = admin.agent(caller, &ask.agent)?;
+    let agent = as_agent(&record);
+    let behind = base_url::behind(admin, &agent, ask)?;
+    let question = Question::parse(behind.as_ref().unwrap_or(ask))?;
+    let decision = admin.deps().rulebook.current().explain(&agent, &question.asked());
+    let mut told = told(admin, &record, &question, decision);
+    if admin.deps().directory.view().is_asleep(&record) {
+        told.stopped_by.push(stop::agent_paused(&record));
+    }
+    told.allowed = told.stopped_by.is_empty();
+    Ok((told, question.target))
+}
+
+/// The agent as authentication would make it; no decision depends on which token it was.
+fn as_agent(record: &AgentRecord) -> Agent {
+    let (id, org) = (record.id.clone(), record.org.clone());
+    Agent { id, org, name: record.name.as_str().into(), token: None }
+}
+
+/// The decision, with what only the services know of it.
+fn told(admin: &Admin, agent: &AgentRecord, asked: &Question, decision: Decision) -> Explanation {
+    let used = decision.connection_id.as_ref().and_then(|id| used(admin, asked, (&agent.org, id)));
+    let settings = used.as_ref().and_then(|used| used.settings.clone());
+    let (connection, places) = used.map(|used| (used.connection, used.places)).unzip();
+    let stop = stop::policy(&decision).or_else(|| match decision.action {
+        ActionKind::Tunnel => None,
+        _ => written(asked, places.as_ref()).err().map(|error| stop::unwritable(&error)),
+    });
+    Explanation {
+        agent: agent.name.clone(),
+        method: asked.method.to_string(),
+        target: asked.target.to_string(),
+        path: asked.path.as_str().to_owned(),
+        path_sent: decision.sent_path,
+        allowed: false,
+        action: decision.action,
+        rule: decision.rule,
+        host: decision.host,
+        connection,
+        settings,
+        placements: places.flatten().iter().flatten().map(placement).collect(),
+        addresses: Vec::new(),
+        proxy: None,
+        stopped_by: stop.into_iter().collect(),
+    }
+}
+
+/// What a decision uses.
+struct Used {
+    connection: ConnectionUsed,
+    settings: Option<Settings>,
+    /// Where its credential would go for the host and path, if it has a place there.
+    places: Option<Vec<Place>>,
+}
+
+/// The connection of the decision.
+fn used(admin: &Admin, asked: &Question, (org, id): (&OrgId, &ConnectionId)) -> Option<Used> {
+    let directory = admin.deps().directory.view();
+    let connection = directory.connection(org, id)?;
+    let used = ConnectionUsed {
+        id: connection.id.clone(),
+        name: connection.name.clone(),
+        provider: connection.provider.clone(),
+        app: None,
+        token: None,
+        ends: connection.ends,
+    };
+    let catalogue = admin.deps().vault.catalogue();
+    let provider = catalogue.get(&connection.provider);
+    let instance = provider.and_then(|provider| {
+        let auth = provider.auth(Some(&connection.auth))?;
+        provider.instantiate(auth, &connection.host_variables()).ok()
+    });
+    let placements = instance.iter().flat_map(|instance| &instance.placements);
+    let mut fitting = placements.filter(|scoped| scoped.matches(&asked.target, &asked.path));
+    let settings = Some(connection.settings.clone()).filter(|it| *it != Settings::default());
+    let places = fitting.next().map(|scoped| scoped.what.clone());
+    Some(Used { connection: used, settings, places })
+}
+
+/// Writes something where the credential of a used connection would go, by the function that
+/// writes it.
+fn written(asked: &Question, used: Option<&Option<Vec<Place>>>) -> Result<(), WriteError> {
+    let places = match used {
+        None => &[][..],
+        Some(places) => places.as_deref().ok_or(WriteError::NoPlace)?,
+    };
+    let write = |place: &Place| Write { at: place.at.clone(), value: stand_in(&place.value) };
+    let writes: Vec<Write> = places.iter().map(write).collect();
+    let (mut fields, path) = (HeaderMap::new(), asked.path_sent.clone());
+    write::credential(&mut Head { fields: &mut fields, path: path.into(), query: None }, &writes)
+}
+
+/// A value of the template's form, with a letter for each field.
+fn stand_in(template: &Template) -> Secret {
+    let piece = |part: &Part| match part {
+        Part::Literal(text) => text.to_string(),
+        Part::Field(_) => "x".to_owned(),
+    };
+    Secret::from(template.parts().iter().map(piece).collect::<String>())
+}
+
+fn placement(place: &Place) -> PlacementView {
+    let at = match &place.at {
+        At::Header(name) => format!("header {name}"),
+        At::Query(name) => format!("query {name}"),
+        At::Cookie(name) => format!("cookie {name}"),
+        At::Path(_) => "path".to_owned(),
+        At::Body(path) => format!("body {path}, in JSON or a form"),
+    };
+    PlacementView { at, value: template(&place.value) }
+}
+
+fn template(template: &Template) -> String {
+    let piece = |part: &Part| match part {
+        Part::Literal(text) => text.to_string(),
+        Part::Field(name) => format!("{{{name}}}"),
+    };
+    let text: String = template.parts().iter().map(piece).collect();
+    match template.encoding() {
+        Encoding::Plain => text,
+        Encoding::Basic => format!("Basic base64({text})"),
+    }
+}
+
+/// Resolves and judges the addresses as dialling would, without connecting. Done only for what
+/// policy allows: the lookup of a denied name would already tell something.
+async fn judge(admin: &Admin, target: &Target, told: &mut Explanation) {
+    let injects = told.action == ActionKind::Inject;
+    let cleartext = injects && target.scheme() == Scheme::Http;
+    let judged = match admin.deps().dialler.judge(target).await {
+        Ok(Judged::Addresses(judged)) => judged,
+        Ok(Judged::ByProxy { proxy }) => {
+            told.stopped_by.extend(cleartext.then(stop::cleartext_by_proxy));
+            told.proxy = Some(proxy.to_string());
+            return;
+        }
+        Err(error) => return told.stopped_by.push(stop::unreachable(&error)),
+    };
+    for (address, verdict) in judged {
+        let class = classify(address.ip());
+        // A credential goes over cleartext only to what the private list names.
+        let exposed = cleartext && class == IpClass::Public;
+        told.addresses.push(AddressView {
+            address: address.to_string(),
+            allowed: verdict.is_ok() && !exposed,
+            class: verdict.err().unwrap_or(class).as_str().to_owned(),
+        });
+    }
+    told.stopped_by.extend(stop::addresses(&told.addresses, cleartext));
+}

@@ -1,0 +1,168 @@
+//! [`Question`]: a request described in words, read into what decisions are made of.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+
+use crate::error::ApiError;
+use crate::wire::ExplainAsk;
+use keyward_base::host::{Scheme, Target};
+use keyward_base::pattern::{DecodedPath, PathError};
+use keyward_rules::inject::placeholder::Core;
+use keyward_rules::inject::strip;
+use keyward_rules::policy::{Asked, overrides};
+
+/// The field that names a connection; it counts only when `connection` does not.
+const KEYWARD_CONNECTION: &str = "keyward-connection";
+
+/// The request that is asked about.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) target: Target,
+    pub(super) method: Method,
+    /// As decisions read it.
+    pub(super) path: DecodedPath,
+    /// As it would be sent.
+    pub(super) path_sent: String,
+    placeholders: Vec<Core>,
+    named: Option<String>,
+    overrides: Vec<Method>,
+}
+
+impl Question {
+    /// Reads the description as the data path reads a request.
+    ///
+    /// # Errors
+    /// 422 that names the part which no request could have.
+    pub(super) fn parse(ask: &ExplainAsk) -> Result<Self, ApiError> {
+        let refused = |error: PathError| ApiError::field("url", error.to_string());
+        let method = ask.method.as_deref().unwrap_or("GET");
+        let method = Method::from_bytes(method.as_bytes())
+            .map_err(|_| ApiError::field("method", "is not an HTTP method"))?;
+        let uri: Uri = ask.url.parse().map_err(|_| ApiError::field("url", "is not a URL"))?;
+        let target = target(&uri)?;
+        let path_sent = match uri.path() {
+            "" => "/",
+            path => path,
+        };
+        let fields = fields(ask)?;
+        let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
+        Ok(Self {
+            target,
+            method,
+            path: DecodedPath::parse(path_sent).map_err(refused)?,
+            path_sent: path_sent.to_owned(),
+            placeholders: strip::placeholders(&fields, path_and_query),
+            named: named(ask, &fields),
+            overrides: overrides(&fields, uri.query())
+                .map_err(|error| ApiError::field("headers", error.to_string()))?,
+        })
+    }
+
+    /// The part that policy reads.
+    pub(super) fn asked(&self) -> Asked<'_> {
+        Asked {
+            target: &self.target,
+            method: &self.method,
+            overrides: &self.overrides,
+            path: &self.path,
+            placeholders: &self.placeholders,
+            named: self.named.as_deref(),
+        }
+    }
+}
+
+fn target(uri: &Uri) -> Result<Target, ApiError> {
+    let scheme = match uri.scheme_str() {
+        Some("https") => Scheme::Https,
+        Some("http") => Scheme::Http,
+        _ => return Err(ApiError::field("url", "must begin with https:// or http://")),
+    };
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    Target::parse(scheme, authority).map_err(|error| ApiError::field("url", error.to_string()))
+}
+
+fn fields(ask: &ExplainAsk) -> Result<HeaderMap, ApiError> {
+    let mut fields = HeaderMap::new();
+    for (name, value) in &ask.headers {
+        let (name, value) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value));
+        let (Ok(name), Ok(value)) = (name, value) else {
+            return Err(ApiError::field("headers", "holds what is not a header field"));
+        };
+        if fields.insert(name, value).is_some() {
+            return Err(ApiError::field("headers", "holds a field twice"));
+        }
+    }
+    Ok(fields)
+}
+
+fn named(ask: &ExplainAsk, fields: &HeaderMap) -> Option<String> {
+    let field = fields.get(KEYWARD_CONNECTION).and_then(|value| value.to_str().ok());
+    ask.connection.clone().or_else(|| field.map(|name| name.trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+    use keyward_rules::inject::placeholder::Placeholder;
+
+    fn ask(url: &str) -> ExplainAsk {
+        ExplainAsk { agent: "ci".to_owned(), url: url.to_owned(), ..ExplainAsk::default() }
+    }
+
+    #[test]
+    fn urls_that_no_request_could_have_are_refused() {
+        let bad = [
+            "",
+            "api.example.com",
+            "ftp://api.example.com/",
+            "https://",
+            "https:///path",
+            "https://user@api.example.com/",
+            "https://api.example.com:0/",
+            "https://api.example.com:port/",
+            "https://api.example.com/a/../b",
+            "https://0x7f.1/",
+        ];
+        for url in bad {
+            assert!(matches!(Question::parse(&ask(url)), Err(ApiError::Field { .. })), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_url_without_a_path_asks_for_the_root() {
+        for url in
+            ["https://api.example.com", "HTTPS://api.example.com?q=1", "https://api.example.com/#f"]
+        {
+            assert_eq!(Question::parse(&ask(url)).unwrap().path.as_str(), "/", "{url}");
+        }
+    }
+
+    #[test]
+    fn placeholders_are_found_in_url_fields_and_basic_pairs() {
+        let placeholder = Placeholder::issue("sk-", None);
+        let text = placeholder.as_str();
+        let pair = STANDARD.encode(format!("{text}:"));
+        let url = format!("https://api.example.com/?key={text}");
+        let in_field = |value: String| ExplainAsk {
+            headers: [("Authorization".to_owned(), value)].into(),
+            ..ask("https://api.example.com/")
+        };
+        for ask in
+            [ask(&url), in_field(format!("Bearer {text}")), in_field(format!("Basic {pair}"))]
+        {
+            let question = Question::parse(&ask).unwrap();
+            assert_eq!(question.placeholders, [placeholder.core()], "{ask:?}");
+        }
+    }
+
+    #[test]
+    fn the_connection_field_names_the_connection() {
+        let named = ExplainAsk {
+            headers: [("keyward-connection".to_owned(), "work".to_owned())].into(),
+            ..ask("https://api.example.com/")
+        };
+        assert_eq!(Question::parse(&named).unwrap().named.as_deref(), Some("work"));
+    }
+}

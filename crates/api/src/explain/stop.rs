@@ -1,0 +1,94 @@
+//! What stands in the way of a request, in words, with what its owner can do about it.
+
+use crate::agents::why_paused;
+use crate::wire::{AddressView, ErrorView};
+use keyward_base::codes::Code;
+use keyward_net::dial::DialError;
+use keyward_rules::inject::write::WriteError;
+use keyward_rules::policy::explain::Explanation as Decision;
+use keyward_state::directory::AgentRecord;
+
+/// A refusal of policy.
+pub(super) fn policy(decision: &Decision) -> Option<ErrorView> {
+    let message = decision.message.clone().unwrap_or_default();
+    decision.code.map(|code| view(code, message, decision.hint.as_deref()))
+}
+
+/// The credential does not fit the request.
+pub(super) fn unwritable(error: &WriteError) -> ErrorView {
+    view(Code::BadRequest, error.to_string(), None)
+}
+
+/// The agent left the configuration file.
+pub(super) fn agent_paused(agent: &AgentRecord) -> ErrorView {
+    let (name, (why, hint)) = (&agent.name, why_paused(agent));
+    view(Code::AgentUnauthenticated, format!("agent `{name}` is paused: {why}"), Some(hint))
+}
+
+/// The name does not resolve, or judging it failed.
+pub(super) fn unreachable(error: &DialError) -> ErrorView {
+    match error {
+        DialError::Refused { .. } => view(Code::AddressRefused, error.to_string(), Some(ALLOW)),
+        _ => view(Code::UpstreamUnreachable, error.to_string(), None),
+    }
+}
+
+/// Whether no address is left to dial. A refused one beside others is passed over.
+pub(super) fn addresses(judged: &[AddressView], cleartext: bool) -> Option<ErrorView> {
+    if judged.iter().any(|address| address.allowed) {
+        return None;
+    }
+    let Some(first) = judged.first() else {
+        return Some(view(Code::UpstreamUnreachable, "the host has no address".to_owned(), None));
+    };
+    if cleartext && first.class == "public" {
+        let message = "a credential goes over cleartext only to allowed private addresses";
+        return Some(view(Code::PlaintextRefused, message.to_owned(), Some("ask by https")));
+    }
+    let message = format!("{} may not be dialled ({})", first.address, first.class);
+    Some(view(Code::AddressRefused, message, Some(ALLOW)))
+}
+
+/// Who listens between the proxy and the target is unknown, so no private list allows it.
+pub(super) fn cleartext_by_proxy() -> ErrorView {
+    let message = "a credential goes over cleartext only to addresses, not by a corporate proxy";
+    let hint = "ask by https, or name the host in `upstream.proxy.except`";
+    view(Code::PlaintextRefused, message.to_owned(), Some(hint))
+}
+
+const ALLOW: &str = "name the network and port in `upstream.allow_private`";
+
+fn view(code: Code, message: String, hint: Option<&str>) -> ErrorView {
+    ErrorView { code: code.to_string(), message, field: None, hint: hint.map(str::to_owned) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(allowed: bool, class: &str) -> AddressView {
+        AddressView { address: "192.0.2.1:443".to_owned(), allowed, class: class.to_owned() }
+    }
+
+    fn code(judged: &[AddressView], cleartext: bool) -> Option<String> {
+        addresses(judged, cleartext).map(|stop| stop.code)
+    }
+
+    #[test]
+    fn a_host_without_an_address_to_dial_is_stopped() {
+        assert_eq!(code(&[], false).as_deref(), Some("upstream_unreachable"));
+        let refused = [address(false, "loopback"), address(false, "public")];
+        assert_eq!(code(&refused, false).as_deref(), Some("address_refused"));
+    }
+
+    #[test]
+    fn a_credential_in_the_clear_to_a_public_address_is_stopped() {
+        let public = [address(false, "public")];
+        assert_eq!(code(&public, true).as_deref(), Some("plaintext_refused"));
+    }
+
+    #[test]
+    fn one_address_that_may_be_dialled_is_enough() {
+        assert_eq!(code(&[address(false, "loopback"), address(true, "public")], false), None);
+    }
+}

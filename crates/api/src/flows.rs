@@ -1,0 +1,199 @@
+//! `/flows` and what begins one: consents as their owner starts them, follows them and decides about them.
+//! On the socket alone; what agents hold opens nothing here.
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+
+use super::auth::Caller;
+use super::body::{Body, Params, Segments};
+use super::connections::view;
+use super::error::ApiError;
+use super::page::Page;
+use super::state::Admin;
+use super::wire::{ConnectionMade, ConsentListed, ConsentView, FlowDecision, List, Reconnect};
+use keyward_base::id::FlowId;
+use keyward_state::directory::ConnectionRecord;
+use keyward_vault::oauth::{Ask, DeviceCode, FlowError, FlowView, Started};
+
+/// Whose consents these are until users exist: the socket's peer operates the install.
+const OPERATOR: &str = "the operator of this gateway";
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new()
+        .route("/flows", get(list))
+        .route("/flows/{flow}", get(show))
+        .route("/flows/{flow}/cancel", post(cancel))
+        .route("/flows/{flow}/confirm", post(confirm))
+        .route("/connections/{connection}/reconnect", post(reconnect))
+}
+
+/// The query of a list.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Search {
+    /// Those of one connection, by name or id.
+    connection: Option<String>,
+    limit: Option<usize>,
+    after: Option<String>,
+}
+
+/// The consents that are open, of the connections that the caller may change.
+async fn list(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Params(asked): Params<Search>,
+) -> Result<Json<List<ConsentListed>>, ApiError> {
+    let one = asked.connection.map(|name| admin.connection(&caller, &name)).transpose()?;
+    let directory = admin.deps().directory.view();
+    let mut items = Vec::new();
+    for flow in admin.deps().flows.open_consents(caller.org()).await? {
+        let Some(connection) = directory.connection(caller.org(), &flow.connection) else {
+            continue;
+        };
+        let is_wanted = one.as_ref().is_none_or(|one| one.id == connection.id);
+        let is_theirs = caller.sees_connection(connection) && caller.may_change(connection).is_ok();
+        if is_wanted && is_theirs {
+            items.push(ConsentListed { name: connection.name.clone(), flow });
+        }
+    }
+    let page = Page::of(None, asked.limit, asked.after);
+    page.cut(items, |item| item.flow.id.as_str()).map(Json)
+}
+
+/// Cancels an unfinished consent. A connection that works keeps its grant.
+async fn cancel(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(flow): Segments<String>,
+) -> Result<Json<FlowView>, ApiError> {
+    let id = parsed(&flow)?;
+    seen(&admin, &caller, &id).await?;
+    let cancelled = admin.deps().flows.cancel(caller.org(), &id).await?;
+    admin.enforce().await?;
+    Ok(Json(cancelled))
+}
+
+async fn show(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(flow): Segments<String>,
+) -> Result<Json<FlowView>, ApiError> {
+    seen(&admin, &caller, &parsed(&flow)?).await.map(Json)
+}
+
+async fn confirm(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(flow): Segments<String>,
+    Body(decision): Body<FlowDecision>,
+) -> Result<Json<FlowView>, ApiError> {
+    let id = parsed(&flow)?;
+    seen(&admin, &caller, &id).await?;
+    let decided = admin.deps().flows.confirm((caller.org(), &id), None, decision.accept).await?;
+    admin.enforce().await?;
+    Ok(Json(decided))
+}
+
+/// A consent, as far as its connection exists for the caller.
+async fn seen(admin: &Admin, caller: &Caller, id: &FlowId) -> Result<FlowView, ApiError> {
+    let view = admin.deps().flows.view(caller.org(), id).await?;
+    let directory = admin.deps().directory.view();
+    match directory.connection(caller.org(), &view.connection) {
+        Some(connection) if caller.sees_connection(connection) => {
+            caller.names("connection", &connection.id, &connection.name);
+            caller.may_change(connection)?;
+            Ok(view)
+        }
+        // It may be gone already; then only those know of it who see everything.
+        None if caller.sees_all() => Ok(view),
+        _ => Err(FlowError::NoFlow.into()),
+    }
+}
+
+/// The connection works as before until the new grant is stored.
+async fn reconnect(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+    Body(ask): Body<Reconnect>,
+) -> Result<Json<ConnectionMade>, ApiError> {
+    let connection = admin.connection(&caller, &name)?;
+    let consent = begun((&admin, &caller), &connection, ask).await?;
+    let connection = view(&admin, &connection);
+    Ok(Json(ConnectionMade { connection, consent: Some(consent), test: None }))
+}
+
+/// Starts a flow for a connection.
+///
+/// # Errors
+/// When this gateway takes no consents, or the flow cannot begin.
+pub(super) async fn begun(
+    (admin, caller): (&Admin, &Caller),
+    connection: &ConnectionRecord,
+    ask: Reconnect,
+) -> Result<ConsentView, ApiError> {
+    takes_consents(admin)?;
+    let Reconnect { device, scopes: more_scopes, register } = ask;
+    let person = caller.user().map_or_else(|| OPERATOR.to_owned(), |user| user.name.clone());
+    let ask = Ask { person, device, more_scopes, register };
+    let started = admin.deps().flows.start(caller.org(), connection, ask).await?;
+    Ok(match started {
+        Started::Browser { flow, url } => ConsentView::page(flow, url),
+        Started::Device { flow, code } => told(flow, code),
+    })
+}
+
+/// A gateway that `run` started ends with its runs: the browser would come back to nobody.
+///
+/// # Errors
+/// When it is one.
+pub(super) fn takes_consents(admin: &Admin) -> Result<(), ApiError> {
+    match admin.runs().is_private() {
+        false => Ok(()),
+        true => Err(ApiError::RefusedUntil {
+            message: "this gateway belongs to `keyward run` and ends with it: it takes no consents"
+                .to_owned(),
+            hint: "start one that stays: keyward serve".to_owned(),
+        }),
+    }
+}
+
+fn told(flow: FlowId, code: DeviceCode) -> ConsentView {
+    ConsentView {
+        flow,
+        authorize_url: None,
+        user_code: Some(code.user_code),
+        verification_uri: Some(code.verification_uri),
+        verification_uri_complete: code.verification_uri_complete,
+        expires: Some(code.expires),
+    }
+}
+
+fn parsed(flow: &str) -> Result<FlowId, ApiError> {
+    FlowId::parse(flow).map_err(|_| ApiError::not_found("consent", flow))
+}
+
+impl From<FlowError> for ApiError {
+    fn from(error: FlowError) -> Self {
+        let message = error.to_string();
+        let hint = error.hint();
+        match error {
+            FlowError::NoFlow => {
+                Self::NotFound { what: "consent", name: String::new(), near: None }
+            }
+            FlowError::UnknownApp { .. } | FlowError::WhichApp { .. } => {
+                Self::Field { field: "app".to_owned(), message, hint }
+            }
+            FlowError::Form(_) => Self::field("variables", message),
+            FlowError::Directory(error) => error.into(),
+            FlowError::Vault(error) => error.into(),
+            FlowError::Row(error) => Self::internal(error),
+            _ => match hint {
+                Some(hint) => Self::RefusedUntil { message, hint },
+                None => Self::Refused(message),
+            },
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What tells the outside how we are: liveness, readiness, metrics, and the certificates that
+//! agents must trust.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use http::{StatusCode, header};
+
+use super::error::ApiError;
+use super::reload::Reloads;
+use super::state::Admin;
+use super::wire::{AgentListener, Health, Status};
+use keyward_proxy::ListenerOwner;
+
+/// RFC 8555 §9.1 names it for chains of certificates in PEM.
+const PEM: &str = "application/pem-certificate-chain";
+/// What `prometheus-client` writes.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Open to everyone, on both doors.
+pub(super) fn open_routes() -> Router<Admin> {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/ca.pem", get(ca))
+        .route("/bundle.pem", get(bundle))
+}
+
+/// On the socket.
+pub(super) fn inner_routes() -> Router<Admin> {
+    Router::new().route("/metrics", get(metrics)).route("/api/v1/status", get(status))
+}
+
+async fn healthz() -> Json<Health> {
+    Json(Health { status: "ok".to_owned() })
+}
+
+async fn readyz(State(admin): State<Admin>) -> (StatusCode, Json<Health>) {
+    let status = match admin.is_ready() {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, Json(Health { status: word(&admin).to_owned() }))
+}
+
+fn word(admin: &Admin) -> &'static str {
+    if admin.is_ready() { "ready" } else { "draining" }
+}
+
+/// Where the gateway is reached: only it knows the ports that the system chose.
+async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
+    let places = admin.places().ok_or(ApiError::NoSuchPath)?.clone();
+    Ok(Json(Status {
+        status: word(&admin).to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        proxy: places.proxy,
+        agents: places.agents.into_iter().map(listener).collect(),
+        admin: places.admin,
+        data: places.data,
+        ca: places.ca,
+        private: admin.runs().is_private(),
+        runs: admin.runs().open(),
+        reload: admin.reloads().and_then(Reloads::last),
+    }))
+}
+
+fn listener((owner, at): (ListenerOwner, String)) -> AgentListener {
+    AgentListener { org: owner.org.name().to_owned(), agent: owner.agent, at }
+}
+
+async fn ca(State(admin): State<Admin>) -> Response {
+    ([(header::CONTENT_TYPE, PEM)], admin.deps().authority.cert_pem()).into_response()
+}
+
+async fn bundle(State(admin): State<Admin>) -> Result<Response, ApiError> {
+    Ok(([(header::CONTENT_TYPE, PEM)], admin.bundle().await?).into_response())
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    let deps = admin.deps();
+    deps.metrics.ca_ends.set(deps.authority.expires().as_second());
+    let (failing, long) = deps.vault.failing_counts();
+    deps.metrics.failing.now.set(i64::try_from(failing).unwrap_or(i64::MAX));
+    deps.metrics.failing.long.set(i64::try_from(long).unwrap_or(i64::MAX));
+    ([(header::CONTENT_TYPE, OPEN_METRICS)], deps.metrics.render()).into_response()
+}

@@ -1,0 +1,125 @@
+//! Which names the TCP listener answers to. A page of another site whose name was re-pointed here
+//! (DNS rebinding) sends its own name in `Host`, and gets a 421.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::HOST;
+use http::{HeaderMap, Uri};
+
+use super::error::ApiError;
+use keyward_base::host::{Host, Scheme, Target};
+
+/// The names and ports that are ours.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OwnNames {
+    port: u16,
+    named: Vec<(Host, u16)>,
+}
+
+/// The address of the listener that a request came in on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Local(pub(super) SocketAddr);
+
+impl OwnNames {
+    /// `port` is the listener's; `named` are further authorities, such as that of `public_url`.
+    pub fn new(port: u16, named: Vec<(Host, u16)>) -> Self {
+        Self { port, named }
+    }
+
+    /// Whether a request's authority is ours: `localhost` and the address it came in on, at the
+    /// listener's port, or a further name. Loopback literals need no list: the address that a
+    /// stream was accepted on is the one its client dialled.
+    ///
+    /// # Errors
+    /// 400 when `Host` is given twice, 421 when it is missing or not ours.
+    pub(super) fn check(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+        local: SocketAddr,
+    ) -> Result<(), ApiError> {
+        let mut fields = headers.get_all(HOST).iter();
+        let first = fields.next().ok_or(ApiError::Misdirected)?;
+        if fields.next().is_some() {
+            return Err(ApiError::Unreadable("`Host` is given more than once".to_owned()));
+        }
+        let field = first.to_str().map_err(|_| ApiError::Misdirected)?;
+        let target = uri.authority().map(http::uri::Authority::as_str);
+        match self.is_ours(field, local) && target.is_none_or(|name| self.is_ours(name, local)) {
+            true => Ok(()),
+            false => Err(ApiError::Misdirected),
+        }
+    }
+
+    fn is_ours(&self, authority: &str, local: SocketAddr) -> bool {
+        // The listener speaks cleartext HTTP, so that no port means 80.
+        let Ok(asked) = Target::parse(Scheme::Http, authority) else { return false };
+        let (host, port) = (asked.host(), asked.port());
+        if self.named.iter().any(|(name, at)| name == host && *at == port) {
+            return true;
+        }
+        port == self.port
+            && match host {
+                Host::Name(name) => &**name == "localhost",
+                Host::V4(v4) => IpAddr::V4(*v4) == local.ip().to_canonical(),
+                Host::V6(v6) => IpAddr::V6(*v6) == local.ip(),
+            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(names: &OwnNames, hosts: &[&str], uri: &str) -> u16 {
+        let mut headers = HeaderMap::new();
+        for host in hosts {
+            headers.append(HOST, host.parse().unwrap());
+        }
+        let local = "127.0.0.1:8081".parse().unwrap();
+        match names.check(&uri.parse().unwrap(), &headers, local) {
+            Ok(()) => 200,
+            Err(error) => error.code().status().as_u16(),
+        }
+    }
+
+    #[test]
+    fn foreign_hosts_are_421() {
+        let names = OwnNames::new(8081, vec![(Host::parse("kw.example.com").unwrap(), 443)]);
+        let foreign = [
+            "evil.example:8081",
+            "localhost",
+            "localhost:80",
+            "localhost:+8081",
+            "localhost:08081x",
+            "127.0.0.2:8081",
+            "0177.0.0.1:8081",
+            "[::1]:8081",
+            "kw.example.com",
+            "kw.example.com:8081",
+            "localhost.evil.example:8081",
+            "user@localhost:8081",
+            "",
+        ];
+        for host in foreign {
+            assert_eq!(status(&names, &[host], "/healthz"), 421, "{host}");
+        }
+        assert_eq!(status(&names, &[], "/healthz"), 421);
+        assert_eq!(status(&names, &["localhost:8081"], "http://evil.example/healthz"), 421);
+    }
+
+    #[test]
+    fn two_hosts_are_no_host() {
+        let names = OwnNames::new(8081, Vec::new());
+        assert_eq!(status(&names, &["localhost:8081", "localhost:8081"], "/healthz"), 400);
+    }
+
+    #[test]
+    fn own_names_are_answered() {
+        let names = OwnNames::new(8081, vec![(Host::parse("kw.example.com").unwrap(), 443)]);
+        for host in ["localhost:8081", "LOCALHOST:8081", "127.0.0.1:8081", "kw.example.com:443"] {
+            assert_eq!(status(&names, &[host], "/healthz"), 200, "{host}");
+        }
+        assert_eq!(status(&names, &["localhost:8081"], "http://localhost:8081/healthz"), 200);
+    }
+}

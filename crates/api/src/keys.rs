@@ -1,0 +1,76 @@
+//! `/keys`: the master keys by id, and their rotation. What a rotation does is `keyward_vault::keys`'.
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+
+use super::body::Params;
+use super::error::ApiError;
+use super::page::Page;
+use super::state::Admin;
+use super::wire::{KeyRotated, KeySourceKind, KeySourceView, KeyView, List};
+use keyward_state::crypto::keyring::Origin;
+use keyward_vault::keys::{KeyUse, KeysError, Rotated};
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new().route("/keys", get(list)).route("/keys/rotate", post(rotate))
+}
+
+async fn list(
+    State(admin): State<Admin>,
+    Params(page): Params<Page>,
+) -> Result<Json<List<KeyView>>, ApiError> {
+    // The current key first, so the place in the ring is the cursor.
+    let uses = admin.deps().keys.uses().await?.into_iter().map(view).enumerate();
+    let placed = uses.map(|(place, key)| (format!("{place:08}"), key));
+    let wanted = placed.filter(|(_, key)| page.wants(&[&key.id])).collect();
+    let List { items, next } = page.cut(wanted, |(cursor, _): &(String, KeyView)| cursor)?;
+    Ok(Json(List { items: items.into_iter().map(|(_, key)| key).collect(), next }))
+}
+
+async fn rotate(State(admin): State<Admin>) -> Result<Json<KeyRotated>, ApiError> {
+    let Rotated { current, made, retired, unneeded, rewrapped, rows } =
+        admin.deps().keys.rotate().await?;
+    Ok(Json(KeyRotated {
+        current: current.id.to_string(),
+        source: source(&current.origin),
+        made,
+        retired: retired.iter().map(ToString::to_string).collect(),
+        unneeded: unneeded.iter().map(|key| source(&key.origin)).collect(),
+        rewrapped,
+        rows,
+    }))
+}
+
+fn view(key: KeyUse) -> KeyView {
+    KeyView {
+        id: key.id.to_string(),
+        current: key.current,
+        source: key.origin.as_ref().map(source),
+        rows: key.rows,
+    }
+}
+
+fn source(origin: &Origin) -> KeySourceView {
+    let (kind, name) = match origin {
+        Origin::File(path) => (KeySourceKind::File, path.display().to_string()),
+        Origin::Env(name) => (KeySourceKind::Env, name.clone()),
+        Origin::Command(program) => (KeySourceKind::Command, program.clone()),
+        Origin::Memory => (KeySourceKind::Memory, String::new()),
+    };
+    KeySourceView { kind, name }
+}
+
+impl From<KeysError> for ApiError {
+    fn from(error: KeysError) -> Self {
+        match error {
+            KeysError::Store(error) => Self::internal(error),
+            KeysError::Interrupted => Self::Draining,
+            // The operator asked, and the operator must look: rows and files are named.
+            refused => match refused.hint() {
+                Some(hint) => Self::RefusedUntil { message: refused.to_string(), hint },
+                None => Self::Refused(refused.to_string()),
+            },
+        }
+    }
+}

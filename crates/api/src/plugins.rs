@@ -1,0 +1,437 @@
+//! `/plugins`: what agents have installed, the connection in each slot, and whether it works.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::auth::Caller;
+use super::body::{Body, Params, Segments};
+use super::connections;
+use super::error::ApiError;
+use super::page::Page;
+use super::state::Admin;
+use super::wire::{
+    LeftView, List, MissingView, NewPlugin, PluggedView, PluginAffected, PluginPatch,
+    PluginRemoved, PluginView, SlotView,
+};
+use keyward_base::id::{ConnectionId, PluginId};
+use keyward_state::directory::{
+    ConnectionRecord, ConnectionState, Fault, ManagedBy, Manifest, Missing, Need, PluginRecord,
+    Remedies, Slot, View,
+};
+
+/// Whose plugin is meant, where several agents have one of that name.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whose {
+    /// The agent's name or id.
+    #[serde(default)]
+    agent: Option<String>,
+}
+
+/// A plugin and its cursor: names are unique for one agent only.
+struct Placed {
+    cursor: String,
+    view: PluginView,
+}
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new()
+        .route("/plugins", get(list).post(install))
+        .route("/plugins/{plugin}", get(show).patch(change).delete(remove))
+}
+
+async fn list(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Params(page): Params<Page>,
+) -> Result<Json<List<PluginView>>, ApiError> {
+    let directory = admin.deps().directory.view();
+    let of_org = directory.plugins().filter(|plugin| sees(&caller, &directory, plugin));
+    let views = of_org.map(|plugin| view(&admin, &directory, plugin));
+    let wanted = views.filter(|it| page.wants(&[&it.name, &it.agent, it.id.as_str()]));
+    let placed = wanted.map(|view| {
+        // A space comes before all that names are made of.
+        Placed { cursor: format!("{} {}", view.name, view.agent), view }
+    });
+    let List { items, next } = page.cut(placed.collect(), |placed: &Placed| &placed.cursor)?;
+    Ok(Json(List { items: items.into_iter().map(|placed| placed.view).collect(), next }))
+}
+
+async fn show(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+    Params(whose): Params<Whose>,
+) -> Result<Json<PluginView>, ApiError> {
+    let plugin = find((&admin, &caller), &name, &whose)?;
+    Ok(Json(view(&admin, &admin.deps().directory.view(), &plugin)))
+}
+
+async fn install(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Body(new): Body<NewPlugin>,
+) -> Result<(StatusCode, Json<PluginView>), ApiError> {
+    check(&admin, &new.manifest)?;
+    let agent = admin.agent(&caller, &new.agent)?;
+    let mut slots = BTreeMap::new();
+    for (slot, connection) in &new.slots {
+        slots.insert(slot.clone(), chosen((&admin, &caller), (&new.manifest, slot), connection)?);
+    }
+    are_filled((&admin, &caller), &new.manifest, &slots)?;
+    let (org, vault) = (caller.org(), &admin.deps().vault);
+    let plugin =
+        vault.add_plugin((org, &agent.id), (new.manifest, ManagedBy::Store), slots).await?;
+    caller.names("plugin", &plugin.id, plugin.name());
+    admin.enforce().await?;
+    let shown = view(&admin, &admin.deps().directory.view(), &plugin);
+    Ok((StatusCode::CREATED, Json(shown)))
+}
+
+/// Another manifest must have all that it requires; slots alone may be filled one by one.
+async fn change(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+    Params(whose): Params<Whose>,
+    Body(patch): Body<PluginPatch>,
+) -> Result<Json<PluginView>, ApiError> {
+    let plugin = find((&admin, &caller), &name, &whose)?;
+    let is_other = patch.manifest.is_some();
+    let manifest = patch.manifest.unwrap_or_else(|| plugin.manifest.clone());
+    if is_other {
+        check(&admin, &manifest)?;
+        is_not_older(&plugin.manifest, &manifest)?;
+    }
+    let mut slots = kept(&plugin, &manifest);
+    for (slot, connection) in &patch.slots {
+        match connection {
+            Some(connection) => {
+                let id = chosen((&admin, &caller), (&manifest, slot), connection)?;
+                slots.insert(slot.to_owned(), id);
+            }
+            None => empty(&manifest, slot, &mut slots)?,
+        }
+    }
+    if is_other {
+        are_filled((&admin, &caller), &manifest, &slots)?;
+    }
+    let (org, vault) = (caller.org(), &admin.deps().vault);
+    let plugin =
+        vault.change_plugin((org, &plugin.id), (manifest, ManagedBy::Store), slots).await?;
+    admin.enforce().await?;
+    Ok(Json(view(&admin, &admin.deps().directory.view(), &plugin)))
+}
+
+async fn remove(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+    Params(whose): Params<Whose>,
+) -> Result<Json<PluginRemoved>, ApiError> {
+    let plugin = find((&admin, &caller), &name, &whose)?;
+    admin.deps().directory.remove_plugin(caller.org(), &plugin.id).await?;
+    admin.enforce().await?;
+    let directory = admin.deps().directory.view();
+    let mut ids: Vec<_> = plugin.slots.values().collect();
+    ids.sort();
+    ids.dedup();
+    let left = ids.into_iter().filter_map(|id| directory.connection(&plugin.org, id));
+    let connections = left.map(|connection| LeftView {
+        id: connection.id.clone(),
+        name: connection.name.clone(),
+        provider: connection.provider.clone(),
+        used_by: users(&caller, &directory, connection),
+    });
+    Ok(Json(PluginRemoved { removed: plugin.id.clone(), connections: connections.collect() }))
+}
+
+/// The plugins that a connection is in, and what they are without it.
+pub(super) fn affected(
+    (admin, caller): (&Admin, &Caller),
+    connection: &ConnectionRecord,
+) -> Vec<PluginAffected> {
+    let directory = admin.deps().directory.view();
+    let of_org = directory.plugins().filter(|plugin| sees(caller, &directory, plugin));
+    let affected = of_org.filter(|plugin| !plugin.paused).filter_map(|plugin| {
+        let slots: Vec<_> =
+            plugin.slots_with(&connection.id).map(|slot| slot.slot.clone()).collect();
+        let others = |id: &ConnectionId| {
+            let found = directory.connection(&plugin.org, id).filter(|_| *id != connection.id);
+            found.map(|found| &**found)
+        };
+        (!slots.is_empty()).then(|| PluginAffected {
+            id: plugin.id.clone(),
+            plugin: plugin.name().to_owned(),
+            agent: agent_of(&directory, plugin),
+            slots,
+            state: plugin.state(&plugin.missing(others)),
+        })
+    });
+    let mut affected: Vec<_> = affected.collect();
+    affected.sort_by(|a, b| (&a.plugin, &a.agent).cmp(&(&b.plugin, &b.agent)));
+    affected
+}
+
+/// A plugin is its agent's owner's.
+fn sees(caller: &Caller, directory: &View, plugin: &PluginRecord) -> bool {
+    directory.agent(&plugin.org, &plugin.agent).is_some_and(|agent| caller.sees_agent(agent))
+}
+
+fn find(
+    (admin, caller): (&Admin, &Caller),
+    name: &str,
+    whose: &Whose,
+) -> Result<Arc<PluginRecord>, ApiError> {
+    let directory = admin.deps().directory.view();
+    let agent = whose.agent.as_deref().map(|agent| admin.agent(caller, agent)).transpose()?;
+    let candidates = || {
+        let of_org = directory.plugins().filter(|plugin| sees(caller, &directory, plugin));
+        of_org.filter(|it| agent.as_ref().is_none_or(|agent| agent.id == it.agent))
+    };
+    let found: Vec<_> = match PluginId::parse(name) {
+        Ok(id) => candidates().filter(|plugin| plugin.id == id).collect(),
+        Err(_) => candidates().filter(|plugin| plugin.name() == name).collect(),
+    };
+    match found[..] {
+        [] => Err(ApiError::not_found_among("plugin", name, candidates().map(|it| it.name()))),
+        [plugin] => {
+            caller.names("plugin", &plugin.id, plugin.name());
+            Ok(Arc::clone(plugin))
+        }
+        _ => {
+            let mut agents: Vec<_> =
+                found.iter().map(|plugin| agent_of(&directory, plugin)).collect();
+            agents.sort();
+            Err(ApiError::RefusedUntil {
+                message: format!("several agents have plugin `{name}`: {}", agents.join(", ")),
+                hint: "name the agent with --agent, or give the plugin's id".to_owned(),
+            })
+        }
+    }
+}
+
+/// All that is wrong with a manifest.
+fn check(admin: &Admin, manifest: &Manifest) -> Result<(), ApiError> {
+    let catalogue = admin.deps().vault.catalogue();
+    let providers: Vec<&str> = catalogue.all().map(|provider| &*provider.id).collect();
+    let faults = manifest.faults(&providers);
+    let Some(first) = faults.first() else { return Ok(()) };
+    let line = |fault: &Fault| match fault.remedy.is_empty() {
+        true => format!("{}: {}", fault.path, fault.message),
+        false => format!("{}: {}; {}", fault.path, fault.message, fault.remedy),
+    };
+    let lines: Vec<_> = faults.iter().map(line).collect();
+    Err(ApiError::field(format!("manifest.{}", first.path), lines.join(" | ")))
+}
+
+fn is_not_older(installed: &Manifest, given: &Manifest) -> Result<(), ApiError> {
+    if given.compared_with(installed).is_ge() {
+        return Ok(());
+    }
+    Err(ApiError::RefusedUntil {
+        message: format!(
+            "version {} of plugin `{}` is installed, which is newer than {}",
+            installed.version, installed.plugin, given.version
+        ),
+        hint: format!("to go back, remove it first: keyward plugin remove {}", installed.plugin),
+    })
+}
+
+/// What stays in its slot: the slot is there still, and asks for an account at the same provider.
+fn kept(plugin: &PluginRecord, manifest: &Manifest) -> BTreeMap<String, ConnectionId> {
+    let same = |name: &str| {
+        let (before, after) = (plugin.manifest.slot(name), manifest.slot(name));
+        before.zip(after).is_some_and(|(before, after)| before.provider == after.provider)
+    };
+    let slots = plugin.slots.iter().filter(|(name, _)| same(name));
+    slots.map(|(name, id)| (name.clone(), id.clone())).collect()
+}
+
+/// The connection that is to be in a slot.
+fn chosen(
+    (admin, caller): (&Admin, &Caller),
+    (manifest, name): (&Manifest, &str),
+    connection: &str,
+) -> Result<ConnectionId, ApiError> {
+    let field = || format!("slots.{}", super::error::shown(name));
+    let slot = manifest.slot(name).ok_or_else(|| {
+        let slots: Vec<_> =
+            manifest.connections.iter().map(|slot| format!("`{}`", slot.slot)).collect();
+        ApiError::field(field(), format!("is no slot of this plugin: it has {}", slots.join(", ")))
+    })?;
+    let connection = admin.connection(caller, connection)?;
+    match connection.provider == slot.provider {
+        true => Ok(connection.id.clone()),
+        false => Err(ApiError::Field {
+            field: field(),
+            message: format!(
+                "asks for an account at `{}`, and connection `{}` is one at `{}`",
+                slot.provider, connection.name, connection.provider
+            ),
+            hint: Some(format!("connect one: keyward connect {}", slot.provider)),
+        }),
+    }
+}
+
+fn empty(
+    manifest: &Manifest,
+    name: &str,
+    slots: &mut BTreeMap<String, ConnectionId>,
+) -> Result<(), ApiError> {
+    match manifest.slot(name) {
+        Some(slot) if slot.required => Err(ApiError::field(
+            format!("slots.{name}"),
+            "is required: give it another connection, or remove the plugin",
+        )),
+        _ => {
+            slots.remove(name);
+            Ok(())
+        }
+    }
+}
+
+/// Every required slot has a connection; those that have none are all named.
+fn are_filled(
+    (admin, caller): (&Admin, &Caller),
+    manifest: &Manifest,
+    slots: &BTreeMap<String, ConnectionId>,
+) -> Result<(), ApiError> {
+    let (directory, org) = (admin.deps().directory.view(), caller.org());
+    let is_empty = |slot: &&Slot| {
+        let filled = slots.get(&slot.slot).and_then(|id| directory.connection(org, id));
+        slot.required && filled.is_none()
+    };
+    let missing: Vec<_> = manifest.connections.iter().filter(is_empty).collect();
+    let Some(first) = missing.first() else { return Ok(()) };
+    let names: Vec<_> =
+        missing.iter().map(|slot| format!("`{}` ({})", slot.slot, slot.provider)).collect();
+    Err(ApiError::Field {
+        field: "slots".to_owned(),
+        message: format!("lacks a connection for {}", names.join(", ")),
+        hint: Some(format!("choose one for each: --slot {}=CONNECTION", first.slot)),
+    })
+}
+
+fn view(admin: &Admin, directory: &View, plugin: &PluginRecord) -> PluginView {
+    let find =
+        |id: &ConnectionId| directory.connection(&plugin.org, id).map(|connection| &**connection);
+    let missing = plugin.missing(find);
+    let manifest = &plugin.manifest;
+    PluginView {
+        id: plugin.id.clone(),
+        name: plugin.name().to_owned(),
+        version: manifest.version.clone(),
+        summary: manifest.summary.clone(),
+        agent: agent_of(directory, plugin),
+        agent_id: plugin.agent.clone(),
+        state: plugin.state(&missing),
+        missing: missing.iter().map(|missing| lack(admin, plugin, missing)).collect(),
+        slots: manifest
+            .connections
+            .iter()
+            .map(|slot| slot_view(admin, (directory, plugin), slot))
+            .collect(),
+        managed_by: plugin.managed_by,
+        created: plugin.created,
+        updated: plugin.updated,
+    }
+}
+
+fn slot_view(admin: &Admin, (directory, plugin): (&View, &PluginRecord), slot: &Slot) -> SlotView {
+    let id = plugin.slots.get(&slot.slot);
+    let connection = id.and_then(|id| directory.connection(&plugin.org, id));
+    let agent = directory.agent(&plugin.org, &plugin.agent);
+    let plugged = |connection: &Arc<ConnectionRecord>| {
+        let catalogue = admin.deps().vault.catalogue();
+        let scopes_missing = scopes_missing(slot, connection);
+        let remedies = Remedies::in_view(connection, &catalogue, directory);
+        let wider = || remedies.remedy(Need::Scopes(&scopes_missing));
+        let wider = || wider().filter(|_| !scopes_missing.is_empty());
+        let binding = agent.and_then(|agent| agent.binding(&connection.id));
+        PluggedView {
+            id: connection.id.clone(),
+            name: connection.name.clone(),
+            account: connection.account.clone(),
+            hosts: connections::hosts(&catalogue, connection),
+            remedy: remedies.remedy(Need::Use).or_else(wider),
+            renewal: Some(remedies.renewal()),
+            unlimited: binding.is_some_and(|binding| binding.direct),
+            state: connection.state.clone(),
+            scopes_missing,
+        }
+    };
+    SlotView {
+        slot: slot.slot.clone(),
+        provider: slot.provider.clone(),
+        label: slot.label.clone(),
+        help: slot.help.clone(),
+        required: slot.required,
+        scopes: slot.scopes.clone(),
+        methods: slot.methods.clone(),
+        paths: slot.paths.clone(),
+        connection: connection.map(plugged),
+    }
+}
+
+/// Nothing where the provider does not tell what it granted.
+fn scopes_missing(slot: &Slot, connection: &ConnectionRecord) -> Vec<String> {
+    if connection.granted.is_empty() {
+        return Vec::new();
+    }
+    slot.scopes.iter().filter(|scope| !connection.granted.contains(scope)).cloned().collect()
+}
+
+fn lack(admin: &Admin, plugin: &PluginRecord, missing: &Missing<'_>) -> MissingView {
+    let (slot, name) = (&missing.slot.slot, plugin.name());
+    let connection = missing.connection.map(|connection| connection.name.clone());
+    let of = connection.as_deref().unwrap_or_default();
+    let vault = &admin.deps().vault;
+    let remedy = || missing.connection.and_then(|it| vault.remedy(it, Need::Use));
+    let remedy = || remedy().unwrap_or_default();
+    let (message, hint) = match missing.state() {
+        None | Some(ConnectionState::Active | ConnectionState::Testing) => {
+            let hint = match plugin.managed_by {
+                ManagedBy::Store => {
+                    format!("fill it: `keyward plugin set {name} --slot {slot}=CONNECTION`")
+                }
+                ManagedBy::File => {
+                    "name another connection under `plugins:` of the configuration file".to_owned()
+                }
+            };
+            (format!("slot `{slot}` is empty"), hint)
+        }
+        Some(ConnectionState::Draft { .. }) => {
+            (format!("connection `{of}` is not connected yet"), remedy())
+        }
+        Some(ConnectionState::Paused) => (format!("connection `{of}` is paused"), remedy()),
+        Some(ConnectionState::Broken { reason, .. }) => {
+            (format!("connection `{of}` is broken: {}", reason.code()), remedy())
+        }
+    };
+    MissingView { slot: slot.clone(), required: missing.slot.required, connection, message, hint }
+}
+
+/// Whose account is in use, as people read it.
+fn users(caller: &Caller, directory: &View, connection: &ConnectionRecord) -> Vec<String> {
+    let agents = directory.agents().filter(|agent| caller.sees_agent(agent));
+    let direct =
+        agents.filter(|agent| agent.binding(&connection.id).is_some_and(|binding| binding.direct));
+    let mut users: Vec<_> = direct.map(|agent| agent.name.clone()).collect();
+    let plugins = directory.plugins().filter(|plugin| sees(caller, directory, plugin));
+    let using = plugins.filter(|plugin| plugin.slots_with(&connection.id).next().is_some());
+    users.extend(using.map(|it| format!("{} of {}", it.name(), agent_of(directory, it))));
+    users.sort();
+    users
+}
+
+fn agent_of(directory: &View, plugin: &PluginRecord) -> String {
+    let agent = directory.agent(&plugin.org, &plugin.agent);
+    agent.map_or_else(|| plugin.agent.to_string(), |agent| agent.name.clone())
+}

@@ -1,0 +1,85 @@
+//! `GET /probes?at=ADDRESS`: while its answer is read, the streams of what the reader starts are handed to
+//! the probe at that address, and none of them gets a credential. The reader is known by the admin socket:
+//! a client can name only its own process.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use axum::body::Body as Answer;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Extension, Router};
+use bytes::Bytes;
+use http::{StatusCode, header};
+use serde::Deserialize;
+
+use super::auth::Caller;
+use super::body::Params;
+use super::error::ApiError;
+use super::state::Admin;
+use keyward_net::processes;
+
+/// The first line of the answer: from then on the probe counts.
+const BEGUN: &[u8] = b"{}\n";
+
+/// The process at the other end of the admin socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) Option<u32>);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ask {
+    /// Where the probe listens, on loopback.
+    at: SocketAddr,
+}
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new().route("/probes", get(hold))
+}
+
+async fn hold(
+    State(admin): State<Admin>,
+    _caller: Caller,
+    peer: Option<Extension<Peer>>,
+    Params(Ask { at }): Params<Ask>,
+) -> Result<Response, ApiError> {
+    // Only a gateway has listeners to keep a program from.
+    if admin.places().is_none() {
+        return Err(ApiError::NoSuchPath);
+    }
+    if !at.ip().is_loopback() {
+        return Err(ApiError::field("at", "is not an address of loopback"));
+    }
+    let root = peer.and_then(|Extension(Peer(pid))| pid);
+    let root = root.filter(|pid| processes::can_tell(*pid)).ok_or_else(cannot_tell)?;
+    // A private gateway ends with its runs, and this is as good as one.
+    let run = admin.runs().count();
+    let gateway = admin.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
+    let held = gateway.probes().add(root, at).ok_or_else(too_many)?;
+    // The data path ends before the control plane does, so this handler must not keep it alive.
+    drop(gateway);
+    let first = futures_util::stream::iter([Ok::<_, Infallible>(Bytes::from_static(BEGUN))]);
+    let rest = futures_util::stream::once(async move {
+        let _until_the_reader_is_gone = (held, run);
+        admin.drained().await;
+        Ok(Bytes::new())
+    });
+    let body = Answer::from_stream(futures_util::StreamExt::chain(first, rest));
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((StatusCode::OK, kind, body).into_response())
+}
+
+fn cannot_tell() -> ApiError {
+    ApiError::RefusedUntil {
+        message: "the gateway cannot tell which program a stream is of".to_owned(),
+        hint: "run the gateway on Linux, outside of a container of its own".to_owned(),
+    }
+}
+
+fn too_many() -> ApiError {
+    ApiError::RefusedUntil {
+        message: "too many programs are tried out at once".to_owned(),
+        hint: "wait until another `keyward doctor` has ended".to_owned(),
+    }
+}

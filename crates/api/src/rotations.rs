@@ -1,0 +1,170 @@
+//! `/connections/{connection}/rotate`: another secret for a connection, tested before it is in force; the
+//! old one is kept for a rollback until somebody confirms.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+
+use super::auth::Caller;
+use super::body::{Body, Segments};
+use super::changes;
+use super::connection_test::{Trial, has_test, standing, tested};
+use super::connections::view;
+use super::error::ApiError;
+use super::state::Admin;
+use super::wire::{ConnectionTested, ConnectionView, NewSecret, Rotated};
+use keyward_base::rotation::KEEP_OLD_MAX;
+use keyward_base::secret::Secret;
+use keyward_base::time::{parse_deadline, parse_duration};
+use keyward_state::directory::{ConnectionRecord, ManagedBy, Need};
+use keyward_vault::Kept;
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new()
+        .route("/connections/{connection}/rotate", post(rotate))
+        .route("/connections/{connection}/rotate/confirm", post(confirm))
+        .route("/connections/{connection}/rotate/rollback", post(roll_back))
+}
+
+async fn rotate(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+    Body(new): Body<NewSecret>,
+) -> Result<Json<Rotated>, ApiError> {
+    let connection = admin.connection(&caller, &name)?;
+    rotatable(&admin, &connection)?;
+    let kept = kept(&admin, &new)?;
+    // To its end, also when the caller goes away: a new secret is not left half way.
+    let work = match new.test {
+        true => tokio::spawn(tested_first((admin.clone(), caller), connection, new.fields.0, kept)),
+        false => tokio::spawn(untested((admin.clone(), caller), connection, new.fields.0, kept)),
+    };
+    work.await.unwrap_or_else(|error| Err(ApiError::internal(error))).map(Json)
+}
+
+/// The file says what its connections hold.
+fn rotatable(admin: &Admin, connection: &ConnectionRecord) -> Result<(), ApiError> {
+    match connection.managed_by {
+        ManagedBy::Store => Ok(()),
+        ManagedBy::File => Err(ApiError::RefusedUntil {
+            message: format!(
+                "connection `{}` is managed by the configuration file",
+                connection.name
+            ),
+            hint: admin.deps().vault.remedy(connection, Need::Credential).unwrap_or_default(),
+        }),
+    }
+}
+
+fn kept(admin: &Admin, new: &NewSecret) -> Result<Kept, ApiError> {
+    let own = admin.deps().vault.rotation_settings().keep_old;
+    let keep = |text: &String| {
+        let time = parse_duration(text).ok().filter(|time| *time <= KEEP_OLD_MAX);
+        time.ok_or_else(|| ApiError::field("keep_old", "this is no time from 0s to 30d"))
+    };
+    let old_for = match (new.confirm, &new.keep_old) {
+        (true, _) => Duration::ZERO,
+        (false, Some(text)) => keep(text)?,
+        (false, None) => own,
+    };
+    let now = admin.deps().clock.now();
+    let expires = new.expires.as_ref().map(|text| parse_deadline(text, now)).transpose();
+    let expires = expires.map_err(|_| {
+        ApiError::field("expires", "this is no time: write 90d, 2026-01-31 or a whole time")
+    })?;
+    Ok(Kept { old_for, expires })
+}
+
+async fn tested_first(
+    (admin, caller): (Admin, Caller),
+    connection: Arc<ConnectionRecord>,
+    fields: BTreeMap<String, Secret>,
+    kept: Kept,
+) -> Result<Rotated, ApiError> {
+    let vault = &admin.deps().vault;
+    if !has_test(&admin, &connection) {
+        return Err(ApiError::RefusedUntil {
+            message: format!(
+                "no test request is known for {}: the new secret was not tested, and nothing was \
+                 changed",
+                connection.provider
+            ),
+            hint: "--no-test puts it in force untested".to_owned(),
+        });
+    }
+    let candidate = vault.stage(&connection.org, &connection.id, fields).await?;
+    let trial = Trial { credential: candidate.credential.clone(), shown: candidate.shown.clone() };
+    let found = tested(&admin, &connection, Some(trial)).await;
+    match found {
+        Ok(found) if found.ok => {
+            vault.put_in_force(candidate, kept).await?;
+            let now = admin.connection(&caller, connection.id.as_str())?;
+            standing::learnt((&admin, &caller), &now, &found).await?;
+            finished((&admin, &caller), &connection, Some(found)).await
+        }
+        Ok(found) => {
+            vault.abandon(candidate).await?;
+            let message = format!("{}; the old secret stays in force", found.message);
+            Err(ApiError::TestFailed { message, hint: found.hint })
+        }
+        Err(error) => {
+            vault.abandon(candidate).await?;
+            Err(error)
+        }
+    }
+}
+
+async fn untested(
+    (admin, caller): (Admin, Caller),
+    connection: Arc<ConnectionRecord>,
+    fields: BTreeMap<String, Secret>,
+    kept: Kept,
+) -> Result<Rotated, ApiError> {
+    let vault = &admin.deps().vault;
+    vault.put_untested_in_force(&connection.org, &connection.id, fields, kept).await?;
+    finished((&admin, &caller), &connection, None).await
+}
+
+async fn finished(
+    (admin, caller): (&Admin, &Caller),
+    before: &ConnectionRecord,
+    test: Option<ConnectionTested>,
+) -> Result<Rotated, ApiError> {
+    admin.enforce().await?;
+    let now = admin.connection(caller, before.id.as_str())?;
+    let why = if test.is_some() { "the provider takes the new secret" } else { "untested" };
+    changes::told((admin, caller), &now, "rotated", why).await;
+    let account = test.as_ref().and_then(|test| test.account.as_ref());
+    let other = before.secret.whose.clone().filter(|was| account.is_some_and(|now| now != was));
+    let connection = view(admin, &now);
+    Ok(Rotated { connection, test, account_before: other })
+}
+
+async fn confirm(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+) -> Result<Json<ConnectionView>, ApiError> {
+    let connection = admin.connection(&caller, &name)?;
+    let now = admin.deps().vault.confirm_rotation(&connection.org, &connection.id).await?;
+    changes::told((&admin, &caller), &now, "rotation confirmed", "the old secret is wiped").await;
+    Ok(Json(view(&admin, &now)))
+}
+
+async fn roll_back(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(name): Segments<String>,
+) -> Result<Json<ConnectionView>, ApiError> {
+    let connection = admin.connection(&caller, &name)?;
+    rotatable(&admin, &connection)?;
+    let now = admin.deps().vault.roll_back(&connection.org, &connection.id).await?;
+    admin.enforce().await?;
+    changes::told((&admin, &caller), &now, "rotation rolled back", "the new secret is wiped").await;
+    Ok(Json(view(&admin, &now)))
+}

@@ -1,0 +1,113 @@
+//! The two routers: what each door opens, and what holds for every answer. A path that is not
+//! named here does not exist; nothing is open because a handler forgot to ask.
+
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::{Router, extract};
+use http::{HeaderValue, header};
+
+use super::error::ApiError;
+use super::host::{Local, OwnNames};
+use super::state::Admin;
+use super::{
+    activations, agents, apps, audit, auth, bindings, ca, call, connection_test, connections,
+    consents, explain, flows, health, honeytokens, keys, orgs, personal, plugins, probes,
+    providers, refresh, reload, rotations, rule_test, rules, runs, tokens, upstreams, usage, users,
+    webhooks,
+};
+
+/// What needs no authentication: for the TCP listener. Other names than ours get a 421.
+pub fn open_router(admin: Admin, names: OwnNames) -> Router {
+    let open = health::open_routes().merge(consents::routes());
+    let guarded = open.fallback(no_such_path).method_not_allowed_fallback(method);
+    guarded
+        .layer(middleware::from_fn_with_state(names, own_names_only))
+        .layer(middleware::from_fn(harden))
+        .with_state(admin)
+}
+
+/// Everything: for the unix socket, whose peers were checked, and for calls in process.
+pub fn socket_router(admin: Admin) -> Router {
+    let api = Router::new()
+        .merge(agents::routes())
+        .merge(apps::routes())
+        .merge(audit::routes())
+        .merge(tokens::routes())
+        .merge(bindings::routes())
+        .merge(connections::routes())
+        .merge(call::routes())
+        .merge(connection_test::routes())
+        .merge(flows::routes())
+        .merge(providers::routes())
+        .merge(rules::routes())
+        .merge(rule_test::routes())
+        .merge(runs::routes())
+        .merge(explain::routes())
+        .merge(keys::routes())
+        .merge(ca::routes())
+        .merge(plugins::routes())
+        .merge(probes::routes())
+        .merge(refresh::routes())
+        .merge(upstreams::routes())
+        .merge(usage::routes())
+        .merge(rotations::routes())
+        .merge(activations::routes())
+        .merge(reload::routes())
+        .merge(orgs::routes())
+        .merge(users::routes())
+        .merge(personal::routes())
+        .merge(webhooks::routes())
+        .merge(honeytokens::routes());
+    Router::new()
+        .nest("/api/v1", api)
+        .merge(health::open_routes())
+        .merge(health::inner_routes())
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(method)
+        .layer(middleware::from_fn_with_state(admin.clone(), auth::on_socket))
+        .layer(middleware::from_fn(harden))
+        .with_state(admin)
+}
+
+async fn no_such_path() -> ApiError {
+    ApiError::NoSuchPath
+}
+
+async fn method() -> ApiError {
+    ApiError::Method
+}
+
+async fn own_names_only(
+    State(names): State<OwnNames>,
+    local: Option<extract::Extension<Local>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Some(extract::Extension(Local(local))) = local else {
+        return ApiError::Misdirected.into_response();
+    };
+    match names.check(request.uri(), request.headers(), local) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// Nothing is sniffed, kept, framed, or told to the next site.
+async fn harden(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let fields = response.headers_mut();
+    for (name, value) in
+        [(header::X_CONTENT_TYPE_OPTIONS, "nosniff"), (header::CACHE_CONTROL, "no-store")]
+    {
+        fields.insert(name, HeaderValue::from_static(value));
+    }
+    // Pages for people name their style and their forms, and tell their own forms whose they are.
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        fields.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}

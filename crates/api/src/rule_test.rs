@@ -1,0 +1,172 @@
+//! `/rules/test`: expectations, compared with what `explain` tells of the rules in force. Addresses
+//! are not looked up: rules are the same wherever they are tested.
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+
+use super::auth::Caller;
+use super::body::Body;
+use super::error::ApiError;
+use super::explain;
+use super::state::Admin;
+use super::wire::{
+    Became, ExplainAsk, Explanation, RuleCase, RuleTestAsk, RuleTestReport, RuleTested,
+};
+use keyward_rules::policy::explain::ActionKind;
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new().route("/rules/test", post(test))
+}
+
+async fn test(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Body(ask): Body<RuleTestAsk>,
+) -> Result<Json<RuleTestReport>, ApiError> {
+    let results = ask.cases.iter().map(|case| tested(&admin, &caller, case)).collect();
+    Ok(Json(RuleTestReport { results }))
+}
+
+fn tested(admin: &Admin, caller: &Caller, case: &RuleCase) -> RuleTested {
+    match explain::decided(admin, caller, &asked(case)) {
+        Ok((told, _)) => {
+            let became = became(told);
+            let wrong = compared(case, &became);
+            RuleTested { passed: wrong.is_empty(), wrong, became: Some(became) }
+        }
+        // Of one case: the others are still worth knowing.
+        Err(error) => {
+            let wrong = match &error {
+                ApiError::Field { field, message, .. } => format!("{field}: {message}"),
+                error => error.to_string(),
+            };
+            RuleTested { passed: false, wrong: vec![wrong], became: None }
+        }
+    }
+}
+
+fn asked(case: &RuleCase) -> ExplainAsk {
+    let request = case.request.trim();
+    let (method, url) = match request.split_once(char::is_whitespace) {
+        Some((method, url)) => (Some(method.to_owned()), url.trim_start()),
+        None => (None, request),
+    };
+    let (agent, url, headers) = (case.agent.clone(), url.to_owned(), case.headers.clone());
+    ExplainAsk { agent, method, url, connection: None, headers }
+}
+
+/// What is stopped is refused, whatever a rule meant to do with it.
+fn became(told: Explanation) -> Became {
+    let stop = told.stopped_by.into_iter().next();
+    let action = if stop.is_some() { ActionKind::Deny } else { told.action };
+    let connection = told.connection.filter(|_| action == ActionKind::Inject);
+    Became {
+        action,
+        rule: told.rule,
+        connection: connection.map(|connection| connection.name),
+        code: stop.as_ref().map(|stop| stop.code.clone()),
+        message: stop.map(|stop| stop.message),
+    }
+}
+
+fn compared(case: &RuleCase, became: &Became) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if case.expect != became.action {
+        let (expected, found) = (case.expect.as_str(), became.action.as_str());
+        let why = became.message.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        wrong.push(format!("expected {expected}, got {found}{why}"));
+    }
+    let rule = became.rule.as_deref();
+    if let Some(expected) = case.rule.as_deref().filter(|name| !is_rule(name, rule)) {
+        let found = rule.map_or("none", |id| id.strip_prefix("file:").unwrap_or(id));
+        wrong.push(format!("expected rule `{expected}`, got `{found}`"));
+    }
+    for (what, expected, found) in
+        [("connection", &case.connection, &became.connection), ("code", &case.code, &became.code)]
+    {
+        if expected.is_some() && expected != found {
+            let (expected, found) = (expected.as_deref(), found.as_deref());
+            let (expected, found) = (expected.unwrap_or_default(), found.unwrap_or("none"));
+            wrong.push(format!("expected {what} `{expected}`, got `{found}`"));
+        }
+    }
+    wrong
+}
+
+/// Whether a rule of the configuration is named, or what decided otherwise.
+fn is_rule(name: &str, id: Option<&str>) -> bool {
+    let Some(id) = id else { return false };
+    id == name
+        || id.strip_prefix("file:") == Some(name)
+        || (name == "binding" && id.starts_with("binding:"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case(json: serde_json::Value) -> RuleCase {
+        let mut whole = serde_json::json!({"agent": "ci", "request": "https://a.test/"});
+        whole.as_object_mut().unwrap().extend(json.as_object().unwrap().clone());
+        serde_json::from_value(whole).unwrap()
+    }
+
+    fn refused() -> Became {
+        Became {
+            action: ActionKind::Deny,
+            rule: Some("file:no-deletes".to_owned()),
+            connection: None,
+            code: Some("denied".to_owned()),
+            message: Some("rule `no-deletes` denies this".to_owned()),
+        }
+    }
+
+    #[test]
+    fn everything_that_is_not_as_expected_is_told() {
+        let injected = serde_json::json!({
+            "expect": "inject", "rule": "gh-read", "connection": "work", "code": "other",
+        });
+        insta::assert_snapshot!(compared(&case(injected), &refused()).join("\n"), @r"
+        expected inject, got deny: rule `no-deletes` denies this
+        expected rule `gh-read`, got `no-deletes`
+        expected connection `work`, got `none`
+        expected code `other`, got `denied`
+        ");
+    }
+
+    #[test]
+    fn what_is_not_named_does_not_matter() {
+        for json in [
+            serde_json::json!({"expect": "deny"}),
+            serde_json::json!({"expect": "deny", "rule": "no-deletes"}),
+            serde_json::json!({"expect": "deny", "rule": "file:no-deletes", "code": "denied"}),
+        ] {
+            assert_eq!(compared(&case(json), &refused()), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn a_rule_is_not_taken_for_another_one() {
+        for (name, id) in [
+            ("deletes", Some("file:no-deletes")),
+            ("binding", Some("file:bindings")),
+            ("no-deletes", Some("binding:no-deletes")),
+            ("default", None),
+        ] {
+            assert!(!is_rule(name, id), "{name}");
+        }
+        assert!(is_rule("binding", Some("binding:con_1")) && is_rule("default", Some("default")));
+    }
+
+    #[test]
+    fn a_request_is_a_url_after_a_method() {
+        let ask = |request: &str| {
+            let ask = asked(&case(serde_json::json!({"expect": "deny", "request": request})));
+            (ask.method, ask.url)
+        };
+        let url = "https://a.test/x".to_owned();
+        assert_eq!(ask("https://a.test/x"), (None, url.clone()));
+        assert_eq!(ask(" DELETE  https://a.test/x "), (Some("DELETE".to_owned()), url));
+    }
+}

@@ -1,0 +1,297 @@
+//! Serves the two listeners: accepts, bounds, and lets what is under way finish.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tower::ServiceExt;
+
+use super::host::{Local, OwnNames};
+use super::probes::Peer;
+use super::router::{open_router, socket_router};
+use super::socket::AdminSocket;
+use super::state::Admin;
+use keyward_base::limits::Limits;
+use keyward_net::evictable::{Evictable, Place};
+
+/// Streams that one listener serves at once. On TCP, one more takes the place of one that has no request
+/// under way; on the socket, whose peers are our own user, it waits in the kernel's queue.
+const STREAMS_MAX: usize = 256;
+/// How long a stream over TCP may take to each head of a request, from the end of the answer before.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// Rest after a failed accept: it fails again at once while descriptors are short.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves the open paths on `listener` until `stop` turns true, and then until the requests under
+/// way are answered, for at most `limits.head_timeout`. A head has to come within [`HEAD_WITHIN`].
+pub async fn serve_tcp(
+    listener: TcpListener,
+    admin: Admin,
+    names: OwnNames,
+    mut stop: watch::Receiver<bool>,
+) {
+    let metrics = admin.deps().metrics.clone();
+    let limits = admin.deps().limits.clone();
+    let mut streams = Streams::over_tcp(open_router(admin, names), limits, stop.clone());
+    let places = Evictable::new(STREAMS_MAX);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopped(&mut stop) => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                pause(&error).await;
+                continue;
+            }
+        };
+        let local = match stream.local_addr() {
+            Ok(local) => local,
+            Err(error) => {
+                tracing::debug!(%error, "an admin stream ended at once");
+                continue;
+            }
+        };
+        let place = tokio::select! {
+            place = streams.place(&places, peer) => place,
+            () = stopped(&mut stop) => break,
+        };
+        if place.is_anothers() {
+            metrics.evicted("admin");
+        }
+        streams.serve(stream, Local(local), Some(place));
+    }
+    drop(listener);
+    streams.finish().await;
+}
+
+/// Serves the whole API on the socket, likewise; a head has to come within `limits.head_timeout`.
+pub async fn serve_socket(socket: AdminSocket, admin: Admin, mut stop: watch::Receiver<bool>) {
+    let limits = admin.deps().limits.clone();
+    let mut streams = Streams::new(socket_router(admin), limits, stop.clone());
+    loop {
+        streams.room().await;
+        tokio::select! {
+            accepted = socket.accept() => match accepted {
+                Ok(stream) => {
+                    let peer = Peer(pid_of(&stream));
+                    streams.serve(stream, peer, None);
+                }
+                Err(error) => pause(&error).await,
+            },
+            () = stopped(&mut stop) => break,
+        }
+    }
+    streams.finish().await;
+}
+
+/// Waits for the signal; its sender's end is one as well. The guard that `wait_for` answers with
+/// must not live on in a `select!`.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// None where the peer is in another namespace of processes.
+fn pid_of(stream: &UnixStream) -> Option<u32> {
+    let pid = stream.peer_cred().ok()?.pid()?;
+    u32::try_from(pid).ok().filter(|pid| *pid != 0)
+}
+
+async fn pause(error: &io::Error) {
+    tracing::warn!(%error, "the admin listener cannot accept");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+/// The streams of one listener.
+struct Streams {
+    router: Router,
+    limits: Limits,
+    /// How long a stream may take to each head, from the end of the answer before.
+    head_within: Duration,
+    stop: watch::Receiver<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Streams {
+    fn new(router: Router, limits: Limits, stop: watch::Receiver<bool>) -> Self {
+        let head_within = limits.head_timeout;
+        Self { router, limits, head_within, stop, tasks: JoinSet::new() }
+    }
+
+    /// Those of anybody who reaches the listener, with less time to say what they want.
+    fn over_tcp(router: Router, limits: Limits, stop: watch::Receiver<bool>) -> Self {
+        let head_within = limits.head_timeout.min(HEAD_WITHIN);
+        Self { head_within, ..Self::new(router, limits, stop) }
+    }
+
+    /// Waits until another stream may be served.
+    async fn room(&mut self) {
+        while self.tasks.try_join_next().is_some() {}
+        while self.tasks.len() >= STREAMS_MAX {
+            self.tasks.join_next().await;
+        }
+    }
+
+    /// A place for a stream from there: at once, unless a request is under way on every other.
+    async fn place(&mut self, places: &Arc<Evictable<()>>, peer: SocketAddr) -> Place<()> {
+        loop {
+            while self.tasks.try_join_next().is_some() {}
+            let is_free = self.tasks.len() < STREAMS_MAX;
+            let from = Some(peer.ip().to_canonical());
+            if let Some(place) = places.enter(from, || is_free.then_some(())) {
+                return place;
+            }
+            self.tasks.join_next().await;
+        }
+    }
+
+    /// Serves a stream. Each request carries `mark`, what the listener knows of the stream; `place`: over TCP,
+    /// the one that it has, and keeps from the end of a request to the end of its answer.
+    fn serve<S, M>(&mut self, stream: S, mark: M, place: Option<Place<()>>)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        M: Clone + Send + Sync + 'static,
+    {
+        let (router, limits, mut stop) =
+            (self.router.clone(), self.limits.clone(), self.stop.clone());
+        let head_within = self.head_within;
+        self.tasks.spawn(async move {
+            let place = place.map(Arc::new);
+            let held = place.as_ref();
+            let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+                request.extensions_mut().insert(mark.clone());
+                let router = router.clone();
+                async move {
+                    let request = request.map(|body| Whole::new(body, held.cloned()));
+                    let answer = router.oneshot(request.map(axum::body::Body::new)).await;
+                    if let Some(place) = held {
+                        place.wait();
+                    }
+                    answer
+                }
+            });
+            let stream = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(head_within)
+                .max_buf_size(limits.head_bytes_max.max(8 * 1024))
+                .max_headers(limits.head_fields_max)
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::pin!(stream);
+            tokio::select! {
+                // The peer's mistakes and aborts are its own affair.
+                _ = &mut stream => return,
+                () = evicted(held.map(|place| &**place)) => return,
+                () = stopped(&mut stop) => {}
+            }
+            stream.as_mut().graceful_shutdown();
+            let _ = tokio::time::timeout(limits.head_timeout, stream).await;
+        });
+    }
+
+    async fn finish(mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// A request's body. At its end the stream keeps its place: a body that does not come is no reason to.
+struct Whole {
+    body: Incoming,
+    place: Option<Arc<Place<()>>>,
+}
+
+impl Whole {
+    fn new(body: Incoming, place: Option<Arc<Place<()>>>) -> Self {
+        let mut whole = Self { body, place };
+        whole.look();
+        whole
+    }
+
+    fn look(&mut self) {
+        if self.body.is_end_stream()
+            && let Some(place) = self.place.take()
+        {
+            place.keep();
+        }
+    }
+}
+
+impl Body for Whole {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.look();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Resolves when another stream has its place.
+async fn evicted(place: Option<&Place<()>>) {
+    match place {
+        Some(place) => place.evicted().await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    /// A callback exchanges a code with a server that may be slow.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_at_shutdown_has_as_long_as_the_configuration_says() {
+        let begun = Arc::new(Notify::new());
+        let begins = begun.clone();
+        let slow = move || {
+            let begins = begins.clone();
+            async move {
+                begins.notify_one();
+                let _ = tokio::time::timeout(2 * HEAD_WITHIN, std::future::pending::<()>()).await;
+            }
+        };
+        let limits = Limits { head_timeout: 3 * HEAD_WITHIN, ..Limits::default() };
+        let (stop, stopping) = watch::channel(false);
+        let router = Router::new().route("/", get(slow));
+        let mut streams = Streams::over_tcp(router, limits, stopping);
+        let (mut peer, stream) = tokio::io::duplex(1024);
+        streams.serve(stream, (), None);
+        peer.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        begun.notified().await;
+        stop.send_replace(true);
+        let mut answer = String::new();
+        peer.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        streams.finish().await;
+    }
+}

@@ -1,0 +1,480 @@
+//! The routers as their clients meet them, over services in memory.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+use axum::Router;
+use axum::body::Body;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+use super::host::Local;
+use super::*;
+use keyward_base::id::OrgId;
+use keyward_base::limits::Limits;
+use keyward_base::time::Clock;
+use keyward_base::tokens::TokenSettings;
+use keyward_net::call::Caller;
+use keyward_net::dial::Dialler;
+use keyward_net::guard::Guard;
+use keyward_net::tls;
+use keyward_proxy::ListenerOwner;
+use keyward_proxy::ca::authority::Authority;
+use keyward_rules::policy::DefaultAction;
+use keyward_rules::provider::Catalogue;
+use keyward_state::crypto::keyring::Keyring;
+use keyward_state::directory::{Directory, ManagedBy, NewAgent};
+use keyward_state::observe::metrics::Metrics;
+use keyward_state::observe::trail::Trail;
+use keyward_state::rulebook::{Rulebook, Sources};
+use keyward_state::store::memory::MemoryStore;
+use keyward_vault::Vault;
+use keyward_vault::events::{self, Events};
+use keyward_vault::keys::{Home, Keys};
+use keyward_vault::oauth;
+
+const CANARY: &str = "ghp_canaryCANARYcanaryCANARYcanary123456";
+
+/// Services in memory, and the whole API over them. The clock stands at the epoch.
+struct Lab {
+    admin: Admin,
+    router: Router,
+    draining: watch::Sender<bool>,
+}
+
+impl Lab {
+    async fn new() -> Self {
+        let (draining, drained) = watch::channel(false);
+        let owner =
+            |org: &str| ListenerOwner { org: OrgId::named(org).unwrap(), agent: "ci".to_owned() };
+        let places = Places {
+            agents: vec![
+                (owner("default"), "127.0.0.1:8090".to_owned()),
+                (owner("acme"), "127.0.0.1:8091".to_owned()),
+            ],
+            proxy: vec!["127.0.0.1:8080".to_owned()],
+            admin: "127.0.0.1:8081".to_owned(),
+            data: "/data".to_owned(),
+            ca: "/data/ca/ca.pem".to_owned(),
+        };
+        let (reloads, _) = Reloads::new(watch::channel(None).1);
+        let admin = Admin::serving(services().await, drained, (places, reloads));
+        Self { router: socket_router(admin.clone()), admin, draining }
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body)
+            .unwrap();
+        let answer = self.router.clone().oneshot(request).await.unwrap();
+        let status = answer.status();
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, Value) {
+        self.call(Method::GET, path, None).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
+        self.call(Method::POST, path, Some(body)).await
+    }
+
+    async fn delete(&self, path: &str) -> (StatusCode, Value) {
+        self.call(Method::DELETE, path, None).await
+    }
+
+    /// An agent `ci` and a connection `work` to GitHub.
+    async fn stocked() -> Self {
+        let lab = Self::new().await;
+        let (status, _) = lab.post("/api/v1/agents", json!({"name": "ci"})).await;
+        assert_eq!(status, StatusCode::CREATED);
+        let work = json!({"provider": "github", "name": "work", "fields": {"token": CANARY}});
+        let (status, _) = lab.post("/api/v1/connections", work).await;
+        assert_eq!(status, StatusCode::CREATED);
+        lab
+    }
+}
+
+async fn services() -> Deps {
+    let clock = Clock::Fixed(Arc::new(AtomicI64::new(0)));
+    let keyring = Arc::new(Keyring::ephemeral());
+    let store: Arc<dyn keyward_state::store::Store> = Arc::new(MemoryStore::new());
+    let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
+    let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
+    let sources = Sources::new(catalogue.clone(), DefaultAction::Deny, Vec::new(), 100);
+    let keys = Keys::new(store.clone(), keyring.clone(), Home::Memory).unwrap();
+    let sealed = (store.clone(), keyring.clone());
+    let vault = Vault::open(store, keyring, directory.clone(), catalogue, clock.clone()).await;
+    let vault = Arc::new(vault.unwrap());
+    let dialler = Arc::new(Dialler::new(Guard::default(), Vec::new(), 4));
+    let authority = Authority::ephemeral();
+    let root = CertificateDer::from_pem_slice(authority.cert_pem().as_bytes()).unwrap();
+    let caller = Caller::new(dialler.clone(), tls::client_config(&[root]).unwrap());
+    let metrics: Arc<Metrics> = Arc::default();
+    let events = Events::new(events::Parts {
+        store: sealed.0.clone(),
+        keyring: sealed.1.clone(),
+        directory: directory.clone(),
+        metrics: metrics.clone(),
+        clock: clock.clone(),
+        settings: Default::default(),
+    });
+    let flows = oauth::Flows::new(oauth::Parts {
+        store: sealed.0,
+        keyring: sealed.1,
+        vault: vault.clone(),
+        caller: Arc::new(caller),
+        settings: TokenSettings::default(),
+        clock: clock.clone(),
+        public_url: "http://localhost:8081".to_owned(),
+    });
+    let rulebook = Rulebook::new(sources, directory.clone()).unwrap();
+    Deps {
+        directory,
+        vault,
+        flows,
+        events,
+        rulebook: Arc::new(rulebook),
+        authority: Arc::new(authority),
+        keys,
+        dialler,
+        audit: AuditLog::at_rest(Trail::at(Path::new("audit.jsonl"))),
+        changes: Default::default(),
+        metrics,
+        clock,
+        public_url: "http://localhost:8081".to_owned(),
+        limits: Limits::default(),
+        data_path: std::sync::Weak::new(),
+    }
+}
+
+/// Status and the whole answer of one request, as written.
+async fn raw<S: AsyncReadExt + AsyncWriteExt + Unpin>(mut stream: S, head: &str) -> (u16, String) {
+    let request = format!("{head}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+    (status, answer)
+}
+
+#[tokio::test]
+async fn the_tcp_door_opens_nothing_but_health_and_certificates() {
+    let lab = Lab::stocked().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (stop, stopped) = watch::channel(false);
+    let names = OwnNames::new(addr.port(), Vec::new());
+    let serving = tokio::spawn(serve_tcp(listener, lab.admin.clone(), names, stopped));
+    let own = format!("HTTP/1.1\r\nhost: localhost:{}", addr.port());
+    let table = [
+        (format!("GET /healthz {own}"), 200),
+        (format!("HEAD /readyz {own}"), 200),
+        (format!("GET /ca.pem {own}"), 200),
+        (format!("GET /api/v1/agents {own}"), 404),
+        (format!("GET /api/v1/audit {own}"), 404),
+        (format!("GET /metrics {own}"), 404),
+        (format!("GET //healthz {own}"), 404),
+        (format!("GET /healthz/ {own}"), 404),
+        (format!("POST /healthz {own}"), 405),
+        (format!("TRACE /healthz {own}"), 405),
+        (format!("POST /healthz {own}\r\nx-http-method-override: GET"), 405),
+        (format!("GET /healthz {own}\r\nhost: localhost:{}", addr.port()), 400),
+        ("GET /healthz HTTP/1.1\r\nhost: evil.example".to_owned(), 421),
+        (format!("GET /nope HTTP/1.1\r\nhost: evil.example:{}", addr.port()), 421),
+        (
+            format!(
+                "GET /healthz HTTP/1.1\r\nhost: e\r\nx-forwarded-host: localhost:{}",
+                addr.port()
+            ),
+            421,
+        ),
+        ("GET /healthz HTTP/1.0".to_owned(), 421),
+    ];
+    for (head, expected) in table {
+        let (status, answer) = raw(TcpStream::connect(addr).await.unwrap(), &head).await;
+        assert_eq!(status, expected, "{head}: {answer}");
+        for field in ["nosniff", "no-store", "no-referrer", "frame-ancestors 'none'"] {
+            assert!(answer.contains(field), "{head}: {answer}");
+        }
+        assert!(!answer.to_ascii_lowercase().contains("\r\nserver:"), "{answer}");
+        assert!(!answer.contains("access-control-"), "{answer}");
+    }
+    stop.send_replace(true);
+    serving.await.unwrap();
+    assert!(TcpStream::connect(addr).await.is_err(), "the listener is closed");
+}
+
+#[tokio::test]
+async fn an_idle_stream_does_not_hold_up_the_stop() {
+    let lab = Lab::new().await;
+    let dir = tempfile::tempdir().unwrap();
+    let socket = AdminSocket::bind(dir.path()).await.unwrap();
+    let path = socket.path().to_owned();
+    let (stop, stopped) = watch::channel(false);
+    let serving = tokio::spawn(serve_socket(socket, lab.admin.clone(), stopped));
+    let (status, _) =
+        raw(UnixStream::connect(&path).await.unwrap(), "GET /api/v1/agents HTTP/1.1\r\nhost: x")
+            .await;
+    assert_eq!(status, 200);
+    let idle = UnixStream::connect(&path).await.unwrap();
+    stop.send_replace(true);
+    serving.await.unwrap();
+    drop(idle);
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_draining_gateway_lives_but_is_not_ready() {
+    let lab = Lab::new().await;
+    assert_eq!(lab.get("/readyz").await.0, StatusCode::OK);
+    lab.draining.send_replace(true);
+    assert_eq!(lab.get("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(lab.get("/healthz").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_404_with_a_code() {
+    let lab = Lab::stocked().await;
+    for path in [
+        "/api/v1/agents/nobody",
+        "/api/v1/agents/nobody/tokens",
+        "/api/v1/agents/nobody/bindings",
+        "/api/v1/connections/none",
+        "/api/v1/providers/none",
+        "/api/v1/nothing",
+        "/api/v2/agents",
+        "/",
+    ] {
+        let (status, body) = lab.get(path).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(body["error"]["code"], "not_found", "{path}");
+    }
+    for path in ["/api/v1/agents/ci/tokens/tok_none", "/api/v1/agents/ci/bindings/work"] {
+        assert_eq!(lab.delete(path).await.0, StatusCode::NOT_FOUND, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_form_that_does_not_fit_is_422_and_names_the_field() {
+    let lab = Lab::new().await;
+    let table = [
+        (json!({"provider": "none", "name": "n", "fields": {"token": CANARY}}), "provider"),
+        (json!({"provider": "github", "auth": "none", "name": "n"}), "auth"),
+        (json!({"provider": "github", "name": "n", "fields": {}}), "fields"),
+        (json!({"provider": "github", "name": "n", "fields": {"tokn": CANARY}}), "fields"),
+        (json!({"provider": "github", "name": "n", "fields": {"token": "a\nb"}}), "fields"),
+        (json!({"provider": "github", "name": "a b", "fields": {"token": CANARY}}), "name"),
+        (json!({"provider": "shopify", "name": "n", "fields": {"api_key": "k"}}), "variables"),
+    ];
+    for (form, field) in table {
+        let (status, body) = lab.post("/api/v1/connections", form.clone()).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{form}: {body}");
+        assert_eq!(body["error"]["field"], field, "{form}: {body}");
+        assert!(!body.to_string().contains("canary"), "{body}");
+    }
+    assert_eq!(lab.get("/api/v1/connections").await.1["items"], json!([]));
+}
+
+#[tokio::test]
+async fn what_is_asked_of_the_audit_log_is_checked() {
+    let lab = Lab::new().await;
+    for (query, field) in [
+        ("nope=1", None),
+        ("after=x", None),
+        ("limit=0", Some("limit")),
+        ("limit=1001", Some("limit")),
+        ("since=yesterday", Some("since")),
+        ("until=1", Some("until")),
+        ("follow=true&until=1h", Some("until")),
+    ] {
+        let (status, body) = lab.get(&format!("/api/v1/audit?{query}")).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{query}: {body}");
+        assert_eq!(body["error"]["field"].as_str(), field, "{query}: {body}");
+        assert!(!body.to_string().contains("yesterday"), "{body}");
+    }
+    // Nobody writes this one.
+    assert_eq!(lab.get("/api/v1/audit?follow=true").await.0, StatusCode::NOT_FOUND);
+    let empty = json!({"items": [], "next": null});
+    assert_eq!(lab.get("/api/v1/audit").await, (StatusCode::OK, empty));
+}
+
+#[tokio::test]
+async fn a_rule_test_tells_of_each_case_also_beside_one_that_cannot_be() {
+    let lab = Lab::stocked().await;
+    lab.post("/api/v1/agents/ci/bindings", json!({"connection": "work"})).await;
+    let url = "https://api.github.com/user";
+    let (status, report) = lab
+        .post("/api/v1/rules/test", json!({"cases": [
+            {"agent": "ci", "request": "GETT", "expect": "deny"},
+            {"agent": "nobody", "request": url, "expect": "deny"},
+            {"agent": "ci", "request": url, "expect": "inject", "connection": "work", "rule": "binding"},
+            {"agent": "ci", "request": url, "expect": "pass"},
+        ]}))
+        .await;
+    assert_eq!(status, StatusCode::OK, "{report}");
+    let of = |case: usize, key: &str| report["results"][case][key].clone();
+    assert_eq!([0, 1, 2, 3].map(|case| of(case, "passed")), [false, false, true, false]);
+    assert_eq!(of(0, "wrong"), json!(["url: must begin with https:// or http://"]));
+    assert_eq!(of(1, "became"), Value::Null);
+    assert_eq!(of(3, "wrong"), json!(["expected pass, got inject"]));
+    assert!(!report.to_string().contains("canary"), "{report}");
+    let wrong = json!({"cases": [{"agent": "ci", "request": url, "expect": "allow"}]});
+    let (status, body) = lab.post("/api/v1/rules/test", wrong).await;
+    assert_eq!(
+        (status, &body["error"]["field"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("cases[0].expect"))
+    );
+}
+
+#[tokio::test]
+async fn what_the_file_manages_is_not_edited_here() {
+    let lab = Lab::stocked().await;
+    let new = NewAgent {
+        name: "declared".to_owned(),
+        labels: BTreeMap::new(),
+        environment: None,
+        owner: None,
+        managed_by: ManagedBy::File,
+    };
+    lab.admin.deps().directory.add_agent(&OrgId::default_org(), new).await.unwrap();
+    let (status, body) = lab.delete("/api/v1/agents/declared").await;
+    assert_eq!(status, StatusCode::CONFLICT, "{body}");
+    assert_eq!(body["error"]["code"], "managed_by_file");
+}
+
+#[tokio::test]
+async fn nothing_answers_with_the_secret_of_a_connection() {
+    let lab = Lab::stocked().await;
+    let (status, _) = lab.post("/api/v1/agents/ci/bindings", json!({"connection": "work"})).await;
+    assert_eq!(status, StatusCode::CREATED);
+    let ask = json!({"agent": "ci", "url": "http://api.github.com/"});
+    let mut answers = vec![lab.post("/api/v1/rules/explain", ask).await.1];
+    for path in ["agents", "agents/ci", "agents/ci/bindings", "connections", "rules"] {
+        answers.push(lab.get(&format!("/api/v1/{path}")).await.1);
+    }
+    for answer in answers {
+        assert!(!answer.to_string().contains("canary"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_opens_as_soon_as_it_is_answered_and_no_longer_than_it_says() {
+    let lab = Lab::stocked().await;
+    let (status, made) = lab.post("/api/v1/agents/ci/tokens", json!({"ttl": "1h"})).await;
+    assert_eq!(status, StatusCode::CREATED);
+    assert_eq!(made["expires"], "1970-01-01T01:00:00Z");
+    let token = made["token"].as_str().unwrap();
+    let opens = |at: i64| {
+        let now = jiff::Timestamp::from_second(at).unwrap();
+        lab.admin.deps().directory.view().authenticate(token, now).is_some()
+    };
+    assert!(opens(3_599) && !opens(3_600));
+    let id = made["id"].as_str().unwrap();
+    let (status, _) = lab.delete(&format!("/api/v1/agents/ci/tokens/{id}")).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    assert!(!opens(0));
+    let shown = lab.get("/api/v1/agents/ci/tokens").await.1;
+    assert!(!shown.to_string().contains(token));
+}
+
+#[tokio::test]
+async fn a_binding_is_in_force_when_it_is_answered_and_so_is_its_end() {
+    let lab = Lab::stocked().await;
+    let ask = json!({"agent": "ci", "url": "https://api.github.com/user"});
+    let action = async || lab.post("/api/v1/rules/explain", ask.clone()).await.1["action"].clone();
+    assert_eq!(action().await, "deny");
+    lab.post("/api/v1/agents/ci/bindings", json!({"connection": "work"})).await;
+    assert_eq!(action().await, "inject");
+    let (status, _) = lab.delete("/api/v1/agents/ci/bindings/work").await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    assert_eq!(action().await, "deny");
+    lab.post("/api/v1/agents/ci/bindings", json!({"connection": "work"})).await;
+    let (_, removed) = lab.delete("/api/v1/connections/work").await;
+    assert_eq!(removed, json!({"revoked_upstream": null}));
+    assert_eq!(action().await, "deny");
+}
+
+#[tokio::test]
+async fn rules_are_listed_in_the_order_in_which_they_decide() {
+    let lab = Lab::stocked().await;
+    lab.post("/api/v1/agents/ci/bindings", json!({"connection": "work"})).await;
+    let rules = lab.get("/api/v1/rules").await.1;
+    let of = |place: usize, key: &str| rules["items"][place][key].clone();
+    assert_eq!((of(0, "use"), of(0, "agents")), (json!("work"), json!(["ci"])));
+    assert_eq!((of(1, "id"), of(1, "action")), (json!("default"), json!("deny")));
+    let first = lab.get("/api/v1/rules?limit=1").await.1;
+    let next = first["next"].as_str().unwrap();
+    let second = lab.get(&format!("/api/v1/rules?limit=1&after={next}")).await.1;
+    assert_eq!(second["items"][0]["id"], "default");
+    assert_eq!(second["next"], Value::Null);
+}
+
+/// A gateway of `run` is gone when the browser comes back.
+#[tokio::test]
+async fn an_agent_has_the_listeners_of_its_name_in_its_own_organisation() {
+    let lab = Lab::new().await;
+    for (name, expected) in [("ci", Some("127.0.0.1:8090")), ("other", None)] {
+        lab.post("/api/v1/agents", json!({ "name": name })).await;
+        let (_, agent) = lab.get(&format!("/api/v1/agents/{name}")).await;
+        let found = agent["listeners"].as_array().map(Vec::as_slice).unwrap_or_default();
+        assert_eq!(found.first().and_then(Value::as_str), expected, "{agent}");
+        assert!(found.len() <= 1, "{agent}");
+    }
+    let (_, status) = lab.get("/api/v1/status").await;
+    let of = |index: usize| (&status["agents"][index]["org"], &status["agents"][index]["at"]);
+    assert_eq!(of(0), (&"default".into(), &"127.0.0.1:8090".into()), "{status}");
+    assert_eq!(of(1), (&"acme".into(), &"127.0.0.1:8091".into()), "{status}");
+}
+
+#[tokio::test]
+async fn a_probe_is_taken_at_loopback_and_of_a_process_that_is_known() {
+    let lab = Lab::new().await;
+    for (query, says) in [
+        ("at=192.0.2.1:80", "is not an address of loopback"),
+        ("at=127.0.0.1", "unknown or malformed"),
+        ("", "unknown or malformed"),
+        ("at=127.0.0.1:80&pid=1", "unknown or malformed"),
+        // In process nobody is at the other end.
+        ("at=127.0.0.1:80", "cannot tell which program a stream is of"),
+    ] {
+        let (status, body) = lab.get(&format!("/api/v1/probes?{query}")).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{query}: {body}");
+        assert!(body["error"]["message"].as_str().unwrap().contains(says), "{query}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_private_gateway_takes_no_consents_and_says_what_to_do() {
+    let lab = Lab::stocked().await;
+    lab.admin.runs().make_private();
+    for (path, body) in [
+        ("/api/v1/connections/work/reconnect", json!({})),
+        ("/api/v1/connections", json!({"provider": "mcp", "name": "m", "url": "https://a.test"})),
+    ] {
+        let (status, told) = lab.post(path, body).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{told}");
+        assert_eq!(told["error"]["hint"], "start one that stays: keyward serve");
+    }
+    let router = open_router(lab.admin.clone(), OwnNames::new(80, Vec::new()));
+    for path in ["/oauth/start/x", "/oauth/callback/app_x?state=s&code=c"] {
+        let local = Local("127.0.0.1:80".parse().unwrap());
+        let request = Request::get(path).header(header::HOST, "localhost").extension(local);
+        let answer = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{path}");
+    }
+}

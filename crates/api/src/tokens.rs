@@ -1,0 +1,167 @@
+//! `/agents/{id}/tokens`: an agent's tokens. The text of a new one is answered once.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::routing::{delete, get};
+use axum::{Json, Router};
+use http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
+
+use super::auth::Caller;
+use super::body::{Body, Params, Segments};
+use super::error::ApiError;
+use super::ledger::Run;
+use super::page::Page;
+use super::state::Admin;
+use super::wire::{List, NewToken, TokenShown, TokenView};
+use keyward_base::id::TokenId;
+use keyward_base::time::parse_duration;
+use keyward_state::directory::{IssuedToken, TokenRecord};
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new()
+        .route("/agents/{agent}/tokens", get(list).post(add))
+        .route("/agents/{agent}/tokens/{token}", delete(revoke))
+}
+
+pub(super) fn view(admin: &Admin, token: &TokenRecord) -> TokenView {
+    TokenView {
+        id: token.id.clone(),
+        label: token.label.clone(),
+        created: token.created,
+        expires: token.expires,
+        last_used: admin.deps().metrics.usage.token(&token.id).last,
+    }
+}
+
+async fn list(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(agent): Segments<String>,
+    Params(page): Params<Page>,
+) -> Result<Json<List<TokenView>>, ApiError> {
+    let agent = admin.agent(&caller, &agent)?;
+    let wanted = agent
+        .tokens
+        .iter()
+        .filter(|token| page.wants(&[token.id.as_str(), token.label.as_deref().unwrap_or("")]))
+        .map(|token| view(&admin, token))
+        .collect();
+    page.cut(wanted, |token: &TokenView| token.id.as_str()).map(Json)
+}
+
+async fn add(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments(agent): Segments<String>,
+    Body(new): Body<NewToken>,
+) -> Result<(StatusCode, Json<TokenShown>), ApiError> {
+    let agent = admin.agent(&caller, &agent)?;
+    let asked = (new.ttl.as_deref(), new.expires_in);
+    let expires = ends_after(asked, admin.deps().clock.now())?;
+    let NewToken { label, token, .. } = new;
+    let chosen = token.map(|token| token.0);
+    let directory = &admin.deps().directory;
+    let issued =
+        directory.add_token(caller.org(), &agent.id, label.clone(), expires, chosen).await?;
+    Ok((StatusCode::CREATED, Json(shown_once(&issued, label)?)))
+}
+
+/// Shows a new token: the one place of the control plane that exposes a secret.
+pub(super) fn shown_once(
+    issued: &IssuedToken,
+    label: Option<String>,
+) -> Result<TokenShown, ApiError> {
+    let refused = || ApiError::field("token", "must be text");
+    let token = issued.text.expose_text().ok_or_else(refused)?.to_owned();
+    Ok(TokenShown { id: issued.id.clone(), label, expires: issued.expires, token })
+}
+
+async fn revoke(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Segments((agent, token)): Segments<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let agent = admin.agent(&caller, &agent)?;
+    let id = TokenId::parse(&token).map_err(|_| ApiError::not_found("token", &token))?;
+    let found = agent.tokens.iter().find(|token| token.id == id);
+    let found = found.ok_or_else(|| ApiError::not_found("token", &token))?;
+    if admin.runs().is_ended_by_request(&id) {
+        let (agent, label) = (agent.name.clone(), found.label.clone());
+        caller.names_run(Run { action: "ended", agent, token: Some(id.clone()), label });
+    }
+    let revoked = admin.deps().directory.revoke_token(caller.org(), &agent.id, &id).await;
+    if revoked.is_err() {
+        admin.runs().goes_on(&id);
+    }
+    revoked?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// When a new token ends; `None`: never.
+pub(super) fn ends_after(
+    (ttl, expires_in): (Option<&str>, Option<u64>),
+    now: Timestamp,
+) -> Result<Option<Timestamp>, ApiError> {
+    let (field, life) = match (ttl, expires_in) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => {
+            return Err(ApiError::field("expires_in", "must not be given together with `ttl`"));
+        }
+        (Some(ttl), None) => {
+            let life = parse_duration(ttl).map_err(|_| {
+                ApiError::field("ttl", "must be a number and a unit, such as 30m, 8h or 90d")
+            })?;
+            ("ttl", life)
+        }
+        (None, Some(seconds)) => ("expires_in", Duration::from_secs(seconds)),
+    };
+    if life.is_zero() {
+        return Err(ApiError::field(field, "must be longer than zero"));
+    }
+    let end = SignedDuration::try_from(life).ok().and_then(|life| now.checked_add(life).ok());
+    end.map(Some).ok_or_else(|| ApiError::field(field, "is too long"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyward_base::secret::Secret;
+
+    fn asked(json: &str) -> Result<Option<Timestamp>, ApiError> {
+        let new: NewToken = serde_json::from_str(json).unwrap();
+        ends_after((new.ttl.as_deref(), new.expires_in), Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn a_life_that_is_no_life_is_refused() {
+        let bad = [
+            r#"{"ttl":"0s"}"#,
+            r#"{"ttl":"soon"}"#,
+            r#"{"expires_in":0}"#,
+            r#"{"expires_in":18446744073709551615}"#,
+            r#"{"ttl":"1h","expires_in":3600}"#,
+        ];
+        for json in bad {
+            assert!(matches!(asked(json), Err(ApiError::Field { .. })), "{json}");
+        }
+    }
+
+    #[test]
+    fn debug_of_a_new_token_hides_its_text() {
+        let text = Secret::from("kwa_canary".to_owned());
+        let issued = IssuedToken { id: TokenId::random(), text, expires: None };
+        let shown = shown_once(&issued, None).unwrap();
+        assert!(!format!("{shown:?}").contains("canary"));
+        assert_eq!(shown.token, "kwa_canary");
+    }
+
+    #[test]
+    fn ttl_and_expires_in_mean_the_same() {
+        let hour = Some(Timestamp::from_second(3_600).unwrap());
+        assert_eq!(asked(r#"{"ttl":"1h"}"#), Ok(hour));
+        assert_eq!(asked(r#"{"expires_in":3600}"#), Ok(hour));
+        assert_eq!(asked("{}"), Ok(None));
+    }
+}

@@ -1,0 +1,449 @@
+//! The JSON of the API: field names that scripts rely on. What is answered can hold no secret;
+//! what is asked moves secrets into [`Secret`] while it is being read.
+
+mod about;
+mod agent;
+mod app;
+mod audit;
+mod ca;
+mod call;
+mod connection;
+mod explain;
+mod flow;
+mod keys;
+mod patch;
+mod people;
+mod plugin;
+mod rotation;
+mod rule_test;
+mod secret;
+mod status;
+mod tested;
+mod token;
+mod upstream;
+mod usage;
+mod webhook;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use self::about::{AboutGiven, Scopes, SecretView};
+pub use self::agent::{AgentView, NewAgent};
+pub use self::app::{AppChanged, AppPatch, AppView, NewApp};
+pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Change, Event, Outcome};
+pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
+pub use self::call::{CallAsk, CallView};
+pub use self::connection::ConnectionView;
+pub use self::explain::{
+    AddressView, AppUsed, ConnectionUsed, ExplainAsk, Explanation, PlacementView,
+};
+pub use self::flow::{
+    Activation, ConnectionMade, ConsentListed, ConsentView, FlowDecision, Reconnect,
+};
+pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
+pub use self::patch::{AgentPatch, ConnectionPatch};
+pub use self::people::{
+    NewOrg, NewPersonalToken, NewUser, OrgView, PersonalTokenView, UserPatch, UserView,
+};
+pub use self::plugin::{
+    BoundSlot, LeftView, MissingView, NewPlugin, PluggedView, PluginAffected, PluginPatch,
+    PluginRemoved, PluginView, SlotView,
+};
+pub use self::rotation::{NewSecret, Rotated};
+pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
+pub use self::secret::{SecretFields, SecretText};
+pub use self::status::{AgentListener, Health, ReloadView, Status};
+pub use self::tested::{ConnectionTested, TestOutcome};
+pub use self::token::{Failing, TokenRefreshed, TokenStatus};
+pub use self::upstream::UpstreamView;
+pub use self::usage::{AgentUse, LimitView, Share, UsageView, Waits};
+pub use self::webhook::{
+    EventType, NewSigningKey, NewWebhook, WebhookPatch, WebhookShown, WebhookTry, WebhookView,
+};
+use keyward_base::id::{ConnectionId, TokenId};
+use keyward_rules::provider::{AuthKind, Template, VariableKind};
+use keyward_state::directory::{ManagedBy, Visibility};
+
+/// A page of a list.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct List<T> {
+    /// The items, ordered by their cursor.
+    pub items: Vec<T>,
+    /// `after` of the next page; absent on the last.
+    pub next: Option<String>,
+}
+
+impl<T> List<T> {
+    /// The same page of what is shown of each: only of what is on it.
+    pub(super) fn map<U>(self, shown: impl FnMut(T) -> U) -> List<U> {
+        List { items: self.items.into_iter().map(shown).collect(), next: self.next }
+    }
+}
+
+/// The body of every refusal.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ErrorBody {
+    /// The refusal.
+    pub error: ErrorView,
+}
+
+/// A refusal.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ErrorView {
+    /// Stable, for programs.
+    pub code: String,
+    /// For people.
+    pub message: String,
+    /// Path of the field that is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// A token, without its text.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct TokenView {
+    /// `tok_…`
+    pub id: TokenId,
+    /// What it is for.
+    pub label: Option<String>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it ends; absent: never.
+    pub expires: Option<Timestamp>,
+    /// When it was last used since the gateway began; absent: not since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<Timestamp>,
+}
+
+/// A new token.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    /// What it is for.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// How long it lives, `8h`.
+    #[serde(default)]
+    pub ttl: Option<String>,
+    /// The same in seconds.
+    #[serde(default)]
+    pub expires_in: Option<u64>,
+    /// A chosen one, instead of an issued one.
+    #[serde(default)]
+    pub token: Option<SecretText>,
+}
+
+/// A token just made: the only answer that holds a secret, given once.
+#[derive(Deserialize, Serialize)]
+pub struct TokenShown {
+    /// `tok_…`
+    pub id: TokenId,
+    /// What it is for.
+    pub label: Option<String>,
+    /// When it ends; absent: never.
+    pub expires: Option<Timestamp>,
+    /// The text.
+    pub token: String,
+}
+
+/// A new run: a program that was started with a token of its own.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewRun {
+    /// The agent's name or id.
+    pub agent: String,
+    /// What the token is for, `run 4121`.
+    pub label: String,
+    /// The token of a run whose gateway was restarted under it.
+    #[serde(default)]
+    pub token: Option<SecretText>,
+}
+
+/// A new binding.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewBinding {
+    /// A connection's name or id.
+    pub connection: String,
+}
+
+/// A binding.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct BindingView {
+    /// The connection's id.
+    pub connection: ConnectionId,
+    /// Its name.
+    pub name: String,
+    /// Its provider.
+    pub provider: String,
+    /// Who may edit the binding.
+    pub managed_by: ManagedBy,
+    /// When it was made.
+    pub created: Timestamp,
+    /// What the agent holds instead of each secret field.
+    pub placeholders: BTreeMap<String, String>,
+    /// Variables that the provider's SDKs read, with the placeholders to put there.
+    pub env: BTreeMap<String, String>,
+    /// Slots of the agent's plugins that it is in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<BoundSlot>,
+    /// `false`: it allows what its slots do, and nothing more.
+    #[serde(default = "plugin::yes")]
+    pub direct: bool,
+}
+
+/// A new connection. `fields` are sealed at once and never shown.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewConnection {
+    /// A provider's id.
+    pub provider: String,
+    /// One of its ways to authenticate; the first when absent.
+    #[serde(default)]
+    pub auth: Option<String>,
+    /// Unique.
+    pub name: String,
+    /// Agents of another environment cannot bind it.
+    #[serde(default)]
+    pub environment: Option<String>,
+    /// Variables of the provider's hosts.
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
+    /// How its requests are sent: [`Settings`], refused by name where they are none.
+    #[serde(default)]
+    pub settings: Option<serde_json::Value>,
+    /// What the way to authenticate asks for.
+    #[serde(default)]
+    pub fields: SecretFields,
+    /// The app that asks for its tokens; the provider's only one when absent.
+    #[serde(default)]
+    pub app: Option<String>,
+    /// Scopes to ask for; the app's or the provider's when empty.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// Of an MCP server: where it is.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Of an MCP server: which of its authorization servers, where it has several.
+    #[serde(default)]
+    pub issuer: Option<String>,
+    /// Consent by a code on another device, where the provider has both.
+    #[serde(default)]
+    pub device: bool,
+    /// Whether the provider is asked before it is active; what it does not take stays a draft.
+    #[serde(default)]
+    pub test: bool,
+    /// What it is.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// What it is for.
+    #[serde(default)]
+    pub purpose: Option<String>,
+    /// To find it by.
+    #[serde(default)]
+    pub tags: BTreeSet<String>,
+    /// When its secret ends: `90d`, a day, or a time.
+    #[serde(default)]
+    pub expires: Option<String>,
+    /// How long a secret is to be used, `90d`.
+    #[serde(default)]
+    pub rotate_every: Option<String>,
+    /// Whose it is: a user's name or id; whoever asks, when absent.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// `private`, which is usual where it has an owner, or `shared`.
+    #[serde(default)]
+    pub visibility: Option<Visibility>,
+}
+
+/// What removing a connection did.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ConnectionRemoved {
+    /// Whether the provider took the grant back; `null`: it was not asked to, or has no way to.
+    pub revoked_upstream: Option<bool>,
+    /// Not yet: it is tried again until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Why it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Where a person takes access away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_hand: Option<String>,
+    /// The plugins that it was in, and what they are without it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugins: Vec<PluginAffected>,
+}
+
+/// A provider.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ProviderView {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its category.
+    pub category: Option<String>,
+    /// Hosts, with variables in braces.
+    pub hosts: Vec<String>,
+    /// The variables that the owner gives.
+    pub variables: Vec<VariableView>,
+    /// Ways to authenticate; the first is the default.
+    pub auth: Vec<AuthView>,
+    /// What apps can be begun with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub templates: Vec<Template>,
+    /// How authentication works there.
+    pub docs_url: Option<String>,
+    /// Where the owner gets a key.
+    pub key_url: Option<String>,
+}
+
+/// A variable of a provider's hosts.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct VariableView {
+    /// Its name.
+    pub name: String,
+    /// `label`, `host` or `text`.
+    pub kind: VariableKind,
+    /// For people.
+    pub label: String,
+    /// For people.
+    pub help: Option<String>,
+    /// For people.
+    pub example: Option<String>,
+    /// Used when none is given.
+    pub default: Option<String>,
+    /// The only values there are; empty: any of the kind.
+    pub choices: Vec<String>,
+}
+
+/// A way to authenticate.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct AuthView {
+    /// Its id.
+    pub id: String,
+    /// Its kind.
+    pub kind: AuthKind,
+    /// For people.
+    pub label: String,
+    /// For people.
+    pub note: Option<String>,
+    /// Whether it can be used yet.
+    pub supported: bool,
+    /// The form.
+    pub fields: Vec<FieldView>,
+}
+
+/// A field of the form.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FieldView {
+    /// Its name in `fields`.
+    pub name: String,
+    /// For people.
+    pub label: String,
+    /// For people.
+    pub help: Option<String>,
+    /// Never shown again.
+    pub secret: bool,
+    /// May be left out.
+    pub optional: bool,
+    /// Variables that SDKs read it from.
+    pub env: Vec<String>,
+    /// Known beginnings of values; services add new ones.
+    #[serde(default)]
+    pub prefixes: Vec<String>,
+    /// How long values with the first beginning are.
+    #[serde(default)]
+    pub length: Option<usize>,
+    /// A regular expression that values must match.
+    #[serde(default)]
+    pub pattern: Option<String>,
+}
+
+/// A rule, a binding or the default, in the order in which they decide.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RuleView {
+    /// As audit and explain name it.
+    pub id: String,
+    /// Agents it is for; absent: all.
+    pub agents: Option<Vec<String>>,
+    /// Hosts; empty: all.
+    pub hosts: Vec<String>,
+    /// Methods; empty: all.
+    pub methods: Vec<String>,
+    /// Paths; empty: all.
+    pub paths: Vec<String>,
+    /// `inject`, `deny`, `pass` or `tunnel`.
+    pub action: String,
+    /// The connection it uses.
+    #[serde(rename = "use")]
+    pub connection: Option<String>,
+    /// The credential may go over cleartext to allowed private addresses.
+    pub allow_plaintext: bool,
+    /// Where it is written: `/etc/keyward.yaml:12`; absent for bindings and the default.
+    #[serde(default)]
+    pub place: Option<String>,
+}
+
+impl fmt::Debug for TokenShown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenShown").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyward_base::settings::Settings;
+    use keyward_state::directory::{About, ConnectionState};
+
+    #[test]
+    fn debug_of_a_request_shows_no_secret() {
+        let json = r#"{"provider":"p","name":"n","fields":{"token":"canary"}}"#;
+        let new: NewConnection = serde_json::from_str(json).unwrap();
+        assert!(!format!("{new:?}").contains("canary"));
+        assert_eq!(new.fields.0["token"].len(), 6);
+        let token: NewToken = serde_json::from_str(r#"{"token":"can\u0061ry"}"#).unwrap();
+        assert!(!format!("{token:?}").contains("canary"));
+    }
+
+    #[test]
+    fn the_state_of_a_connection_stands_beside_its_fields() {
+        let view = ConnectionView {
+            id: ConnectionId::parse("con_1").unwrap(),
+            name: "n".to_owned(),
+            provider: "p".to_owned(),
+            auth: "a".to_owned(),
+            environment: None,
+            variables: BTreeMap::new(),
+            settings: Settings::default(),
+            hosts: Vec::new(),
+            app: None,
+            granted: Vec::new(),
+            account: None,
+            ends: None,
+            about: About::default(),
+            secret: SecretView::default(),
+            scopes: Scopes::default(),
+            owner: None,
+            visibility: Visibility::Shared,
+            state: ConnectionState::Paused,
+            remedy: None,
+            renewal: None,
+            token: None,
+            managed_by: ManagedBy::Store,
+            created: Timestamp::UNIX_EPOCH,
+            updated: Timestamp::UNIX_EPOCH,
+        };
+        let json = serde_json::to_value(&view).unwrap();
+        assert_eq!(json["state"], "paused");
+        assert_eq!(serde_json::from_value::<ConnectionView>(json).unwrap(), view);
+    }
+}

@@ -1,0 +1,69 @@
+//! The audit log over the API: what may be asked of it, and whether it is whole. A record is
+//! [`Event`], as it stands in the file.
+
+use serde::{Deserialize, Serialize};
+
+pub use keyward_state::observe::change::Change;
+pub use keyward_state::observe::event::{Event, Outcome};
+
+/// The query of `/audit`. What is absent does not matter.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuditAsk {
+    /// The agent's name.
+    pub agent: Option<String>,
+    /// The host, with a port or without, or `*.suffix`.
+    pub host: Option<String>,
+    /// The connection's name.
+    pub connection: Option<String>,
+    /// Keyward's code.
+    pub code: Option<String>,
+    /// Only what Keyward answered itself, or cut.
+    pub refused: bool,
+    /// Only what was changed, and not what was asked for.
+    pub changes: bool,
+    /// The method.
+    pub method: Option<String>,
+    /// The exchange's id.
+    pub exchange: Option<String>,
+    /// Exchanges that began then or later: `2h` ago, an RFC 3339 time, or a day.
+    pub since: Option<String>,
+    /// Exchanges that began before.
+    pub until: Option<String>,
+    /// Go on with records as they are written.
+    pub follow: bool,
+    /// Records wanted; when following, of those that are there already.
+    pub limit: Option<usize>,
+    /// `next` of the page before; when following, the number of the last record that was seen.
+    pub after: Option<u64>,
+}
+
+/// The answer of `/audit/verify`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct AuditVerified {
+    /// Whether every record follows the one before it.
+    pub whole: bool,
+    /// Files that were read.
+    pub files: u64,
+    /// Records that follow each other.
+    pub records: u64,
+    /// The number of the first, 0 when there is none. Above 1, older files were removed.
+    pub first: u64,
+    /// The number of the last.
+    pub last: u64,
+    /// The last one's hash: kept elsewhere, it shows later that nothing was cut off the end.
+    pub hash: String,
+    /// The first line that does not follow.
+    pub broken: Option<AuditBreak>,
+}
+
+/// A line where the chain ends before the log does.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct AuditBreak {
+    /// The file.
+    pub file: String,
+    /// The line in it, from 1.
+    pub line: u64,
+    /// What is wrong.
+    pub reason: String,
+}

@@ -1,0 +1,121 @@
+//! The JSON of what would become of a request.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{ErrorView, TokenStatus};
+use keyward_base::id::ConnectionId;
+use keyward_base::settings::Settings;
+use keyward_rules::policy::explain::ActionKind;
+
+/// A request to explain.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainAsk {
+    /// Whose request; name or id.
+    pub agent: String,
+    /// Its method; GET when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Absolute, `http` or `https`; or a base URL of the gateway, as a program would ask by it.
+    pub url: String,
+    /// As `Keyward-Connection` would name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<String>,
+    /// Fields that would be sent.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+}
+
+/// What would become of a request.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Explanation {
+    /// The agent's name.
+    pub agent: String,
+    /// The method.
+    pub method: String,
+    /// `https://api.example.com:443`.
+    pub target: String,
+    /// The path as the agent writes it, decoded.
+    pub path: String,
+    /// The path that would be sent, where the credential stands in it: `{credential}` in its place.
+    /// Rules must permit both. Absent where the path is sent as it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_sent: Option<String>,
+    /// Whether it would be sent.
+    pub allowed: bool,
+    /// What would be done.
+    pub action: ActionKind,
+    /// What decided; absent when nothing did.
+    pub rule: Option<String>,
+    /// The pattern of it that means the host; absent where it is for every host.
+    pub host: Option<String>,
+    /// The connection whose credential would be used.
+    pub connection: Option<ConnectionUsed>,
+    /// How its requests are sent: timeout, further attempts, limits, fields; absent where nothing is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Settings>,
+    /// Where the credential would go.
+    pub placements: Vec<PlacementView>,
+    /// Addresses of the host, judged; empty when refused before, and where a proxy resolves it.
+    pub addresses: Vec<AddressView>,
+    /// The corporate proxy that the host is reached by; absent where it is reached directly.
+    #[serde(default)]
+    pub proxy: Option<String>,
+    /// What stands in the way; empty when nothing does.
+    pub stopped_by: Vec<ErrorView>,
+}
+
+/// The connection of an explanation.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ConnectionUsed {
+    /// `con_…`
+    pub id: ConnectionId,
+    /// Its name.
+    pub name: String,
+    /// Its provider.
+    pub provider: String,
+    /// The app that asks for its tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppUsed>,
+    /// Its token, for kinds that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenStatus>,
+    /// It has to be connected again before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<Timestamp>,
+}
+
+/// The app of a connection that is looked at.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct AppUsed {
+    /// Its name.
+    pub name: String,
+    /// What is to be registered at the provider.
+    pub redirect_uri: String,
+    /// Why nothing can be asked for with it, and what to do; absent when something can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// Where a credential goes, and the shape of what is written.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PlacementView {
+    /// `header authorization`, `query key`, `cookie sid`, `path`.
+    pub at: String,
+    /// The template: `Bearer {token}`.
+    pub value: String,
+}
+
+/// An address and its judgement.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct AddressView {
+    /// With the port.
+    pub address: String,
+    /// Whether it would be dialled.
+    pub allowed: bool,
+    /// What kind of address it is.
+    pub class: String,
+}

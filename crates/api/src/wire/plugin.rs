@@ -1,0 +1,184 @@
+//! `/plugins` as JSON.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use keyward_base::id::{AgentId, ConnectionId, PluginId};
+use keyward_state::directory::{ConnectionState, ManagedBy, Manifest, PluginState, Renewal};
+
+/// A slot that a binding is in.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct BoundSlot {
+    /// The plugin's name.
+    pub plugin: String,
+    /// The slot's.
+    pub slot: String,
+}
+
+pub(super) fn yes() -> bool {
+    true
+}
+
+/// A plugin to be installed.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewPlugin {
+    /// The agent's name or id.
+    pub agent: String,
+    /// As its author declares it.
+    pub manifest: Manifest,
+    /// Names or ids of connections, by slot. An optional slot may be left out.
+    #[serde(default)]
+    pub slots: BTreeMap<String, String>,
+}
+
+/// A change of a plugin: what is absent stays.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PluginPatch {
+    /// Another version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Manifest>,
+    /// Names or ids of connections, by slot; `null` empties an optional one.
+    #[serde(default)]
+    pub slots: BTreeMap<String, Option<String>>,
+}
+
+/// A plugin that is installed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PluginView {
+    /// `plg_…`
+    pub id: PluginId,
+    /// Its name, unique among its agent's.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// What it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// Its agent's name.
+    pub agent: String,
+    /// Its agent's id.
+    pub agent_id: AgentId,
+    /// `ready`, `degraded`, `blocked`, or `paused` when the configuration names it no more.
+    pub state: PluginState,
+    /// Slots without a connection that can be used.
+    pub missing: Vec<MissingView>,
+    /// All slots, in the manifest's order.
+    pub slots: Vec<SlotView>,
+    /// Who may edit it.
+    pub managed_by: ManagedBy,
+    /// When it was installed.
+    pub created: Timestamp,
+    /// When it was last changed.
+    pub updated: Timestamp,
+}
+
+/// A slot without a connection that can be used.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct MissingView {
+    /// Its name.
+    pub slot: String,
+    /// Whether the plugin is blocked by it.
+    pub required: bool,
+    /// The connection in it, when it is still there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<String>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// A slot.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct SlotView {
+    /// Its name.
+    pub slot: String,
+    /// The provider whose account is wanted.
+    pub provider: String,
+    /// What the account is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// What it is used for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+    /// Without it the plugin does not work.
+    pub required: bool,
+    /// Scopes that it asks for.
+    pub scopes: Vec<String>,
+    /// Methods; empty: all.
+    pub methods: Vec<String>,
+    /// Paths; empty: all.
+    pub paths: Vec<String>,
+    /// What is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<PluggedView>,
+}
+
+/// A connection in a slot.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PluggedView {
+    /// `con_…`
+    pub id: ConnectionId,
+    /// Its name.
+    pub name: String,
+    /// Whose account it is, as the provider names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// Hosts that its credential may go to.
+    pub hosts: Vec<String>,
+    /// Scopes of the slot that the provider did not grant, as far as it tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes_missing: Vec<String>,
+    /// The agent may use it beside the plugin: the slot's methods and paths limit nothing then.
+    pub unlimited: bool,
+    /// What a person does, where it cannot be used or lacks scopes of the slot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    /// How its credential is replaced: by another `secret`, another `consent`, or its `app`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal: Option<Renewal>,
+    /// `state`, and for `broken` a `reason` and a `detail`.
+    #[serde(flatten)]
+    pub state: ConnectionState,
+}
+
+/// What removing a plugin left.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PluginRemoved {
+    /// The plugin's id.
+    pub removed: PluginId,
+    /// The connections that were in its slots. They stay, and nothing was revoked at their providers.
+    pub connections: Vec<LeftView>,
+}
+
+/// A connection that stays.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct LeftView {
+    /// `con_…`
+    pub id: ConnectionId,
+    /// Its name.
+    pub name: String,
+    /// Its provider.
+    pub provider: String,
+    /// Agents and plugins that use it: `claude`, `crm-digest of claude`.
+    pub used_by: Vec<String>,
+}
+
+/// A plugin that a connection is missing from.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PluginAffected {
+    /// Its id.
+    pub id: PluginId,
+    /// Its name.
+    pub plugin: String,
+    /// Its agent's name.
+    pub agent: String,
+    /// The slots that the connection was in.
+    pub slots: Vec<String>,
+    /// What the plugin is without it.
+    pub state: PluginState,
+}

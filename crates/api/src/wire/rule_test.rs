@@ -1,0 +1,72 @@
+//! Expectations about rules, and what came of them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use keyward_rules::policy::explain::ActionKind;
+
+/// The body of `/rules/test`.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleTestAsk {
+    /// What is expected.
+    pub cases: Vec<RuleCase>,
+}
+
+/// A request, and what is expected to become of it. What is absent does not matter.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleCase {
+    /// Whose request; name or id.
+    pub agent: String,
+    /// `METHOD URL`, or a URL for GET.
+    pub request: String,
+    /// Fields that would be sent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// `inject`, `pass`, `tunnel` or `deny`.
+    pub expect: ActionKind,
+    /// What decides: a rule's name, `binding`, `default`, or an id as explain and audit name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// The name of the connection whose credential is injected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<String>,
+    /// The code of the refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+}
+
+/// The answer of `/rules/test`: one result per case, in their order.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RuleTestReport {
+    /// The results.
+    pub results: Vec<RuleTested>,
+}
+
+/// What came of a case.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RuleTested {
+    /// Whether everything is as expected.
+    pub passed: bool,
+    /// What is not, in words.
+    pub wrong: Vec<String>,
+    /// What would become of the request; absent when no such request can be.
+    pub became: Option<Became>,
+}
+
+/// What would become of a request.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Became {
+    /// What would be done.
+    pub action: ActionKind,
+    /// What decided, as explain and audit name it.
+    pub rule: Option<String>,
+    /// The connection whose credential would be injected.
+    pub connection: Option<String>,
+    /// The code of the refusal.
+    pub code: Option<String>,
+    /// The refusal in words.
+    pub message: Option<String>,
+}

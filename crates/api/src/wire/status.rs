@@ -1,0 +1,63 @@
+//! What a gateway says of itself: its health, where it is reached, and its last reload.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// `/healthz` and `/readyz`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Health {
+    /// `ok`, `ready` or `draining`.
+    pub status: String,
+}
+
+/// `/api/v1/status` of a running gateway.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Status {
+    /// `ready` or `draining`.
+    pub status: String,
+    /// The program's version.
+    pub version: String,
+    /// Listeners for agents: `127.0.0.1:8080` or `unix:/run/keyward.sock`.
+    pub proxy: Vec<String>,
+    /// Listeners of one agent each.
+    #[serde(default)]
+    pub agents: Vec<AgentListener>,
+    /// The admin listener.
+    pub admin: String,
+    /// The data directory.
+    pub data: String,
+    /// The CA's certificate.
+    pub ca: String,
+    /// Whether it ends with the last run.
+    #[serde(default)]
+    pub private: bool,
+    /// Open runs.
+    #[serde(default)]
+    pub runs: usize,
+    /// What came of the last reload; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<ReloadView>,
+}
+
+/// A listener of one agent.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct AgentListener {
+    /// The name of its organisation.
+    #[serde(default)]
+    pub org: String,
+    /// The agent's name.
+    pub agent: String,
+    /// `127.0.0.1:8090` or `unix:/run/ci.sock`.
+    pub at: String,
+}
+
+/// What came of reading the configuration again.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ReloadView {
+    /// When.
+    pub time: Timestamp,
+    /// Why it was refused; none when it is in force.
+    pub errors: Vec<String>,
+    /// What waits for a restart.
+    pub warnings: Vec<String>,
+}

@@ -1,0 +1,79 @@
+//! What a test of a connection tells. Nothing of the provider's answer but its status is in it.
+
+use serde::{Deserialize, Serialize};
+
+use keyward_base::id::ConnectionId;
+
+/// `POST /connections/{id}/test`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ConnectionTested {
+    /// The connection's id.
+    pub connection: ConnectionId,
+    /// Its name.
+    pub name: String,
+    /// Its provider.
+    pub provider: String,
+    /// Whether the provider took the credential.
+    pub ok: bool,
+    /// What was found.
+    pub outcome: TestOutcome,
+    /// The same, for people.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+    /// `GET https://api.example.com/me`, without the credential; absent when none is known.
+    pub request: Option<String>,
+    /// The status of the provider's answer.
+    pub status: Option<u16>,
+    /// Until the answer began, or was given up: with look-up, connecting and TLS.
+    pub latency_ms: Option<u64>,
+    /// Seconds after which the provider may be asked again, where it says so.
+    pub retry_after: Option<u64>,
+    /// Whose account it is, as the provider names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// Scopes that the credential has, where the provider tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+    /// Scopes that it lacks for the test, where the provider tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+    /// As audit and log name it; absent when nothing was asked.
+    pub exchange: Option<String>,
+}
+
+/// What a test found.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TestOutcome {
+    /// The provider took the credential.
+    Ok,
+    /// It did not.
+    WrongKey,
+    /// It knows the credential, which may not do this.
+    MissingPermission,
+    /// This machine's clock is so wrong that the provider may refuse any credential.
+    ClockWrong,
+    /// There is no such API at the address.
+    WrongAddress,
+    /// It has been asked too often.
+    RateLimited,
+    /// It answers with a fault of its own.
+    ProviderDown,
+    /// It answers what nobody expected.
+    UnexpectedAnswer,
+    /// Its host has no address.
+    Unresolved,
+    /// Its host's address may not be dialled.
+    AddressRefused,
+    /// Nothing accepts streams there.
+    Unreachable,
+    /// No verified TLS.
+    TlsUntrusted,
+    /// No answer in time.
+    Timeout,
+    /// The request was not sent: there is no usable credential, or no record could be made.
+    NotSent,
+    /// No test request is known for the provider.
+    NoTest,
+}

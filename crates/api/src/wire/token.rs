@@ -1,0 +1,14 @@
+//! Tokens of connections, as the API tells of them.
+
+use serde::{Deserialize, Serialize};
+
+pub use keyward_vault::{Failing, TokenStatus};
+
+/// What a refresh by hand brought.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct TokenRefreshed {
+    /// The connection's name.
+    pub name: String,
+    /// Its token now.
+    pub token: Option<TokenStatus>,
+}

@@ -1,0 +1,114 @@
+//! `/connections/{connection}/usage` as JSON.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Failing;
+use keyward_base::id::{AgentId, ConnectionId};
+
+/// What a connection was used for since the gateway began. The audit log has what was before.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct UsageView {
+    /// `con_…`
+    pub id: ConnectionId,
+    /// Its name.
+    pub name: String,
+    /// Since when it is counted.
+    pub since: Timestamp,
+    /// Requests that were permitted to use it, tests and calls by people among them.
+    pub requests: u64,
+    /// Those of them that were refused after all, answered with 400 or more, or cut by the provider.
+    pub failed: u64,
+    /// How often the provider answered with which status of 400 or more.
+    pub statuses: BTreeMap<String, u64>,
+    /// How often Keyward answered itself, by code: `rate_limited`, `upstream_timeout`.
+    pub refusals: BTreeMap<String, u64>,
+    /// Body bytes to the provider.
+    pub bytes_in: u64,
+    /// Body bytes from it.
+    pub bytes_out: u64,
+    /// Until answers began; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<Waits>,
+    /// When the last request began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<Timestamp>,
+    /// What the provider last said of its own limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_limit: Option<LimitView>,
+    /// When its token was last fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_refresh: Option<Timestamp>,
+    /// When its token ends, or its secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_expiry: Option<Timestamp>,
+    /// The refreshes that fail, while none succeeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<Failing>,
+    /// Who may use it, and who did.
+    pub agents: Vec<AgentUse>,
+}
+
+/// So many milliseconds, to the next power of two, for that part of the answers.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Waits {
+    /// Half of them.
+    pub p50: u64,
+    /// 95 of 100.
+    pub p95: u64,
+    /// 99 of 100.
+    pub p99: u64,
+}
+
+/// A limit of the provider's.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct LimitView {
+    /// Requests that are left.
+    pub remaining: u64,
+    /// Of how many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// When it said so.
+    pub at: Timestamp,
+}
+
+/// An agent that may use a connection, or did.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct AgentUse {
+    /// `agt_…`
+    pub id: AgentId,
+    /// Its name.
+    pub name: String,
+    /// Why it may.
+    pub by: Share,
+    /// Its requests.
+    pub requests: u64,
+    /// When the last one began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<Timestamp>,
+}
+
+/// Why an agent may use a connection.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Share {
+    /// It is bound.
+    Bound,
+    /// It is in a slot of one of its plugins.
+    Plugin,
+    /// A rule lent it, or it was bound when it did.
+    Rule,
+}
+
+impl Share {
+    /// The stable name, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bound => "bound",
+            Self::Plugin => "plugin",
+            Self::Rule => "rule",
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! [`Code`]: the table of all refusals. A row has the code, the HTTP status, who sends it, what it means and what to do.
+//! Proxy, API and command line read it; `docs/errors.md` is generated from it. A message that names things of the case
+//! stands with the refusal that it is of: [`RefusalText`].
+
+use std::fmt;
+
+use http::StatusCode;
+
+use Sender::{Api, Both, Proxy};
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Row {
+    /// What scripts compare: stable.
+    pub text: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// Which part of Keyward sends it.
+    pub sender: Sender,
+    /// When it is sent: a sentence.
+    pub meaning: &'static str,
+    /// What to do: lower case, no full stop. Also the hint of refusals that have no better one.
+    pub remedy: &'static str,
+}
+
+/// Which part of Keyward sends a code. For the proxy's, the error type in `Proxy-Status` (RFC 9209 §2.3).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sender {
+    /// The proxy, to agents.
+    Proxy(&'static str),
+    /// The admin API.
+    Api,
+    /// Both.
+    Both(&'static str),
+}
+
+/// The proxy refuses the request.
+const DENIED: &str = "http_request_denied";
+/// The request is malformed.
+const MALFORMED: &str = "http_request_error";
+/// Streams, descriptors or memory are used up.
+const EXHAUSTED: &str = "connection_limit_reached";
+/// A fault of Keyward's own.
+const INTERNAL: &str = "proxy_internal_error";
+
+/// Declares [`Code`] and its rows, one per code and status: `Variant: "code" STATUS Sender, "meaning", "remedy";`.
+macro_rules! codes {
+    ($($variant:ident: $text:literal $status:literal $sender:expr, $meaning:literal, $remedy:literal;)*) => {
+        /// Why Keyward refuses: one row of the table. Two rows may have the same text and another status.
+        #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+        pub enum Code {
+            $(#[doc = $meaning] $variant,)*
+        }
+
+        impl Code {
+            /// All rows.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The row.
+            pub const fn row(self) -> Row {
+                match self {
+                    $(Self::$variant => Row {
+                        text: $text, status: $status, sender: $sender, meaning: $meaning, remedy: $remedy,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    // The request.
+    BadRequest: "bad_request" 400 Both(MALFORMED),
+        "The request is malformed, or has no place for the credential. To the API: the body, query or path cannot be read.",
+        "correct the request as the message says";
+    BadTarget: "bad_target" 400 Proxy(MALFORMED),
+        "The target is no host and port, the path has two readings, or a base URL does not say which host it means.",
+        "write host and path without dot segments, doubled slashes and needless percent-encoding";
+    MethodRefused: "method_refused" 405 Both(DENIED),
+        "TRACE, TRACK and CONNECT inside a tunnel are not forwarded. To the API: the path does not take this method.",
+        "use another method";
+    TooLarge: "too_large" 413 Both(DENIED),
+        "The body exceeds the limit. The proxy refuses only bodies that a credential is written into.",
+        "`limits.written_body_bytes_max` raises it";
+    TargetTooLong: "target_too_long" 414 Proxy(DENIED),
+        "The request target exceeds the limit.",
+        "send a shorter URL, or raise `limits.target_bytes_max`";
+    ExpectationFailed: "expectation_failed" 417 Proxy(DENIED),
+        "`Expect` has another value than `100-continue`.",
+        "leave `Expect` out";
+    HostMismatch: "host_mismatch" 421 Both(DENIED),
+        "`Host`, `:authority` or SNI differs from the host of the tunnel, or is no name of this listener.",
+        "send the request to the host that the tunnel was opened for, or to the listener's own name";
+    HeadersTooLarge: "headers_too_large" 431 Proxy(DENIED),
+        "The head of the request exceeds the limit.",
+        "send fewer or shorter fields, or raise `limits.head_bytes_max`";
+    CodingUnsupported: "coding_unsupported" 501 Proxy(DENIED),
+        "The request has another transfer coding than `chunked`.",
+        "send the body with `Content-Length` or chunked";
+
+    // Who asks the proxy.
+    BaseUrlUnauthenticated: "agent_unauthenticated" 401 Proxy(DENIED),
+        "A request to a base URL has no valid token of an agent.",
+        "give the agent's token (kwa_…) as the program's API key, in `Keyward-Token`, or as http://NAME:TOKEN@HOST:PORT/to/…";
+    AgentUnauthenticated: "agent_unauthenticated" 407 Proxy(DENIED),
+        "A request to the proxy has no valid token of an agent.",
+        "use a proxy URL of the form http://NAME:TOKEN@HOST:PORT";
+    TooManyGuesses: "agent_unauthenticated" 429 Proxy(DENIED),
+        "Too many requests with a wrong token came from this address.",
+        "correct the token, and wait as long as `Retry-After` says";
+    AgentUnavailable: "agent_unavailable" 403 Proxy(DENIED),
+        "The agent that the listener belongs to is paused or does not exist.",
+        "`keyward agent list` shows which there are";
+    BaseUrlRefused: "base_url_refused" 403 Proxy(DENIED),
+        "Base URLs are switched off, or do not work on this listener because it asks for no token.",
+        "set `listen.base_urls: true`, and use a listener of `listen.proxy` with the agent's token";
+    CrossSiteRefused: "cross_site_refused" 403 Proxy(DENIED),
+        "A page of another site sent a request to a base URL.",
+        "base URLs are for programs, not for pages of a browser";
+
+    // Policy.
+    Denied: "denied" 403 Proxy(DENIED),
+        "A rule denies the request, or the rule, slot or base URL of the connection does not permit such requests.",
+        "change the rule or slot that the message names; `keyward explain` shows what decides";
+    DefaultDeny: "default_deny" 403 Proxy(DENIED),
+        "No rule or binding of the agent permits the request.",
+        "bind a connection of the host's provider: `keyward agent bind NAME CONNECTION`, or add a rule";
+    PortRefused: "port_refused" 403 Proxy(DENIED),
+        "No rule or binding of the agent permits this port of the host; rules permit 80 and 443 unless they name others.",
+        "write the port into a rule's host: `HOST:PORT`";
+    AddressRefused: "address_refused" 403 Proxy("destination_ip_prohibited"),
+        "The host resolves to private, loopback or other special addresses only.",
+        "`upstream.allow_private` opens named networks and ports";
+    PlaceholderForeign: "placeholder_foreign" 403 Proxy(DENIED),
+        "The request has a placeholder that is unknown, another agent's, not bound, or for another host.",
+        "print this agent's own placeholders: `keyward agent show NAME`";
+    PlaintextRefused: "plaintext_refused" 403 Proxy(DENIED),
+        "A credential would be sent over cleartext HTTP.",
+        "use https, or a rule with `use` and `allow_plaintext: true`";
+    TokenEndpointRefused: "token_endpoint_refused" 403 Proxy(DENIED),
+        "The URL is an OAuth endpoint of the provider, where nothing is injected.",
+        "a rule with `action: pass` lets it through, without a credential";
+
+    // Connections.
+    ConnectionMissing: "connection_missing" 424 Proxy(DENIED),
+        "The agent has no such connection, none for this host, or one that was never connected.",
+        "bind it: `keyward agent bind NAME CONNECTION`, or connect it: `keyward connection reconnect`";
+    ConnectionPaused: "connection_paused" 424 Proxy(DENIED),
+        "The connection is paused.",
+        "`keyward connection resume NAME`";
+    ConnectionBroken: "connection_broken" 424 Proxy(DENIED),
+        "The provider does not take the stored grant any more, or the grant cannot be read or sent.",
+        "`keyward connection show NAME` says why and what to do";
+    ConnectionAmbiguous: "connection_ambiguous" 424 Proxy(DENIED),
+        "Several connections of the agent are for this request.",
+        "send one connection's placeholder, or its name in `Keyward-Connection`";
+    PluginBlocked: "plugin_blocked" 424 Proxy(DENIED),
+        "A required slot of the plugin has no usable connection.",
+        "`keyward plugin show NAME` says what is missing";
+    RateLimited: "rate_limited" 429 Proxy(DENIED),
+        "The connection has reached the limit of requests or exchanges in its settings: Keyward's limit, not the provider's.",
+        "wait as long as `Retry-After` says, or raise `rate_limit` or `concurrency` in the connection's settings";
+    RefreshUnavailable: "refresh_unavailable" 503 Both(DENIED),
+        "The token has ended, and the authorization server cannot be asked for another one now.",
+        "retry when `Retry-After` says";
+
+    // The upstream.
+    UpstreamUnreachable: "upstream_unreachable" 502 Proxy("destination_unavailable"),
+        "The host cannot be resolved, or no connection to it (or to the corporate proxy) can be opened.",
+        "check the host, DNS, network and firewall";
+    UpstreamTls: "upstream_tls" 502 Proxy("tls_certificate_error"),
+        "The upstream's certificate does not verify, or no TLS can be agreed on.",
+        "name a private root in `upstream.trust`; otherwise the upstream's owner must act";
+    UpstreamProtocol: "upstream_protocol" 502 Proxy("http_protocol_error"),
+        "The upstream's answer is malformed.",
+        "the gateway's log names the cause";
+    SecretEchoed: "secret_echoed" 502 Proxy(DENIED),
+        "A compressed answer repeats the credential.",
+        "ask with `Accept-Encoding: identity`: the credential is masked then";
+    CodingUnscannable: "coding_unscannable" 502 Proxy(DENIED),
+        "The answer has a content coding that cannot be searched for the credential, or a broken one.",
+        "answers come as gzip, deflate, br, zstd or uncoded; ask with `Accept-Encoding: identity`";
+    NoDecoder: "overloaded" 502 Proxy(EXHAUSTED),
+        "No memory is left to search a compressed answer for the credential.",
+        "retry later, or send `Accept-Encoding: identity`";
+    UpstreamTimeout: "upstream_timeout" 504 Proxy("http_response_timeout"),
+        "The upstream did not accept the connection, or did not answer, in time.",
+        "retry later";
+
+    // The gateway.
+    Overloaded: "overloaded" 503 Proxy(EXHAUSTED),
+        "The gateway, or this agent, uses as many streams, descriptors or as much memory for bodies as it may.",
+        "retry when `Retry-After` says";
+    AuditUnavailable: "audit_unavailable" 503 Both(DENIED),
+        "The audit log cannot be written: nothing is served or changed without a record.",
+        "the gateway's log says why";
+    Internal: "internal" 500 Both(INTERNAL),
+        "A fault inside the gateway.",
+        "the gateway's log names the cause";
+
+    // The API.
+    Unauthenticated: "unauthenticated" 401 Api,
+        "The request has no valid personal access token.",
+        "an admin of your organisation makes one: keyward token add";
+    ScopeMissing: "scope_missing" 403 Api,
+        "The token lacks a scope.",
+        "use a token with that scope";
+    NotAllowed: "not_allowed" 403 Api,
+        "The user's role does not allow this, or the resource belongs to somebody else.",
+        "ask its owner or an admin";
+    NotFound: "not_found" 404 Api,
+        "The path, or a resource of that name, does not exist.",
+        "list what exists, for example with `keyward connection list`";
+    NameTaken: "name_taken" 409 Api,
+        "The name is in use.",
+        "choose another name, or remove that one first";
+    ManagedByFile: "managed_by_file" 409 Api,
+        "The configuration file declares the resource.",
+        "change it in the configuration file";
+    EnvironmentMismatch: "environment_mismatch" 409 Api,
+        "Agent and connection belong to two environments.",
+        "bind a connection of the agent's own environment";
+    MediaTypeRefused: "media_type_refused" 415 Api,
+        "The body is not declared as JSON.",
+        "send it with `Content-Type: application/json`";
+    InvalidField: "invalid_field" 422 Api,
+        "A field of the request is wrong; `field` names it.",
+        "correct the field as the message says";
+    Refused: "refused" 422 Api,
+        "The request is well-formed, but the state of the resource does not permit it.",
+        "the message says what is in the way";
+    TestFailed: "test_failed" 422 Api,
+        "The provider did not take the new credential in its test; nothing was changed.",
+        "the message says what the provider answered";
+    ConfigRefused: "config_refused" 422 Api,
+        "The configuration on disk is wrong; the message has one error in a line.",
+        "the old configuration stays in force until this is mended";
+    NotInForce: "not_in_force" 500 Api,
+        "The change is stored, but the rules do not compile: the policy before the change still decides.",
+        "mend the named rule, or take the change back";
+    AuditUnreadable: "audit_unreadable" 500 Api,
+        "The files of the audit log cannot be read.",
+        "read it as the gateway's user; `audit.file` says where it is";
+    StoreFailed: "store_failed" 500 Api,
+        "The store cannot be written: the change may or may not be there.",
+        "make sure that its disk has room and is writable, then restart the gateway";
+    AnswerTooLarge: "answer_too_large" 502 Api,
+        "The provider's answer to a single request exceeds the limit.",
+        "send the request through the proxy, which passes on any size";
+    AnswerCut: "answer_cut" 502 Api,
+        "The provider's answer to a single request ended early.",
+        "retry";
+    Draining: "draining" 503 Api,
+        "The gateway is stopping.",
+        "retry when it has started again";
+}
+
+impl Code {
+    /// What scripts compare.
+    pub const fn as_str(self) -> &'static str {
+        self.row().text
+    }
+
+    /// The HTTP status.
+    pub fn status(self) -> StatusCode {
+        StatusCode::from_u16(self.row().status).expect("a test reads every row")
+    }
+
+    /// The error type in `Proxy-Status` (RFC 9209 §2.3).
+    pub const fn proxy_status(self) -> &'static str {
+        match self.row().sender {
+            Proxy(error) | Both(error) => error,
+            // `tests/tidy/codes.rs`: the proxy names none of these.
+            Api => INTERNAL,
+        }
+    }
+
+    /// A refusal with this code. `message` is a sentence in lower case, without a full stop.
+    pub fn because(self, message: impl Into<String>) -> RefusalText {
+        RefusalText { code: self, message: message.into(), hint: None }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A refusal as a client reads it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RefusalText {
+    /// The code, which has the status.
+    pub code: Code,
+    /// Why.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl RefusalText {
+    /// Adds what to do in this case.
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        self.hint_if(Some(hint.into()))
+    }
+
+    /// Adds what to do in this case, where that is known.
+    pub fn hint_if(self, hint: Option<String>) -> Self {
+        Self { hint, ..self }
+    }
+
+    /// Adds the remedy of the table.
+    pub fn usual_hint(self) -> Self {
+        let remedy = self.code.row().remedy;
+        self.hint(remedy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_row_has_a_status_of_an_error_and_differs_from_the_others() {
+        let mut seen = HashSet::new();
+        for code in Code::ALL {
+            let status = code.status();
+            assert!(status.is_client_error() || status.is_server_error(), "{code:?}");
+            assert!(seen.insert((code.as_str(), status)), "{code:?} stands twice");
+        }
+    }
+
+    #[test]
+    fn texts_are_words_that_fit_header_fields_and_scripts() {
+        for code in Code::ALL {
+            let is_word = |c: u8| c.is_ascii_lowercase() || c == b'_';
+            assert!(code.as_str().bytes().all(is_word), "{code:?}");
+            let (row, error) = (code.row(), code.proxy_status());
+            assert!(error.bytes().all(is_word), "{code:?}");
+            assert!(row.meaning.ends_with('.'), "{code:?}: a meaning is a sentence");
+            assert!(!row.remedy.is_empty() && !row.remedy.ends_with('.'), "{code:?}");
+            assert!(!format!("{}{}", row.meaning, row.remedy).contains('|'), "{code:?}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! What the configuration's keys are: name, shape, default and meaning of each, written once, in the
+//! struct that it is read into.
+//!
+//! [`section!`](crate::keys::section) stands around such a struct and makes [`Section`] of it.
+//! The names are asked of serde, so they are those that are accepted; the meaning is the field's
+//! comment. A field without a `#[key(…)]` does not compile.
+
+use serde::de::value::Error;
+use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
+use serde::forward_to_deserialize_any;
+
+/// A map of the configuration.
+pub trait Section {
+    /// Its keys, in the order of the struct.
+    fn keys() -> Vec<Key>;
+}
+
+/// One key of a map.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// As it is written.
+    pub name: &'static str,
+    /// What may stand there.
+    pub shape: Shape,
+    /// What it is for: sentences, in Markdown.
+    pub meaning: String,
+}
+
+/// What may stand at a key.
+#[derive(Clone, Copy, Debug)]
+pub enum Shape {
+    /// A value of this kind, in words.
+    Value(&'static str, Absent),
+    /// One of these words.
+    Choice(&'static [&'static str], Absent),
+    /// A map with these keys.
+    Map(fn() -> Vec<Key>),
+    /// A list of maps with these keys.
+    List(fn() -> Vec<Key>),
+    /// Known, and refused until its feature exists.
+    Later,
+}
+
+/// What holds where a key is left out.
+#[derive(Clone, Copy, Debug)]
+pub enum Absent {
+    /// As if this stood there, in YAML.
+    Means(&'static str),
+    /// Nothing particular; the meaning says it.
+    Nothing,
+    /// It must not be left out.
+    Refused,
+}
+
+/// Makes [`Section`] of a struct that serde reads. Each field has a comment, then one of
+/// - `#[key("kind of value")]`, with `, "default"` or `, required`
+/// - `#[key(one of ["a", "b"])]`, with `, "default"` or `, required`
+/// - `#[key(map of Inner)]` or `#[key(list of Inner)]`, where `Inner` is a `section!` too
+/// - `#[key(later)]`
+///
+/// then its attributes for serde.
+#[macro_export]
+macro_rules! section {
+    (
+        $(#[$outer:meta])*
+        $vis:vis struct $name:ident {
+            $(
+                $(#[doc = $meaning:literal])+
+                #[key($($shape:tt)+)]
+                $(#[serde($($serde:tt)*)])*
+                $field_vis:vis $field:ident: $type:ty
+            ),* $(,)?
+        }
+    ) => {
+        $(#[$outer])*
+        $vis struct $name {
+            $(
+                $(#[doc = $meaning])+
+                $(#[serde($($serde)*)])*
+                $field_vis $field: $type,
+            )*
+        }
+
+        impl $crate::keys::Section for $name {
+            fn keys() -> Vec<$crate::keys::Key> {
+                $crate::keys::named::<Self>(vec![$((
+                    $crate::keys::shape!($($shape)+),
+                    concat!($($meaning),+),
+                )),*])
+            }
+        }
+    };
+}
+pub use section;
+
+/// The arguments of `#[key(…)]`.
+#[macro_export]
+macro_rules! shape {
+    (later) => { $crate::keys::Shape::Later };
+    (map of $inner:ty) => {
+        $crate::keys::Shape::Map(<$inner as $crate::keys::Section>::keys)
+    };
+    (list of $inner:ty) => {
+        $crate::keys::Shape::List(<$inner as $crate::keys::Section>::keys)
+    };
+    (one of [$($word:literal),+] $(, $absent:tt)?) => {
+        $crate::keys::Shape::Choice(&[$($word),+], $crate::keys::absent!($($absent)?))
+    };
+    ($kind:literal $(, $absent:tt)?) => {
+        $crate::keys::Shape::Value($kind, $crate::keys::absent!($($absent)?))
+    };
+}
+pub use shape;
+
+/// What stands last in `#[key(…)]`.
+#[macro_export]
+macro_rules! absent {
+    () => {
+        $crate::keys::Absent::Nothing
+    };
+    (required) => {
+        $crate::keys::Absent::Refused
+    };
+    ($default:literal) => {
+        $crate::keys::Absent::Means($default)
+    };
+}
+pub use absent;
+
+/// The fields of `T`, which come in the struct's order, with the names that serde accepts.
+pub fn named<T: DeserializeOwned>(fields: Vec<(Shape, &'static str)>) -> Vec<Key> {
+    let mut names: &'static [&'static str] = &[];
+    // Ends with an error as soon as it knows the names.
+    drop(T::deserialize(Names(&mut names)));
+    let key = |(name, (shape, meaning)): (&&'static str, (Shape, &'static str))| Key {
+        name,
+        shape,
+        meaning: meaning.trim().to_owned(),
+    };
+    names.iter().zip(fields).map(key).collect()
+}
+
+/// Asks a struct for its fields' names.
+struct Names<'a>(&'a mut &'static [&'static str]);
+
+impl<'de> Deserializer<'de> for Names<'_> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+        Err(de::Error::custom("not a struct"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Error> {
+        *self.0 = fields;
+        Err(de::Error::custom("only its names are wanted"))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    section! {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[allow(dead_code, reason = "only its keys are looked at")]
+        struct Outer {
+            /// What it is called,
+            /// in two lines.
+            #[key("text", required)]
+            #[serde(rename = "use")]
+            used: String,
+            /// More.
+            #[key(map of Inner)]
+            inner: Option<Inner>,
+        }
+    }
+
+    section! {
+        #[derive(serde::Deserialize)]
+        #[serde(default, rename_all = "UPPERCASE")]
+        #[derive(Default)]
+        #[allow(dead_code, reason = "only its keys are looked at")]
+        struct Inner {
+            /// Which.
+            #[key(one of ["a", "b"], "a")]
+            which: String,
+        }
+    }
+
+    #[test]
+    fn keys_have_the_names_that_are_accepted_and_their_own_comments() {
+        let keys = Outer::keys();
+        let shown: Vec<_> = keys.iter().map(|key| (key.name, &*key.meaning)).collect();
+        assert_eq!(shown, [("use", "What it is called, in two lines."), ("inner", "More.")]);
+        let Shape::Map(inner) = keys[1].shape else { panic!("a map") };
+        assert_eq!(inner()[0].name, "WHICH");
+        assert!(matches!(inner()[0].shape, Shape::Choice(["a", "b"], Absent::Means("a"))));
+    }
+}

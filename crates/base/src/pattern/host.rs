@@ -1,0 +1,338 @@
+//! [`HostPattern`]: which hosts and ports are meant.
+//!
+//! Text goes through [`Host::parse`], so patterns and requests are compared in one canonical form.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::PatternError;
+use crate::host::{Host, Scheme, Target};
+
+/// `api.example.com`, `*.example.com`, each with `:port` when it is not the scheme's own.
+///
+/// Matches a canonical host by whole labels; a wildcard takes one or more labels.
+/// The port belongs to the pattern (DI7): absent means 443, and 80 for cleartext targets.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct HostPattern {
+    names: Names,
+    port: Option<u16>,
+}
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+enum Names {
+    Exact(Host),
+    /// Everything below this name, without the leading dot.
+    Below(Arc<str>),
+}
+
+impl HostPattern {
+    /// Parses a pattern.
+    ///
+    /// # Errors
+    /// When the text is not a pattern, or covers a public suffix.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        let error = || PatternError::Host(text.to_owned());
+        let (wildcard, authority) = match text.strip_prefix("*.") {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let target = Target::parse(Scheme::Https, authority).map_err(|_| error())?;
+        let host = target.host().clone();
+        let port = has_port(authority).then_some(target.port());
+        if !wildcard {
+            return Ok(Self { names: Names::Exact(host), port });
+        }
+        let Host::Name(suffix) = host else { return Err(error()) };
+        match is_public_suffix(&suffix) {
+            true => Err(PatternError::PublicSuffix(text.to_owned())),
+            false => Ok(Self { names: Names::Below(suffix), port }),
+        }
+    }
+
+    /// The pattern of exactly this host, with the default ports.
+    pub fn exact(host: Host) -> Self {
+        Self { names: Names::Exact(host), port: None }
+    }
+
+    /// Whether the target's host and port are meant.
+    pub fn matches(&self, target: &Target) -> bool {
+        self.takes_port(target) && self.covers(target.host())
+    }
+
+    /// Whether the host is meant, on whichever port.
+    pub fn covers(&self, host: &Host) -> bool {
+        match (&self.names, host) {
+            (Names::Exact(exact), host) => exact == host,
+            (Names::Below(suffix), Host::Name(name)) => is_below(name, suffix),
+            (Names::Below(_), Host::V4(_) | Host::V6(_)) => false,
+        }
+    }
+
+    /// Whether the target's port is meant, whichever its host.
+    pub fn takes_port(&self, target: &Target) -> bool {
+        match self.port {
+            Some(port) => port == target.port(),
+            None => target.port() == target.scheme().default_port(),
+        }
+    }
+
+    /// Whether some target is meant by both patterns.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.shares_port(other)
+            && match (&self.names, &other.names) {
+                (Names::Exact(host), _) => other.covers(host),
+                (_, Names::Exact(host)) => self.covers(host),
+                (Names::Below(a), Names::Below(b)) => a == b || is_below(a, b) || is_below(b, a),
+            }
+    }
+
+    /// Whether every target that `other` means is meant by this pattern too. A pattern without a
+    /// port takes 443 for TLS and 80 for cleartext, and contains those that name either.
+    pub fn contains(&self, other: &Self) -> bool {
+        let names = match (&self.names, &other.names) {
+            (_, Names::Exact(host)) => self.covers(host),
+            (Names::Exact(_), Names::Below(_)) => false,
+            (Names::Below(a), Names::Below(b)) => a == b || is_below(b, a),
+        };
+        names && (self.port == other.port || self.port.is_none() && self.shares_port(other))
+    }
+
+    /// The exact host, unless it is a wildcard.
+    pub fn literal(&self) -> Option<&Host> {
+        match &self.names {
+            Names::Exact(host) => Some(host),
+            Names::Below(_) => None,
+        }
+    }
+
+    /// The suffix after `*.`, if it is a wildcard.
+    pub fn suffix(&self) -> Option<&str> {
+        match &self.names {
+            Names::Exact(_) => None,
+            Names::Below(suffix) => Some(suffix),
+        }
+    }
+
+    /// The port for TLS.
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(443)
+    }
+
+    /// Whether a port is written in the pattern.
+    pub fn names_port(&self) -> bool {
+        self.port.is_some()
+    }
+
+    fn shares_port(&self, other: &Self) -> bool {
+        match (self.port, other.port) {
+            (Some(a), Some(b)) => a == b,
+            (None, None) => true,
+            (Some(port), None) | (None, Some(port)) => matches!(port, 80 | 443),
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.names {
+            Names::Exact(host) => write!(f, "{host}")?,
+            Names::Below(suffix) => write!(f, "*.{suffix}")?,
+        }
+        match self.port {
+            Some(port) => write!(f, ":{port}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether a port follows the host in an authority that has been parsed.
+fn has_port(authority: &str) -> bool {
+    authority.rfind(']').map_or(authority, |bracket| &authority[bracket..]).contains(':')
+}
+
+/// Whether `name` is `suffix` with one or more labels before it.
+fn is_below(name: &str, suffix: &str) -> bool {
+    name.strip_suffix(suffix).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+}
+
+/// Whether `name` is listed as a public suffix, private section included, or is a single label.
+fn is_public_suffix(name: &str) -> bool {
+    psl::suffix(name.as_bytes()).is_none_or(|suffix| suffix.as_bytes() == name.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn https(authority: &str) -> Target {
+        Target::parse(Scheme::Https, authority).expect(authority)
+    }
+
+    fn pattern(text: &str) -> HostPattern {
+        HostPattern::parse(text).expect(text)
+    }
+
+    #[test]
+    fn what_is_no_host_pattern_is_refused() {
+        for bad in [
+            "",
+            "*",
+            "*.",
+            "*.*",
+            "*.*.example.com",
+            "a.*.example.com",
+            "*example.com",
+            "**.a.com",
+            "*.example.com.*",
+            ".example.com",
+            "exa mple.com",
+            "https://example.com",
+            "a@b.com",
+            "example.com/",
+            "example.com:",
+            "example.com:0",
+            "example.com:65536",
+            "example.com:+1",
+            "*.10.0.0.1",
+            "*.[::1]",
+            "[::1",
+            "::1",
+            "1.2.3",
+            "0x7f.1",
+            "*.example..com",
+            "example.com:*",
+            "exa%6dple.com",
+            "example.com?x",
+            "*.example.com:",
+        ] {
+            assert_eq!(HostPattern::parse(bad), Err(PatternError::Host(bad.to_owned())), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_never_covers_a_public_suffix() {
+        for bad in [
+            "*.com",
+            "*.co.uk",
+            "*.COM",
+            "*.github.io",
+            "*.test",
+            "*.localhost",
+            "*.foo.ck",
+            "*.herokuapp.com",
+            "*.com:8443",
+            "*.com.",
+            "*.xn--p1ai",
+            "*.рф",
+        ] {
+            let refused = Err(PatternError::PublicSuffix(bad.to_owned()));
+            assert_eq!(HostPattern::parse(bad), refused, "{bad}");
+        }
+    }
+
+    #[test]
+    fn look_alikes_do_not_match() {
+        let (exact, below) = (pattern("api.example.com"), pattern("*.example.com"));
+        for other in [
+            "xapi.example.com",
+            "api.example.com.evil.test",
+            "api-example.com",
+            "example.com",
+            "a.api.example.com",
+            "api.example.co",
+            "api.example.com:8443",
+            "apixexample.com",
+        ] {
+            assert!(!exact.matches(&https(other)), "{other}");
+        }
+        for other in [
+            "example.com",
+            "evilexample.com",
+            "example.com.evil.test",
+            "evil-example.com",
+            "a.example.com:8443",
+            "a.example.org",
+            "a.xexample.com",
+            "10.0.0.1",
+            "[::1]",
+        ] {
+            assert!(!below.matches(&https(other)), "{other}");
+        }
+    }
+
+    #[test]
+    fn canonical_forms_match() {
+        for (text, authority) in [
+            ("API.Example.COM", "api.example.com"),
+            ("api.example.com.", "api.example.com:443"),
+            ("*.Example.com", "a.b.example.com"),
+            ("bücher.example", "xn--bcher-kva.example"),
+            ("*.bücher.example", "a.xn--bcher-kva.example"),
+            ("127.0.0.1:9443", "127.0.0.1:9443"),
+            ("[::1]:9443", "[0:0::1]:9443"),
+            ("*.example.com:8443", "a.example.com:8443"),
+        ] {
+            assert!(pattern(text).matches(&https(authority)), "{text} {authority}");
+        }
+    }
+
+    #[test]
+    fn a_port_belongs_to_the_pattern() {
+        let http = |authority| Target::parse(Scheme::Http, authority).expect(authority);
+        let (bare, tls) = (pattern("a.example.com"), pattern("a.example.com:443"));
+        assert!(bare.matches(&http("a.example.com")));
+        assert!(!bare.matches(&http("a.example.com:443")));
+        assert!(!bare.matches(&https("a.example.com:80")));
+        assert!(!tls.matches(&http("a.example.com")));
+        assert!(tls.matches(&https("a.example.com")));
+        assert!(!bare.names_port() && tls.names_port());
+    }
+
+    #[test]
+    fn overlap_is_found_in_both_directions() {
+        for (a, b, meet) in [
+            ("a.example.com", "*.example.com", true),
+            ("*.a.example.com", "*.example.com", true),
+            ("example.com", "*.example.com", false),
+            ("*.xexample.com", "*.example.com", false),
+            ("a.example.com:8443", "*.example.com", false),
+            ("a.example.com:443", "*.example.com", true),
+            ("10.0.0.1", "10.0.0.1", true),
+        ] {
+            assert_eq!(pattern(a).overlaps(&pattern(b)), meet, "{a} {b}");
+            assert_eq!(pattern(b).overlaps(&pattern(a)), meet, "{b} {a}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_wildcard_matches_whole_labels_only(
+            prefix in "[a-z0-9_-]{0,6}(\\.[a-z0-9]{1,4}){0,2}",
+            suffix in "zq[a-z]{1,6}\\.(com|org|test|co\\.uk)",
+            glued in any::<bool>(),
+        ) {
+            let below = pattern(&format!("*.{suffix}"));
+            let joint = if glued { "" } else { "." };
+            if let Ok(host) = Host::parse(&format!("{prefix}{joint}{suffix}")) {
+                let label_bounded = !glued && !prefix.is_empty();
+                prop_assert_eq!(below.covers(&host), label_bounded, "{}", host);
+            }
+            let tail = Host::parse(&format!("a.{suffix}.evil.test")).expect("a host");
+            prop_assert!(!below.covers(&tail));
+        }
+
+        #[test]
+        fn a_pattern_reads_back_as_written(
+            text in "(\\*\\.)?[a-z]{1,6}\\.example\\.com(:[1-9][0-9]{0,3})?"
+        ) {
+            prop_assert_eq!(pattern(&text).to_string(), text);
+        }
+
+        #[test]
+        fn no_text_makes_parsing_panic(text in "\\PC{0,40}") {
+            let _ = HostPattern::parse(&text);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Host and path patterns, shared by rules, providers and placements, and the decoded form of a
+//! path that they are matched against.
+//!
+//! Parsed once, when configuration or provider data is read; matching allocates nothing.
+
+mod host;
+mod path;
+
+pub use host::HostPattern;
+pub use path::{DecodedPath, PathError, PathPattern, mask};
+
+/// Text that is not a pattern.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum PatternError {
+    /// Neither a host nor `*.suffix`.
+    #[error(
+        "`{0}` is not a host pattern: write `api.example.com`, `*.example.com` or \
+         `api.example.com:8443`"
+    )]
+    Host(String),
+    /// `*.com`, `*.github.io`: everyone's names.
+    #[error("`{0}` covers a public suffix: name a registrable domain, such as `*.example.com`")]
+    PublicSuffix(String),
+    /// Not an absolute path pattern.
+    #[error(
+        "`{0}` is not a path pattern: begin with `/`; `*` stands for one segment or a part of it, \
+         `**` only at the end for any rest"
+    )]
+    Path(String),
+    /// A pattern that no decoded path can match: escapes, dot segments, a query.
+    #[error(
+        "`{0}` can never match: write paths decoded, without dot segments, empty segments, \
+         backslashes, `;`, `?` or `#`"
+    )]
+    Unmatchable(String),
+}

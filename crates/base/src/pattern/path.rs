@@ -1,0 +1,666 @@
+//! [`PathPattern`] and the [`DecodedPath`] it is matched against.
+//!
+//! Decisions use the decoded form; the bytes on the wire stay as they were sent. What servers
+//! read differently but real clients send (`@scope%2fname` of npm) is marked, not refused here:
+//! `policy/` refuses it where a path decides.
+
+use std::fmt;
+
+use percent_encoding::percent_decode_str;
+
+use super::PatternError;
+
+/// `/repos/**`, `/v1/*/items`, `/bot*/sendMessage`: `*` is one segment or any part of one, a final
+/// `**` any rest, nothing included. One slash at the end makes no difference.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PathPattern {
+    segments: Vec<Segment>,
+    /// Ends in `**`.
+    open: bool,
+}
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+enum Segment {
+    Literal(Box<str>),
+    /// The texts around the stars: two or more, the first and last anchored.
+    Stars(Vec<Box<str>>),
+}
+
+/// A request path in the one form that decisions use: percent-decoded once, without dot segments.
+///
+/// Only one layer is decoded: `%252f` is the text `%2f` in a segment, and not a slash. An encoded
+/// slash is kept as `%2F`, and the path is [`ambiguous`](Self::ambiguous).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DecodedPath {
+    text: Box<str>,
+    /// As it was written, where that differs from `text`.
+    raw: Option<Box<str>>,
+    ambiguous: bool,
+}
+
+/// Characters that stand for a value which is not known yet, in a path that a credential will be
+/// written into. They are control characters: no request path and no pattern holds one.
+pub mod mask {
+    /// A secret.
+    pub const SECRET: char = '\u{1a}';
+
+    /// A value that is no secret, such as the name of an account.
+    pub const OPEN: char = '\u{1b}';
+
+    /// Whether `text` holds either.
+    pub fn is_in(text: &str) -> bool {
+        text.contains([SECRET, OPEN])
+    }
+}
+
+/// A path that no decision can be made on. The message is shown to the agent and quotes nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum PathError {
+    /// `\`, `%5c`, a control byte, or invalid UTF-8 after decoding.
+    #[error(
+        "the path has a backslash, a control byte or invalid UTF-8, which servers read differently"
+    )]
+    Ambiguous,
+    /// `..` in any spelling, `.` in any but the plain one, or a path that does not begin with a
+    /// slash.
+    #[error("the path has dot segments, or does not begin with a slash")]
+    DotSegments,
+}
+
+impl PathPattern {
+    /// Parses a pattern, written in decoded form.
+    ///
+    /// # Errors
+    /// When the text is not a pattern, or one that no decoded path can match.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        let error = || PatternError::Path(text.to_owned());
+        let body = text.strip_prefix('/').ok_or_else(error)?;
+        let (body, open) = match body.strip_suffix("**") {
+            Some("") => ("", true),
+            Some(rest) => (rest.strip_suffix('/').ok_or_else(error)?, true),
+            None => (body.strip_suffix('/').unwrap_or(body), false),
+        };
+        if body.contains("**") {
+            return Err(error());
+        }
+        let matchable = body.is_empty() || body.split('/').all(is_matchable);
+        if !matchable || text.starts_with("//") || body.contains(UNMATCHABLE) {
+            return Err(PatternError::Unmatchable(text.to_owned()));
+        }
+        let segments = match body {
+            "" => Vec::new(),
+            body => body.split('/').map(Segment::of).collect(),
+        };
+        Ok(Self { segments, open })
+    }
+
+    /// Whether the decoded path is meant. A path with two readings matches by its own slashes only.
+    /// A masked path matches where it does whatever the masks stand for: only a star takes one.
+    pub fn matches(&self, path: &DecodedPath) -> bool {
+        self.meets(path, Segment::matches)
+    }
+
+    /// Whether some reading of the path could be meant, or a masked one with some values for its
+    /// masks. Of a path whose only doubt are encoded
+    /// slashes, every reading has the same segments up to the first of those: clients of real
+    /// services send them (`/api/v4/projects/group%2Fname`).
+    pub fn may_match(&self, path: &DecodedPath) -> bool {
+        if !path.ambiguous {
+            return self.meets(path, Segment::may_match);
+        }
+        let Some(body) = path.text.strip_prefix('/').filter(|body| !has_other_doubts(body)) else {
+            return true;
+        };
+        let sure = body.split('/').take_while(|segment| !segment.contains('%'));
+        self.segments.iter().zip(sure).all(|(segment, text)| segment.may_match(text))
+    }
+
+    fn meets(&self, path: &DecodedPath, is_met: impl Fn(&Segment, &str) -> bool) -> bool {
+        let Some(body) = path.text.strip_prefix('/') else { return false };
+        let body = body.strip_suffix('/').unwrap_or(body);
+        let mut given = body.split('/').skip(usize::from(body.is_empty()));
+        for segment in &self.segments {
+            if !given.next().is_some_and(|text| is_met(segment, text)) {
+                return false;
+            }
+        }
+        self.open || given.next().is_none()
+    }
+
+    /// Bytes of the literal beginning, one more when the pattern is literal to its end: the more,
+    /// the more specific.
+    pub fn specificity(&self) -> usize {
+        let mut bytes = 0;
+        for segment in &self.segments {
+            match segment {
+                Segment::Literal(text) => bytes += 1 + text.len(),
+                Segment::Stars(texts) => return bytes + 1 + texts.first().map_or(0, |t| t.len()),
+            }
+        }
+        bytes + usize::from(!self.open)
+    }
+}
+
+/// What a decoded path without two readings never holds, and what only a query would.
+const UNMATCHABLE: [char; 5] = ['\\', '%', ';', '?', '#'];
+
+fn is_matchable(segment: &str) -> bool {
+    !segment.is_empty() && !is_dots(segment) && !segment.contains(char::is_control)
+}
+
+impl Segment {
+    fn of(text: &str) -> Self {
+        match text.contains('*') {
+            true => Self::Stars(text.split('*').map(Into::into).collect()),
+            false => Self::Literal(text.into()),
+        }
+    }
+
+    fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Literal(literal) => **literal == *text,
+            Self::Stars(texts) => !text.is_empty() && matches_stars(texts, text),
+        }
+    }
+
+    /// The same with some values for the masks in `text`, none of them empty. A secret that is a
+    /// whole segment is equal to no literal: nobody writes a secret into a rule.
+    fn may_match(&self, text: &str) -> bool {
+        let (Some(first), Some(last)) = (text.find(MASKS), text.rfind(MASKS)) else {
+            return self.matches(text);
+        };
+        let (before, after) = (&text[..first], &text[last + 1..]);
+        match self {
+            Self::Literal(_) if text.chars().eq([mask::SECRET]) => false,
+            Self::Literal(literal) => {
+                literal.len() > before.len() + after.len()
+                    && literal.starts_with(before)
+                    && literal.ends_with(after)
+            }
+            // What is between the outer texts can be anything, so that it takes the middle ones.
+            Self::Stars(texts) => {
+                let [begin, .., end] = &**texts else { return false };
+                (begin.starts_with(before) || before.starts_with(&**begin))
+                    && (end.ends_with(after) || after.ends_with(&**end))
+            }
+        }
+    }
+}
+
+const MASKS: [char; 2] = [mask::SECRET, mask::OPEN];
+
+/// Leftmost matching of the middle texts; enough because a star takes anything, and linear.
+fn matches_stars(texts: &[Box<str>], text: &str) -> bool {
+    let [first, middle @ .., last] = texts else { return false };
+    let Some(rest) = text.strip_prefix(&**first) else { return false };
+    let Some(mut rest) = rest.strip_suffix(&**last) else { return false };
+    for wanted in middle {
+        match rest.find(&**wanted) {
+            Some(at) => rest = &rest[at + wanted.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for segment in &self.segments {
+            match segment {
+                Segment::Literal(text) => write!(f, "/{text}")?,
+                Segment::Stars(texts) => write!(f, "/{}", texts.join("*"))?,
+            }
+        }
+        match (self.open, self.segments.is_empty()) {
+            (true, _) => f.write_str("/**"),
+            (false, true) => f.write_str("/"),
+            (false, false) => Ok(()),
+        }
+    }
+}
+
+impl DecodedPath {
+    /// Decodes the path part of an origin-form target (no query); empty means `/`.
+    ///
+    /// # Errors
+    /// On dot segments, backslashes, control bytes and invalid UTF-8, however they are encoded. A
+    /// plain `.` is none of them: apt sends it (`/debian/./Packages`).
+    pub fn parse(raw: &str) -> Result<Self, PathError> {
+        if matches!(raw, "" | "*") {
+            return Ok(Self {
+                text: if raw.is_empty() { "/" } else { raw }.into(),
+                raw: None,
+                ambiguous: false,
+            });
+        }
+        let Some(body) = raw.strip_prefix('/') else { return Err(PathError::DotSegments) };
+        match is_plain(raw) {
+            true => Ok(Self { text: raw.into(), raw: None, ambiguous: false }),
+            false => Self::decode(raw, body),
+        }
+    }
+
+    fn decode(raw: &str, body: &str) -> Result<Self, PathError> {
+        let kept = keep_encoded_slashes(raw);
+        let text = percent_decode_str(&kept).decode_utf8().map_err(|_| PathError::Ambiguous)?;
+        if text.contains(|c: char| c == '\\' || c.is_control()) {
+            return Err(PathError::Ambiguous);
+        }
+        let both = text.to_ascii_lowercase().replace("%2f", "/");
+        let plain = raw.split('/').filter(|segment| *segment == ".").count();
+        if both.split('/').filter(|segment| is_dots(segment)).count() != plain {
+            return Err(PathError::DotSegments);
+        }
+        // Servers that merge slashes (nginx), leave `.` out or don't, cut `;parameters` (Java's) or
+        // take a stray percent sign otherwise read another path than we do.
+        let ambiguous = kept.len() != raw.len()
+            || plain > 0
+            || body.contains("//")
+            || body.starts_with('/')
+            || body.contains(';')
+            || has_stray_percent(raw);
+        let raw = (text != raw).then(|| raw.into());
+        Ok(Self { text: text.into(), raw, ambiguous })
+    }
+
+    /// The path `prefix/rest`: `prefix` is decoded and may hold masks, `rest` is as it was written.
+    ///
+    /// # Errors
+    /// As [`DecodedPath::parse`], of `rest`.
+    pub fn behind(prefix: &str, rest: &str) -> Result<Self, PathError> {
+        let rest = Self::parse(&format!("/{rest}"))?;
+        let text = format!("{prefix}{}", rest.text).into();
+        Ok(Self { text, raw: None, ambiguous: rest.ambiguous })
+    }
+
+    /// The path as it was written; of a masked one the decoded text.
+    pub fn raw(&self) -> &str {
+        self.raw.as_deref().unwrap_or(&self.text)
+    }
+
+    /// Whether a value that is not known yet stands in it.
+    pub fn is_masked(&self) -> bool {
+        mask::is_in(&self.text)
+    }
+
+    /// The decoded text, beginning with `/` (or `*` of OPTIONS).
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether servers read the path differently: an encoded slash, an empty segment, `.`, `;`, or a
+    /// percent sign that encodes nothing. No decision may then rest on the path.
+    pub fn ambiguous(&self) -> bool {
+        self.ambiguous
+    }
+}
+
+/// Whether there is nothing to decode or to doubt: most paths. No segment is empty or begins with a dot.
+fn is_plain(raw: &str) -> bool {
+    let mut before = b' ';
+    raw.bytes().all(|byte| {
+        let fits = match byte {
+            b'/' | b'.' => before != b'/',
+            b'%' | b';' | b'\\' => false,
+            byte => byte.is_ascii_graphic(),
+        };
+        before = byte;
+        fits
+    })
+}
+
+/// Empty segments, `.`, parameters, or a percent sign that is not one of `%2F`.
+fn has_other_doubts(body: &str) -> bool {
+    let body = body.strip_suffix('/').unwrap_or(body);
+    body.split('/').any(|segment| matches!(segment, "" | "."))
+        || body.contains(';')
+        || body.split('%').skip(1).any(|rest| !rest.starts_with("2F"))
+}
+
+/// Encodes the percent sign of encoded slashes once more, so that one decoding leaves `%2F`.
+fn keep_encoded_slashes(raw: &str) -> String {
+    raw.replace("%2f", "%252F").replace("%2F", "%252F")
+}
+
+/// `.` and `..`, also encoded a second time or followed by `;parameters`.
+fn is_dots(segment: &str) -> bool {
+    let name = segment.split(';').next().unwrap_or(segment);
+    matches!(name, "." | "..")
+        || name.contains('%')
+            && matches!(&*name.to_ascii_lowercase().replace("%2e", "."), "." | "..")
+}
+
+fn has_stray_percent(raw: &str) -> bool {
+    raw.split('%').skip(1).any(|rest| {
+        !rest.as_bytes().get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pattern(text: &str) -> PathPattern {
+        PathPattern::parse(text).expect(text)
+    }
+
+    fn path(raw: &str) -> DecodedPath {
+        DecodedPath::parse(raw).expect(raw)
+    }
+
+    #[test]
+    fn what_is_no_path_pattern_is_refused() {
+        for bad in ["", "*", "**", "repos", "repos/**", "/a**", "/**/b", "/a/**b", "/***", "/a/***"]
+        {
+            assert_eq!(PathPattern::parse(bad), Err(PatternError::Path(bad.to_owned())), "{bad}");
+        }
+        for bad in [
+            "//", "//a", "/a//b", "/a/../b", "/.", "/..", "/a/./b", "/a%20b", "/a\\b", "/a?b=c",
+            "/a#b", "/a;b", "/a\u{0}b", "/a/..;x", "/a//**", "/a\nb",
+        ] {
+            let unmatchable = Err(PatternError::Unmatchable(bad.to_owned()));
+            assert_eq!(PathPattern::parse(bad), unmatchable, "{bad}");
+        }
+    }
+
+    #[test]
+    fn paths_that_servers_read_differently_are_refused() {
+        for bad in [
+            "/a\\b",
+            "/a%5cb",
+            "/a%5Cb",
+            "/%00",
+            "/a%0ab",
+            "/a%7f",
+            "/%ff",
+            "/%c0%af",
+            "/%ed%a0%80",
+            "/a\u{7f}",
+            "/a%1fb",
+            "/%c2%85",
+        ] {
+            assert_eq!(DecodedPath::parse(bad), Err(PathError::Ambiguous), "{bad}");
+        }
+    }
+
+    #[test]
+    fn dot_segments_are_refused_in_every_spelling() {
+        for bad in [
+            "/..",
+            "/a/../b",
+            "/a/./../b",
+            "/a/..",
+            "/./%2e",
+            "/a/.%2fb",
+            "/a/.;x/b",
+            "/%2e%2e/b",
+            "/%2E./b",
+            "/.%2e",
+            "/a/%2e/b",
+            "/a%2f..%2fb",
+            "/a%2F%2e%2e%2Fb",
+            "/..%2fb",
+            "/..;/b",
+            "/a/..;x=y/b",
+            "/%252e%252e/b",
+            "/a/%252E./b",
+            "/a%2f..;x",
+            "..",
+            "a",
+            "a/b",
+            "http://x/",
+        ] {
+            assert_eq!(DecodedPath::parse(bad), Err(PathError::DotSegments), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_may_mean_a_path_of_two_readings_unless_its_sure_beginning_differs() {
+        let token = pattern("/oauth/token");
+        for raw in [
+            "/oauth/token",
+            "/oauth%2ftoken",
+            "/oauth%2Ftoken/x",
+            "/oauth/token%2f",
+            "/%2foauth/token",
+            "//oauth/token",
+            "/./oauth/token",
+            "/x/./oauth",
+            "/x//oauth/token",
+            "/oauth;x/token",
+            "/x;y/oauth",
+            "/x%/oauth",
+            "/oauth/x%2fy",
+            "/x%252f%zz",
+        ] {
+            assert!(token.may_match(&path(raw)), "{raw}");
+        }
+        for raw in ["/api/a%2Fb", "/api/oauth%2ftoken", "/oauth/tokens/a%2fb", "/x/y", "/api/%2f"] {
+            assert!(!token.may_match(&path(raw)), "{raw}");
+        }
+        assert!(pattern("/api/*/token").may_match(&path("/api/a%2fb")));
+    }
+
+    #[test]
+    fn two_readings_are_marked() {
+        for (raw, text) in [
+            ("/@scope%2fname", "/@scope%2Fname"),
+            ("/a%2Fb", "/a%2Fb"),
+            ("//a", "//a"),
+            ("/a//b", "/a//b"),
+            ("/a//", "/a//"),
+            ("/a/./b", "/a/./b"),
+            ("/.", "/."),
+            ("/a;b=c/d", "/a;b=c/d"),
+            ("/100%", "/100%"),
+            ("/%zz", "/%zz"),
+            ("/%u002f", "/%u002f"),
+        ] {
+            assert!(path(raw).ambiguous(), "{raw}");
+            assert_eq!(path(raw).as_str(), text);
+        }
+    }
+
+    #[test]
+    fn plain_paths_decode_once() {
+        for (raw, text) in [
+            ("", "/"),
+            ("/", "/"),
+            ("*", "*"),
+            ("/a%20b/%C3%BC%2B1", "/a b/ü+1"),
+            ("/%252f", "/%2f"),
+            ("/a%3bb", "/a;b"),
+            ("/...", "/..."),
+            ("/.well-known/x", "/.well-known/x"),
+            ("/v1/a..b", "/v1/a..b"),
+            ("/%41dmin/", "/Admin/"),
+        ] {
+            assert_eq!((path(raw).as_str(), path(raw).ambiguous()), (text, false), "{raw}");
+        }
+    }
+
+    #[test]
+    fn patterns_do_not_match_beyond_their_segments() {
+        for (text, raw) in [
+            ("/repos/*", "/repos"),
+            ("/repos/*", "/repos/a/b"),
+            ("/repos/**", "/repository"),
+            ("/repos/**", "/xrepos/a"),
+            ("/repos/**", "/Repos/a"),
+            ("/v1/*/items", "/v1/items"),
+            ("/v1/*/items", "/v1/a/b/items"),
+            ("/bot*/sendMessage", "/bot1/2/sendMessage"),
+            ("/bot*/sendMessage", "/xbot1/sendMessage"),
+            ("/a*a", "/a"),
+            ("/a*b*c", "/acb"),
+            ("/", "/a"),
+            ("/**", "*"),
+            ("/*", "/"),
+            ("/a/b", "/a%2fb"),
+        ] {
+            assert!(!pattern(text).matches(&path(raw)), "{text} {raw}");
+        }
+    }
+
+    #[test]
+    fn patterns_match_decoded_segments() {
+        for (text, raw) in [
+            ("/", "/"),
+            ("/**", "/"),
+            ("/**", "/a/b"),
+            ("/repos/**", "/repos"),
+            ("/repos/**", "/repos/"),
+            ("/repos/**", "/repos/a/b"),
+            ("/repos", "/repos/"),
+            ("/repos/", "/repos"),
+            ("/v1/*/items", "/v1/a/items"),
+            ("/bot*/sendMessage", "/bot123:abc/sendMessage"),
+            ("/bot*/sendMessage", "/bot/sendMessage"),
+            ("/a*b*c", "/a-b-b-c"),
+            ("/a b", "/a%20b"),
+            ("/admin", "/%61dmin"),
+            ("/@*", "/@scope%2fname"),
+        ] {
+            assert!(pattern(text).matches(&path(raw)), "{text} {raw}");
+        }
+    }
+
+    #[test]
+    fn the_longer_literal_beginning_is_more_specific() {
+        let order = ["/**", "/*", "/v1/**", "/v1/*", "/v1/a*", "/v1/ab/**", "/v1/ab"];
+        for pair in order.windows(2) {
+            let (less, more) = (pattern(pair[0]), pattern(pair[1]));
+            assert!(less.specificity() < more.specificity(), "{pair:?}");
+        }
+    }
+
+    fn masked(prefix: &str, rest: &str) -> DecodedPath {
+        DecodedPath::behind(prefix, rest).expect(rest)
+    }
+
+    #[test]
+    fn a_mask_is_met_by_stars_alone_and_may_be_met_by_what_fits_around_it() {
+        let bot = masked("/bot\u{1a}", "sendMessage");
+        for (text, matches, may_match) in [
+            ("/bot*/sendMessage", true, true),
+            ("/*/sendMessage", true, true),
+            ("/b*t*/send*", true, true),
+            ("/**", true, true),
+            ("/bot1*/sendMessage", false, true),
+            ("/*x/sendMessage", false, true),
+            ("/bot1:k/sendMessage", false, true),
+            ("/bot/sendMessage", false, false),
+            ("/bat*/sendMessage", false, false),
+            ("/bot*/getMe", false, false),
+            ("/sendMessage", false, false),
+        ] {
+            let pattern = pattern(text);
+            let met = (pattern.matches(&bot), pattern.may_match(&bot));
+            assert_eq!(met, (matches, may_match), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_whole_secret_is_no_literal_but_another_value_may_be() {
+        let literal = pattern("/acme/x");
+        assert!(!literal.may_match(&masked("/\u{1a}", "x")));
+        assert!(literal.may_match(&masked("/\u{1b}", "x")));
+        assert!(!literal.matches(&masked("/\u{1b}", "x")));
+    }
+
+    #[test]
+    fn a_path_behind_a_prefix_keeps_its_doubts() {
+        let plain = masked("/bot\u{1a}", "a%20b/");
+        assert_eq!((plain.as_str(), plain.ambiguous()), ("/bot\u{1a}/a b/", false));
+        assert!(plain.is_masked() && !path("/bot/a").is_masked());
+        assert!(masked("/bot\u{1a}", "a%2fb").ambiguous() && masked("/x", "/a").ambiguous());
+        assert_eq!(DecodedPath::behind("/x", "../a"), Err(PathError::DotSegments));
+        assert!(DecodedPath::parse("/bot\u{1a}/x").is_err() && DecodedPath::parse("/%1a").is_err());
+    }
+
+    #[test]
+    fn a_path_is_known_as_it_was_written() {
+        for raw in ["/", "/a", "/%61/b%20c", "/a%2fb", "*"] {
+            assert_eq!(path(raw).raw(), raw);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_meets_a_mask_meets_every_value_and_what_may_not_meets_none(
+            before in "[a-c]{0,2}",
+            after in "[a-c]{0,2}",
+            value in "[a-c]{1,3}",
+            text in "/([a-c*]{1,5})(/x)?",
+        ) {
+            let Ok(pattern) = PathPattern::parse(&text) else { return Ok(()) };
+            let known = path(&format!("/{before}{value}{after}/x"));
+            let masked = masked(&format!("/{before}\u{1b}{after}"), "x");
+            prop_assert!(!pattern.matches(&masked) || pattern.matches(&known));
+            prop_assert!(pattern.may_match(&masked) || !pattern.matches(&known));
+        }
+
+        #[test]
+        fn what_looks_plain_is_what_decoding_makes_of_it(raw in "/[a-c/.%2eE;~\\\\ \u{7f}é]{0,9}") {
+            if is_plain(&raw) {
+                let decoded = DecodedPath::decode(&raw, &raw[1..]);
+                prop_assert_eq!(decoded, Ok(path(&raw)));
+            }
+        }
+
+        #[test]
+        fn decoding_is_idempotent_on_what_needs_no_encoding(
+            raw in "(/[a-zA-Z0-9 ~_-]{1,8}){1,4}/?",
+        ) {
+            let once = path(&raw);
+            prop_assert_eq!(once.as_str(), &raw);
+            prop_assert_eq!(path(once.as_str()), once);
+        }
+
+        #[test]
+        fn an_encoded_path_decides_as_the_plain_one(
+            plain in "(/[a-z~:@]{1,6}){1,3}",
+            text in "(/([a-z]{1,3}|\\*|[a-z]\\*)){1,3}(/\\*\\*)?",
+        ) {
+            let encoded: String = plain
+                .chars()
+                .map(|c| if c == '/' { "/".into() } else { format!("%{:02x}", u32::from(c)) })
+                .collect();
+            let (encoded, plain, pattern) = (path(&encoded), path(&plain), pattern(&text));
+            prop_assert_eq!(encoded.as_str(), plain.as_str());
+            prop_assert_eq!(pattern.matches(&encoded), pattern.matches(&plain));
+        }
+
+        #[test]
+        fn a_literal_pattern_matches_its_own_text(
+            text in "(/[a-z.]{1,3}x){1,4}",
+            tail in "/[a-z]{1,5}",
+        ) {
+            prop_assert_eq!(pattern(&text).to_string(), &*text);
+            prop_assert!(pattern(&text).matches(&path(&text)));
+            let longer = format!("{text}{tail}");
+            prop_assert!(!pattern(&text).matches(&path(&longer)));
+            let open = pattern(&format!("{text}/**"));
+            prop_assert!(open.matches(&path(&longer)));
+        }
+
+        #[test]
+        fn what_parses_does_not_climb_and_has_no_control(
+            raw in "/(\\.|%2e|%2f|/|;|a|%5c|%00|%25|2e){0,8}",
+        ) {
+            if let Ok(path) = DecodedPath::parse(&raw) {
+                let text = path.as_str().replace("%2F", "/");
+                prop_assert!(!text.split('/').any(|s| s == ".."), "{}", text);
+                prop_assert!(path.ambiguous() || !text.split('/').any(|s| s == "."), "{}", text);
+                prop_assert!(!text.contains('\\') && !text.contains(char::is_control));
+            }
+        }
+
+        #[test]
+        fn no_text_makes_parsing_panic(text in "\\PC{0,30}") {
+            let _ = (DecodedPath::parse(&text), PathPattern::parse(&text));
+        }
+    }
+}

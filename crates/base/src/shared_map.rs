@@ -1,0 +1,289 @@
+//! [`SharedMap`]: a hash map whose copies share what they have in common, so that a new version of
+//! a large one costs what has changed in it.
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState as SipState;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+/// Entries for each shard, on average, before there are twice as many shards.
+const SHARD_ENTRIES: usize = 32;
+
+/// A hash map in shards. A copy shares them all; a change copies its shard and the list of shards.
+/// Look-ups are O(1). The number of shards follows the most entries that there ever were.
+pub struct SharedMap<K, V, S = RandomState> {
+    /// None, or a power of two.
+    shards: Arc<Vec<Arc<HashMap<K, V, S>>>>,
+    len: usize,
+    hasher: S,
+}
+
+/// For keys that people choose.
+pub type SharedNames<K, V> = SharedMap<K, V, SipState>;
+
+/// A key with another value than before; at least one of the two is there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Difference<'a, V> {
+    /// What it was.
+    pub before: Option<&'a V>,
+    /// What it is.
+    pub now: Option<&'a V>,
+}
+
+impl<K, V, S: Default> Default for SharedMap<K, V, S> {
+    fn default() -> Self {
+        Self { shards: Arc::default(), len: 0, hasher: S::default() }
+    }
+}
+
+impl<K, V, S: Clone> Clone for SharedMap<K, V, S> {
+    fn clone(&self) -> Self {
+        Self { shards: Arc::clone(&self.shards), len: self.len, hasher: self.hasher.clone() }
+    }
+}
+
+impl<K: fmt::Debug, V: fmt::Debug, S> fmt::Debug for SharedMap<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.shards.iter().flat_map(|shard| shard.iter())).finish()
+    }
+}
+
+impl<K, V, S> SharedMap<K, V, S> {
+    /// How many entries.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// All entries, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.shards.iter().flat_map(|shard| shard.iter())
+    }
+
+    /// All values, in no particular order.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.iter().map(|(_, value)| value)
+    }
+}
+
+impl<K: Eq + Hash, V, S: BuildHasher> SharedMap<K, V, S> {
+    /// The value of a key.
+    pub fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        super::tally::one();
+        self.shards.get(self.place(key))?.get(key)
+    }
+
+    /// Whether the key has a value.
+    pub fn contains_key<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.get(key).is_some()
+    }
+
+    /// The keys whose values `is_same` does not find the same. What both maps share is not looked at,
+    /// so that two versions of one map are compared at the cost of what has changed.
+    pub fn differences<'a>(
+        &'a self,
+        before: &'a Self,
+        is_same: impl Fn(&V, &V) -> bool,
+    ) -> Vec<Difference<'a, V>> {
+        let mut found = Vec::new();
+        if Arc::ptr_eq(&self.shards, &before.shards) {
+            return found;
+        }
+        // One shard in both maps has the same entries of both, however they are spread.
+        let unlike = |one: &'a Self, other: &'a Self| {
+            let is_shared = move |(at, shard): &(usize, &Arc<_>)| {
+                other.shards.get(*at).is_some_and(|theirs| Arc::ptr_eq(theirs, shard))
+            };
+            let shards = one.shards.iter().enumerate().filter(move |it| !is_shared(it));
+            shards.flat_map(|(_, shard)| shard.iter())
+        };
+        for (key, value) in unlike(self, before) {
+            let old = before.get(key);
+            if !old.is_some_and(|old| is_same(old, value)) {
+                found.push(Difference { before: old, now: Some(value) });
+            }
+        }
+        let gone = unlike(before, self).filter(|(key, _)| !self.contains_key(*key));
+        found.extend(gone.map(|(_, value)| Difference { before: Some(value), now: None }));
+        found
+    }
+
+    /// Which shard has the key.
+    fn place<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
+        match self.shards.len() {
+            0 | 1 => 0,
+            // The map of a shard looks at the lowest and highest bits.
+            count => (self.hasher.hash_one(key) >> 32) as usize & (count - 1),
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash, V: Clone, S: BuildHasher + Clone> SharedMap<K, V, S> {
+    /// Puts a value; answers the one before.
+    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        self.make_room();
+        let before = self.shard_mut(self.place(&key)).insert(key, value);
+        self.len += usize::from(before.is_none());
+        before
+    }
+
+    /// Takes a value out. Where there is none, nothing is copied.
+    pub fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        if !self.contains_key(key) {
+            return None;
+        }
+        self.len -= 1;
+        self.shard_mut(self.place(key)).remove(key)
+    }
+
+    /// The value of a key, to be changed. Where there is none, nothing is copied.
+    pub fn get_mut<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        match self.contains_key(key) {
+            true => self.shard_mut(self.place(key)).get_mut(key),
+            false => None,
+        }
+    }
+
+    /// The value of a key, to be changed; made when there is none.
+    pub fn entry(&mut self, key: K) -> &mut V
+    where
+        V: Default,
+    {
+        if !self.contains_key(&key) {
+            self.insert(key.clone(), V::default());
+        }
+        self.shard_mut(self.place(&key)).entry(key).or_default()
+    }
+
+    fn shard_mut(&mut self, at: usize) -> &mut HashMap<K, V, S> {
+        Arc::make_mut(&mut Arc::make_mut(&mut self.shards)[at])
+    }
+
+    /// Twice as many shards when those there are would be full.
+    fn make_room(&mut self) {
+        let count = self.shards.len();
+        if self.len < count * SHARD_ENTRIES {
+            return;
+        }
+        let empty = || Arc::new(HashMap::with_hasher(self.hasher.clone()));
+        let shards = (0..(count * 2).max(1)).map(|_| empty()).collect();
+        let before = std::mem::replace(&mut self.shards, Arc::new(shards));
+        for shard in before.iter() {
+            for (key, value) in shard.iter() {
+                self.shard_mut(self.place(key)).insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sorted(map: &SharedMap<u16, u32>) -> BTreeMap<u16, u32> {
+        map.iter().map(|(key, value)| (*key, *value)).collect()
+    }
+
+    /// Puts what is not zero and removes what is.
+    fn change(
+        map: &mut SharedMap<u16, u32>,
+        model: &mut BTreeMap<u16, u32>,
+        (key, to): (u16, u32),
+    ) {
+        match to {
+            0 => assert_eq!(map.remove(&key), model.remove(&key)),
+            1..4 => assert_eq!(map.insert(key, to), model.insert(key, to)),
+            _ => {
+                *map.entry(key) += to;
+                *model.entry(key).or_default() += to;
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_copies_one_shard_and_is_found_without_a_look_at_the_others() {
+        let mut map = SharedMap::<u32, u32>::default();
+        (0..10_000).for_each(|key| assert_eq!(map.insert(key, 1), None));
+        let before = map.clone();
+        *map.get_mut(&7).expect("it is there") = 2;
+        map.remove(&8);
+        map.remove(&10_001);
+        let shared = map.shards.iter().zip(before.shards.iter());
+        let copied = shared.filter(|(one, other)| !Arc::ptr_eq(one, other)).count();
+        assert!(map.shards.len() >= 256 && (1..=2).contains(&copied), "{copied}");
+        assert_eq!((before.get(&7), before.get(&8)), (Some(&1), Some(&1)));
+        let (found, looked) =
+            crate::tally::count(|| map.differences(&before, |one, other| one == other));
+        assert_eq!(found.len(), 2);
+        assert!(found.contains(&Difference { before: Some(&1), now: Some(&2) }));
+        assert!(found.contains(&Difference { before: Some(&1), now: None }));
+        assert!(looked < 500, "{looked}");
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map_and_its_copies_stay_as_they_were(
+            first in proptest::collection::vec((0u16..400, 0u32..6), 0..600),
+            then in proptest::collection::vec((0u16..400, 0u32..6), 0..200),
+        ) {
+            let (mut map, mut model) = (SharedMap::default(), BTreeMap::new());
+            first.into_iter().for_each(|it| change(&mut map, &mut model, it));
+            let (before, old) = (map.clone(), model.clone());
+            then.into_iter().for_each(|it| change(&mut map, &mut model, it));
+            prop_assert_eq!(&sorted(&map), &model);
+            prop_assert_eq!(&sorted(&before), &old);
+            prop_assert_eq!(map.len(), model.len());
+            prop_assert!((0..400).all(|key| map.get(&key) == model.get(&key)));
+            let mut found: Vec<_> = map
+                .differences(&before, |one, other| one == other)
+                .iter()
+                .map(|it| (it.before.copied(), it.now.copied()))
+                .collect();
+            let keys = (0..400u16).map(|key| (old.get(&key).copied(), model.get(&key).copied()));
+            let mut expected: Vec<_> = keys.filter(|(before, now)| before != now).collect();
+            found.sort_unstable();
+            expected.sort_unstable();
+            prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn maps_of_different_origin_are_compared_too(
+            one in proptest::collection::btree_map(0u16..90, 0u32..3, 0..90),
+            other in proptest::collection::btree_map(0u16..90, 0u32..3, 0..90),
+        ) {
+            let shared = |model: &BTreeMap<u16, u32>| {
+                let mut map = SharedMap::<u16, u32>::default();
+                model.iter().for_each(|(key, value)| assert_eq!(map.insert(*key, *value), None));
+                map
+            };
+            let (now, before) = (shared(&one), shared(&other));
+            let found = now.differences(&before, |one, other| one == other).len();
+            let expected = (0..90u16).filter(|key| one.get(key) != other.get(key)).count();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

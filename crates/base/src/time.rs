@@ -1,0 +1,290 @@
+//! [`Clock`], the only source of the time of day, and durations and moments as people write them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+/// Where the time of day comes from.
+#[derive(Clone, Debug, Default)]
+pub enum Clock {
+    /// The operating system's clock.
+    #[default]
+    System,
+    /// A clock that tests move by hand: milliseconds since the epoch.
+    Fixed(Arc<AtomicI64>),
+    /// A clock that follows the runtime's, for simulations in paused time.
+    Simulated(tokio::time::Instant),
+}
+
+/// A moment by two clocks: that of the day, and a steady one that nobody sets.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    day: Timestamp,
+    /// Absent where tests move the clock.
+    steady: Option<Instant>,
+}
+
+impl Clock {
+    /// Now, to tell later how long ago it was.
+    pub fn moment(&self) -> Moment {
+        let steady = match self {
+            Self::System => Some(Instant::now()),
+            Self::Fixed(_) => None,
+            Self::Simulated(_) => None,
+        };
+        Moment { day: self.now(), steady }
+    }
+
+    /// A clock that begins at the epoch and follows the runtime's.
+    pub fn simulated() -> Self {
+        Self::Simulated(tokio::time::Instant::now())
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Timestamp {
+        match self {
+            Self::System => Timestamp::now(),
+            Self::Fixed(ms) => {
+                Timestamp::from_millisecond(ms.load(Ordering::SeqCst)).unwrap_or(Timestamp::MAX)
+            }
+            Self::Simulated(begun) => Timestamp::UNIX_EPOCH + begun.elapsed(),
+        }
+    }
+}
+
+impl Moment {
+    /// A moment of which only the time of day is known any more.
+    pub fn of_day(day: Timestamp) -> Self {
+        Self { day, steady: None }
+    }
+
+    /// The time of day.
+    pub fn day(&self) -> Timestamp {
+        self.day
+    }
+
+    /// How long ago `earlier` was, by the clock that says the most: a clock of the day that was set back
+    /// hides nothing, nor does a steady one that stood still while the machine slept.
+    pub fn since(&self, earlier: &Self) -> Duration {
+        let by_day = Duration::try_from(self.day.duration_since(earlier.day)).unwrap_or_default();
+        let steadily = match (self.steady, earlier.steady) {
+            (Some(now), Some(then)) => now.saturating_duration_since(then),
+            _ => Duration::ZERO,
+        };
+        by_day.max(steadily)
+    }
+}
+
+/// Text that is not a duration.
+#[derive(Debug, thiserror::Error, Eq, PartialEq)]
+#[error("`{0}` is not a duration: write a number and a unit, such as 500ms, 0.5s, 2m, 8h or 30d")]
+pub struct DurationError(String);
+
+/// Reads `500ms`, `0.5s`, `2m`, `8h`, `30d`, or a sum such as `1h30m`. Fractions are allowed.
+///
+/// # Errors
+/// When a number or a unit is missing, or the sum exceeds a hundred years.
+pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    let error = || DurationError(text.to_owned());
+    let mut rest = text.trim();
+    let mut seconds = 0.0;
+    if rest.is_empty() {
+        return Err(error());
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(error)?;
+        let (number, tail) = rest.split_at(digits);
+        let unit_end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_end);
+        let factor = match unit.trim() {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" | "min" => 60.0,
+            "h" => 3_600.0,
+            "d" => 86_400.0,
+            _ => return Err(error()),
+        };
+        seconds += number.parse::<f64>().map_err(|_| error())? * factor;
+        rest = tail;
+    }
+    const HUNDRED_YEARS: f64 = 100.0 * 365.25 * 86_400.0;
+    if seconds > HUNDRED_YEARS {
+        return Err(error());
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| error())
+}
+
+/// Writes a duration as [`parse_duration`] reads it: whole milliseconds, in the largest unit that needs
+/// no fraction, such as `90s` or `2h`.
+pub fn written(time: Duration) -> String {
+    let units: [(u128, &str); 3] = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let ms = time.as_millis();
+    match units.iter().find(|(unit, _)| ms >= *unit && ms.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", ms / unit),
+        None => format!("{ms}ms"),
+    }
+}
+
+/// Text that is not a moment.
+#[derive(Debug, thiserror::Error, Eq, PartialEq)]
+#[error(
+    "this is no time: write how long ago, such as 30m or 2h, or a time such as \
+     2026-01-31T08:00:00Z or 2026-01-31"
+)]
+pub struct MomentError;
+
+/// Reads how long before `now` (`2h`), an RFC 3339 time, or a day, which begins at midnight UTC.
+///
+/// # Errors
+/// When it is none of them.
+pub fn parse_moment(text: &str, now: Timestamp) -> Result<Timestamp, MomentError> {
+    let text = text.trim();
+    if let Ok(ago) = parse_duration(text) {
+        let ago = SignedDuration::try_from(ago).map_err(|_| MomentError)?;
+        return now.checked_sub(ago).map_err(|_| MomentError);
+    }
+    let day = || text.parse::<Date>().ok()?.to_zoned(TimeZone::UTC).ok();
+    match text.parse::<Timestamp>() {
+        Ok(moment) => Ok(moment),
+        // With a time of day but no offset it is nobody's moment.
+        Err(_) if text.len() > "2026-01-31".len() => Err(MomentError),
+        Err(_) => day().map(|day| day.timestamp()).ok_or(MomentError),
+    }
+}
+
+/// Reads how long after `now` (`90d`), an RFC 3339 time, or a day, which begins at midnight UTC.
+///
+/// # Errors
+/// When it is none of them.
+pub fn parse_deadline(text: &str, now: Timestamp) -> Result<Timestamp, MomentError> {
+    match parse_duration(text.trim()) {
+        Ok(later) => now.checked_add(later).map_err(|_| MomentError),
+        Err(_) => parse_moment(text, now),
+    }
+}
+
+/// What a `Retry-After` says (RFC 9110 §10.2.3): seconds, or a date. What is neither says nothing.
+pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return Some(text.parse().map_or(Duration::MAX, Duration::from_secs));
+    }
+    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
+}
+
+/// Serde adapter: a list of what [`duration`] reads.
+pub mod durations {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes each as [`super::written`] does.
+    ///
+    /// # Errors
+    /// Only the serializer's own.
+    pub fn serialize<S: Serializer>(values: &[Duration], s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(values.iter().map(|value| super::written(*value)))
+    }
+
+    /// Reads a list of what [`super::parse_duration`] reads.
+    ///
+    /// # Errors
+    /// When one of them is not a duration.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Duration>, D::Error> {
+        let texts = Vec::<String>::deserialize(d)?;
+        let parsed = texts.iter().map(|text| super::parse_duration(text));
+        parsed.collect::<Result<_, _>>().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Serde adapter: a [`Duration`] written as [`parse_duration`] reads it.
+pub mod duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes milliseconds, `1500ms`.
+    ///
+    /// # Errors
+    /// Only the serializer's own.
+    pub fn serialize<S: Serializer>(value: &Duration, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&format!("{}ms", value.as_millis()))
+    }
+
+    /// Reads what [`super::parse_duration`] reads.
+    ///
+    /// # Errors
+    /// When the text is not a duration.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+        super::parse_duration(&String::deserialize(d)?).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// oauth 7.1: a wrong clock does no harm.
+    #[test]
+    fn a_clock_that_is_set_back_hides_no_time_and_a_sleep_hides_none_either() {
+        let then = Clock::System.moment();
+        let steady = then.steady.unwrap();
+        let hour = Duration::from_secs(3_600);
+        let day = |ago: SignedDuration| then.day.checked_add(ago).unwrap();
+        let set_back =
+            Moment { day: day(SignedDuration::from_hours(-24)), steady: Some(steady + hour) };
+        assert_eq!(set_back.since(&then), hour);
+        let slept = Moment { day: day(SignedDuration::from_hours(1)), steady: Some(steady) };
+        assert_eq!(slept.since(&then), hour);
+        assert_eq!(then.since(&slept), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused() {
+        for bad in ["", "5", "s", "5 parsecs", "-1s", "1.2.3s", "1s-", "999999999d", "NaNs"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_moment_is_refused() {
+        for bad in ["", "yesterday", "2026-13-01", "2026-01-31T08:00:00", "1", "-1h", "20260131 x"]
+        {
+            assert_eq!(parse_moment(bad, Timestamp::UNIX_EPOCH), Err(MomentError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn moments_read_as_people_write_them() {
+        let now: Timestamp = "2026-02-01T00:30:00Z".parse().unwrap();
+        for (text, moment) in [
+            ("30m", "2026-02-01T00:00:00Z"),
+            ("1d", "2026-01-31T00:30:00Z"),
+            ("2026-01-31", "2026-01-31T00:00:00Z"),
+            ("2026-01-31T10:00:00+02:00", "2026-01-31T08:00:00Z"),
+            ("2026-01-31T08:00:00.5Z", "2026-01-31T08:00:00.5Z"),
+        ] {
+            assert_eq!(parse_moment(text, now).unwrap().to_string(), moment, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_read_as_people_write_them() {
+        for (text, ms) in [("500ms", 500), ("0.5s", 500), ("2m", 120_000), ("1h30m", 5_400_000)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_written_without_fractions() {
+        for (ms, text) in [(0, "0ms"), (1500, "1500ms"), (90_000, "90s"), (7_200_000, "2h")] {
+            assert_eq!(written(Duration::from_millis(ms)), text);
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+    }
+}

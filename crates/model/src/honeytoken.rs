@@ -1,0 +1,106 @@
+//! Honeytokens: placeholders that are bound to nothing. No program has a reason to send one, so one that is sent
+//! raises an alarm.
+
+use keyward_base::id::HoneytokenId;
+use keyward_base::keys::section;
+use keyward_rules::inject::placeholder::Placeholder;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::name;
+use super::refusal::Refusal;
+use super::resource::{Kind, Resource};
+
+/// Honeytokens.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Honeytoken {}
+
+section! {
+    /// What a person gives.
+    #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct HoneytokenSpec {
+        /// Unique: where it is left. 1 to 64 letters, digits or `-_.`. `keyward honeytoken show` tells the
+        /// text, which stays the same as long as the name stands here.
+        #[key("text", required)]
+        pub name: String,
+        /// Its text is in the shape of this provider's keys. Another provider makes another text.
+        #[key("id of a [provider](providers.md)")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub provider: Option<String>,
+        /// Whether the token of the agent that sends it is revoked. An agent whose token stands in this file
+        /// is paused, until somebody resumes it.
+        #[key(one of ["true", "false"], "false")]
+        #[serde(default)]
+        pub revokes: bool,
+    }
+}
+
+/// What the gateway adds.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct HoneytokenFacts {
+    /// What is left there. It opens nothing.
+    pub placeholder: Placeholder,
+}
+
+/// What is shown of it.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct HoneytokenShown {
+    /// What is left there.
+    pub text: String,
+}
+
+impl Resource for Honeytoken {
+    type Id = HoneytokenId;
+    type Spec = HoneytokenSpec;
+    type Facts = HoneytokenFacts;
+    type Shown = HoneytokenShown;
+
+    const KIND: Kind = Kind { one: "honeytoken", many: "honeytokens", max: 1_000 };
+
+    const OLD_KEYS: &[(&str, &str)] = &[("revoke", "revokes")];
+
+    fn name(spec: &HoneytokenSpec) -> &str {
+        &spec.name
+    }
+
+    fn check(spec: &HoneytokenSpec) -> Result<(), Refusal> {
+        name::plain(&spec.name)
+    }
+
+    fn provider(spec: &HoneytokenSpec) -> Option<&str> {
+        spec.provider.as_deref()
+    }
+
+    fn shown(facts: &HoneytokenFacts) -> HoneytokenShown {
+        HoneytokenShown { text: facts.placeholder.as_str().to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::Record;
+
+    /// As version 0.1 wrote it.
+    const STORED: &str = r#"{"id":"hny_00000000000000000000","org":"org_default","name":"readme",
+        "placeholder":"kwp_x","provider":"openai","revokes":true,"managed_by":"file","created":"2026-01-02T03:04:05Z"}"#;
+
+    #[test]
+    fn the_stored_row_is_flat_and_its_members_are_those_of_the_spec() {
+        let mut stored: serde_json::Value = serde_json::from_str(STORED).unwrap();
+        stored["placeholder"] = serde_json::to_value(Placeholder::issue("", None)).unwrap();
+        let record: Record<Honeytoken> = serde_json::from_value(stored.clone()).unwrap();
+        assert_eq!(record.spec.provider.as_deref(), Some("openai"));
+        assert_eq!(serde_json::to_value(&record).unwrap(), stored);
+    }
+
+    #[test]
+    fn what_nobody_may_give_is_refused() {
+        for bad in
+            [r#"{"name":"a","text":"x"}"#, r#"{"name":"a","id":"hny_1"}"#, r#"{"provider":"x"}"#]
+        {
+            assert!(serde_json::from_str::<HoneytokenSpec>(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! What the product keeps. Each resource is declared once, in one file of this crate: its *spec*, which a person
+//! gives (as YAML, as a JSON body, as flags; the same type is the reference page and the JSON Schema); its
+//! *facts*, which the gateway adds and nobody gives; what is *shown* of those; and what it refuses.
+//!
+//! What follows from a declaration is written once, generically: [`Record`] is how a resource is stored,
+//! [`Shown`] how the API answers with it. The directory, the configuration, the API and the command line have
+//! generic code over [`Resource`] for the rest.
+
+mod honeytoken;
+mod name;
+mod refusal;
+mod resource;
+
+pub use honeytoken::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec};
+pub use refusal::Refusal;
+pub use resource::{Data, Kind, ManagedBy, Record, Resource, Shown};

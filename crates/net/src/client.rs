@@ -1,0 +1,281 @@
+//! The TLS handshake towards an upstream: name, chain and validity are verified before a byte of
+//! any request may follow. There is no switch that turns it off.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::{CertificateError, ClientConfig};
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use keyward_base::host::{Host, Target};
+
+/// What is wrong with an upstream's certificate: short enough, and safe, to tell an agent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CertificateFault {
+    /// Its time is over.
+    Expired,
+    /// Its time has not begun; or the clock of this machine is wrong.
+    NotYetValid,
+    /// No configured root stands behind it.
+    UnknownIssuer,
+    /// It is for another host.
+    NameMismatch,
+    /// It has been revoked.
+    Revoked,
+    /// Malformed, badly signed, or not for servers.
+    Invalid,
+}
+
+/// Why there is no TLS stream to an upstream.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The certificate does not prove the host.
+    #[error("the certificate of {host} {fault}")]
+    Certificate {
+        /// The host that was asked for.
+        host: Host,
+        /// What is wrong.
+        fault: CertificateFault,
+        /// What rustls says; for the log only.
+        #[source]
+        source: io::Error,
+    },
+    /// Not TLS, no common version or suite, or the stream ended.
+    #[error("the TLS handshake with {host} failed")]
+    Handshake {
+        /// The host that was asked for.
+        host: Host,
+        /// What rustls or the stream says; for the log only.
+        #[source]
+        source: io::Error,
+    },
+    /// The time given ran out.
+    #[error("the TLS handshake with {host} took too long")]
+    Timeout {
+        /// The host that was asked for.
+        host: Host,
+    },
+}
+
+/// Shakes hands over a stream that has been dialled for `target`, within `within`.
+///
+/// Dropping the future closes the stream.
+///
+/// # Errors
+/// When the peer does not prove to be the target's host in time.
+pub async fn connect_tls<IO: AsyncRead + AsyncWrite + Unpin>(
+    dialled: IO,
+    target: &Target,
+    config: Arc<ClientConfig>,
+    within: Duration,
+) -> Result<TlsStream<IO>, HandshakeError> {
+    let host = target.host();
+    let name = server_name(host).map_err(|source| HandshakeError::Certificate {
+        host: host.clone(),
+        fault: CertificateFault::NameMismatch,
+        source,
+    })?;
+    let handshake = TlsConnector::from(config).connect(name, dialled);
+    match tokio::time::timeout(within, handshake).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(source)) => Err(HandshakeError::from_io(host.clone(), source)),
+        Err(_) => Err(HandshakeError::Timeout { host: host.clone() }),
+    }
+}
+
+/// A [`Host`] can hold names that no certificate can, such as one with a leading hyphen.
+fn server_name(host: &Host) -> io::Result<ServerName<'static>> {
+    match host {
+        Host::Name(name) => ServerName::try_from(name.to_string())
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e)),
+        Host::V4(v4) => Ok(ServerName::from(std::net::IpAddr::V4(*v4))),
+        Host::V6(v6) => Ok(ServerName::from(std::net::IpAddr::V6(*v6))),
+    }
+}
+
+impl HandshakeError {
+    /// Whether the upstream speaks none of the protocols that it was offered (RFC 7301 §3.2).
+    pub fn is_of_protocol(&self) -> bool {
+        use rustls::{AlertDescription, Error};
+        let Self::Handshake { source, .. } = self else { return false };
+        let tls = source.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+        matches!(
+            tls,
+            Some(Error::AlertReceived(AlertDescription::NoApplicationProtocol))
+                | Some(Error::NoApplicationProtocol)
+        )
+    }
+
+    fn from_io(host: Host, source: io::Error) -> Self {
+        let tls = source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match tls {
+            Some(rustls::Error::InvalidCertificate(error)) => {
+                let fault = CertificateFault::from(error);
+                Self::Certificate { host, fault, source }
+            }
+            _ => Self::Handshake { host, source },
+        }
+    }
+}
+
+impl From<&CertificateError> for CertificateFault {
+    fn from(error: &CertificateError) -> Self {
+        use CertificateError as E;
+        match error {
+            E::Expired | E::ExpiredContext { .. } => Self::Expired,
+            E::NotValidYet | E::NotValidYetContext { .. } => Self::NotYetValid,
+            E::UnknownIssuer => Self::UnknownIssuer,
+            E::NotValidForName | E::NotValidForNameContext { .. } => Self::NameMismatch,
+            E::Revoked => Self::Revoked,
+            // The enum grows; whatever is new is a certificate that was not accepted.
+            _ => Self::Invalid,
+        }
+    }
+}
+
+impl fmt::Display for CertificateFault {
+    /// The rest of "the certificate of HOST …".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expired => "has expired",
+            Self::NotYetValid => "is not valid yet",
+            Self::UnknownIssuer => "is from an unknown issuer",
+            Self::NameMismatch => "is for another name",
+            Self::Revoked => "has been revoked",
+            Self::Invalid => "is not valid",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair};
+    use rustls::{RootCertStore, ServerConfig};
+    use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+    use crate::tls;
+    use keyward_base::host::Scheme;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn target(authority: &str) -> Target {
+        Target::parse(Scheme::Https, authority).expect("target")
+    }
+
+    /// A self-signed certificate for `name`, valid in the years between.
+    fn certificate(name: &str, years: (i32, i32)) -> (CertificateDer<'static>, KeyPair) {
+        let key = KeyPair::generate().expect("key");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("params");
+        // Roots are found by their name, so each has its own.
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+        params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+        (params.self_signed(&key).expect("self-signed").der().clone(), key)
+    }
+
+    fn trusting(root: CertificateDer<'static>) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(root).expect("root");
+        let builder = ClientConfig::builder_with_provider(tls::provider());
+        let builder = builder.with_protocol_versions(tls::VERSIONS).expect("versions");
+        Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+    }
+
+    /// A TLS server for one stream.
+    fn serve(cert: CertificateDer<'static>, key: &KeyPair) -> DuplexStream {
+        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("key");
+        let builder = ServerConfig::builder_with_provider(tls::provider());
+        let builder = builder.with_protocol_versions(tls::VERSIONS).expect("versions");
+        let config = builder.with_no_client_auth().with_single_cert(vec![cert], key);
+        let acceptor = TlsAcceptor::from(Arc::new(config.expect("server config")));
+        let (ours, theirs) = duplex(64 * 1024);
+        tokio::spawn(async move { acceptor.accept(theirs).await.map(drop) });
+        ours
+    }
+
+    async fn fault(name: &str, years: (i32, i32), authority: &str) -> CertificateFault {
+        let (cert, key) = certificate(name, years);
+        let stream = serve(cert.clone(), &key);
+        match connect_tls(stream, &target(authority), trusting(cert), LONG).await {
+            Err(HandshakeError::Certificate { fault, .. }) => fault,
+            other => panic!("{name} for {authority}: {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_does_not_prove_the_host_is_refused_with_its_fault() {
+        use CertificateFault::*;
+        for (name, years, authority, expected) in [
+            ("api.test", (2000, 2001), "api.test", Expired),
+            ("api.test", (4000, 4001), "api.test", NotYetValid),
+            ("other.test", (2000, 4000), "api.test", NameMismatch),
+            ("*.api.test", (2000, 4000), "api.test", NameMismatch),
+            ("127.0.0.1", (2000, 4000), "127.0.0.2", NameMismatch),
+            ("api.test", (2000, 4000), "127.0.0.1", NameMismatch),
+            ("api.test", (2000, 4000), "-api.test", NameMismatch),
+        ] {
+            assert_eq!(fault(name, years, authority).await, expected, "{name} for {authority}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_issuer_that_is_not_configured_is_refused() {
+        let (cert, key) = certificate("api.test", (2000, 4000));
+        let (unrelated, _) = certificate("root.test", (2000, 4000));
+        let stream = serve(cert, &key);
+        let error = connect_tls(stream, &target("api.test"), trusting(unrelated), LONG).await;
+        let error = error.expect_err("unknown issuer");
+        assert_eq!(error.to_string(), "the certificate of api.test is from an unknown issuer");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_tls_fails_the_handshake() {
+        let (cert, _) = certificate("api.test", (2000, 4000));
+        let (ours, mut theirs) = duplex(1024);
+        theirs.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("write");
+        let result = connect_tls(ours, &target("api.test"), trusting(cert), LONG).await;
+        assert!(matches!(result, Err(HandshakeError::Handshake { .. })), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_ends_early_fails_the_handshake() {
+        let (cert, _) = certificate("api.test", (2000, 4000));
+        let (ours, theirs) = duplex(1024);
+        drop(theirs);
+        let result = connect_tls(ours, &target("api.test"), trusting(cert), LONG).await;
+        assert!(matches!(result, Err(HandshakeError::Handshake { .. })), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn a_silent_peer_is_given_up_in_time() {
+        let (cert, _) = certificate("api.test", (2000, 4000));
+        let (ours, _theirs) = duplex(64 * 1024);
+        let within = Duration::from_millis(1);
+        let result = connect_tls(ours, &target("api.test"), trusting(cert), within).await;
+        assert!(matches!(result, Err(HandshakeError::Timeout { .. })), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn names_and_addresses_are_verified() {
+        for (name, authority) in [
+            ("api.test", "API.test."),
+            ("a_b.api.test", "a_b.api.test"),
+            ("*.api.test", "eu.api.test"),
+            ("127.0.0.1", "127.0.0.1:8443"),
+            ("::1", "[::1]"),
+        ] {
+            let (cert, key) = certificate(name, (2000, 4000));
+            let stream = serve(cert.clone(), &key);
+            let result = connect_tls(stream, &target(authority), trusting(cert), LONG).await;
+            assert!(result.is_ok(), "{name} for {authority}: {result:?}");
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! [`CorporateProxy`]: the proxy that a company's network wants everything to go by, and what does
+//! not. Pure; `by_proxy.rs` speaks to it.
+//!
+//! Names are resolved by the proxy, so their addresses are not judged here. What is this machine's
+//! own never goes by it: there, it would mean the proxy's machine.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::{HeaderValue, Request, StatusCode, Uri, header, uri};
+use ipnet::IpNet;
+use rustls::ClientConfig;
+
+use super::by_proxy::ProxyFault;
+use super::dial::DialError;
+use super::tls;
+use keyward_base::host::{Host, Scheme, Target};
+use keyward_base::secret::Secret;
+
+/// Names that mean the asking machine (RFC 6761 §6.3), or the metadata service of the cloud that it
+/// runs in (<https://cloud.google.com/compute/docs/metadata/querying-metadata>).
+const OWN_NAMES: &[&str] = &["localhost", "metadata.google.internal", "metadata.goog"];
+
+/// A configured proxy. Made anew when the configuration changes.
+#[derive(Clone, Debug)]
+pub struct CorporateProxy {
+    at: Target,
+    except: Vec<Except>,
+    /// `Basic …`, marked sensitive.
+    authorization: Option<HeaderValue>,
+    /// For one that is spoken to by TLS.
+    tls: Option<Arc<ClientConfig>>,
+}
+
+/// What does not go by the proxy.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Except {
+    /// Every name below this one.
+    Below(Arc<str>),
+    /// This name alone.
+    Name(Arc<str>),
+    /// Targets that are given as an address in this network. Names are not resolved to find out.
+    Net(IpNet),
+}
+
+/// Not an exception.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`{0}` is no host, domain or network")]
+pub struct ExceptError(pub String);
+
+/// A stream to the proxy on which requests are sent in absolute form (RFC 9112 §3.2.2), and what
+/// they need for it. For cleartext: many proxies refuse CONNECT to other ports than 443.
+#[derive(Clone, Debug)]
+pub struct Forwarded {
+    by: Target,
+    /// The target.
+    authority: uri::Authority,
+    authorization: Option<HeaderValue>,
+}
+
+/// A login that no field can hold.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum LoginError {
+    /// RFC 7617 §2.
+    #[error("the user name holds a colon or a control character")]
+    User,
+    /// RFC 7617 §2.
+    #[error("the password holds a control character")]
+    Password,
+}
+
+impl Except {
+    /// `.corp.example` (all below it), `host.corp.example`, `10.0.0.0/8`, `10.1.2.3` or `fd00::/8`.
+    ///
+    /// # Errors
+    /// When it is none of these.
+    pub fn parse(text: &str) -> Result<Self, ExceptError> {
+        let wrong = || ExceptError(text.to_owned());
+        if let Ok(net) = text.parse::<IpNet>() {
+            return if net.trunc() == net { Ok(Self::Net(net)) } else { Err(wrong()) };
+        }
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self::Net(address.to_canonical().into()));
+        }
+        let (below, name) = match text.strip_prefix('.') {
+            Some(domain) => (true, domain),
+            None => (false, text),
+        };
+        match (Host::parse(name), below) {
+            (Ok(Host::Name(name)), true) => Ok(Self::Below(name)),
+            (Ok(Host::Name(name)), false) => Ok(Self::Name(name)),
+            _ => Err(wrong()),
+        }
+    }
+
+    fn covers(&self, host: &Host) -> bool {
+        match (self, host.name(), host.address()) {
+            (Self::Below(domain), Some(name), _) => is_below(name, domain),
+            (Self::Name(own), Some(name), _) => **own == *name,
+            (Self::Net(net), _, Some(address)) => net.contains(&address),
+            _ => false,
+        }
+    }
+}
+
+impl CorporateProxy {
+    /// A proxy at `at`, whose scheme says how it is spoken to.
+    pub fn new(at: Target, except: Vec<Except>) -> Self {
+        Self { at, except, authorization: None, tls: None }
+    }
+
+    /// Authenticates with Basic (RFC 7617), in UTF-8.
+    ///
+    /// # Errors
+    /// When user or password cannot be sent so.
+    pub fn with_login(mut self, user: &str, password: &Secret) -> Result<Self, LoginError> {
+        if user.contains(':') || user.chars().any(char::is_control) {
+            return Err(LoginError::User);
+        }
+        if password.expose().iter().any(u8::is_ascii_control) {
+            return Err(LoginError::Password);
+        }
+        let pair = Secret::new([user.as_bytes(), b":", password.expose()].concat());
+        let value = Secret::from(format!("Basic {}", BASE64_STANDARD.encode(pair.expose())));
+        let mut value =
+            HeaderValue::from_bytes(value.expose()).expect("base64 is made of visible characters");
+        value.set_sensitive(true);
+        self.authorization = Some(value);
+        Ok(self)
+    }
+
+    /// Verifies a proxy that is spoken to by TLS as upstreams are verified. Proxies are asked for
+    /// HTTP/1.1, whatever `upstreams` are.
+    pub fn verified_as(mut self, upstreams: &ClientConfig) -> Self {
+        self.tls = (self.at.scheme() == Scheme::Https).then(|| {
+            let mut config = upstreams.clone();
+            config.alpn_protocols = vec![tls::ALPN_HTTP1.to_vec()];
+            Arc::new(config)
+        });
+        self
+    }
+
+    /// Where it is.
+    pub fn at(&self) -> &Target {
+        &self.at
+    }
+
+    /// Whether a target is reached through it.
+    pub fn takes(&self, target: &Target) -> bool {
+        !is_own(target.host()) && !self.except.iter().any(|except| except.covers(target.host()))
+    }
+
+    /// What requests to a target need that are sent in absolute form.
+    pub(super) fn forwarding(&self, target: &Target) -> Forwarded {
+        let authority = target.authority();
+        let authority = authority.try_into().expect("a target's authority is one of a URI");
+        Forwarded { by: self.at.clone(), authority, authorization: self.authorization.clone() }
+    }
+
+    pub(super) fn authorization(&self) -> Option<&HeaderValue> {
+        self.authorization.as_ref()
+    }
+
+    pub(super) fn tls(&self) -> Option<&Arc<ClientConfig>> {
+        self.tls.as_ref()
+    }
+}
+
+impl PartialEq for CorporateProxy {
+    /// TLS apart, which is made of the roots.
+    fn eq(&self, other: &Self) -> bool {
+        let Self { at, except, authorization, tls: _ } = self;
+        (at, except, authorization) == (&other.at, &other.except, &other.authorization)
+    }
+}
+
+impl fmt::Display for CorporateProxy {
+    /// `http://corp.example:3128`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.at.fmt(f)
+    }
+}
+
+/// Puts a request into the form that the stream wants which it is about to be sent on: absolute for
+/// a proxy that forwards, else origin-form. It may have been meant for the other kind before.
+pub fn fit<B>(request: &mut Request<B>, forwarded: Option<&Forwarded>) {
+    match forwarded {
+        Some(forwarded) => forwarded.fit(request),
+        None if request.uri().scheme().is_some() => {
+            *request.uri_mut() = rewritten(request.uri(), None);
+            request.headers_mut().remove(header::PROXY_AUTHORIZATION);
+        }
+        None => {}
+    }
+}
+
+impl Forwarded {
+    /// What an answer means that is the proxy's own: it wants another login. The agent is not told
+    /// as by 407, which would ask for the agent's.
+    pub fn refused(&self, status: StatusCode) -> Option<DialError> {
+        let wants_login = status == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+        wants_login.then(|| DialError::proxy(&self.by, ProxyFault::Login))
+    }
+
+    fn fit<B>(&self, request: &mut Request<B>) {
+        *request.uri_mut() = rewritten(request.uri(), Some(&self.authority));
+        let fields = request.headers_mut();
+        match &self.authorization {
+            Some(value) => drop(fields.insert(header::PROXY_AUTHORIZATION, value.clone())),
+            None => drop(fields.remove(header::PROXY_AUTHORIZATION)),
+        }
+    }
+}
+
+fn rewritten(uri: &Uri, authority: Option<&uri::Authority>) -> Uri {
+    let mut parts = uri::Parts::default();
+    parts.path_and_query = uri.path_and_query().cloned();
+    if let Some(authority) = authority {
+        parts.scheme = Some(uri::Scheme::HTTP);
+        parts.authority = Some(authority.clone());
+    }
+    Uri::from_parts(parts).expect("a path with both, or neither, of scheme and authority is a URI")
+}
+
+fn is_own(host: &Host) -> bool {
+    match (host.name(), host.address()) {
+        (Some(name), _) => OWN_NAMES.iter().any(|own| name == *own || is_below(name, own)),
+        (None, address) => address.is_some_and(|address| address.is_loopback()),
+    }
+}
+
+fn is_below(name: &str, domain: &str) -> bool {
+    name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(authority: &str) -> Target {
+        Target::parse(Scheme::Https, authority).expect("target")
+    }
+
+    fn proxy(except: &[&str]) -> CorporateProxy {
+        let except = except.iter().map(|text| Except::parse(text).expect(text)).collect();
+        CorporateProxy::new(Target::parse(Scheme::Http, "corp:3128").expect("proxy"), except)
+    }
+
+    #[test]
+    fn what_is_no_host_domain_or_network_is_no_exception() {
+        for bad in [
+            "",
+            ".",
+            "..corp",
+            "*",
+            "*.corp.example",
+            "corp.example:443",
+            "a b",
+            "10.1.2.3/8",
+            "10.0.0.0/33",
+            "[fd00::1]",
+            ".10.0.0.1",
+            "user@corp",
+            "127.1",
+            "http://corp",
+        ] {
+            assert_eq!(Except::parse(bad), Err(ExceptError(bad.to_owned())), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_this_machines_own_never_goes_by_the_proxy() {
+        let proxy = proxy(&[]);
+        for own in [
+            "localhost",
+            "LOCALHOST.",
+            "a.localhost",
+            "127.0.0.1",
+            "127.9.9.9:8443",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "metadata.google.internal",
+            "Metadata.Goog.",
+        ] {
+            assert!(!proxy.takes(&target(own)), "{own}");
+        }
+    }
+
+    #[test]
+    fn exceptions_end_at_labels_and_networks() {
+        let proxy = proxy(&[".Corp.example", "git.other.example.", "10.0.0.0/8", "fd00::/8"]);
+        let direct = [
+            "a.corp.example",
+            "a.b.CORP.example.",
+            "git.other.example:8443",
+            "10.9.9.9",
+            "[fd00::7]",
+        ];
+        for host in direct {
+            assert!(!proxy.takes(&target(host)), "{host}");
+        }
+        for host in [
+            "corp.example",
+            "acorp.example",
+            "corp.example.com",
+            "a.git.other.example",
+            "other.example",
+            "11.0.0.1",
+            "[fc00::7]",
+            "10.example.com",
+        ] {
+            assert!(proxy.takes(&target(host)), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_login_that_no_field_can_hold_is_refused_and_none_is_shown() {
+        let with =
+            |user, password: &str| proxy(&[]).with_login(user, &Secret::from(password.to_owned()));
+        assert_eq!(with("a:b", "x").expect_err("colon"), LoginError::User);
+        assert_eq!(with("a\r\nX: y", "x").expect_err("line"), LoginError::User);
+        assert_eq!(with("a", "x\r\nX: y").expect_err("line"), LoginError::Password);
+        let shown = format!("{:?}", with("svc", "hunter2").expect("a login"));
+        assert!(!shown.contains("hunter2") && !shown.contains("c3ZjOmh1bnRlcjI="), "{shown}");
+    }
+
+    #[test]
+    fn a_request_meant_for_the_proxy_that_goes_elsewhere_keeps_nothing_of_it() {
+        let login = proxy(&[]).with_login("svc", &Secret::from("hunter2".to_owned()));
+        let forwarded = login.expect("a login").forwarding(&target("api.test:8080"));
+        let mut request = Request::get("/a?b").body(()).expect("request");
+        fit(&mut request, None);
+        assert_eq!(*request.uri(), "/a?b");
+        for _ in 0..2 {
+            fit(&mut request, Some(&forwarded));
+            assert_eq!(*request.uri(), "http://api.test:8080/a?b");
+            assert_eq!(request.headers()["proxy-authorization"], "Basic c3ZjOmh1bnRlcjI=");
+        }
+        fit(&mut request, None);
+        assert_eq!(*request.uri(), "/a?b");
+        assert!(request.headers().is_empty());
+    }
+}

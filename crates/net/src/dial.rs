@@ -1,0 +1,649 @@
+//! From a target to a connected stream: resolve once, judge every address, connect an address that
+//! was judged.
+//!
+//! Which addresses pass is `guard.rs`, connecting them `race.rs`, TLS `client.rs`. What goes by a
+//! corporate proxy is `corporate.rs`, and how it is asked `by_proxy.rs`.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustix::io::Errno;
+use tokio::net::TcpStream;
+
+use super::by_proxy::{self, ProxyFault};
+use super::corporate::{CorporateProxy, Forwarded};
+use super::guard::{AllowPrivate, Checked, Guard, IpClass};
+use super::race::{interleave, race};
+use super::wire::Wire;
+use keyward_base::host::{Host, Scheme, Target};
+use keyward_base::threads::Threads;
+
+/// Look-ups under way at once. The system's resolver blocks a thread for each, also after its asker
+/// has given up; with fewer, names that nobody answers for would soon keep others waiting.
+const LOOKUPS_MAX: usize = 256;
+
+/// Why there is no stream. No message holds an address, so that each may reach an agent; the
+/// sources are for the log.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// No address of the host may be dialled.
+    #[error("{host} has only addresses that are refused ({class})")]
+    Refused {
+        /// The host.
+        host: Host,
+        /// Why the first of them is refused.
+        class: IpClass,
+    },
+    /// No such name.
+    #[error("cannot resolve {host}")]
+    Resolve {
+        /// The host.
+        host: Host,
+        /// What the resolver says.
+        #[source]
+        source: io::Error,
+    },
+    /// Nothing answers.
+    #[error("cannot connect to {host}")]
+    Connect {
+        /// The host.
+        host: Host,
+        /// Why the last attempt failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The time given ran out.
+    #[error("connecting to {host} took too long")]
+    Timeout {
+        /// The host.
+        host: Host,
+    },
+    /// The corporate proxy does not open the way.
+    #[error("the corporate proxy {proxy} {fault}")]
+    Proxy {
+        /// Where it is: `corp.example:3128`.
+        proxy: String,
+        /// What it does instead.
+        #[source]
+        fault: ProxyFault,
+    },
+}
+
+impl DialError {
+    /// Whether it is this process, or this machine, that has no descriptor left (socket(2)).
+    pub fn is_of_descriptors(&self) -> bool {
+        let (Self::Resolve { source, .. } | Self::Connect { source, .. }) = self else {
+            return false;
+        };
+        let none_left = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+        source.raw_os_error().is_some_and(|code| none_left.contains(&code))
+    }
+}
+
+/// Connects a program of this machine that has asked for it: the probe of `keyward doctor`.
+///
+/// # Errors
+/// When nobody listens there, or it is not this machine.
+pub async fn connect_loopback(at: SocketAddr) -> io::Result<TcpStream> {
+    if !at.ip().is_loopback() {
+        return Err(io::ErrorKind::AddrNotAvailable.into());
+    }
+    TcpStream::connect(at).await
+}
+
+/// A connected stream.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The stream: to an address that was judged, or to the target by the corporate proxy.
+    pub stream: Wire,
+    /// Whether the address is on the explicit private list. Never by a proxy: nobody knows there.
+    pub private: bool,
+    /// How requests are sent on it, where they are not for the target's own ears.
+    pub forwarded: Option<Forwarded>,
+}
+
+/// What dialling a target comes to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Judged {
+    /// Its addresses, each with why it is refused.
+    Addresses(Vec<(SocketAddr, Result<(), IpClass>)>),
+    /// It goes by the corporate proxy, which resolves it.
+    ByProxy {
+        /// Where that is.
+        proxy: Target,
+    },
+}
+
+/// Resolves and dials. One serves the whole process.
+#[derive(Debug)]
+pub struct Dialler {
+    ways: ArcSwap<Ways>,
+    addresses_max: usize,
+    lookups: Threads,
+}
+
+/// What the configuration says of addresses. Replaced whole.
+#[derive(Clone, Debug)]
+struct Ways {
+    guard: Guard,
+    overrides: Vec<Override>,
+    proxy: Option<CorporateProxy>,
+}
+
+/// What a stream is wanted for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Use {
+    /// Bytes both ways.
+    Stream,
+    /// Requests, which a proxy may forward one by one where they are in cleartext.
+    Requests,
+}
+
+/// An entry of `upstream.resolve`.
+#[derive(Clone, Debug)]
+struct Override {
+    host: Host,
+    port: Option<u16>,
+    addr: SocketAddr,
+}
+
+impl Dialler {
+    /// `resolve`: host, and port where one was given, to the address dialled instead; it is judged
+    /// like any other. `addresses_max`: how many addresses of a name are tried.
+    pub fn new(
+        guard: Guard,
+        resolve: Vec<(Host, Option<u16>, SocketAddr)>,
+        addresses_max: usize,
+    ) -> Self {
+        let ways = ArcSwap::from_pointee(Ways::new(guard, resolve, None));
+        Self { ways, addresses_max, lookups: Threads::new("keyward-lookup", LOOKUPS_MAX) }
+    }
+
+    /// The same, by a corporate proxy.
+    pub fn by(self, proxy: Option<CorporateProxy>) -> Self {
+        self.ways.rcu(|ways| Ways { proxy: proxy.clone(), ..Ways::clone(ways) });
+        self
+    }
+
+    /// Dials by another `allow_private`, another `resolve` and another proxy from now on. Our
+    /// listeners stay ours.
+    pub fn replace(
+        &self,
+        allow: Vec<AllowPrivate>,
+        resolve: Vec<(Host, Option<u16>, SocketAddr)>,
+        proxy: Option<CorporateProxy>,
+    ) {
+        let guard = self.ways.load().guard.allowing(allow);
+        self.ways.store(Arc::new(Ways::new(guard, resolve, proxy)));
+    }
+
+    /// A stream to the target within `within`, which covers resolving and all addresses together,
+    /// and what a corporate proxy takes to open the way.
+    ///
+    /// Addresses that are refused are never dialled, also not as a fallback for others. Dropping
+    /// the future closes every attempt.
+    ///
+    /// # Errors
+    /// When nothing may be dialled or nothing answers in time.
+    pub async fn dial(&self, target: &Target, within: Duration) -> Result<Dialled, DialError> {
+        self.dial_for(Use::Stream, target, within).await
+    }
+
+    /// The same for HTTP/1.1 requests, each of which is brought into the stream's form by
+    /// [`corporate::fit`](super::corporate::fit).
+    ///
+    /// # Errors
+    /// As [`Dialler::dial`].
+    pub async fn dial_for_requests(
+        &self,
+        target: &Target,
+        within: Duration,
+    ) -> Result<Dialled, DialError> {
+        self.dial_for(Use::Requests, target, within).await
+    }
+
+    async fn dial_for(
+        &self,
+        what_for: Use,
+        target: &Target,
+        within: Duration,
+    ) -> Result<Dialled, DialError> {
+        let proxy = self.proxy_for(target);
+        let dialled = async {
+            match &proxy {
+                None => self.dial_directly(target).await,
+                Some(proxy) => self.dial_by(proxy, (what_for, target), within).await,
+            }
+        };
+        match (tokio::time::timeout(within, dialled).await, &proxy) {
+            (Ok(result), _) => result,
+            (Err(_), None) => Err(DialError::Timeout { host: target.host().clone() }),
+            (Err(_), Some(proxy)) => {
+                let target = format!("{}:{}", target.host(), target.port());
+                Err(DialError::proxy(proxy.at(), ProxyFault::Timeout { target }))
+            }
+        }
+    }
+
+    /// Resolves and judges without connecting, for `explain`.
+    ///
+    /// # Errors
+    /// When the name does not resolve.
+    pub async fn judge(&self, target: &Target) -> Result<Judged, DialError> {
+        let judged = |addr| (addr, self.check(addr).map(drop));
+        if let Some(proxy) = self.proxy_for(target) {
+            let literal = target.host().address().map(|ip| SocketAddr::new(ip, target.port()));
+            return Ok(match literal.map(judged).filter(|(_, verdict)| verdict.is_err()) {
+                Some(refused) => Judged::Addresses(vec![refused]),
+                None => Judged::ByProxy { proxy: proxy.at().clone() },
+            });
+        }
+        let addresses = self.addresses(target).await?;
+        Ok(Judged::Addresses(addresses.into_iter().map(judged).collect()))
+    }
+
+    /// The corporate proxy that a target is reached by, if it is.
+    pub fn way(&self, target: &Target) -> Option<Target> {
+        self.proxy_for(target).map(|proxy| proxy.at().clone())
+    }
+
+    /// The proxy that the target is reached by. An entry of `resolve` says where the target is, so
+    /// no proxy has to find it.
+    fn proxy_for(&self, target: &Target) -> Option<CorporateProxy> {
+        let ways = self.ways.load();
+        let proxy = ways.proxy.as_ref().filter(|proxy| proxy.takes(target))?;
+        self.overridden(target).is_none().then(|| proxy.clone())
+    }
+
+    async fn dial_directly(&self, target: &Target) -> Result<Dialled, DialError> {
+        let addresses = self.addresses(target).await?;
+        let host = || target.host().clone();
+        let candidates = self
+            .candidates(addresses)
+            .map_err(|class| DialError::Refused { host: host(), class })?;
+        let raced = race(candidates).await;
+        let raced = raced.map_err(|source| DialError::Connect { host: host(), source })?;
+        Ok(Dialled { stream: raced.stream.into(), private: raced.private, forwarded: None })
+    }
+
+    /// The proxy resolves names, so only addresses that stand in the target itself are judged.
+    async fn dial_by(
+        &self,
+        proxy: &CorporateProxy,
+        (what_for, target): (Use, &Target),
+        within: Duration,
+    ) -> Result<Dialled, DialError> {
+        if let Some(ip) = target.host().address() {
+            let refused = |class| DialError::Refused { host: target.host().clone(), class };
+            self.check(SocketAddr::new(ip, target.port())).map_err(refused)?;
+        }
+        let fault = |fault| DialError::proxy(proxy.at(), fault);
+        let stream = self.reach(proxy).await.map_err(fault)?;
+        let stream = by_proxy::enter(proxy, stream, within).await.map_err(fault)?;
+        if what_for == Use::Requests && target.scheme() == Scheme::Http {
+            let forwarded = Some(proxy.forwarding(target));
+            return Ok(Dialled { stream, private: false, forwarded });
+        }
+        let stream = by_proxy::tunnel(proxy, stream, target).await.map_err(fault)?;
+        Ok(Dialled { stream, private: false, forwarded: None })
+    }
+
+    /// Connects the proxy. Its address is the operator's choice: only our own is refused.
+    async fn reach(&self, proxy: &CorporateProxy) -> Result<TcpStream, ProxyFault> {
+        let addresses = self.addresses(proxy.at()).await.map_err(|error| match error {
+            DialError::Resolve { source, .. } => ProxyFault::Resolve(source),
+            other => ProxyFault::Resolve(io::Error::other(other)),
+        })?;
+        let guard = self.ways.load().guard.clone();
+        let checked = addresses.into_iter().filter_map(|addr| {
+            let checked = guard.check_configured(addr).ok()?;
+            (!reaches_own(&guard, checked.addr())).then_some(checked)
+        });
+        let candidates: Vec<_> = checked.take(self.addresses_max.max(1)).collect();
+        if candidates.is_empty() {
+            return Err(ProxyFault::Own);
+        }
+        let raced = race(interleave(candidates)).await;
+        raced.map(|raced| raced.stream).map_err(ProxyFault::Connect)
+    }
+
+    /// The one look-up. Never empty when it succeeds.
+    async fn addresses(&self, target: &Target) -> Result<Vec<SocketAddr>, DialError> {
+        if let Some(addr) = self.overridden(target) {
+            return Ok(vec![addr]);
+        }
+        let host = target.host();
+        let literal = |ip: IpAddr| Ok(vec![SocketAddr::new(ip, target.port())]);
+        let name = match host {
+            Host::Name(name) => name.to_string(),
+            Host::V4(v4) => return literal((*v4).into()),
+            Host::V6(v6) => return literal((*v6).into()),
+        };
+        let mut addresses = lookup(&self.lookups, name, target.port())
+            .await
+            .and_then(|found| match found.is_empty() {
+                true => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
+                false => Ok(found),
+            })
+            .map_err(|source| DialError::Resolve { host: host.clone(), source })?;
+        let mut seen = HashSet::new();
+        addresses.retain(|addr| seen.insert(*addr));
+        Ok(addresses)
+    }
+
+    /// An entry that names the port wins over one that does not.
+    fn overridden(&self, target: &Target) -> Option<SocketAddr> {
+        let ways = self.ways.load();
+        let of_host = || ways.overrides.iter().filter(|entry| entry.host == *target.host());
+        of_host()
+            .find(|entry| entry.port == Some(target.port()))
+            .or_else(|| of_host().find(|entry| entry.port.is_none()))
+            .map(|entry| entry.addr)
+    }
+
+    /// What may be dialled, in the order of trying.
+    fn candidates(&self, addresses: Vec<SocketAddr>) -> Result<Vec<Checked>, IpClass> {
+        let verdicts: Vec<_> = addresses.into_iter().map(|addr| self.check(addr)).collect();
+        let allowed: Vec<_> = verdicts.iter().copied().filter_map(Result::ok).collect();
+        if allowed.is_empty() {
+            return Err(verdicts.into_iter().find_map(Result::err).unwrap_or(IpClass::Reserved));
+        }
+        let mut ordered = interleave(allowed);
+        ordered.truncate(self.addresses_max.max(1));
+        Ok(ordered)
+    }
+
+    /// The guard's verdict; and where one of our listeners has the port, whether the system says
+    /// that the address is this machine's, which no list can know for certain.
+    fn check(&self, addr: SocketAddr) -> Result<Checked, IpClass> {
+        let guard = &self.ways.load().guard;
+        let checked = guard.check(addr)?;
+        match reaches_own(guard, checked.addr()) {
+            true => Err(IpClass::Own),
+            false => Ok(checked),
+        }
+    }
+}
+
+impl Ways {
+    fn new(
+        guard: Guard,
+        resolve: Vec<(Host, Option<u16>, SocketAddr)>,
+        proxy: Option<CorporateProxy>,
+    ) -> Self {
+        let as_override = |(host, port, addr)| Override { host, port, addr };
+        Self { guard, overrides: resolve.into_iter().map(as_override).collect(), proxy }
+    }
+}
+
+impl DialError {
+    pub(super) fn proxy(at: &Target, fault: ProxyFault) -> Self {
+        Self::Proxy { proxy: format!("{}:{}", at.host(), at.port()), fault }
+    }
+}
+
+/// Whether one of our listeners would answer, on an address that nobody told us is ours.
+fn reaches_own(guard: &Guard, addr: SocketAddr) -> bool {
+    guard.listens_on(addr.port()) && is_this_machine(addr)
+}
+
+/// Asks the system's resolver.
+async fn lookup(threads: &Threads, name: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let found = move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
+    threads.run(found).await.map_err(io::Error::other)?
+}
+
+/// Whether the system would send from `addr` to reach `addr`. Nothing is sent: connecting a
+/// datagram socket only chooses the route.
+fn is_this_machine(addr: SocketAddr) -> bool {
+    let any: IpAddr = match addr {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let source = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect(addr)?;
+        socket.local_addr()
+    });
+    source.is_ok_and(|source| source.ip() == addr.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::corporate::Except;
+    use crate::guard::AllowPrivate;
+    use keyward_base::host::Scheme;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn guard(allow: &[&str], own: Vec<SocketAddr>) -> Guard {
+        let parse = |text: &&str| AllowPrivate::parse(text).expect("network");
+        Guard::new(allow.iter().map(parse).collect(), own)
+    }
+
+    fn loopback_guard() -> Guard {
+        guard(&["127.0.0.0/8:*", "[::1]:*"], vec![])
+    }
+
+    fn target(authority: &str) -> Target {
+        Target::parse(Scheme::Https, authority).expect("target")
+    }
+
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().expect("address")
+    }
+
+    fn listener() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let addr = listener.local_addr().expect("address");
+        (listener, addr)
+    }
+
+    /// An address where nobody listens any more.
+    fn closed() -> SocketAddr {
+        listener().1
+    }
+
+    fn overriding(guard: Guard, host: &str, addr: SocketAddr) -> Dialler {
+        Dialler::new(guard, vec![(Host::parse(host).expect("host"), None, addr)], 16)
+    }
+
+    #[tokio::test]
+    async fn a_literal_address_that_is_refused_is_never_connected() {
+        let (listener, at) = listener();
+        listener.set_nonblocking(true).expect("nonblocking");
+        let dialler = Dialler::new(Guard::default(), vec![], 16);
+        for authority in [
+            format!("127.0.0.1:{}", at.port()),
+            format!("[::ffff:127.0.0.1]:{}", at.port()),
+            format!("0.0.0.0:{}", at.port()),
+            format!("[::]:{}", at.port()),
+            format!("[64:ff9b::7f00:1]:{}", at.port()),
+        ] {
+            let result = dialler.dial(&target(&authority), LONG).await;
+            assert!(matches!(result, Err(DialError::Refused { .. })), "{authority}: {result:?}");
+        }
+        let accepted = listener.accept().map(drop).expect_err("nobody came");
+        assert_eq!(accepted.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_points_to_a_refused_address_is_refused() {
+        let (_listener, at) = listener();
+        let rebound = overriding(Guard::default(), "api.example.com", at);
+        let error = rebound.dial(&target("api.example.com"), LONG).await.expect_err("refused");
+        assert!(matches!(error, DialError::Refused { class: IpClass::Loopback, .. }), "{error}");
+        assert!(!error.to_string().contains("127.0.0.1"), "{error}");
+        let localhost = Dialler::new(Guard::default(), vec![], 16);
+        let result = localhost.dial(&target("localhost"), LONG).await;
+        assert!(matches!(result, Err(DialError::Refused { .. })), "{result:?}");
+    }
+
+    #[test]
+    fn a_refused_address_beside_good_ones_is_not_even_a_fallback() {
+        let dialler = Dialler::new(Guard::default(), vec![], 16);
+        let mixed = vec![addr("169.254.169.254:443"), addr("8.8.8.8:443"), addr("[fd00::1]:443")];
+        let candidates = dialler.candidates(mixed).expect("one is left");
+        let addresses: Vec<_> = candidates.iter().map(Checked::addr).collect();
+        assert_eq!(addresses, [addr("8.8.8.8:443")]);
+        let refused = vec![addr("169.254.169.254:443"), addr("10.0.0.1:443")];
+        assert_eq!(dialler.candidates(refused), Err(IpClass::Metadata));
+    }
+
+    /// The address that this machine sends from, or loopback when it has no route at all.
+    fn own_address() -> IpAddr {
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("socket");
+        let routed = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr());
+        routed.map_or(Ipv4Addr::LOCALHOST.into(), |at| at.ip())
+    }
+
+    #[tokio::test]
+    async fn own_listeners_are_refused_by_an_address_that_nobody_listed() {
+        let (_listener, at) = listener();
+        // Of our listeners only another address is known, and the allow list opens this one.
+        let own = vec![SocketAddr::new(IpAddr::from([198, 51, 100, 7]), at.port())];
+        let machine = own_address();
+        let dialler = Dialler::new(guard(&[&format!("{machine}:*")], own), vec![], 16);
+        let target = target(&SocketAddr::new(machine, at.port()).to_string());
+        let result = dialler.dial(&target, LONG).await;
+        assert!(
+            matches!(result, Err(DialError::Refused { class: IpClass::Own, .. })),
+            "{result:?}"
+        );
+    }
+
+    #[test]
+    fn the_system_knows_its_own_addresses() {
+        assert!(is_this_machine(addr("127.0.0.1:9")));
+        assert!(!is_this_machine(addr("192.0.2.1:9")));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_does_not_resolve_is_told_apart() {
+        let dialler = Dialler::new(loopback_guard(), vec![], 16);
+        // A blank cannot stand in a question, so the resolver refuses without asking anybody.
+        let target = Target::new(Scheme::Https, Host::Name("no such name".into()), 443);
+        let result = dialler.dial(&target, LONG).await;
+        assert!(matches!(result, Err(DialError::Resolve { .. })), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_an_error_without_the_address() {
+        let closed = closed();
+        let dialler = Dialler::new(loopback_guard(), vec![], 16);
+        let error = dialler.dial(&target(&closed.to_string()), LONG).await.expect_err("closed");
+        assert!(matches!(error, DialError::Connect { .. }), "{error}");
+        let overridden = overriding(loopback_guard(), "api.test", closed);
+        let error = overridden.dial(&target("api.test"), LONG).await.expect_err("closed");
+        assert_eq!(error.to_string(), "cannot connect to api.test");
+    }
+
+    #[tokio::test]
+    async fn silence_ends_in_time() {
+        let (full, _held) = crate::race::tests::full_listener();
+        let dialler = Dialler::new(loopback_guard(), vec![], 16);
+        let result = dialler.dial(&target(&full.to_string()), Duration::from_millis(1)).await;
+        assert!(matches!(result, Err(DialError::Timeout { .. })), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn the_stream_goes_to_the_judged_address_without_delay() {
+        let (listener, at) = listener();
+        let dialler = overriding(loopback_guard(), "api.test", at);
+        let dialled = dialler.dial(&target("api.test"), LONG).await.expect("connected");
+        let (_, peer) = listener.accept().expect("accepted");
+        let tcp = dialled.stream.tcp();
+        assert_eq!(tcp.local_addr().expect("local"), peer);
+        assert_eq!((tcp.peer_addr().expect("peer"), dialled.private), (at, true));
+        assert!(tcp.nodelay().expect("option"));
+    }
+
+    #[tokio::test]
+    async fn an_override_with_a_port_wins_over_one_without() {
+        let host = || Host::parse("api.test").expect("host");
+        let (any, only) = (addr("192.0.2.1:1"), addr("192.0.2.2:2"));
+        let entries = vec![(host(), None, any), (host(), Some(8443), only)];
+        let dialler = Dialler::new(Guard::default(), entries, 16);
+        let judged = async |authority: &str| dialler.judge(&target(authority)).await;
+        let refused = |addr| Judged::Addresses(vec![(addr, Err(IpClass::Documentation))]);
+        assert_eq!(judged("api.test").await.expect("judged"), refused(any));
+        assert_eq!(judged("api.test:8443").await.expect("judged"), refused(only));
+    }
+
+    fn by(proxy: SocketAddr, guard: Guard, except: &[&str]) -> Dialler {
+        let at = Target::parse(Scheme::Http, &proxy.to_string()).expect("proxy");
+        let except = except.iter().map(|text| Except::parse(text).expect("exception")).collect();
+        let resolve = vec![(Host::parse("known.test").expect("host"), None, closed())];
+        Dialler::new(guard, resolve, 16).by(Some(CorporateProxy::new(at, except)))
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_refused_is_not_asked_of_the_proxy_either() {
+        let (proxy, at) = listener();
+        proxy.set_nonblocking(true).expect("nonblocking");
+        let dialler = by(at, Guard::default(), &["192.0.2.0/24"]);
+        for (authority, class) in [
+            ("169.254.169.254", IpClass::Metadata),
+            ("10.0.0.1", IpClass::Private),
+            ("[::ffff:10.0.0.1]", IpClass::Private),
+            ("[64:ff9b::a00:1]", IpClass::Private),
+            ("127.0.0.1", IpClass::Loopback),
+            ("0.0.0.0", IpClass::Unspecified),
+            ("localhost", IpClass::Loopback),
+            ("192.0.2.1", IpClass::Documentation),
+        ] {
+            let result = dialler.dial(&target(authority), LONG).await;
+            let Err(DialError::Refused { class: told, .. }) = result else {
+                panic!("{authority}: {result:?}");
+            };
+            assert_eq!(told, class, "{authority}");
+            let judged = dialler.judge(&target(authority)).await.expect("judged");
+            assert!(matches!(judged, Judged::Addresses(_)), "{authority}: {judged:?}");
+        }
+        // What `resolve` names is reached where it says.
+        let result = by(at, loopback_guard(), &[]).dial(&target("known.test"), LONG).await;
+        assert!(matches!(result, Err(DialError::Connect { .. })), "{result:?}");
+        let accepted = proxy.accept().map(drop).expect_err("nobody came");
+        assert_eq!(accepted.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_is_ourselves_closed_or_silent_is_told_apart() {
+        let fault = async |dialler: Dialler, within| match dialler
+            .dial(&target("api.test"), within)
+            .await
+        {
+            Err(error @ DialError::Proxy { .. }) => error.to_string(),
+            other => panic!("{other:?}"),
+        };
+        let (_own, at) = listener();
+        let told = fault(by(at, guard(&["127.0.0.0/8:*"], vec![at]), &[]), LONG).await;
+        assert_eq!(told, format!("the corporate proxy {at} is this gateway itself"));
+        let at = closed();
+        let told = fault(by(at, Guard::default(), &[]), LONG).await;
+        assert_eq!(told, format!("the corporate proxy {at} cannot be reached"));
+        let (_silent, at) = listener();
+        let told = fault(by(at, Guard::default(), &[]), Duration::from_millis(1)).await;
+        assert!(told.ends_with("did not open the way to api.test:443 in time"), "{told}");
+        let nowhere = Target::new(Scheme::Http, Host::Name("no such name".into()), 3128);
+        let proxy = CorporateProxy::new(nowhere, vec![]);
+        let told = fault(Dialler::new(Guard::default(), vec![], 16).by(Some(proxy)), LONG).await;
+        assert!(told.ends_with("cannot be resolved"), "{told}");
+    }
+
+    #[test]
+    fn the_number_of_addresses_is_bounded() {
+        let texts = ["[2a00::1]:1", "[2a00::2]:1", "10.0.0.1:1", "8.8.8.8:1"];
+        let addresses: Vec<_> = texts.iter().map(|text| addr(text)).collect();
+        let dialler = Dialler::new(Guard::default(), vec![], 2);
+        let candidates = dialler.candidates(addresses).expect("public");
+        let kept: Vec<_> = candidates.iter().map(Checked::addr).collect();
+        assert_eq!(kept, [addr("[2a00::1]:1"), addr("8.8.8.8:1")]);
+    }
+}

@@ -1,0 +1,95 @@
+//! Whether a host can be reached and proves who it is: a connection and a TLS handshake, and no request. For
+//! people who look for what is wrong: every fault comes with what to do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+
+use super::client::{CertificateFault, HandshakeError, connect_tls};
+use super::dial::{DialError, Dialler, Judged};
+use keyward_base::host::Target;
+
+/// For resolving and connecting, and again for the handshake.
+const WITHIN: Duration = Duration::from_secs(5);
+
+/// Why a host cannot be used.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Unreached {
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// Connects to `target` and shakes hands. Answers the corporate proxy that it was reached by.
+///
+/// # Errors
+/// When nothing answers there, or it does not prove who it is.
+pub async fn reach(
+    dialler: &Dialler,
+    tls: Arc<ClientConfig>,
+    target: &Target,
+) -> Result<Option<Target>, Unreached> {
+    let way = dialler.way(target);
+    let dialled = match dialler.dial(target, WITHIN).await {
+        Ok(dialled) => dialled,
+        Err(error) => return Err(undialled(dialler, target, &error).await),
+    };
+    let shaken = connect_tls(dialled.stream, target, tls, WITHIN).await;
+    shaken.map(|_| way).map_err(|error| unproven(target, &error))
+}
+
+async fn undialled(dialler: &Dialler, target: &Target, error: &DialError) -> Unreached {
+    let at = target.authority();
+    let (message, hint) = match error {
+        DialError::Resolve { .. } => (
+            error.to_string(),
+            format!(
+                "check the DNS of this machine, or give its address: \
+                 `upstream: {{ resolve: {{ \"{at}\": ADDRESS:{} }} }}`",
+                target.port()
+            ),
+        ),
+        DialError::Refused { .. } => {
+            let judged = tokio::time::timeout(WITHIN, dialler.judge(target)).await;
+            let judged = match judged {
+                Ok(Ok(Judged::Addresses(judged))) => judged,
+                _ => Vec::new(),
+            };
+            let refused = judged.into_iter().find(|(_, verdict)| verdict.is_err());
+            let addr = refused.map_or_else(|| "ADDRESS:PORT".to_owned(), |r| r.0.to_string());
+            (
+                format!("{error}: {addr}"),
+                format!("if that is right: `upstream: {{ allow_private: [\"{addr}\"] }}`"),
+            )
+        }
+        DialError::Proxy { fault, .. } => (error.to_string(), fault.hint().to_owned()),
+        DialError::Connect { .. } | DialError::Timeout { .. } => (
+            error.to_string(),
+            format!("check that this machine may connect to {at}: a firewall may be in between"),
+        ),
+    };
+    Unreached { message, hint }
+}
+
+fn unproven(target: &Target, error: &HandshakeError) -> Unreached {
+    let hint = match error {
+        HandshakeError::Certificate { fault: CertificateFault::UnknownIssuer, .. } => {
+            "if a proxy of your company looks into TLS, or the service has its own CA, trust \
+             that: `upstream: { trust: [FILE.pem] }`"
+        }
+        HandshakeError::Certificate {
+            fault: CertificateFault::Expired | CertificateFault::NotYetValid,
+            ..
+        } => "check the clock of this machine; if it is right, tell the service's owner",
+        HandshakeError::Certificate { .. } => {
+            "ask the service's owner: requests are not sent there"
+        }
+        HandshakeError::Handshake { .. } | HandshakeError::Timeout { .. } => {
+            "something else than the service may answer there: check DNS and firewall"
+        }
+    };
+    let message = format!("{error} ({})", target.authority());
+    Unreached { message, hint: hint.to_owned() }
+}

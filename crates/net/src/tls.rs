@@ -1,0 +1,301 @@
+//! TLS configuration: the one crypto provider of the process, the roots that upstreams are
+//! verified against, and the client configuration made of both.
+//!
+//! Handshakes happen in `client.rs`; what agents are answered with is made in `ca`.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use keyward_base::secret::Secret;
+
+/// TLS 1.2 and 1.3 (RFC 8996).
+pub const VERSIONS: &[&rustls::SupportedProtocolVersion] =
+    &[&rustls::version::TLS13, &rustls::version::TLS12];
+
+/// What both legs speak.
+pub const ALPN_HTTP1: &[u8] = b"http/1.1";
+
+/// The ALPN name of HTTP/2 over TLS (RFC 9113 §3.2).
+pub const ALPN_HTTP2: &[u8] = b"h2";
+
+/// Sessions kept for resumption, over all upstreams; beyond it the oldest are forgotten.
+const SESSIONS_MAX: usize = 2_048;
+
+/// Built once: cloning a provider per configuration would multiply its tables.
+static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+    use aws_lc_rs::cipher_suite as suite;
+    Arc::new(CryptoProvider {
+        cipher_suites: vec![
+            suite::TLS13_AES_128_GCM_SHA256,
+            suite::TLS13_AES_256_GCM_SHA384,
+            suite::TLS13_CHACHA20_POLY1305_SHA256,
+            suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+            suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+            suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+            suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+        ],
+        ..aws_lc_rs::default_provider()
+    })
+});
+
+/// Why there is no TLS configuration. All of it is for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file of certificates cannot be read, or is not PEM.
+    #[error("cannot read certificates from {path}: give a PEM file", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: pem::Error,
+    },
+    /// A PEM file without a certificate.
+    #[error(
+        "{path} holds no certificate: give a PEM file with at least one",
+        path = path.display()
+    )]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What should be a private key is none.
+    #[error("the key's file holds no private key: give one in PEM, without a password")]
+    Key(#[source] pem::Error),
+    /// One of the configured roots is not a certificate that can be trusted.
+    #[error("root certificate {number} of `upstream.trust` is not usable: remove or replace it")]
+    Root {
+        /// Which one, from 1.
+        number: usize,
+        /// What is wrong with it.
+        #[source]
+        source: rustls::Error,
+    },
+    /// Neither the platform nor the configuration has a root.
+    #[error(
+        "no root certificates ({problem}): install the platform's ca-certificates, set \
+         SSL_CERT_FILE, or name roots in `upstream.trust`"
+    )]
+    NoRoots {
+        /// What the platform's store answered.
+        problem: String,
+    },
+    /// The provider cannot serve the protocol versions, or not with this certificate and key.
+    #[error("the TLS provider refuses the configuration")]
+    Config(#[from] rustls::Error),
+}
+
+/// A certificate that proves who we are to an authorization server (RFC 8705), and its key.
+#[derive(Clone, Debug)]
+pub struct Identity(Arc<CertifiedKey>);
+
+impl Identity {
+    /// From PEM: the certificate first, then those above it, and the private key.
+    ///
+    /// # Errors
+    /// When either is not PEM, or they do not belong together.
+    pub fn from_pem(chain: &[u8], key: &Secret) -> Result<Self, TlsError> {
+        let certs = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>();
+        let certs = certs.map_err(TlsError::Key)?;
+        let key = PrivateKeyDer::from_pem_slice(key.expose()).map_err(TlsError::Key)?;
+        Ok(Self(Arc::new(CertifiedKey::from_der(certs, key, &provider())?)))
+    }
+
+    /// `config`, with this identity. No session of another identity is resumed.
+    pub(super) fn with(&self, config: &ClientConfig) -> Arc<ClientConfig> {
+        let mut config = config.clone();
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(Arc::clone(&self.0)));
+        config.resumption = Resumption::disabled();
+        Arc::new(config)
+    }
+}
+
+/// The process's crypto provider: aws-lc-rs, AES-128-GCM first (the fastest with AES instructions,
+/// in TLS 1.3 and 1.2), AEAD suites with forward secrecy only.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::clone(&PROVIDER)
+}
+
+/// Verifies upstreams against the platform's roots plus `extra`; TLS 1.2 or newer, resumption on
+/// (bounded), ALPN `http/1.1`. Call it once per TLS identity and share it: the session cache is
+/// inside.
+///
+/// # Errors
+/// When one of `extra` is unusable, or there are no roots at all. Unusable roots of the platform
+/// are passed over: old stores hold some, and one of them must not stop everything.
+pub fn client_config(extra: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, TlsError> {
+    client_config_with(platform_roots(), extra)
+}
+
+/// What a listener answers with, by a certificate that was given: TLS 1.2 or newer, HTTP/1.1.
+///
+/// # Errors
+/// When `key` is no private key in PEM, or not that of the certificate.
+pub fn server_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: &Secret,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let key = PrivateKeyDer::from_pem_slice(key.expose()).map_err(TlsError::Key)?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(VERSIONS)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![ALPN_HTTP1.to_vec()];
+    config.ignore_client_order = true;
+    Ok(Arc::new(config))
+}
+
+/// Reads the certificates of a PEM file; whatever else it holds is passed over.
+///
+/// # Errors
+/// When it cannot be read, is broken, or holds no certificate.
+pub fn load_pem_certs(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let read_error = |source| TlsError::Read { path: path.to_owned(), source };
+    let certs =
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match certs.map_err(read_error)? {
+        certs if certs.is_empty() => Err(TlsError::Empty { path: path.to_owned() }),
+        certs => Ok(certs),
+    }
+}
+
+/// The platform's roots (or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`).
+///
+/// # Errors
+/// When there is none, with the reason.
+pub fn platform_roots() -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found = rustls_native_certs::load_native_certs();
+    if !found.certs.is_empty() {
+        for error in found.errors {
+            tracing::debug!(%error, "a root of the platform was passed over");
+        }
+        return Ok(found.certs);
+    }
+    let problem = match found.errors.first() {
+        Some(error) => error.to_string(),
+        None => "the platform's store is empty".to_owned(),
+    };
+    Err(TlsError::NoRoots { problem })
+}
+
+fn client_config_with(
+    platform: Result<Vec<CertificateDer<'static>>, TlsError>,
+    extra: &[CertificateDer<'static>],
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for (index, cert) in extra.iter().enumerate() {
+        let number = index + 1;
+        roots.add(cert.clone()).map_err(|source| TlsError::Root { number, source })?;
+    }
+    match platform {
+        Ok(certs) => {
+            roots.add_parsable_certificates(certs);
+        }
+        // A container without a store of its own is complete with configured roots.
+        Err(error) if roots.is_empty() => return Err(error),
+        Err(error) => tracing::warn!(%error, "only the roots of `upstream.trust` are trusted"),
+    }
+    if roots.is_empty() {
+        let problem = "the platform's store holds no usable certificate".to_owned();
+        return Err(TlsError::NoRoots { problem });
+    }
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(VERSIONS)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ALPN_HTTP1.to_vec()];
+    config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
+    Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{CipherSuite, ProtocolVersion};
+
+    use super::*;
+
+    fn no_platform_roots() -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        Err(TlsError::NoRoots { problem: "none here".to_owned() })
+    }
+
+    fn root() -> CertificateDer<'static> {
+        let made = rcgen::generate_simple_self_signed(vec!["root.test".to_owned()]);
+        made.expect("self-signed").cert.der().clone()
+    }
+
+    #[test]
+    fn no_roots_at_all_is_an_error_that_names_the_problem() {
+        let error = client_config_with(no_platform_roots(), &[]).expect_err("no roots");
+        assert!(error.to_string().contains("none here"), "{error}");
+    }
+
+    #[test]
+    fn a_platform_of_only_unusable_roots_is_no_platform() {
+        let junk = CertificateDer::from(b"junk".to_vec());
+        assert!(matches!(client_config_with(Ok(vec![junk]), &[]), Err(TlsError::NoRoots { .. })));
+    }
+
+    #[test]
+    fn an_unusable_root_is_passed_over_on_the_platform_and_named_in_the_configuration() {
+        let junk = || CertificateDer::from(b"junk".to_vec());
+        assert!(client_config_with(Ok(vec![junk(), root()]), &[]).is_ok());
+        let error = client_config_with(Ok(vec![root()]), &[root(), junk()]).expect_err("junk");
+        assert!(matches!(error, TlsError::Root { number: 2, .. }), "{error}");
+    }
+
+    #[test]
+    fn configured_roots_suffice_where_the_platform_has_none() {
+        assert!(client_config_with(no_platform_roots(), &[root()]).is_ok());
+    }
+
+    #[test]
+    fn files_without_certificates_are_refused_and_named() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("roots.pem");
+        assert!(matches!(load_pem_certs(&path), Err(TlsError::Read { .. })));
+        std::fs::write(&path, "nothing").expect("write");
+        let error = load_pem_certs(&path).expect_err("empty");
+        assert!(error.to_string().contains("roots.pem"), "{error}");
+        std::fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n").expect("write");
+        assert!(matches!(load_pem_certs(&path), Err(TlsError::Read { .. })));
+    }
+
+    #[test]
+    fn every_suite_is_aead_with_forward_secrecy_and_aes_128_stands_first() {
+        let provider = provider();
+        let suites = &provider.cipher_suites;
+        let first = |version: ProtocolVersion| {
+            suites.iter().find(|s| s.version().version == version).map(|s| s.suite())
+        };
+        assert_eq!(first(ProtocolVersion::TLSv1_3), Some(CipherSuite::TLS13_AES_128_GCM_SHA256));
+        assert_eq!(
+            first(ProtocolVersion::TLSv1_2),
+            Some(CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256)
+        );
+        for suite in suites {
+            let name = format!("{:?}", suite.suite());
+            assert!(name.contains("GCM") || name.contains("CHACHA20_POLY1305"), "{name}");
+            assert!(name.starts_with("TLS13_") || name.starts_with("TLS_ECDHE_"), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_provider_is_built_once() {
+        assert!(Arc::ptr_eq(&provider(), &provider()));
+    }
+
+    #[test]
+    fn http_1_1_is_offered() {
+        let config = client_config_with(no_platform_roots(), &[root()]).expect("config");
+        assert_eq!(config.alpn_protocols, [ALPN_HTTP1]);
+    }
+}

@@ -1,0 +1,62 @@
+//! Reads a body whole, into one buffer. Kept as it comes, a body of single bytes takes a hundred times
+//! as much.
+
+use bytes::{Bytes, BytesMut};
+use http_body::Body;
+use http_body_util::BodyExt;
+
+/// Why there is no whole body.
+#[derive(Debug)]
+pub enum Unread<E> {
+    /// It is longer than it may be.
+    TooLong,
+    /// It broke off.
+    Broken(E),
+}
+
+/// All of `body`, without its trailers.
+///
+/// # Errors
+/// When it breaks off, or has more than `bytes_max` bytes.
+pub async fn whole<B>(mut body: B, bytes_max: usize) -> Result<Bytes, Unread<B::Error>>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(Unread::Broken)?;
+        let data = frame.data_ref().map_or(&[][..], |data| data);
+        if read.len() + data.len() > bytes_max {
+            return Err(Unread::TooLong);
+        }
+        read.extend_from_slice(data);
+    }
+    Ok(read.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream;
+    use http_body::Frame;
+    use http_body_util::{Full, StreamBody};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_its_limit_and_not_beyond() {
+        let frame = |text| Ok::<_, Infallible>(Frame::data(Bytes::from(text)));
+        let body = || StreamBody::new(stream::iter(["one ", "two"].map(frame)));
+        assert_eq!(whole(body(), 7).await.unwrap(), "one two");
+        assert!(matches!(whole(body(), 6).await, Err(Unread::TooLong)));
+        assert!(whole(Full::new(Bytes::new()), 0).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_not_whole() {
+        let pieces = [Ok(Frame::data(Bytes::from("one"))), Err("cut")];
+        let read = whole(StreamBody::new(stream::iter(pieces)), 10).await;
+        assert!(matches!(read, Err(Unread::Broken("cut"))));
+    }
+}

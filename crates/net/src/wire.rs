@@ -1,0 +1,138 @@
+//! [`Wire`]: a connected stream outwards, by whatever way it was made: over TCP, or over TLS with a
+//! corporate proxy, and with what that sent behind its answer.
+
+use std::io::{self, Read};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+/// A stream to a target, or to the proxy that forwards to it.
+#[derive(Debug)]
+pub struct Wire {
+    leg: Leg,
+    /// What came behind the head of the proxy's answer: the target's first bytes.
+    early: Bytes,
+}
+
+#[derive(Debug)]
+enum Leg {
+    Tcp(TcpStream),
+    /// Boxed: it is rare, and ten times as large.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Wire {
+    /// TLS with a proxy.
+    pub(super) fn over_tls(stream: TlsStream<TcpStream>) -> Self {
+        Self { leg: Leg::Tls(Box::new(stream)), early: Bytes::new() }
+    }
+
+    /// The socket of one without a proxy.
+    #[cfg(test)]
+    pub(super) fn tcp(&self) -> &TcpStream {
+        match &self.leg {
+            Leg::Tcp(stream) => stream,
+            Leg::Tls(_) => panic!("it goes by a proxy"),
+        }
+    }
+
+    /// Reads by a system call, whatever readiness the runtime has cached. `poll_read` makes no call while the cached
+    /// readiness says that there is nothing, although data or the end of the stream may have arrived since.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is nothing; else as `poll_read`.
+    pub fn read_now(&mut self, out: &mut ReadBuf<'_>) -> io::Result<()> {
+        match &self.leg {
+            Leg::Tcp(stream) => {
+                let count = (&*SockRef::from(stream)).read(out.initialize_unfilled())?;
+                out.advance(count);
+                Ok(())
+            }
+            // Only TLS can read the data; the end of the stream shows without it.
+            Leg::Tls(stream) => {
+                let mut first = [MaybeUninit::uninit()];
+                match SockRef::from(stream.get_ref().0).peek(&mut first)? {
+                    0 => Ok(()),
+                    _ => Err(io::ErrorKind::WouldBlock.into()),
+                }
+            }
+        }
+    }
+
+    /// The same stream, on which `early` has already been read.
+    pub(super) fn with_early(mut self, early: Bytes) -> Self {
+        self.early = early;
+        self
+    }
+}
+
+impl From<TcpStream> for Wire {
+    fn from(stream: TcpStream) -> Self {
+        Self { leg: Leg::Tcp(stream), early: Bytes::new() }
+    }
+}
+
+macro_rules! each_leg {
+    ($self:expr, $stream:ident => $body:expr) => {
+        match &mut $self.get_mut().leg {
+            Leg::Tcp($stream) => $body,
+            Leg::Tls($stream) => $body,
+        }
+    };
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.early.is_empty() {
+            let length = this.early.len().min(out.remaining());
+            out.put_slice(&this.early[..length]);
+            this.early.advance(length);
+            return Poll::Ready(Ok(()));
+        }
+        match &mut this.leg {
+            Leg::Tcp(stream) => Pin::new(stream).poll_read(cx, out),
+            Leg::Tls(stream) => Pin::new(stream).poll_read(cx, out),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        each_leg!(self, stream => Pin::new(stream).poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        each_leg!(self, stream => Pin::new(stream).poll_write_vectored(cx, bytes))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each_leg!(self, stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each_leg!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}

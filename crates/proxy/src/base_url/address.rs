@@ -1,0 +1,233 @@
+//! [`BaseUrl`] parses a base URL. [`ServedBaseUrls`] lists the host names under which the gateway serves base URLs.
+//! Pure; `explain` uses it too.
+
+use http::uri::PathAndQuery;
+
+use super::error::BaseUrlError;
+use keyward_base::host::{Host, Scheme, Target};
+
+/// The prefix of base URLs by path.
+const TO: &str = "/to/";
+
+/// The suffix of base URLs by host name. RFC 6761 §6.3: such names resolve to this machine.
+const BELOW_LOCALHOST: &str = ".localhost";
+
+/// `listen.base_urls` and `listen.base_url_hosts`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ServedBaseUrls {
+    /// Base URLs are not served.
+    Off,
+    /// Served at every IP address, at `localhost`, and at these names.
+    At(Vec<Host>),
+}
+
+/// A parsed base URL.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BaseUrl {
+    /// The gateway's authority as the client knows it.
+    own: Target,
+    /// The prefix before the upstream's path: `/to/NAME` or nothing.
+    prefix: String,
+    connection: String,
+    host: Option<String>,
+}
+
+impl Default for ServedBaseUrls {
+    fn default() -> Self {
+        Self::At(Vec::new())
+    }
+}
+
+impl BaseUrl {
+    /// Parses the base URL of a request for `path` (without its query), on a listener with URLs of `scheme`.
+    /// `None`: the request uses no base URL.
+    ///
+    /// # Errors
+    /// When base URLs are off, or the authority is not the gateway's: after DNS rebinding, a page sends its own
+    /// name. IP addresses need no list, because DNS cannot change them.
+    pub fn read(
+        (scheme, authority): (Scheme, Option<&str>),
+        path: &str,
+        urls: &ServedBaseUrls,
+    ) -> Option<Result<Self, BaseUrlError>> {
+        let own = authority.and_then(|text| Target::parse(scheme, text).ok());
+        let below = own.as_ref().and_then(|own| own.host().name()?.strip_suffix(BELOW_LOCALHOST));
+        let (prefix, named, host) = match (below, path.strip_prefix(TO)) {
+            (Some(name), _) => (String::new(), name.to_owned(), None),
+            (None, Some(rest)) => {
+                let segment = rest.split('/').next().unwrap_or(rest);
+                let (name, host) = match segment.split_once('@') {
+                    Some((name, host)) => (name, Some(host.to_owned())),
+                    None => (segment, None),
+                };
+                (format!("{TO}{segment}"), name.to_owned(), host)
+            }
+            (None, None) => return None,
+        };
+        let ServedBaseUrls::At(names) = urls else { return Some(Err(BaseUrlError::Off)) };
+        let is_ours = |own: &Target| below.is_some() || is_ours(own.host(), names);
+        Some(match own.as_ref().is_some_and(is_ours) {
+            true => own
+                .map(|own| Self { own, prefix, connection: named, host })
+                .ok_or(BaseUrlError::NotOurs),
+            false => Err(BaseUrlError::NotOurs),
+        })
+    }
+
+    /// The name or id of the connection.
+    pub fn connection(&self) -> &str {
+        &self.connection
+    }
+
+    /// The host that the URL names, if it names one.
+    pub fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
+    /// The prefix before the upstream's path.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The upstream's path and query in `sent`, byte for byte.
+    pub fn behind(&self, sent: &str) -> String {
+        let rest = sent.strip_prefix(&self.prefix).unwrap_or(sent);
+        match rest.starts_with(['/', '*']) {
+            true => rest.to_owned(),
+            false => format!("/{rest}"),
+        }
+    }
+
+    /// Whether `origin`, such as `http://127.0.0.1:8080`, is the one that the client used.
+    pub fn is_own(&self, origin: &str) -> bool {
+        let scheme = self.own.scheme();
+        let authority = origin.split_once("://").filter(|(name, _)| *name == scheme.as_str());
+        let parsed = authority.and_then(|(_, authority)| Target::parse(scheme, authority).ok());
+        parsed.is_some_and(|parsed| parsed == self.own)
+    }
+
+    /// The base URL of a request, by its URI and `Host`.
+    pub(crate) fn of<B>(
+        request: &http::Request<B>,
+        scheme: Scheme,
+        urls: &ServedBaseUrls,
+    ) -> Option<Result<Self, BaseUrlError>> {
+        let sent = request.uri().path_and_query().map(PathAndQuery::path)?;
+        let mut hosts = request.headers().get_all(http::header::HOST).iter();
+        let authority = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => host.to_str().ok(),
+            _ => None,
+        };
+        Self::read((scheme, authority), sent, urls)
+    }
+}
+
+fn is_ours(host: &Host, names: &[Host]) -> bool {
+    match host {
+        Host::V4(_) | Host::V6(_) => true,
+        Host::Name(name) => &**name == "localhost" || names.contains(host),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(authority: &str, path: &str) -> Option<Result<BaseUrl, BaseUrlError>> {
+        let urls = ServedBaseUrls::At(vec![Host::parse("keyward").unwrap()]);
+        BaseUrl::read((Scheme::Http, Some(authority)), path, &urls)
+    }
+
+    #[test]
+    fn names_that_dns_can_move_are_not_ours() {
+        for authority in [
+            "evil.test:8080",
+            "localhost.evil.test",
+            "evil-localhost",
+            "keyward.evil.test",
+            "user@localhost",
+            "local host",
+            "",
+        ] {
+            assert!(
+                matches!(read(authority, "/to/work/"), Some(Err(BaseUrlError::NotOurs))),
+                "{authority}"
+            );
+        }
+        let none = BaseUrl::read((Scheme::Http, None), "/to/work/", &ServedBaseUrls::default());
+        assert!(matches!(none, Some(Err(BaseUrlError::NotOurs))));
+    }
+
+    #[test]
+    fn what_is_off_is_served_under_no_name() {
+        for (authority, path) in [("127.0.0.1:1", "/to/work/"), ("work.localhost", "/")] {
+            let read = BaseUrl::read((Scheme::Http, Some(authority)), path, &ServedBaseUrls::Off);
+            assert!(matches!(read, Some(Err(BaseUrlError::Off))), "{authority}");
+        }
+    }
+
+    #[test]
+    fn other_paths_are_no_base_urls() {
+        for path in ["/", "/to", "/To/work/", "//to/work/", "/%74o/work/", "/a/to/work", "*"] {
+            assert_eq!(read("127.0.0.1:8080", path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_named_by_path_or_host() {
+        for (authority, path, connection, host) in [
+            ("127.0.0.1:8080", "/to/work/v1", "work", None),
+            ("10.0.0.1", "/to/work", "work", None),
+            ("[::1]:1", "/to/work/", "work", None),
+            ("LOCALHOST:8080", "/to/work/", "work", None),
+            ("keyward:8080", "/to/work/", "work", None),
+            ("localhost", "/to/work@api.a.test:8443/x", "work", Some("api.a.test:8443")),
+            ("localhost", "/to//x", "", None),
+            ("localhost", "/to/../x", "..", None),
+            ("Work-1.localhost:8080", "/v1", "work-1", None),
+            ("a.b.localhost.", "/to/other/", "a.b", None),
+        ] {
+            let place = read(authority, path).unwrap().unwrap();
+            assert_eq!((place.connection(), place.host()), (connection, host), "{authority}{path}");
+        }
+    }
+
+    #[test]
+    fn what_follows_the_connection_stays_as_it_was_sent() {
+        let behind = |authority, sent: &str| {
+            let path = sent.split('?').next().unwrap();
+            read(authority, path).unwrap().unwrap().behind(sent)
+        };
+        for (sent, upstream) in [
+            ("/to/work", "/"),
+            ("/to/work?a=1", "/?a=1"),
+            ("/to/work/", "/"),
+            ("/to/work/a%2fb/%C3%BC//c/../d?x=/to/work", "/a%2fb/%C3%BC//c/../d?x=/to/work"),
+            ("/to/work@api.a.test/to/work/", "/to/work/"),
+        ] {
+            assert_eq!(behind("localhost", sent), upstream, "{sent}");
+        }
+        assert_eq!(behind("work.localhost", "/to/work/a%20b?c"), "/to/work/a%20b?c");
+    }
+
+    #[test]
+    fn its_own_origin_includes_scheme_and_port() {
+        let place = read("127.0.0.1:8080", "/to/work/").unwrap().unwrap();
+        assert!(place.is_own("http://127.0.0.1:8080"));
+        for other in [
+            "https://127.0.0.1:8080",
+            "http://127.0.0.1",
+            "http://127.0.0.1:8081",
+            "http://localhost:8080",
+            "http://127.0.0.1:8080/x",
+            "127.0.0.1:8080",
+            "null",
+            "",
+        ] {
+            assert!(!place.is_own(other), "{other}");
+        }
+        let own = (Scheme::Https, Some("127.0.0.1:8080"));
+        let place = BaseUrl::read(own, "/to/work/", &ServedBaseUrls::default()).unwrap().unwrap();
+        assert!(place.is_own("https://127.0.0.1:8080") && !place.is_own("http://127.0.0.1:8080"));
+    }
+}

@@ -1,0 +1,38 @@
+//! [`ReceiveError`] and [`BodyError`]: why a body ends before its end.
+
+use h2::Reason;
+
+use keyward_rules::inject::scrub::Fault;
+
+/// The sender's stream broke or was reset.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    #[error(transparent)]
+    Http1(#[from] hyper::Error),
+    #[error(transparent)]
+    Http2(#[from] h2::Error),
+}
+
+impl ReceiveError {
+    /// The code with which the peer reset its HTTP/2 stream.
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Http1(_) => None,
+            Self::Http2(error) => error.reason(),
+        }
+    }
+}
+
+/// Why a body ends early. hyper turns it into an abort of the message.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The sender's stream broke.
+    #[error("the body was cut")]
+    Receive(#[from] ReceiveError),
+    /// The upstream answered without the body.
+    #[error("the body was not wanted")]
+    NotWanted,
+    /// The body contains the credential, or cannot be searched for it.
+    #[error(transparent)]
+    Scrubbed(#[from] Fault),
+}

@@ -1,0 +1,271 @@
+//! Copies of small request bodies, for sending a request again. [`BodyCopy`] keeps what was sent until the answer
+//! begins, for an upstream that did not process the request or refused its credential.
+//!
+//! `replay.rs` and `request_body.rs` import each other: a body writes its copy while it is sent, and gives the
+//! unsent rest to the copy when it is dropped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::request_body::RequestBody;
+use crate::limits::body_buffer::BodyBuffer;
+use crate::limits::budget::Budget;
+use keyward_base::id::AgentId;
+
+/// The maximum number of bytes kept of one body. A longer body cannot be sent again.
+const BYTES_MAX: usize = 64 * 1024;
+
+/// A copy of a body, for sending it again.
+#[derive(Debug)]
+pub enum BodyCopy {
+    Nothing,
+    /// The sent part, and the rest once the body is dropped.
+    Body(Arc<CopyState>),
+}
+
+/// The sent body's end of the copy.
+#[derive(Debug)]
+pub struct BodyCopyWriter(Arc<CopyState>);
+
+/// The state of the copy.
+#[derive(Debug)]
+pub struct CopyState {
+    bytes_max: usize,
+    budget: Arc<Budget>,
+    /// The agent whose memory budget is charged.
+    owner: Option<AgentId>,
+    state: Mutex<State>,
+    /// Notified when the body is dropped.
+    left: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    pieces: BodyBuffer,
+    /// More was sent than is kept.
+    lost: bool,
+    rest: Option<Box<RequestBody>>,
+}
+
+impl BodyCopy {
+    /// Keeps a copy of what is sent of `body` from now on.
+    pub fn of(body: &mut RequestBody, budget: &Arc<Budget>) -> Self {
+        Self::up_to(BYTES_MAX, body, budget)
+    }
+
+    /// Keeps a copy of at most `bytes_max` bytes.
+    pub fn up_to(bytes_max: usize, body: &mut RequestBody, budget: &Arc<Budget>) -> Self {
+        if body.is_end_stream() {
+            return Self::Nothing;
+        }
+        // What is known to be too long is not copied in vain.
+        let lost = body.size_hint().lower() > bytes_max as u64;
+        let state = Mutex::new(State { pieces: BodyBuffer::default(), lost, rest: None });
+        let (budget, owner) = (budget.clone(), body.owner().cloned());
+        let copied = Arc::new(CopyState { bytes_max, budget, owner, state, left: Notify::new() });
+        body.copy_to(BodyCopyWriter(copied.clone()));
+        Self::Body(copied)
+    }
+
+    /// The complete body for sending again, if the sent one is dropped and no byte is missing.
+    pub fn into_body(self) -> Option<RequestBody> {
+        let copied = match self {
+            Self::Nothing => return Some(RequestBody::empty()),
+            Self::Body(copied) => copied,
+        };
+        let mut state = copied.state.lock();
+        let mut rest = state.rest.take().filter(|_| !state.lost)?;
+        rest.wait_again();
+        Some(rest.prepend(std::mem::take(&mut state.pieces).into_slices()))
+    }
+}
+
+impl BodyCopy {
+    /// Waits until the sent body is dropped, for at most `within`.
+    pub async fn wait_until_dropped(&self, within: Duration) {
+        let Self::Body(copied) = self else { return };
+        let left = async {
+            while copied.state.lock().rest.is_none() {
+                copied.left.notified().await;
+            }
+        };
+        // `into_body` shows whether it was dropped.
+        let _ = tokio::time::timeout(within, left).await;
+    }
+
+    /// Drops the copy: the body will not be sent again.
+    pub fn discard(self) {
+        if let Self::Body(copied) = self {
+            copied.state.lock().discard();
+        }
+    }
+}
+
+impl State {
+    fn discard(&mut self) {
+        self.lost = true;
+        self.pieces = BodyBuffer::default();
+    }
+}
+
+impl BodyCopyWriter {
+    /// Copies a received piece that is sent. `more` is the number of bytes that follow, if known.
+    pub fn copy(&self, data: &Bytes, more: Option<u64>) {
+        let share = || self.0.budget.share(self.0.owner.as_ref());
+        self.add(data.len(), |pieces| pieces.copy(data, more, share));
+    }
+
+    /// Adds a piece that is sent from a buffer of ours, which is counted there.
+    pub fn add_own(&self, data: &Bytes) {
+        self.add(data.len(), |pieces| {
+            pieces.add(data.clone());
+            true
+        });
+    }
+
+    fn add(&self, bytes: usize, keep: impl FnOnce(&mut BodyBuffer) -> bool) {
+        let mut state = self.0.state.lock();
+        if state.lost {
+            return;
+        }
+        if state.pieces.len() + bytes > self.0.bytes_max || !keep(&mut state.pieces) {
+            state.discard();
+        }
+    }
+
+    /// Drops the copy: the body cannot be sent again.
+    pub fn discard(&self) {
+        self.0.state.lock().discard();
+    }
+
+    /// Restarts the copy: the body is sent from its beginning.
+    pub fn restart(&self) {
+        self.0.state.lock().pieces = BodyBuffer::default();
+    }
+
+    /// The body was dropped; `rest` is the unsent part.
+    pub fn body_dropped(self, rest: RequestBody) {
+        self.0.state.lock().rest = Some(Box::new(rest));
+        self.0.left.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body::Frame;
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::body::incoming_body::IncomingBody;
+    use crate::limits::budget::PerAgent;
+
+    /// What a piece costs beside its bytes.
+    const OVERHEAD: usize = 160;
+
+    fn budget(total: usize) -> Arc<Budget> {
+        Budget::new(total, PerAgent::at_least(total))
+    }
+
+    /// A body that comes from an agent.
+    fn agents(bytes: impl AsRef<[u8]>) -> RequestBody {
+        let frame = Frame::data(Bytes::copy_from_slice(bytes.as_ref()));
+        RequestBody::new(IncomingBody::Empty.after([Ok(frame)].into()))
+    }
+
+    async fn whole(body: RequestBody) -> Bytes {
+        body.collect().await.unwrap().to_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_large_or_over_the_budget_is_not_sent_again() {
+        for (bytes, total) in [(BYTES_MAX + 1, usize::MAX), (10, OVERHEAD + 9)] {
+            let budget = budget(total);
+            let mut body = agents(vec![b'x'; bytes]);
+            let kept = BodyCopy::of(&mut body, &budget);
+            assert_eq!(whole(body).await.len(), bytes);
+            assert!(kept.into_body().is_none(), "{bytes}");
+            assert_eq!(budget.taken(), 0, "the budget is given back");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_still_sent_is_not_sent_twice() {
+        let budget = budget(1_000);
+        let mut body = agents("once");
+        let kept = BodyCopy::of(&mut body, &budget);
+        assert!(kept.into_body().is_none());
+        drop(body);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_sent_again_whole_wherever_it_was_dropped() {
+        for frames in [0, 1] {
+            let budget = budget(1_000);
+            let mut body = agents("once more");
+            let kept = BodyCopy::of(&mut body, &budget);
+            for _ in 0..frames {
+                body.frame().await.unwrap().unwrap();
+            }
+            drop(body);
+            let mut again = kept.into_body().unwrap();
+            assert!(!again.is_end_stream());
+            let more = BodyCopy::of(&mut again, &budget);
+            assert_eq!(whole(again).await, "once more");
+            assert_eq!(whole(more.into_body().unwrap()).await, "once more");
+            assert_eq!(budget.taken(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_two_keep_is_sent_again_by_either_or_one_after_the_other() {
+        let budget = budget(1_000);
+        let whole_after = async |inner_again: bool| {
+            let mut body = agents("once more");
+            let outer = BodyCopy::of(&mut body, &budget);
+            let inner = BodyCopy::of(&mut body, &budget);
+            body.frame().await.unwrap().unwrap();
+            drop(body);
+            match inner_again {
+                false => drop(inner),
+                true => assert_eq!(whole(inner.into_body().unwrap()).await, "once more"),
+            }
+            whole(outer.into_body().unwrap()).await
+        };
+        assert_eq!(whole_after(false).await, "once more");
+        assert_eq!(whole_after(true).await, "once more");
+        assert_eq!(budget.taken(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_budget_that_changes_counts_what_is_kept_already() {
+        let both = 12 + 2 * OVERHEAD;
+        let budget = budget(both - 2);
+        let resize = |total| budget.resize(total, PerAgent::at_least(total));
+        let (mut first, mut second, mut third) =
+            (agents("8 bytes."), agents("more"), agents("more"));
+        let kept = BodyCopy::of(&mut first, &budget);
+        assert_eq!(whole(first).await, "8 bytes.");
+        resize(both - 1);
+        let refused = BodyCopy::of(&mut second, &budget);
+        assert_eq!(whole(second).await, "more");
+        assert!(refused.into_body().is_none(), "a byte is missing");
+        resize(both);
+        let taken = BodyCopy::of(&mut third, &budget);
+        assert_eq!(whole(third).await, "more");
+        assert!(taken.into_body().is_some());
+        resize(1);
+        assert!(kept.into_body().is_some(), "what is kept stays");
+        assert_eq!(budget.taken(), 0);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_no_body() {
+        let kept = BodyCopy::of(&mut RequestBody::empty(), &budget(0));
+        assert!(kept.into_body().unwrap().is_end_stream());
+    }
+}

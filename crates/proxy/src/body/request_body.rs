@@ -1,0 +1,320 @@
+//! [`RequestBody`]: the body of a request on its way to the upstream. It is passed on frame by frame and counted,
+//! never collected.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+use super::body_error::BodyError;
+use super::expect_continue::{BodyDemand, ContinueGate, ContinueWait};
+use super::incoming_body::IncomingBody;
+use super::replay::BodyCopyWriter;
+use super::trailer_filter::TrailerFilter;
+use crate::h2::websocket::PendingWebSocket;
+use keyward_base::id::AgentId;
+
+/// The request's body on its way to the upstream.
+#[derive(Debug)]
+pub struct RequestBody {
+    content: Content,
+    count: Arc<AtomicU64>,
+    gate: Option<ContinueWait>,
+    demand: Option<Arc<BodyDemand>>,
+    trailers: Trailers,
+    /// Pieces that were sent before and are sent again first.
+    again: VecDeque<Bytes>,
+    /// The writers of copies. The last one gets the rest when the body is dropped.
+    copies: Vec<BodyCopyWriter>,
+    /// The agent whose memory budget is charged for copies; `None` for a request without an agent.
+    owner: Option<AgentId>,
+}
+
+/// The handling of a request's trailers.
+#[derive(Debug)]
+enum Trailers {
+    /// Not decided yet: dropped unless a filter is set.
+    Undecided,
+    Filtered(TrailerFilter),
+    Dropped,
+}
+
+#[derive(Debug)]
+enum Content {
+    /// Received from the agent, or empty.
+    Incoming(IncomingBody),
+    /// Bytes of ours: of a test request or after injection.
+    Own(Bytes),
+    /// No body: a WebSocket follows.
+    Handshake(PendingWebSocket),
+}
+
+impl RequestBody {
+    /// Passes a received body on and counts its bytes.
+    pub fn new(arriving: IncomingBody) -> Self {
+        Self::of(Content::Incoming(arriving))
+    }
+
+    /// A body from bytes of ours.
+    pub fn own(bytes: Bytes) -> Self {
+        Self::of(Content::Own(bytes))
+    }
+
+    fn of(content: Content) -> Self {
+        Self {
+            content,
+            count: Arc::default(),
+            gate: None,
+            demand: None,
+            trailers: Trailers::Undecided,
+            again: VecDeque::new(),
+            copies: Vec::new(),
+            owner: None,
+        }
+    }
+
+    pub fn empty() -> Self {
+        Self::new(IncomingBody::Empty)
+    }
+
+    /// Sets the agent whose memory budget is charged.
+    pub fn set_owner_agent(&mut self, agent: &AgentId) {
+        self.owner = Some(agent.clone());
+    }
+
+    /// The agent whose memory budget is charged.
+    pub fn owner(&self) -> Option<&AgentId> {
+        self.owner.as_ref()
+    }
+
+    /// The number of bytes that have passed.
+    pub fn count(&self) -> Arc<AtomicU64> {
+        self.count.clone()
+    }
+
+    /// Holds the body back until its gate opens, at most for `patience`.
+    pub fn wait_for_continue(&mut self, patience: Duration) {
+        self.gate = Some(ContinueWait::new(patience));
+    }
+
+    /// Sends the body without waiting for `100 Continue`.
+    pub fn do_not_wait(&mut self) {
+        self.gate = None;
+    }
+
+    /// Waits again if the previous upstream did not want the body.
+    pub fn wait_again(&mut self) {
+        self.gate = self.gate.as_ref().map(ContinueWait::again);
+    }
+
+    /// Passes trailers on after `filter` has been applied.
+    pub fn filter_trailers(&mut self, sieve: TrailerFilter) {
+        if !matches!(self.trailers, Trailers::Dropped) {
+            self.trailers = Trailers::Filtered(sieve);
+        }
+    }
+
+    /// Drops all trailers.
+    pub fn drop_trailers(&mut self) {
+        self.trailers = Trailers::Dropped;
+    }
+
+    /// Signals when the body is polled first. hyper sends `100 Continue` by itself then (RFC 9110 §10.1.1), h2 does
+    /// not.
+    pub fn demand(&mut self) -> Arc<BodyDemand> {
+        self.demand.get_or_insert_default().clone()
+    }
+
+    /// No body: the handshake of a WebSocket.
+    pub fn handshake(websocket: PendingWebSocket) -> Self {
+        Self::of(Content::Handshake(websocket))
+    }
+
+    /// The agent's side of a WebSocket over HTTP/2, once.
+    pub fn take_websocket(&mut self) -> Option<PendingWebSocket> {
+        match std::mem::replace(&mut self.content, Content::Incoming(IncomingBody::Empty)) {
+            Content::Handshake(websocket) => Some(websocket),
+            content => {
+                self.content = content;
+                None
+            }
+        }
+    }
+
+    /// Keeps a copy of what is sent. The copy gets the rest when the body is dropped.
+    pub fn copy_to(&mut self, writer: BodyCopyWriter) {
+        self.copies.push(writer);
+    }
+
+    /// The body with `gone`, which was sent before, in front of it.
+    pub fn prepend(mut self, mut gone: VecDeque<Bytes>) -> Self {
+        gone.append(&mut self.again);
+        self.again = gone;
+        // It goes out from its beginning again.
+        self.copies.iter().for_each(BodyCopyWriter::restart);
+        self
+    }
+
+    /// The gate that holds the body back.
+    pub fn gate(&self) -> Option<Arc<ContinueGate>> {
+        self.gate.as_ref().map(ContinueWait::gate)
+    }
+
+    /// Waits at the gate. Returns `Ready(Ok)` from the moment that it is open.
+    fn poll_gate(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        let Some(held) = &mut self.gate else { return Poll::Ready(Ok(())) };
+        match std::task::ready!(held.poll(cx)) {
+            false => Poll::Ready(Err(BodyError::NotWanted)),
+            true => {
+                self.gate = None;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if let Err(error) = std::task::ready!(this.poll_gate(cx)) {
+            return Poll::Ready(Some(Err(error)));
+        }
+        if let Some(passed) = this.demand.take() {
+            passed.tell();
+        }
+        let (frame, is_own) = match this.again.pop_front() {
+            Some(data) => (Some(Ok(Frame::data(data))), true),
+            None => {
+                let is_own = matches!(this.content, Content::Own(_));
+                (std::task::ready!(this.poll_content(cx)), is_own)
+            }
+        };
+        if let Some(frame) = &frame {
+            this.keep(frame.as_ref().ok(), is_own);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.again.is_empty() && self.content.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let gone: usize = self.again.iter().map(Bytes::len).sum();
+        match self.content.size_hint().exact() {
+            Some(left) => SizeHint::with_exact(left + gone as u64),
+            None => SizeHint::new(),
+        }
+    }
+}
+
+impl RequestBody {
+    /// Copies what is sent; drops the copies if the body broke.
+    fn keep(&self, frame: Option<&Frame<Bytes>>, is_own: bool) {
+        if self.copies.is_empty() {
+            return;
+        }
+        let Some(frame) = frame else {
+            return self.copies.iter().for_each(BodyCopyWriter::discard);
+        };
+        let Some(data) = frame.data_ref() else { return };
+        let more = self.content.size_hint().exact();
+        for writer in &self.copies {
+            match is_own {
+                true => writer.add_own(data),
+                false => writer.copy(data, more),
+            }
+        }
+    }
+
+    /// The next frame that was not sent before.
+    fn poll_content(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self;
+        let arriving = match &mut this.content {
+            Content::Own(bytes) if bytes.is_empty() => return Poll::Ready(None),
+            Content::Own(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.count.fetch_add(bytes.len() as u64, Relaxed);
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            Content::Incoming(arriving) => arriving,
+            Content::Handshake(_) => return Poll::Ready(None),
+        };
+        match std::task::ready!(Pin::new(arriving).poll_frame(cx)) {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    this.count.fetch_add(data.len() as u64, Relaxed);
+                    Poll::Ready(Some(Ok(Frame::data(data))))
+                }
+                Err(frame) => Poll::Ready(
+                    frame.into_trailers().ok().and_then(|it| this.filtered_trailers(it)),
+                ),
+            },
+            Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
+            None => Poll::Ready(None),
+        }
+    }
+}
+
+impl RequestBody {
+    /// The trailers after filtering, if any are left. They are not copied, so a body with trailers is sent only
+    /// once.
+    fn filtered_trailers(&self, mut fields: HeaderMap) -> Option<Result<Frame<Bytes>, BodyError>> {
+        let Trailers::Filtered(sieve) = &self.trailers else { return None };
+        sieve.apply(&mut fields);
+        if fields.is_empty() {
+            return None;
+        }
+        self.copies.iter().for_each(BodyCopyWriter::discard);
+        Some(Ok(Frame::trailers(fields)))
+    }
+}
+
+impl Content {
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Incoming(arriving) => arriving.is_end_stream(),
+            Self::Own(bytes) => bytes.is_empty(),
+            Self::Handshake(_) => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Incoming(arriving) => arriving.size_hint(),
+            Self::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Handshake(_) => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let Some(writer) = self.copies.pop() else { return };
+        let mut rest = Self::empty();
+        rest.count = self.count.clone();
+        std::mem::swap(&mut rest.content, &mut self.content);
+        (rest.gate, rest.demand) = (self.gate.take(), self.demand.take());
+        rest.owner = self.owner.take();
+        rest.trailers = std::mem::replace(&mut self.trailers, Trailers::Undecided);
+        std::mem::swap(&mut rest.again, &mut self.again);
+        // If the rest is not sent, the copy before this one gets it.
+        std::mem::swap(&mut rest.copies, &mut self.copies);
+        writer.body_dropped(rest);
+    }
+}

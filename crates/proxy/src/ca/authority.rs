@@ -1,0 +1,370 @@
+//! [`Authority`]: the CA in use. A rotation or new files replace it while streams stay open. `signer.rs` signs,
+//! `files.rs` writes the files.
+//!
+//! A rotation makes a CA with another name and key. Until the overlap ends, the former CA vouches for the new one
+//! by a cross certificate that is sent with each leaf, so clients that trust either CA are served. The former key
+//! is destroyed at once.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
+use rustls_pki_types::CertificateDer;
+use zeroize::Zeroizing;
+
+pub use super::CaError;
+use super::files::{self, Presence};
+use super::pair::{Pair, parse};
+use super::signer::{Signer, fingerprint, to_pem};
+use keyward_base::time::Clock;
+use keyward_net::tls;
+
+/// The default overlap of a rotation: most clients are restarted within it.
+pub const OVERLAP_DEFAULT: Duration = Duration::from_secs(30 * 86_400);
+
+/// How long before its end a CA causes a warning: distributing a new one takes time.
+const NOTICE: SignedDuration = SignedDuration::from_hours(24 * 60);
+
+/// How a new CA replaces the former one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Succession {
+    /// Clients of the former CA are served for this long, at most until its end.
+    Overlap(Duration),
+    /// Clients of the former CA are not served: its key may be compromised.
+    AtOnce,
+}
+
+/// The purpose of a certificate of the CA.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// It signs leaves.
+    Current,
+    /// The former CA, which clients may still trust.
+    Former,
+    /// It is between the current one and a root.
+    Chain,
+}
+
+/// The public properties of a certificate.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CertificateInfo {
+    /// Its purpose.
+    pub role: Role,
+    /// The subject.
+    pub subject: String,
+    /// The SHA-256 fingerprint.
+    pub fingerprint: String,
+    /// The begin of its validity.
+    pub from: Timestamp,
+    /// The end of its validity.
+    pub until: Timestamp,
+}
+
+/// The public state of the CA.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Overview {
+    /// The current certificate first.
+    pub certificates: Vec<CertificateInfo>,
+    /// The end of the overlap; `None`: there is no overlap.
+    pub overlap_until: Option<Timestamp>,
+    /// Whether Keyward made it, and so can rotate it.
+    pub made_here: bool,
+    /// What the operator should do soon.
+    pub notice: Option<String>,
+    /// The certificates that clients must trust, PEM.
+    pub pem: String,
+}
+
+/// The certificate authority in use.
+pub struct Authority {
+    signer: ArcSwap<Signer>,
+    files: Option<Files>,
+    clock: Clock,
+    /// Held while the CA or its files are replaced.
+    turn: Mutex<()>,
+}
+
+#[derive(Clone, Debug)]
+struct Files {
+    cert: PathBuf,
+    key: PathBuf,
+}
+
+impl Authority {
+    /// Loads the CA, or makes one if neither file exists: ECDSA P-256, key file 0600, directories 0700. A creation
+    /// or rotation that a crash interrupted is completed or undone.
+    ///
+    /// A given CA may be an intermediate: the certificates after it in the file are sent to clients
+    /// as its chain, as far as they are not self-issued.
+    ///
+    /// # Errors
+    /// When one file is missing, the key is open to others, the two do not belong together, or the
+    /// certificate is not that of a CA or not valid now.
+    pub fn load_or_create(cert: &Path, key: &Path, clock: &Clock) -> Result<Self, CaError> {
+        let incomplete = |present: &Path, missing: &Path| {
+            Err(CaError::Incomplete { present: present.to_owned(), missing: missing.to_owned() })
+        };
+        let now = clock.now();
+        let signer = match files::presence(cert, key)? {
+            Presence::Both => Signer::of(settle(cert, key)?, cert, now)?,
+            Presence::Interrupted => {
+                let signer = Signer::of(Pair::load(&files::staged(cert), key)?, cert, now)?;
+                files::publish(cert)?;
+                signer
+            }
+            Presence::Neither => {
+                let pair = Pair::make(now)?;
+                let (pem, key_pem) = (pair.pem(), Zeroizing::new(pair.key.serialize_pem()));
+                let signer = Signer::of(pair, cert, now)?;
+                files::write_pair((cert, &pem), (key, &key_pem))?;
+                signer
+            }
+            Presence::CertOnly => return incomplete(cert, key),
+            Presence::KeyOnly => return incomplete(key, cert),
+        };
+        let files = Files { cert: cert.to_owned(), key: key.to_owned() };
+        Ok(Self::new(signer, Some(files), clock))
+    }
+
+    /// Whether any of the CA's files exists, so that [`Authority::load_or_create`] makes none.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn is_made(cert: &Path, key: &Path) -> Result<bool, CaError> {
+        Ok(files::presence(cert, key)? != Presence::Neither)
+    }
+
+    /// Loads the CA for signing only: nothing is made, completed or replaced, so it can run next to a gateway.
+    ///
+    /// # Errors
+    /// When a file cannot be read, the two do not belong together, or the CA is not valid now.
+    pub fn read(cert: &Path, key: &Path, clock: &Clock) -> Result<Self, CaError> {
+        let signer = Signer::of(Pair::load(cert, key)?, cert, clock.now())?;
+        Ok(Self::new(signer, None, clock))
+    }
+
+    /// A CA in memory only, for tests, demonstrations and probes.
+    pub fn ephemeral() -> Self {
+        let clock = Clock::System;
+        let made = Pair::make(clock.now())
+            .and_then(|pair| Signer::of(pair, Path::new("memory"), clock.now()));
+        Self::new(made.expect("a CA that was just made is sound"), None, &clock)
+    }
+
+    fn new(signer: Signer, files: Option<Files>, clock: &Clock) -> Self {
+        let signer = ArcSwap::from_pointee(signer);
+        Self { signer, files, clock: clock.clone(), turn: Mutex::default() }
+    }
+
+    /// The certificates that clients must trust, PEM: the CA's certificate, its chain if there is one, and during
+    /// an overlap the former CA's. Never the key, even if the file contained both.
+    pub fn cert_pem(&self) -> String {
+        self.signer.load().trusted_pem(self.clock.now())
+    }
+
+    /// The certificate, DER.
+    pub fn cert_der(&self) -> CertificateDer<'static> {
+        self.signer.load().cert().clone()
+    }
+
+    /// SHA-256 fingerprint, hex with colons, as browsers and `openssl` print it.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(self.signer.load().cert())
+    }
+
+    /// When the CA stops being valid.
+    pub fn expires(&self) -> Timestamp {
+        self.signer.load().validity().until
+    }
+
+    /// The public state of the CA.
+    pub fn overview(&self) -> Overview {
+        let (signer, now) = (self.signer.load(), self.clock.now());
+        let overlap = signer.overlap(now);
+        let mut certificates: Vec<_> = info(signer.cert(), Role::Current).into_iter().collect();
+        let above = signer.chain(now).filter(|der| {
+            *der != signer.cert() && overlap.is_none_or(|overlap| overlap.cross != **der)
+        });
+        certificates.extend(above.filter_map(|der| info(der, Role::Chain)));
+        certificates.extend(overlap.and_then(|overlap| info(&overlap.former, Role::Former)));
+        Overview {
+            certificates,
+            overlap_until: overlap.map(|overlap| overlap.until),
+            made_here: signer.is_made_here(),
+            notice: self.notice(),
+            pem: signer.trusted_pem(now),
+        }
+    }
+
+    /// What the operator should do soon: the CA expires.
+    pub fn notice(&self) -> Option<String> {
+        let signer = self.signer.load();
+        let (now, until) = (self.clock.now(), signer.validity().until);
+        if until.duration_since(now) > NOTICE {
+            return None;
+        }
+        let remedy = match signer.is_made_here() {
+            true => "`keyward ca rotate` makes its successor",
+            false => "put its successor in the place of its two files",
+        };
+        Some(format!("the CA certificate ends on {until:.0}: {remedy}"))
+    }
+
+    /// Makes a new CA and signs with it from now on. Files and memory change together, and the former key is
+    /// destroyed. Blocks for the disk.
+    ///
+    /// # Errors
+    /// When the CA was given, its files are not those in use, an overlap is wanted that it cannot
+    /// give, or a file cannot be written.
+    pub fn rotate(&self, how: Succession) -> Result<(), CaError> {
+        let _turn = self.turn.lock();
+        let (former, now) = (self.signer.load_full(), self.clock.now());
+        let path = self.files.as_ref().map_or(Path::new("memory"), |files| &files.cert);
+        if !former.is_made_here() {
+            return Err(CaError::NotOurs { path: path.to_owned() });
+        }
+        if let Some(files) = &self.files
+            && Pair::load(&files.cert, &files.key)?.certs != former.certs()
+        {
+            return Err(CaError::Changed);
+        }
+        let pair = match how {
+            // One that has ended vouches for nobody.
+            Succession::Overlap(_) if former.validity().until <= now => Pair::make(now)?,
+            Succession::Overlap(length) => overlapping(&former, length, now)?,
+            Succession::AtOnce => Pair::make(now)?,
+        };
+        let (pem, key_pem) = (pair.pem(), Zeroizing::new(pair.key.serialize_pem()));
+        let signer = Signer::of(pair, path, now)?;
+        if let Some(files) = &self.files {
+            files::replace_pair((&files.cert, &pem), (&files.key, &key_pem))?;
+        }
+        let fingerprint = fingerprint(signer.cert());
+        self.signer.store(Arc::new(signer));
+        tracing::info!(%fingerprint, "a new CA signs from now on; the key of the one before is gone");
+        Ok(())
+    }
+
+    /// Checks whether the files could be loaded. Blocks for the disk.
+    ///
+    /// # Errors
+    /// As [`Authority::load_or_create`]; also when they were removed.
+    pub fn check(&self) -> Result<(), CaError> {
+        let _turn = self.turn.lock();
+        self.replaced().map(drop)
+    }
+
+    /// Loads the files if they were replaced. Returns whether they were. Blocks for the disk.
+    ///
+    /// # Errors
+    /// As [`Authority::check`]: the CA in use stays.
+    pub fn reload(&self) -> Result<bool, CaError> {
+        let _turn = self.turn.lock();
+        let Some(signer) = self.replaced()? else { return Ok(false) };
+        let fingerprint = fingerprint(signer.cert());
+        self.signer.store(Arc::new(signer));
+        tracing::info!(%fingerprint, "the CA's files were replaced: this CA signs from now on");
+        Ok(true)
+    }
+
+    /// Removes the former CA from the certificate file once the overlap has ended. Returns whether it was there. It
+    /// has not been used since then. Blocks for the disk.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn tidy(&self) -> Result<bool, CaError> {
+        let _turn = self.turn.lock();
+        let (signer, now) = (self.signer.load(), self.clock.now());
+        let Some(files) = self.files.as_ref().filter(|_| signer.has_leftovers(now)) else {
+            return Ok(false);
+        };
+        let pair = Pair::load(&files.cert, &files.key)?;
+        if !signer.is_made_here() || pair.certs != signer.certs() {
+            return Ok(false);
+        }
+        files::replace_cert(&files.cert, &to_pem(signer.cert()))?;
+        let alone = Pair { certs: vec![signer.cert().clone()], key: pair.key };
+        self.signer.store(Arc::new(Signer::of(alone, &files.cert, now)?));
+        tracing::info!("the overlap with the CA before is over: it is out of the certificate file");
+        Ok(true)
+    }
+
+    /// The CA in the files, unless it is the one in use.
+    fn replaced(&self) -> Result<Option<Signer>, CaError> {
+        let Some(Files { cert, key }) = &self.files else { return Ok(None) };
+        let pair = Pair::load(cert, key)?;
+        if pair.certs == self.signer.load().certs() {
+            return Ok(None);
+        }
+        Signer::of(pair, cert, self.clock.now()).map(Some)
+    }
+
+    pub(super) fn signer(&self) -> Arc<Signer> {
+        self.signer.load_full()
+    }
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority").field("fingerprint", &self.fingerprint()).finish()
+    }
+}
+
+/// The platform's roots, PEM. Reads the platform's store each time.
+///
+/// # Errors
+/// When the platform has no roots.
+pub fn platform_pem() -> Result<String, CaError> {
+    let roots = tls::platform_roots().map_err(CaError::Roots)?;
+    Ok(roots.iter().map(to_pem).collect())
+}
+
+/// The pair in both files. After an interrupted rotation the key decides: if the new key is in place, its
+/// certificate is published; otherwise the staged files are discarded.
+fn settle(cert: &Path, key: &Path) -> Result<Pair, CaError> {
+    match Pair::load(cert, key) {
+        Ok(pair) => {
+            files::discard_staged(cert, key)?;
+            Ok(pair)
+        }
+        Err(mismatch @ CaError::KeyMismatch { .. }) => {
+            match Pair::load(&files::staged(cert), key) {
+                Ok(pair) => {
+                    files::publish(cert)?;
+                    Ok(pair)
+                }
+                Err(_) => Err(mismatch),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn overlapping(former: &Signer, length: Duration, now: Timestamp) -> Result<Pair, CaError> {
+    if let Some(overlap) = former.overlap(now) {
+        return Err(CaError::Overlapping { until: overlap.until });
+    }
+    if !former.has_room() {
+        return Err(CaError::NoRoom);
+    }
+    let end = former.validity().until;
+    let length = SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX);
+    let until = now.checked_add(length).unwrap_or(Timestamp::MAX).min(end);
+    Pair::make_after(former, until, now)
+}
+
+fn info(der: &CertificateDer<'_>, role: Role) -> Option<CertificateInfo> {
+    let cert = parse(der)?;
+    let at = |seconds| Timestamp::from_second(seconds).ok();
+    Some(CertificateInfo {
+        role,
+        subject: cert.subject().to_string(),
+        fingerprint: fingerprint(der),
+        from: at(cert.validity().not_before.timestamp())?,
+        until: at(cert.validity().not_after.timestamp())?,
+    })
+}

@@ -1,0 +1,62 @@
+//! [`Answer`]: an upstream's answer that may be passed to the agent, because the credential was scrubbed from it.
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode, header};
+
+use super::answer_body::AnswerBody;
+use super::scrub::{self, ScrubbedBody};
+use super::upgrade;
+use crate::limits::budget::Share;
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::request::agent_upgrade::AgentUpgrade;
+use crate::session::Session;
+use crate::upstream::lease::Lease;
+use crate::upstream::sent::{Sent, Unscrubbed};
+use keyward_rules::inject::strip;
+
+/// An answer without the credential; its body is cut where the credential appears. Only [`Answer::scrub`] makes
+/// one.
+#[derive(Debug)]
+pub struct Answer {
+    response: Response<ScrubbedBody>,
+    lease: Lease,
+    upgrade: Option<(AgentUpgrade, Arc<Session>)>,
+}
+
+impl Answer {
+    /// Removes the credential from the answer. If no credential was sent, nothing is searched. `memory` is the
+    /// budget for decoding the answer.
+    ///
+    /// # Errors
+    /// When the body cannot be scanned, or its beginning already shows that it must not be passed on.
+    pub async fn scrub(sent: Sent, memory: Share, record: &mut Record) -> Result<Self, Refusal> {
+        let Unscrubbed { response, lease, upgrade, needles } = sent.into_unscrubbed();
+        let response = match needles {
+            None => response.map(ScrubbedBody::AsItComes),
+            Some(needles) => {
+                let (response, masked) = scrub::scrubbed(response, needles, memory).await?;
+                record.add_masked(masked);
+                response
+            }
+        };
+        Ok(Self { response, lease, upgrade })
+    }
+
+    /// The answer for the agent: without hop-by-hop fields, its body passed on as it arrives.
+    pub fn forward(self, record: Record) -> Response<AnswerBody> {
+        let Self { mut response, lease, upgrade } = self;
+        if let (Some(agents), StatusCode::SWITCHING_PROTOCOLS) = (upgrade, response.status()) {
+            return upgrade::join(agents, response, record, lease);
+        }
+        let coded = response.headers().contains_key(header::TRANSFER_ENCODING);
+        strip::answer(response.headers_mut());
+        if coded {
+            // RFC 9112 §6.3: a length beside a coding is not to be believed, nor passed on.
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+        }
+        *response.version_mut() = http::Version::HTTP_11;
+        response.map(|incoming| AnswerBody::upstream(incoming, lease, record))
+    }
+}

@@ -1,0 +1,158 @@
+//! [`AnswerBody`]: the body of an answer on its way to the agent. Its end is the end of the exchange.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::scrub::ScrubbedBody;
+use crate::body::body_error::BodyError;
+use crate::record::Record;
+use crate::upstream::lease::Lease;
+use keyward_rules::inject::strip;
+use keyward_state::observe::event::Outcome;
+
+/// The body of an answer on its way to the agent. Its end is the end of the exchange.
+#[derive(Debug)]
+pub struct AnswerBody {
+    kind: Kind,
+    record: Option<Record>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Own(Option<Bytes>),
+    /// The upstream's body and its stream, which is free again when the body ends.
+    Upstream {
+        incoming: ScrubbedBody,
+        lease: Option<Lease>,
+    },
+}
+
+impl AnswerBody {
+    /// A body from Keyward itself.
+    pub fn own(bytes: Bytes, record: Record) -> Self {
+        Self { kind: Kind::Own(Some(bytes)), record: Some(record) }
+    }
+
+    /// A body from Keyward itself, without a record.
+    pub fn unrecorded(bytes: Bytes) -> Self {
+        Self { kind: Kind::Own(Some(bytes)), record: None }
+    }
+
+    /// No body: the exchange continues elsewhere, with its record.
+    pub fn elsewhere() -> Self {
+        Self { kind: Kind::Own(None), record: None }
+    }
+
+    pub fn upstream(incoming: ScrubbedBody, lease: Lease, record: Record) -> Self {
+        let mut body =
+            Self { kind: Kind::Upstream { incoming, lease: Some(lease) }, record: Some(record) };
+        body.settle();
+        body
+    }
+
+    /// Frees the stream as soon as the last byte was read, because hyper does not poll again after it.
+    fn settle(&mut self) {
+        if let Kind::Upstream { incoming, lease } = &mut self.kind
+            && incoming.is_end_stream()
+        {
+            if let Some(lease) = lease.take() {
+                lease.finish();
+            }
+            self.ended(Outcome::Completed);
+        }
+    }
+
+    fn ended(&mut self, outcome: Outcome) {
+        if let Some(record) = &mut self.record {
+            record.set_outcome(outcome);
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Kind::Upstream { lease, .. } = &mut self.kind
+            && let Some(lease) = lease.take()
+        {
+            lease.finish();
+        }
+        self.ended(Outcome::Completed);
+    }
+
+    /// The body has failed.
+    fn failed(&mut self, error: &BodyError) {
+        match (error, &mut self.record) {
+            (BodyError::Scrubbed(fault), Some(record)) => record.set_cut(*fault),
+            _ => self.ended(Outcome::UpstreamAborted),
+        }
+    }
+
+    fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        if let (Kind::Upstream { incoming, .. }, Some(record)) = (&mut self.kind, &mut self.record)
+        {
+            record.add_masked(incoming.take_masked());
+        }
+        if let (Some(data), Some(record)) = (frame.data_ref(), &mut self.record) {
+            record.add_sent(data.len() as u64);
+        }
+        match frame.into_trailers() {
+            Ok(mut trailers) => {
+                strip::trailers(&mut trailers);
+                self.finish();
+                Frame::trailers(trailers)
+            }
+            Err(frame) => {
+                self.settle();
+                frame
+            }
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let incoming = match &mut this.kind {
+            Kind::Own(bytes) => {
+                let bytes = bytes.take();
+                if let (Some(bytes), Some(record)) = (&bytes, &mut this.record) {
+                    record.add_sent(bytes.len() as u64);
+                }
+                return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
+            }
+            Kind::Upstream { incoming, .. } => incoming,
+        };
+        match std::task::ready!(Pin::new(incoming).poll_frame(cx)) {
+            Some(Ok(frame)) => Poll::Ready(Some(Ok(this.pass(frame)))),
+            Some(Err(error)) => {
+                this.failed(&error);
+                Poll::Ready(Some(Err(error)))
+            }
+            None => {
+                this.finish();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Own(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Kind::Upstream { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Kind::Upstream { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! [`run`] sends a request that a person makes through the control plane, with a connection chosen by its id. It
+//! uses the same stages as an agent's request.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+
+use super::answer_body::AnswerBody;
+use super::requester::Requester;
+use super::{respond, run as run_exchange};
+use crate::body::request_body::RequestBody;
+use crate::gateway::{Core, Gateway};
+use crate::record::Record;
+use keyward_base::codes::RefusalText;
+use keyward_state::directory::ConnectionRecord;
+
+/// The body of an answer, streamed.
+pub type CallBody = UnsyncBoxBody<Bytes, CallBodyError>;
+
+/// The answer's body ended early. The record has the cause.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the answer was cut off")]
+pub struct CallBodyError;
+
+/// The result of a call.
+#[derive(Debug)]
+pub struct CallOutcome {
+    /// The exchange's id in the audit log and the log; `None` when no record was begun.
+    pub exchange: Option<String>,
+    /// The provider's answer, scrubbed, its body on the way; or Keyward's refusal.
+    pub result: Result<Response<CallBody>, RefusalText>,
+}
+
+/// Sends a request with the connection's credential. The request's URI must be absolute.
+pub async fn run(
+    gateway: &Arc<Gateway>,
+    connection: &Arc<ConnectionRecord>,
+    request: Request<Bytes>,
+) -> CallOutcome {
+    let mut record = match Record::begin(gateway).await {
+        Ok(record) => record,
+        Err(refusal) => {
+            let declined = respond::refusal_info(&refusal, None);
+            return CallOutcome { exchange: None, result: Err(declined) };
+        }
+    };
+    let exchange = Some(record.exchange().to_owned());
+    record.set_owner(&connection.org);
+    record.set_request(request.method(), None, Some(request.uri().path()));
+    // Streams of its own: the cores are the agents'.
+    let core = Core::new(gateway.clone());
+    let request = request.map(RequestBody::own);
+    let result = match run_exchange(&core, Requester::Owner(connection), request, &mut record).await
+    {
+        Ok(answer) => {
+            let passed = |body: AnswerBody| body.map_err(|_| CallBodyError).boxed_unsync();
+            Ok(answer.forward(record).map(passed))
+        }
+        Err(refusal) => Err(respond::refusal_info(&refusal, Some(&mut record))),
+    };
+    CallOutcome { exchange, result }
+}

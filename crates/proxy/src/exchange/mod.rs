@@ -1,0 +1,100 @@
+//! THE SPINE: [`run`] takes every exchange from the request to the answer, one stage a line.
+//!
+//! ```text
+//! requester  authorize  connection_limits    who asks, policy and credential, limits
+//! renew ─► retry ─► attempt                  send again with a newer credential, after a failure, once
+//! scrub  answer  answer_body  upgrade        the answer without the credential; WebSockets
+//! respond                                    refusals as HTTP
+//! tripwire                                   alerts for honeytokens and revoked tokens
+//! call  test_request                         exchanges of the control plane
+//! ```
+
+pub mod answer;
+pub mod answer_body;
+pub mod attempt;
+pub mod authorize;
+pub mod call;
+pub mod connection_limits;
+pub mod renew;
+pub mod requester;
+pub mod respond;
+pub mod retry;
+pub mod scrub;
+pub mod test_request;
+pub mod tripwire;
+pub mod upgrade;
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+
+use self::answer::Answer;
+use self::answer_body::AnswerBody;
+use self::requester::Requester;
+use crate::body::request_body::RequestBody;
+use crate::gateway::Core;
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::refusal::grpc::RefusalFormat;
+use crate::session::Session;
+
+/// Runs one exchange. `record` is complete when the answer's body ends.
+pub async fn run(
+    core: &Arc<Core>,
+    requester: Requester<'_>,
+    request: Request<RequestBody>,
+    record: &mut Record,
+) -> Result<Answer, Refusal> {
+    let gw = &core.gateway;
+    requester.may_begin(&request, gw)?;
+    let inbound = requester.inbound(request, gw)?;
+    record.set_parsed(inbound.target(), inbound.path(), inbound.body.count());
+    let permitted = authorize::decide(gw, requester, &inbound, record).await?;
+    let admitted = connection_limits::admit(gw, permitted, record)?;
+    let memory = gw.decoders.share(requester.agent());
+    let sent = renew::send(core, requester, inbound, admitted, record).await?;
+    Answer::scrub(sent, memory, record).await
+}
+
+/// Runs an exchange and turns its result into an HTTP answer.
+pub async fn answer(
+    core: &Arc<Core>,
+    session: &Arc<Session>,
+    request: Request<RequestBody>,
+) -> Response<AnswerBody> {
+    session.watchdog.begin_exchange();
+    let format = RefusalFormat::of(request.headers());
+    let mut record = match Record::begin(&core.gateway).await {
+        Ok(record) => record,
+        Err(refusal) => return respond::unrecorded(&refusal, format),
+    };
+    record.attach_session(session);
+    record.set_format(format);
+    record.set_agent(&session.agent);
+    record.set_request(
+        request.method(),
+        session.target_source.target(),
+        Some(request.uri().path()),
+    );
+    match run(core, Requester::Agent(session), request, &mut record).await {
+        Ok(answer) => answer.forward(record),
+        Err(refusal) => respond::refusal(&refusal, record),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of<F: Future>(_made: impl FnOnce() -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Each request allocates this much memory and is moved there.
+    #[test]
+    #[allow(unreachable_code)]
+    fn an_exchange_takes_little_room() {
+        let bytes = bytes_of(|| answer(unreachable!(), unreachable!(), unreachable!()));
+        assert!(bytes <= 8_704, "{bytes} bytes");
+    }
+}

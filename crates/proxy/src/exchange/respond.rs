@@ -1,0 +1,395 @@
+//! Turns refusals into HTTP answers. [`view`] is the table of code, message, hint and fields of each; statuses are
+//! the codes'. The answers never contain an address, a source error or a secret.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use hyper::ext::ReasonPhrase;
+use serde::Serialize;
+
+use super::answer_body::AnswerBody;
+use crate::base_url;
+use crate::limits::meter::Excess;
+use crate::record::Record;
+use crate::refusal::grpc::{self, RefusalFormat};
+use crate::refusal::{Refusal, scrub_code};
+use keyward_base::codes::{Code, RefusalText};
+use keyward_base::host::Target;
+use keyward_base::id::ExchangeId;
+use keyward_net::by_proxy::ProxyFault;
+use keyward_net::client::HandshakeError;
+use keyward_net::dial::DialError;
+use keyward_rules::inject::body::BodyError;
+use keyward_rules::inject::write::WriteError;
+use keyward_vault::VaultError;
+
+static KEYWARD_ERROR: HeaderName = HeaderName::from_static("keyward-error");
+static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// The message for bugs of Keyward.
+const FAILED: &str = "keyward failed; its log has this exchange's id";
+
+/// What an agent sees of a refusal.
+#[derive(Debug, Eq, PartialEq)]
+struct RefusalView {
+    text: RefusalText,
+    connection: Option<Arc<str>>,
+    /// In seconds.
+    retry_after: Option<u64>,
+    /// The response field that asks for the agent's name and token.
+    challenge_field: Option<HeaderName>,
+}
+
+impl RefusalView {
+    fn status(&self) -> StatusCode {
+        self.text.code.status()
+    }
+}
+
+impl From<RefusalText> for RefusalView {
+    fn from(text: RefusalText) -> Self {
+        Self { text, connection: None, retry_after: None, challenge_field: None }
+    }
+}
+
+/// Answers a request with the refusal, and notes it in the record.
+pub fn refusal(refusal: &Refusal, record: Record) -> Response<AnswerBody> {
+    answer(refusal, record, None)
+}
+
+/// Answers a CONNECT. The code and the host are also in the reason phrase, the only part that most clients show.
+pub fn connect_refusal(
+    refusal: &Refusal,
+    target: Option<&Target>,
+    record: Record,
+) -> Response<AnswerBody> {
+    let host = target.map_or_else(String::new, |target| format!(" {}", target.host()));
+    let phrase = format!("{}{host}", view(refusal).text.code);
+    let phrase = ReasonPhrase::try_from(phrase.into_bytes());
+    answer(refusal, record, phrase.ok())
+}
+
+/// Answers when no record could be begun: without the audit log there are no exchanges.
+pub fn unrecorded(refusal: &Refusal, format: RefusalFormat) -> Response<AnswerBody> {
+    let view = view(refusal);
+    let exchange = ExchangeId::random();
+    log(refusal, &view, exchange.as_str());
+    response(&view, format, exchange.as_str()).map(AnswerBody::unrecorded)
+}
+
+/// A refusal for who does not get it as an answer of the proxy's own; `record` ends with it.
+pub fn refusal_info(refusal: &Refusal, record: Option<&mut Record>) -> RefusalText {
+    let view = view(refusal);
+    if let Some(record) = record {
+        note(refusal, &view, record);
+    }
+    view.text
+}
+
+fn answer(
+    refusal: &Refusal,
+    mut record: Record,
+    phrase: Option<ReasonPhrase>,
+) -> Response<AnswerBody> {
+    let view = view(refusal);
+    note(refusal, &view, &mut record);
+    let response = response(&view, record.format(), record.exchange());
+    let mut response = response.map(|body| AnswerBody::own(body, record));
+    if let Some(phrase) = phrase {
+        response.extensions_mut().insert(phrase);
+    }
+    response
+}
+
+/// Writes the refusal to the log and the record.
+fn note(refusal: &Refusal, view: &RefusalView, record: &mut Record) {
+    log(refusal, view, record.exchange());
+    if let Refusal::Policy(reason) = refusal {
+        record.set_denied_by(reason.rule());
+    }
+    // An agent that breaks off is refused nothing.
+    if !matches!(refusal, Refusal::AgentGone) {
+        record.set_refused(view.text.code);
+    }
+}
+
+fn response(view: &RefusalView, format: RefusalFormat, exchange: &str) -> Response<Bytes> {
+    let mut response = match format {
+        RefusalFormat::Http => in_http(view, exchange),
+        RefusalFormat::Grpc => in_grpc(view, exchange),
+    };
+    let fields = response.headers_mut();
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let code = view.text.code;
+    fields.insert(KEYWARD_ERROR.clone(), HeaderValue::from_static(code.as_str()));
+    fields.insert(PROXY_STATUS.clone(), proxy_status(code));
+    if let Some(seconds) = view.retry_after {
+        fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+fn in_http(view: &RefusalView, exchange: &str) -> Response<Bytes> {
+    let mut response = Response::new(body(view, exchange));
+    *response.status_mut() = view.status();
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if matches!(view.status().as_u16(), 400 | 413 | 414 | 417 | 431 | 501) {
+        // What follows a request that has no sound reading is no request.
+        fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Some(challenge_field) = &view.challenge_field {
+        let challenge = HeaderValue::from_static("Basic realm=\"keyward\", charset=\"UTF-8\"");
+        fields.insert(challenge_field, challenge);
+    }
+    response
+}
+
+/// A gRPC client shows the message only, so it contains everything.
+fn in_grpc(view: &RefusalView, exchange: &str) -> Response<Bytes> {
+    let RefusalText { code, message, hint } = &view.text;
+    let hint = hint.as_ref().map_or_else(String::new, |hint| format!("; {hint}"));
+    let words = format!("{code}: {message}{hint} (exchange {exchange})");
+    let mut response = Response::new(Bytes::new());
+    grpc::trailers_only(response.headers_mut(), view.status().as_u16(), &words);
+    response
+}
+
+/// RFC 9209: `keyward; error=…; details="code"`.
+fn proxy_status(code: Code) -> HeaderValue {
+    let text = format!("keyward; error={}; details=\"{code}\"", code.proxy_status());
+    HeaderValue::try_from(text).expect("constants of visible ASCII")
+}
+
+/// The body of a refusal. The message is repeated next to `error`, where clients of many APIs look for it: `gh`
+/// prints nothing else.
+#[derive(Serialize)]
+struct RefusalJson<'a> {
+    message: &'a str,
+    error: ErrorJson<'a>,
+}
+
+#[derive(Serialize)]
+struct ErrorJson<'a> {
+    code: &'a str,
+    message: &'a str,
+    exchange: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connection: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+}
+
+fn body(view: &RefusalView, exchange: &str) -> Bytes {
+    let RefusalText { code, message, hint } = &view.text;
+    let (code, hint) = (code.as_str(), hint.as_deref());
+    let error = ErrorJson { code, message, exchange, connection: view.connection.as_deref(), hint };
+    let wrapped = RefusalJson { message, error };
+    let mut text = serde_json::to_vec(&wrapped).expect("texts serialise");
+    text.push(b'\n');
+    text.into()
+}
+
+fn log(refusal: &Refusal, view: &RefusalView, exchange: &str) {
+    let (cause, code) = (causes(refusal), view.text.code.as_str());
+    match view.status().as_u16() {
+        500 => tracing::error!(exchange, code, cause, "refused"),
+        502..=504 => {
+            tracing::info!(exchange, code, cause, "refused")
+        }
+        _ => tracing::debug!(exchange, code, cause, "refused"),
+    }
+}
+
+/// The chain of sources in one line; control bytes, which a peer may have chosen, are escaped.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text.escape_debug().to_string()
+}
+
+/// The table: code, message, hint and fields of each refusal.
+fn view(refusal: &Refusal) -> RefusalView {
+    // Most are logged in the same words.
+    let said = |code: Code| code.because(refusal.to_string());
+    match refusal {
+        Refusal::Unauthenticated => RefusalView {
+            challenge_field: Some(header::PROXY_AUTHENTICATE),
+            ..said(Code::AgentUnauthenticated).usual_hint().into()
+        },
+        Refusal::ListenerAgentGone { .. } => said(Code::AgentUnavailable).usual_hint().into(),
+        Refusal::TooManyFailures { retry_after } => {
+            after(retry_after.as_secs().max(1), said(Code::TooManyGuesses))
+        }
+        Refusal::BadRequest(_) | Refusal::AgentGone => said(Code::BadRequest).into(),
+        Refusal::BadTarget(_) | Refusal::BadPath(_) => said(Code::BadTarget).into(),
+        Refusal::HeadersTooLarge { .. } => said(Code::HeadersTooLarge).into(),
+        Refusal::TargetTooLong { .. } => said(Code::TargetTooLong).into(),
+        Refusal::TooLarge { .. } => said(Code::TooLarge).usual_hint().into(),
+        Refusal::Expectation => said(Code::ExpectationFailed).into(),
+        Refusal::Coding => said(Code::CodingUnsupported).into(),
+        Refusal::HostMismatch(_) => said(Code::HostMismatch).into(),
+        Refusal::BaseUrl(fault) => of_base_url(fault),
+        Refusal::Policy(reason) => {
+            RefusalView { connection: reason.connection().cloned(), ..reason.text().into() }
+        }
+        Refusal::Vault(error) => of_vault(error.root()),
+        Refusal::Write(error) => of_write(error).into(),
+        Refusal::RateLimited { connection, excess } => RefusalView {
+            connection: Some(connection.clone()),
+            ..after(
+                whole_seconds(excess.retry_after()),
+                said(Code::RateLimited).hint(limit_hint(excess)),
+            )
+        },
+        Refusal::Plaintext => said(Code::PlaintextRefused).into(),
+        Refusal::Dial(error) => of_dial(error),
+        Refusal::Tls(error) => of_tls(error).into(),
+        Refusal::Protocol { .. } => said(Code::UpstreamProtocol).into(),
+        Refusal::Scrubbed(fault) => said(scrub_code(*fault)).usual_hint().into(),
+        Refusal::AnswerTimeout => said(Code::UpstreamTimeout).into(),
+        Refusal::Overloaded(_) => after(1, said(Code::Overloaded)),
+        Refusal::AuditUnavailable => after(1, said(Code::AuditUnavailable)),
+        Refusal::Internal(_) => Code::Internal.because(FAILED).into(),
+    }
+}
+
+/// The same later may succeed.
+fn after(seconds: u64, text: RefusalText) -> RefusalView {
+    RefusalView { retry_after: Some(seconds), ..text.into() }
+}
+
+fn of_base_url(fault: &base_url::BaseUrlError) -> RefusalView {
+    let asks = matches!(fault, base_url::BaseUrlError::Unauthenticated { browser: false, .. });
+    RefusalView {
+        connection: fault.connection().cloned(),
+        challenge_field: asks.then_some(header::WWW_AUTHENTICATE),
+        ..fault.text().into()
+    }
+}
+
+/// There is no credential; an owner, or time, can do something about it.
+fn of_vault(error: &VaultError) -> RefusalView {
+    let text = match error {
+        VaultError::Store(_) => Code::Internal.because(FAILED),
+        VaultError::ConnectionMissing | VaultError::Draft { .. } => {
+            Code::ConnectionMissing.because(error.to_string())
+        }
+        VaultError::RefreshUnavailable { .. } => {
+            Code::RefreshUnavailable.because(error.to_string())
+        }
+        _ => Code::ConnectionBroken.because(error.to_string()),
+    };
+    let hint = error.hint();
+    let hint = hint.unwrap_or_else(|| "the gateway's log names the cause and this exchange".into());
+    let retry_after = match error {
+        VaultError::RefreshUnavailable { retry_after, .. } => Some(whole_seconds(*retry_after)),
+        _ => None,
+    };
+    RefusalView { connection: connection_of(error), retry_after, ..text.hint(hint).into() }
+}
+
+fn of_write(error: &WriteError) -> RefusalText {
+    let malformed = || Code::BadRequest.because(error.to_string());
+    match error {
+        WriteError::Unsendable => {
+            Code::ConnectionBroken.because("the stored credential cannot be sent; store it again")
+        }
+        WriteError::NoPlace => malformed()
+            .hint("a rule with `action: pass` for the path sends it without a credential"),
+        WriteError::Body(body) => malformed().hint(body_hint(body)),
+        WriteError::PlaceholderInPath => malformed(),
+    }
+}
+
+fn of_dial(error: &DialError) -> RefusalView {
+    match error {
+        DialError::Refused { .. } => Code::AddressRefused
+            .because("the host resolves to an address that may not be dialled")
+            .usual_hint()
+            .into(),
+        DialError::Proxy { fault, .. } => {
+            let code = match fault {
+                ProxyFault::Timeout { .. } => Code::UpstreamTimeout,
+                _ => Code::UpstreamUnreachable,
+            };
+            code.because(error.to_string()).hint(fault.hint()).into()
+        }
+        error if error.is_of_descriptors() => after(
+            1,
+            Code::Overloaded.because("too many open streams: there is none left for the upstream"),
+        ),
+        DialError::Timeout { .. } => {
+            Code::UpstreamTimeout.because("the upstream cannot be reached").into()
+        }
+        DialError::Resolve { .. } => {
+            Code::UpstreamUnreachable.because("the host cannot be resolved").into()
+        }
+        _ => Code::UpstreamUnreachable.because("the upstream cannot be reached").into(),
+    }
+}
+
+/// Says what is wrong with a certificate; what else went wrong is for the log.
+fn of_tls(error: &HandshakeError) -> RefusalText {
+    const NONE: &str = "no verified TLS with the upstream";
+    match error {
+        HandshakeError::Timeout { .. } => Code::UpstreamTimeout.because(NONE),
+        HandshakeError::Certificate { fault, .. } => {
+            Code::UpstreamTls.because(format!("{NONE}: its certificate {fault}"))
+        }
+        HandshakeError::Handshake { .. } => Code::UpstreamTls.because(NONE),
+    }
+}
+
+fn body_hint(error: &BodyError) -> &'static str {
+    match error {
+        BodyError::None => {
+            "send a JSON object or a form; a rule with `action: pass` for the path sends it without \
+             a credential"
+        }
+        BodyError::Kind(_) | BodyError::Malformed(_) => {
+            "send a JSON object as `application/json`, or a form as `application/x-www-form-urlencoded`"
+        }
+        BodyError::Coded => "send it without a coding",
+        BodyError::Step { .. } => "leave it out, or send an object there",
+    }
+}
+
+/// Whole seconds, rounded up.
+fn whole_seconds(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1)
+}
+
+fn limit_hint(excess: &Excess) -> String {
+    let setting = match excess {
+        Excess::Rate { .. } => "rate_limit",
+        Excess::Concurrency { .. } => "concurrency",
+    };
+    format!(
+        "this is Keyward's limit, not the provider's: come again as `Retry-After` says, or raise \
+         `{setting}` in the connection's settings"
+    )
+}
+
+fn connection_of(error: &VaultError) -> Option<Arc<str>> {
+    match error {
+        VaultError::GrantMissing { connection, .. }
+        | VaultError::Sealed { connection, .. }
+        | VaultError::Mint { connection, .. }
+        | VaultError::Draft { connection, .. }
+        | VaultError::Broken { connection, .. }
+        | VaultError::RefreshUnavailable { connection, .. }
+        | VaultError::ByHand { connection, .. }
+        | VaultError::NotRefreshable { connection } => Some(connection.as_str().into()),
+        _ => None,
+    }
+}

@@ -1,0 +1,303 @@
+//! [`ScrubbedBody`]: the body of an answer, searched for the credential if the request carried one. `inject::scrub`
+//! knows what to search for and how.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap};
+use http::{Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use hyper::ext::ReasonPhrase;
+
+use crate::body::body_error::BodyError;
+use crate::body::incoming_body::IncomingBody;
+use crate::limits::budget::Share;
+use crate::refusal::Refusal;
+use keyward_rules::inject::scrub::{Fault, Inspector, Masker, Needles, fields};
+
+/// How long the head of an encoded answer waits for the first body bytes, so that a short answer with a secret
+/// becomes a refusal and not a cut. A stream whose first event is later is begun without waiting.
+const FIRST_BYTES_WITHIN: Duration = Duration::from_millis(200);
+
+/// The step in which decoder memory is counted; most decoding needs no more.
+const MEMORY_STEP: usize = 64 * 1024;
+
+#[derive(Debug)]
+pub enum ScrubbedBody {
+    /// No credential was sent: the body is not searched.
+    AsItComes(IncomingBody),
+    /// A credential was sent: the body is searched.
+    ScannedBody(Box<ScannedBody>),
+}
+
+/// A body that is searched for the credential.
+#[derive(Debug)]
+pub struct ScannedBody {
+    incoming: IncomingBody,
+    needles: Arc<Needles>,
+    look: Scanner,
+    /// The share of the memory budget for decoders.
+    memory: Share,
+    /// Frames that may be passed on.
+    ready: VecDeque<Frame<Bytes>>,
+    /// The trailers, passed on after the remaining data.
+    trailers: Option<HeaderMap>,
+    /// Bytes that were not passed on yet, if their number is known.
+    left: Option<u64>,
+    /// The inspector has more work.
+    working: bool,
+    /// The upstream's body has ended.
+    ended: bool,
+    masked: u64,
+    /// The part of `masked` that was reported already.
+    noted: u64,
+}
+
+#[derive(Debug)]
+enum Scanner {
+    Mask(Masker),
+    Inspect(Box<Inspector>),
+}
+
+/// Masks the credential in the fields of an answer and prepares its body for the search. Returns the number of
+/// matches in the fields too.
+///
+/// # Errors
+/// When the body cannot be searched, or its beginning already contains the credential.
+pub async fn scrubbed(
+    response: Response<IncomingBody>,
+    needles: Arc<Needles>,
+    memory: Share,
+) -> Result<(Response<ScrubbedBody>, u64), Refusal> {
+    let (mut head, incoming) = response.into_parts();
+    let is_told = |phrase: &ReasonPhrase| needles.are_in(phrase.as_bytes());
+    let mut masked = 0;
+    if head.extensions.get::<ReasonPhrase>().is_some_and(is_told) {
+        head.extensions.remove::<ReasonPhrase>();
+        masked += 1;
+    }
+    masked += fields::mask(&needles, &mut head.headers);
+    if masked > 0 {
+        fields::without_digests(&mut head.headers);
+    }
+    if incoming.is_end_stream() {
+        return Ok((Response::from_parts(head, ScrubbedBody::AsItComes(incoming)), masked));
+    }
+    let look = look(head.status, &head.headers, &needles)?;
+    let coded = matches!(look, Scanner::Inspect(_));
+    let mut body = ScannedBody::new(incoming, needles, look, memory);
+    if coded {
+        body.count_memory().map_err(|fault| refusal(fault.into()))?;
+        body.begin().await?;
+    }
+    Ok((Response::from_parts(head, ScrubbedBody::ScannedBody(Box::new(body))), masked))
+}
+
+/// Chooses how a body is searched.
+fn look(status: StatusCode, headers: &HeaderMap, needles: &Arc<Needles>) -> Result<Scanner, Fault> {
+    let mut codings = Vec::new();
+    for value in headers.get_all(header::CONTENT_ENCODING) {
+        let text = value.to_str().map_err(|_| Fault::Unscannable("it is not known"))?;
+        codings.extend(text.split(','));
+    }
+    match (Inspector::new(needles, codings.into_iter())?, status) {
+        (Some(_), StatusCode::PARTIAL_CONTENT) => Err(Fault::Unscannable("it is a part of one")),
+        (Some(inspector), _) => Ok(Scanner::Inspect(Box::new(inspector))),
+        (None, StatusCode::PARTIAL_CONTENT) => Ok(Scanner::Mask(Masker::of_part(needles.clone()))),
+        (None, _) => Ok(Scanner::Mask(Masker::new(needles.clone()))),
+    }
+}
+
+impl ScrubbedBody {
+    /// The number of matches that were masked since the last call.
+    pub fn take_masked(&mut self) -> u64 {
+        match self {
+            Self::AsItComes(_) => 0,
+            Self::ScannedBody(body) => {
+                body.masked - std::mem::replace(&mut body.noted, body.masked)
+            }
+        }
+    }
+}
+
+impl ScannedBody {
+    fn new(incoming: IncomingBody, needles: Arc<Needles>, look: Scanner, memory: Share) -> Self {
+        Self {
+            left: incoming.size_hint().exact(),
+            incoming,
+            needles,
+            look,
+            memory,
+            ready: VecDeque::new(),
+            trailers: None,
+            working: false,
+            ended: false,
+            masked: 0,
+            noted: 0,
+        }
+    }
+
+    /// Waits briefly until a frame may be passed on.
+    async fn begin(&mut self) -> Result<(), Refusal> {
+        let first = std::future::poll_fn(|cx| self.poll_next(cx));
+        match tokio::time::timeout(FIRST_BYTES_WITHIN, first).await {
+            Ok(Some(Ok(frame))) => self.ready.push_front(frame),
+            Ok(Some(Err(error))) => return Err(refusal(error)),
+            Ok(None) | Err(_) => {}
+        }
+        Ok(())
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            if self.working {
+                let more = self.work()?;
+                if more && self.ready.is_empty() {
+                    // Others on this core get their turn.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+            }
+            if let Some(frame) = self.ready.pop_front() {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            if self.ended {
+                return Poll::Ready(self.trailers.take().map(|fields| Ok(Frame::trailers(fields))));
+            }
+            match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+                Some(frame) => self.take(frame?)?,
+                None => self.end()?,
+            }
+        }
+    }
+
+    fn take(&mut self, frame: Frame<Bytes>) -> Result<(), Fault> {
+        match frame.into_data() {
+            Ok(data) => self.look(data)?,
+            Err(frame) => {
+                self.trailers = frame.into_trailers().ok();
+                return self.end();
+            }
+        }
+        // hyper does not poll again after the last byte of a declared length.
+        match self.incoming.is_end_stream() {
+            true => self.end(),
+            false => Ok(()),
+        }
+    }
+
+    fn look(&mut self, data: Bytes) -> Result<(), Fault> {
+        match &mut self.look {
+            Scanner::Mask(masker) => {
+                let data = masker.push(data);
+                self.masked += masker.take_masked();
+                self.pass(data);
+            }
+            Scanner::Inspect(inspector) => {
+                inspector.push(data)?;
+                self.working = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// The upstream's body has ended.
+    fn end(&mut self) -> Result<(), Fault> {
+        self.ended = true;
+        match &mut self.look {
+            Scanner::Mask(masker) => {
+                let rest = masker.finish();
+                self.masked += masker.take_masked();
+                self.pass(rest);
+            }
+            Scanner::Inspect(inspector) => {
+                inspector.end();
+                self.working = true;
+            }
+        }
+        if let Some(trailers) = &mut self.trailers {
+            self.masked += fields::mask(&self.needles, trailers);
+            if self.masked > 0 {
+                fields::without_digests(trailers);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the inspector work once. Returns whether it has more work.
+    fn work(&mut self) -> Result<bool, Fault> {
+        let Scanner::Inspect(inspector) = &mut self.look else { return Ok(false) };
+        self.working = inspector.work()?;
+        while let Some(data) = inspector.cleared() {
+            self.ready.push_back(Frame::data(data));
+        }
+        self.count_memory()?;
+        Ok(self.working)
+    }
+
+    /// Counts the inspector's memory against the budget.
+    fn count_memory(&mut self) -> Result<(), Fault> {
+        let Scanner::Inspect(inspector) = &self.look else { return Ok(()) };
+        let bytes = inspector.memory().next_multiple_of(MEMORY_STEP);
+        if self.memory.resize(bytes) { Ok(()) } else { Err(Fault::NoMemory) }
+    }
+
+    fn pass(&mut self, data: Bytes) {
+        if !data.is_empty() {
+            self.ready.push_back(Frame::data(data));
+        }
+    }
+}
+
+/// The refusal for an answer of which nothing was passed on.
+fn refusal(error: BodyError) -> Refusal {
+    match error {
+        BodyError::Scrubbed(fault) => Refusal::Scrubbed(fault),
+        BodyError::Receive(cut) => {
+            Refusal::Protocol { what: "it ended before its body did", source: Some(cut) }
+        }
+        BodyError::NotWanted => Refusal::Internal("an answer's body was not wanted"),
+    }
+}
+
+impl Body for ScrubbedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::AsItComes(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::from),
+            Self::ScannedBody(body) => {
+                let next = ready!(body.poll_next(cx));
+                if let (Some(Ok(frame)), Some(left)) = (&next, &mut body.left) {
+                    *left -= frame.data_ref().map_or(0, |data| data.len() as u64).min(*left);
+                }
+                Poll::Ready(next)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::AsItComes(incoming) => incoming.is_end_stream(),
+            Self::ScannedBody(body) => {
+                let nothing_left = body.ready.is_empty() && body.trailers.is_none();
+                body.ended && !body.working && nothing_left
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::AsItComes(incoming) => incoming.size_hint(),
+            Self::ScannedBody(body) => body.left.map_or_else(SizeHint::new, SizeHint::with_exact),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! [`run`] sends the test request of a connection through the stages of the data path: permit, credential,
+//! injection, address check and TLS verification. It leaves one audit event.
+
+mod answer_details;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, header};
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::attempt;
+use super::respond;
+use crate::body::incoming_body::IncomingBody;
+use crate::gateway::{Core, Gateway};
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::request::inbound::Inbound;
+use crate::upstream::sent::Sent;
+pub use answer_details::AnswerDetails;
+use keyward_base::codes::RefusalText;
+use keyward_net::client::{CertificateFault, HandshakeError};
+use keyward_net::dial::DialError;
+use keyward_net::whole::whole;
+use keyward_rules::inject::credential::Credential;
+use keyward_rules::policy::Permit;
+use keyward_rules::provider::{Expected, TestRequest};
+use keyward_state::directory::ConnectionRecord;
+use keyward_state::observe::event::Outcome;
+
+/// The timeout. A person waits; test requests are usually answered in a fraction of a second.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
+
+/// The maximum length of a body. A body is read only if it decides the result.
+const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// The result of a test.
+#[derive(Clone, Debug)]
+pub struct TestReport {
+    /// The exchange's id in the audit log and the log; `None` when none began.
+    pub exchange: Option<String>,
+    /// The time until the head of the answer, or until the timeout.
+    pub took: Duration,
+    /// The provider's answer, or why there is none.
+    pub result: Result<TestAnswer, TestError>,
+}
+
+/// An answer of the provider. Of its text only [`AnswerDetails`] is kept, because it may contain the credential.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TestAnswer {
+    /// The HTTP status.
+    pub status: u16,
+    /// Whether the status and the body prove a valid credential.
+    pub good: bool,
+    /// `Retry-After` in seconds, if it is there.
+    pub retry_after: Option<u64>,
+    /// What it says about the account and the rights of the credential.
+    pub told: AnswerDetails,
+}
+
+/// Why the provider did not answer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum TestError {
+    /// The host has no address.
+    Unresolved,
+    /// The host has only addresses that may not be dialled.
+    AddressRefused,
+    /// The host does not accept streams.
+    Unreachable,
+    /// The provider did not answer in time.
+    Timeout,
+    /// The certificate does not prove the host.
+    Untrusted(CertificateFault),
+    /// The TLS handshake failed.
+    NoTls,
+    /// The answer is not valid HTTP.
+    Malformed,
+    /// Keyward did not send the request.
+    NotSent(/** As agents get it. */ RefusalText),
+}
+
+/// Sends the test request of a connection and waits for the answer. `trial`: a credential of the same connection
+/// that is not in use yet.
+pub async fn run(
+    gateway: &Arc<Gateway>,
+    connection: &Arc<ConnectionRecord>,
+    test: TestRequest,
+    trial: Option<Arc<Credential>>,
+) -> TestReport {
+    let began = Instant::now();
+    let mut record = match Record::begin(gateway).await {
+        Ok(record) => record,
+        Err(refusal) => {
+            let result = Err(fault(&refusal, None));
+            return TestReport { exchange: None, took: began.elapsed(), result };
+        }
+    };
+    let exchange = Some(record.exchange().to_owned());
+    record.set_owner(&connection.org);
+    record.set_request(&test.method, None, Some(test.uri.path()));
+    let expected = test.expected.clone();
+    let asked = ask(gateway, connection, (test, trial), &mut record);
+    let asked = tokio::time::timeout(ANSWERED_WITHIN, asked);
+    let sent = asked.await.unwrap_or(Err(Refusal::AnswerTimeout));
+    let took = began.elapsed();
+    let result = match sent {
+        Ok(sent) => {
+            let answer = judge(sent, &expected, gateway.clock.now()).await;
+            record.set_outcome(Outcome::Completed);
+            Ok(answer)
+        }
+        Err(refusal) => Err(fault(&refusal, Some(&mut record))),
+    };
+    TestReport { exchange, took, result }
+}
+
+/// The stages of an exchange; only the source of the permit differs.
+async fn ask(
+    gateway: &Arc<Gateway>,
+    connection: &Arc<ConnectionRecord>,
+    (test, trial): (TestRequest, Option<Arc<Credential>>),
+    record: &mut Record,
+) -> Result<Sent, Refusal> {
+    // Streams of its own: the way to the provider is tested as it is now.
+    let core = Core::new(gateway.clone());
+    let inbound = Inbound::test(request(test), &connection.org)?;
+    record.set_parsed(inbound.target(), inbound.path(), inbound.body.count());
+    let permit: Permit = gateway.rulebook.permit_test(connection, &inbound.asked())?;
+    record.set_permit(&permit);
+    let credential = match trial {
+        Some(credential) if credential.connection == connection.id => Some(credential),
+        _ => gateway.vault.credential_in(&connection.org, permit.wanted()).await?,
+    };
+    attempt::send(&core, inbound, (permit, credential), None, record).await
+}
+
+fn request(test: TestRequest) -> Request<Bytes> {
+    let mut request = Request::new(test.body);
+    *request.method_mut() = test.method;
+    *request.uri_mut() = test.uri;
+    *request.headers_mut() = test.headers;
+    request
+}
+
+async fn judge(sent: Sent, expected: &Expected, now: Timestamp) -> TestAnswer {
+    let needles = sent.credential().map(|credential| credential.needles.clone());
+    // The lease is dropped with its stream: it is not used again.
+    let (response, _lease) = sent.into_parts();
+    let (head, body) = response.into_parts();
+    let status = head.status.as_u16();
+    let reads = expected.reads_body() || expected.reads_account() || status == 403;
+    let body = if reads { read(body).await } else { None };
+    let body = body.as_deref();
+    let met = !expected.reads_body() || body.is_some_and(|body| expected.is_met_by(body));
+    TestAnswer {
+        status,
+        good: expected.takes(status) && met,
+        retry_after: retry_after(&head.headers),
+        told: AnswerDetails::of((&head.headers, body), expected, needles.as_deref(), now),
+    }
+}
+
+async fn read(body: IncomingBody) -> Option<Bytes> {
+    let all = whole(body, BODY_BYTES_MAX);
+    tokio::time::timeout(ANSWERED_WITHIN, all).await.ok()?.ok()
+}
+
+/// `Retry-After` in seconds (RFC 9110 §10.2.3); dates are ignored.
+fn retry_after(fields: &HeaderMap) -> Option<u64> {
+    fields.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
+}
+
+fn fault(refusal: &Refusal, record: Option<&mut Record>) -> TestError {
+    let text = respond::refusal_info(refusal, record);
+    match refusal {
+        Refusal::Dial(DialError::Resolve { .. }) => TestError::Unresolved,
+        Refusal::Dial(DialError::Refused { .. }) => TestError::AddressRefused,
+        Refusal::Dial(DialError::Connect { .. }) => TestError::Unreachable,
+        Refusal::Dial(DialError::Timeout { .. })
+        | Refusal::Tls(HandshakeError::Timeout { .. })
+        | Refusal::AnswerTimeout => TestError::Timeout,
+        Refusal::Tls(HandshakeError::Certificate { fault, .. }) => TestError::Untrusted(*fault),
+        Refusal::Tls(HandshakeError::Handshake { .. }) => TestError::NoTls,
+        Refusal::Protocol { .. } => TestError::Malformed,
+        _ => TestError::NotSent(text),
+    }
+}

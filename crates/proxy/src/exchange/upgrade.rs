@@ -1,0 +1,49 @@
+//! Completes a WebSocket handshake: when the upstream answers 101, the agent's stream and the upstream's are
+//! joined.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Response, header};
+use hyper_util::rt::TokioIo;
+
+use super::answer_body::AnswerBody;
+use super::scrub::ScrubbedBody;
+use crate::record::Record;
+use crate::request::agent_upgrade::{AgentUpgrade, UpgradeAborted};
+use crate::session::Session;
+use crate::tunnel::websocket;
+use crate::upstream::lease::Lease;
+use keyward_rules::inject::strip;
+use keyward_state::observe::event::Outcome;
+
+/// Answers 101, and joins the two streams once both are available.
+pub fn join(
+    (agents, session): (AgentUpgrade, Arc<Session>),
+    mut response: Response<ScrubbedBody>,
+    record: Record,
+    lease: Lease,
+) -> Response<AnswerBody> {
+    let upstream = hyper::upgrade::on(&mut response);
+    tokio::spawn(async move {
+        let mut record = record;
+        let upstream = async { upstream.await.map_err(|_| UpgradeAborted) };
+        match tokio::try_join!(agents.joined(), upstream) {
+            Ok((agents, upstream)) => {
+                let upstream = TokioIo::new(upstream);
+                let gateway = lease.gateway();
+                websocket::splice(agents, upstream, &mut record, &session, gateway).await;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no WebSocket");
+                record.set_outcome(Outcome::ClientAborted);
+            }
+        }
+        // The stream is no HTTP stream any more: it is closed, never pooled.
+        drop(lease);
+    });
+    let fields = response.headers_mut();
+    strip::answer(fields);
+    fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    response.map(|_| AnswerBody::elsewhere())
+}

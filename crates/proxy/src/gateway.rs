@@ -1,0 +1,230 @@
+//! [`Gateway`]: the state of the data path that all cores share. [`Core`]: the state of one core.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::ClientConfig;
+use tokio::sync::{Semaphore, watch};
+
+use crate::ca::cache::Leaves;
+use keyward_base::limits::Limits;
+use keyward_base::time::Clock;
+use keyward_base::tokens::TokenSettings;
+use keyward_net::dial::Dialler;
+use keyward_net::tls::{ALPN_HTTP1, ALPN_HTTP2};
+use keyward_rules::inject::scrub::DECODER_BYTES_MAX;
+use keyward_state::directory::Directory;
+use keyward_state::observe::audit::Audit;
+use keyward_state::observe::metrics::Metrics;
+use keyward_state::rulebook::Rulebook;
+use keyward_vault::Vault;
+
+use crate::base_url::ServedBaseUrls;
+use crate::limits::agent_streams::{AgentStreams, UnauthenticatedStreams};
+use crate::limits::alert_limit::AlertLimit;
+use crate::limits::auth_failures::AuthFailures;
+use crate::limits::body_buffer::BodyBuffer;
+use crate::limits::budget::{Budget, PerAgent};
+use crate::limits::handshake_limit::HandshakeLimit;
+use crate::limits::meter::Meters;
+use crate::pool::http1::Pool;
+use crate::pool::http2::SharedStreams;
+use crate::pool::protocols::Protocols;
+use crate::sockets::probes::Probes;
+
+/// Memory of one core for copies of request bodies that may be sent again, in bytes.
+const REPLAYS_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// The services that the data path uses, shared by all cores.
+pub struct Parts {
+    /// Organisations, users, agents and connections.
+    pub directory: Arc<Directory>,
+    /// The rules in force.
+    pub rulebook: Arc<Rulebook>,
+    /// The store of credentials.
+    pub vault: Arc<Vault>,
+    /// Certificates shown to agents.
+    pub leaves: Arc<Leaves>,
+    /// Opens streams to upstreams.
+    pub dialler: Arc<Dialler>,
+    /// TLS towards upstreams, to begin with.
+    pub client_tls: Arc<ClientConfig>,
+    /// The log of audit events.
+    pub audit: Audit,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// The configured limits.
+    pub limits: Limits,
+    /// The maximum number of file descriptors for the streams of both legs together.
+    pub descriptors_max: usize,
+    /// The time of day.
+    pub clock: Clock,
+    /// Which base URLs are served.
+    pub base_urls: ServedBaseUrls,
+    /// Becomes true when the gateway drains.
+    pub draining: watch::Receiver<bool>,
+}
+
+/// The shared state of the data path.
+pub struct Gateway {
+    parts: Parts,
+    pub(crate) auth_failures: AuthFailures,
+    pub(crate) alert_limit: AlertLimit,
+    pub(crate) agent_streams: AgentStreams,
+    pub(crate) meters: Meters,
+    /// Memory for bodies that are kept until a credential is renewed.
+    pub(crate) renewal_bodies: Arc<Budget>,
+    /// Memory for bodies into which a credential is written.
+    pub(crate) injected_bodies: Arc<Budget>,
+    /// Memory for decoding answers.
+    pub(crate) decoders: Arc<Budget>,
+    pub(crate) streams: Arc<Semaphore>,
+    /// Streams on which no agent has authenticated yet.
+    pub(crate) unauthenticated: Arc<UnauthenticatedStreams>,
+    /// The probes of `keyward doctor`.
+    pub(crate) probes: Probes,
+    pub(crate) upstream_tls: ArcSwap<UpstreamTls>,
+    /// Becomes true when all remaining streams must end at once.
+    pub(crate) cutting: watch::Sender<bool>,
+}
+
+/// How upstreams are dialled and verified now.
+pub struct UpstreamTls {
+    /// Offers HTTP/1.1 alone.
+    pub(crate) http1: Arc<ClientConfig>,
+    /// Offers HTTP/2 as well.
+    pub(crate) either: Arc<ClientConfig>,
+    /// Streams of an earlier generation are not reused: they were verified with other roots, or their address may
+    /// no longer be allowed.
+    pub(crate) generation: u64,
+}
+
+/// The state of one core: its runtime's streams and caches.
+pub struct Core {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) pool: Pool,
+    pub(crate) shared_streams: Arc<SharedStreams>,
+    pub(crate) protocols: Protocols,
+    pub(crate) replays: Arc<Budget>,
+    pub(crate) handshakes: HandshakeLimit,
+}
+
+impl Gateway {
+    /// The state that all cores share.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let auth_failures = AuthFailures::new(parts.limits.auth_failures_per_minute_max);
+        let agent_streams = AgentStreams::new(&parts.limits, parts.descriptors_max);
+        let streams = Arc::new(Semaphore::new(parts.limits.streams_max));
+        let unauthenticated = UnauthenticatedStreams::new(parts.limits.unauthenticated_streams_max);
+        let upstream_tls = ArcSwap::from_pointee(UpstreamTls::new(&parts.client_tls, 0));
+        let alert_limit = AlertLimit::default();
+        let (meters, cutting) = (Meters::default(), watch::Sender::new(false));
+        let (renewal_bodies, each) = for_renewals(&parts.vault.token_settings());
+        let renewal_bodies = Budget::new(renewal_bodies, each);
+        let each = PerAgent::at_least(parts.limits.written_body_bytes_max);
+        let injected_bodies = Budget::new(parts.limits.written_body_bytes_total, each);
+        let each = PerAgent::at_least(DECODER_BYTES_MAX);
+        let decoders = Budget::new(parts.limits.decoder_bytes_total, each);
+        Arc::new(Self {
+            parts,
+            auth_failures,
+            alert_limit,
+            agent_streams,
+            meters,
+            renewal_bodies,
+            injected_bodies,
+            decoders,
+            streams,
+            unauthenticated,
+            probes: Probes::default(),
+            upstream_tls,
+            cutting,
+        })
+    }
+
+    /// Verifies upstreams with `tls` from now on, on new streams only.
+    pub fn replace_upstream_tls(&self, tls: Arc<ClientConfig>) {
+        let generation = self.upstream_tls.load().generation + 1;
+        self.upstream_tls.store(Arc::new(UpstreamTls::new(&tls, generation)));
+    }
+
+    /// How upstreams are verified now. Offers HTTP/1.1 alone.
+    pub fn upstream_tls(&self) -> Arc<ClientConfig> {
+        self.upstream_tls.load().http1.clone()
+    }
+
+    /// Changes the memory for bodies that are kept until a credential is renewed.
+    pub fn resize_renewal_bodies(&self, settings: &TokenSettings) {
+        let (total, each) = for_renewals(settings);
+        self.renewal_bodies.resize(total, each);
+    }
+
+    /// The leaves and the handshake timeout for TLS with agents.
+    pub(crate) fn agent_tls(&self) -> (&Leaves, Duration) {
+        (&self.leaves, self.limits.handshake_timeout)
+    }
+
+    /// The programs that are only tried out.
+    pub fn probes(&self) -> &Probes {
+        &self.probes
+    }
+
+    /// Resolves when a drain has waited long enough: every stream ends now.
+    pub(crate) async fn cut(&self) {
+        // The sender is our own: it cannot be gone.
+        let _ = self.cutting.subscribe().wait_for(|cutting| *cutting).await;
+    }
+}
+
+/// The total for bodies that are kept until a credential is renewed, and each agent's minimum: one body of the
+/// maximum size.
+fn for_renewals(settings: &TokenSettings) -> (usize, PerAgent) {
+    let each = PerAgent::at_least(BodyBuffer::size_max(settings.replay_bytes_max));
+    (settings.replay_bytes_total, each)
+}
+
+impl UpstreamTls {
+    fn new(tls: &Arc<ClientConfig>, generation: u64) -> Self {
+        // The sessions to resume are common to both.
+        let offering = |names: &[&[u8]]| {
+            let mut config = ClientConfig::clone(tls);
+            config.alpn_protocols = names.iter().map(|name| name.to_vec()).collect();
+            Arc::new(config)
+        };
+        let (http1, either) = (offering(&[ALPN_HTTP1]), offering(&[ALPN_HTTP2, ALPN_HTTP1]));
+        Self { http1, either, generation }
+    }
+}
+
+impl std::ops::Deref for Gateway {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl Core {
+    /// A core of `gateway`. Call inside the runtime that will serve it.
+    pub fn new(gateway: Arc<Gateway>) -> Arc<Self> {
+        let pool = Pool::new(&gateway.limits);
+        let handshakes = HandshakeLimit::new(gateway.limits.handshakes_max);
+        let (shared_streams, protocols) = (Arc::<SharedStreams>::default(), Protocols::default());
+        let replays = Budget::new(REPLAYS_BYTES_MAX, PerAgent::at_least(0));
+        Arc::new(Self { gateway, pool, shared_streams, protocols, replays, handshakes })
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,68 @@
+//! Parts of HTTP/2 that both legs use, on top of the `h2` crate. hyper is not used for HTTP/2: it hides what a
+//! proxy must pass on (resets and their codes, GOAWAY, which streams were not processed) and what it must limit.
+//!
+//! `server/h2.rs` serves agents, `pool/http2.rs` keeps the streams to upstreams.
+
+pub mod flood_limit;
+pub mod send_body;
+pub mod websocket;
+pub mod write_buffer;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+/// The flow control window of one exchange in bytes: 10 MiB/s at a round trip of 50 ms.
+pub const STREAM_WINDOW: u32 = 512 * 1024;
+
+/// Converts a limit to 32 bits, for h2.
+pub fn bytes_u32(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Trims blanks from field values. h2 accepts them, but no message may have them (RFC 9113 §8.2.1), and HTTP/1.1
+/// cannot express them.
+pub fn without_outer_blanks(fields: &mut HeaderMap) {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    for value in fields.values_mut() {
+        let bytes = value.as_bytes();
+        if (is_blank(bytes.first()) || is_blank(bytes.last()))
+            && let Ok(inner) = HeaderValue::from_bytes(bytes.trim_ascii())
+        {
+            *value = inner;
+        }
+    }
+}
+
+/// Fields that HTTP/2 does not have (RFC 9113 §8.2.2).
+static OF_HTTP1: [HeaderName; 5] = [
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// Removes fields that describe a stream and not the message.
+pub fn without_fields_of_http1(fields: &mut HeaderMap) {
+    for name in &OF_HTTP1 {
+        fields.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_lose_outer_blanks_and_nothing_else() {
+        for (sent, left) in
+            [("a b", "a b"), (" a b", "a b"), ("a\t b \t", "a\t b"), (" ", ""), ("", "")]
+        {
+            let mut fields = HeaderMap::new();
+            fields.append("x-a", HeaderValue::from_static(sent));
+            fields.append("x-a", HeaderValue::from_static("other"));
+            without_outer_blanks(&mut fields);
+            let values: Vec<_> = fields.get_all("x-a").iter().collect();
+            assert_eq!(values, [left, "other"]);
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The data path: from an agent's stream to an upstream's and back. The local CA.
+//!
+//! A room imports only rooms below it; `tests/tidy.rs` holds the table.
+//!
+//! ```text
+//! streams     accepts streams on each core; CONNECT, interception, authentication, base URLs
+//! server      HTTP/1.1 and HTTP/2 servers on agents' streams
+//! exchange    THE SPINE: `run` takes each exchange from a request to its answer, one stage a line
+//! tunnel      copies bytes between two streams: opaque tunnels, WebSockets
+//! record      the audit event of an exchange
+//! upstream    sends a request and waits for the head of its answer
+//! request     the checked request of an agent (`Inbound`), the request to send (`Outbound`)
+//! session     the agent of a stream, and what revokes the stream
+//! gateway     the state that all cores share, and that of one core
+//! pool        streams to upstreams that are kept for reuse
+//! refusal     why Keyward answers an exchange itself
+//! base_url    reads base URLs
+//! body        bodies of requests and answers
+//! h2          parts of HTTP/2 that both legs use
+//! sockets     listeners, sockets, byte copying, the watchdog of a stream
+//! limits      budgets, rates and counts
+//! ca          the local certificate authority and its leaves
+//! ```
+//!
+//! Decisions come from `rules::policy`, credentials from `vault`.
+
+pub mod base_url;
+mod body;
+pub mod ca;
+mod exchange;
+mod gateway;
+mod h2;
+mod limits;
+mod pool;
+mod record;
+mod refusal;
+mod request;
+mod server;
+mod session;
+mod sockets;
+mod streams;
+mod tunnel;
+mod upstream;
+
+pub use exchange::{call, test_request};
+pub use gateway::{Gateway, Parts};
+pub use sockets::listener::{Listener, ListenerOwner};
+pub use sockets::probes::Preface;
+pub use sockets::proxy_tls::ProxyTls;
+pub use streams::cores::Cores;

@@ -1,0 +1,126 @@
+//! [`AgentStreams`]: how many streams and descriptors each agent may have open.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::budget::{Budget, PerAgent, Share};
+use keyward_base::id::AgentId;
+use keyward_base::limits::Limits;
+use keyward_net::evictable::{Evictable, Place};
+
+/// Streams on which no agent has authenticated yet. They may be closed to make room; each holds a permit of
+/// `streams_max`.
+pub type UnauthenticatedStreams = Evictable<OwnedSemaphorePermit>;
+
+/// One entry of [`UnauthenticatedStreams`].
+pub type UnauthenticatedPlace = Place<OwnedSemaphorePermit>;
+
+/// Counts a stream of a core while it is open, tunnels included.
+#[derive(Debug)]
+pub struct CoreStreamCount(Arc<AtomicUsize>);
+
+/// Descriptors for each stream: its own, and that of the upstream's stream for its exchanges.
+const DESCRIPTORS_PER_STREAM: usize = 2;
+
+/// Limits the open streams and descriptors of each agent.
+#[derive(Debug)]
+pub struct AgentStreams {
+    streams: Arc<Budget>,
+    /// Prevents one agent from taking all descriptors of the process.
+    descriptors: Arc<Budget>,
+}
+
+/// One counted stream; uncounted when dropped.
+#[derive(Debug)]
+#[expect(dead_code, reason = "held for what dropping them gives back")]
+pub struct StreamSlot {
+    stream: Share,
+    descriptors: Share,
+}
+
+impl CoreStreamCount {
+    /// Counts one more until this is dropped.
+    pub fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for CoreStreamCount {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl AgentStreams {
+    /// Limits from the configuration, and the maximum number of descriptors.
+    pub fn new(limits: &Limits, descriptors_max: usize) -> Self {
+        let each = PerAgent { min: 1, max: limits.streams_per_agent_max };
+        let streams = Budget::new(limits.streams_max, each);
+        let each = PerAgent::at_least(DESCRIPTORS_PER_STREAM);
+        Self { streams, descriptors: Budget::new(descriptors_max, each) }
+    }
+
+    /// Counts one more stream of the agent. `None` when the agent has reached its limit.
+    pub fn admit(&self, agent: &AgentId) -> Option<StreamSlot> {
+        let (mut stream, mut descriptors) =
+            (self.streams.share(Some(agent)), self.descriptors.share(Some(agent)));
+        let has_room = stream.take(1) && descriptors.take(DESCRIPTORS_PER_STREAM);
+        has_room.then_some(StreamSlot { stream, descriptors })
+    }
+
+    /// Counts one more stream to an upstream. `None` when the agent has reached its limit.
+    pub fn upstream(&self, agent: &AgentId) -> Option<Share> {
+        let mut share = self.descriptors.share(Some(agent));
+        share.take(1).then_some(share)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent_streams(streams_max: usize, per_agent: usize, descriptors_max: usize) -> AgentStreams {
+        let limits = Limits { streams_max, streams_per_agent_max: per_agent, ..Limits::default() };
+        AgentStreams::new(&limits, descriptors_max)
+    }
+
+    fn all(agent_streams: &AgentStreams, agent: &AgentId) -> Vec<StreamSlot> {
+        std::iter::from_fn(|| agent_streams.admit(agent)).collect()
+    }
+
+    #[test]
+    fn a_full_agent_waits_for_one_of_its_own_streams_only() {
+        let agent_streams = agent_streams(100, 2, 1_000);
+        let (busy, other) = (AgentId::random(), AgentId::random());
+        let seats = all(&agent_streams, &busy);
+        assert_eq!(seats.len(), 2);
+        assert!(agent_streams.admit(&other).is_some());
+        drop(seats);
+        assert!(agent_streams.admit(&busy).is_some());
+        assert_eq!(agent_streams.streams.taken() + agent_streams.descriptors.taken(), 0);
+    }
+
+    #[test]
+    fn agents_leave_streams_and_descriptors_to_each_other() {
+        let (busy, other) = (AgentId::random(), AgentId::random());
+        let many = agent_streams(100, 1_000, 1_000);
+        let seats = all(&many, &busy);
+        assert_eq!((seats.len(), all(&many, &other).len()), (50, 25));
+        let few = agent_streams(100, 1_000, 60);
+        let seats = all(&few, &busy);
+        assert_eq!((seats.len(), all(&few, &other).len()), (15, 7));
+    }
+
+    #[test]
+    fn exchanges_on_few_streams_leave_descriptors_to_others() {
+        let agent_streams = agent_streams(100, 1_000, 60);
+        let (busy, other) = (AgentId::random(), AgentId::random());
+        let _seat = agent_streams.admit(&busy).unwrap();
+        let exchanges: Vec<_> = std::iter::from_fn(|| agent_streams.upstream(&busy)).collect();
+        assert_eq!(exchanges.len(), 28);
+        assert!(agent_streams.admit(&other).is_some() && agent_streams.admit(&busy).is_none());
+    }
+}

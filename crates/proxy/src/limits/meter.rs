@@ -1,0 +1,186 @@
+//! [`Meter`] counts the requests of one connection against its limits, for all cores. Meters are kept by connection
+//! and not by policy, so a change of rules does not reset the counts.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::time::Instant;
+
+use super::rate::{RateBucket, RetryBudget};
+use keyward_base::id::ConnectionId;
+use keyward_base::settings::{Rate, Settings};
+
+/// From this number on, unused meters are removed.
+const SWEPT_FROM: usize = 1_024;
+
+/// The meters of all connections that were used with limits. Agents cannot add connections, so their number is
+/// bounded. Meters of removed connections are dropped when there are many.
+#[derive(Debug, Default)]
+pub struct Meters {
+    meters: RwLock<HashMap<ConnectionId, Arc<Meter>>>,
+}
+
+/// The counts of one connection.
+#[derive(Debug)]
+pub struct Meter {
+    state: Mutex<State>,
+    under_way: AtomicU32,
+}
+
+#[derive(Debug)]
+struct State {
+    bucket: Option<RateBucket>,
+    budget: RetryBudget,
+}
+
+/// One running exchange of a connection; counted until it is dropped.
+#[derive(Debug)]
+pub struct ExchangeSlot(Arc<Meter>);
+
+/// The limit that is exceeded.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Excess {
+    /// Too many requests in a period.
+    Rate {
+        rate: Rate,
+        /// The time until the next request is allowed.
+        free_in: Duration,
+    },
+    Concurrency {
+        max: u32,
+    },
+}
+
+impl Meters {
+    pub fn of(&self, connection: &ConnectionId) -> Arc<Meter> {
+        if let Some(meter) = self.meters.read().get(connection) {
+            return meter.clone();
+        }
+        let mut meters = self.meters.write();
+        if meters.len() >= SWEPT_FROM && meters.len().is_power_of_two() {
+            let now = Instant::now();
+            meters.retain(|_, meter| Arc::strong_count(meter) > 1 || !meter.is_forgettable(now));
+        }
+        meters.entry(connection.clone()).or_insert_with(|| Meter::new(Instant::now())).clone()
+    }
+}
+
+impl Meter {
+    fn new(now: Instant) -> Arc<Self> {
+        let state = State { bucket: None, budget: RetryBudget::new(now) };
+        Arc::new(Self { state: Mutex::new(state), under_way: AtomicU32::new(0) })
+    }
+
+    /// Begins an exchange within the limits of `settings`.
+    ///
+    /// # Errors
+    /// The limit that is exceeded; nothing is counted then.
+    pub fn begin(
+        self: &Arc<Self>,
+        settings: &Settings,
+        now: Instant,
+    ) -> Result<ExchangeSlot, Excess> {
+        let max = settings.concurrency.unwrap_or(u32::MAX);
+        let room = |count: u32| (count < max).then(|| count + 1);
+        let counted = self.under_way.fetch_update(SeqCst, SeqCst, room);
+        counted.map_err(|_| Excess::Concurrency { max })?;
+        // Given back however this ends.
+        let slot = ExchangeSlot(self.clone());
+        let mut state = self.state.lock();
+        state.take(settings, now)?;
+        state.budget.request();
+        drop(state);
+        Ok(slot)
+    }
+
+    /// Whether a request may be retried within the retry budget and the rate limit.
+    pub fn again(&self, settings: &Settings, now: Instant) -> bool {
+        let mut state = self.state.lock();
+        let mut budget = state.budget;
+        if !budget.attempt(now) || state.take(settings, now).is_err() {
+            return false;
+        }
+        state.budget = budget;
+        true
+    }
+
+    /// Whether a new meter would be equal.
+    fn is_forgettable(&self, now: Instant) -> bool {
+        let state = self.state.lock();
+        state.bucket.is_none_or(|bucket| bucket.is_free(now)) && state.budget.is_full(now)
+    }
+}
+
+impl State {
+    fn take(&mut self, settings: &Settings, now: Instant) -> Result<(), Excess> {
+        let Some(rate) = settings.rate_limit else { return Ok(()) };
+        let bucket = self.bucket.get_or_insert_with(|| RateBucket::new(rate, now));
+        bucket.take(rate, now).map_err(|free_in| Excess::Rate { rate, free_in })
+    }
+}
+
+impl Excess {
+    /// The value of `Retry-After`.
+    pub fn retry_after(self) -> Duration {
+        match self {
+            Self::Rate { free_in, .. } => free_in,
+            // The end of an exchange is unknown.
+            Self::Concurrency { .. } => Duration::from_secs(1),
+        }
+    }
+}
+
+impl Drop for ExchangeSlot {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(json: &str) -> Settings {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn what_is_refused_is_not_counted() {
+        let (meter, now) = (Meter::new(Instant::now()), Instant::now());
+        let limits = settings(r#"{"concurrency": 1, "rate_limit": "2/h"}"#);
+        let first = meter.begin(&limits, now).unwrap();
+        for _ in 0..5 {
+            assert_eq!(meter.begin(&limits, now).unwrap_err(), Excess::Concurrency { max: 1 });
+        }
+        drop(first);
+        drop(meter.begin(&limits, now).unwrap());
+        let excess = meter.begin(&limits, now).unwrap_err();
+        assert!(matches!(excess, Excess::Rate { .. }), "{excess:?}");
+        assert_eq!(meter.under_way.load(SeqCst), 0);
+    }
+
+    #[test]
+    fn another_attempt_needs_room_in_the_rate_and_pays_for_nothing_without() {
+        let (meter, now) = (Meter::new(Instant::now()), Instant::now());
+        let limits = settings(r#"{"rate_limit": "1/h"}"#);
+        drop(meter.begin(&limits, now).unwrap());
+        assert!((0..100).all(|_| !meter.again(&limits, now)));
+        assert!(meter.again(&settings("{}"), now), "the budget was not touched");
+    }
+
+    #[test]
+    fn a_connection_keeps_its_meter_while_there_is_something_to_remember() {
+        let meters = Meters::default();
+        let limits = settings(r#"{"rate_limit": "1/h"}"#);
+        let used = ConnectionId::random();
+        drop(meters.of(&used).begin(&limits, Instant::now()).unwrap());
+        for _ in 0..SWEPT_FROM * 3 {
+            meters.of(&ConnectionId::random());
+        }
+        assert!(meters.meters.read().len() <= SWEPT_FROM, "those that say nothing are forgotten");
+        assert!(meters.of(&used).begin(&limits, Instant::now()).is_err());
+    }
+}

@@ -1,0 +1,503 @@
+//! [`SharedStreams`]: HTTP/2 streams to upstreams. Exchanges on one core with an equal key share a stream.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{Builder, ResponseFuture, SendRequest};
+use h2::{Reason, SendStream};
+use http::uri::{self, Uri};
+use http::{Request, Response, Version, header, request};
+use http_body::Body;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::dialled_stream::DialledStream;
+use super::http1::PoolKey;
+use super::interim::Interim;
+use crate::body::body_error::BodyError;
+use crate::body::http2_body::Http2Body;
+use crate::body::incoming_body::IncomingBody;
+use crate::body::request_body::RequestBody;
+use crate::h2::send_body::{Stop, send_body};
+use crate::h2::write_buffer::BufferedWrites;
+use crate::h2::{STREAM_WINDOW, bytes_u32, without_fields_of_http1, without_outer_blanks};
+use crate::refusal::Refusal;
+use crate::sockets::streams::SocketState;
+use keyward_base::host::Target;
+use keyward_base::limits::Limits;
+
+/// The maximum number of exchanges on one stream. With the window of each, none can use up the connection's window,
+/// however slowly its agent reads. Most servers allow as many.
+const EXCHANGES_MAX: usize = 100;
+
+/// The window of the connection, in bytes.
+const WINDOW: u32 = STREAM_WINDOW * 100;
+
+/// The minimum time between two sweeps of closed and idle streams.
+const SWEPT_EVERY: Duration = Duration::from_secs(30);
+
+/// One shared stream of a core.
+#[derive(Clone)]
+pub struct SharedStream {
+    sender: SendRequest<Bytes>,
+    load: Arc<Load>,
+    socket: Arc<SocketState>,
+    /// Whether the dialled address is on the private list.
+    pub private: bool,
+    /// The generation of the TLS settings that it was made with.
+    pub tls_generation: u64,
+}
+
+/// The load of a stream.
+#[derive(Debug)]
+struct Load {
+    exchanges: AtomicUsize,
+    /// It accepts no more exchanges: the upstream said so, or it broke.
+    closing: AtomicBool,
+    idle_since: Mutex<Instant>,
+}
+
+/// The shared streams of a core by key, and the dials in progress.
+#[derive(Default)]
+pub struct SharedStreams(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    streams: HashMap<PoolKey, Vec<SharedStream>>,
+    dialling: HashMap<PoolKey, Arc<PendingDial>>,
+    swept: Option<Instant>,
+}
+
+/// What an exchange that needs a stream must do next.
+pub enum StreamLookup {
+    /// Send on this stream.
+    Send(SharedStream, StreamUse),
+    /// Dial. Dropping the guard wakes the waiting exchanges.
+    Dial(DialGuard),
+    Wait(Arc<PendingDial>),
+}
+
+/// A stream that is being dialled.
+#[derive(Debug, Default)]
+pub struct PendingDial {
+    done: Notify,
+    succeeded: AtomicBool,
+}
+
+/// Held by the exchange that dials; others wait for it.
+pub struct DialGuard {
+    streams: Arc<SharedStreams>,
+    key: PoolKey,
+    dial: Arc<PendingDial>,
+}
+
+/// One exchange on a shared stream, counted until it is dropped. Its upload ends with it.
+#[derive(Debug)]
+pub struct StreamUse {
+    load: Arc<Load>,
+    upload: Option<JoinHandle<()>>,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum SendError {
+    /// The upstream did not process the request, and said so or never got it: RFC 9113 §8.7.
+    Unprocessed(Refusal),
+    /// The upstream requires HTTP/1.1 (RFC 9113 §7) and did not process the request.
+    WantsHttp1,
+    /// The upstream reset the stream before it answered, or the connection broke.
+    Broken {
+        /// The refusal for the agent.
+        refusal: Refusal,
+        /// The whole connection broke.
+        gone: bool,
+    },
+}
+
+impl SharedStreams {
+    /// Finds a stream that has room and `fits`; otherwise decides which exchange dials.
+    pub fn find(
+        self: &Arc<Self>,
+        key: &PoolKey,
+        idle_timeout: Duration,
+        fits: impl Fn(&SharedStream) -> bool,
+    ) -> StreamLookup {
+        let mut inner = self.0.lock();
+        inner.sweep(idle_timeout);
+        let streams = inner.streams.get(key).map_or(&[][..], Vec::as_slice);
+        if let Some(found) = streams.iter().find(|stream| stream.has_room() && fits(stream)) {
+            return StreamLookup::Send(found.clone(), StreamUse::new(&found.load));
+        }
+        if let Some(others) = inner.dialling.get(key) {
+            return StreamLookup::Wait(others.clone());
+        }
+        let dial = Arc::new(PendingDial::default());
+        inner.dialling.insert(key.clone(), dial.clone());
+        StreamLookup::Dial(DialGuard { streams: self.clone(), key: key.clone(), dial })
+    }
+
+    /// Shares the stream.
+    pub fn add(&self, key: PoolKey, stream: SharedStream) {
+        self.0.lock().streams.entry(key).or_default().push(stream);
+    }
+}
+
+impl Inner {
+    /// Drops streams that are closed or were idle for long. Dropping the last handle closes a stream.
+    fn sweep(&mut self, timeout: Duration) {
+        let now = Instant::now();
+        if self.swept.is_some_and(|swept| now.duration_since(swept) < timeout.min(SWEPT_EVERY)) {
+            return;
+        }
+        self.swept = Some(now);
+        for streams in self.streams.values_mut() {
+            streams.retain(|stream| !stream.load.is_spent(timeout, now));
+        }
+        self.streams.retain(|_, streams| !streams.is_empty());
+    }
+}
+
+impl Drop for DialGuard {
+    fn drop(&mut self) {
+        self.streams.0.lock().dialling.remove(&self.key);
+        self.dial.done.notify_waiters();
+    }
+}
+
+impl PendingDial {
+    /// Waits for the end of the dial. Returns whether there is a stream now. Must be polled before anything else of
+    /// this core can run.
+    pub async fn ended(&self) -> bool {
+        self.done.notified().await;
+        self.succeeded.load(Relaxed)
+    }
+}
+
+impl DialGuard {
+    /// Marks the dial as successful: the stream is shared.
+    pub fn succeeded(self) {
+        self.dial.succeeded.store(true, Relaxed);
+    }
+}
+
+impl Load {
+    fn is_spent(&self, timeout: Duration, now: Instant) -> bool {
+        let idle = self.exchanges.load(Relaxed) == 0;
+        self.closing.load(Relaxed) || idle && now.duration_since(*self.idle_since.lock()) >= timeout
+    }
+}
+
+impl SharedStream {
+    /// Whether it accepts one more exchange.
+    fn has_room(&self) -> bool {
+        let max = self.sender.current_max_send_streams().min(EXCHANGES_MAX);
+        !self.load.closing.load(Relaxed) && self.load.exchanges.load(Relaxed) < max
+    }
+
+    /// Counts one more exchange.
+    pub fn stay(&self) -> StreamUse {
+        StreamUse::new(&self.load)
+    }
+
+    /// Accepts no more exchanges; running ones continue.
+    pub fn close(&self) {
+        self.load.closing.store(true, Relaxed);
+    }
+
+    /// Starts HTTP/2 on a verified stream. The connection runs in a task of this core.
+    ///
+    /// # Errors
+    /// When the stream breaks.
+    pub async fn begin(fresh: DialledStream, limits: &Limits) -> Result<Self, Refusal> {
+        let DialledStream { io, socket, private, tls_generation, .. } = fresh;
+        let (io, drain) = BufferedWrites::new(io);
+        let mut builder = Builder::new();
+        builder
+            .enable_push(false)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .max_header_list_size(bytes_u32(limits.head_bytes_max));
+        let (sender, connection) = builder.handshake(io).await.map_err(broken)?;
+        let load = Arc::new(Load {
+            exchanges: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
+            idle_since: Mutex::new(Instant::now()),
+        });
+        let shared = load.clone();
+        tokio::spawn(async move {
+            let mut connection = pin!(connection);
+            let ended = poll_fn(|cx| {
+                let ended = connection.as_mut().poll(cx);
+                // An error is found by the connection's next read or write.
+                let _ = drain.poll_drain(cx);
+                ended
+            });
+            // What ends the stream also ends the exchanges that use it, which report it.
+            if let Err(error) = ended.await {
+                tracing::trace!(%error, "upstream stream ended");
+            }
+            shared.closing.store(true, Relaxed);
+        });
+        Ok(Self { sender, load, socket, private, tls_generation })
+    }
+
+    /// Sends a request and waits for the head of its answer. The body is sent concurrently.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn send(
+        mut self,
+        stay: &mut StreamUse,
+        (head, body): (Request<()>, RequestBody),
+        interim: &Interim,
+    ) -> Result<Response<IncomingBody>, SendError> {
+        poll_fn(|cx| self.sender.poll_ready(cx)).await.map_err(|error| self.refused(error))?;
+        if self.load.exchanges.load(Relaxed) == 1 {
+            // It was idle. The upstream may have closed it, and the runtime may not have polled the socket since.
+            self.socket.check_before_write();
+        }
+        let written = self.socket.written();
+        let ended = body.is_end_stream();
+        let sent = self.sender.send_request(head, ended);
+        let (mut answer, stream) = sent.map_err(|error| self.refused(error))?;
+        if !ended {
+            stay.upload(body, stream).await;
+        }
+        let response = poll_fn(|cx| {
+            poll_interim(&mut answer, interim, cx);
+            pin!(&mut answer).poll(cx)
+        });
+        match response.await {
+            Ok(response) => {
+                let (mut head, stream) = response.into_parts();
+                without_outer_blanks(&mut head.headers);
+                let body = IncomingBody::Http2(Http2Body::new(stream, &head.headers, None));
+                Ok(Response::from_parts(head, body))
+            }
+            Err(error) => Err(self.unanswered(error, self.socket.written() > written)),
+        }
+    }
+
+    /// The stream did not accept the request.
+    fn refused(&self, error: h2::Error) -> SendError {
+        self.close();
+        SendError::Unprocessed(broken(error))
+    }
+
+    /// The stream accepted the request, and no answer arrived. `written`: the system has accepted bytes since then,
+    /// of this request or another one.
+    fn unanswered(&self, error: h2::Error, written: bool) -> SendError {
+        let reason = error.reason().filter(|_| error.is_remote());
+        match reason {
+            Some(Reason::HTTP_1_1_REQUIRED) => {
+                self.close();
+                SendError::WantsHttp1
+            }
+            Some(Reason::REFUSED_STREAM) if error.is_reset() => {
+                SendError::Unprocessed(broken(error))
+            }
+            Some(Reason::NO_ERROR) if error.is_go_away() => {
+                self.close();
+                SendError::Unprocessed(broken(error))
+            }
+            _ => {
+                let gone = !error.is_reset();
+                if gone {
+                    self.close();
+                }
+                if gone && !written {
+                    return SendError::Unprocessed(broken(error));
+                }
+                SendError::Broken { refusal: broken(error), gone }
+            }
+        }
+    }
+}
+
+fn poll_interim(answer: &mut ResponseFuture, interim: &Interim, cx: &mut std::task::Context<'_>) {
+    while let Poll::Ready(Some(Ok(response))) = answer.poll_informational(cx) {
+        interim.saw(response.status());
+    }
+}
+
+fn broken(error: h2::Error) -> Refusal {
+    let what = match () {
+        () if error.is_reset() => "it reset the stream",
+        () if error.is_go_away() => "it closed the stream",
+        () if error.is_library() => "it is not HTTP/2",
+        () => "the stream broke",
+    };
+    Refusal::Protocol { what, source: Some(error.into()) }
+}
+
+impl StreamUse {
+    fn new(load: &Arc<Load>) -> Self {
+        load.exchanges.fetch_add(1, Relaxed);
+        Self { load: load.clone(), upload: None }
+    }
+
+    /// Sends the available part of the body at once and the rest in a task, because the answer may arrive before
+    /// the body has ended.
+    async fn upload(&mut self, mut body: RequestBody, mut stream: SendStream<Bytes>) {
+        let mut upload = Box::pin(async move {
+            match send_body(&mut body, &mut stream).await {
+                Ok(()) | Err(Stop::Peer) => {}
+                Err(Stop::Body(error)) => stream.send_reset(reason(&error)),
+            }
+        });
+        let ended = poll_fn(|cx| Poll::Ready(upload.as_mut().poll(cx).is_ready())).await;
+        if !ended {
+            self.upload = Some(tokio::spawn(upload));
+        }
+    }
+
+    /// Ends the use after the answer. A stream with a bound identity is not shared any more.
+    pub fn end(self, reusable: bool) {
+        if !reusable {
+            self.load.closing.store(true, Relaxed);
+        }
+    }
+
+    /// Ends the upload; afterwards the body is dropped.
+    pub async fn stop(&mut self) {
+        if let Some(upload) = self.upload.take() {
+            upload.abort();
+            // Whether it was aborted or had ended is all one.
+            let _ = upload.await;
+        }
+    }
+}
+
+/// The reset code for a body that breaks.
+fn reason(error: &BodyError) -> Reason {
+    match error {
+        BodyError::Receive(_) | BodyError::NotWanted => Reason::CANCEL,
+        BodyError::Scrubbed(_) => Reason::INTERNAL_ERROR,
+    }
+}
+
+impl Drop for StreamUse {
+    fn drop(&mut self) {
+        if let Some(upload) = &self.upload {
+            upload.abort();
+        }
+        if self.load.exchanges.fetch_sub(1, Relaxed) == 1 {
+            *self.load.idle_since.lock() = Instant::now();
+        }
+    }
+}
+
+/// Converts the head of a request to HTTP/2: the authority in the URI, no fields of the stream.
+///
+/// # Errors
+/// When the target is not a valid authority.
+pub fn head(target: &Target, mut from: request::Parts) -> Result<Request<()>, Refusal> {
+    let mut parts = uri::Parts::default();
+    parts.scheme = Some(uri::Scheme::HTTPS);
+    let authority = uri::Authority::try_from(target.authority());
+    parts.authority = Some(authority.map_err(|_| Refusal::Internal("a target is no authority"))?);
+    parts.path_and_query = from.uri.into_parts().path_and_query;
+    from.uri = Uri::from_parts(parts).map_err(|_| Refusal::Internal("a target is no URI"))?;
+    from.version = Version::HTTP_2;
+    // `TE: trailers` stays: HTTP/2 has it too (RFC 9113 §8.2.2).
+    without_fields_of_http1(&mut from.headers);
+    from.headers.remove(header::HOST);
+    Ok(Request::from_parts(from, ()))
+}
+
+impl fmt::Debug for SharedStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedStream").field("load", &self.load).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net;
+
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::sockets::streams::UpstreamSocket;
+
+    /// Both ends of a stream on which HTTP/2 was begun. The runtime polls the sockets only when a test awaits.
+    async fn begun() -> (SharedStream, h2::server::Connection<TcpStream, Bytes>) {
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        let [ours, peer] = [ours, peer].map(|socket| {
+            socket.set_nonblocking(true).unwrap();
+            TcpStream::from_std(socket).unwrap()
+        });
+        let upstream = UpstreamSocket::new(ours.into());
+        let socket = upstream.state().clone();
+        let (private, tls_generation, forwarded) = (false, 0, None);
+        let fresh = DialledStream {
+            io: Box::new(upstream),
+            socket,
+            http2: true,
+            private,
+            tls_generation,
+            forwarded,
+        };
+        let limits = Limits::default();
+        let (shared, server) =
+            tokio::join!(SharedStream::begin(fresh, &limits), h2::server::handshake(peer));
+        (shared.unwrap(), server.unwrap())
+    }
+
+    async fn send(
+        shared: &SharedStream,
+        body: RequestBody,
+    ) -> Result<Response<IncomingBody>, SendError> {
+        let mut head = Request::new(());
+        (*head.method_mut(), *head.uri_mut()) =
+            (http::Method::POST, Uri::from_static("https://api.test/"));
+        let (mut stay, interim) = (shared.stay(), Interim::new(None, 1));
+        shared.clone().send(&mut stay, (head, body), &interim).await
+    }
+
+    #[tokio::test]
+    async fn a_request_on_a_stream_that_the_upstream_ended_unseen_was_not_processed() {
+        let (shared, mut server) = begun().await;
+        let serving = async {
+            while let Some(asked) = server.accept().await {
+                let (_, mut respond) = asked.unwrap();
+                respond.send_response(Response::new(()), true).unwrap();
+            }
+        };
+        tokio::select! {
+            () = serving => panic!("it ended"),
+            answer = send(&shared, RequestBody::empty()) => assert_eq!(answer.unwrap().status(), 200),
+        }
+        let written = shared.socket.written();
+        drop(server);
+        let order = RequestBody::own(Bytes::from_static(b"an order"));
+        let why = send(&shared, order).await.unwrap_err();
+        assert!(matches!(why, SendError::Unprocessed(_)), "{why:?}");
+        assert_eq!(shared.socket.written(), written, "not one byte");
+        assert!(!shared.has_room(), "it is not used again");
+    }
+
+    #[tokio::test]
+    async fn a_request_of_which_bytes_were_written_may_have_been_processed() {
+        let (shared, mut server) = begun().await;
+        let read = async {
+            // It is read, and not answered.
+            let asked = server.accept().await;
+            drop((asked, server));
+        };
+        let (why, ()) = tokio::join!(send(&shared, RequestBody::empty()), read);
+        let why = why.unwrap_err();
+        assert!(matches!(why, SendError::Broken { .. }), "{why:?}");
+    }
+}

@@ -1,0 +1,378 @@
+//! [`Record`]: a guard that writes exactly one audit event for each exchange, however the exchange ends. The record
+//! moves into the body of the answer and writes the event when it is dropped.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use http::{HeaderMap, Method, StatusCode};
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::gateway::Gateway;
+use crate::limits::meter::ExchangeSlot;
+use crate::refusal::grpc::RefusalFormat;
+use crate::refusal::{Refusal, scrub_code};
+use crate::request::attempts::Attempts;
+use crate::session::Session;
+use crate::sockets::watchdog::Watchdog;
+use keyward_base::agent::Agent;
+use keyward_base::codes::Code;
+use keyward_base::host::Target;
+use keyward_base::id::{ConnectionId, ExchangeId, OrgId, RuleId, TokenId};
+use keyward_rules::inject::credential::Credential;
+use keyward_rules::inject::scrub::Fault;
+use keyward_rules::policy::Permit;
+use keyward_state::observe::audit::Slot;
+use keyward_state::observe::event::{Event, Outcome};
+use keyward_state::observe::usage::{Remaining, Used};
+
+/// The audit event of an exchange while it is built. It is serialised once, at the end.
+#[derive(Debug)]
+pub struct Record {
+    slot: Option<Slot>,
+    /// On the heap: a record is handed on from stage to stage.
+    fields: Box<EventFields>,
+    begun: Instant,
+    bytes_in: Arc<AtomicU64>,
+    gateway: Arc<Gateway>,
+    watchdog: Option<Arc<Watchdog>>,
+    session: Option<Arc<Session>>,
+    format: RefusalFormat,
+    attempts: Option<Arc<Attempts>>,
+    /// Counts the exchange against its connection's limit; released with the record.
+    exchange_slot: Option<ExchangeSlot>,
+}
+
+/// The fields of the audit event.
+#[derive(Debug)]
+struct EventFields {
+    time: Timestamp,
+    exchange: ExchangeId,
+    by: RequestedBy,
+    rule: Option<RuleId>,
+    connection: Option<Arc<str>>,
+    connection_id: Option<ConnectionId>,
+    generation: Option<u64>,
+    target: Option<Target>,
+    method: Option<Method>,
+    path: Option<String>,
+    status: Option<u16>,
+    code: Option<Code>,
+    attempts: u32,
+    bytes_out: u64,
+    scrubbed: u64,
+    outcome: Outcome,
+    /// Until the upstream's answer began.
+    waited: Option<Duration>,
+    limit: Option<Remaining>,
+}
+
+#[derive(Debug)]
+enum RequestedBy {
+    Unknown,
+    Agent(Agent),
+    Owner(OrgId),
+}
+
+impl Record {
+    /// Begins a record. Reserves a slot of the audit log first, so that the event can be written at the end.
+    ///
+    /// # Errors
+    /// When the audit log cannot be written: there is no exchange without a record.
+    pub async fn begin(gateway: &Arc<Gateway>) -> Result<Self, Refusal> {
+        let slot = gateway.audit.reserve().await.map_err(|_| Refusal::AuditUnavailable)?;
+        Ok(Self {
+            slot: Some(slot),
+            fields: Box::new(EventFields::begun(gateway.clock.now())),
+            begun: Instant::now(),
+            bytes_in: Arc::default(),
+            gateway: gateway.clone(),
+            watchdog: None,
+            session: None,
+            format: RefusalFormat::default(),
+            attempts: None,
+            exchange_slot: None,
+        })
+    }
+
+    pub fn exchange(&self) -> &str {
+        self.fields.exchange.as_str()
+    }
+
+    /// The counter of bytes from the agent.
+    pub fn bytes_in(&self) -> Arc<AtomicU64> {
+        self.bytes_in.clone()
+    }
+
+    /// Marks the stream idle when the record ends.
+    pub fn attach_watchdog(&mut self, watchdog: &Arc<Watchdog>) {
+        self.watchdog = Some(watchdog.clone());
+    }
+
+    /// Marks the session's stream idle when the record ends, so that only the agent's token can revoke it then.
+    pub fn attach_session(&mut self, session: &Arc<Session>) {
+        self.attach_watchdog(&session.watchdog);
+        self.session = Some(session.clone());
+    }
+
+    /// Sets the format in which a refusal is sent.
+    pub fn set_format(&mut self, format: RefusalFormat) {
+        self.format = format;
+    }
+
+    /// The format in which a refusal is sent.
+    pub fn format(&self) -> RefusalFormat {
+        self.format
+    }
+
+    pub fn set_agent(&mut self, agent: &Agent) {
+        self.fields.by = RequestedBy::Agent(agent.clone());
+    }
+
+    /// Sets the owner of a connection as the requester: no agent takes part.
+    pub fn set_owner(&mut self, org: &OrgId) {
+        self.fields.by = RequestedBy::Owner(org.clone());
+    }
+
+    /// Sets the method, target and path of the request line.
+    pub fn set_request(&mut self, method: &Method, target: Option<&Target>, path: Option<&str>) {
+        self.fields.method = Some(method.clone());
+        self.fields.target = target.cloned();
+        self.fields.path = path.map(ToOwned::to_owned);
+    }
+
+    /// Sets the target before the request is parsed.
+    pub fn set_target(&mut self, target: Option<&Target>) {
+        self.fields.target = target.cloned();
+    }
+
+    /// Writes no event. Used for the CONNECT of an intercepted tunnel, whose requests have events of their own.
+    pub fn discard(mut self) {
+        self.slot = None;
+    }
+
+    pub fn set_parsed(&mut self, target: &Target, path: &str, bytes_in: Arc<AtomicU64>) {
+        self.fields.target = Some(target.clone());
+        if self.fields.path.as_deref() != Some(path) {
+            self.fields.path = Some(path.to_owned());
+        }
+        self.bytes_in = bytes_in;
+    }
+
+    pub fn set_permit(&mut self, permit: &Permit) {
+        self.fields.rule = Some(permit.rule().clone());
+        self.fields.connection = permit.wanted().map(|wanted| wanted.name.clone());
+        self.fields.connection_id = permit.wanted().map(|wanted| wanted.connection.clone());
+    }
+
+    /// The rule of a tunnel.
+    pub fn set_rule(&mut self, rule: &RuleId) {
+        self.fields.rule = Some(rule.clone());
+    }
+
+    /// Sets the generation of the credential that is sent.
+    pub fn set_credential(&mut self, credential: Option<&Credential>) {
+        self.fields.generation = credential.map(|credential| credential.generation);
+    }
+
+    /// Counts one attempt, or takes the count from `attempts`.
+    pub fn count_attempt(&mut self, attempts: Option<&Arc<Attempts>>) {
+        match attempts {
+            None => self.fields.attempts += 1,
+            Some(attempts) => {
+                attempts.count();
+                let before = self.attempts.replace(attempts.clone());
+                // Sent once more with a newer credential: those are further attempts.
+                if let Some(before) = before.filter(|before| !Arc::ptr_eq(before, attempts)) {
+                    self.fields.attempts += before.made();
+                }
+            }
+        }
+    }
+
+    /// Keeps the exchange counted against its connection's limit.
+    pub fn hold_slot(&mut self, slot: ExchangeSlot) {
+        self.exchange_slot = Some(slot);
+    }
+
+    pub fn set_answer(&mut self, status: StatusCode, fields: &HeaderMap) {
+        self.fields.status = Some(status.as_u16());
+        self.fields.waited = Some(self.begun.elapsed());
+        self.fields.limit = remaining(fields, self.gateway.clock.now());
+    }
+
+    /// Sets the status 200 of an opened tunnel.
+    pub fn set_opened(&mut self) {
+        self.fields.status = Some(200);
+    }
+
+    /// Sets the rule that refused the exchange, if there is one.
+    pub fn set_denied_by(&mut self, rule: Option<&RuleId>) {
+        if let Some(rule) = rule {
+            self.fields.rule = Some(rule.clone());
+        }
+    }
+
+    /// Keyward answered itself.
+    pub fn set_refused(&mut self, code: Code) {
+        self.fields.status = Some(code.status().as_u16());
+        self.fields.code = Some(code);
+        self.fields.outcome = Outcome::Refused;
+    }
+
+    /// Adds to the number of masked credentials.
+    pub fn add_masked(&mut self, count: u64) {
+        self.fields.scrubbed += count;
+    }
+
+    /// Records that the answer's body was cut because it must not be passed on.
+    pub fn set_cut(&mut self, fault: Fault) {
+        tracing::info!(exchange = self.fields.exchange.as_str(), error = %fault, "an answer was cut");
+        self.fields.code = Some(scrub_code(fault));
+        self.set_outcome(Outcome::Refused);
+    }
+
+    /// Adds body bytes that were sent to the agent.
+    pub fn add_sent(&mut self, bytes: u64) {
+        self.fields.bytes_out += bytes;
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.on_write();
+        }
+    }
+
+    /// Sets the outcome, unless the exchange was refused.
+    pub fn set_outcome(&mut self, outcome: Outcome) {
+        if self.fields.outcome != Outcome::Refused {
+            self.fields.outcome = outcome;
+        }
+    }
+}
+
+impl EventFields {
+    fn begun(time: Timestamp) -> Self {
+        Self {
+            time,
+            exchange: ExchangeId::random(),
+            by: RequestedBy::Unknown,
+            rule: None,
+            connection: None,
+            connection_id: None,
+            generation: None,
+            target: None,
+            method: None,
+            path: None,
+            status: None,
+            code: None,
+            attempts: 0,
+            bytes_out: 0,
+            scrubbed: 0,
+            outcome: Outcome::ClientAborted,
+            waited: None,
+            limit: None,
+        }
+    }
+
+    /// The usage statistics of the connection and the token.
+    fn used(&self, bytes: (u64, u64)) -> Used<'_> {
+        let (agent, token) = match &self.by {
+            RequestedBy::Agent(agent) => (Some(&agent.id), agent.token.as_ref()),
+            RequestedBy::Unknown | RequestedBy::Owner(_) => (None, None),
+        };
+        Used {
+            connection: self.connection_id.as_ref(),
+            agent,
+            token,
+            at: self.time,
+            status: self.status,
+            code: self.code.map(Code::as_str),
+            aborted: self.outcome == Outcome::UpstreamAborted,
+            waited: self.waited,
+            bytes,
+            limit: self.limit,
+        }
+    }
+
+    /// The event without the fields that are known at the end only.
+    fn event<'a>(&'a self, target: Option<&'a str>) -> Event<&'a str> {
+        let (org, agent, token) = match &self.by {
+            RequestedBy::Unknown => (None, None, None),
+            RequestedBy::Agent(Agent { org, name, token, .. }) => {
+                (Some(org.as_str()), Some(&**name), token.as_ref().map(TokenId::as_str))
+            }
+            RequestedBy::Owner(org) => (Some(org.as_str()), None, None),
+        };
+        Event {
+            org,
+            agent,
+            token,
+            rule: self.rule.as_ref().map(RuleId::as_str),
+            connection: self.connection.as_deref(),
+            generation: self.generation,
+            target,
+            method: self.method.as_ref().map(Method::as_str),
+            path: self.path.as_deref(),
+            status: self.status,
+            code: self.code.map(Code::as_str),
+            attempts: self.attempts,
+            bytes_out: self.bytes_out,
+            scrubbed: self.scrubbed,
+            outcome: self.outcome,
+            ..Event::begun(self.time, self.exchange.as_str())
+        }
+    }
+}
+
+/// The provider's own rate limit, from the fields of draft-ietf-httpapi-ratelimit-headers and the variants of
+/// GitHub and others.
+fn remaining(fields: &HeaderMap, at: Timestamp) -> Option<Remaining> {
+    const PAIRS: [(&str, &str); 3] = [
+        ("x-ratelimit-remaining", "x-ratelimit-limit"),
+        ("ratelimit-remaining", "ratelimit-limit"),
+        ("x-rate-limit-remaining", "x-rate-limit-limit"),
+    ];
+    let number = |name: &str| fields.get(name)?.to_str().ok()?.trim().parse().ok();
+    let found = PAIRS.iter().find_map(|(left, of)| Some((number(left)?, number(of))));
+    found.map(|(remaining, limit)| Remaining { remaining, limit, at })
+}
+
+/// Allocates once: most targets fit.
+fn text_of(target: &Target) -> String {
+    let mut text = String::with_capacity(64);
+    write!(text, "{target}").expect("a String takes all that is written");
+    text
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.revocation().end_exchange();
+        }
+        if let Some(watchdog) = self.watchdog.take() {
+            watchdog.end_exchange();
+            if watchdog.was_cut() && self.fields.outcome == Outcome::ClientAborted {
+                self.fields.outcome = Outcome::Ended;
+            }
+        }
+        let Some(slot) = self.slot.take() else { return };
+        if let Some(attempts) = &self.attempts {
+            self.fields.attempts += attempts.made();
+        }
+        let target = self.fields.target.as_ref().map(text_of);
+        let elapsed = self.begun.elapsed().as_millis();
+        let event = Event {
+            bytes_in: self.bytes_in.load(Relaxed),
+            duration_ms: u64::try_from(elapsed).unwrap_or(u64::MAX),
+            ..self.fields.event(target.as_deref())
+        };
+        self.gateway.metrics.count(&event);
+        self.gateway.metrics.usage.count(&self.fields.used((event.bytes_in, event.bytes_out)));
+        tracing::debug!(
+            exchange = event.exchange, agent = event.agent, target = event.target,
+            method = event.method, rule = event.rule, status = event.status, code = event.code,
+            outcome = ?event.outcome, "exchange"
+        );
+        slot.send(event.entry());
+    }
+}

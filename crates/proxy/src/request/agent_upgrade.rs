@@ -1,0 +1,46 @@
+//! [`AgentUpgrade`]: the agent's side of a WebSocket handshake.
+
+use http::HeaderMap;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+
+use crate::h2::websocket::PendingWebSocket;
+use crate::sockets::streams::Io;
+
+/// The agent's side of a handshake.
+#[derive(Debug)]
+pub enum AgentUpgrade {
+    /// Over HTTP/1.1.
+    Http1(OnUpgrade),
+    /// Over HTTP/2 (RFC 8441).
+    Http2(PendingWebSocket),
+}
+
+/// The agent's stream ended before the handshake was complete.
+#[derive(Debug, thiserror::Error)]
+#[error("an upgrade ended before it began")]
+pub struct UpgradeAborted;
+
+impl AgentUpgrade {
+    /// The agent's stream as bytes, once the handshake is answered.
+    ///
+    /// # Errors
+    /// When the agent's stream has ended.
+    pub async fn joined(self) -> Result<Box<dyn Io>, UpgradeAborted> {
+        Ok(match self {
+            Self::Http1(upgrade) => {
+                Box::new(TokioIo::new(upgrade.await.map_err(|_| UpgradeAborted)?))
+            }
+            Self::Http2(joins) => Box::new(joins.joined().await.ok_or(UpgradeAborted)?),
+        })
+    }
+
+    /// Whether the upstream's 101 with these fields accepts this handshake. An HTTP/1.1 agent chose the key and
+    /// checks the answer itself.
+    pub fn may_be_agreed_by(&self, fields: &HeaderMap) -> bool {
+        match self {
+            Self::Http1(_) => true,
+            Self::Http2(joins) => joins.is_agreed_by(fields),
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! [`Inbound`]: a request that was checked once. It checks what hyper does not; later stages rely on it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Uri, Version};
+
+use super::agent_upgrade::AgentUpgrade;
+use crate::body::request_body::RequestBody;
+use crate::refusal::Refusal;
+use crate::session::policy_query::PolicyQuery;
+use crate::session::{Session, TargetSource};
+use keyward_base::host::{Scheme, Target};
+use keyward_base::id::{AgentId, OrgId};
+use keyward_base::limits::Limits;
+use keyward_base::pattern::DecodedPath;
+use keyward_rules::inject::strip;
+use keyward_rules::policy::{Asked, Reason, overrides};
+
+/// The request field in which an agent names a connection. Always stripped.
+static KEYWARD_CONNECTION: HeaderName = HeaderName::from_static("keyward-connection");
+
+/// A checked request. Boxed, because it moves through many stages.
+#[derive(Debug)]
+pub struct Inbound {
+    query: Arc<PolicyQuery>,
+    upgrade: Option<(AgentUpgrade, Arc<Session>)>,
+    /// The org whose upstream streams it may share.
+    org: OrgId,
+    /// The number of its session; 0 for a request of Keyward itself.
+    session: u64,
+    /// The agent; `None` for a request without an agent.
+    agent: Option<AgentId>,
+    /// The head as hyper read it.
+    pub head: Parts,
+    /// The body. It is held back until the upstream wants it if the agent sent `Expect: 100-continue`.
+    pub body: RequestBody,
+}
+
+/// The result of the checks: the input of the policy decision, and whether the agent waits for `100 Continue`.
+#[derive(Debug)]
+pub struct Checked {
+    query: PolicyQuery,
+    expects_continue: bool,
+}
+
+impl Inbound {
+    /// Checks the request against its session and the limits.
+    ///
+    /// # Errors
+    /// When it is malformed, ambiguous or too large, or does not match the session's target.
+    pub fn check(
+        request: &Request<RequestBody>,
+        session: &Session,
+        limits: &Limits,
+    ) -> Result<Checked, Refusal> {
+        if request.method() == Method::CONNECT {
+            // No tunnel inside a tunnel; its target is no path that could be parsed.
+            return Err(Reason::Method.into());
+        }
+        within_limits(request, limits)?;
+        framing(request.headers())?;
+        let target = target(request, session)?;
+        let path = DecodedPath::parse(path(request.method(), request.uri())?)?;
+        let expects_continue = expects_continue(request.headers())?;
+        let named = named(request.headers(), session.target_source.connection())?;
+        let overrides = overrides(request.headers(), request.uri().query())?;
+        let path_and_query = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        let placeholders = strip::placeholders(request.headers(), path_and_query);
+        let method = request.method().clone();
+        let query = PolicyQuery { target, method, overrides, path, placeholders, named };
+        Ok(Checked { query, expects_continue })
+    }
+
+    /// Builds the checked request.
+    pub fn of(
+        mut request: Request<RequestBody>,
+        Checked { query, expects_continue }: Checked,
+        session: &Arc<Session>,
+        limits: &Limits,
+    ) -> Box<Self> {
+        let upgrade = upgrade(&mut request).map(|agents| (agents, session.clone()));
+        let (head, mut body) = request.into_parts();
+        body.set_owner_agent(&session.agent.id);
+        if expects_continue {
+            body.wait_for_continue(limits.continue_timeout);
+        }
+        Box::new(Self {
+            query: Arc::new(query),
+            upgrade,
+            org: session.agent.org.clone(),
+            session: session.number,
+            agent: Some(session.agent.id.clone()),
+            head,
+            body,
+        })
+    }
+
+    /// The test request of a connection of `org`.
+    ///
+    /// # Errors
+    /// When an agent could not send its URI.
+    pub fn test(request: Request<Bytes>, org: &OrgId) -> Result<Box<Self>, Refusal> {
+        Self::own(request.map(RequestBody::own), org, Vec::new())
+    }
+
+    /// A person's request with a connection of `org`. It is checked as strictly as an agent's.
+    ///
+    /// # Errors
+    /// As [`Inbound::check`].
+    pub fn call(
+        request: Request<RequestBody>,
+        org: &OrgId,
+        limits: &Limits,
+    ) -> Result<Box<Self>, Refusal> {
+        within_limits(&request, limits)?;
+        framing(request.headers())?;
+        let overrides = overrides(request.headers(), request.uri().query())?;
+        Self::own(request, org, overrides)
+    }
+
+    fn own(
+        request: Request<RequestBody>,
+        org: &OrgId,
+        overrides: Vec<Method>,
+    ) -> Result<Box<Self>, Refusal> {
+        let query = PolicyQuery {
+            target: absolute_target(request.uri())?,
+            method: request.method().clone(),
+            overrides,
+            path: DecodedPath::parse(path(request.method(), request.uri())?)?,
+            placeholders: Vec::new(),
+            named: None,
+        };
+        let (head, body) = request.into_parts();
+        Ok(Box::new(Self {
+            query: Arc::new(query),
+            upgrade: None,
+            org: org.clone(),
+            session: 0,
+            agent: None,
+            head,
+            body,
+        }))
+    }
+
+    /// A copy without the body. `None` unless the request is idempotent (RFC 9110 §9.2.2) and does not wait for
+    /// `100 Continue`.
+    pub fn copy(&self) -> Option<Self> {
+        let plain = self.upgrade.is_none() && self.body.gate().is_none();
+        (plain && self.is_idempotent()).then(|| self.copy_of_head())
+    }
+
+    /// Whether the request is idempotent (RFC 9110 §9.2.2), whichever of its methods the server applies.
+    pub fn is_idempotent(&self) -> bool {
+        self.query.methods().all(Method::is_idempotent)
+    }
+
+    /// Whether the request is safe (RFC 9110 §9.2.1), whichever of its methods the server applies.
+    pub fn is_safe(&self) -> bool {
+        self.query.methods().all(Method::is_safe)
+    }
+
+    /// A copy without the body and the agent's side of a WebSocket, for sending a refused request again.
+    pub fn copy_of_head(&self) -> Self {
+        Self {
+            query: self.query.clone(),
+            upgrade: None,
+            org: self.org.clone(),
+            session: self.session,
+            agent: self.agent.clone(),
+            head: self.head.clone(),
+            body: RequestBody::empty(),
+        }
+    }
+
+    /// The input of the policy decision.
+    pub fn asked(&self) -> Asked<'_> {
+        self.query.asked()
+    }
+
+    /// The agent whose memory budget is charged.
+    pub fn agent(&self) -> Option<&AgentId> {
+        self.agent.as_ref()
+    }
+
+    /// The input of the policy decision, owned.
+    pub fn query(&self) -> Arc<PolicyQuery> {
+        self.query.clone()
+    }
+
+    pub fn target(&self) -> &Target {
+        &self.query.target
+    }
+
+    /// The path as the agent sent it, without query.
+    pub fn path(&self) -> &str {
+        self.head.uri.path()
+    }
+
+    /// The org whose upstream streams it may share.
+    pub fn org(&self) -> &OrgId {
+        &self.org
+    }
+
+    /// The number of its session, unique among those of agents.
+    pub fn session(&self) -> u64 {
+        self.session
+    }
+
+    /// Returns the agent's side of a WebSocket, which was not answered yet.
+    pub fn put_upgrade(&mut self, upgrade: Option<(AgentUpgrade, Arc<Session>)>) {
+        self.upgrade = upgrade;
+    }
+
+    /// The agent's side of a WebSocket handshake, once.
+    pub fn take_upgrade(&mut self) -> Option<(AgentUpgrade, Arc<Session>)> {
+        self.upgrade.take()
+    }
+}
+
+fn within_limits(request: &Request<RequestBody>, limits: &Limits) -> Result<(), Refusal> {
+    let target = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    if target > limits.target_bytes_max {
+        return Err(Refusal::TargetTooLong { bytes: limits.target_bytes_max });
+    }
+    let fields = request.headers();
+    if fields.len() > limits.head_fields_max {
+        let limit = format!("{} fields", limits.head_fields_max);
+        return Err(Refusal::HeadersTooLarge { limit });
+    }
+    // `name: value\r\n`
+    let bytes: usize = fields.iter().map(|(n, v)| n.as_str().len() + v.len() + 4).sum();
+    if bytes + target > limits.head_bytes_max {
+        let limit = format!("{} bytes", limits.head_bytes_max);
+        return Err(Refusal::HeadersTooLarge { limit });
+    }
+    Ok(())
+}
+
+/// Checks the framing. hyper has already refused conflicting lengths and a final coding other than `chunked`, and
+/// dropped a length next to a coding; it accepts codings before `chunked`.
+fn framing(fields: &HeaderMap) -> Result<(), Refusal> {
+    let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        if !chunked || codings.next().is_some() {
+            return Err(Refusal::Coding);
+        }
+        if fields.contains_key(header::CONTENT_LENGTH) {
+            return Err(Refusal::BadRequest("a message has a length or a coding, not both"));
+        }
+    }
+    match fields.get_all(header::CONTENT_LENGTH).iter().count() {
+        0 | 1 => Ok(()),
+        _ => Err(Refusal::BadRequest("a message has one Content-Length")),
+    }
+}
+
+/// The target: the tunnel's, with which everything else must agree, or the absolute URI's.
+fn target(request: &Request<RequestBody>, session: &Session) -> Result<Target, Refusal> {
+    let host = host_field(request)?;
+    match &session.target_source {
+        TargetSource::Absolute => absolute_target(request.uri()),
+        // Its `Host` is ours.
+        TargetSource::BaseUrl { target, .. } => Ok(target.clone()),
+        TargetSource::Tunnel { target, sni_agrees } => {
+            if !sni_agrees {
+                return Err(Refusal::HostMismatch("the name in the TLS handshake"));
+            }
+            if request.uri().authority().is_some() && absolute_target(request.uri())? != *target {
+                return Err(Refusal::HostMismatch("the request's URI"));
+            }
+            match host {
+                Some(host) if agrees(host, target) => Ok(target.clone()),
+                Some(_) => Err(Refusal::HostMismatch("`Host`")),
+                None => Ok(target.clone()),
+            }
+        }
+    }
+}
+
+/// The one `Host` field, which HTTP/1.1 demands (RFC 9112 §3.2).
+fn host_field(request: &Request<RequestBody>) -> Result<Option<&HeaderValue>, Refusal> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => Ok(Some(host)),
+        (Some(_), Some(_)) => Err(Refusal::BadRequest("a request has one Host")),
+        (None, _) if request.version() == Version::HTTP_11 => {
+            Err(Refusal::BadRequest("an HTTP/1.1 request has a Host"))
+        }
+        (None, _) => Ok(None),
+    }
+}
+
+fn agrees(host: &HeaderValue, target: &Target) -> bool {
+    if target.is_written(host.as_bytes()) {
+        return true;
+    }
+    let parsed = host.to_str().ok().and_then(|text| Target::parse(target.scheme(), text).ok());
+    parsed.is_some_and(|parsed| parsed == *target)
+}
+
+/// The target of an absolute URI: `http` and `https` only.
+pub fn absolute_target(uri: &Uri) -> Result<Target, Refusal> {
+    let scheme = match uri.scheme_str() {
+        Some("http") => Scheme::Http,
+        Some("https") => Scheme::Https,
+        _ => return Err(Refusal::BadRequest("only http and https URIs are forwarded")),
+    };
+    let authority = uri.authority().ok_or(Refusal::BadRequest("the URI has no authority"))?;
+    Ok(Target::parse(scheme, authority.as_str())?)
+}
+
+/// The path: absolute, or `*` for OPTIONS (RFC 9112 §3.2.4).
+fn path<'a>(method: &Method, uri: &'a Uri) -> Result<&'a str, Refusal> {
+    match uri.path() {
+        "*" if method == Method::OPTIONS => Ok("*"),
+        "" if uri.scheme().is_some() => Ok("/"),
+        path if path.starts_with('/') => Ok(path),
+        _ => Err(Refusal::BadRequest("the request target is neither a path nor a URI")),
+    }
+}
+
+fn expects_continue(fields: &HeaderMap) -> Result<bool, Refusal> {
+    let mut expectations = fields.get_all(header::EXPECT).iter();
+    match (expectations.next(), expectations.next()) {
+        (None, _) => Ok(false),
+        (Some(value), None) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Ok(true),
+        _ => Err(Refusal::Expectation),
+    }
+}
+
+/// The connection that the field or the base URL names.
+fn named(fields: &HeaderMap, by_url: Option<&Arc<str>>) -> Result<Option<String>, Refusal> {
+    let mut values = fields.get_all(&KEYWARD_CONNECTION).iter();
+    match (values.next().map(HeaderValue::to_str), values.next(), by_url) {
+        (None, _, by_url) => Ok(by_url.map(ToString::to_string)),
+        (Some(Ok(name)), None, Some(by_url)) if name.trim() != &**by_url => Err(
+            Refusal::BadRequest("Keyward-Connection names another connection than the base URL"),
+        ),
+        (Some(Ok(name)), None, _) => Ok(Some(name.trim().to_owned())),
+        _ => Err(Refusal::BadRequest("Keyward-Connection names one connection")),
+    }
+}
+
+/// The agent's side of a WebSocket, if the request is a handshake.
+fn upgrade(request: &mut Request<RequestBody>) -> Option<AgentUpgrade> {
+    match request.body_mut().take_websocket() {
+        Some(joins) => Some(AgentUpgrade::Http2(joins)),
+        None if wants_websocket(request) => Some(AgentUpgrade::Http1(hyper::upgrade::on(request))),
+        None => None,
+    }
+}
+
+/// Whether the request is a WebSocket handshake (RFC 6455 §4.1). Any other upgrade is dropped with the hop-by-hop
+/// fields, so the request is sent without it.
+fn wants_websocket(request: &Request<RequestBody>) -> bool {
+    let fields = request.headers();
+    if !fields.contains_key(header::UPGRADE) {
+        return false;
+    }
+    let mut upgrades = fields.get_all(header::UPGRADE).iter();
+    let (upgrade, more) = (upgrades.next(), upgrades.next());
+    let connection = fields.get_all(header::CONNECTION).iter();
+    let asked = connection
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
+    request.method() == Method::GET
+        && request.version() == Version::HTTP_11
+        && asked
+        && more.is_none()
+        && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}

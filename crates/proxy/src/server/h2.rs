@@ -1,0 +1,296 @@
+//! Serves HTTP/2 on an agent's stream. All its requests run concurrently in the task of the stream, so one wake-up
+//! serves many requests and their answers are written together.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Ping, PingPong, RecvStream, StreamId};
+use http::Request;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use super::h1::{draining, unparsed};
+use super::h2_request::{self, ActiveStream, Ended};
+use super::linger;
+use crate::body::http2_upload::DiscardAllowance;
+use crate::gateway::{Core, Gateway};
+use crate::h2::flood_limit::FloodLimited;
+use crate::h2::write_buffer::{BufferedWrites, Flusher};
+use crate::h2::{STREAM_WINDOW, bytes_u32};
+use crate::session::Session;
+use crate::session::revocation::Changes;
+use crate::sockets::watchdog::Overdue;
+use keyward_base::limits::Limits;
+
+/// The window of the connection in bytes. One stalled upload leaves room for fifteen others.
+const WINDOW: u32 = 16 * STREAM_WINDOW;
+
+/// The maximum number of streams that are reset before they are accepted (CVE-2023-44487). As h2 and hyper.
+const RESET_UNSEEN_MAX: usize = 20;
+
+/// How long an agent may take to close after a GOAWAY.
+const LEAVES_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long WebSockets may take to close after a revocation.
+const CLOSES_WITHIN: Duration = Duration::from_secs(1);
+
+/// The state of a served stream.
+struct ServerConnection<IO> {
+    core: Arc<Core>,
+    session: Arc<Session>,
+    connection: Connection<BufferedWrites<FloodLimited<IO>>, Bytes>,
+    drain: Flusher<FloodLimited<IO>>,
+    pings: Option<PingPong>,
+    streams: FuturesUnordered<BoxFuture<'static, Ended>>,
+    lives: HashMap<StreamId, Arc<ActiveStream>>,
+    allowance: Arc<DiscardAllowance>,
+}
+
+/// Serves requests until the stream ends or must end.
+pub async fn serve<IO>(core: &Arc<Core>, io: IO, session: &Arc<Session>)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    session.watchdog.multiplex();
+    let limits = &core.gateway.limits;
+    let (io, drain) = BufferedWrites::new(FloodLimited::new(io));
+    let mut handshake = pin!(builder(limits).handshake(io));
+    let shaken = poll_fn(|cx| {
+        let shaken = handshake.as_mut().poll(cx);
+        // An error is found by the handshake's next read.
+        let _ = drain.poll_drain(cx);
+        shaken
+    });
+    match tokio::time::timeout(limits.head_timeout, shaken).await {
+        Err(_) => {}
+        Ok(Err(error)) => failed(core, session, &error).await,
+        Ok(Ok(mut connection)) => {
+            let pings = connection.ping_pong();
+            let (core, session) = (core.clone(), session.clone());
+            let (streams, lives) = (FuturesUnordered::new(), HashMap::new());
+            let allowance = Arc::new(DiscardAllowance::new(&core.gateway.limits));
+            let serving = ServerConnection {
+                core,
+                session,
+                connection,
+                drain,
+                pings,
+                streams,
+                lives,
+                allowance,
+            };
+            serving.run().await;
+        }
+    }
+}
+
+fn builder(limits: &Limits) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(bytes_u32(limits.exchanges_per_stream_max))
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(WINDOW)
+        // More than the limit, so that ours is the answer that says which limit it was.
+        .max_header_list_size(bytes_u32(limits.head_bytes_max * 2))
+        .max_pending_accept_reset_streams(RESET_UNSEEN_MAX)
+        .enable_connect_protocol();
+    builder
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> ServerConnection<IO> {
+    async fn run(mut self) {
+        let (core, session) = (self.core.clone(), self.session.clone());
+        let gateway = &core.gateway;
+        let mut changes = Changes::of(gateway);
+        let mut drain = gateway.draining.clone();
+        let mut overdue = pin!(session.watchdog.overdue(&gateway.limits));
+        let nap = gateway.limits.body_idle_timeout / 2;
+        let mut looked = Instant::now();
+        let (mut leaves_by, mut drained) = (None, false);
+        let (mut lost, mut told) = (false, false);
+        loop {
+            tokio::select! {
+                biased;
+                ended = poll_fn(|cx| self.poll(cx)) => {
+                    return Box::pin(self.ended(ended)).await;
+                }
+                () = changes.next(), if !lost => lost = !self.holds(gateway),
+                () = gateway.cut(), if !lost => lost = true,
+                why = overdue.as_mut(), if leaves_by.is_none() => match why {
+                    Overdue::Idle => {
+                        self.connection.graceful_shutdown();
+                        leaves_by = Some(Instant::now() + LEAVES_WITHIN);
+                    }
+                    // A WebSocket may be silent for longer.
+                    Overdue::Body if self.lives.values().any(|live| live.is_joined()) => {
+                        overdue.set(session.watchdog.overdue(&gateway.limits));
+                    }
+                    Overdue::Head | Overdue::Body => return self.cut(),
+                },
+                () = until(leaves_by) => {
+                    // What began while the agent was told to go is served.
+                    if lost {
+                        return self.cut();
+                    }
+                    if self.lives.is_empty() {
+                        return Box::pin(self.leave()).await;
+                    }
+                    leaves_by = Some(Instant::now() + LEAVES_WITHIN);
+                }
+                () = draining(&mut drain), if !drained => {
+                    self.connection.graceful_shutdown();
+                    drained = true;
+                }
+                () = tokio::time::sleep_until(looked + nap) => {
+                    looked = Instant::now();
+                    self.cut_overdue();
+                }
+            }
+            if lost && !told {
+                told = true;
+                if !self.cut_but_websockets() {
+                    return;
+                }
+                leaves_by = Some(Instant::now() + CLOSES_WITHIN);
+            }
+        }
+    }
+
+    /// Polls the running exchanges, then the connection, then the write buffer.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        loop {
+            while let Poll::Ready(Some(ended)) = self.streams.poll_next_unpin(cx) {
+                self.lives.remove(&ended.id);
+                if ended.after_answer {
+                    self.ping(cx);
+                }
+                if self.lives.is_empty() {
+                    self.session.watchdog.set_busy(false);
+                }
+            }
+            let mut began = false;
+            loop {
+                match self.connection.poll_accept(cx) {
+                    Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                    Poll::Ready(None) => return Poll::Ready(Ok(())),
+                    Poll::Pending => break,
+                }
+                began = true;
+            }
+            if !began {
+                break;
+            }
+        }
+        // An error is found by the connection's next read or write.
+        let _ = self.drain.poll_drain(cx);
+        Poll::Pending
+    }
+
+    /// Sends a PING. curl 7.88 notices the end of an exchange only when something arrives after the end of its
+    /// upload: without a PING, it waits forever if the answer was sent before the end of an upload of unknown
+    /// length.
+    fn ping(&mut self, cx: &mut Context<'_>) {
+        if let Some(pings) = &mut self.pings {
+            // The answer to the one before makes room for this. One that is under way still does the same.
+            let _ = pings.poll_pong(cx);
+            let _ = pings.send_ping(Ping::opaque());
+        }
+    }
+
+    fn begin(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+        if self.lives.is_empty() {
+            self.session.watchdog.set_busy(true);
+        }
+        let of_stream = self.session.of_stream(&self.core.gateway);
+        let live = Arc::new(ActiveStream::new(of_stream, self.allowance.clone()));
+        self.lives.insert(respond.stream_id(), live.clone());
+        let served = h2_request::serve(self.core.clone(), live, request, respond);
+        self.streams.push(Box::pin(served));
+    }
+
+    /// Whether the stream is still valid. Ends single exchanges that were revoked.
+    fn holds(&self, gateway: &Gateway) -> bool {
+        let holds = self.session.revocation().is_valid(gateway);
+        if holds {
+            let lost = |live: &&Arc<ActiveStream>| {
+                !live.is_joined() && !live.session().revocation().is_valid(gateway)
+            };
+            self.lives.values().filter(lost).for_each(|live| live.cut());
+        }
+        holds
+    }
+
+    /// Ends the exchanges on which nothing has moved for `body_idle_timeout`.
+    fn cut_overdue(&self) {
+        let overdue = |live: &&Arc<ActiveStream>| !live.is_joined() && live.is_overdue();
+        self.lives.values().filter(overdue).for_each(|live| live.cut());
+    }
+
+    /// Ends everything except WebSockets, which send a close frame; accepts no more requests. Returns whether there
+    /// are WebSockets.
+    fn cut_but_websockets(&mut self) -> bool {
+        self.session.watchdog.cut();
+        self.connection.graceful_shutdown();
+        self.lives.values().filter(|live| !live.is_joined()).for_each(|live| live.cut());
+        self.lives.values().any(|live| live.is_joined())
+    }
+
+    /// Cleans up after h2 has ended, or the stream broke.
+    async fn ended(self, ended: Result<(), h2::Error>) {
+        let broken = ended.as_ref().is_err_and(h2::Error::is_io);
+        let (core, session, io) = self.into_io();
+        if let Err(error) = ended {
+            failed(&core, &session, &error).await;
+        }
+        if !broken && let Some(io) = io {
+            linger::drain(io, &core.gateway).await;
+        }
+    }
+
+    /// Closes an idle stream whose agent did not close it after the GOAWAY.
+    async fn leave(self) {
+        let (core, _session, io) = self.into_io();
+        if let Some(io) = io {
+            linger::shut_down_and_drain(io, &core.gateway).await;
+        }
+    }
+
+    /// The byte stream; running exchanges end.
+    fn into_io(self) -> (Arc<Core>, Arc<Session>, Option<FloodLimited<IO>>) {
+        let Self { core, session, connection, drain, streams, lives, .. } = self;
+        drop((streams, lives, connection));
+        (core, session, drain.into_inner())
+    }
+
+    /// Ends everything at once.
+    fn cut(self) {
+        self.session.watchdog.cut();
+        self.lives.values().for_each(|live| live.cut());
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Writes a record if the agent violated the protocol or sent a flood.
+async fn failed(core: &Arc<Core>, session: &Session, error: &h2::Error) {
+    let flood = error.get_io().is_some_and(|io| io.kind() == std::io::ErrorKind::InvalidData);
+    if flood || error.is_library() {
+        tracing::info!(agent = %session.agent.name, %error, "an agent's HTTP/2 stream was closed");
+        unparsed(core, Some(session), 400).await;
+    }
+}

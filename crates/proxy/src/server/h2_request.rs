@@ -1,0 +1,277 @@
+//! Serves one request of an agent's HTTP/2 stream: runs the exchange, sends the answer, and discards what is left
+//! of the request's body.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::Poll;
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream, StreamId};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body;
+
+use crate::body::body_error::BodyError;
+use crate::body::expect_continue::BodyDemand;
+use crate::body::http2_body::Http2Body;
+use crate::body::http2_upload::{DiscardAllowance, Http2Upload, UnreadBody};
+use crate::body::incoming_body::IncomingBody;
+use crate::body::request_body::RequestBody;
+use crate::exchange;
+use crate::exchange::answer_body::AnswerBody;
+use crate::gateway::Core;
+use crate::h2::send_body::{Stop, send_body};
+use crate::h2::websocket::{self, WebSocketHandshake};
+use crate::h2::{without_fields_of_http1, without_outer_blanks};
+use crate::session::Session;
+
+/// A running exchange, as the connection's task sees it.
+#[derive(Debug)]
+pub struct ActiveStream {
+    session: Arc<Session>,
+    /// No byte had moved at the last check.
+    quiet: AtomicBool,
+    /// It has become a WebSocket, which ends by itself with a close frame.
+    joined: AtomicBool,
+    /// The allowance of its connection for discarding unread bodies.
+    allowance: Arc<DiscardAllowance>,
+    waker: AtomicWaker,
+}
+
+/// A stream whose exchange has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    pub id: StreamId,
+    /// The agent ended the stream after it was answered.
+    pub after_answer: bool,
+}
+
+impl ActiveStream {
+    /// A running exchange with a session of its own.
+    pub fn new(session: Arc<Session>, allowance: Arc<DiscardAllowance>) -> Self {
+        Self {
+            session,
+            quiet: AtomicBool::new(false),
+            joined: AtomicBool::new(false),
+            allowance,
+            waker: AtomicWaker::new(),
+        }
+    }
+
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Whether it has become a WebSocket. Then it checks revocation and idleness itself.
+    pub fn is_joined(&self) -> bool {
+        self.joined.load(Relaxed)
+    }
+
+    /// Ends the exchange at once.
+    pub fn cut(&self) {
+        self.session.watchdog.cut();
+        self.waker.wake();
+    }
+
+    /// Whether no byte has moved during the last two checks.
+    pub fn is_overdue(&self) -> bool {
+        let quiet = !self.session.watchdog.has_moved();
+        self.quiet.swap(quiet, Relaxed) && quiet
+    }
+
+    async fn was_cut(&self) {
+        poll_fn(|cx| {
+            self.waker.register(cx.waker());
+            if self.session.watchdog.was_cut() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+/// Runs the exchange until its answer was sent and its body was read or discarded, the agent resets the stream, or
+/// it is cut. Dropping it resets the streams of both legs.
+pub async fn serve(
+    core: Arc<Core>,
+    live: Arc<ActiveStream>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) -> Ended {
+    let id = respond.stream_id();
+    let served = async {
+        match answer(&core, &live, request, respond).await {
+            None => false,
+            Some(unread) => unread.discard(&core.gateway.limits, &live.allowance).await,
+        }
+    };
+    let after_answer = tokio::select! {
+        biased;
+        () = live.was_cut() => false,
+        after_answer = served => after_answer,
+    };
+    Ended { id, after_answer }
+}
+
+/// Sends the answer. Returns the rest of the request's body if the whole answer was sent.
+async fn answer(
+    core: &Arc<Core>,
+    live: &ActiveStream,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) -> Option<UnreadBody> {
+    let session = &live.session;
+    let bodyless = request.method() == Method::HEAD;
+    let PreparedRequest { request, passed, bridge, unread } =
+        PreparedRequest::of(request, session)?;
+    let response = through(core, session, request, (&mut respond, passed)).await?;
+    let (mut head, mut body) = response.into_parts();
+    let (joins, unread) = match bridge {
+        None => (None, unread),
+        Some(bridge) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+            bridge.agree(&mut head);
+            (Some(bridge), unread)
+        }
+        // An answer to another handshake, or to none, has been refused.
+        Some(bridge) => (None, UnreadBody::handshake(bridge.into_frames())),
+    };
+    without_fields_of_http1(&mut head.headers);
+    let ended = joins.is_none() && (bodyless || body.is_end_stream());
+    let mut stream = respond.send_response(Response::from_parts(head, ()), ended).ok()?;
+    if let Some(bridge) = joins {
+        live.joined.store(true, Relaxed);
+        // Joining the streams ends this one: the sender is dropped with them.
+        let _ = bridge.join(stream).await;
+        return None;
+    }
+    let whole = ended || send(&mut body, &mut stream).await;
+    whole.then_some(unread)
+}
+
+/// Runs the exchange; `None` when the agent has reset the stream.
+async fn through(
+    core: &Arc<Core>,
+    session: &Arc<Session>,
+    request: Request<RequestBody>,
+    (respond, passed): (&mut SendResponse<Bytes>, Option<Arc<BodyDemand>>),
+) -> Option<Response<AnswerBody>> {
+    let mut exchange = pin!(exchange::answer(core, session, request));
+    poll_fn(|cx| {
+        // First: where the agent has reset the stream, the exchange fails for that and nothing else.
+        if respond.poll_reset(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(response) = exchange.as_mut().poll(cx) {
+            return Poll::Ready(Some(response));
+        }
+        if let Some(passed) = &passed
+            && passed.poll(cx).is_ready()
+            && respond.send_informational(interim()).is_err()
+        {
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Sends a body. Returns whether all of it was sent.
+async fn send(body: &mut AnswerBody, stream: &mut SendStream<Bytes>) -> bool {
+    match send_body(body, stream).await {
+        Ok(()) => return true,
+        Err(Stop::Peer) => {}
+        Err(Stop::Body(error)) => stream.send_reset(reason(&error)),
+    }
+    false
+}
+
+/// The reset code for an answer that breaks. The upstream's code is passed on if it means the same on this leg.
+fn reason(error: &BodyError) -> Reason {
+    let told = match error {
+        BodyError::Receive(cut) => cut.reason(),
+        _ => None,
+    };
+    match told {
+        Some(reason @ (Reason::CANCEL | Reason::ENHANCE_YOUR_CALM)) => reason,
+        _ => Reason::INTERNAL_ERROR,
+    }
+}
+
+/// A request, prepared for the exchange.
+struct PreparedRequest {
+    request: Request<RequestBody>,
+    /// With `Expect`: signals that the body is wanted.
+    passed: Option<Arc<BodyDemand>>,
+    /// The WebSocket handshake, if it is one.
+    bridge: Option<WebSocketHandshake>,
+    /// The possible rest of the body.
+    unread: UnreadBody,
+}
+
+impl PreparedRequest {
+    fn of(mut request: Request<RecvStream>, session: &Session) -> Option<Self> {
+        without_outer_blanks(request.headers_mut());
+        one_cookie(request.headers_mut());
+        if websocket::is_handshake(&request) {
+            let (request, joins, bridge) = websocket::bridge(request)?;
+            let request = request.map(|()| RequestBody::handshake(joins));
+            let (bridge, unread) = (Some(bridge), UnreadBody::Nothing);
+            return Some(Self { request, passed: None, bridge, unread });
+        }
+        let (head, stream) = request.into_parts();
+        let (arriving, unread) = match stream.is_end_stream() {
+            true => (IncomingBody::Empty, UnreadBody::Nothing),
+            false => {
+                let body = Http2Body::new(stream, &head.headers, Some(session.watchdog.clone()));
+                let (upload, unread) = Http2Upload::new(body, &head.headers);
+                (IncomingBody::Http2Upload(upload), unread)
+            }
+        };
+        let mut body = RequestBody::new(arriving);
+        let passed = head.headers.contains_key(header::EXPECT).then(|| body.demand());
+        Some(Self { request: Request::from_parts(head, body), passed, bridge: None, unread })
+    }
+}
+
+/// Joins cookie fields. HTTP/2 allows one field for each pair; elsewhere there is one field (RFC 9113 §8.2.3).
+fn one_cookie(fields: &mut HeaderMap) {
+    let mut crumbs = fields.get_all(header::COOKIE).iter();
+    if crumbs.next().is_none() || crumbs.next().is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> =
+        fields.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        fields.insert(header::COOKIE, whole);
+    }
+}
+
+fn interim() -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::CONTINUE;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crumbs_become_one_cookie_and_one_cookie_stays() {
+        for (crumbs, whole) in [
+            (&["a=1"][..], "a=1"),
+            (&["a=1", "b=2"], "a=1; b=2"),
+            (&["a=1", "b=2; c=3", "d=4"], "a=1; b=2; c=3; d=4"),
+        ] {
+            let mut fields = HeaderMap::new();
+            for crumb in crumbs {
+                fields.append(header::COOKIE, HeaderValue::from_static(crumb));
+            }
+            one_cookie(&mut fields);
+            let found: Vec<_> = fields.get_all(header::COOKIE).iter().collect();
+            assert_eq!(found, [whole]);
+        }
+    }
+}

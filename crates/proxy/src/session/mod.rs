@@ -1,0 +1,155 @@
+//! [`Session`]: the authenticated agent of a stream, and how the targets of its requests are determined.
+
+pub mod policy_query;
+pub mod revocation;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::sockets::listener::ListenerOwner;
+use keyward_base::agent::Agent;
+use keyward_base::host::{Scheme, Target};
+
+use self::revocation::Revocation;
+use crate::gateway::Gateway;
+use crate::limits::agent_streams::CoreStreamCount;
+use crate::limits::budget::Share;
+use crate::refusal::{Refusal, Shortage};
+use crate::sockets::watchdog::Watchdog;
+
+/// The agent of a stream and the source of its targets. Each request of the stream is authorized by itself.
+#[derive(Debug)]
+pub struct Session {
+    pub agent: Agent,
+    /// How the targets of requests are determined.
+    pub target_source: TargetSource,
+    /// Unique in the process. Upstream streams of `pass` requests belong to one session only.
+    pub number: u64,
+    /// The watchdog of the stream, or of the one HTTP/2 request.
+    pub watchdog: Arc<Watchdog>,
+    /// Closes the stream on revocation.
+    revocation: Arc<Revocation>,
+    /// The accepted stream and its counts, released when the last user of the session ends.
+    accepted: Arc<AcceptedStream>,
+    upstream: UpstreamSlot,
+}
+
+/// The descriptor of an exchange's upstream stream.
+#[derive(Debug)]
+enum UpstreamSlot {
+    /// Counted with the stream that the session is of.
+    WithStream,
+    /// Counted for this exchange: its stream carries several.
+    Own(#[expect(dead_code, reason = "held for what dropping it gives back")] Share),
+    /// The agent has reached its limit.
+    TooMany,
+}
+
+/// How the target of a request is determined.
+#[derive(Clone, Debug)]
+pub enum TargetSource {
+    /// From the request itself, in absolute form.
+    Absolute,
+    /// From the CONNECT that opened the tunnel.
+    Tunnel {
+        target: Target,
+        /// Whether the SNI of the TLS handshake is absent or names the target's host.
+        sni_agrees: bool,
+    },
+    /// From the base URL of the request.
+    BaseUrl {
+        /// The upstream that the base URL stands for.
+        target: Target,
+        /// The name of the connection in it.
+        connection: Arc<str>,
+    },
+}
+
+/// An accepted stream before an agent has authenticated on it.
+#[derive(Debug)]
+pub struct AcceptedStream {
+    /// The peer's address, for the limit on guesses.
+    pub peer: Option<IpAddr>,
+    /// The owner of the listener, if the listener belongs to one agent.
+    pub owner: Option<Arc<ListenerOwner>>,
+    /// The scheme of URLs that lead to the listener.
+    pub scheme: Scheme,
+    pub watchdog: Arc<Watchdog>,
+    /// Closes the stream on revocation, or when it is evicted before an agent has authenticated.
+    pub revocation: Arc<Revocation>,
+    /// Counts the stream for its core.
+    #[expect(dead_code, reason = "held for what dropping it gives back")]
+    pub counted: CoreStreamCount,
+}
+
+impl Session {
+    /// A new session with a unique number.
+    pub fn new(
+        agent: Agent,
+        target_source: TargetSource,
+        watchdog: Arc<Watchdog>,
+        accepted: Arc<AcceptedStream>,
+    ) -> Arc<Self> {
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let revocation = accepted.revocation.clone();
+        let upstream = UpstreamSlot::WithStream;
+        Arc::new(Self { agent, target_source, number, watchdog, revocation, accepted, upstream })
+    }
+
+    /// The session of one HTTP/2 request on this stream. It has its own watchdog and its own revocation.
+    pub fn of_stream(&self, gateway: &Gateway) -> Arc<Self> {
+        let upstream = match gateway.agent_streams.upstream(&self.agent.id) {
+            Some(share) => UpstreamSlot::Own(share),
+            None => UpstreamSlot::TooMany,
+        };
+        let watchdog = Arc::new(Watchdog::idle());
+        let revocation = Arc::new(Revocation::for_http2_request(&self.agent));
+        let (agent, target_source) = (self.agent.clone(), self.target_source.clone());
+        let accepted = self.accepted.clone();
+        let number = self.number;
+        Arc::new(Self { agent, target_source, number, watchdog, revocation, accepted, upstream })
+    }
+
+    /// Checks whether the session may begin another request. A tunnel may be older than a change of the agent's
+    /// tokens.
+    ///
+    /// # Errors
+    /// When the token that opened the stream was revoked or has expired, the listener's agent is gone, or the agent
+    /// has too many exchanges running.
+    pub fn check_still_valid(&self, gateway: &Gateway) -> Result<(), Refusal> {
+        let holds = gateway.directory.glance().still_holds(&self.agent, gateway.clock.now());
+        match (holds, &self.accepted.owner) {
+            (true, _) if matches!(self.upstream, UpstreamSlot::TooMany) => {
+                Err(Refusal::Overloaded(Shortage::Streams))
+            }
+            (true, _) => Ok(()),
+            (false, None) => Err(Refusal::Unauthenticated),
+            (false, Some(owner)) => Err(Refusal::ListenerAgentGone { agent: owner.agent.clone() }),
+        }
+    }
+
+    /// The revocation of its stream.
+    pub fn revocation(&self) -> &Revocation {
+        &self.revocation
+    }
+}
+
+impl TargetSource {
+    /// The target of all its requests, if it is always the same.
+    pub fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Absolute => None,
+            Self::Tunnel { target, .. } | Self::BaseUrl { target, .. } => Some(target),
+        }
+    }
+
+    /// The connection that the base URL names.
+    pub fn connection(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Absolute | Self::Tunnel { .. } => None,
+            Self::BaseUrl { connection, .. } => Some(connection),
+        }
+    }
+}

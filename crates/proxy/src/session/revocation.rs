@@ -1,0 +1,194 @@
+//! [`Revocation`] closes a stream when something that it depends on is revoked: the agent's token, or during an
+//! exchange or a tunnel the permit or the connection. A change of policy does not close an idle stream, because its
+//! next request is decided again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::policy_query::PolicyQuery;
+use crate::gateway::Gateway;
+use crate::limits::agent_streams::{StreamSlot, UnauthenticatedPlace};
+use crate::refusal::{Refusal, Shortage};
+use keyward_base::agent::Agent;
+use keyward_base::host::Target;
+use keyward_base::id::ConnectionId;
+use keyward_rules::policy::{Lack, Permit, Reason, Route};
+use keyward_state::directory::{ConnectionRecord, ConnectionState, View};
+use keyward_state::rulebook::Progress;
+
+/// The maximum delay after which an expired token ends its streams. Each new request checks the expiry by itself.
+const EXPIRY_SEEN_WITHIN: Duration = Duration::from_secs(60);
+
+/// The dependencies of a stream. An unauthenticated stream depends only on its entry in the list of such streams.
+#[derive(Debug)]
+pub struct Revocation {
+    dependencies: Mutex<Option<Dependencies>>,
+    /// `None` for an HTTP/2 request: its stream holds the entry.
+    place: Option<UnauthenticatedPlace>,
+}
+
+#[derive(Debug)]
+struct Dependencies {
+    agent: Agent,
+    /// `None` for an HTTP/2 request: its stream holds the slot.
+    slot: Option<StreamSlot>,
+    activity: Option<Activity>,
+}
+
+/// The current exchange or tunnel of a stream.
+#[derive(Debug)]
+enum Activity {
+    Tunnel(Target),
+    /// The input of the decision that permitted it, and the connection of the credential.
+    Exchange(Arc<PolicyQuery>, Option<ConnectionId>),
+}
+
+impl Revocation {
+    /// For an accepted stream, which may be evicted until an agent has authenticated on it.
+    pub fn for_new_stream(place: UnauthenticatedPlace) -> Self {
+        Self { dependencies: Mutex::new(None), place: Some(place) }
+    }
+
+    /// For one HTTP/2 request on a stream of `agent`.
+    pub fn for_http2_request(agent: &Agent) -> Self {
+        let dependencies = Dependencies { agent: agent.clone(), slot: None, activity: None };
+        Self { dependencies: Mutex::new(Some(dependencies)), place: None }
+    }
+
+    /// Counts the stream as `agent`'s from now on; it cannot be evicted any more.
+    ///
+    /// # Errors
+    /// When the agent has reached its limit of streams, or this stream has just been evicted.
+    pub fn attach_agent(&self, gateway: &Gateway, agent: &Agent) -> Result<(), Refusal> {
+        let mut dependencies = self.dependencies.lock();
+        let slot = match &mut *dependencies {
+            Some(dependencies) if dependencies.agent == *agent => return Ok(()),
+            // The same agent by another token.
+            Some(dependencies) if dependencies.agent.id == agent.id => dependencies.slot.take(),
+            // When this agent has too many streams, the stream keeps its previous seat.
+            _ => Some(
+                gateway
+                    .agent_streams
+                    .admit(&agent.id)
+                    .ok_or(Refusal::Overloaded(Shortage::Streams))?,
+            ),
+        };
+        if self.place.as_ref().is_some_and(|place| !place.keep()) {
+            return Err(Refusal::Overloaded(Shortage::Streams));
+        }
+        *dependencies = Some(Dependencies { agent: agent.clone(), slot, activity: None });
+        Ok(())
+    }
+
+    /// Resolves when the stream is evicted.
+    pub async fn evicted(&self) {
+        match &self.place {
+            Some(place) => place.evicted().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Adds the permit of an exchange to the dependencies.
+    pub fn begin_exchange(&self, query: Arc<PolicyQuery>, permit: &Permit) {
+        let Some(dependencies) = &mut *self.dependencies.lock() else { return };
+        let used = permit.wanted().map(|wanted| wanted.connection.clone());
+        dependencies.activity = Some(Activity::Exchange(query, used));
+    }
+
+    /// Adds a tunnel to `target` to the dependencies.
+    pub fn begin_tunnel(&self, target: &Target) {
+        if let Some(dependencies) = &mut *self.dependencies.lock() {
+            dependencies.activity = Some(Activity::Tunnel(target.clone()));
+        }
+    }
+
+    /// Removes the exchange or the tunnel from the dependencies.
+    pub fn end_exchange(&self) {
+        if let Some(dependencies) = &mut *self.dependencies.lock() {
+            dependencies.activity = None;
+        }
+    }
+
+    /// Whether everything that the stream depends on is still valid.
+    pub fn is_valid(&self, gateway: &Gateway) -> bool {
+        match &*self.dependencies.lock() {
+            None => true,
+            Some(Dependencies { agent, activity, .. }) => {
+                let view = gateway.directory.view();
+                view.still_holds(agent, gateway.clock.now())
+                    && activity.as_ref().is_none_or(|it| it.is_valid(gateway, &view, agent))
+            }
+        }
+    }
+
+    /// Resolves when a dependency is revoked or the stream is evicted.
+    pub async fn revoked(&self, gateway: &Gateway) {
+        let mut changes = Changes::of(gateway);
+        while self.is_valid(gateway) {
+            tokio::select! {
+                () = changes.next() => {}
+                () = self.evicted() => return,
+            }
+        }
+    }
+}
+
+/// Notifies about changes of the directory and the policies, which can revoke a dependency.
+#[derive(Debug)]
+pub struct Changes {
+    directory: watch::Receiver<u64>,
+    policies: watch::Receiver<Progress>,
+}
+
+impl Changes {
+    /// Changes from now on.
+    pub fn of(gateway: &Gateway) -> Self {
+        let (directory, policies) = (gateway.directory.changes(), gateway.rulebook.policies());
+        Self { directory, policies }
+    }
+
+    /// Resolves at the next change, and after [`EXPIRY_SEEN_WITHIN`], because an expiry is not a change.
+    /// Never resolves again once the gateway ends.
+    pub async fn next(&mut self) {
+        let changed = async {
+            tokio::select! {
+                changed = self.directory.changed() => changed,
+                changed = self.policies.changed() => changed,
+            }
+        };
+        if let Ok(Err(_)) = tokio::time::timeout(EXPIRY_SEEN_WITHIN, changed).await {
+            std::future::pending().await
+        }
+    }
+}
+
+impl Activity {
+    pub fn is_valid(&self, gateway: &Gateway, view: &View, agent: &Agent) -> bool {
+        let policy = gateway.rulebook.current();
+        match self {
+            Self::Tunnel(target) => matches!(policy.route(agent, target), Route::Tunnel(_)),
+            Self::Exchange(query, used) => {
+                let connection = used.as_ref().map(|used| view.connection(&agent.org, used));
+                // A connection that its provider has ended does not end the exchange: no person has
+                // forbidden it, and the agent gets the provider's answer.
+                let stands = |found: Option<&Arc<ConnectionRecord>>| {
+                    found.is_some_and(|record| {
+                        let broken = matches!(record.state, ConnectionState::Broken { .. });
+                        record.state.is_usable() || broken
+                    })
+                };
+                let permitted = match policy.decide(agent, &query.asked()) {
+                    // A permit for another connection does not allow this one's credential.
+                    Ok(permit) => permit.wanted().map(|it| &it.connection) == used.as_ref(),
+                    Err(Reason::ConnectionBroken { .. }) => true,
+                    Err(Reason::PluginBlocked(blocked)) => matches!(blocked.lack, Lack::Broken(_)),
+                    Err(_) => false,
+                };
+                connection.is_none_or(stands) && permitted
+            }
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! [`Listener`]: a bound socket that agents connect to. Each core accepts through its own [`Acceptor`], which also
+//! rejects streams above the limit. `streams/cores.rs` serves the accepted streams.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use parking_lot::Mutex;
+use rustix::io::Errno;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use super::proxy_tls::ProxyTls;
+use keyward_base::id::OrgId;
+
+/// The answer to a stream above the limit.
+const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nKeyward-Error: overloaded\r\n\
+    X-Content-Type-Options: nosniff\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// A bound listener, for all agents or for one.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Bound,
+    owner: Option<Arc<ListenerOwner>>,
+    proxy_tls: Option<Arc<ProxyTls>>,
+    /// A spare descriptor, released when the process has none left for the next stream. Acceptors accept one at a
+    /// time, so that only one of them uses it.
+    reserve: Mutex<Option<OwnedFd>>,
+}
+
+/// The agent that a listener belongs to: every client of the listener acts as this agent.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ListenerOwner {
+    /// The agent's org.
+    pub org: OrgId,
+    /// The agent's name.
+    pub agent: String,
+}
+
+#[derive(Debug)]
+enum Bound {
+    Tcp(std::net::TcpListener),
+    /// With its socket file, which is removed when the listener ends; `None` for an inherited socket.
+    Unix(std::os::unix::net::UnixListener, Option<PathBuf>),
+}
+
+/// Accepts from a listener on one core.
+#[derive(Debug)]
+pub struct Acceptor {
+    socket: Polled,
+    listener: Arc<Listener>,
+}
+
+#[derive(Debug)]
+enum Polled {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// An accepted socket, registered with the runtime of its core.
+#[derive(Debug)]
+pub enum NewSocket {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a Unix socket.
+    Unix(UnixStream),
+}
+
+/// An accepted socket without a runtime, on its way to another core.
+#[derive(Debug)]
+pub enum DetachedSocket {
+    /// Over TCP.
+    Tcp(std::net::TcpStream),
+    /// Over a Unix socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Listener {
+    /// Binds TCP.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn tcp(addr: SocketAddr) -> io::Result<Self> {
+        Self::inherited_tcp(TcpListener::bind(addr).await?.into_std()?)
+    }
+
+    /// Binds a Unix socket. A stale socket file is replaced; any other file is kept.
+    ///
+    /// # Errors
+    /// When another process listens on it, another file has that path, or it cannot be created.
+    pub async fn unix(path: PathBuf) -> io::Result<Self> {
+        if UnixStream::connect(&path).await.is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        match std::fs::symlink_metadata(&path) {
+            Ok(found) if found.file_type().is_socket() => std::fs::remove_file(&path)?,
+            Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Self::new(Bound::Unix(UnixListener::bind(&path)?.into_std()?, Some(path))))
+    }
+
+    /// Takes a TCP listener that was inherited.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn inherited_tcp(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        // Streams take it from their listener (tcp(7)).
+        socket2::SockRef::from(&listener).set_tcp_nodelay(true)?;
+        Ok(Self::new(Bound::Tcp(listener)))
+    }
+
+    /// Takes a Unix listener that was inherited.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn inherited_unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self::new(Bound::Unix(listener, None)))
+    }
+
+    fn new(socket: Bound) -> Self {
+        let listener = Self { socket, owner: None, proxy_tls: None, reserve: Mutex::default() };
+        *listener.reserve.lock() = listener.spare();
+        listener
+    }
+
+    /// Makes the listener one agent's own. Its socket file is accessible to the gateway's user only.
+    ///
+    /// # Errors
+    /// When the file's mode cannot be set.
+    pub fn owned_by(mut self, owner: ListenerOwner) -> io::Result<Self> {
+        if let Bound::Unix(_, Some(path)) = &self.socket {
+            std::fs::set_permissions(path, PermissionsExt::from_mode(0o600))?;
+        }
+        self.owner = Some(Arc::new(owner));
+        Ok(self)
+    }
+
+    /// Makes TCP streams of the listener begin with TLS.
+    pub fn with_tls(mut self, proxy_tls: Arc<ProxyTls>) -> Self {
+        self.proxy_tls = Some(proxy_tls);
+        self
+    }
+
+    /// The bound TCP address.
+    pub fn addr(&self) -> Option<SocketAddr> {
+        match &self.socket {
+            Bound::Tcp(listener) => listener.local_addr().ok(),
+            Bound::Unix(..) => None,
+        }
+    }
+
+    /// The path of the Unix socket, if it has one.
+    pub fn path(&self) -> Option<PathBuf> {
+        match &self.socket {
+            Bound::Tcp(_) => None,
+            Bound::Unix(listener, _) => {
+                listener.local_addr().ok()?.as_pathname().map(ToOwned::to_owned)
+            }
+        }
+    }
+
+    /// The owner, if the listener belongs to one agent.
+    pub fn owner(&self) -> Option<&Arc<ListenerOwner>> {
+        self.owner.as_ref()
+    }
+
+    /// The TLS of its streams, if it has any.
+    pub fn proxy_tls(&self) -> Option<&Arc<ProxyTls>> {
+        self.proxy_tls.as_ref()
+    }
+
+    /// Makes an acceptor. Call inside the runtime that will accept.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub fn acceptor(self: Arc<Self>) -> io::Result<Acceptor> {
+        let socket = match &self.socket {
+            Bound::Tcp(listener) => Polled::Tcp(TcpListener::from_std(listener.try_clone()?)?),
+            Bound::Unix(listener, _) => {
+                Polled::Unix(UnixListener::from_std(listener.try_clone()?)?)
+            }
+        };
+        Ok(Acceptor { socket, listener: self })
+    }
+
+    fn spare(&self) -> Option<OwnedFd> {
+        let socket = match &self.socket {
+            Bound::Tcp(listener) => listener.as_fd(),
+            Bound::Unix(listener, _) => listener.as_fd(),
+        };
+        socket.try_clone_to_owned().ok()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Bound::Unix(_, Some(path)) = &self.socket
+            && let Err(error) = std::fs::remove_file(path)
+        {
+            tracing::debug!(%error, "a socket file was gone before its listener");
+        }
+    }
+}
+
+impl Acceptor {
+    /// Accepts the next stream. Returns the peer's address for TCP.
+    ///
+    /// # Errors
+    /// Of accept(2), and when the peer of a Unix socket is another user than the gateway's.
+    pub async fn accept(&self) -> io::Result<(NewSocket, Option<IpAddr>)> {
+        let (socket, peer) = poll_fn(|cx| {
+            let mut reserve = self.listener.reserve.lock();
+            let accepted = ready!(self.poll_accept(cx));
+            if accepted.is_ok() && reserve.is_none() {
+                *reserve = self.listener.spare();
+            }
+            Poll::Ready(accepted)
+        })
+        .await?;
+        match &socket {
+            NewSocket::Unix(unix) if self.listener.owner.is_some() && !is_of_our_user(unix) => {
+                Err(io::ErrorKind::ConnectionAborted.into())
+            }
+            _ => Ok((socket, peer)),
+        }
+    }
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(NewSocket, Option<IpAddr>)>> {
+        Poll::Ready(match &self.socket {
+            Polled::Tcp(listener) => {
+                let accepted = ready!(listener.poll_accept(cx));
+                accepted.map(|(tcp, peer)| (NewSocket::Tcp(tcp), Some(peer.ip().to_canonical())))
+            }
+            Polled::Unix(listener) => {
+                ready!(listener.poll_accept(cx)).map(|(unix, _)| (NewSocket::Unix(unix), None))
+            }
+        })
+    }
+
+    /// Rejects one waiting stream with the spare descriptor. Returns whether there was a spare one.
+    pub async fn turn_one_away(&self) -> bool {
+        poll_fn(|cx| {
+            let mut reserve = self.listener.reserve.lock();
+            let had_one = reserve.take().is_some();
+            // Who waited may have gone meanwhile.
+            if had_one && let Poll::Ready(Ok((socket, _))) = self.poll_accept(cx) {
+                self.turn_away(socket);
+            }
+            *reserve = self.listener.spare();
+            Poll::Ready(had_one)
+        })
+        .await
+    }
+
+    /// Answers that the gateway is overloaded, and closes the stream.
+    pub fn turn_away(&self, socket: NewSocket) {
+        let told = match socket.detach() {
+            // In cleartext it would only be a riddle.
+            _ if self.listener.proxy_tls.is_some() => false,
+            Ok(DetachedSocket::Tcp(tcp)) => tell_and_close(tcp),
+            Ok(DetachedSocket::Unix(unix)) => tell_and_close(unix),
+            Err(_) => false,
+        };
+        tracing::warn!(told, "turned a stream away: too many are open");
+    }
+
+    /// The listener that it accepts from.
+    pub fn listener(&self) -> &Listener {
+        &self.listener
+    }
+}
+
+impl NewSocket {
+    /// Removes the socket from the runtime of its core.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn detach(self) -> io::Result<DetachedSocket> {
+        match self {
+            Self::Tcp(tcp) => tcp.into_std().map(DetachedSocket::Tcp),
+            Self::Unix(unix) => unix.into_std().map(DetachedSocket::Unix),
+        }
+    }
+}
+
+impl DetachedSocket {
+    /// Joins the runtime that this is called in.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn attach(self) -> io::Result<NewSocket> {
+        match self {
+            Self::Tcp(tcp) => TcpStream::from_std(tcp).map(NewSocket::Tcp),
+            Self::Unix(unix) => UnixStream::from_std(unix).map(NewSocket::Unix),
+        }
+    }
+}
+
+/// Whether the peer is our own user or root: a file's mode alone does not hold everywhere.
+fn is_of_our_user(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == own || peer.uid() == 0 => true,
+        Ok(peer) => {
+            tracing::warn!(uid = peer.uid(), "refused a peer on an agent's socket");
+            false
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a peer of an agent's socket has no user id");
+            false
+        }
+    }
+}
+
+/// Errors that say something of the accepted socket only (accept(2)).
+pub fn is_of_one_socket(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+/// Whether the process or the system has no descriptor left (accept(2)).
+pub fn is_of_descriptors(error: &io::Error) -> bool {
+    let none_left = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|code| none_left.contains(&code))
+}
+
+/// Never waits, because the socket's buffer is empty and the socket does not block. Received bytes are read,
+/// because closing without reading can cost the peer the answer (RFC 9112 §9.6).
+fn tell_and_close(mut socket: impl io::Read + io::Write) -> bool {
+    let written = socket.write(OVERLOADED);
+    let mut sent = [0; 4096];
+    let read = socket.read(&mut sent);
+    tracing::trace!(?read, "a stream that is turned away had sent this");
+    written.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_not_replaced_by_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.txt");
+        std::fs::write(&path, "mine").unwrap();
+        assert!(Listener::unix(path.clone()).await.is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+    }
+
+    #[tokio::test]
+    async fn what_comes_over_tcp_is_sent_without_delay() {
+        let listener = Arc::new(Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap());
+        let _client = TcpStream::connect(listener.addr().unwrap()).await.unwrap();
+        let (NewSocket::Tcp(tcp), _) = listener.acceptor().unwrap().accept().await.unwrap() else {
+            panic!("it came over TCP");
+        };
+        assert!(tcp.nodelay().unwrap());
+    }
+
+    #[tokio::test]
+    async fn each_stream_comes_to_one_door_only() {
+        let listener = Arc::new(Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap());
+        let doors = [listener.clone().acceptor().unwrap(), listener.clone().acceptor().unwrap()];
+        let client = TcpStream::connect(listener.addr().unwrap()).await.unwrap();
+        let ((_, peer), other) = tokio::select! {
+            socket = doors[0].accept() => (socket.unwrap(), &doors[1]),
+            socket = doors[1].accept() => (socket.unwrap(), &doors[0]),
+        };
+        assert_eq!(peer, Some(client.local_addr().unwrap().ip()));
+        assert!(futures_util::FutureExt::now_or_never(other.accept()).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_turned_away_with_the_descriptor_in_reserve() {
+        use tokio::io::AsyncReadExt;
+        let listener = Arc::new(Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap());
+        let acceptor = listener.clone().acceptor().unwrap();
+        let mut client = TcpStream::connect(listener.addr().unwrap()).await.unwrap();
+        let mut told = Vec::new();
+        {
+            let mut reads = std::pin::pin!(client.read_to_end(&mut told));
+            loop {
+                // Also before a client has connected.
+                assert!(acceptor.turn_one_away().await, "it had one");
+                tokio::select! {
+                    biased;
+                    read = &mut reads => {
+                        read.unwrap();
+                        break;
+                    }
+                    () = tokio::task::yield_now() => {}
+                }
+            }
+        }
+        assert_eq!(told, OVERLOADED);
+        assert!(listener.reserve.lock().take().is_some(), "it has one again");
+        assert!(!acceptor.turn_one_away().await, "that was the last");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_listens_on_is_replaced() {
+        let path = tempfile::tempdir().unwrap().keep().join("proxy.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(Listener::unix(path.clone()).await.is_ok());
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+}

@@ -1,0 +1,114 @@
+//! [`ProxyTls`]: TLS between an agent and the proxy itself (`HTTPS_PROXY=https://…`), before authentication.
+//! `streams/intercept.rs` terminates TLS inside a CONNECT.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::server::Acceptor;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::ca::cache::Leaves;
+use keyward_base::host::Host;
+use keyward_net::tls::ALPN_HTTP1;
+
+/// The content type that every TLS stream begins with (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 22;
+
+/// The answer to a client that sends cleartext HTTP.
+const TLS_WANTED: &[u8] = b"HTTP/1.1 400 Bad Request\r\nKeyward-Error: bad_request\r\n\
+    Content-Type: text/plain\r\nX-Content-Type-Options: nosniff\r\nContent-Length: 52\r\nConnection: close\r\n\r\n\
+    this listener speaks TLS: use a proxy URL of https:\n";
+
+/// The certificate of a listener.
+#[derive(Debug)]
+pub enum ProxyTls {
+    /// A configured certificate, which can be replaced.
+    Given(ArcSwap<ServerConfig>),
+    /// Leaves of the local CA: for these names, or for the local address if the client sends no known name.
+    Own(Vec<Host>),
+}
+
+impl ProxyTls {
+    /// Uses `config`, which offers HTTP/1.1.
+    pub fn given(config: Arc<ServerConfig>) -> Self {
+        Self::Given(ArcSwap::new(config))
+    }
+
+    /// Uses another certificate from the next handshake on.
+    pub fn replace(&self, config: Arc<ServerConfig>) {
+        match self {
+            Self::Given(now) => now.store(config),
+            Self::Own(_) => {}
+        }
+    }
+
+    /// Accepts TLS within `timeout`. A client that does not speak TLS gets an error and is closed; its bytes are
+    /// never treated as a request.
+    ///
+    /// # Errors
+    /// The cause, for the log.
+    pub async fn accept(
+        &self,
+        (leaves, timeout): (&Leaves, Duration),
+        socket: TcpStream,
+    ) -> Result<Box<TlsStream<TcpStream>>, String> {
+        let handshake = self.handshake(leaves, socket);
+        match tokio::time::timeout(timeout, handshake).await {
+            Ok(Ok(tls)) => Ok(Box::new(tls)),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("it took too long".to_owned()),
+        }
+    }
+
+    async fn handshake(
+        &self,
+        leaves: &Leaves,
+        mut socket: TcpStream,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let mut first = [0];
+        match socket.peek(&mut first).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            _ if first == [HANDSHAKE] => {}
+            _ => {
+                socket.write_all(TLS_WANTED).await?;
+                socket.shutdown().await?;
+                return Err(io::Error::other("this is not TLS"));
+            }
+        }
+        let here = socket.local_addr()?.ip().to_canonical();
+        let begun = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+        let config = self.config(leaves, begun.client_hello().server_name(), here)?;
+        begun.into_stream(config).await
+    }
+
+    fn config(
+        &self,
+        leaves: &Leaves,
+        asked: Option<&str>,
+        here: IpAddr,
+    ) -> io::Result<Arc<ServerConfig>> {
+        let names = match self {
+            Self::Given(config) => return Ok(config.load_full()),
+            Self::Own(names) => names,
+        };
+        let asked = asked.and_then(|name| Host::parse(name).ok());
+        let known = asked.filter(|name| names.contains(name));
+        // A client that asks for another name is shown ours, and can say what is wrong.
+        let host = known.unwrap_or(match here {
+            IpAddr::V4(v4) => Host::V4(v4),
+            IpAddr::V6(v6) => Host::V6(v6),
+        });
+        let leaf = leaves.server_config(&host).map_err(io::Error::other)?;
+        // Inside a CONNECT we speak HTTP/2; as a proxy not.
+        let mut config = ServerConfig::clone(&leaf);
+        config.alpn_protocols = vec![ALPN_HTTP1.to_vec()];
+        Ok(Arc::new(config))
+    }
+}

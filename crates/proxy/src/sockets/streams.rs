@@ -1,0 +1,365 @@
+//! Sockets of both legs: [`AgentStream`] reports activity to its watchdog, [`UpstreamSocket`] ignores writes after
+//! a failed one, so that an early answer can still be read.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
+
+use super::watchdog::Watchdog;
+use keyward_net::wire::Wire;
+
+/// Any stream of bytes.
+pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+#[derive(Debug)]
+pub enum Socket {
+    Tcp(TcpStream),
+    /// Over a Unix socket.
+    Unix(UnixStream),
+    /// TLS with the proxy itself.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// An agent's stream: its socket, bytes that were read ahead of a tunnel, and its watchdog.
+#[derive(Debug)]
+pub struct AgentStream {
+    socket: Socket,
+    early: Bytes,
+    watchdog: Arc<Watchdog>,
+}
+
+/// An upstream's socket. After a failed write it discards further writes, so that an answer which the upstream sent
+/// before it stopped reading can still be read: hyper would drop it because of the failed write.
+#[derive(Debug)]
+pub struct UpstreamSocket {
+    socket: Wire,
+    deaf: bool,
+    state: Arc<SocketState>,
+}
+
+/// The state of an upstream's socket, shared with the pool that keeps the stream.
+#[derive(Debug, Default)]
+pub struct SocketState {
+    /// The next pending read makes a system call.
+    check: AtomicBool,
+    /// Bytes that the system has accepted for sending.
+    written: AtomicU64,
+}
+
+impl AgentStream {
+    /// Wraps an accepted socket.
+    pub fn new(socket: Socket, watchdog: Arc<Watchdog>) -> Self {
+        Self { socket, early: Bytes::new(), watchdog }
+    }
+
+    pub fn watchdog(&self) -> &Arc<Watchdog> {
+        &self.watchdog
+    }
+
+    /// Turns the stream into a tunnel: `early` is read first, and `watchdog` observes it from now on.
+    pub fn into_tunnel(self, early: Bytes, watchdog: Arc<Watchdog>) -> Self {
+        // Also what is empty holds the buffer that it was read into.
+        let early = if early.is_empty() { Bytes::new() } else { early };
+        Self { socket: self.socket, early, watchdog }
+    }
+}
+
+impl UpstreamSocket {
+    /// Wraps a dialled socket.
+    pub fn new(socket: Wire) -> Self {
+        Self { socket, deaf: false, state: Arc::default() }
+    }
+
+    pub fn state(&self) -> &Arc<SocketState> {
+        &self.state
+    }
+
+    fn wrote(&mut self, result: Poll<io::Result<usize>>, len: usize) -> Poll<io::Result<usize>> {
+        match result {
+            Poll::Ready(Err(_)) => {
+                self.deaf = true;
+                Poll::Ready(Ok(len))
+            }
+            Poll::Ready(Ok(count)) => {
+                self.state.written.fetch_add(count as u64, Relaxed);
+                Poll::Ready(Ok(count))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl SocketState {
+    /// Makes the next read bypass the cached readiness of the runtime. hyper and h2 read before they write, so they
+    /// notice that the upstream has closed a stream before they write a request to it.
+    pub fn check_before_write(&self) {
+        self.check.store(true, Relaxed);
+    }
+
+    /// The number of bytes that the system has accepted so far.
+    pub fn written(&self) -> u64 {
+        self.written.load(Relaxed)
+    }
+}
+
+macro_rules! each_socket {
+    ($self:expr, $socket:ident => $body:expr) => {
+        match &mut $self.get_mut().socket {
+            Socket::Tcp($socket) => $body,
+            Socket::Unix($socket) => $body,
+            Socket::Tls($socket) => $body,
+        }
+    };
+}
+
+impl AsyncRead for AgentStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.early.is_empty() {
+            let length = this.early.len().min(out.remaining());
+            out.put_slice(&this.early[..length]);
+            this.early.advance(length);
+            if this.early.is_empty() {
+                this.early = Bytes::new();
+            }
+            this.watchdog.on_read();
+            return Poll::Ready(Ok(()));
+        }
+        let before = out.filled().len();
+        let result = match &mut this.socket {
+            Socket::Tcp(socket) => Pin::new(socket).poll_read(cx, out),
+            Socket::Unix(socket) => Pin::new(socket).poll_read(cx, out),
+            Socket::Tls(socket) => Pin::new(socket).poll_read(cx, out),
+        };
+        if out.filled().len() > before {
+            this.watchdog.on_read();
+        }
+        result
+    }
+}
+
+impl AsyncWrite for AgentStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.watchdog.on_write();
+        each_socket!(self, socket => Pin::new(socket).poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        // What rustls writes is nearly always one record, and send(2) costs less than writev(2).
+        if let [only] = bytes {
+            return self.poll_write(cx, only);
+        }
+        self.watchdog.on_write();
+        each_socket!(self, socket => Pin::new(socket).poll_write_vectored(cx, bytes))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each_socket!(self, socket => Pin::new(socket).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each_socket!(self, socket => Pin::new(socket).poll_shutdown(cx))
+    }
+}
+
+impl AsyncRead for UpstreamSocket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let read = Pin::new(&mut this.socket).poll_read(cx, out);
+        if read.is_ready() || !this.state.check.swap(false, Relaxed) {
+            return read;
+        }
+        // The pending read has registered the waker.
+        match this.socket.read_now(out) {
+            Err(error) if is_no_news(&error) => Poll::Pending,
+            read => Poll::Ready(read),
+        }
+    }
+}
+
+fn is_no_news(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+impl AsyncWrite for UpstreamSocket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.deaf {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let result = Pin::new(&mut this.socket).poll_write(cx, bytes);
+        this.wrote(result, bytes.len())
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let [only] = bytes {
+            return self.poll_write(cx, only);
+        }
+        let this = self.get_mut();
+        let length = bytes.iter().map(|slice| slice.len()).sum();
+        if this.deaf {
+            return Poll::Ready(Ok(length));
+        }
+        let result = Pin::new(&mut this.socket).poll_write_vectored(cx, bytes);
+        this.wrote(result, length)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use hyper::client::conn::http1;
+    use hyper_util::rt::TokioIo;
+
+    use super::*;
+    use crate::body::request_body::RequestBody;
+
+    /// An upstream with a blocking socket. The runtime polls our socket only when the test awaits.
+    fn pair() -> (UpstreamSocket, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        (UpstreamSocket::new(TcpStream::from_std(ours).unwrap().into()), peer)
+    }
+
+    fn post() -> http::Request<RequestBody> {
+        let mut request = http::Request::new(RequestBody::own(Bytes::from_static(b"an order")));
+        *request.method_mut() = http::Method::POST;
+        request
+    }
+
+    /// How the upstream ends its stream.
+    #[derive(Clone, Copy, Debug)]
+    enum Ends {
+        Closes,
+        Resets,
+    }
+
+    impl Ends {
+        fn end(self, peer: std::net::TcpStream) {
+            if let Self::Resets = self {
+                let linger = Some(std::time::Duration::ZERO);
+                socket2::SockRef::from(&peer).set_linger(linger).unwrap();
+            }
+            drop(peer);
+        }
+    }
+
+    /// hyper's client on a stream on which one request was answered.
+    async fn kept_alive() -> (http1::SendRequest<RequestBody>, Arc<SocketState>, std::net::TcpStream)
+    {
+        let (upstream, mut peer) = pair();
+        let state = upstream.state().clone();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(upstream)).await.unwrap();
+        tokio::spawn(connection);
+        let first = tokio::spawn(sender.send_request(post()));
+        while state.written() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let mut head = [0; 1024];
+        assert!(peer.read(&mut head).unwrap() > 0);
+        peer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        assert_eq!(first.await.unwrap().unwrap().status(), 200);
+        sender.ready().await.unwrap();
+        (sender, state, peer)
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_the_upstream_ended_unseen_gives_the_request_back_unwritten() {
+        for ends in [Ends::Closes, Ends::Resets] {
+            let (mut sender, state, peer) = kept_alive().await;
+            let written = state.written();
+            ends.end(peer);
+            state.check_before_write();
+            let mut error = sender.try_send_request(post()).await.unwrap_err();
+            let unsent = error.take_message().expect("the request");
+            assert_eq!(unsent.method(), http::Method::POST, "{ends:?}");
+            assert_eq!(state.written(), written, "{ends:?}: not one byte");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_that_the_system_refuses_counts_as_not_one_byte() {
+        let (mut sender, state, peer) = kept_alive().await;
+        let written = state.written();
+        Ends::Resets.end(peer);
+        let mut error = sender.try_send_request(post()).await.unwrap_err();
+        assert!(error.take_message().is_none(), "hyper has taken the request");
+        assert_eq!(state.written(), written);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_the_system_accepted_counts_as_written() {
+        let (mut sender, state, peer) = kept_alive().await;
+        let written = state.written();
+        Ends::Closes.end(peer);
+        let mut error = sender.try_send_request(post()).await.unwrap_err();
+        assert!(error.take_message().is_none() && state.written() > written);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_stands_is_used_again_after_the_check() {
+        let (mut sender, state, mut peer) = kept_alive().await;
+        state.check_before_write();
+        let again = tokio::spawn(sender.send_request(post()));
+        let mut head = [0; 1024];
+        let written = state.written();
+        while state.written() == written {
+            tokio::task::yield_now().await;
+        }
+        assert!(peer.read(&mut head).unwrap() > 0);
+        peer.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+        assert_eq!(again.await.unwrap().unwrap().status(), 204);
+    }
+}

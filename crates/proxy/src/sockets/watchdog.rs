@@ -1,0 +1,219 @@
+//! [`Watchdog`] records the activity of an agent's stream and detects timeouts. Reads, writes and exchanges store a
+//! phase and a time in atomics; one timer for each stream checks them, so no timer is set per read or request.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use keyward_base::limits::Limits;
+
+/// Phases. `phase` stores one of them and its begin.
+const IDLE: u64 = 0;
+const HEAD: u64 = 1;
+const BUSY: u64 = 2;
+const OPEN: u64 = 3;
+
+/// The activity of one stream: a phase, its begin, and whether bytes moved lately.
+#[derive(Debug)]
+pub struct Watchdog {
+    base: Instant,
+    /// Milliseconds since `base`, times four, plus the phase.
+    phase: AtomicU64,
+    moved: AtomicBool,
+    /// Set when the gateway ends the stream.
+    cut: AtomicBool,
+}
+
+/// The timeout that has expired.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Overdue {
+    /// A head took longer than `head_timeout`.
+    Head,
+    /// No request came within `idle_timeout`.
+    Idle,
+    /// No byte moved within `body_idle_timeout`.
+    Body,
+}
+
+impl Watchdog {
+    /// A stream that must send a request head.
+    pub fn awaiting_head() -> Self {
+        Self::new(HEAD)
+    }
+
+    /// A stream that may be idle for `idle_timeout`.
+    pub fn idle() -> Self {
+        Self::new(IDLE)
+    }
+
+    fn new(phase: u64) -> Self {
+        Self {
+            base: Instant::now(),
+            phase: AtomicU64::new(phase),
+            moved: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
+        }
+    }
+
+    fn enter(&self, phase: u64) {
+        let ms = u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
+        self.phase.store((ms << 2) | phase, Relaxed);
+    }
+
+    /// Marks the stream as multiplexed, without exchanges so far: received bytes do not begin a head.
+    pub fn multiplex(&self) {
+        self.enter(OPEN);
+    }
+
+    /// Sets whether a multiplexed stream carries exchanges.
+    pub fn set_busy(&self, some: bool) {
+        self.enter(if some { BUSY } else { OPEN });
+    }
+
+    /// Whether bytes have moved since the last call.
+    pub fn has_moved(&self) -> bool {
+        self.moved.swap(false, Relaxed)
+    }
+
+    /// Bytes were received from the agent.
+    pub fn on_read(&self) {
+        self.moved.store(true, Relaxed);
+        if self.phase.load(Relaxed) & 3 == IDLE {
+            self.enter(HEAD);
+        }
+    }
+
+    /// Bytes were sent to the agent.
+    pub fn on_write(&self) {
+        self.moved.store(true, Relaxed);
+    }
+
+    pub fn begin_exchange(&self) {
+        self.enter(BUSY);
+    }
+
+    pub fn end_exchange(&self) {
+        self.enter(IDLE);
+    }
+
+    /// Whether an exchange is running.
+    pub fn is_busy(&self) -> bool {
+        self.phase.load(Relaxed) & 3 == BUSY
+    }
+
+    /// Whether the stream has been idle for at least `time`.
+    pub fn is_idle_for(&self, time: Duration) -> bool {
+        let word = self.phase.load(Relaxed);
+        let since = self.base + Duration::from_millis(word >> 2);
+        word & 3 == IDLE && since.elapsed() >= time
+    }
+
+    /// Marks that the gateway ends the stream.
+    pub fn cut(&self) {
+        self.cut.store(true, Relaxed);
+    }
+
+    /// Whether the gateway ended the stream.
+    pub fn was_cut(&self) -> bool {
+        self.cut.load(Relaxed)
+    }
+
+    /// Resolves when a timeout has expired, late by at most the shortest of the three.
+    pub async fn overdue(&self, limits: &Limits) -> Overdue {
+        // A phase that begins during a nap may have a nearer end than the one before it.
+        let longest_nap =
+            limits.head_timeout.min(limits.idle_timeout).min(limits.body_idle_timeout);
+        let mut quiet_since = Instant::now();
+        loop {
+            let now = Instant::now();
+            if self.moved.swap(false, Relaxed) {
+                quiet_since = now;
+            }
+            let word = self.phase.load(Relaxed);
+            let since = self.base + Duration::from_millis(word >> 2);
+            let (since, limit, overdue) = match word & 3 {
+                HEAD => (since, limits.head_timeout, Overdue::Head),
+                BUSY => (quiet_since.max(since), limits.body_idle_timeout, Overdue::Body),
+                _ => (since, limits.idle_timeout, Overdue::Idle),
+            };
+            let left = (since + limit).saturating_duration_since(now);
+            if left.is_zero() {
+                return overdue;
+            }
+            tokio::time::sleep(left.min(longest_nap)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        let seconds = Duration::from_secs;
+        Limits {
+            head_timeout: seconds(30),
+            idle_timeout: seconds(300),
+            body_idle_timeout: seconds(900),
+            ..Limits::default()
+        }
+    }
+
+    async fn ends_after(watchdog: &Watchdog) -> (Overdue, u64) {
+        let begun = Instant::now();
+        let overdue = watchdog.overdue(&limits()).await;
+        (overdue, begun.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_bytes_do_not_extend_a_head() {
+        let watchdog = Watchdog::awaiting_head();
+        let drip = async {
+            loop {
+                tokio::time::advance(Duration::from_secs(1)).await;
+                watchdog.on_read();
+            }
+        };
+        tokio::select! {
+            ended = ends_after(&watchdog) => assert_eq!(ended.0, Overdue::Head),
+            () = drip => {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_stream_ends_at_its_limit_and_not_before() {
+        assert_eq!(ends_after(&Watchdog::idle()).await, (Overdue::Idle, 300));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_short_limit_holds_although_its_phase_began_during_a_nap() {
+        let limits = Limits { idle_timeout: Duration::from_secs(2), ..limits() };
+        let (watchdog, begun) = (Watchdog::awaiting_head(), Instant::now());
+        let becomes_idle = async {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            watchdog.end_exchange();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            ended = watchdog.overdue(&limits) => assert_eq!(ended, Overdue::Idle),
+            () = becomes_idle => {}
+        }
+        assert!(begun.elapsed() <= Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_ends_only_when_nothing_moves() {
+        let watchdog = Watchdog::idle();
+        watchdog.begin_exchange();
+        assert_eq!(ends_after(&watchdog).await, (Overdue::Body, 900));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_ended_exchange_makes_the_stream_idle_again() {
+        let watchdog = Watchdog::awaiting_head();
+        watchdog.begin_exchange();
+        watchdog.end_exchange();
+        assert_eq!(ends_after(&watchdog).await.0, Overdue::Idle);
+    }
+}

@@ -1,0 +1,171 @@
+//! Serves requests that use a base URL: authenticates the agent, finds the target, makes a [`Session`] and runs the
+//! exchange. `token.rs` finds the agent's token, `answer_rewrite.rs` adapts redirects and cookies of the answer.
+
+mod answer_rewrite;
+mod token;
+
+use std::sync::Arc;
+
+use http::header::{ORIGIN, REFERER};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Request, Response, Uri};
+
+use self::answer_rewrite::AnswerRewrite;
+use super::authenticate::{Authenticated, is_in_url};
+use super::refused_request::{RefusedRequest, refused};
+use crate::base_url::{BaseUrl, BaseUrlError, target};
+use crate::body::request_body::RequestBody;
+use crate::exchange::answer_body::AnswerBody;
+use crate::exchange::{self, tripwire};
+use crate::gateway::Core;
+use crate::refusal::Refusal;
+use crate::session::{AcceptedStream, Session, TargetSource};
+use keyward_base::agent::{Agent, TOKEN_PREFIX};
+use keyward_base::host::Target;
+use keyward_rules::inject::strip;
+
+/// Serves a request by a base URL.
+pub async fn answer(
+    core: &Arc<Core>,
+    accepted: &Arc<AcceptedStream>,
+    request: Request<RequestBody>,
+    place: Result<BaseUrl, BaseUrlError>,
+) -> Response<AnswerBody> {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    match admit(core, accepted, request, place) {
+        Ok((session, way, request)) => {
+            let mut response = exchange::answer(core, &session, request).await;
+            way.lead(response.headers_mut());
+            response
+        }
+        Err(refused_to) => {
+            let (refusal, agent) = *refused_to;
+            let path = agent.as_ref().and_then(|_| shown(&uri, &refusal));
+            let unopened = RefusedRequest { method: &method, path: path.as_deref(), agent };
+            refused(core, accepted, unopened, &refusal).await
+        }
+    }
+}
+
+/// An admitted request: its session, the rewrite of its answer, and the request to send.
+type Admitted = (Arc<Session>, AnswerRewrite, Request<RequestBody>);
+
+/// A refusal, and the agent if it is known.
+type Refused = Box<(Refusal, Option<Agent>)>;
+
+/// The order matters: an unauthenticated client learns nothing about connections.
+fn admit(
+    core: &Arc<Core>,
+    accepted: &Arc<AcceptedStream>,
+    request: Request<RequestBody>,
+    place: Result<BaseUrl, BaseUrlError>,
+) -> Result<Admitted, Refused> {
+    let nobody = |refusal: Refusal| Box::new((refusal, None));
+    let place = place.map_err(|fault| nobody(fault.into()))?;
+    if accepted.owner.is_some() {
+        return Err(nobody(BaseUrlError::OwnListener.into()));
+    }
+    is_not_cross_site(request.headers(), &place).map_err(|fault| nobody(fault.into()))?;
+    let proof = token::authenticate(&core.gateway, accepted.peer, request.headers());
+    let Authenticated { agent, token } = proof.map_err(nobody)?;
+    let opened = open(core, accepted, &request, (&place, &agent, &token));
+    let opened = opened.map_err(|refusal| {
+        tripwire::refused_early(&core.gateway, (&agent, None), &request);
+        Box::new((refusal, Some(agent.clone())))
+    })?;
+    let ResolvedTarget { target, connection, path } = opened;
+    let request = onward(request, path, &place, &token);
+    let way = AnswerRewrite::new(place.prefix(), target.clone());
+    let target_source = TargetSource::BaseUrl { target, connection };
+    let session = Session::new(agent, target_source, accepted.watchdog.clone(), accepted.clone());
+    Ok((session, way, request))
+}
+
+/// The target of an authenticated request.
+struct ResolvedTarget {
+    target: Target,
+    connection: Arc<str>,
+    /// The path and query at the target.
+    path: PathAndQuery,
+}
+
+fn open(
+    core: &Core,
+    accepted: &AcceptedStream,
+    request: &Request<RequestBody>,
+    (place, agent, token): (&BaseUrl, &Agent, &str),
+) -> Result<ResolvedTarget, Refusal> {
+    if is_in_url(request.uri(), token) {
+        return Err(BaseUrlError::TokenInUrl.into());
+    }
+    accepted.revocation.attach_agent(&core.gateway, agent)?;
+    let policy = core.gateway.rulebook.current();
+    let (target, connection) = target(&policy, agent, place)?;
+    let sent = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+    let path = place.behind(sent).parse();
+    let path = path.map_err(|_| Refusal::BadRequest("what follows the connection is no path"))?;
+    Ok(ResolvedTarget { target, connection, path })
+}
+
+/// Turns the request into one for the upstream: its path is the upstream's; the agent's token and fields about our
+/// own origin are removed.
+fn onward(
+    mut request: Request<RequestBody>,
+    path: PathAndQuery,
+    place: &BaseUrl,
+    token: &str,
+) -> Request<RequestBody> {
+    *request.uri_mut() = Uri::from(path);
+    // The token may stand there too.
+    request.body_mut().drop_trailers();
+    let fields = request.headers_mut();
+    strip::holding(fields, token);
+    // It is that of our own listener, else the request were refused.
+    fields.remove(ORIGIN);
+    let own = |value: &http::HeaderValue| {
+        value.to_str().is_ok_and(|text| {
+            let origin = text.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
+            place.is_own(&origin)
+        })
+    };
+    if fields.get_all(REFERER).iter().any(own) {
+        fields.remove(REFERER);
+    }
+    request
+}
+
+/// Refuses requests from other sites. Browsers send `Sec-Fetch-Site` (Fetch Metadata) and `Origin`: only the user
+/// and pages of this origin may send requests; a CORS preflight comes from another site.
+fn is_not_cross_site(fields: &HeaderMap, place: &BaseUrl) -> Result<(), BaseUrlError> {
+    let same = |value: &http::HeaderValue| value.to_str().is_ok_and(|origin| place.is_own(origin));
+    let harmless = fields
+        .get_all(token::SEC_FETCH_SITE)
+        .iter()
+        .all(|site| matches!(site.as_bytes(), b"same-origin" | b"none"))
+        && fields.get_all(ORIGIN).iter().all(same)
+        && !fields.contains_key(http::header::ACCESS_CONTROL_REQUEST_METHOD);
+    if harmless { Ok(()) } else { Err(BaseUrlError::CrossSite) }
+}
+
+/// The path for the record of a refusal to a known agent; `None` if it may contain a token.
+fn shown(uri: &Uri, refusal: &Refusal) -> Option<String> {
+    let holds_token = matches!(refusal, Refusal::BaseUrl(BaseUrlError::TokenInUrl));
+    // Of another agent, perhaps.
+    let may_hold = || is_in_url(uri, TOKEN_PREFIX);
+    (!holds_token && !may_hold()).then(|| uri.path().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_may_hold_a_token_is_not_kept() {
+        let shown = |url: &str, fault| shown(&url.parse().unwrap(), &Refusal::BaseUrl(fault));
+        for url in ["/to/x/botkwa_abc/me", "/to/x/bot%6bwa_abc/me"] {
+            assert_eq!(shown(url, BaseUrlError::NotOurs), None, "{url}");
+        }
+        assert_eq!(shown("/to/x/chosen", BaseUrlError::TokenInUrl), None);
+        assert_eq!(shown("/to/x/v1", BaseUrlError::NotOurs).as_deref(), Some("/to/x/v1"));
+    }
+}

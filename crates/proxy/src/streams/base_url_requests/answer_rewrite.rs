@@ -1,0 +1,184 @@
+//! [`AnswerRewrite`] adapts an answer for a client that used a base URL: redirects to the same upstream go through
+//! the gateway again, and cookies stay with their connection.
+
+use http::HeaderMap;
+use http::header::{Entry, HeaderValue, LOCATION, SET_COOKIE};
+
+use keyward_base::host::{Scheme, Target};
+
+/// The upstream, and its base URL as the client knows it.
+#[derive(Debug)]
+pub struct AnswerRewrite {
+    prefix: String,
+    target: Target,
+}
+
+impl AnswerRewrite {
+    /// `prefix` is prepended to the paths of `target`.
+    pub fn new(prefix: &str, target: Target) -> Self {
+        Self { prefix: prefix.to_owned(), target }
+    }
+
+    /// Rewrites redirects and cookies; all else is unchanged.
+    pub fn lead(&self, fields: &mut HeaderMap) {
+        if let Entry::Occupied(mut locations) = fields.entry(LOCATION) {
+            for value in locations.iter_mut() {
+                let led = value.to_str().ok().and_then(|text| self.location(text));
+                if let Some(led) = led.and_then(|text| HeaderValue::try_from(text).ok()) {
+                    *value = led;
+                }
+            }
+        }
+        match fields.entry(SET_COOKIE) {
+            Entry::Occupied(mut cookies) if !self.prefix.is_empty() => {
+                for value in cookies.iter_mut() {
+                    if let Ok(confined) = HeaderValue::from_bytes(&self.cookie(value.as_bytes())) {
+                        *value = confined;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The redirect by the base URL; `None` if it may stay unchanged. Dot segments are not resolved; the client
+    /// does that.
+    fn location(&self, text: &str) -> Option<String> {
+        if let Some(rest) = text.strip_prefix("//") {
+            // The client would complete it by the scheme of the base URL.
+            let absolute = format!("{}://{rest}", self.target.scheme().as_str());
+            return self.absolute(&absolute).or(Some(absolute));
+        }
+        match text.starts_with('/') {
+            true => self.below(text),
+            false => self.absolute(text),
+        }
+    }
+
+    fn absolute(&self, text: &str) -> Option<String> {
+        let (scheme, rest) = text.split_once("://")?;
+        let scheme = match scheme {
+            _ if scheme.eq_ignore_ascii_case("https") => Scheme::Https,
+            _ if scheme.eq_ignore_ascii_case("http") => Scheme::Http,
+            _ => return None,
+        };
+        let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        match Target::parse(scheme, authority).is_ok_and(|target| target == self.target) {
+            true if rest.starts_with('/') => self.below(rest),
+            true => self.below(&format!("/{rest}")),
+            false => None,
+        }
+    }
+
+    /// A path of the target. Without a prefix, a path with two leading slashes would name a host.
+    fn below(&self, path: &str) -> Option<String> {
+        let names_host = self.prefix.is_empty() && path[1..].starts_with(['/', '\\']);
+        (!names_host).then(|| format!("{}{path}", self.prefix))
+    }
+
+    /// The cookie, limited to this connection: a client has one cookie jar for all of `127.0.0.1`, and would send
+    /// one connection's cookies to another's upstream.
+    fn cookie(&self, value: &[u8]) -> Vec<u8> {
+        let mut path: &[u8] = b"";
+        let mut kept: Vec<&[u8]> = Vec::new();
+        for (index, part) in value.split(|byte| *byte == b';').enumerate() {
+            let (name, text) = match part.iter().position(|byte| *byte == b'=') {
+                Some(at) => (&part[..at], part[at + 1..].trim_ascii()),
+                None => (part, &b""[..]),
+            };
+            if index > 0 && name.trim_ascii().eq_ignore_ascii_case(b"path") {
+                // RFC 6265 §5.2.4: the last one counts, and only a path that begins with a slash.
+                path = if text.starts_with(b"/") { text } else { b"" };
+            } else {
+                kept.push(part);
+            }
+        }
+        [&kept.join(&b';')[..], b"; Path=", self.prefix.as_bytes(), path].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn way(prefix: &str) -> AnswerRewrite {
+        AnswerRewrite::new(prefix, Target::parse(Scheme::Https, "api.a.test").unwrap())
+    }
+
+    fn led(prefix: &str, location: &str) -> String {
+        let mut fields = HeaderMap::new();
+        fields.insert(LOCATION, location.parse().unwrap());
+        way(prefix).lead(&mut fields);
+        fields[LOCATION].to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn redirects_to_others_stay_as_they_are() {
+        for other in [
+            "https://other.test/a",
+            "https://api.a.test.evil.test/a",
+            "https://api.a.test@evil.test/a",
+            "https://api.a.test:8443/a",
+            "http://api.a.test/a",
+            "ftp://api.a.test/a",
+            "https://",
+            "a/b?c",
+            "../a",
+            "?a",
+            "",
+        ] {
+            assert_eq!(led("/to/work", other), other);
+            assert_eq!(led("", other), other);
+        }
+    }
+
+    #[test]
+    fn redirects_to_the_upstream_lead_through_the_gateway() {
+        for (location, path) in [
+            ("https://api.a.test/v2/a%2fb?c#d", "/v2/a%2fb?c#d"),
+            ("HTTPS://API.a.test:443/v2", "/v2"),
+            ("https://api.a.test", "/"),
+            ("https://api.a.test?c", "/?c"),
+            ("//api.a.test/v2", "/v2"),
+            ("/v2", "/v2"),
+        ] {
+            assert_eq!(led("/to/work", location), format!("/to/work{path}"), "{location}");
+            assert_eq!(led("", location), path, "{location}");
+        }
+    }
+
+    #[test]
+    fn a_reference_without_a_scheme_keeps_the_upstream_s() {
+        assert_eq!(led("/to/work", "//other.test/a"), "https://other.test/a");
+    }
+
+    #[test]
+    fn no_path_becomes_a_host() {
+        for path in ["//evil.test/", "/\\evil.test/"] {
+            let location = format!("https://api.a.test{path}");
+            assert_eq!(led("", &location), location);
+            assert_eq!(led("/to/work", &location), format!("/to/work{path}"));
+        }
+    }
+
+    #[test]
+    fn a_cookie_is_confined_to_its_connection() {
+        for (cookie, confined) in [
+            ("a=b", "a=b; Path=/to/work"),
+            ("a=path=/x", "a=path=/x; Path=/to/work"),
+            ("path=/x", "path=/x; Path=/to/work"),
+            ("a=b; Path=/; HttpOnly", "a=b; HttpOnly; Path=/to/work/"),
+            ("a=b; path = /v1 ;PATH=/v2", "a=b; Path=/to/work/v2"),
+            ("a=b; Path=/v1; Path", "a=b; Path=/to/work"),
+            ("a=b; Path=../x", "a=b; Path=/to/work"),
+        ] {
+            let mut fields = HeaderMap::new();
+            fields.insert(SET_COOKIE, cookie.parse().unwrap());
+            way("/to/work").lead(&mut fields);
+            assert_eq!(fields[SET_COOKIE], confined);
+            fields.insert(SET_COOKIE, cookie.parse().unwrap());
+            way("").lead(&mut fields);
+            assert_eq!(fields[SET_COOKIE], cookie, "a host of its own has its own jar");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Serves requests on the proxy port: CONNECT opens a tunnel, a request in absolute form is an exchange. Each
+//! request is authenticated by itself. `base_url_requests.rs` serves requests without a scheme.
+
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Method, Request, Response};
+use hyper::upgrade::OnUpgrade;
+
+use super::authenticate::authenticate;
+use super::refused_request::{RefusedRequest, refused};
+use super::{base_url_requests, intercept};
+use crate::base_url::BaseUrl;
+use crate::body::request_body::RequestBody;
+use crate::exchange::answer_body::AnswerBody;
+use crate::exchange::authorize::{self, ConnectRoute};
+use crate::exchange::{self, respond, tripwire};
+use crate::gateway::Core;
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::refusal::grpc::RefusalFormat;
+use crate::server::h1::{self, StreamContext};
+use crate::session::{AcceptedStream, Session, TargetSource};
+use crate::sockets::streams::AgentStream;
+use crate::sockets::watchdog::Watchdog;
+use crate::tunnel;
+use keyward_base::agent::Agent;
+use keyward_base::host::{Scheme, Target};
+use keyward_net::dial::Dialled;
+use keyward_rules::policy::{InterceptPermit, TunnelPermit};
+
+/// An authorized CONNECT.
+enum Opening {
+    Intercept(InterceptPermit),
+    Tunnel(TunnelPermit, Dialled),
+}
+
+/// Serves one accepted stream until it ends.
+pub async fn serve(core: Arc<Core>, stream: AgentStream, accepted: AcceptedStream) {
+    let accepted = Arc::new(accepted);
+    let owner = accepted.clone();
+    let context =
+        StreamContext { watchdog: &owner.watchdog, revocation: &owner.revocation, session: None };
+    let service = |request: Request<RequestBody>| {
+        let (core, accepted) = (core.clone(), accepted.clone());
+        async move {
+            match *request.method() {
+                Method::CONNECT => connect(&core, &accepted, request).await,
+                _ => absolute(&core, &accepted, request).await,
+            }
+        }
+    };
+    h1::serve(&core, stream, context, service).await;
+}
+
+/// Serves `GET http://host/path`. A request without a scheme is refused unless it uses a base URL: an origin-form
+/// request is never forwarded by its `Host`.
+async fn absolute(
+    core: &Arc<Core>,
+    accepted: &Arc<AcceptedStream>,
+    request: Request<RequestBody>,
+) -> Response<AnswerBody> {
+    if request.uri().scheme().is_none()
+        && let Some(place) = BaseUrl::of(&request, accepted.scheme, &core.gateway.base_urls)
+    {
+        return base_url_requests::answer(core, accepted, request, place).await;
+    }
+    let admitted = match request.uri().scheme() {
+        Some(_) => authenticate(&core.gateway, accepted, &request),
+        None => Err(Refusal::BadRequest(
+            "this is a proxy: send CONNECT or an absolute http:// or https:// URI, or use a base URL: \
+             /to/CONNECTION/…",
+        )),
+    };
+    let admitted = admitted.and_then(|agent| {
+        let admitted = accepted.revocation.attach_agent(&core.gateway, &agent);
+        let told = |_: &Refusal| tripwire::refused_early(&core.gateway, (&agent, None), &request);
+        admitted.inspect_err(told).map(|()| agent)
+    });
+    let agent = match admitted {
+        Ok(agent) => agent,
+        Err(refusal) => {
+            let unopened = RefusedRequest { method: request.method(), path: None, agent: None };
+            return refused(core, accepted, unopened, &refusal).await;
+        }
+    };
+    let (watchdog, accepted) = (accepted.watchdog.clone(), accepted.clone());
+    let session = Session::new(agent, TargetSource::Absolute, watchdog, accepted);
+    exchange::answer(core, &session, request).await
+}
+
+/// Serves CONNECT: authenticates, parses and routes; then answers 200 and serves the tunnel in a task of its own.
+async fn connect(
+    core: &Arc<Core>,
+    accepted: &Arc<AcceptedStream>,
+    mut request: Request<RequestBody>,
+) -> Response<AnswerBody> {
+    accepted.watchdog.begin_exchange();
+    let mut record = match Record::begin(&core.gateway).await {
+        Ok(record) => record,
+        Err(refusal) => return respond::unrecorded(&refusal, RefusalFormat::Http),
+    };
+    record.attach_watchdog(&accepted.watchdog);
+    record.set_request(&Method::CONNECT, None, None);
+    let target = target(&request);
+    record.set_target(target.as_ref().ok());
+    let named = target.as_ref().ok().cloned();
+    match open(core, accepted, (&request, target), &mut record).await {
+        Ok((agent, opening)) => {
+            let upgrade = hyper::upgrade::on(&mut request);
+            record.set_opened();
+            let context = (agent, accepted.clone());
+            let tunnel = tunnelled(core.clone(), upgrade, context, (opening, record));
+            // On the heap: a task copies its future four times in its life.
+            tokio::spawn(Box::pin(tunnel));
+            Response::new(AnswerBody::elsewhere())
+        }
+        Err(refusal) => respond::connect_refusal(&refusal, named.as_ref(), record),
+    }
+}
+
+async fn open(
+    core: &Arc<Core>,
+    accepted: &Arc<AcceptedStream>,
+    (request, target): (&Request<RequestBody>, Result<Target, Refusal>),
+    record: &mut Record,
+) -> Result<(Agent, Opening), Refusal> {
+    let gateway = &core.gateway;
+    let agent = authenticate(gateway, accepted, request)?;
+    record.set_agent(&agent);
+    let target = target?;
+    without_body(request)?;
+    accepted.revocation.attach_agent(gateway, &agent)?;
+    let opening = match authorize::route(gateway, &agent, &target).await? {
+        ConnectRoute::Intercept(permit) => Opening::Intercept(permit),
+        ConnectRoute::Tunnel(permit) => {
+            accepted.revocation.begin_tunnel(permit.target());
+            record.set_rule(permit.rule());
+            let limit = gateway.limits.connect_timeout;
+            let dialled = Box::pin(gateway.dialler.dial(permit.target(), limit)).await?;
+            Opening::Tunnel(permit, dialled)
+        }
+    };
+    Ok((agent, opening))
+}
+
+/// The target in the authority; the default port is 443 (RFC 9110 §9.3.6 requires one, gRPC omits it).
+fn target(request: &Request<RequestBody>) -> Result<Target, Refusal> {
+    let uri = request.uri();
+    match (uri.authority(), uri.scheme(), uri.path()) {
+        (Some(authority), None, "" | "/") => Ok(Target::parse(Scheme::Https, authority.as_str())?),
+        _ => Err(Refusal::BadRequest("CONNECT names a host and a port, nothing else")),
+    }
+}
+
+/// Checks that a CONNECT has no body (RFC 9110 §9.3.6): the following bytes belong to the tunnel.
+fn without_body(request: &Request<RequestBody>) -> Result<(), Refusal> {
+    let fields = request.headers();
+    let length = fields.get_all(CONTENT_LENGTH).iter().all(|length| length == "0");
+    match length && !fields.contains_key(TRANSFER_ENCODING) {
+        true => Ok(()),
+        false => Err(Refusal::BadRequest("CONNECT has no body")),
+    }
+}
+
+/// Serves the tunnel after hyper has written the 200.
+async fn tunnelled(
+    core: Arc<Core>,
+    upgrade: OnUpgrade,
+    (agent, accepted): (Agent, Arc<AcceptedStream>),
+    (opening, mut record): (Opening, Record),
+) {
+    let Ok(upgraded) = upgrade.await else { return };
+    let Some((stream, early)) = h1::reclaim::<AgentStream>(upgraded) else {
+        return tracing::error!("a CONNECT was upgraded to a stream of another kind");
+    };
+    let watchdog = Arc::new(Watchdog::idle());
+    let stream = stream.into_tunnel(early, watchdog.clone());
+    match opening {
+        Opening::Intercept(permit) => {
+            // Each request inside is an exchange of its own; the CONNECT is none.
+            record.discard();
+            intercept::intercept(core, stream, permit, (agent, accepted)).await;
+        }
+        Opening::Tunnel(permit, dialled) => {
+            let target_source =
+                TargetSource::Tunnel { target: permit.target().clone(), sni_agrees: true };
+            let session = Session::new(agent, target_source, watchdog, accepted);
+            let upstream = dialled.stream;
+            let splice = tunnel::splice(stream, upstream, &mut record, &session, &core.gateway);
+            Box::pin(splice).await;
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! [`Cores`]: the threads that accept and serve agents' streams, each with its own runtime. A stream stays on the
+//! core that accepted it unless another core has clearly fewer streams.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::runtime;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::connect;
+use crate::gateway::{Core, Gateway};
+use crate::limits::agent_streams::CoreStreamCount;
+use crate::server::h1::draining;
+use crate::session::AcceptedStream;
+use crate::session::revocation::Revocation;
+use crate::sockets::listener::{
+    Acceptor, Listener, NewSocket, is_of_descriptors, is_of_one_socket,
+};
+use crate::sockets::probes::{Destination, Preface, hand_over};
+use crate::sockets::proxy_tls::ProxyTls;
+use crate::sockets::streams::{AgentStream, Socket};
+use crate::sockets::watchdog::Watchdog;
+use keyward_base::host::Scheme;
+
+/// The number of cores that accept from one listener. The system wakes all of them for every stream, so the other
+/// cores get streams handed over.
+const ACCEPTING_MAX: usize = 4;
+
+/// How many more streams than another core a core may have and still keep an accepted one.
+const SURPLUS_MAX: usize = 4;
+
+/// The pause of accepting when the process is out of descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long streams may take to end after they were cut; WebSockets send a close frame.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
+
+/// The threads that serve agents' streams.
+#[derive(Debug)]
+pub struct Cores {
+    gateway: Arc<Gateway>,
+    cores: Vec<Handle>,
+}
+
+/// Properties of the listener of a stream.
+struct ListenerInfo {
+    proxy_tls: Option<Arc<ProxyTls>>,
+    /// The preface for a probe, if one is registered.
+    preface: Option<Preface>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    core: Arc<Core>,
+    runtime: runtime::Handle,
+    open: Arc<AtomicUsize>,
+    /// The thread and its tasks end when this is dropped.
+    lives: oneshot::Sender<Infallible>,
+    thread: JoinHandle<()>,
+}
+
+impl Cores {
+    /// Starts `count` threads.
+    ///
+    /// # Errors
+    /// When a thread or a runtime cannot be created.
+    pub fn start(gateway: Arc<Gateway>, count: usize) -> io::Result<Self> {
+        let cores = (0..count.max(1)).map(|index| Handle::start(&gateway, index));
+        let cores = cores.collect::<io::Result<_>>()?;
+        Ok(Self { gateway, cores })
+    }
+
+    /// Accepts, on several cores at once, until the gateway drains.
+    pub async fn accept(self: Arc<Self>, listener: Listener) {
+        let listener = Arc::new(listener);
+        // Those that accept end when this does.
+        let mut acceptors = JoinSet::new();
+        for (index, handle) in self.cores.iter().enumerate().take(ACCEPTING_MAX) {
+            let accepts = self.clone().accept_on(index, listener.clone());
+            acceptors.spawn_on(accepts, &handle.runtime);
+        }
+        while let Some(ended) = acceptors.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a core accepts no more");
+            }
+        }
+    }
+
+    /// Accepts on one core. A failed accept loses one stream only. When no descriptor is left, streams are rejected
+    /// one by one, so that they do not wait.
+    async fn accept_on(self: Arc<Self>, index: usize, listener: Arc<Listener>) {
+        let acceptor = match listener.acceptor() {
+            Ok(acceptor) => acceptor,
+            Err(error) => return tracing::error!(%error, index, "a core does not accept"),
+        };
+        let mut drain = self.gateway.draining.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = acceptor.accept() => accepted,
+                () = draining(&mut drain) => return,
+            };
+            match accepted {
+                Ok((socket, peer)) => self.serve(index, (socket, peer), &acceptor),
+                Err(error) if is_of_one_socket(&error) => {}
+                Err(error) if is_of_descriptors(&error) && acceptor.turn_one_away().await => {}
+                Err(error) => {
+                    tracing::warn!(%error, "accepting pauses");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Serves a stream that core `here` accepted, on that core or on one with fewer streams.
+    fn serve(&self, here: usize, (socket, peer): (NewSocket, Option<IpAddr>), acceptor: &Acceptor) {
+        let Gateway { streams, unauthenticated, .. } = &*self.gateway;
+        let permit = || streams.clone().try_acquire_owned().ok();
+        let Some(place) = unauthenticated.enter(peer, permit) else {
+            return acceptor.turn_away(socket);
+        };
+        if place.is_anothers() {
+            self.gateway.metrics.evicted("proxy");
+        }
+        let (owner, proxy_tls) =
+            (acceptor.listener().owner().cloned(), acceptor.listener().proxy_tls().cloned());
+        let probed = !self.gateway.probes.is_empty();
+        let preface = probed.then(|| preface(acceptor.listener()));
+        let index = self.place(here);
+        let Handle { core, runtime, open, .. } = &self.cores[index];
+        let watchdog = Arc::new(Watchdog::awaiting_head());
+        let (revocation, counted) =
+            (Arc::new(Revocation::for_new_stream(place)), CoreStreamCount::new(open));
+        let scheme = if proxy_tls.is_some() { Scheme::Https } else { Scheme::Http };
+        let accepted = AcceptedStream { peer, owner, scheme, watchdog, revocation, counted };
+        let (core, via) = (core.clone(), ListenerInfo { proxy_tls, preface });
+        if index == here {
+            return begin(core, (socket, via), accepted);
+        }
+        match socket.detach() {
+            Ok(detached) => drop(runtime.spawn(async move {
+                match detached.attach() {
+                    Ok(socket) => begin(core, (socket, via), accepted),
+                    Err(error) => lost(&error),
+                }
+            })),
+            Err(error) => lost(&error),
+        }
+    }
+
+    /// The core for one more stream: `here`, unless another one has clearly fewer.
+    fn place(&self, here: usize) -> usize {
+        let open: Vec<_> = self.cores.iter().map(|core| core.open.load(Relaxed)).collect();
+        place(&open, here)
+    }
+
+    /// Sending true ends all streams at once; [`Cores::finish`] then stops waiting.
+    pub fn cutting(&self) -> watch::Sender<bool> {
+        self.gateway.cutting.clone()
+    }
+
+    /// Waits until all streams have ended, for at most `within`; then ends the remaining ones and the threads.
+    /// Returns whether all had ended by themselves.
+    pub async fn finish(self, within: Duration) -> bool {
+        let all = u32::try_from(self.gateway.limits.streams_max).unwrap_or(u32::MAX);
+        let mut ended = pin!(self.gateway.streams.acquire_many(all));
+        let clean = tokio::select! {
+            _ = ended.as_mut() => true,
+            () = self.gateway.cut() => false,
+            () = tokio::time::sleep(within) => false,
+        };
+        if !clean {
+            self.gateway.cutting.send_replace(true);
+            // Streams that have not ended by then are dropped with their runtime.
+            let _ = tokio::time::timeout(LAST_WORDS_WITHIN, ended).await;
+        }
+        let threads: Vec<_> = self
+            .cores
+            .into_iter()
+            .map(|Handle { lives, thread, .. }| {
+                drop(lives);
+                thread
+            })
+            .collect();
+        let joined = tokio::task::spawn_blocking(|| threads.into_iter().all(|t| t.join().is_ok()));
+        joined.await.unwrap_or(false) && clean
+    }
+}
+
+impl Handle {
+    fn start(gateway: &Arc<Gateway>, index: usize) -> io::Result<Self> {
+        let own = runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = own.handle().clone();
+        let core = {
+            let _inside = own.enter();
+            Core::new(gateway.clone())
+        };
+        let (lives, ended) = oneshot::channel();
+        let thread =
+            std::thread::Builder::new().name(format!("keyward-core-{index}")).spawn(move || {
+                let Err(_dropped) = own.block_on(ended);
+            })?;
+        Ok(Self { core, runtime, open: Arc::default(), lives, thread })
+    }
+}
+
+/// Chooses a core. A few clients never share a core, because the counts are compared strictly; with many clients
+/// the accepting core keeps its stream, because a handover costs more than a small surplus.
+fn place(open: &[usize], here: usize) -> usize {
+    let least = (0..open.len()).min_by_key(|index| open[*index]).unwrap_or(here);
+    let surplus = (open[least] / 3).min(SURPLUS_MAX);
+    if open[here] <= open[least] + surplus { here } else { least }
+}
+
+fn lost(error: &io::Error) {
+    tracing::warn!(%error, "a stream was lost on its way to a core");
+}
+
+/// The preface for streams of this listener.
+fn preface(listener: &Listener) -> Preface {
+    let tcp = listener.addr().map(|addr| addr.to_string());
+    let unix = || listener.path().map(|path| format!("unix:{}", path.display()));
+    Preface {
+        listener: tcp.or_else(unix).unwrap_or_default(),
+        agent: listener.owner().map(|owner| owner.agent.clone()),
+    }
+}
+
+/// Serves a socket in a task of its own, unless a probe must have it.
+fn begin(core: Arc<Core>, (socket, via): (NewSocket, ListenerInfo), accepted: AcceptedStream) {
+    let ListenerInfo { proxy_tls, preface: Some(preface) } = via else {
+        return serve(core, (socket, via.proxy_tls), accepted);
+    };
+    tokio::spawn(Box::pin(async move {
+        let destination = tokio::select! {
+            destination = core.gateway.probes.destination(&socket) => destination,
+            () = accepted.revocation.evicted() => return,
+        };
+        match destination {
+            Destination::Gateway => serve(core, (socket, proxy_tls), accepted),
+            Destination::Probe(at) => {
+                probed(&core, (socket, proxy_tls), (at, &preface), &accepted).await;
+            }
+            Destination::Nowhere => {
+                tracing::warn!("closed a stream that may be of a program under `keyward doctor`");
+            }
+        }
+    }));
+}
+
+/// Hands a stream to a probe until the stream or the gateway ends, or the stream is evicted.
+async fn probed(
+    core: &Core,
+    (socket, proxy_tls): (NewSocket, Option<Arc<ProxyTls>>),
+    (at, preface): (SocketAddr, &Preface),
+    accepted: &AcceptedStream,
+) {
+    let mut drain = core.gateway.draining.clone();
+    let detached = async {
+        match (socket, proxy_tls) {
+            (NewSocket::Tcp(tcp), Some(proxy_tls)) => {
+                match proxy_tls.accept(core.gateway.agent_tls(), tcp).await {
+                    Ok(tls) => hand_over(tls, at, preface).await,
+                    Err(cause) => Err(io::Error::other(cause)),
+                }
+            }
+            (NewSocket::Tcp(tcp), None) => hand_over(tcp, at, preface).await,
+            (NewSocket::Unix(unix), _) => hand_over(unix, at, preface).await,
+        }
+    };
+    tokio::select! {
+        detached = detached => if let Err(error) = detached {
+            tracing::debug!(%error, "a stream that was handed to a probe broke");
+        },
+        () = draining(&mut drain) => {}
+        () = accepted.revocation.evicted() => {}
+    }
+}
+
+fn serve(
+    core: Arc<Core>,
+    (socket, proxy_tls): (NewSocket, Option<Arc<ProxyTls>>),
+    accepted: AcceptedStream,
+) {
+    let socket = match (socket, proxy_tls) {
+        (NewSocket::Tcp(tcp), Some(proxy_tls)) => {
+            return drop(tokio::spawn(Box::pin(fronted(core, (tcp, proxy_tls), accepted))));
+        }
+        (NewSocket::Tcp(tcp), None) => Socket::Tcp(tcp),
+        (NewSocket::Unix(unix), _) => Socket::Unix(unix),
+    };
+    let stream = AgentStream::new(socket, accepted.watchdog.clone());
+    // On the heap: a task copies its future four times in its life.
+    tokio::spawn(Box::pin(connect::serve(core, stream, accepted)));
+}
+
+/// Serves a stream that begins with TLS. A failed handshake leaves no record, because no agent is known.
+async fn fronted(
+    core: Arc<Core>,
+    (tcp, proxy_tls): (TcpStream, Arc<ProxyTls>),
+    accepted: AcceptedStream,
+) {
+    let entered = tokio::select! {
+        entered = proxy_tls.accept(core.gateway.agent_tls(), tcp) => entered,
+        () = accepted.revocation.evicted() => Err("it was closed for another stream".to_owned()),
+    };
+    match entered {
+        Ok(tls) => {
+            let stream = AgentStream::new(Socket::Tls(tls), accepted.watchdog.clone());
+            connect::serve(core, stream, accepted).await;
+        }
+        Err(cause) => {
+            core.gateway.metrics.handshakes_failed.inc();
+            let cause = cause.escape_debug().to_string();
+            tracing::info!(cause, "no TLS with a client of the proxy");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_streams_are_spread_evenly_whoever_accepts_them() {
+        for accepts in [[0; 6], [1; 6], [0, 1, 1, 0, 0, 1], [2; 6]] {
+            let mut open = [0; 3];
+            for here in accepts {
+                open[place(&open, here)] += 1;
+            }
+            assert_eq!(open, [2; 3], "{accepts:?}");
+        }
+    }
+
+    #[test]
+    fn of_many_a_core_keeps_its_own_until_another_has_clearly_fewer() {
+        assert_eq!(place(&[4, 3], 0), 0);
+        assert_eq!(place(&[5, 3], 0), 1);
+        assert_eq!(place(&[104, 100], 0), 0);
+        assert_eq!(place(&[105, 100], 0), 1);
+        assert_eq!(place(&[105, 100], 1), 1);
+    }
+}

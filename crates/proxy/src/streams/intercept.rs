@@ -1,0 +1,111 @@
+//! Terminates TLS inside a CONNECT with a leaf of the local CA, and serves the requests in it as exchanges.
+
+use std::io;
+use std::sync::Arc;
+
+use hyper::Method;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::exchange;
+use crate::gateway::Core;
+use crate::record::Record;
+use crate::server::h1::{self, StreamContext};
+use crate::server::h2;
+use crate::session::{AcceptedStream, Session, TargetSource};
+use crate::sockets::streams::AgentStream;
+use keyward_base::agent::Agent;
+use keyward_base::host::{Host, Target};
+use keyward_net::tls::ALPN_HTTP2;
+use keyward_rules::policy::InterceptPermit;
+use keyward_state::observe::event::Outcome;
+
+/// Terminates TLS and serves the tunnel until it ends.
+pub async fn intercept(
+    core: Arc<Core>,
+    stream: AgentStream,
+    permit: InterceptPermit,
+    (agent, accepted): (Agent, Arc<AcceptedStream>),
+) {
+    let watchdog = stream.watchdog().clone();
+    // On the heap what an idle tunnel does not need.
+    let tls = match Box::pin(handshake(&core, stream, &permit, &agent)).await {
+        Ok(tls) => tls,
+        Err(cause) => return failed(&core, &agent, permit.target(), cause).await,
+    };
+    let target = permit.target().clone();
+    let sni_agrees = sni_agrees(tls.get_ref().1.server_name(), &target);
+    let target_source = TargetSource::Tunnel { target, sni_agrees };
+    let session = Session::new(agent, target_source, watchdog.clone(), accepted);
+    let context = StreamContext {
+        watchdog: &watchdog,
+        revocation: session.revocation(),
+        session: Some(&session),
+    };
+    if tls.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2) {
+        return Box::pin(h2::serve(&core, tls, &session)).await;
+    }
+    let service = |request| {
+        let (core, session) = (core.clone(), session.clone());
+        async move { exchange::answer(&core, &session, request).await }
+    };
+    h1::serve(&core, tls, context, service).await;
+}
+
+/// Accepts TLS. Bytes that are not TLS fail here and are never treated as a request.
+async fn handshake(
+    core: &Core,
+    stream: AgentStream,
+    permit: &InterceptPermit,
+    agent: &Agent,
+) -> Result<Box<TlsStream<AgentStream>>, String> {
+    let gateway = &core.gateway;
+    let handshake = async {
+        let _turn = core.handshakes.take(&agent.id).await;
+        let config = gateway.leaves.server_config(permit.target().host());
+        let acceptor = TlsAcceptor::from(config.map_err(io::Error::other)?);
+        acceptor.accept(stream).await
+    };
+    match tokio::time::timeout(gateway.limits.handshake_timeout, handshake).await {
+        // More than a kilobyte, and handed on whenever the stream becomes idle or wakes.
+        Ok(Ok(tls)) => Ok(Box::new(tls)),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("it took too long".to_owned()),
+    }
+}
+
+async fn failed(core: &Arc<Core>, agent: &Agent, target: &Target, cause: String) {
+    core.gateway.metrics.handshakes_failed.inc();
+    let cause = cause.escape_debug().to_string();
+    tracing::info!(agent = %agent.name, %target, cause, "no TLS with the agent: does it trust our CA?");
+    if let Ok(mut record) = Record::begin(&core.gateway).await {
+        record.set_agent(agent);
+        record.set_request(&Method::CONNECT, Some(target), None);
+        record.set_outcome(Outcome::ClientAborted);
+    }
+}
+
+/// Whether the SNI names the target's host. Without SNI the CONNECT target alone counts.
+fn sni_agrees(sni: Option<&str>, target: &Target) -> bool {
+    match (sni, target.host()) {
+        (None, _) | (_, Host::V4(_) | Host::V6(_)) => true,
+        (Some(sni), host) => Host::parse(sni).is_ok_and(|named| named == *host),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of<F: Future>(_made: impl FnOnce() -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    #[allow(unreachable_code)]
+    fn an_idle_tunnel_takes_little_room() {
+        let bytes =
+            bytes_of(|| intercept(unreachable!(), unreachable!(), unreachable!(), unreachable!()));
+        assert!(bytes <= 3 * 1024, "{bytes} bytes");
+    }
+}

@@ -1,0 +1,8 @@
+//! Agents' streams from accept to exchange: cores, CONNECT, interception, authentication, base URLs.
+
+pub mod authenticate;
+pub mod base_url_requests;
+pub mod connect;
+pub mod cores;
+pub mod intercept;
+pub mod refused_request;

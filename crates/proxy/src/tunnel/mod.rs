@@ -1,0 +1,132 @@
+//! Copies bytes between an agent's stream and an upstream's: for opaque tunnels and for upgraded streams. A FIN
+//! from one side is passed on as a half-close, and the other direction stays open.
+
+pub mod websocket;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::gateway::Gateway;
+use crate::record::Record;
+use crate::session::Session;
+use crate::sockets::copy::{Broken, CopyDirection};
+use crate::sockets::progress::stalled;
+use crate::sockets::websocket_frames::FrameTracker;
+use keyward_state::observe::event::Outcome;
+
+/// An agent's stream and an upstream's, copied in both directions.
+#[derive(Debug)]
+pub struct StreamPair<A, U> {
+    pub agents: A,
+    pub upstream: U,
+    /// From the agent to the upstream.
+    pub up: CopyDirection,
+    /// From the upstream to the agent.
+    pub down: CopyDirection,
+}
+
+/// Why copying has ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TunnelEnd {
+    /// Both sides have ended.
+    Finished,
+    /// Close frames were exchanged and the upstream has ended its stream; the agent has not.
+    Closed,
+    /// The agent's stream broke.
+    AgentBroke,
+    /// The upstream's stream broke.
+    UpstreamBroke,
+    /// No byte moved for `tunnel_idle_timeout`.
+    Idle,
+    /// The session was revoked.
+    Revoked,
+    GatewayStopped,
+}
+
+/// Copies until both directions have ended, one breaks, no byte moves for `tunnel_idle_timeout`, the session is
+/// revoked, or the gateway stops.
+pub async fn splice<A, U>(
+    agents: A,
+    upstream: U,
+    record: &mut Record,
+    session: &Session,
+    gateway: &Gateway,
+) where
+    A: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut pair = StreamPair::of_bytes(agents, upstream, record);
+    let end = pair.run(session, gateway).await;
+    pair.tell(record, end.outcome());
+}
+
+impl<A, U> StreamPair<A, U>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    /// A pair of opaque byte streams.
+    pub fn of_bytes(agents: A, upstream: U, record: &Record) -> Self {
+        let (up, down) =
+            (CopyDirection::new(record.bytes_in(), None), CopyDirection::new(Arc::default(), None));
+        Self { agents, upstream, up, down }
+    }
+
+    pub fn of_frames(agents: A, upstream: U, record: &Record) -> Self {
+        let up = CopyDirection::new(record.bytes_in(), Some(FrameTracker::new()));
+        let down = CopyDirection::new(Arc::default(), Some(FrameTracker::new()));
+        Self { agents, upstream, up, down }
+    }
+
+    /// Copies until one of the reasons in [`TunnelEnd`].
+    pub async fn run(&mut self, session: &Session, gateway: &Gateway) -> TunnelEnd {
+        let counts = [self.up.moved().clone(), self.down.moved().clone()];
+        let counts = [&*counts[0], &*counts[1]];
+        tokio::select! {
+            end = poll_fn(|cx| self.poll(cx)) => end,
+            () = stalled(&counts, gateway.limits.tunnel_idle_timeout) => TunnelEnd::Idle,
+            () = session.revocation().revoked(gateway) => TunnelEnd::Revoked,
+            () = gateway.cut() => TunnelEnd::GatewayStopped,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<TunnelEnd> {
+        let Self { agents, upstream, up, down } = self;
+        let (went_up, went_down) = (up.poll(cx, agents, upstream), down.poll(cx, upstream, agents));
+        match (went_up, went_down) {
+            (Poll::Ready(Err(Broken::Source)), _) | (_, Poll::Ready(Err(Broken::Sink))) => {
+                Poll::Ready(TunnelEnd::AgentBroke)
+            }
+            (Poll::Ready(Err(Broken::Sink)), _) | (_, Poll::Ready(Err(Broken::Source))) => {
+                Poll::Ready(TunnelEnd::UpstreamBroke)
+            }
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(TunnelEnd::Finished),
+            (Poll::Pending, Poll::Ready(Ok(()))) if up.is_closed() && down.is_closed() => {
+                Poll::Ready(TunnelEnd::Closed)
+            }
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Writes the result to the record.
+    pub fn tell(&self, record: &mut Record, outcome: Outcome) {
+        record.add_sent(self.down.moved().load(Relaxed));
+        record.set_outcome(outcome);
+    }
+}
+
+impl TunnelEnd {
+    /// The outcome for the audit log.
+    pub fn outcome(self) -> Outcome {
+        match self {
+            Self::Finished | Self::Closed => Outcome::Completed,
+            Self::AgentBroke => Outcome::ClientAborted,
+            Self::UpstreamBroke => Outcome::UpstreamAborted,
+            Self::Idle | Self::Revoked | Self::GatewayStopped => Outcome::Ended,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Copies a WebSocket between an agent and an upstream, frame by frame. When Keyward ends it, it ends at a frame
+//! boundary with a close frame that gives the reason (RFC 6455 §7.4.1).
+
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::{StreamPair, TunnelEnd};
+use crate::gateway::Gateway;
+use crate::record::Record;
+use crate::session::Session;
+use crate::sockets::websocket_frames::CloseFrame;
+use keyward_state::observe::event::Outcome;
+
+/// The time for ending a WebSocket: the rest of its frame, the close frame and the answer to it. It must be less
+/// than the second within which a revocation takes effect.
+const CLOSING_WITHIN: Duration = Duration::from_millis(750);
+
+/// A frame that needs more bytes is cut, because a revoked stream must not get many more.
+const FRAME_REST_MAX: u64 = 64 * 1024;
+
+/// The close frame for an agent whose access was revoked: "policy violation".
+const REVOKED: CloseFrame = CloseFrame { code: 1008, reason: "access was revoked" };
+/// The close frame for an idle WebSocket: "going away".
+const IDLE: CloseFrame = CloseFrame { code: 1001, reason: "idle for too long" };
+/// The close frame when the gateway stops.
+const GATEWAY_STOPPED: CloseFrame = CloseFrame { code: 1001, reason: "the gateway stops" };
+/// The close frame for the upstream when the agent did not end the WebSocket.
+const AGENT_LEFT: CloseFrame = CloseFrame { code: 1001, reason: "" };
+
+/// Copies frames like [`super::splice`], and sends close frames at the end.
+pub async fn splice<A, U>(
+    agents: A,
+    upstream: U,
+    record: &mut Record,
+    session: &Session,
+    gateway: &Gateway,
+) where
+    A: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut pair = StreamPair::of_frames(agents, upstream, record);
+    let end = pair.run(session, gateway).await;
+    let said = pair.up.is_closed() || pair.down.is_closed();
+    let outcome = match end {
+        // Many close their sockets without ado once close frames were exchanged.
+        TunnelEnd::AgentBroke | TunnelEnd::UpstreamBroke if said => Outcome::Completed,
+        end => end.outcome(),
+    };
+    let closing = async {
+        match end {
+            TunnelEnd::Revoked => close(&mut pair, REVOKED).await,
+            TunnelEnd::Idle => close(&mut pair, IDLE).await,
+            TunnelEnd::GatewayStopped => close(&mut pair, GATEWAY_STOPPED).await,
+            // The server ends the streams below (RFC 6455 §7.1.1), and some agents leave theirs open: the undici of
+            // Node 26 does over HTTP/2, and reports the end only when the stream is gone.
+            TunnelEnd::Closed => leave(&mut pair.agents).await,
+            TunnelEnd::UpstreamBroke if pair.down.is_closed() => leave(&mut pair.agents).await,
+            // What broke stays visibly broken.
+            TunnelEnd::Finished | TunnelEnd::AgentBroke | TunnelEnd::UpstreamBroke => {}
+        }
+    };
+    // What is not done in time is cut.
+    let _ = tokio::time::timeout(CLOSING_WITHIN, closing).await;
+    pair.tell(record, outcome);
+}
+
+/// Completes the agent's frame and sends it `why`; sends the upstream a close frame. Further data from either is
+/// discarded.
+async fn close<A, U>(pair: &mut StreamPair<A, U>, why: CloseFrame)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let StreamPair { agents, upstream, up, down } = pair;
+    down.finish_frame(upstream, agents, FRAME_REST_MAX).await;
+    let told = match () {
+        () if down.may_close() => agents.write_all(&why.to_client()).await.is_ok(),
+        () => down.is_closed(),
+    };
+    let to_agent = async {
+        // In the middle of a frame nothing can be said: it is cut, visibly.
+        if told {
+            leave(agents).await;
+        }
+    };
+    let to_upstream = async {
+        let mut key = [0; 4];
+        if up.may_close() && getrandom::fill(&mut key).is_ok() {
+            // It may have gone already.
+            let _ = upstream.write_all(&AGENT_LEFT.to_server(key)).await;
+        }
+        leave(upstream).await;
+    };
+    tokio::join!(to_agent, to_upstream);
+}
+
+/// Shuts our direction down and waits for the peer's end, because closing on a peer that still sends can cost it
+/// what it has not read yet.
+async fn leave<IO: AsyncRead + AsyncWrite + Unpin>(io: &mut IO) {
+    if io.shutdown().await.is_ok() {
+        let mut ignored = [0; 512];
+        while let Ok(1..) = io.read(&mut ignored).await {}
+    }
+}

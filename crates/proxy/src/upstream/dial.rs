@@ -1,0 +1,68 @@
+//! [`dial`] opens a new stream to an upstream: with a checked address and verified TLS.
+
+use std::sync::Arc;
+
+use super::plan::SendPlan;
+use crate::gateway::Core;
+use crate::pool::dialled_stream::DialledStream;
+use crate::refusal::Refusal;
+use crate::request::attempts;
+use crate::sockets::streams::UpstreamSocket;
+use keyward_base::host::Scheme;
+use keyward_net::client;
+use keyward_net::dial::Dialled;
+use keyward_net::tls::ALPN_HTTP2;
+
+/// The protocols that are offered in the TLS handshake.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TlsOffer {
+    Http1,
+    /// HTTP/2, or else HTTP/1.1.
+    Either,
+}
+
+/// Dials the target of the plan, with retries if the connection's settings allow them.
+///
+/// # Errors
+/// When no address is allowed or reachable, or TLS cannot be verified.
+pub async fn dial(
+    core: &Arc<Core>,
+    plan: &SendPlan,
+    offer: TlsOffer,
+) -> Result<DialledStream, Refusal> {
+    let attempts = plan.attempts.as_deref();
+    attempts::dial_with_retries(&core.gateway, attempts, || dial_once(core, plan, offer)).await
+}
+
+async fn dial_once(
+    core: &Arc<Core>,
+    plan: &SendPlan,
+    offer: TlsOffer,
+) -> Result<DialledStream, Refusal> {
+    let (gateway, target) = (&core.gateway, &plan.key.target);
+    let limit = gateway.limits.connect_timeout;
+    let tls_settings = gateway.upstream_tls.load_full();
+    let dialled = match plan.upgrades {
+        // A proxy that forwards requests one by one does not switch protocols (RFC 6455 §4.1).
+        true => gateway.dialler.dial(target, limit).await?,
+        false => gateway.dialler.dial_for_requests(target, limit).await?,
+    };
+    gateway.metrics.dialled.inc();
+    let Dialled { stream, private, forwarded } = dialled;
+    if !plan.allows(private) {
+        return Err(Refusal::Plaintext);
+    }
+    let (stream, tls_generation) = (UpstreamSocket::new(stream), tls_settings.generation);
+    let socket = stream.state().clone();
+    if target.scheme() == Scheme::Http {
+        let io = Box::new(stream);
+        return Ok(DialledStream { io, socket, http2: false, private, tls_generation, forwarded });
+    }
+    let tls = match offer {
+        TlsOffer::Http1 => &tls_settings.http1,
+        TlsOffer::Either => &tls_settings.either,
+    };
+    let tls = client::connect_tls(stream, target, tls.clone(), limit).await?;
+    let http2 = tls.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2);
+    Ok(DialledStream { io: Box::new(tls), socket, http2, private, tls_generation, forwarded: None })
+}

@@ -1,0 +1,211 @@
+//! Sends a request over HTTP/1.1. An exchange has a stream for itself.
+//!
+//! `http1.rs` and `http2.rs` import each other: each falls back to the other when the upstream does not speak its
+//! protocol.
+
+use std::error::Error;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+
+use super::dial::{TlsOffer, dial};
+use super::http2;
+use super::lease::Lease;
+use super::plan::{SendPlan, copy_of_head};
+use crate::body::incoming_body::IncomingBody;
+use crate::body::replay::BodyCopy;
+use crate::body::request_body::RequestBody;
+use crate::gateway::Core;
+use crate::pool::dialled_stream::DialledStream;
+use crate::pool::http1::Http1Stream;
+use crate::pool::interim::Interim;
+use crate::pool::protocols::KnownProtocol;
+use crate::refusal::Refusal;
+use crate::sockets::streams::Io;
+use keyward_net::corporate;
+
+/// An upstream rarely closes a stream so soon after an answer. Only for streams that were idle longer, a copy of
+/// the request is kept.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The time to wait until a body that is no longer polled is dropped.
+const LEFT_WITHIN: Duration = Duration::from_secs(1);
+
+const CUT: &str = "it ended before the head was whole";
+const BROKEN: &str = "the stream broke";
+
+/// A copy of a request that was sent on a reused stream.
+struct ReplayableRequest {
+    head: Box<Request<RequestBody>>,
+    body: BodyCopy,
+}
+
+/// Sends on an idle stream if one accepts the request, otherwise on a new one.
+///
+/// # Errors
+/// When there is no stream or no answer.
+pub async fn send(
+    core: &Arc<Core>,
+    mut request: Box<Request<RequestBody>>,
+    plan: SendPlan,
+) -> Result<(Lease, Response<IncomingBody>), Refusal> {
+    watch(&mut request, &plan.interim);
+    while let Some(mut stream) = core.pool.take(&plan.key) {
+        let current = stream.tls_generation() == core.gateway.upstream_tls.load().generation;
+        // Upgrades have a stream of their own there.
+        let fits = current && !(plan.upgrades && stream.forwarding().is_some());
+        if !fits || !plan.allows(stream.is_private()) {
+            continue;
+        }
+        let spare =
+            (stream.rested() > FRESH).then(|| ReplayableRequest::of(core, &mut request)).flatten();
+        let (unsent, error) = match try_send(&mut stream, request).await {
+            Ok(response) => {
+                ReplayableRequest::forget(spare);
+                core.gateway.metrics.reused.inc();
+                return Ok((Lease::alone(stream, plan.key, core.clone()), response));
+            }
+            Err(failed) => failed,
+        };
+        request = match unsent {
+            // The upstream ended the stream before hyper wrote any of the request (RFC 9112 §9.3.1).
+            Some(unsent) => {
+                ReplayableRequest::forget(spare);
+                unsent
+            }
+            None if may_go_again(&error, &stream, &plan) => {
+                ReplayableRequest::whole(spare).await.ok_or(error)?
+            }
+            None => return Err(error),
+        };
+    }
+    // On the heap while it lasts: a tunnel keeps room for what its largest exchange may need.
+    let fresh = match Box::pin(dial(core, &plan, TlsOffer::Http1)).await {
+        Ok(fresh) => fresh,
+        Err(Refusal::Tls(error)) if error.is_of_protocol() && !plan.upgrades => {
+            core.protocols.learn(&plan.key.target, KnownProtocol::OnlyHttp2);
+            return Box::pin(http2::send(core, request, plan)).await;
+        }
+        Err(error) => return Err(error),
+    };
+    let mut stream = Box::pin(begin(core, fresh)).await?;
+    match try_send(&mut stream, request).await {
+        Ok(response) => Ok((Lease::alone(stream, plan.key, core.clone()), response)),
+        Err((_, error)) => Err(error),
+    }
+}
+
+/// Whether a request that failed on a reused stream may be sent on another one: the stream broke, and the system
+/// accepted no byte of the request or the request is idempotent (RFC 9110 §9.2.2).
+fn may_go_again(error: &Refusal, stream: &Http1Stream, plan: &SendPlan) -> bool {
+    let broke = matches!(error, Refusal::Protocol { what: CUT | BROKEN, .. });
+    broke && (plan.repeatable || !stream.has_written())
+}
+
+impl ReplayableRequest {
+    /// `None` when the body waits for `100 Continue`.
+    fn of(core: &Core, request: &mut Request<RequestBody>) -> Option<Self> {
+        if request.body().gate().is_some() {
+            return None;
+        }
+        let head = Box::new(copy_of_head(request));
+        Some(Self { head, body: BodyCopy::of(request.body_mut(), &core.replays) })
+    }
+
+    /// The request to send again; `None` when a part of its body was not kept.
+    async fn whole(spare: Option<Self>) -> Option<Box<Request<RequestBody>>> {
+        let Self { head, body } = spare?;
+        body.wait_until_dropped(LEFT_WITHIN).await;
+        let body = body.into_body()?;
+        Some(Box::new(head.map(|_| body)))
+    }
+
+    /// Drops the copy.
+    fn forget(spare: Option<Self>) {
+        if let Some(spare) = spare {
+            spare.body.discard();
+        }
+    }
+}
+
+/// Sends on one stream. The error contains the request if no byte of it was written.
+async fn try_send(
+    stream: &mut Http1Stream,
+    mut request: Box<Request<RequestBody>>,
+) -> Result<Response<IncomingBody>, (Option<Box<Request<RequestBody>>>, Refusal)> {
+    corporate::fit(&mut request, stream.forwarding());
+    let sent = stream.sender().try_send_request(*request).await;
+    let response = sent.map_err(|mut error| {
+        let unsent = error.take_message().map(Box::new);
+        (unsent, refusal(error.into_error()))
+    })?;
+    match stream.forwarding().and_then(|by| by.refused(response.status())) {
+        Some(refused) => Err((None, refused.into())),
+        None => Ok(response.map(IncomingBody::Http1)),
+    }
+}
+
+/// Distinguishes an upstream that closed its stream, one that sent invalid HTTP, and a failure of the agent.
+fn refusal(error: hyper::Error) -> Refusal {
+    let what = match () {
+        () if error.is_user() && is_cut(&error) => return Refusal::AgentGone,
+        () if error.is_parse() => "it is not HTTP/1.1",
+        () if error.is_incomplete_message() => CUT,
+        () if error.is_user() => return Refusal::BadRequest("the request's body is malformed"),
+        () => BROKEN,
+    };
+    Refusal::Protocol { what, source: Some(error.into()) }
+}
+
+/// Whether the agent's stream ended, as opposed to invalid chunks.
+fn is_cut(error: &hyper::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData);
+        }
+        cause = error.source();
+    }
+    true
+}
+
+/// Starts hyper's client on a stream; the connection runs in a task of this core.
+///
+/// # Errors
+/// When the stream breaks.
+pub async fn begin(core: &Core, fresh: DialledStream) -> Result<Box<Http1Stream>, Refusal> {
+    let DialledStream { io, socket, private, tls_generation, forwarded, .. } = fresh;
+    let sender = handshake(core, io).await?;
+    Ok(Box::new(Http1Stream::new(sender, (private, tls_generation), socket).forwarded(forwarded)))
+}
+
+async fn handshake(
+    core: &Core,
+    io: Box<dyn Io>,
+) -> Result<http1::SendRequest<RequestBody>, Refusal> {
+    let limits = &core.gateway.limits;
+    let (sender, connection) = http1::Builder::new()
+        .preserve_header_case(true)
+        .title_case_headers(true)
+        .max_headers(limits.head_fields_max)
+        .max_header_size(limits.head_bytes_max)
+        .handshake(TokioIo::new(io))
+        .await
+        .map_err(refusal)?;
+    tokio::spawn(async move {
+        // What ends the stream also ends the exchange that uses it, which reports it.
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::trace!(%error, "upstream stream ended");
+        }
+    });
+    Ok(sender)
+}
+
+fn watch(request: &mut Request<RequestBody>, interim: &Arc<Interim>) {
+    let interim = interim.clone();
+    hyper::ext::on_informational(request, move |answer| interim.saw(answer.status()));
+}

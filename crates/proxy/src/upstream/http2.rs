@@ -1,0 +1,134 @@
+//! Sends a request over HTTP/2. Exchanges share a stream; when a new one is needed, one exchange dials it and the
+//! others wait.
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+
+use super::dial::{TlsOffer, dial};
+use super::http1;
+use super::lease::Lease;
+use super::plan::{SendPlan, copy_of_head};
+use crate::body::incoming_body::IncomingBody;
+use crate::body::replay::BodyCopy;
+use crate::body::request_body::RequestBody;
+use crate::gateway::Core;
+use crate::pool::http2::head as head_of;
+use crate::pool::http2::{DialGuard, SendError, SharedStream, StreamLookup, StreamUse};
+use crate::pool::protocols::KnownProtocol;
+use crate::refusal::Refusal;
+
+/// The maximum number of attempts when the upstream reports that it did not process the request.
+const TRIES_MAX: usize = 3;
+
+/// How a request can be sent.
+enum Selected {
+    /// On this stream.
+    Http2(SharedStream, StreamUse),
+    /// Over HTTP/1.1: the upstream does not speak HTTP/2.
+    OnlyHttp1,
+}
+
+/// Sends the request on a stream that has room, and again if the upstream did not process it.
+///
+/// # Errors
+/// When there is no stream or no answer.
+pub async fn send(
+    core: &Arc<Core>,
+    request: Box<Request<RequestBody>>,
+    plan: SendPlan,
+) -> Result<(Lease, Response<IncomingBody>), Refusal> {
+    let (mut request, mut attempts) = (request, 0);
+    loop {
+        attempts += 1;
+        let (shared, mut stay) = match find(core, &plan).await? {
+            Selected::Http2(shared, stay) => (shared, stay),
+            Selected::OnlyHttp1 => return Box::pin(http1::send(core, request, plan)).await,
+        };
+        let spare = copy_of_head(&request);
+        let (head, mut body) = (*request).into_parts();
+        let kept = BodyCopy::of(&mut body, &core.replays);
+        let head = head_of(&plan.key.target, head)?;
+        let why = match shared.send(&mut stay, (head, body), &plan.interim).await {
+            Ok(response) => {
+                kept.discard();
+                return Ok((Lease::shared(stay, core.clone()), response));
+            }
+            Err(why) => why,
+        };
+        stay.stop().await;
+        let again = kept.into_body().filter(|_| attempts < TRIES_MAX && may_go_again(&why, &plan));
+        let Some(body) = again else { return Err(refusal(why)) };
+        request = Box::new(spare.map(|_| body));
+        if matches!(why, SendError::WantsHttp1) {
+            core.protocols.learn(&plan.key.target, KnownProtocol::OnlyHttp1);
+            return Box::pin(http1::send(core, request, plan)).await;
+        }
+    }
+}
+
+fn may_go_again(why: &SendError, plan: &SendPlan) -> bool {
+    match why {
+        SendError::Unprocessed(_) | SendError::WantsHttp1 => true,
+        SendError::Broken { gone, .. } => *gone && plan.repeatable,
+    }
+}
+
+fn refusal(why: SendError) -> Refusal {
+    match why {
+        SendError::Unprocessed(refusal) | SendError::Broken { refusal, .. } => refusal,
+        SendError::WantsHttp1 => {
+            Refusal::Protocol { what: "it wants HTTP/1.1 after all", source: None }
+        }
+    }
+}
+
+async fn find(core: &Arc<Core>, plan: &SendPlan) -> Result<Selected, Refusal> {
+    loop {
+        let tls_generation = core.gateway.upstream_tls.load().generation;
+        let timeout = core.gateway.limits.idle_upstream_timeout;
+        let fits = |shared: &SharedStream| {
+            shared.tls_generation == tls_generation && plan.allows(shared.private)
+        };
+        match core.shared_streams.find(&plan.key, timeout, fits) {
+            StreamLookup::Send(shared, stay) => {
+                core.gateway.metrics.reused.inc();
+                return Ok(Selected::Http2(shared, stay));
+            }
+            StreamLookup::Dial(dialling) => {
+                return Box::pin(open(core, plan, Some(dialling))).await;
+            }
+            StreamLookup::Wait(dial) if dial.ended().await => {}
+            // The dial failed: each waiting exchange dials by itself and gets its own error.
+            StreamLookup::Wait(_) => return Box::pin(open(core, plan, None)).await,
+        }
+        if core.protocols.of(&plan.key.target) == KnownProtocol::OnlyHttp1 {
+            return Ok(Selected::OnlyHttp1);
+        }
+    }
+}
+
+/// Dials a new stream. It is shared before the waiting exchanges are woken.
+async fn open(
+    core: &Arc<Core>,
+    plan: &SendPlan,
+    dialling: Option<DialGuard>,
+) -> Result<Selected, Refusal> {
+    let fresh = dial(core, plan, TlsOffer::Either).await?;
+    if !fresh.http2 {
+        core.protocols.learn(&plan.key.target, KnownProtocol::OnlyHttp1);
+        let stream = http1::begin(core, fresh).await?;
+        core.pool.put(plan.key.clone(), stream);
+        if let Some(dialling) = dialling {
+            dialling.succeeded();
+        }
+        return Ok(Selected::OnlyHttp1);
+    }
+    let shared = SharedStream::begin(fresh, &core.gateway.limits).await?;
+    let stay = shared.stay();
+    core.shared_streams.add(plan.key.clone(), shared.clone());
+    if let Some(dialling) = dialling {
+        dialling.succeeded();
+    }
+    Ok(Selected::Http2(shared, stay))
+}

@@ -1,0 +1,83 @@
+//! [`Lease`]: an upstream stream while one exchange uses it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::body::expect_continue::ContinueGate;
+use crate::gateway::{Core, Gateway};
+use crate::pool::http1::{Http1Stream, PoolKey};
+use crate::pool::http2::StreamUse;
+
+/// A stream in use. [`Lease::finish`] returns it to its pool; dropping the lease closes it.
+pub struct Lease {
+    held: LeasedStream,
+    core: Arc<Core>,
+    /// Holds the request's body back; abandoned when the answer ends first.
+    pub gate: Option<Arc<ContinueGate>>,
+    /// False when the answer binds an identity to the stream, or the stream must be closed.
+    pub reusable: bool,
+}
+
+enum LeasedStream {
+    /// Used by one exchange at a time.
+    Alone(Box<Http1Stream>, PoolKey),
+    Shared(StreamUse),
+}
+
+impl Lease {
+    /// A lease of an HTTP/1.1 stream.
+    pub fn alone(stream: Box<Http1Stream>, key: PoolKey, core: Arc<Core>) -> Self {
+        Self { held: LeasedStream::Alone(stream, key), core, gate: None, reusable: true }
+    }
+
+    /// A lease of a shared HTTP/2 stream.
+    pub fn shared(stay: StreamUse, core: Arc<Core>) -> Self {
+        Self { held: LeasedStream::Shared(stay), core, gate: None, reusable: true }
+    }
+
+    /// Sets how long the upstream keeps the idle stream.
+    pub fn is_kept_for(&mut self, time: Option<Duration>) {
+        if let LeasedStream::Alone(stream, _) = &mut self.held {
+            stream.set_kept_for(time);
+        }
+    }
+
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.core.gateway
+    }
+
+    /// Ends the lease after the answer. The stream returns to the pool once hyper has taken the last byte of the
+    /// request; an unfinished upload is drained, because closing on a client that still sends can cost it the
+    /// answer (RFC 9112 §9.6).
+    pub fn finish(self) {
+        if let Some(gate) = &self.gate {
+            gate.abandon();
+        }
+        let Self { held, core, reusable, .. } = self;
+        let (mut stream, key) = match held {
+            LeasedStream::Alone(stream, key) => (stream, key),
+            LeasedStream::Shared(stay) => return stay.end(reusable),
+        };
+        if stream.sender().is_ready() {
+            if reusable {
+                core.pool.put(key, stream);
+            }
+            return;
+        }
+        if stream.sender().is_closed() {
+            return;
+        }
+        tokio::spawn(async move {
+            if stream.sender().ready().await.is_ok() && reusable {
+                core.pool.put(key, stream);
+            }
+        });
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("reusable", &self.reusable).finish_non_exhaustive()
+    }
+}

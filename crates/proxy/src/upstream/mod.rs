@@ -1,0 +1,174 @@
+//! [`send`] sends an [`Outbound`] and waits for the head of the answer. It uses a kept stream of this core or dials
+//! a new one, in the agent's protocol where the upstream speaks that too.
+
+pub mod lease;
+pub mod sent;
+
+mod dial;
+mod http1;
+mod http2;
+mod plan;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+
+use self::lease::Lease;
+use self::plan::SendPlan;
+use self::sent::Sent;
+use crate::body::incoming_body::IncomingBody;
+use crate::body::request_body::RequestBody;
+use crate::gateway::Core;
+use crate::pool::interim::Interim;
+use crate::refusal::Refusal;
+use crate::request::agent_upgrade::AgentUpgrade;
+use crate::request::outbound::Outbound;
+use crate::sockets::progress::stalled;
+use keyward_base::host::Scheme;
+
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
+/// The maximum time by which a stream is given up before the upstream closes it.
+const ENDS_BEFORE: Duration = Duration::from_secs(1);
+
+/// Sends the request and waits for the head of the answer.
+///
+/// # Errors
+/// When there is no checked, verified stream, or the answer is invalid.
+pub async fn send(core: &Arc<Core>, outbound: Outbound) -> Result<Sent, Refusal> {
+    let Outbound { request, upgrade, needles, timeout, .. } = outbound;
+    let Outbound { key, plaintext, repeatable, http2, attempts, .. } = outbound;
+    let (gate, uploaded) = (request.body().gate(), request.body().count());
+    let interim = Interim::new(gate.clone(), core.gateway.limits.interim_answers_max);
+    let upgrades = upgrade.is_some();
+    let plan = SendPlan {
+        key,
+        plaintext,
+        repeatable,
+        http2,
+        upgrades,
+        interim: interim.clone(),
+        attempts,
+    };
+    let limit = timeout.unwrap_or(core.gateway.limits.answer_timeout);
+    // The time to the answer's head counts from the last byte of the upload.
+    let uploads = [&*uploaded];
+    let (mut lease, response) = tokio::select! {
+        biased;
+        () = interim.flooded() => return Err(protocol("it sends interim answers without end")),
+        result = with_stream(core, request, plan) => result?,
+        () = stalled(&uploads, limit) => return Err(Refusal::AnswerTimeout),
+    };
+    lease.gate = gate;
+    lease.reusable = !binds_identity(&response);
+    lease.is_kept_for(kept_for(response.headers()));
+    check_head(&response, upgrade.as_ref().map(|(agents, _)| agents))?;
+    Ok(Sent::new(response, lease, upgrade, needles))
+}
+
+/// Sends in the agent's protocol, unless the upstream is known not to speak it.
+async fn with_stream(
+    core: &Arc<Core>,
+    request: Box<Request<RequestBody>>,
+    plan: SendPlan,
+) -> Result<(Lease, Response<IncomingBody>), Refusal> {
+    let target = &plan.key.target;
+    let known = core.protocols.of(target);
+    match target.scheme() {
+        Scheme::Https if !plan.upgrades && known.http2(plan.http2) => {
+            // On the heap: agents that speak HTTP/1.1 do not keep room for it.
+            Box::pin(http2::send(core, request, plan)).await
+        }
+        _ => http1::send(core, request, plan).await,
+    }
+}
+
+/// Checks what hyper and h2 do not: statuses are 100 to 599, 101 answers a WebSocket handshake only, and the only
+/// coding is `chunked`.
+fn check_head(
+    response: &Response<IncomingBody>,
+    upgrading: Option<&AgentUpgrade>,
+) -> Result<(), Refusal> {
+    match (response.status().as_u16(), upgrading) {
+        (101, None) => Err(protocol("it switches protocols unasked")),
+        (101, Some(agents)) => check_upgrade(response.headers(), agents),
+        // Over HTTP/2, any of these says that the WebSocket is open (RFC 8441 §5).
+        (200..=299, Some(AgentUpgrade::Http2(_))) => {
+            Err(protocol("it answers a WebSocket handshake as any request"))
+        }
+        (600.., _) => Err(protocol("its status is none of HTTP")),
+        _ => check_coding(response),
+    }
+}
+
+fn check_upgrade(fields: &HeaderMap, agents: &AgentUpgrade) -> Result<(), Refusal> {
+    let is_websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
+    if !fields.get(header::UPGRADE).is_some_and(is_websocket) {
+        return Err(protocol("it switches to another protocol than was asked for"));
+    }
+    match agents.may_be_agreed_by(fields) {
+        true => Ok(()),
+        false => Err(protocol("it agrees to another WebSocket handshake than was sent")),
+    }
+}
+
+fn check_coding(response: &Response<IncomingBody>) -> Result<(), Refusal> {
+    let mut codings = response.headers().get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(protocol("its transfer coding is not `chunked`")),
+    }
+}
+
+fn protocol(what: &'static str) -> Refusal {
+    Refusal::Protocol { what, source: None }
+}
+
+/// NTLM and Negotiate authenticate the stream, not the request (RFC 4559): never shared.
+fn binds_identity(response: &Response<IncomingBody>) -> bool {
+    let challenges = response.headers().get_all(header::WWW_AUTHENTICATE).iter();
+    // Several challenges may stand in one field; a quoted word too many only costs a stream.
+    let words =
+        challenges.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split([' ', ',']));
+    words
+        .into_iter()
+        .any(|word| word.eq_ignore_ascii_case("negotiate") || word.eq_ignore_ascii_case("ntlm"))
+}
+
+/// How long an idle HTTP/1.1 stream may be reused according to the upstream: `Keep-Alive: timeout=5` (RFC 2068
+/// §19.7.1.1; Node sends it). Up to a second less, so that a request does not cross the upstream's close.
+fn kept_for(fields: &HeaderMap) -> Option<Duration> {
+    let value = fields.get(&KEEP_ALIVE)?.to_str().ok()?;
+    let named = |part: &str| part.trim().strip_prefix("timeout=")?.parse().ok();
+    let time = Duration::from_secs(value.split(',').find_map(named)?);
+    Some(time - (time / 2).min(ENDS_BEFORE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_stream_is_given_up_before_the_upstream_says_that_it_ends_it() {
+        let seconds = Duration::from_secs;
+        for (value, time) in [
+            ("timeout=5", Some(seconds(4))),
+            ("max=100, timeout=60", Some(seconds(59))),
+            ("timeout=1", Some(Duration::from_millis(500))),
+            ("timeout=0", Some(Duration::ZERO)),
+            ("timeout", None),
+            ("timeout=-1", None),
+            ("timeout=5s", None),
+            ("timeout=99999999999999999999999", None),
+            ("max=5", None),
+            ("", None),
+        ] {
+            let mut fields = HeaderMap::new();
+            assert_eq!(kept_for(&fields), None);
+            fields.insert(&KEEP_ALIVE, HeaderValue::from_static(value));
+            assert_eq!(kept_for(&fields), time, "{value}");
+        }
+    }
+}

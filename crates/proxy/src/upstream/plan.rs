@@ -1,0 +1,44 @@
+//! [`SendPlan`]: how a request goes out.
+
+use std::sync::Arc;
+
+use http::Request;
+
+use crate::body::request_body::RequestBody;
+use crate::pool::http1::PoolKey;
+use crate::pool::interim::Interim;
+use crate::request::attempts::Attempts;
+use crate::request::outbound::Plaintext;
+
+/// How a request is sent.
+#[derive(Debug)]
+pub struct SendPlan {
+    pub key: PoolKey,
+    pub plaintext: Plaintext,
+    /// Whether it may be sent again even if the upstream may have processed it.
+    pub repeatable: bool,
+    /// Whether HTTP/2 is tried first.
+    pub http2: bool,
+    /// Whether it is a WebSocket handshake, which needs HTTP/1.1.
+    pub upgrades: bool,
+    pub interim: Arc<Interim>,
+    /// The attempts that this is one of, if retries are allowed.
+    pub attempts: Option<Arc<Attempts>>,
+}
+
+impl SendPlan {
+    /// Whether the request may be sent over cleartext to an address that is on the private list or not.
+    pub fn allows(&self, private: bool) -> bool {
+        self.plaintext.allows(self.key.target.scheme(), private)
+    }
+}
+
+/// A copy of a request, without its body.
+pub fn copy_of_head(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(RequestBody::empty());
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    copy.headers_mut().clone_from(request.headers());
+    copy.extensions_mut().clone_from(request.extensions());
+    copy
+}

@@ -1,0 +1,54 @@
+//! Header and trailer fields without secrets.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::Needles;
+
+/// Fields that say what the bytes of a body are (RFC 9530 and before): not true of a masked one.
+static DIGESTS: [HeaderName; 5] = [
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-md5"),
+    header::ETAG,
+];
+
+/// Masks every needle in the values; how many there were.
+pub fn mask(needles: &Needles, fields: &mut HeaderMap) -> u64 {
+    let mut count = 0;
+    for value in fields.values_mut() {
+        let Some((masked, found)) = needles.masked(value.as_bytes()) else { continue };
+        // Where some of a value was masked, what is left is still a value.
+        *value =
+            HeaderValue::from_bytes(&masked).unwrap_or_else(|_| HeaderValue::from_static("masked"));
+        count += found;
+    }
+    count
+}
+
+/// Removes what a masked body would belie.
+pub fn without_digests(fields: &mut HeaderMap) {
+    for name in &DIGESTS {
+        fields.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyward_base::secret::Secret;
+
+    #[test]
+    fn every_value_is_masked_at_equal_length_and_the_rest_is_untouched() {
+        let secret = Secret::from("s3cr3t-0123456789".to_owned());
+        let needles = Needles::new([&secret], []);
+        let mut fields = HeaderMap::new();
+        fields.append("x-echo", HeaderValue::from_static("Bearer s3cr3t-0123456789, more"));
+        fields.append("x-echo", HeaderValue::from_static("s3cr3t-012345678"));
+        fields.append("set-cookie", HeaderValue::from_bytes(b"a=s3cr3t-0123456789\xe9").unwrap());
+        assert_eq!(mask(&needles, &mut fields), 2);
+        let values: Vec<_> = fields.get_all("x-echo").iter().collect();
+        assert_eq!(values, ["Bearer *****************, more", "s3cr3t-012345678"]);
+        assert_eq!(fields["set-cookie"].as_bytes(), b"a=*****************\xe9");
+    }
+}

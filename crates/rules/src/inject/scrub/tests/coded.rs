@@ -1,0 +1,389 @@
+//! [`Inspector`]: finds in every coding what the decoded text holds, in any chunking, gives the coded
+//! bytes back as they came, and bounds its work.
+
+use std::io::Write;
+
+use proptest::prelude::*;
+
+use super::super::{Fault, Inspector};
+use super::*;
+
+const CODINGS: [&str; 5] = ["gzip", "deflate", "bare", "br", "zstd"];
+
+/// `text` in a coding; `bare` is deflate without zlib's header.
+fn coded(coding: &str, text: &[u8]) -> Vec<u8> {
+    use flate2::Compression;
+    use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+    match coding {
+        "gzip" => {
+            let mut encoder = GzEncoder::new(vec![], Compression::default());
+            encoder.write_all(text).unwrap();
+            encoder.finish().unwrap()
+        }
+        "deflate" => {
+            let mut encoder = ZlibEncoder::new(vec![], Compression::default());
+            encoder.write_all(text).unwrap();
+            encoder.finish().unwrap()
+        }
+        "bare" => {
+            let mut encoder = DeflateEncoder::new(vec![], Compression::default());
+            encoder.write_all(text).unwrap();
+            encoder.finish().unwrap()
+        }
+        "br" => {
+            let mut out = vec![];
+            let mut encoder = brotli::CompressorWriter::new(&mut out, 4096, 5, 20);
+            encoder.write_all(text).unwrap();
+            drop(encoder);
+            out
+        }
+        "zstd" => {
+            let mut out = vec![0; zstd_safe::compress_bound(text.len())];
+            let length = zstd_safe::compress(&mut out[..], text, 3).unwrap();
+            out.truncate(length);
+            out
+        }
+        _ => unreachable!("{coding}"),
+    }
+}
+
+fn token(coding: &str) -> &str {
+    if coding == "bare" { "deflate" } else { coding }
+}
+
+fn inspector(secrets: &[&str], codings: &[&str]) -> Inspector {
+    Inspector::new(&needles(secrets), codings.iter().copied()).unwrap().unwrap()
+}
+
+fn drain(inspector: &mut Inspector, out: &mut Vec<u8>) -> Result<usize, Fault> {
+    let mut turns = 0;
+    loop {
+        let more = inspector.work()?;
+        turns += 1;
+        while let Some(piece) = inspector.cleared() {
+            out.extend(piece);
+        }
+        if !more {
+            return Ok(turns);
+        }
+    }
+}
+
+fn run(mut inspector: Inspector, pieces: Vec<Bytes>) -> Result<Vec<u8>, (Fault, Vec<u8>)> {
+    let mut out = vec![];
+    let feed = || {
+        for piece in pieces {
+            inspector.push(piece)?;
+            drain(&mut inspector, &mut out)?;
+        }
+        inspector.end();
+        drain(&mut inspector, &mut out)
+    };
+    match feed() {
+        Ok(_) => Ok(out),
+        Err(fault) => Err((fault, out)),
+    }
+}
+
+fn bytes_of(text: &[u8]) -> Vec<Bytes> {
+    text.iter().map(|byte| Bytes::copy_from_slice(&[*byte])).collect()
+}
+
+/// Long enough for several blocks and steps, and not only zeros.
+fn long_text(length: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        b"abcdefgh ,.\n{}:\""[(state >> 28) as usize]
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn a_needle_is_found_in_every_coding_and_chunking(
+        (secrets, text, cuts) in confusable(), coding in prop::sample::select(&CODINGS[..]),
+    ) {
+        let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
+        let body = coded(coding, &text);
+        let expected = match spans(&all_forms(&secrets), &text).is_empty() {
+            true => Ok(body.clone()),
+            false => Err(Fault::Echoed),
+        };
+        let result = run(inspector(&secrets, &[token(coding)]), pieces(&body, &cuts));
+        prop_assert_eq!(result.map_err(|(fault, _)| fault), expected.clone());
+        let result = run(inspector(&secrets, &[token(coding)]), bytes_of(&body));
+        prop_assert_eq!(result.map_err(|(fault, _)| fault), expected);
+    }
+
+    #[test]
+    fn codings_on_top_of_each_other_are_looked_through(
+        inner in prop::sample::select(&CODINGS[..]), outer in prop::sample::select(&CODINGS[..]),
+        at in 0..150_000_usize, planted: bool, cuts in prop::collection::vec(any::<u16>(), 0..30),
+    ) {
+        let mut text = long_text(150_000);
+        if planted {
+            text.splice(at..at, SECRET.bytes());
+        }
+        let body = coded(outer, &coded(inner, &text));
+        let result = run(inspector(&[SECRET], &[token(inner), token(outer)]), pieces(&body, &cuts));
+        match planted {
+            true => prop_assert_eq!(result.unwrap_err().0, Fault::Echoed),
+            false => prop_assert_eq!(result.unwrap(), body),
+        }
+    }
+
+    #[test]
+    fn random_bytes_are_refused_and_never_panic(
+        body in prop::collection::vec(any::<u8>(), 1..2000), at in 0..4_usize,
+    ) {
+        // A random body may be sound by chance, in a coding without a check: it goes on whole then.
+        if let Ok(out) = run(inspector(&[SECRET], &[CODINGS[[0, 1, 3, 4][at]]]), vec![body.clone().into()]) {
+            prop_assert_eq!(out, body);
+        }
+    }
+}
+
+#[test]
+fn what_goes_on_before_the_hit_does_not_tell_the_secret() {
+    for coding in CODINGS {
+        for at in [0, 1_000, 150_000, 299_999] {
+            let mut text = long_text(300_000);
+            text.splice(at..at, SECRET.bytes());
+            let body = coded(coding, &text);
+            let pieces = body.chunks(1000).map(Bytes::copy_from_slice).collect();
+            let (fault, out) = run(inspector(&[SECRET], &[token(coding)]), pieces).unwrap_err();
+            assert_eq!(fault, Fault::Echoed, "{coding} {at}");
+            // Decoded by another hand, as far as it goes.
+            let mut decoded = vec![];
+            let mut decoder = super::super::decoder::Decoder::new(
+                super::super::decoder::Coding::named(token(coding)).unwrap(),
+            )
+            .unwrap();
+            let (mut rest, mut piece) = (&out[..], vec![0; 1 << 20]);
+            while !rest.is_empty() {
+                let step = decoder.step(rest, &mut piece).unwrap();
+                decoded.extend_from_slice(&piece[..step.produced]);
+                rest = &rest[step.consumed..];
+            }
+            assert!(decoded.len() < at + 8, "{coding} {at}: {}", decoded.len());
+            assert!(text.starts_with(&decoded));
+        }
+    }
+}
+
+/// Where a block of zstd ends, and its successor's header: RFC 8878 §3.1.1.
+fn block_ends(frame: &[u8]) -> Vec<usize> {
+    let (descriptor, single) = (frame[4], usize::from(frame[4] >> 5 & 1));
+    assert_eq!(descriptor & 3, 0, "no dictionary");
+    let mut at = 5 + (1 - single) + [single, 2, 4, 8][usize::from(descriptor >> 6)];
+    let mut ends = vec![0, at, at + 3];
+    loop {
+        let header = u32::from_le_bytes([frame[at], frame[at + 1], frame[at + 2], 0]);
+        at += 3 + if header >> 1 & 3 == 1 { 1 } else { header as usize >> 3 };
+        ends.extend([at, at + 3]);
+        if header & 1 == 1 {
+            return ends;
+        }
+    }
+}
+
+#[test]
+fn of_zstd_only_whole_blocks_go_on() {
+    let mut text = long_text(500_000);
+    text.splice(450_000..450_000, SECRET.bytes());
+    let body = coded("zstd", &text);
+    let ends = block_ends(&body);
+    assert!(ends.len() > 8, "several blocks: {ends:?}");
+    let mut inspector = inspector(&[SECRET], &["zstd"]);
+    let mut out = vec![];
+    for piece in body.chunks(777) {
+        inspector.push(Bytes::copy_from_slice(piece)).unwrap();
+        if let Err(fault) = drain(&mut inspector, &mut out) {
+            assert_eq!(fault, Fault::Echoed);
+            assert!(out.len() > 100_000, "what came long before has gone on");
+            return;
+        }
+        assert!(ends.contains(&out.len()), "{} of {ends:?}", out.len());
+    }
+    panic!("the secret went through");
+}
+
+#[test]
+fn each_flushed_event_goes_on_at_once() {
+    for coding in ["gzip", "br", "zstd"] {
+        let mut inspector = inspector(&[SECRET], &[coding]);
+        let events: Vec<Vec<u8>> = (0..5).map(|n| format!("data: event {n}\n\n").into()).collect();
+        for piece in flushed(coding, &events) {
+            inspector.push(piece.clone().into()).unwrap();
+            let mut out = vec![];
+            drain(&mut inspector, &mut out).unwrap();
+            assert_eq!(out, piece, "{coding}");
+        }
+    }
+}
+
+/// The coded events, flushed after each.
+fn flushed(coding: &str, events: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    fn each<W: Write>(
+        mut encoder: W,
+        events: &[Vec<u8>],
+        take: impl Fn(&mut W) -> Vec<u8>,
+    ) -> Vec<Vec<u8>> {
+        let mut pieces = vec![];
+        for event in events {
+            encoder.write_all(event).unwrap();
+            encoder.flush().unwrap();
+            pieces.push(take(&mut encoder));
+        }
+        pieces
+    }
+    let level = flate2::Compression::default();
+    match coding {
+        "gzip" => each(flate2::write::GzEncoder::new(vec![], level), events, |encoder| {
+            std::mem::take(encoder.get_mut())
+        }),
+        "br" => each(brotli::CompressorWriter::new(vec![], 4096, 5, 20), events, |encoder| {
+            std::mem::take(encoder.get_mut())
+        }),
+        _ => {
+            let mut context = zstd_safe::CCtx::create();
+            let one = |event: &Vec<u8>| {
+                let mut out = vec![0; 4096];
+                let mut sink = zstd_safe::OutBuffer::around(&mut out[..]);
+                let mut source = zstd_safe::InBuffer::around(event);
+                context.compress_stream(&mut sink, &mut source).unwrap();
+                assert_eq!(context.flush_stream(&mut sink).unwrap(), 0);
+                let length = sink.pos();
+                out.truncate(length);
+                out
+            };
+            events.iter().map(one).collect()
+        }
+    }
+}
+
+#[test]
+fn a_coding_that_is_cut_short_or_followed_by_more_is_refused() {
+    let text = long_text(5_000);
+    for coding in CODINGS {
+        let whole = coded(coding, &text);
+        for length in [1, 2, 10, whole.len() / 2, whole.len() - 1] {
+            let pieces = vec![Bytes::copy_from_slice(&whole[..length])];
+            let (fault, _) = run(inspector(&[SECRET], &[token(coding)]), pieces).unwrap_err();
+            assert!(matches!(fault, Fault::Unscannable(_)), "{coding} {length}: {fault:?}");
+        }
+        let more = [&whole[..], b"and more"].concat();
+        let (fault, _) =
+            run(inspector(&[SECRET], &[token(coding)]), vec![more.into()]).unwrap_err();
+        assert_eq!(fault, Fault::Unscannable("it is broken"), "{coding}");
+    }
+    assert_eq!(run(inspector(&[SECRET], &["gzip"]), vec![]), Ok(vec![]));
+}
+
+#[test]
+fn members_of_gzip_and_frames_of_zstd_follow_each_other() {
+    for coding in ["gzip", "zstd"] {
+        let body = [coded(coding, b"one kw/s3cr"), coded(coding, b"two")].concat();
+        assert_eq!(run(inspector(&[SECRET], &[coding]), vec![body.clone().into()]), Ok(body));
+        let (first, second) = SECRET.split_at(9);
+        let body = [coded(coding, first.as_bytes()), coded(coding, second.as_bytes())].concat();
+        let (fault, _) = run(inspector(&[SECRET], &[coding]), vec![body.into()]).unwrap_err();
+        assert_eq!(fault, Fault::Echoed, "over the seam of {coding}");
+    }
+}
+
+#[test]
+fn text_that_no_decoder_shows_is_looked_at_too() {
+    let secret = "a-name-of-a-file-0123";
+    let mut body = vec![];
+    let mut encoder =
+        flate2::GzBuilder::new().filename(secret).write(&mut body, flate2::Compression::default());
+    encoder.write_all(b"innocent").unwrap();
+    encoder.finish().unwrap();
+    let (fault, out) = run(inspector(&[secret], &["gzip"]), bytes_of(&body)).unwrap_err();
+    assert_eq!(fault, Fault::Echoed);
+    assert!(out.len() < 20, "{}", out.len());
+}
+
+#[test]
+fn codings_that_are_not_known_or_too_many_are_refused() {
+    let needles = needles(&[SECRET]);
+    let made = |codings: &[&str]| Inspector::new(&needles, codings.iter().copied());
+    for bad in [&["compress"][..], &["dcb"], &["gzip", "sdch"], &["gzip, br"], &["gzip"; 4]] {
+        assert!(matches!(made(bad), Err(Fault::Unscannable(_))), "{bad:?}");
+    }
+    for plain in [&["identity"][..], &[], &["", " Identity "]] {
+        assert!(matches!(made(plain), Ok(None)), "{plain:?}");
+    }
+    assert!(matches!(made(&[" GZIP ", "x-gzip", "br"]), Ok(Some(_))));
+}
+
+#[test]
+fn a_bomb_takes_turns_and_is_refused() {
+    let zeros = vec![0; 24 << 20];
+    for coding in ["br", "zstd"] {
+        let body = coded(coding, &zeros);
+        assert!(body.len() < 16 * 1024, "{coding}: {}", body.len());
+        let mut inspector = inspector(&[SECRET], &[coding]);
+        inspector.push(body.into()).unwrap();
+        let mut turns = 0;
+        let fault = loop {
+            match inspector.work() {
+                Ok(true) => turns += 1,
+                Ok(false) => panic!("{coding}: a bomb went through"),
+                Err(fault) => break fault,
+            }
+        };
+        assert_eq!(fault, Fault::Unscannable("it grows beyond all measure"), "{coding}");
+        assert!((64..=80).contains(&turns), "{coding}: {turns}");
+    }
+    // Deflate cannot grow so much: its bombs only take turns.
+    let body = coded("gzip", &zeros);
+    let mut gzip = inspector(&[SECRET], &["gzip"]);
+    gzip.push(body.clone().into()).unwrap();
+    let mut out = vec![];
+    assert!(drain(&mut gzip, &mut out).unwrap() >= 24 * 4);
+    // Two layers do.
+    let twice = coded("gzip", &body);
+    let (fault, _) = run(inspector(&[SECRET], &["gzip", "gzip"]), vec![twice.into()]).unwrap_err();
+    assert!(matches!(fault, Fault::Unscannable(_)));
+}
+
+#[test]
+fn no_more_than_a_block_is_held_back() {
+    let text = long_text(700_000);
+    for coding in CODINGS {
+        let body = coded(coding, &text);
+        let mut inspector = inspector(&[SECRET], &[token(coding)]);
+        let (mut came, mut out) = (0, vec![]);
+        for piece in body.chunks(8192) {
+            came += piece.len();
+            inspector.push(Bytes::copy_from_slice(piece)).unwrap();
+            drain(&mut inspector, &mut out).unwrap();
+            assert!(came - out.len() <= 136 * 1024, "{coding}: {} of {came}", came - out.len());
+        }
+        inspector.end();
+        drain(&mut inspector, &mut out).unwrap();
+        assert_eq!(out, body, "{coding}");
+    }
+}
+
+#[test]
+fn what_a_decoder_takes_is_known() {
+    for (coding, least) in
+        [("gzip", 32 << 10), ("deflate", 32 << 10), ("br", 64 << 10), ("zstd", 64 << 10)]
+    {
+        let mut inspector = inspector(&[SECRET], &[coding]);
+        let before = inspector.memory();
+        let text = "something else, again and again. ".repeat(4_000);
+        inspector.push(coded(coding, text.as_bytes()).into()).unwrap();
+        while inspector.work().unwrap() {}
+        let after = inspector.memory();
+        assert!(after >= before && after >= least, "{coding}: {before}, then {after}");
+        let most = super::super::decoder::Coding::named(coding).unwrap().memory_max();
+        assert!(after <= most && most <= super::super::DECODER_BYTES_MAX, "{coding}: {after}");
+    }
+}

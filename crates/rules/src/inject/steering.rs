@@ -1,0 +1,77 @@
+//! What makes a server take another method or path than the request's: header fields and query
+//! parameters, by every spelling that an origin may read as theirs.
+
+use http::HeaderName;
+
+use super::strip::is_one_of;
+
+/// Fields by which some servers take another path (IIS rewriting, Symfony).
+static PATHS: [HeaderName; 2] =
+    [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
+
+/// Fields by which frameworks take another method: Rack, Laravel and Symfony, ASP.NET, Google's and
+/// Microsoft's APIs (<https://cloud.google.com/endpoints/docs/grpc/transcoding>,
+/// <https://docs.oasis-open.org/odata/>).
+static METHODS: [HeaderName; 3] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+];
+
+/// Parameters by which they do: Laravel and Symfony, Express, Google's APIs
+/// (<https://cloud.google.com/apis/docs/system-parameters>); and the fields' names. With `_` for `-`.
+const PARAMETERS: [&str; 5] =
+    ["_method", "$httpmethod", "x_http_method_override", "x_http_method", "x_method_override"];
+
+/// Whether servers may take their path from the field.
+pub fn is_path_field(name: &HeaderName) -> bool {
+    is_one_of(name, &PATHS)
+}
+
+/// Whether servers may take their method from the field.
+pub fn is_method_field(name: &HeaderName) -> bool {
+    is_one_of(name, &METHODS)
+}
+
+/// Whether servers may take their method from the parameter of this decoded name. Some read names in
+/// any case; PHP cuts them at a NUL, drops blanks before them, and takes `.`, `[` and blanks in them
+/// for `_` (<https://www.php.net/manual/en/language.variables.external.php>).
+pub fn is_method_parameter(name: &str) -> bool {
+    let name = name.trim_start_matches(' ').split('\0').next().unwrap_or_default();
+    let folded = || {
+        name.chars().map(|c| match c {
+            '.' | '[' | ' ' | '-' => '_',
+            c => c.to_ascii_lowercase(),
+        })
+    };
+    PARAMETERS.iter().any(|known| folded().eq(known.chars()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_a_parameter_counts_and_no_other_name() {
+        for name in
+            ["_method", "_METHOD", ".method", "[method", " _method", "  method", "_method\0x"]
+        {
+            assert_eq!(is_method_parameter(name), name != "  method", "{name:?}");
+        }
+        for name in ["$httpMethod", "X-HTTP-Method-Override", "x_http_method", "x.method.override"]
+        {
+            assert!(is_method_parameter(name), "{name}");
+        }
+        for name in ["", "method", "my_method", "_methods", "_method[]", "httpMethod", "__method"] {
+            assert!(!is_method_parameter(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn underscores_make_no_other_field() {
+        let name = |text: &'static str| HeaderName::from_static(text);
+        assert!(is_path_field(&name("x_original_url")) && is_path_field(&name("x-rewrite_url")));
+        assert!(is_method_field(&name("x_http-method_override")));
+        assert!(!is_method_field(&name("x-original-url")) && !is_path_field(&name("x_original")));
+    }
+}

@@ -1,0 +1,449 @@
+//! What is taken out of a message before anything is put in: hop-by-hop fields, fields that will be
+//! written, placeholders.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use percent_encoding::percent_decode_str;
+
+use super::credential::Clears;
+use super::placeholder::{Core, MARK, scan};
+use super::steering;
+
+/// Fields that never pass a proxy, RFC 9110 §7.6.1 and §11.7, and our own.
+static HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHORIZATION,
+    header::PROXY_AUTHENTICATE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("http2-settings"),
+];
+
+/// What proxies say of an answer, RFC 9209.
+static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// Removes fields by which a server would take another path than the one that was permitted.
+pub fn steering(fields: &mut HeaderMap) {
+    remove_where(fields, steering::is_path_field);
+}
+
+/// Removes fields by which a server would take another method than the request's.
+fn overrides(fields: &mut HeaderMap) {
+    remove_where(fields, steering::is_method_field);
+}
+
+/// Removes hop-by-hop fields, everything that `Connection` names, every `Proxy-…` field except
+/// `Proxy-Status` (RFC 9209 lets it pass), and every `Keyward-…` field. `Host` and framing stay,
+/// whatever `Connection` names: they are the proxy's to write, not the agent's to remove. With `_` for
+/// `-` they are the same fields.
+pub fn hop_by_hop(fields: &mut HeaderMap) {
+    if fields.contains_key(header::CONNECTION) {
+        for name in named_by_connection(fields) {
+            fields.remove(name);
+        }
+    }
+    remove_where(fields, |name| is_one_of(name, &HOP_BY_HOP) || is_proxys(name));
+}
+
+fn named_by_connection(fields: &HeaderMap) -> Vec<HeaderName> {
+    let tokens = fields.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    tokens
+        .flat_map(|value| value.split(','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
+        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
+        .collect()
+}
+
+fn is_proxys(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    let is_below = |beginning: &str| {
+        name.strip_prefix(beginning).is_some_and(|rest| rest.starts_with(['-', '_']))
+    };
+    (is_below("proxy") && name != "proxy-status") || is_below("keyward")
+}
+
+/// Fields that an answer never carries on to an agent, beside hop-by-hop ones: what would move it past
+/// the proxy (`Alt-Svc`, RFC 7838), and what only Keyward itself may say.
+pub fn answer(fields: &mut HeaderMap) {
+    hop_by_hop(fields);
+    fields.remove(header::ALT_SVC);
+    without_our_status(fields);
+}
+
+/// Removes the lines of `Proxy-Status` that name Keyward anywhere: not every reader of a list takes it
+/// apart where its quotes say, so that no member of ours is left in any reading.
+fn without_our_status(fields: &mut HeaderMap) {
+    const OURS: &[u8] = b"keyward";
+    let is_ours = |value: &HeaderValue| {
+        value.as_bytes().windows(OURS.len()).any(|piece| piece.eq_ignore_ascii_case(OURS))
+    };
+    if !fields.get_all(&PROXY_STATUS).iter().any(is_ours) {
+        return;
+    }
+    let all: Vec<HeaderValue> = fields.get_all(&PROXY_STATUS).iter().cloned().collect();
+    fields.remove(&PROXY_STATUS);
+    for value in all.into_iter().filter(|value| !is_ours(value)) {
+        fields.append(PROXY_STATUS.clone(), value);
+    }
+}
+
+/// Trailer fields that could change how the message is framed, routed or authenticated
+/// (RFC 9110 §6.5.1), removed.
+pub fn trailers(fields: &mut HeaderMap) {
+    answer(fields);
+    for name in [header::CONTENT_LENGTH, header::HOST, header::TRAILER, header::AUTHORIZATION] {
+        fields.remove(name);
+    }
+    for name in [header::SET_COOKIE, header::CONTENT_ENCODING, header::CONTENT_TYPE] {
+        fields.remove(name);
+    }
+}
+
+/// Fields of a request that say how it is to be understood: none of them comes in a trailer.
+static MODIFIERS: [HeaderName; 16] = [
+    header::ACCEPT,
+    header::ACCEPT_ENCODING,
+    header::CACHE_CONTROL,
+    header::CONTENT_LOCATION,
+    header::CONTENT_RANGE,
+    header::COOKIE,
+    header::EXPECT,
+    header::IF_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_NONE_MATCH,
+    header::IF_RANGE,
+    header::IF_UNMODIFIED_SINCE,
+    header::MAX_FORWARDS,
+    header::ORIGIN,
+    header::PRAGMA,
+    header::RANGE,
+];
+
+/// The same of a request's trailers, with what would modify or steer it, and every placeholder.
+pub fn request_trailers(fields: &mut HeaderMap) {
+    trailers(fields);
+    steering(fields);
+    overrides(fields);
+    for name in &MODIFIERS {
+        fields.remove(name);
+    }
+    placeholder_fields(fields);
+}
+
+/// Whether two field names are one to an origin that maps `-` and `_` to the same (CGI, WSGI).
+pub(super) fn is_alias(name: &HeaderName, of: &HeaderName) -> bool {
+    let (name, of) = (name.as_str().as_bytes(), of.as_str().as_bytes());
+    let fold = |b: u8| if b == b'_' { b'-' } else { b };
+    name.len() == of.len() && name.iter().zip(of).all(|(a, b)| fold(*a) == fold(*b))
+}
+
+/// Whether a field's name is one of `names`, or a `_`-alias of one.
+pub(super) fn is_one_of(name: &HeaderName, names: &[HeaderName]) -> bool {
+    names.contains(name)
+        || name.as_str().contains('_') && names.iter().any(|other| is_alias(name, other))
+}
+
+/// Removes every instance and `_`-alias of a field.
+pub fn every(fields: &mut HeaderMap, name: &HeaderName) {
+    remove_where(fields, |other| is_alias(other, name));
+}
+
+/// Writes a field instead of every instance and `_`-alias of it.
+pub fn replace(fields: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
+    every(fields, name);
+    fields.insert(name.clone(), value.clone());
+}
+
+/// One look at each field: most messages have none of them, and a look-up for each costs more.
+fn remove_where(fields: &mut HeaderMap, is_gone: impl Fn(&HeaderName) -> bool) {
+    let gone: Vec<HeaderName> = fields.keys().filter(|name| is_gone(name)).cloned().collect();
+    for name in gone {
+        fields.remove(name);
+    }
+}
+
+/// Removes every instance and `_`-alias of the cleared fields, and the cleared cookies.
+pub fn cleared(fields: &mut HeaderMap, clears: &Clears) {
+    remove_where(fields, |name| clears.covers(name));
+    if !clears.cookies.is_empty() {
+        retain_cookies(fields, |name, _| !clears.cookies.iter().any(|gone| **gone == *name));
+    }
+}
+
+/// Keeps the cookie pairs that `keep(name, pair)` wants; drops fields that become empty.
+pub fn retain_cookies(fields: &mut HeaderMap, keep: impl Fn(&str, &str) -> bool) {
+    if !fields.contains_key(header::COOKIE) {
+        return;
+    }
+    let before: Vec<HeaderValue> = fields.get_all(header::COOKIE).iter().cloned().collect();
+    fields.remove(header::COOKIE);
+    for value in before {
+        // A field that is no text holds no pair we could judge: RFC 6265 §4.1.1 allows ASCII only.
+        let Ok(text) = value.to_str() else { continue };
+        let kept: Vec<&str> = text
+            .split(';')
+            .map(str::trim)
+            .filter(|pair| !pair.is_empty() && keep(cookie_name(pair), pair))
+            .collect();
+        if let (false, Ok(value)) = (kept.is_empty(), HeaderValue::try_from(kept.join("; "))) {
+            fields.append(header::COOKIE, value);
+        }
+    }
+}
+
+/// Servers trim blanks round the name too (RFC 6265 §5.2), whatever its grammar says.
+fn cookie_name(pair: &str) -> &str {
+    pair.split('=').next().unwrap_or(pair).trim()
+}
+
+/// The cores of all placeholders in fields and URL. Bodies never select.
+pub fn placeholders(fields: &HeaderMap, path_and_query: &str) -> Vec<Core> {
+    let mut found: Vec<Core> = Vec::new();
+    let mut add = |text: &[u8]| {
+        for (_, core) in scan(text) {
+            if !found.contains(&core) {
+                found.push(core);
+            }
+        }
+    };
+    for value in fields.values() {
+        add(value.as_bytes());
+        if let Some(pair) = basic_pair(value) {
+            add(&pair);
+        }
+    }
+    add(path_and_query.as_bytes());
+    if path_and_query.contains('%') {
+        add(&percent_decode_str(path_and_query).collect::<Vec<u8>>());
+    }
+    found
+}
+
+/// The `user:password` of a Basic value (RFC 7617), in whichever field it stands.
+fn basic_pair(value: &HeaderValue) -> Option<Vec<u8>> {
+    let bytes = value.as_bytes();
+    let (scheme, rest) = (bytes.get(..6)?, bytes.get(6..)?);
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return None;
+    }
+    let rest = rest.trim_ascii();
+    STANDARD.decode(rest).or_else(|_| STANDARD_NO_PAD.decode(rest)).ok()
+}
+
+/// Whether the value holds a placeholder, also inside a Basic pair.
+fn holds_placeholder(value: &HeaderValue) -> bool {
+    !scan(value.as_bytes()).is_empty()
+        || basic_pair(value).is_some_and(|pair| !scan(&pair).is_empty())
+}
+
+/// Removes every field that holds a placeholder; of cookies only the pair.
+pub fn placeholder_fields(fields: &mut HeaderMap) {
+    retain_cookies(fields, |_, pair| scan(pair.as_bytes()).is_empty());
+    let holders: Vec<HeaderName> = fields
+        .iter()
+        .filter(|(_, value)| holds_placeholder(value))
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in holders {
+        fields.remove(name);
+    }
+}
+
+/// Removes every field that holds `text`, also inside a Basic pair: an agent's token, which may stand
+/// where the credential would.
+pub fn holding(fields: &mut HeaderMap, text: &str) {
+    let wanted = text.as_bytes();
+    let within = |bytes: &[u8]| bytes.windows(wanted.len().max(1)).any(|piece| piece == wanted);
+    let holds = |value: &HeaderValue| {
+        within(value.as_bytes()) || basic_pair(value).is_some_and(|pair| within(&pair))
+    };
+    let holders: Vec<HeaderName> =
+        fields.iter().filter(|(_, value)| holds(value)).map(|(name, _)| name.clone()).collect();
+    for name in holders {
+        fields.remove(name);
+    }
+}
+
+/// Removes query parameters whose decoded name is in `names` or that hold a placeholder. `None` when
+/// nothing changes, so that the bytes on the wire stay as they were sent.
+pub fn query(raw: &str, names: &[Box<str>]) -> Option<String> {
+    let dropped = |pair: &str| {
+        // To some servers `;` parts parameters as well (HTML 4.01, appendix B.2.2), and some take
+        // names in any case: whatever could be read as the credential's parameter goes, whole.
+        let mut parts = pair.split(';').map(name_of);
+        let is_gone = |name: String| names.iter().any(|gone| name.eq_ignore_ascii_case(gone));
+        parts.any(is_gone) || holds_mark(pair)
+    };
+    if !raw.split('&').any(dropped) {
+        return None;
+    }
+    Some(raw.split('&').filter(|pair| !dropped(pair)).collect::<Vec<_>>().join("&"))
+}
+
+/// Whether a piece of a URL holds a placeholder, plain or percent-encoded.
+pub fn holds_mark(piece: &str) -> bool {
+    let plain = piece.contains(MARK) && !scan(piece.as_bytes()).is_empty();
+    plain || (piece.contains('%') && !scan(decoded(piece).as_bytes()).is_empty())
+}
+
+/// The decoded name of a pair in a query or a form.
+pub(super) fn name_of(pair: &str) -> String {
+    decoded(pair.split('=').next().unwrap_or(pair))
+}
+
+/// The decoded names of a query's parameters, with their values as they stand there. To some servers `;` parts them as well
+/// (HTML 4.01, appendix B.2.2).
+pub fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
+    query.split(['&', ';']).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match name.contains(['+', '%']) {
+            true => (decoded(name).into(), value),
+            false => (name.into(), value),
+        }
+    })
+}
+
+/// Form decoding of a name or value: `+` is a blank, `%XX` a byte.
+pub fn decoded(piece: &str) -> String {
+    percent_decode_str(&piece.replace('+', " ")).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::placeholder::Placeholder;
+    use super::*;
+
+    fn fields(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        for (name, value) in pairs {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            fields.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        fields
+    }
+
+    fn names(fields: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<&str> = fields.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn connection_cannot_remove_host_or_framing_but_removes_what_else_it_names() {
+        let mut head = fields(&[
+            ("connection", "keep-alive, Host, content-length, x-secret-hop"),
+            ("connection", "close"),
+            ("host", "a.test"),
+            ("content-length", "3"),
+            ("x-secret-hop", "1"),
+            ("close", "not a real field, but named"),
+            ("accept", "*/*"),
+        ]);
+        hop_by_hop(&mut head);
+        assert_eq!(names(&head), ["accept", "content-length", "host"]);
+    }
+
+    #[test]
+    fn proxy_fields_and_our_own_never_pass() {
+        let mut head = fields(&[
+            ("proxy-authorization", "Basic eDp5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-anything", "1"),
+            ("proxy-status", "cdn; error=dns_timeout"),
+            ("keyward-connection", "x"),
+            ("te", "trailers"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAM"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("x-proxy", "stays"),
+        ]);
+        hop_by_hop(&mut head);
+        assert_eq!(names(&head), ["proxy-status", "x-proxy"]);
+    }
+
+    #[test]
+    fn all_duplicates_and_underscore_aliases_of_a_cleared_field_go() {
+        let mut head = fields(&[
+            ("x-api-key", "one"),
+            ("X-Api-Key", "two"),
+            ("x_api_key", "three"),
+            ("x-api_key", "four"),
+            ("x-api-key2", "stays"),
+        ]);
+        let headers = vec![HeaderName::from_static("x-api-key")];
+        cleared(&mut head, &Clears { headers, ..Clears::default() });
+        assert_eq!(names(&head), ["x-api-key2"]);
+    }
+
+    #[test]
+    fn a_cleared_field_with_underscores_goes_in_its_other_spellings_too() {
+        let mut head = fields(&[("x-api-key", "one"), ("x_api-key", "two"), ("x_api_key", "3")]);
+        let headers = vec![HeaderName::from_static("x_api_key")];
+        cleared(&mut head, &Clears { headers, ..Clears::default() });
+        assert!(head.is_empty(), "{head:?}");
+    }
+
+    #[test]
+    fn blanks_round_its_name_do_not_keep_a_cookie() {
+        let mut head = fields(&[("cookie", "sid =x;\tsid\t=y; b=2; sid")]);
+        cleared(&mut head, &Clears { cookies: vec!["sid".into()], ..Clears::default() });
+        assert_eq!(head["cookie"], "b=2");
+    }
+
+    #[test]
+    fn a_parameter_that_some_server_would_read_as_the_credential_s_goes() {
+        let names = ["api_key".into()];
+        for odd in ["API_KEY=1", "x;api_key=1", "x=1;%61pi_key=1", "api_key", "x=;API%5fKEY=1"] {
+            assert_eq!(
+                query(&format!("{odd}&b=2;c=3"), &names).as_deref(),
+                Some("b=2;c=3"),
+                "{odd}"
+            );
+        }
+        assert_eq!(query("my_api_key=1&api_key2=2&b=api_key", &names), None);
+    }
+
+    #[test]
+    fn only_the_named_cookie_goes() {
+        let mut head = fields(&[("cookie", "a=1; sid=x; b=2"), ("cookie", "sid=y")]);
+        cleared(&mut head, &Clears { cookies: vec!["sid".into()], ..Clears::default() });
+        let left: Vec<_> = head.get_all("cookie").iter().collect();
+        assert_eq!(left, ["a=1; b=2"]);
+    }
+
+    #[test]
+    fn placeholders_are_found_and_removed_wherever_they_stand() {
+        let placeholder = Placeholder::issue("sk-", None);
+        let text = placeholder.as_str();
+        let basic = format!("bAsIc {}", STANDARD.encode(format!("user:{text}")));
+        let encoded: String = text.bytes().map(|b| format!("%{b:02X}")).collect();
+        let mut head = fields(&[
+            ("authorization", &format!("Bearer {text}")),
+            ("x-basic", &basic),
+            ("cookie", &format!("a=1; sid={text}")),
+            ("x-other", "stays"),
+        ]);
+        assert_eq!(placeholders(&head, "/"), [placeholder.core()]);
+        assert_eq!(
+            placeholders(&HeaderMap::new(), &format!("/x?k={encoded}")),
+            [placeholder.core()]
+        );
+        placeholder_fields(&mut head);
+        assert_eq!(names(&head), ["cookie", "x-other"]);
+        assert_eq!(head["cookie"], "a=1");
+        assert_eq!(query(&format!("a=1&k={encoded}&b=%20"), &[]).unwrap(), "a=1&b=%20");
+        assert_eq!(query(&format!("k={text}"), &[]).unwrap(), "");
+    }
+
+    #[test]
+    fn a_query_without_anything_to_remove_keeps_its_bytes() {
+        assert_eq!(query("a=%2f&&b=+x", &["key".into()]), None);
+        assert_eq!(query("a=%2f&&k%65y=1&b=+x", &["key".into()]).unwrap(), "a=%2f&&b=+x");
+    }
+}

@@ -1,0 +1,223 @@
+//! Writing a credential into a request: fields, query, cookies, path; `body.rs` has the body.
+
+use std::borrow::Cow;
+
+use http::header::{self, HeaderMap, HeaderValue};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use zeroize::Zeroizing;
+
+use super::body::{BodyError, BodyKind};
+use super::credential::Write;
+use super::placement::At;
+use super::strip;
+
+/// What stays as it is in a query value: RFC 3986 unreserved.
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Why a credential cannot be written. Says where, never what.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum WriteError {
+    /// A value with bytes that a field cannot hold.
+    #[error("the credential holds a byte that cannot be sent in a field")]
+    Unsendable,
+    /// None of the credential's places is for this host and path.
+    #[error("this connection's credential has no place in a request to this path")]
+    NoPlace,
+    /// A placeholder in a path segment that is not the credential's.
+    #[error("a placeholder stands in the path, where this connection's credential does not go")]
+    PlaceholderInPath,
+    /// It goes into the body, and this one takes none.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+}
+
+/// The parts of a request head that a credential may change.
+#[derive(Debug)]
+pub struct Head<'a> {
+    /// Fields.
+    pub fields: &'a mut HeaderMap,
+    /// Origin-form path, as on the wire; borrowed while it is what the agent sent.
+    pub path: Cow<'a, str>,
+    /// Query without `?`, as on the wire; likewise.
+    pub query: Option<Cow<'a, str>>,
+}
+
+/// Writes each of `writes` in its place, but those of the body ([`body`]). What stood there was cleared
+/// before.
+///
+/// # Errors
+/// When a value cannot be sent, or a placeholder would stay in the path.
+pub fn credential(head: &mut Head<'_>, writes: &[Write]) -> Result<(), WriteError> {
+    for write in writes {
+        let value = write.value.expose_text().ok_or(WriteError::Unsendable)?;
+        match &write.at {
+            At::Header(name) => {
+                head.fields.insert(name.clone(), sensitive(value)?);
+            }
+            At::Query(name) => append_query(&mut head.query, name, value),
+            At::Cookie(name) => append_cookie(head.fields, name, value)?,
+            At::Path(prefix) => {
+                let path = prefix.write(&head.path, sound_path(value)?);
+                head.path = path.ok_or(WriteError::Unsendable)?.into();
+            }
+            At::Body(_) => {}
+        }
+    }
+    match strip::holds_mark(&head.path) {
+        true => Err(WriteError::PlaceholderInPath),
+        false => Ok(()),
+    }
+}
+
+/// `sent`, a body of such a kind, with those of `writes` in it that go there.
+///
+/// # Errors
+/// When a value cannot be sent, or the body has no room for it.
+pub fn body(
+    kind: BodyKind,
+    sent: &[u8],
+    writes: &[Write],
+) -> Result<Zeroizing<Vec<u8>>, WriteError> {
+    let mut values = Vec::new();
+    for write in writes {
+        if let At::Body(path) = &write.at {
+            values.push((path, write.value.expose_text().ok_or(WriteError::Unsendable)?));
+        }
+    }
+    Ok(kind.write(sent, &values)?)
+}
+
+fn sensitive(value: &str) -> Result<HeaderValue, WriteError> {
+    let mut value = HeaderValue::from_str(value).map_err(|_| WriteError::Unsendable)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn append_query(query: &mut Option<Cow<'_, str>>, name: &str, value: &str) {
+    let query = query.get_or_insert_default().to_mut();
+    if !query.is_empty() {
+        query.push('&');
+    }
+    query.extend(pair(name, value));
+}
+
+/// A pair of a query or a form, in pieces.
+pub(super) fn pair<'a>(name: &'a str, value: &'a str) -> impl Iterator<Item = &'a str> {
+    let value = utf8_percent_encode(value, QUERY);
+    utf8_percent_encode(name, QUERY).chain(["="]).chain(value)
+}
+
+fn append_cookie(fields: &mut HeaderMap, name: &str, value: &str) -> Result<(), WriteError> {
+    // RFC 6265 §5.4: one `Cookie` field. What the agent sent comes first, the credential last.
+    let mut pairs: Vec<String> = Vec::new();
+    for sent in fields.get_all(header::COOKIE) {
+        pairs.push(sent.to_str().map_err(|_| WriteError::Unsendable)?.to_owned());
+    }
+    if value.contains([';', ',', ' ', '"', '\\']) {
+        return Err(WriteError::Unsendable);
+    }
+    pairs.push(format!("{name}={value}"));
+    fields.insert(header::COOKIE, sensitive(&pairs.join("; "))?);
+    Ok(())
+}
+
+/// A value that would end the path where it stands is refused, not cut.
+fn sound_path(value: &str) -> Result<&str, WriteError> {
+    match value.contains(['?', '#', ' ', '\\', '"', '<', '>', '^', '`', '{', '|', '}']) {
+        true => Err(WriteError::Unsendable),
+        false => Ok(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::super::path_prefix::PathPrefix;
+    use super::super::placeholder::Placeholder;
+    use super::super::placement::{Encoding, Template};
+    use super::*;
+    use keyward_base::secret::Secret;
+
+    fn write(at: At, value: &str) -> Vec<Write> {
+        vec![Write { at, value: Secret::from(value.to_owned()) }]
+    }
+
+    fn at_path(template: &str) -> At {
+        let template = Template::parse(template, Encoding::Plain).unwrap();
+        At::Path(PathPrefix::of(&template, |_| true))
+    }
+
+    fn head<'a>(fields: &'a mut HeaderMap, path: &'a str, query: Option<&'a str>) -> Head<'a> {
+        Head { fields, path: path.into(), query: query.map(Into::into) }
+    }
+
+    #[test]
+    fn a_value_with_control_bytes_is_refused_not_cut() {
+        let mut fields = HeaderMap::new();
+        for bad in ["a\r\nb", "a\0b", "\u{e9}\n"] {
+            let at = At::Header(HeaderName::from_static("x-key"));
+            let result = credential(&mut head(&mut fields, "/", None), &write(at, bad));
+            assert_eq!(result, Err(WriteError::Unsendable), "{bad:?}");
+            let at = At::Cookie("sid".into());
+            let result = credential(&mut head(&mut fields, "/", None), &write(at, bad));
+            assert_eq!(result, Err(WriteError::Unsendable), "{bad:?}");
+        }
+        assert!(fields.is_empty());
+    }
+
+    #[test]
+    fn a_value_that_would_end_the_path_is_refused_not_cut() {
+        let mut fields = HeaderMap::new();
+        for bad in ["/bota?b/", "/bota#b/", "/bota b/", "/bota\\b/", "/bota/b/"] {
+            let at = at_path("/bot{key}/");
+            let result = credential(&mut head(&mut fields, "/x", None), &write(at, bad));
+            assert_eq!(result, Err(WriteError::Unsendable), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_placeholder_left_in_the_path_is_refused() {
+        let placeholder = Placeholder::issue("", None);
+        let mut fields = HeaderMap::new();
+        let path = format!("/v1/{}", placeholder.as_str());
+        let at = At::Header(HeaderName::from_static("x-key"));
+        let result = credential(&mut head(&mut fields, &path, None), &write(at, "k"));
+        assert_eq!(result, Err(WriteError::PlaceholderInPath));
+    }
+
+    #[test]
+    fn the_path_prefix_replaces_what_stands_for_it() {
+        let placeholder = Placeholder::issue("1234567890:", None);
+        let held = placeholder.as_str();
+        let cases = [
+            (format!("/bot{held}/getMe"), "/bot1:k/", "/bot1:k/getMe"),
+            ("/getMe".into(), "/bot1:k/", "/bot1:k/getMe"),
+            ("/bot1:k/getMe".into(), "/bot1:k/", "/bot1:k/getMe"),
+            ("/bot2:other/getMe".into(), "/bot1:k/", "/bot1:k/bot2:other/getMe"),
+            (format!("/file/bot{held}/a/b"), "/file/bot1:k/", "/file/bot1:k/a/b"),
+            ("/".into(), "/bot1:k/", "/bot1:k/"),
+        ];
+        for (path, prefix, expected) in cases {
+            let mut fields = HeaderMap::new();
+            let mut head = head(&mut fields, &path, None);
+            let at = at_path(&prefix.replace("1:k", "{key}"));
+            credential(&mut head, &write(at, prefix)).unwrap();
+            assert_eq!(head.path, expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn query_and_cookie_values_are_encoded_for_their_place() {
+        let mut fields = HeaderMap::new();
+        fields.append("cookie", HeaderValue::from_static("a=1"));
+        fields.append("cookie", HeaderValue::from_static("b=2"));
+        let mut head = head(&mut fields, "/x", Some("q=1"));
+        credential(&mut head, &write(At::Query("key".into()), "a&b=c d")).unwrap();
+        credential(&mut head, &write(At::Cookie("sid".into()), "xyz")).unwrap();
+        assert_eq!(head.query.as_deref(), Some("q=1&key=a%26b%3Dc%20d"));
+        let cookies: Vec<_> = fields.get_all("cookie").iter().collect();
+        assert_eq!(cookies, ["a=1; b=2; sid=xyz"]);
+        assert!(fields["cookie"].is_sensitive());
+    }
+}

@@ -1,0 +1,81 @@
+//! [`Policy::permit_call`]: the permit of a call that a person makes with one connection, by its id. No
+//! agent asks, so no binding is asked; the rules that name no agents hold for people too.
+
+use super::decide::{is_refused, is_usable, takes};
+use super::permit::{Action, Permit, Terms};
+use super::readings::{Reading, readings, sent_path};
+use super::rule::{Account, RuleAction};
+use super::{Asked, Policy, Reason};
+use keyward_base::host::Scheme;
+use keyward_base::id::{OrgId, RuleId};
+use keyward_base::pattern::HostPattern;
+
+impl Policy {
+    /// Permits one request with the account's credential, to a host and path that the account owns, unless
+    /// a rule for everybody denies it.
+    ///
+    /// # Errors
+    /// As [`Policy::permit_test`]; and where such a rule denies, or the account cannot be used.
+    pub fn permit_call(
+        &self,
+        org: &OrgId,
+        account: &Account,
+        asked: &Asked<'_>,
+    ) -> Result<Permit, Reason> {
+        let rule = RuleId::new(format!("call:{}", account.id));
+        let terms = self.own_place((org, account), asked, &rule)?;
+        let sent = sent_path(account, asked, &rule)?;
+        for Reading { method, path } in readings(asked, sent.as_ref()) {
+            if is_refused(method.as_str()) {
+                return Err(Reason::Method);
+            }
+            self.is_not_denied(org, &Asked { method, path, ..*asked })?;
+        }
+        is_usable(account)?;
+        Ok(Permit::new(rule, asked.target.clone(), Action::Inject(account.wanted()), terms))
+    }
+
+    /// What holds for every injection, whoever asks: no cleartext, the account's own host and path, no
+    /// OAuth endpoint there or where the request is sent, no method that makes servers echo.
+    pub(super) fn own_place(
+        &self,
+        (org, account): (&OrgId, &Account),
+        asked: &Asked<'_>,
+        rule: &RuleId,
+    ) -> Result<Terms, Reason> {
+        if is_refused(asked.method.as_str()) {
+            return Err(Reason::Method);
+        }
+        if asked.target.scheme() == Scheme::Http {
+            return Err(Reason::PlaintextRefused { connection: account.name.clone() });
+        }
+        let Some(owning) = account.owning(asked.target) else { return Err(NOT_OWNED) };
+        if !takes(asked.path, &account.paths, rule)? {
+            return Err(NOT_OWNED);
+        }
+        let sent = sent_path(account, asked, rule)?;
+        for path in [Some(asked.path), sent.as_ref()].into_iter().flatten() {
+            self.is_not_carved((org, asked.target), path, rule)?;
+        }
+        Ok(Terms { plaintext: false, port_named: HostPattern::names_port(owning) })
+    }
+
+    /// The first rule for everybody that means the request is no `deny`.
+    fn is_not_denied(&self, org: &OrgId, asked: &Asked<'_>) -> Result<(), Reason> {
+        for candidate in self.org(org).rules.for_everybody(asked.target) {
+            let rule = &candidate.compiled.rule;
+            if !rule.takes(asked.method) || !takes(asked.path, &rule.paths, &rule.id)? {
+                continue;
+            }
+            return match rule.action {
+                RuleAction::Deny => Err(Reason::Denied { rule: rule.id.clone() }),
+                _ => Ok(()),
+            };
+        }
+        Ok(())
+    }
+}
+
+const NOT_OWNED: Reason = Reason::Contradiction {
+    detail: "the request goes where the connection's provider does not live",
+};

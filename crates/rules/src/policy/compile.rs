@@ -1,0 +1,315 @@
+//! From a [`Spec`] to a [`Policy`]: what is wrong with the rules, then the indexes.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::index::HostIndex;
+use super::rule::{Account, Bound, CompileError, Held, Rule, RuleAction, Spec};
+use super::slots::Extent;
+use super::{Binding, Bindings, Carved, Compiled, Everywhere, OrgRules, Policy, Uses};
+use keyward_base::id::{AgentId, OrgId, RuleId};
+use keyward_base::pattern::HostPattern;
+use keyward_base::shared_map::SharedMap;
+
+/// Everything that is wrong, in the order of the rules.
+pub(super) fn check(rules: &[Rule], hostless_rules_max: usize) -> Vec<CompileError> {
+    let mut errors = Vec::new();
+    let mut seen: HashSet<(&OrgId, &RuleId)> = HashSet::new();
+    let mut hostless: HashMap<&OrgId, usize> = HashMap::new();
+    for (at, rule) in rules.iter().enumerate() {
+        if !seen.insert((&rule.org, &rule.id)) {
+            errors.push(CompileError::Twice { rule: rule.id.clone() });
+        }
+        if rule.hosts.is_empty() {
+            let count = hostless.entry(&rule.org).or_default();
+            *count += 1;
+            if *count == hostless_rules_max + 1 {
+                let max = hostless_rules_max;
+                errors.push(CompileError::TooManyHostless { rule: rule.id.clone(), max });
+            }
+        }
+        check_rule(rule, &mut errors);
+        errors.extend(blinded(rules, at));
+    }
+    errors
+}
+
+/// What is wrong with a rule by itself.
+fn check_rule(rule: &Rule, errors: &mut Vec<CompileError>) {
+    let id = || rule.id.clone();
+    if rule.agents.as_ref().is_some_and(Vec::is_empty) {
+        errors.push(CompileError::NoAgents { rule: id() });
+    }
+    match &rule.action {
+        RuleAction::Tunnel if rule.is_conditional() => {
+            errors.push(CompileError::TunnelLooksInside { rule: id() });
+        }
+        RuleAction::Use(account) => {
+            let foreign = rule.hosts.iter().filter(|host| !account.owns_all(host));
+            errors.extend(foreign.map(|host| CompileError::HostNotOwned {
+                rule: id(),
+                connection: account.name.clone(),
+                host: host.clone(),
+                provider: account.provider.clone(),
+            }));
+        }
+        _ => {}
+    }
+    let injects =
+        matches!(rule.action, RuleAction::Use(_) | RuleAction::UseMissing(_) | RuleAction::Inject);
+    if rule.allow_plaintext && !injects {
+        errors.push(CompileError::PlaintextWithoutInjection { rule: id() });
+    }
+}
+
+/// The first rule that could not do its work because the rule at `at` tunnels.
+fn blinded(rules: &[Rule], at: usize) -> Option<CompileError> {
+    let tunnel = &rules[at];
+    if !matches!(tunnel.action, RuleAction::Tunnel) {
+        return None;
+    }
+    let mut others = rules.iter().enumerate().filter(|(_, other)| other.org == tunnel.org);
+    let (_, other) = others.find(|(place, other)| {
+        // A rule for all hosts that comes later is one for the rest: the tunnel goes before it.
+        let meets = tunnel.hosts.is_empty()
+            || (other.hosts.is_empty() && *place < at)
+            || other.hosts.iter().any(|host| tunnel.hosts.iter().any(|mine| mine.overlaps(host)));
+        meets && *place != at && other.looks_inside()
+    })?;
+    Some(CompileError::TunnelBlinds { rule: tunnel.id.clone(), other: other.id.clone() })
+}
+
+/// Builds the indexes.
+pub(super) fn assemble(spec: Spec) -> Policy {
+    let mut everywhere = Everywhere::default();
+    for pattern in spec.known {
+        note(&mut everywhere.known, &pattern);
+        if pattern.names_port() {
+            everywhere.with_port.insert(pattern, ());
+        }
+    }
+    for (provider, host, path) in spec.carved {
+        everywhere.carved.insert(host, Carved { provider, path });
+    }
+    let mut policy = Policy {
+        default: spec.default,
+        default_rule: RuleId::new("default"),
+        hostless_rules_max: spec.hostless_rules_max,
+        orgs: SharedMap::default(),
+        nothing: Arc::default(),
+        everywhere: Arc::new(everywhere),
+    };
+    let mut rules: HashMap<OrgId, Vec<Rule>> = HashMap::new();
+    for rule in spec.rules {
+        rules.entry(rule.org.clone()).or_default().push(rule);
+    }
+    for (org, rules) in rules {
+        policy.org_mut(&org).rules = Arc::new(OrgRules::of(rules));
+    }
+    let mut held: HashMap<(OrgId, AgentId), Held> = HashMap::new();
+    for bound in spec.bindings {
+        held.entry((bound.org.clone(), bound.agent.clone())).or_default().bindings.push(bound);
+    }
+    for empty in spec.empty {
+        held.entry((empty.org.clone(), empty.agent.clone())).or_default().empty.push(empty);
+    }
+    for ((org, agent), held) in held {
+        policy.set_held(&org, &agent, held);
+    }
+    for (org, endpoint) in &spec.carved_in {
+        policy.carve(org, endpoint);
+    }
+    policy
+}
+
+impl OrgRules {
+    /// Rules of one org that were checked.
+    pub(super) fn of(rules: Vec<Rule>) -> Self {
+        let mut all = Self::default();
+        rules.into_iter().for_each(|rule| all.add(rule));
+        all
+    }
+
+    fn add(&mut self, rule: Rule) {
+        let at = self.all.len();
+        if rule.hosts.is_empty() {
+            self.hostless.push(at);
+        }
+        for pattern in &rule.hosts {
+            self.by_host.insert(pattern.clone(), at);
+            note(&mut self.known, pattern);
+        }
+        let mut wanted = None;
+        if let RuleAction::Use(account) = &rule.action {
+            wanted = Some(account.wanted());
+            self.uses.entry(account.id.clone()).or_default().add(at, rule.agents.as_deref());
+            if rule.agents.is_some() {
+                for key in [account.name.clone(), account.id.as_str().into()] {
+                    self.grants.entry(key).or_default().push(at);
+                }
+            }
+        }
+        let agents = rule.agents.as_ref().map(|agents| agents.iter().cloned().collect());
+        self.all.push(Compiled { rule, agents, wanted });
+    }
+}
+
+impl Uses {
+    fn add(&mut self, at: usize, agents: Option<&[AgentId]>) {
+        match agents {
+            None => self.by_everybody = self.by_everybody.or(Some(at)),
+            Some(agents) => {
+                for agent in agents {
+                    self.by_agent.entry(agent.clone()).or_insert(at);
+                }
+            }
+        }
+    }
+}
+
+impl Bindings {
+    /// What one agent holds.
+    pub(super) fn of(held: Held) -> Self {
+        let mut bindings = Self::default();
+        held.bindings.into_iter().for_each(|bound| bindings.add(bound));
+        for empty in held.empty {
+            for host in empty.hosts {
+                bindings.empty.insert(host, Arc::clone(&empty.blocked));
+            }
+        }
+        bindings
+    }
+
+    fn add(&mut self, bound: Bound) {
+        let account = bound.account;
+        let at = match self.by_name.get(account.id.as_str()) {
+            Some(at) => {
+                self.all[*at].extent.widen(bound.extent);
+                *at
+            }
+            None => self.push(account, bound.extent),
+        };
+        self.by_core.extend(bound.placeholders.iter().map(|placeholder| (placeholder.core(), at)));
+    }
+
+    fn push(&mut self, account: Arc<Account>, extent: Extent) -> usize {
+        let at = self.all.len();
+        for pattern in &account.hosts {
+            self.by_host.insert(pattern.clone(), at);
+        }
+        // A name that spells another connection's id does not take its place.
+        self.by_name.entry(account.name.clone()).or_insert(at);
+        self.by_name.insert(account.id.as_str().into(), at);
+        let (id, wanted) = (RuleId::new(format!("binding:{}", account.id)), account.wanted());
+        self.all.push(Binding { id, account, wanted, extent });
+        at
+    }
+}
+
+/// Notes a literal host once, however many have it.
+fn note(known: &mut HostIndex<()>, pattern: &HostPattern) {
+    if pattern.literal().is_some() && !known.has(pattern) {
+        known.insert(pattern.clone(), ());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+    use crate::policy::tests::samples::Sample;
+    use keyward_base::pattern::PathPattern;
+
+    fn rule(name: &str, hosts: &[&str], action: RuleAction) -> Rule {
+        Sample::rule(name, hosts, action)
+    }
+
+    fn errors(rules: Vec<Rule>) -> Vec<CompileError> {
+        check(&rules, 2)
+    }
+
+    #[test]
+    fn a_tunnel_with_method_or_path_is_refused() {
+        let by_method =
+            Rule { methods: vec![Method::GET], ..rule("m", &["a.test"], RuleAction::Tunnel) };
+        let path = PathPattern::parse("/a").expect("a pattern");
+        let by_path = Rule { paths: vec![path], ..rule("p", &["b.test"], RuleAction::Tunnel) };
+        let looks = |name: &str| CompileError::TunnelLooksInside { rule: RuleId::new(name) };
+        assert_eq!(errors(vec![by_method, by_path]), [looks("m"), looks("p")]);
+    }
+
+    #[test]
+    fn a_tunnel_never_blinds_a_rule_that_looks_inside() {
+        let tunnel = || rule("t", &["*.a.test"], RuleAction::Tunnel);
+        let blinds = CompileError::TunnelBlinds { rule: tunnel().id, other: RuleId::new("o") };
+        let only_get = |rule: Rule| Rule { methods: vec![Method::GET], ..rule };
+        for (other, meets) in [
+            (rule("o", &["x.a.test"], RuleAction::Pass), true),
+            (rule("o", &["*.x.a.test"], RuleAction::Inject), true),
+            (only_get(rule("o", &["x.a.test"], RuleAction::Deny)), true),
+            (rule("o", &["x.a.test"], RuleAction::Deny), false),
+            (rule("o", &["x.a.test"], RuleAction::Tunnel), false),
+            (rule("o", &["a.test"], RuleAction::Pass), false),
+            (rule("o", &["x.a.test:8443"], RuleAction::Pass), false),
+            (Rule { org: OrgId::random(), ..rule("o", &["x.a.test"], RuleAction::Pass) }, false),
+        ] {
+            let wanted: &[CompileError] = if meets { std::slice::from_ref(&blinds) } else { &[] };
+            assert_eq!(errors(vec![other.clone(), tunnel()]), wanted, "{other:?}");
+            assert_eq!(errors(vec![tunnel(), other.clone()]), wanted, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_for_all_other_hosts_may_follow_a_tunnel_but_not_precede_it() {
+        let tunnel = || rule("t", &["a.test"], RuleAction::Tunnel);
+        let rest = || rule("rest", &[], RuleAction::Pass);
+        assert_eq!(errors(vec![tunnel(), rest()]), []);
+        let blinds = CompileError::TunnelBlinds { rule: tunnel().id, other: rest().id };
+        assert_eq!(errors(vec![rest(), tunnel()]), [blinds]);
+    }
+
+    #[test]
+    fn a_connection_is_never_used_on_a_host_its_provider_does_not_own() {
+        let account = Sample::account("work", &["api.a.test", "*.b.test", "api.a.test:8443"]);
+        for (host, owned) in [
+            ("api.a.test", true),
+            ("api.a.test:443", true),
+            ("api.a.test:8443", true),
+            ("x.b.test", true),
+            ("*.x.b.test", true),
+            ("*.b.test", true),
+            ("b.test", false),
+            ("*.a.test", false),
+            ("api.a.test:9443", false),
+            ("x.b.test:8443", false),
+            ("api.a.test.evil.test", false),
+        ] {
+            let action = RuleAction::Use(account.clone());
+            let found = errors(vec![rule("u", &[host], action)]);
+            assert_eq!(found.is_empty(), owned, "{host}");
+            assert!(found.iter().all(|e| matches!(e, CompileError::HostNotOwned { .. })));
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once_and_names_its_rule() {
+        let nobody = Rule { agents: Some(vec![]), ..rule("nobody", &["a.test"], RuleAction::Pass) };
+        let plain = Rule { allow_plaintext: true, ..rule("plain", &["b.test"], RuleAction::Deny) };
+        let found = errors(vec![
+            nobody,
+            plain,
+            rule("twice", &["c.test"], RuleAction::Deny),
+            rule("twice", &["d.test"], RuleAction::Deny),
+            rule("one", &[], RuleAction::Deny),
+            rule("two", &[], RuleAction::Deny),
+            rule("three", &[], RuleAction::Deny),
+            rule("four", &[], RuleAction::Deny),
+        ]);
+        let messages: Vec<_> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(messages.len(), 4, "{messages:?}");
+        for (message, name) in messages.iter().zip(["nobody", "plain", "twice", "three"]) {
+            assert!(message.starts_with(&format!("rule `{name}` ")), "{message}");
+        }
+    }
+}

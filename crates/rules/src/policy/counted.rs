@@ -1,0 +1,136 @@
+//! [`CountedIndex`]: values by host pattern as in [`HostIndex`](super::index::HostIndex), each there
+//! for as long as somebody has it, in maps that versions of a policy share.
+
+use std::sync::Arc;
+
+use super::index::suffixes;
+use keyward_base::host::{Host, Target};
+use keyward_base::pattern::HostPattern;
+use keyward_base::shared_map::SharedMap;
+
+/// Values by host pattern, each with the number of those who have it.
+#[derive(Clone, Debug)]
+pub(super) struct CountedIndex<T> {
+    exact: SharedMap<Host, Arc<Vec<Counted<T>>>>,
+    below: SharedMap<Arc<str>, Arc<Vec<Counted<T>>>>,
+}
+
+/// A value and the pattern it stands under.
+#[derive(Clone, Debug)]
+struct Counted<T> {
+    value: T,
+    pattern: HostPattern,
+    by: usize,
+}
+
+impl<T> Default for CountedIndex<T> {
+    fn default() -> Self {
+        Self { exact: SharedMap::default(), below: SharedMap::default() }
+    }
+}
+
+impl<T> CountedIndex<T> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.below.is_empty()
+    }
+
+    /// The values whose patterns mean the target, port included: the exact host's first, then those of
+    /// ever shorter suffixes; within one host in their own order.
+    pub(super) fn matching<'a>(&'a self, target: &'a Target) -> impl Iterator<Item = &'a T> + 'a {
+        let below = match self.below.is_empty() {
+            true => None,
+            false => target.host().name().map(suffixes),
+        };
+        let below = below.into_iter().flatten().filter_map(|suffix| self.below.get(suffix));
+        let all = self.exact.get(target.host()).into_iter().chain(below);
+        let meant = all.flat_map(|all| all.iter()).filter(|it| it.pattern.takes_port(target));
+        meant.map(|counted| &counted.value)
+    }
+
+    /// Whether a pattern without a wildcard means the target.
+    pub(super) fn has_literal(&self, target: &Target) -> bool {
+        let all = self.exact.get(target.host());
+        all.is_some_and(|all| all.iter().any(|counted| counted.pattern.takes_port(target)))
+    }
+}
+
+impl<T: Clone + Ord> CountedIndex<T> {
+    /// One more has the value.
+    pub(super) fn add(&mut self, pattern: &HostPattern, value: T) {
+        let all = Arc::make_mut(match (pattern.literal(), pattern.suffix()) {
+            (Some(host), _) => self.exact.entry(host.clone()),
+            (None, suffix) => self.below.entry(suffix.unwrap_or_default().into()),
+        });
+        match position(all, pattern, &value) {
+            Ok(at) => all[at].by += 1,
+            Err(at) => all.insert(at, Counted { value, pattern: pattern.clone(), by: 1 }),
+        }
+    }
+
+    /// One of those who had the value has it no more.
+    pub(super) fn take(&mut self, pattern: &HostPattern, value: &T) {
+        let suffix = pattern.suffix().unwrap_or_default();
+        let all = match pattern.literal() {
+            Some(host) => self.exact.get_mut(host),
+            None => self.below.get_mut(suffix),
+        };
+        let Some(all) = all.map(Arc::make_mut) else { return };
+        let Ok(at) = position(all, pattern, value) else { return };
+        match all[at].by {
+            0 | 1 => drop(all.remove(at)),
+            _ => all[at].by -= 1,
+        }
+        if !all.is_empty() {
+            return;
+        }
+        match pattern.literal() {
+            Some(host) => drop(self.exact.remove(host)),
+            None => drop(self.below.remove(suffix)),
+        }
+    }
+}
+
+/// Where the value is, or would be.
+fn position<T: Ord>(all: &[Counted<T>], pattern: &HostPattern, value: &T) -> Result<usize, usize> {
+    all.binary_search_by(|it| (&it.value, &it.pattern).cmp(&(value, pattern)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyward_base::host::Scheme;
+
+    fn pattern(text: &str) -> HostPattern {
+        HostPattern::parse(text).expect(text)
+    }
+
+    fn found(index: &CountedIndex<u8>, authority: &str) -> Vec<u8> {
+        let target = Target::parse(Scheme::Https, authority).expect(authority);
+        index.matching(&target).copied().collect()
+    }
+
+    #[test]
+    fn a_value_is_there_until_the_last_who_had_it_has_gone() {
+        let mut index = CountedIndex::default();
+        for (host, value) in
+            [("a.ex.test", 2), ("a.ex.test", 1), ("*.ex.test", 3), ("a.ex.test:8443", 4)]
+        {
+            index.add(&pattern(host), value);
+        }
+        index.add(&pattern("a.ex.test"), 1);
+        let before = index.clone();
+        assert_eq!(found(&index, "a.ex.test"), [1, 2, 3]);
+        assert_eq!(found(&index, "b.ex.test"), [3]);
+        assert_eq!(found(&index, "a.ex.test:8443"), [4]);
+        index.take(&pattern("a.ex.test"), &1);
+        assert_eq!(found(&index, "a.ex.test"), [1, 2, 3]);
+        index.take(&pattern("a.ex.test"), &1);
+        index.take(&pattern("*.ex.test"), &3);
+        index.take(&pattern("*.ex.test"), &3);
+        assert_eq!(found(&index, "a.ex.test"), [2]);
+        index.take(&pattern("a.ex.test:8443"), &4);
+        index.take(&pattern("a.ex.test"), &2);
+        assert!(index.is_empty());
+        assert_eq!(found(&before, "a.ex.test"), [1, 2, 3], "the one before stays as it was");
+    }
+}

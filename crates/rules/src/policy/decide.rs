@@ -1,0 +1,485 @@
+//! [`Policy::decide`]: what one request is permitted. Explicit rules in order, then the agent's
+//! bindings, then the default.
+
+use std::sync::Arc;
+
+use super::permit::{Action, Permit, Terms};
+use super::readings::{Reading, readings, sent_path};
+use super::rule::{Account, AccountState, DefaultAction, RuleAction};
+use super::slots::{Blocked, Extent};
+use super::{Asked, Binding, Bindings, Candidate, OrgPolicy, Policy, Reason, is_web_port};
+use crate::inject::credential::Wanted;
+use keyward_base::agent::Agent;
+use keyward_base::host::{Scheme, Target};
+use keyward_base::id::{OrgId, RuleId};
+use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
+
+/// A name that does not exist is quoted in the answer up to this many characters.
+const QUOTED_CHARS_MAX: usize = 64;
+
+impl Policy {
+    /// What a request is permitted: in every reading of it alike (see [`readings`]).
+    ///
+    /// # Errors
+    /// The reason for refusing it.
+    pub fn decide(&self, agent: &Agent, asked: &Asked<'_>) -> Result<Permit, Reason> {
+        let Decided { mut permit, account } = self.decide_one(agent, asked, asked.path)?;
+        let sent = account.map_or(Ok(None), |account| sent_path(account, asked, permit.rule()))?;
+        // The first reading is decided.
+        for Reading { method, path } in readings(asked, sent.as_ref()).skip(1) {
+            let other = self.decide_one(agent, &Asked { method, ..*asked }, path)?.permit;
+            if other.wanted() != permit.wanted() {
+                let detail = match std::ptr::eq(path, asked.path) {
+                    true => "rules give another connection to the method that the request asks for",
+                    false => "rules give another connection to the path that would be sent",
+                };
+                return Err(Reason::Contradiction { detail });
+            }
+            permit = permit.within(&other);
+        }
+        Ok(permit)
+    }
+
+    /// The path that would be sent in place of the agent's, as far as the request gets a connection.
+    pub(super) fn sent_path(&self, agent: &Agent, asked: &Asked<'_>) -> Option<DecodedPath> {
+        let Decided { permit, account } = self.decide_one(agent, asked, asked.path).ok()?;
+        sent_path(account?, asked, permit.rule()).ok()?
+    }
+
+    /// In one reading: `path` is what rules are asked about.
+    fn decide_one<'a>(
+        &'a self,
+        agent: &'a Agent,
+        asked: &Asked<'a>,
+        path: &'a DecodedPath,
+    ) -> Result<Decided<'a>, Reason> {
+        if is_refused(asked.method.as_str()) {
+            return Err(Reason::Method);
+        }
+        let org = self.org(&agent.org);
+        let held = org.agents.get(&agent.id).map(|held| &**held);
+        Question { policy: self, org, held, agent, asked: *asked, path }.answer()
+    }
+}
+
+/// One request and everything that can decide it.
+struct Question<'a> {
+    policy: &'a Policy,
+    org: &'a OrgPolicy,
+    held: Option<&'a Bindings>,
+    agent: &'a Agent,
+    asked: Asked<'a>,
+    /// What the paths of rules and slots, and OAuth endpoints, are compared with: the agent's path, or
+    /// the one that is sent in its place. What an account owns is always said of the agent's.
+    path: &'a DecodedPath,
+}
+
+/// A permit, and the account whose credential it wants.
+struct Decided<'a> {
+    permit: Permit,
+    account: Option<&'a Account>,
+}
+
+/// An account whose credential would be injected, and on what terms.
+struct Choice<'a> {
+    rule: &'a RuleId,
+    account: &'a Account,
+    wanted: &'a Wanted,
+    terms: Terms,
+}
+
+/// Why bindings are asked.
+#[derive(Clone, Copy)]
+enum Cause<'a> {
+    /// No rule decided; perhaps one would have, had the agent its connection.
+    NoRule { missing: Option<&'a Arc<str>> },
+    /// A rule says `inject`.
+    Rule(Candidate<'a>),
+}
+
+impl<'a> Question<'a> {
+    fn answer(&self) -> Result<Decided<'a>, Reason> {
+        let mut missing = None;
+        for candidate in self.org.rules.candidates(&self.agent.id, self.asked.target) {
+            if !self.applies(candidate)? {
+                continue;
+            }
+            match self.missing(candidate) {
+                None => return self.by_rule(candidate),
+                Some(name) => missing = missing.or(Some(name)),
+            }
+        }
+        self.by_bindings(Cause::NoRule { missing })
+    }
+
+    /// Whether the rule means the request's method and path, and a host that its connection owns.
+    fn applies(&self, Candidate { compiled, .. }: Candidate<'a>) -> Result<bool, Reason> {
+        let rule = &compiled.rule;
+        if !rule.takes(self.asked.method) {
+            return Ok(false);
+        }
+        let RuleAction::Use(account) = &rule.action else {
+            return self.takes(&rule.paths, &rule.id);
+        };
+        Ok(account.owning(self.asked.target).is_some()
+            && self.takes(&rule.paths, &rule.id)?
+            && takes(self.asked.path, &account.paths, &rule.id)?)
+    }
+
+    /// Whether the path is among `paths`; none given means all. `rule` depends on the answer.
+    fn takes(&self, paths: &[PathPattern], rule: &RuleId) -> Result<bool, Reason> {
+        takes(self.path, paths, rule)
+    }
+
+    /// The connection that the agent lacks for the rule: one that names no agents grants nothing.
+    fn missing(&self, Candidate { compiled, .. }: Candidate<'a>) -> Option<&'a Arc<str>> {
+        match &compiled.rule.action {
+            RuleAction::Use(account) if compiled.agents.is_none() => {
+                let bound = self.held.and_then(|held| held.by_name(account.id.as_str()));
+                bound.is_none().then_some(&account.name)
+            }
+            RuleAction::UseMissing(name) if compiled.agents.is_none() => Some(name),
+            _ => None,
+        }
+    }
+
+    fn by_rule(&self, candidate: Candidate<'a>) -> Result<Decided<'a>, Reason> {
+        let rule = &candidate.compiled.rule;
+        match (&rule.action, &candidate.compiled.wanted) {
+            (RuleAction::Deny, _) => Err(Reason::Denied { rule: rule.id.clone() }),
+            // Here the stream is open already, or there is none to splice.
+            (RuleAction::Pass | RuleAction::Tunnel, _) => self.pass(candidate),
+            (RuleAction::UseMissing(name), _) => {
+                Err(Reason::ConnectionMissing { name: name.clone() })
+            }
+            (RuleAction::Use(account), Some(wanted)) => {
+                self.agrees_with(account)?;
+                if candidate.compiled.agents.is_none() {
+                    // It narrows what the binding allows.
+                    let binding = self.held.and_then(|held| held.by_name(account.id.as_str()));
+                    binding.map_or(Ok(()), |binding| self.is_within(binding))?;
+                }
+                let owning = account.owning(self.asked.target);
+                let terms = self.terms(&Cause::Rule(candidate), owning);
+                self.inject(&Choice { rule: &rule.id, account, wanted, terms })
+            }
+            (RuleAction::Inject | RuleAction::Use(_), _) => {
+                self.by_bindings(Cause::Rule(candidate))
+            }
+        }
+    }
+
+    fn pass(&self, Candidate { compiled, pattern }: Candidate<'a>) -> Result<Decided<'a>, Reason> {
+        if !self.asked.placeholders.is_empty() {
+            let detail = "a placeholder was sent where no credential is injected";
+            return Err(Reason::PlaceholderForeign { detail });
+        }
+        if self.asked.named.is_some() {
+            let detail = "`Keyward-Connection` names a connection, but the rule passes requests \
+                          without a credential";
+            return Err(Reason::Contradiction { detail });
+        }
+        self.forward(&compiled.rule.id, pattern)
+    }
+
+    fn by_bindings(&self, cause: Cause<'a>) -> Result<Decided<'a>, Reason> {
+        let binding = match self.selected()? {
+            Some(selected) => Some(selected),
+            None => self.only_one()?,
+        };
+        match (binding, cause) {
+            (Some(binding), cause) => self.by_binding(binding, cause),
+            (None, Cause::Rule(candidate)) => {
+                Err(Reason::Unbound { rule: candidate.compiled.rule.id.clone() })
+            }
+            (None, Cause::NoRule { missing: Some(name) }) => {
+                Err(Reason::ConnectionMissing { name: name.clone() })
+            }
+            (None, Cause::NoRule { missing: None }) => match self.empty_slot() {
+                Some(blocked) => Err(Reason::PluginBlocked(blocked.clone())),
+                None => self.by_default(),
+            },
+        }
+    }
+
+    /// A plugin whose connection for the host is missing.
+    fn empty_slot(&self) -> Option<&'a Arc<Blocked>> {
+        let mut empty = self.held?.empty.matching(self.asked.target);
+        empty.next().map(|entry| &entry.value)
+    }
+
+    /// Whether the binding is for such requests.
+    fn is_within(&self, binding: &Binding) -> Result<(), Reason> {
+        let Extent::Slots(slots) = &binding.extent else { return Ok(()) };
+        let (mut blocked, mut unclear) = (None, None);
+        for slot in slots.iter().filter(|slot| slot.takes(self.asked.method)) {
+            match self.takes(&slot.paths, &binding.id) {
+                Ok(false) => {}
+                Err(reason) => unclear = Some(reason),
+                // Of an account that cannot be used itself, that is what there is to say.
+                Ok(true) if binding.account.state != AccountState::Active => return Ok(()),
+                Ok(true) => match &slot.blocked {
+                    None => return Ok(()),
+                    Some(why) => blocked = blocked.or(Some(why)),
+                },
+            }
+        }
+        Err(match (unclear, blocked, slots.first()) {
+            (Some(reason), ..) => reason,
+            (_, Some(why), _) => Reason::PluginBlocked(why.clone()),
+            (_, _, Some(slot)) => {
+                Reason::BeyondSlot { slot: slot.clone(), connection: binding.account.name.clone() }
+            }
+            (None, None, None) => Reason::DefaultDeny { others: true },
+        })
+    }
+
+    fn by_binding(&self, binding: &'a Binding, cause: Cause<'a>) -> Result<Decided<'a>, Reason> {
+        let account = &*binding.account;
+        if let Some(rule) = self.narrowing(binding) {
+            let (rule, connection) = (rule.clone(), account.name.clone());
+            return Err(Reason::Narrowed { rule, connection });
+        }
+        self.is_within(binding)?;
+        let rule = match cause {
+            Cause::NoRule { .. } => &binding.id,
+            Cause::Rule(candidate) => &candidate.compiled.rule.id,
+        };
+        let terms = self.terms(&cause, account.owning(self.asked.target));
+        self.inject(&Choice { rule, account, wanted: &binding.wanted, terms })
+    }
+
+    /// The rule that takes the place of the binding.
+    fn narrowing(&self, binding: &Binding) -> Option<&'a RuleId> {
+        self.org.rules.narrowing(&binding.account.id, &self.agent.id)
+    }
+
+    fn by_default(&self) -> Result<Decided<'a>, Reason> {
+        let rule = &self.policy.default_rule;
+        match self.policy.default {
+            DefaultAction::Deny => {
+                Err(self.policy.default_denial(self.agent, self.held, self.asked.target))
+            }
+            DefaultAction::Pass | DefaultAction::Tunnel => {
+                self.is_not_carved(rule)?;
+                self.forward(rule, None)
+            }
+        }
+    }
+
+    fn forward(&self, rule: &RuleId, by: Option<&HostPattern>) -> Result<Decided<'a>, Reason> {
+        let target = self.asked.target;
+        if by.is_none() && !is_web_port(target.port()) {
+            return Err(Reason::PortRefused { port: target.port(), rule: Some(rule.clone()) });
+        }
+        let port_named = by.is_some_and(HostPattern::names_port);
+        let terms = Terms { plaintext: false, port_named };
+        let permit = Permit::new(rule.clone(), target.clone(), Action::Pass, terms);
+        Ok(Decided { permit, account: None })
+    }
+
+    fn inject(&self, choice: &Choice<'a>) -> Result<Decided<'a>, Reason> {
+        self.is_not_carved(choice.rule)?;
+        let name = || choice.account.name.clone();
+        if self.asked.target.scheme() == Scheme::Http && !choice.terms.plaintext {
+            return Err(Reason::PlaintextRefused { connection: name() });
+        }
+        is_usable(choice.account)?;
+        let (rule, target) = (choice.rule.clone(), self.asked.target.clone());
+        let action = Action::Inject(choice.wanted.clone());
+        let permit = Permit::new(rule, target, action, choice.terms);
+        Ok(Decided { permit, account: Some(choice.account) })
+    }
+
+    fn terms(&self, cause: &Cause<'_>, owning: Option<&HostPattern>) -> Terms {
+        let (plaintext, by) = match cause {
+            Cause::NoRule { .. } => (false, None),
+            Cause::Rule(candidate) => (candidate.compiled.rule.allow_plaintext, candidate.pattern),
+        };
+        let port_named = [by, owning].into_iter().flatten().any(HostPattern::names_port);
+        Terms { plaintext, port_named }
+    }
+
+    fn is_not_carved(&self, rule: &RuleId) -> Result<(), Reason> {
+        self.policy.is_not_carved((&self.agent.org, self.asked.target), self.path, rule)
+    }
+}
+
+impl Policy {
+    /// Nothing but a `pass` rule reaches a provider's OAuth endpoints.
+    pub(super) fn is_not_carved(
+        &self,
+        (org, target): (&OrgId, &Target),
+        path: &DecodedPath,
+        rule: &RuleId,
+    ) -> Result<(), Reason> {
+        let everywhere = self.everywhere.carved.matching(target).map(|entry| &entry.value);
+        for carved in everywhere.chain(self.org(org).carved.matching(target)) {
+            if !carved.path.may_match(path) {
+                continue;
+            }
+            if takes(path, std::slice::from_ref(&carved.path), rule)? {
+                return Err(Reason::TokenEndpoint { provider: carved.provider.clone() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the account's state lets anybody use it.
+pub(super) fn is_usable(account: &Account) -> Result<(), Reason> {
+    let (name, remedy) = (account.name.clone(), account.remedy.clone());
+    match &account.state {
+        AccountState::Draft(failure) => {
+            Err(Reason::ConnectionDraft { name, failure: failure.clone(), remedy })
+        }
+        AccountState::Paused => Err(Reason::ConnectionPaused { name, remedy }),
+        AccountState::Broken(reason) => {
+            Err(Reason::ConnectionBroken { name, reason: reason.clone(), remedy })
+        }
+        AccountState::Active => Ok(()),
+    }
+}
+
+/// Whether the path is among `paths`; none given means all. `rule` depends on the answer.
+pub(super) fn takes(
+    path: &DecodedPath,
+    paths: &[PathPattern],
+    rule: &RuleId,
+) -> Result<bool, Reason> {
+    match paths {
+        [] => Ok(true),
+        _ if path.ambiguous() => Err(Reason::PathAmbiguous { rule: rule.clone() }),
+        paths if paths.iter().any(|pattern| pattern.matches(path)) => Ok(true),
+        paths if path.is_masked() && paths.iter().any(|pattern| pattern.may_match(path)) => {
+            Err(Reason::CredentialInPath { rule: rule.clone() })
+        }
+        _ => Ok(false),
+    }
+}
+
+// Which connection: placeholders, the `Keyward-Connection` field, the only one.
+impl<'a> Question<'a> {
+    /// The binding that placeholders and field select together, if they are there.
+    fn selected(&self) -> Result<Option<&'a Binding>, Reason> {
+        let mut selected: Option<&Binding> = None;
+        for core in self.asked.placeholders {
+            let binding = self.held.and_then(|held| held.by_core(core)).ok_or(NOT_BOUND)?;
+            if !self.owns(binding)? {
+                return Err(NOT_OWNED);
+            }
+            if selected.is_some_and(|other| other.account.id != binding.account.id) {
+                return Err(TWO_PLACEHOLDERS);
+            }
+            selected = Some(binding);
+        }
+        let Some(name) = self.asked.named else { return Ok(selected) };
+        let binding = self.held.and_then(|held| held.by_name(name)).ok_or_else(|| {
+            let name: String = name.chars().take(QUOTED_CHARS_MAX).collect();
+            Reason::ConnectionMissing { name: name.into() }
+        })?;
+        match selected {
+            Some(other) if other.account.id != binding.account.id => Err(FIELD_AND_PLACEHOLDER),
+            _ if !self.owns(binding)? => Err(FIELD_AND_HOST),
+            _ => Ok(Some(binding)),
+        }
+    }
+
+    /// Nothing in the request speaks for another connection than the rule's.
+    fn agrees_with(&self, account: &Account) -> Result<(), Reason> {
+        for core in self.asked.placeholders {
+            let binding = self.held.and_then(|held| held.by_core(core)).ok_or(NOT_BOUND)?;
+            if !self.owns(binding)? {
+                return Err(NOT_OWNED);
+            }
+            if binding.account.id != account.id {
+                return Err(RULE_AND_PLACEHOLDER);
+            }
+        }
+        match self.asked.named {
+            Some(name) if *name != *account.name && name != account.id.as_str() => {
+                Err(RULE_AND_FIELD)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Of the bindings for the host and path, the most specific one. Those that rules narrow count
+    /// only where no other is left, so that the refusal can name the rule.
+    fn only_one(&self) -> Result<Option<&'a Binding>, Reason> {
+        let Some(held) = self.held else { return Ok(None) };
+        let (mut best, mut best_rank, mut narrowed) = (Vec::new(), (0, 0), None);
+        for entry in held.by_host.matching(self.asked.target) {
+            let binding = &held.all[entry.value];
+            let Some(path) = self.path_rank(binding)? else { continue };
+            if self.narrowing(binding).is_some() {
+                narrowed = narrowed.or(Some(binding));
+                continue;
+            }
+            let rank = (host_rank(&entry.pattern), path);
+            if rank > best_rank {
+                best.clear();
+                best_rank = rank;
+            }
+            let is_there = best.iter().any(|other: &&Binding| std::ptr::eq(*other, binding));
+            if rank == best_rank && !is_there {
+                best.push(binding);
+            }
+        }
+        match best[..] {
+            [] => Ok(narrowed),
+            [only] => Ok(Some(only)),
+            [..] => {
+                let mut names: Vec<_> = best.iter().map(|b| b.account.name.clone()).collect();
+                names.sort();
+                Err(Reason::ConnectionAmbiguous { names })
+            }
+        }
+    }
+
+    fn owns(&self, binding: &Binding) -> Result<bool, Reason> {
+        let owns_host = binding.account.owning(self.asked.target).is_some();
+        Ok(owns_host && self.path_rank(binding)?.is_some())
+    }
+
+    /// How closely the account's paths mean the request's; `None` when they don't.
+    fn path_rank(&self, binding: &Binding) -> Result<Option<usize>, Reason> {
+        let paths = &binding.account.paths;
+        if !takes(self.asked.path, paths, &binding.id)? {
+            return Ok(None);
+        }
+        let meant = paths.iter().filter(|path| path.matches(self.asked.path));
+        Ok(Some(meant.map(|path| 1 + path.specificity()).max().unwrap_or(0)))
+    }
+}
+
+/// An exact host goes before every wildcard, a longer suffix before a shorter one.
+fn host_rank(pattern: &HostPattern) -> usize {
+    pattern.suffix().map_or(usize::MAX, str::len)
+}
+
+/// Methods that make a server echo what it got, or open a tunnel. Lenient servers
+/// read methods in any case.
+pub(super) fn is_refused(method: &str) -> bool {
+    ["TRACE", "TRACK", "CONNECT"].iter().any(|refused| refused.eq_ignore_ascii_case(method))
+}
+
+const NOT_BOUND: Reason = Reason::PlaceholderForeign {
+    detail: "the placeholder is unknown, or its connection is not bound to this agent",
+};
+const NOT_OWNED: Reason = Reason::PlaceholderForeign {
+    detail: "the placeholder was sent where its connection's provider does not live",
+};
+const TWO_PLACEHOLDERS: Reason =
+    Reason::Contradiction { detail: "the request carries placeholders of two connections" };
+const FIELD_AND_PLACEHOLDER: Reason = Reason::Contradiction {
+    detail: "`Keyward-Connection` and the placeholder name different connections",
+};
+const FIELD_AND_HOST: Reason = Reason::Contradiction {
+    detail: "the provider of the connection in `Keyward-Connection` does not live there",
+};
+const RULE_AND_PLACEHOLDER: Reason =
+    Reason::Contradiction { detail: "the rule uses another connection than the placeholder's" };
+const RULE_AND_FIELD: Reason = Reason::Contradiction {
+    detail: "the rule uses another connection than `Keyward-Connection` names",
+};

@@ -1,0 +1,44 @@
+//! The refusal of what no rule or binding allows. Its words are made from what is known of this agent and target,
+//! so that they are true whichever rules, bindings and providers there are.
+
+use super::route::is_bound;
+use super::rule::RuleAction;
+use super::{Bindings, Candidate, Policy, Reason, is_web_port};
+use keyward_base::agent::Agent;
+use keyward_base::host::Target;
+
+impl Policy {
+    /// Why `default: deny` refuses.
+    pub(super) fn default_denial(
+        &self,
+        agent: &Agent,
+        held: Option<&Bindings>,
+        target: &Target,
+    ) -> Reason {
+        let others = self.allows_others(agent, held, target);
+        let by_provider = || self.everywhere.with_port.matching(target).next().is_some();
+        match others || is_web_port(target.port()) || by_provider() {
+            true => Reason::DefaultDeny { others },
+            false => Reason::PortRefused { port: target.port(), rule: None },
+        }
+    }
+
+    /// Whether a rule or binding allows the agent some request to the target: one that was refused has another method
+    /// or path.
+    fn allows_others(&self, agent: &Agent, held: Option<&Bindings>, target: &Target) -> bool {
+        let bound = is_bound(held, target);
+        let allows = |Candidate { compiled, pattern }: &Candidate<'_>| match &compiled.rule.action {
+            RuleAction::Deny | RuleAction::UseMissing(_) => false,
+            RuleAction::Inject => bound,
+            RuleAction::Pass | RuleAction::Tunnel => {
+                pattern.is_some() || is_web_port(target.port())
+            }
+            RuleAction::Use(account) => {
+                let name = account.id.as_str();
+                let held = || held.is_some_and(|held| held.by_name(name).is_some());
+                account.owning(target).is_some() && (compiled.agents.is_some() || held())
+            }
+        };
+        bound || self.org(&agent.org).rules.candidates(&agent.id, target).iter().any(allows)
+    }
+}

@@ -1,0 +1,148 @@
+//! Changes of a [`Policy`] in parts: one org's rules, what one agent holds, one OAuth endpoint. Each
+//! leaves what it would be, were the whole compiled anew.
+
+use std::sync::Arc;
+
+use super::rule::{CompileError, Endpoint, Held, Rule};
+use super::{Bindings, Carved, OrgPolicy, OrgRules, Policy, compile};
+use keyward_base::id::{AgentId, OrgId};
+
+impl Policy {
+    /// The rules of one org, which are `rules` from now on.
+    ///
+    /// # Errors
+    /// When they contradict themselves or each other; then nothing is changed.
+    pub fn set_rules(&mut self, org: &OrgId, rules: Vec<Rule>) -> Result<(), Vec<CompileError>> {
+        let errors = compile::check(&rules, self.hostless_rules_max);
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        self.org_mut(org).rules = Arc::new(OrgRules::of(rules));
+        self.forget_empty(org);
+        Ok(())
+    }
+
+    /// What one agent holds from now on.
+    pub fn set_held(&mut self, org: &OrgId, agent: &AgentId, held: Held) {
+        self.org_mut(org).set_held(agent, Bindings::of(held));
+        self.forget_empty(org);
+    }
+
+    /// Somebody in the org has this OAuth endpoint: nothing is injected there.
+    pub fn carve(&mut self, org: &OrgId, (provider, host, path): &Endpoint) {
+        let carved = Carved { provider: provider.clone(), path: path.clone() };
+        self.org_mut(org).carved.add(host, carved);
+    }
+
+    /// Somebody in the org has the endpoint no more.
+    pub fn uncarve(&mut self, org: &OrgId, (provider, host, path): &Endpoint) {
+        let carved = Carved { provider: provider.clone(), path: path.clone() };
+        self.org_mut(org).carved.take(host, &carved);
+        self.forget_empty(org);
+    }
+
+    pub(super) fn org_mut(&mut self, org: &OrgId) -> &mut OrgPolicy {
+        Arc::make_mut(self.orgs.entry(org.clone()))
+    }
+
+    fn forget_empty(&mut self, org: &OrgId) {
+        if self.org(org).is_empty() {
+            self.orgs.remove(org);
+        }
+    }
+}
+
+impl OrgPolicy {
+    fn is_empty(&self) -> bool {
+        self.rules.all.is_empty() && self.agents.is_empty() && self.carved.is_empty()
+    }
+
+    fn set_held(&mut self, agent: &AgentId, now: Bindings) {
+        let hosts = |bindings: &Bindings| {
+            let all = bindings.all.iter().flat_map(|binding| &binding.account.hosts);
+            all.filter(|pattern| pattern.literal().is_some()).cloned().collect::<Vec<_>>()
+        };
+        // Added first, so that what stays is not taken out in between.
+        hosts(&now).iter().for_each(|pattern| self.known.add(pattern, ()));
+        let before = match now.is_empty() {
+            true => self.agents.remove(agent),
+            false => self.agents.insert(agent.clone(), Arc::new(now)),
+        };
+        if let Some(before) = before {
+            hosts(&before).iter().for_each(|pattern| self.known.take(pattern, &()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::tests::samples::{Sample, agent_of};
+    use crate::policy::{Bound, RuleAction, Spec};
+    use keyward_base::codes::Code;
+
+    #[test]
+    fn what_is_not_changed_stays_shared_and_the_policy_before_stays_as_it_was() {
+        let (sample, other) = (Sample::new(), Sample { agent: agent_of(other_org(), "other") });
+        let neighbour = Sample { agent: agent_of(OrgId::default_org(), "neighbour") };
+        let account = Sample::account("work", &["api.a.test"]);
+        let bindings = [&sample, &neighbour, &other].map(|it| it.bound(&account)).into();
+        let rules = vec![Sample::rule("no", &["no.test"], RuleAction::Deny)];
+        let before =
+            Policy::compile(Spec { rules, bindings, ..Spec::default() }).expect("a policy");
+        let mut now = before.clone();
+        let (org, agent) = (&sample.agent.org, &sample.agent.id);
+        now.set_held(org, agent, Held::default());
+        let asks = |policy: &Policy, it: &Sample| {
+            it.explain(policy, "GET https://api.a.test/").code.map_or("permitted", Code::as_str)
+        };
+        assert_eq!(asks(&now, &sample), "default_deny");
+        assert_eq!([asks(&before, &sample), asks(&now, &neighbour)], ["permitted"; 2]);
+        let held =
+            |policy: &Policy, id| policy.org(org).agents.get(id).expect("it is there").clone();
+        let id = &neighbour.agent.id;
+        assert!(Arc::ptr_eq(&held(&before, id), &held(&now, id)));
+        assert!(Arc::ptr_eq(&before.org(org).rules, &now.org(org).rules));
+        let whole =
+            |policy: &Policy| policy.orgs.get(&other.agent.org).expect("it is there").clone();
+        assert!(Arc::ptr_eq(&whole(&before), &whole(&now)));
+    }
+
+    #[test]
+    fn rules_that_contradict_themselves_change_nothing() {
+        let sample = Sample::new();
+        let rules = vec![Sample::rule("no", &["no.test"], RuleAction::Deny)];
+        let mut policy = Policy::compile(Spec { rules, ..Spec::default() }).expect("a policy");
+        let twice = || Sample::rule("twice", &["a.test"], RuleAction::Pass);
+        let refused = policy.set_rules(&sample.agent.org, vec![twice(), twice()]);
+        assert_eq!(refused.map_err(|errors| errors.len()), Err(1));
+        let code = |policy: &Policy| sample.explain(policy, "GET https://no.test/").code;
+        assert_eq!(code(&policy), Some(Code::Denied));
+        policy.set_rules(&sample.agent.org, Vec::new()).expect("nothing is wrong with none");
+        assert_eq!(code(&policy), Some(Code::DefaultDeny));
+        assert!(policy.orgs.is_empty(), "an org without anything is forgotten");
+    }
+
+    #[test]
+    fn a_host_is_known_until_the_last_binding_to_it_has_gone() {
+        let (one, two) = (Sample::new(), Sample::new());
+        let account = Sample::account("work", &["api.a.test"]);
+        let bound = |it: &Sample| -> Vec<Bound> { vec![it.bound(&account)] };
+        let bindings = bound(&one).into_iter().chain(bound(&two)).collect();
+        let mut policy = Policy::compile(Spec { bindings, ..Spec::default() }).expect("a policy");
+        // Where a host is known, the refusal is told inside TLS.
+        let stranger = Sample::new();
+        let route = |policy: &Policy| {
+            format!("{:?}", stranger.explain(policy, "GET https://api.a.test/").route)
+        };
+        assert_eq!(route(&policy), "Some(Intercept)");
+        policy.set_held(&one.agent.org, &one.agent.id, Held::default());
+        assert_eq!(route(&policy), "Some(Intercept)");
+        policy.set_held(&two.agent.org, &two.agent.id, Held::default());
+        assert_eq!(route(&policy), "Some(Deny)");
+    }
+
+    fn other_org() -> OrgId {
+        OrgId::named("other").expect("a name")
+    }
+}

@@ -1,0 +1,215 @@
+//! [`Explanation`]: what would become of a request and why, in words, by the same two functions
+//! that the data path calls.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Asked, Permit, Policy, Reason, Route};
+use keyward_base::agent::Agent;
+use keyward_base::codes::{Code, RefusalText};
+use keyward_base::host::Scheme;
+use keyward_base::id::{ConnectionId, RuleId};
+use keyward_base::pattern::{DecodedPath, mask};
+
+/// What would become of a request, as far as policy knows; `admin/explain.rs` adds the rest.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Explanation {
+    /// What the CONNECT gets; `None` for cleartext, which needs none.
+    pub route: Option<RouteKind>,
+    /// What the request gets.
+    pub action: ActionKind,
+    /// The rule, binding or default that decided; `None` where no single one did.
+    pub rule: Option<String>,
+    /// The pattern of it that means the host; `None` where it is for every host.
+    pub host: Option<String>,
+    /// The path that would be sent, where a credential stands in it: `{credential}` in its place.
+    pub sent_path: Option<String>,
+    /// The connection that is used, or in the way.
+    pub connection: Option<String>,
+    /// Its id, when it is used.
+    pub connection_id: Option<ConnectionId>,
+    /// The stable code of a refusal.
+    pub code: Option<Code>,
+    /// A refusal in words.
+    pub message: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// What a CONNECT gets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RouteKind {
+    /// Refused before TLS.
+    Deny,
+    /// Spliced.
+    Tunnel,
+    /// Looked into.
+    Intercept,
+}
+
+/// What a request gets.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActionKind {
+    /// A credential.
+    Inject,
+    /// Forwarded without one.
+    Pass,
+    /// Nobody looks at it.
+    Tunnel,
+    /// Refused.
+    Deny,
+}
+
+impl ActionKind {
+    /// As rules write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inject => "inject",
+            Self::Pass => "pass",
+            Self::Tunnel => "tunnel",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+impl Policy {
+    /// Explains a request: by CONNECT for `https`, absolute-form for `http`.
+    pub fn explain(&self, agent: &Agent, asked: &Asked<'_>) -> Explanation {
+        let decided = || self.decided(agent, asked);
+        if asked.target.scheme() == Scheme::Http {
+            return decided();
+        }
+        match self.route(agent, asked.target) {
+            Route::Deny(reason) => {
+                Explanation { route: Some(RouteKind::Deny), ..self.refused(agent, asked, &reason) }
+            }
+            Route::Tunnel(permit) => Explanation {
+                route: Some(RouteKind::Tunnel),
+                ..self.found(agent, asked, ActionKind::Tunnel, permit.rule())
+            },
+            Route::Intercept(_) => Explanation { route: Some(RouteKind::Intercept), ..decided() },
+        }
+    }
+
+    fn decided(&self, agent: &Agent, asked: &Asked<'_>) -> Explanation {
+        let explained = match self.decide(agent, asked) {
+            Ok(permit) => self.permitted(agent, asked, &permit),
+            Err(reason) => self.refused(agent, asked, &reason),
+        };
+        let sent_path = self.sent_path(agent, asked).map(|path| shown(&path));
+        Explanation { sent_path, ..explained }
+    }
+
+    fn permitted(&self, agent: &Agent, asked: &Asked<'_>, permit: &Permit) -> Explanation {
+        match permit.action() {
+            Action::Inject(wanted) => Explanation {
+                connection: Some(wanted.name.to_string()),
+                connection_id: Some(wanted.connection.clone()),
+                ..self.found(agent, asked, ActionKind::Inject, permit.rule())
+            },
+            Action::Pass => self.found(agent, asked, ActionKind::Pass, permit.rule()),
+        }
+    }
+
+    fn refused(&self, agent: &Agent, asked: &Asked<'_>, reason: &Reason) -> Explanation {
+        let found = match (reason.rule(), reason) {
+            (Some(rule), _) => self.found(agent, asked, ActionKind::Deny, rule),
+            (None, Reason::DefaultDeny { .. }) => {
+                self.found(agent, asked, ActionKind::Deny, &self.default_rule)
+            }
+            (None, _) => Explanation::of(ActionKind::Deny),
+        };
+        let RefusalText { code, message, hint } = reason.text();
+        Explanation {
+            connection: reason.connection().map(ToString::to_string),
+            code: Some(code),
+            message: Some(message),
+            hint,
+            ..found
+        }
+    }
+
+    fn found(
+        &self,
+        agent: &Agent,
+        asked: &Asked<'_>,
+        action: ActionKind,
+        rule: &RuleId,
+    ) -> Explanation {
+        let host = self.host_of(agent, asked, rule);
+        Explanation { rule: Some(rule.to_string()), host, ..Explanation::of(action) }
+    }
+
+    /// The pattern of a rule or binding that means the target.
+    fn host_of(&self, agent: &Agent, asked: &Asked<'_>, rule: &RuleId) -> Option<String> {
+        let org = self.org(&agent.org);
+        let candidates = org.rules.candidates(&agent.id, asked.target);
+        if let Some(by) = candidates.iter().find(|by| by.compiled.rule.id == *rule) {
+            return by.pattern.map(ToString::to_string);
+        }
+        let held = org.agents.get(&agent.id)?;
+        let mut entries = held.by_host.matching(asked.target);
+        let entry = entries.find(|entry| held.all[entry.value].id == *rule)?;
+        Some(entry.pattern.to_string())
+    }
+}
+
+/// A masked path, for people.
+fn shown(path: &DecodedPath) -> String {
+    path.as_str().replace(mask::SECRET, "{credential}").replace(mask::OPEN, "{value}")
+}
+
+impl Explanation {
+    fn of(action: ActionKind) -> Self {
+        Self {
+            route: None,
+            action,
+            rule: None,
+            host: None,
+            sent_path: None,
+            connection: None,
+            connection_id: None,
+            code: None,
+            message: None,
+            hint: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::tests::samples::Sample;
+    use crate::policy::{RuleAction, Spec};
+
+    #[test]
+    fn an_explanation_names_rule_host_and_connection() {
+        let sample = Sample::new();
+        let work = Sample::account("work", &["*.a.test"]);
+        let spec = Spec { bindings: vec![sample.bound(&work)], ..Spec::default() };
+        let policy = Policy::compile(spec).expect("a policy");
+        let got = sample.explain(&policy, "GET https://x.a.test/");
+        assert_eq!(got.route, Some(RouteKind::Intercept));
+        assert_eq!(got.action, ActionKind::Inject);
+        assert_eq!(got.rule, Some(format!("binding:{}", work.id)));
+        assert_eq!(got.host.as_deref(), Some("*.a.test"));
+        assert_eq!(got.connection.as_deref(), Some("work"));
+        assert_eq!(got.connection_id.as_ref(), Some(&work.id));
+        assert_eq!((got.code, got.hint), (None, None));
+    }
+
+    #[test]
+    fn an_explanation_of_a_refusal_has_code_words_and_remedy() {
+        let sample = Sample::new();
+        let rules = vec![Sample::rule("no", &["*.a.test"], RuleAction::Deny)];
+        let policy = Policy::compile(Spec { rules, ..Spec::default() }).expect("a policy");
+        let got = sample.explain(&policy, "GET https://x.a.test/");
+        assert_eq!(got.route, Some(RouteKind::Deny));
+        assert_eq!((got.code, got.rule.as_deref()), (Some(Code::Denied), Some("no")));
+        assert_eq!(got.message.as_deref(), Some("rule `no` denies this"));
+        let got = sample.explain(&policy, "GET http://b.test/");
+        assert_eq!((got.route, got.code), (None, Some(Code::DefaultDeny)));
+        assert_eq!(got.rule.as_deref(), Some("default"));
+        assert!(got.hint.is_some_and(|hint| hint.contains("keyward agent bind")));
+    }
+}

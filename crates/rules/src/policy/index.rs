@@ -1,0 +1,122 @@
+//! [`HostIndex`]: values by host pattern, found by hashing a host and each of its suffixes, so
+//! that a look-up costs the labels of the host and not the number of patterns.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use keyward_base::host::{Host, Target};
+use keyward_base::pattern::HostPattern;
+
+/// Values by host pattern.
+#[derive(Clone, Debug)]
+pub(super) struct HostIndex<T> {
+    exact: HashMap<Host, Vec<Entry<T>>, RandomState>,
+    below: HashMap<Arc<str>, Vec<Entry<T>>, RandomState>,
+}
+
+/// A value and the pattern it stands under.
+#[derive(Clone, Debug)]
+pub(super) struct Entry<T> {
+    pub(super) pattern: HostPattern,
+    pub(super) value: T,
+}
+
+impl<T> Default for HostIndex<T> {
+    fn default() -> Self {
+        Self { exact: HashMap::default(), below: HashMap::default() }
+    }
+}
+
+impl<T> HostIndex<T> {
+    pub(super) fn insert(&mut self, pattern: HostPattern, value: T) {
+        let entries = match (pattern.literal(), pattern.suffix()) {
+            (Some(host), _) => self.exact.entry(host.clone()).or_default(),
+            (None, suffix) => self.below.entry(suffix.unwrap_or_default().into()).or_default(),
+        };
+        entries.push(Entry { pattern, value });
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.below.is_empty()
+    }
+
+    /// The entries that mean the target, port included: the exact host's first, then those of ever
+    /// shorter suffixes; within one host in the order of insertion.
+    pub(super) fn matching<'a>(
+        &'a self,
+        target: &'a Target,
+    ) -> impl Iterator<Item = &'a Entry<T>> + 'a {
+        let suffixes = target.host().name().into_iter().flat_map(suffixes);
+        let exact = self.exact.get(target.host()).into_iter();
+        let below = suffixes.filter_map(|suffix| self.below.get(suffix));
+        exact.chain(below).flatten().filter(|entry| {
+            keyward_base::tally::one();
+            entry.pattern.takes_port(target)
+        })
+    }
+
+    /// Whether this very pattern, one without a wildcard, was inserted.
+    pub(super) fn has(&self, pattern: &HostPattern) -> bool {
+        let entries = pattern.literal().and_then(|host| self.exact.get(host));
+        entries.is_some_and(|all| all.iter().any(|entry| entry.pattern == *pattern))
+    }
+
+    /// Whether a pattern without a wildcard means the target.
+    pub(super) fn has_literal(&self, target: &Target) -> bool {
+        let entries = self.exact.get(target.host());
+        entries.is_some_and(|all| all.iter().any(|entry| entry.pattern.takes_port(target)))
+    }
+}
+
+/// `a.b.c` has the suffixes `b.c` and `c`.
+pub(super) fn suffixes(name: &str) -> impl Iterator<Item = &str> {
+    name.match_indices('.').map(|(dot, _)| &name[dot + 1..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyward_base::host::Scheme;
+
+    #[test]
+    fn a_look_up_finds_what_a_scan_would() {
+        let texts = [
+            "a.example.com",
+            "*.example.com",
+            "*.a.example.com",
+            "a.example.com:8443",
+            "*.example.com:8443",
+            "10.0.0.1",
+            "example.com",
+            "b.example.com",
+        ];
+        let mut index = HostIndex::default();
+        for text in texts {
+            index.insert(HostPattern::parse(text).expect(text), text);
+        }
+        for authority in [
+            "a.example.com",
+            "x.a.example.com",
+            "y.x.a.example.com",
+            "example.com",
+            "com",
+            "a.example.com:8443",
+            "b.example.com:8443",
+            "10.0.0.1",
+            "0.1",
+            "xexample.com",
+        ] {
+            let Ok(target) = Target::parse(Scheme::Https, authority) else { continue };
+            let mut found: Vec<_> = index.matching(&target).map(|entry| entry.value).collect();
+            let is_meant = |text: &&str| {
+                HostPattern::parse(text).is_ok_and(|pattern| pattern.matches(&target))
+            };
+            let mut scanned: Vec<_> = texts.into_iter().filter(|text| is_meant(text)).collect();
+            found.sort_unstable();
+            scanned.sort_unstable();
+            assert_eq!(found, scanned, "{authority}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Methods that a request's fields or query ask a server to take instead of its own: a rule about methods
+//! must hold for each that the server may come to. Bodies are not read: a form may still name one.
+
+use http::{HeaderMap, HeaderValue, Method};
+
+use crate::inject::{steering, strip};
+
+/// A field or parameter that overrides the method names something that is no method.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a field or a parameter that overrides the method names none")]
+pub struct NoMethod;
+
+/// The methods that `fields` and `query` name, upper case as frameworks read them; usually none.
+///
+/// # Errors
+/// When one names no method: what a server makes of it cannot be known.
+pub fn overrides(fields: &HeaderMap, query: Option<&str>) -> Result<Vec<Method>, NoMethod> {
+    let mut methods = Vec::new();
+    for name in fields.keys().filter(|name| steering::is_method_field(name)) {
+        for value in fields.get_all(name) {
+            methods.push(method(HeaderValue::to_str(value).map_err(|_| NoMethod)?)?);
+        }
+    }
+    for (name, value) in query.into_iter().flat_map(strip::parameters) {
+        if steering::is_method_parameter(&name) {
+            methods.push(method(&strip::decoded(value))?);
+        }
+    }
+    Ok(methods)
+}
+
+fn method(text: &str) -> Result<Method, NoMethod> {
+    Method::from_bytes(text.trim().to_ascii_uppercase().as_bytes()).map_err(|_| NoMethod)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::*;
+
+    fn fields(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let value = |text: &str| HeaderValue::from_str(text).unwrap();
+        pairs.iter().map(|(n, v)| (HeaderName::from_static(n), value(v))).collect()
+    }
+
+    #[test]
+    fn what_is_no_method_is_refused() {
+        for value in ["", "GET, DELETE", "DE LETE", "a:b"] {
+            assert_eq!(
+                overrides(&fields(&[("x-http-method", value)]), None),
+                Err(NoMethod),
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_field_counts_whatever_its_case() {
+        assert_eq!(overrides(&fields(&[("x-method", "DELETE")]), Some("a=1&b")), Ok(vec![]));
+        let both = fields(&[("x-http-method-override", "delete"), ("x_method_override", " Put ")]);
+        assert_eq!(overrides(&both, None), Ok(vec![Method::DELETE, Method::PUT]));
+    }
+
+    #[test]
+    fn parameters_count_as_fields_do() {
+        let found = |query: &str| overrides(&HeaderMap::new(), Some(query));
+        for (query, methods) in [
+            ("_method=DELETE", vec![Method::DELETE]),
+            ("a=1;%5FMETHOD=p%75t&b", vec![Method::PUT]),
+            ("_method=get&$httpMethod=+patch+", vec![Method::GET, Method::PATCH]),
+            ("method=DELETE&x_method=DELETE&a=_method", vec![]),
+        ] {
+            assert_eq!(found(query), Ok(methods), "{query}");
+        }
+        for query in ["_method", "_method=", "_method=DE+LETE", "_method=%ff", "a=1&_method=a,b"] {
+            assert_eq!(found(query), Err(NoMethod), "{query}");
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! [`Reason`]: why policy refuses. [`Reason::text`] is the table of code, message and hint of each.
+
+use std::sync::Arc;
+
+use super::slots::{Blocked, Lack, Slot};
+use keyward_base::codes::{Code, RefusalText};
+use keyward_base::id::RuleId;
+
+/// Why policy refuses. The [`code`](Self::code) and its status are the contract with agents; the
+/// messages may change.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Reason {
+    /// `denied`: a rule says so.
+    Denied {
+        /// The rule.
+        rule: RuleId,
+    },
+    /// `denied`: a rule uses the connection for this agent, but not for such requests.
+    Narrowed {
+        /// The rule that uses it.
+        rule: RuleId,
+        /// The connection's name.
+        connection: Arc<str>,
+    },
+    /// `default_deny`.
+    DefaultDeny {
+        /// Whether a rule or binding allows the agent other methods or paths of the host.
+        others: bool,
+    },
+    /// `port_refused`: neither 80, 443 nor named by a rule or provider.
+    PortRefused {
+        /// The port.
+        port: u16,
+        /// The rule that would allow the host and does not name the port; none where nothing allows it.
+        rule: Option<RuleId>,
+    },
+    /// `placeholder_foreign`: unknown, another agent's, not bound, or sent to a host that its
+    /// provider does not own.
+    PlaceholderForeign {
+        /// What is wrong, for people.
+        detail: &'static str,
+    },
+    /// `plaintext_refused`: a credential would go over cleartext.
+    PlaintextRefused {
+        /// The connection's name.
+        connection: Arc<str>,
+    },
+    /// `token_endpoint_refused`.
+    TokenEndpoint {
+        /// The provider's id.
+        provider: Arc<str>,
+    },
+    /// `method_refused`: TRACE, TRACK, inner CONNECT.
+    Method,
+    /// `bad_target`: the path has two readings, and what is decided depends on it.
+    PathAmbiguous {
+        /// The rule or binding that depends on it.
+        rule: RuleId,
+    },
+    /// `denied`: whether the rule means the path depends on the credential that will stand in it.
+    CredentialInPath {
+        /// The rule or binding that depends on it.
+        rule: RuleId,
+    },
+    /// `connection_missing`: the rule or field names none that exists for this agent.
+    ConnectionMissing {
+        /// As named.
+        name: Arc<str>,
+    },
+    /// `connection_missing`: it is there, and was never connected.
+    ConnectionDraft {
+        /// The connection's name.
+        name: Arc<str>,
+        /// Why the last attempt came to nothing.
+        failure: Option<Arc<str>>,
+        /// What a person does about it.
+        remedy: Option<Arc<str>>,
+    },
+    /// `connection_missing`: a rule injects, but the agent has no connection for the host.
+    Unbound {
+        /// The rule.
+        rule: RuleId,
+    },
+    /// `connection_paused`.
+    ConnectionPaused {
+        /// The connection's name.
+        name: Arc<str>,
+        /// What a person does about it.
+        remedy: Option<Arc<str>>,
+    },
+    /// `connection_broken`.
+    ConnectionBroken {
+        /// The connection's name.
+        name: Arc<str>,
+        /// Why.
+        reason: Arc<str>,
+        /// What a person does about it.
+        remedy: Option<Arc<str>>,
+    },
+    /// `denied`: the connection is in slots, none of which is for such requests.
+    BeyondSlot {
+        /// The first of them.
+        slot: Arc<Slot>,
+        /// The connection's name.
+        connection: Arc<str>,
+    },
+    /// `plugin_blocked`: a required slot has no connection that can be used.
+    PluginBlocked(Arc<Blocked>),
+    /// `connection_ambiguous`: lists the names.
+    ConnectionAmbiguous {
+        /// The connections' names, sorted.
+        names: Vec<Arc<str>>,
+    },
+    /// `denied`: rule, field and placeholders contradict each other.
+    Contradiction {
+        /// How, for people.
+        detail: &'static str,
+    },
+}
+
+impl Reason {
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        self.text().code
+    }
+
+    /// Code, message and hint.
+    pub fn text(&self) -> RefusalText {
+        match self {
+            Self::Denied { rule } => Code::Denied.because(format!("rule `{rule}` denies this")),
+            Self::Narrowed { rule, connection } => Code::Denied.because(format!(
+                "rule `{rule}` uses connection `{connection}` for other requests only"
+            )),
+            Self::BeyondSlot { slot, connection } => beyond_slot(slot, connection),
+            Self::CredentialInPath { rule } => credential_in_path(rule),
+            Self::Contradiction { detail } => Code::Denied.because(*detail),
+            Self::DefaultDeny { others } => default_deny(*others),
+            Self::PortRefused { port, rule } => port_refused(*port, rule.as_ref()),
+            Self::PlaceholderForeign { detail } => {
+                Code::PlaceholderForeign.because(*detail).usual_hint()
+            }
+            Self::PlaintextRefused { connection } => Code::PlaintextRefused
+                .because(format!(
+                    "the credential of `{connection}` is not sent over cleartext HTTP"
+                ))
+                .usual_hint(),
+            Self::TokenEndpoint { provider } => Code::TokenEndpointRefused
+                .because(format!(
+                    "this is an OAuth endpoint of `{provider}`, where nothing is injected"
+                ))
+                .usual_hint(),
+            Self::Method => {
+                Code::MethodRefused.because("TRACE, TRACK and CONNECT are not forwarded")
+            }
+            Self::PathAmbiguous { rule } => Code::BadTarget.because(format!(
+                "servers read this path in two ways (an encoded or doubled slash, `;`, or a stray \
+                 percent sign), and `{rule}` depends on it"
+            )),
+            Self::ConnectionMissing { name } => Code::ConnectionMissing
+                .because(format!("this agent has no connection `{name}` here"))
+                .hint(format!("bind it: `keyward agent bind NAME {name}`")),
+            Self::ConnectionDraft { name, failure, remedy } => {
+                draft(name, failure.as_deref()).hint_if(owned(remedy))
+            }
+            Self::Unbound { rule } => unbound(rule),
+            Self::ConnectionPaused { name, remedy } => Code::ConnectionPaused
+                .because(format!("connection `{name}` is paused"))
+                .hint_if(owned(remedy)),
+            Self::ConnectionBroken { name, reason, remedy } => Code::ConnectionBroken
+                .because(format!("connection `{name}` is broken: {reason}"))
+                .hint_if(owned(remedy)),
+            Self::PluginBlocked(blocked) => {
+                Code::PluginBlocked.because(blocked.message()).hint_if(blocked.hint())
+            }
+            Self::ConnectionAmbiguous { names } => Code::ConnectionAmbiguous
+                .because(format!("several connections fit: {}", names.join(", ")))
+                .usual_hint(),
+        }
+    }
+
+    /// The connection that is broken, where that is why.
+    pub fn broken_connection(&self) -> Option<&str> {
+        match self {
+            Self::ConnectionBroken { name, .. } => Some(name),
+            Self::PluginBlocked(blocked) => {
+                let is_broken = matches!(blocked.lack, Lack::Broken(_));
+                blocked.connection.as_deref().filter(|_| is_broken)
+            }
+            _ => None,
+        }
+    }
+
+    /// The rule that refused, when one did.
+    pub fn rule(&self) -> Option<&RuleId> {
+        match self {
+            Self::Denied { rule }
+            | Self::Narrowed { rule, .. }
+            | Self::PathAmbiguous { rule }
+            | Self::CredentialInPath { rule }
+            | Self::Unbound { rule } => Some(rule),
+            Self::PortRefused { rule, .. } => rule.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The connection that is in the way, when one is.
+    pub fn connection(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Narrowed { connection, .. }
+            | Self::BeyondSlot { connection, .. }
+            | Self::PlaintextRefused { connection } => Some(connection),
+            Self::PluginBlocked(blocked) => blocked.connection.as_ref(),
+            Self::ConnectionMissing { name }
+            | Self::ConnectionDraft { name, .. }
+            | Self::ConnectionPaused { name, .. }
+            | Self::ConnectionBroken { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+}
+
+// === texts that have cases ===
+
+fn beyond_slot(slot: &Slot, connection: &str) -> RefusalText {
+    let Slot { name, plugin, .. } = slot;
+    let extent = slot.extent();
+    Code::Denied
+        .because(format!(
+            "slot `{name}` of plugin `{plugin}` lets connection `{connection}` be used for {extent} only"
+        ))
+        .hint(format!("if the agent itself is to do more: `keyward agent bind NAME {connection}`"))
+}
+
+fn credential_in_path(rule: &RuleId) -> RefusalText {
+    Code::Denied
+        .because(format!(
+            "the credential stands in the path that would be sent, and `{rule}` depends on its \
+             characters"
+        ))
+        .hint("write `*` for the whole credential in the rule's paths")
+}
+
+fn default_deny(others: bool) -> RefusalText {
+    match others {
+        false => Code::DefaultDeny.because("no rule or binding allows this host").usual_hint(),
+        true => Code::DefaultDeny
+            .because(
+                "no rule or binding allows this request: those for this host are for other methods or paths",
+            )
+            .hint("add a rule for this method and path, or widen the one for this host"),
+    }
+}
+
+fn port_refused(port: u16, rule: Option<&RuleId>) -> RefusalText {
+    match rule {
+        Some(rule) => Code::PortRefused
+            .because(format!(
+                "rule `{rule}` does not name port {port}, and so allows ports 80 and 443 only"
+            ))
+            .hint(format!("write the port into a rule's host: `HOST:{port}`")),
+        None => Code::PortRefused
+            .because(format!("no rule or binding of this agent is for port {port} of this host"))
+            .hint(format!(
+                "bind a connection that is for this port: `keyward agent bind NAME CONNECTION`, or write \
+                 the port into a rule's host: `HOST:{port}`"
+            )),
+    }
+}
+
+fn draft(name: &str, failure: Option<&str>) -> RefusalText {
+    Code::ConnectionMissing.because(match failure {
+        None => format!("connection `{name}` is not connected yet"),
+        Some(failure) => format!("connection `{name}` is not connected: {failure}"),
+    })
+}
+
+fn unbound(rule: &RuleId) -> RefusalText {
+    Code::ConnectionMissing
+        .because(format!("rule `{rule}` injects, but this agent has no connection for the host"))
+        .hint(Code::DefaultDeny.row().remedy)
+}
+
+fn owned(remedy: &Option<Arc<str>>) -> Option<String> {
+    remedy.as_deref().map(str::to_owned)
+}

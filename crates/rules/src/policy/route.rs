@@ -1,0 +1,133 @@
+//! [`Policy::route`]: what becomes of a CONNECT, when only agent and target are known. Whatever a
+//! request could still be permitted is intercepted, and decided there.
+
+use std::sync::Arc;
+
+use super::permit::{InterceptPermit, Route, TunnelPermit};
+use super::rule::{DefaultAction, Rule, RuleAction};
+use super::{Bindings, Candidate, OrgPolicy, Policy, Reason, is_web_port};
+use keyward_base::agent::Agent;
+use keyward_base::host::Target;
+use keyward_base::id::RuleId;
+use keyward_base::pattern::PathPattern;
+
+/// What can be said before a request is seen.
+enum Outlook {
+    /// Some request may be permitted, or a rule must look to refuse some.
+    Look,
+    /// Nothing looks.
+    Splice(RuleId),
+    /// Every request would be refused.
+    Refuse(Reason),
+}
+
+/// What one rule says of all requests.
+enum Verdict {
+    Settled(Outlook),
+    /// Refuses some requests; a later rule or the default says what becomes of the others.
+    RefusesSome,
+    /// Would use a connection that the agent lacks: the reason, unless bindings decide.
+    Lacks(Reason),
+    /// Says nothing.
+    Passes,
+}
+
+impl Policy {
+    /// What becomes of a CONNECT (or the target of an absolute-form request).
+    pub fn route(&self, agent: &Agent, target: &Target) -> Route {
+        let org = self.org(&agent.org);
+        match self.outlook(org, agent, target) {
+            Outlook::Look => Route::Intercept(InterceptPermit::new(target.clone())),
+            Outlook::Splice(rule) => Route::Tunnel(TunnelPermit::new(target.clone(), rule)),
+            // The name is literal, so leaves for it are bounded: every client sees the reason.
+            Outlook::Refuse(_) if self.is_known(org, target) => {
+                Route::Intercept(InterceptPermit::new(target.clone()))
+            }
+            Outlook::Refuse(reason) => Route::Deny(reason),
+        }
+    }
+
+    fn outlook(&self, org: &OrgPolicy, agent: &Agent, target: &Target) -> Outlook {
+        let held = org.agents.get(&agent.id).map(|held| &**held);
+        let (mut looks, mut missing) = (false, None);
+        for candidate in org.rules.candidates(&agent.id, target) {
+            match verdict(candidate, held, target) {
+                Verdict::Settled(outlook) => return outlook,
+                Verdict::RefusesSome => looks = true,
+                Verdict::Lacks(reason) => missing = missing.or(Some(reason)),
+                Verdict::Passes => {}
+            }
+        }
+        if is_bound(held, target) {
+            return Outlook::Look;
+        }
+        let empty = held.and_then(|held| held.empty.matching(target).next());
+        match (missing, empty) {
+            (Some(reason), _) => Outlook::Refuse(reason),
+            (None, Some(empty)) => Outlook::Refuse(Reason::PluginBlocked(empty.value.clone())),
+            (None, None) => self.default_outlook(looks, (agent, held), target),
+        }
+    }
+
+    fn default_outlook(
+        &self,
+        looks: bool,
+        (agent, held): (&Agent, Option<&Bindings>),
+        target: &Target,
+    ) -> Outlook {
+        match self.default {
+            DefaultAction::Deny => Outlook::Refuse(self.default_denial(agent, held, target)),
+            _ if !is_web_port(target.port()) => {
+                let rule = Some(self.default_rule.clone());
+                Outlook::Refuse(Reason::PortRefused { port: target.port(), rule })
+            }
+            DefaultAction::Tunnel if !looks => Outlook::Splice(self.default_rule.clone()),
+            DefaultAction::Tunnel | DefaultAction::Pass => Outlook::Look,
+        }
+    }
+}
+
+fn verdict(candidate: Candidate<'_>, held: Option<&Bindings>, target: &Target) -> Verdict {
+    let Candidate { compiled, pattern } = candidate;
+    let rule = &compiled.rule;
+    let refuse = |reason| match rule.is_conditional() {
+        true => Verdict::RefusesSome,
+        false => Verdict::Settled(Outlook::Refuse(reason)),
+    };
+    let port_refused = pattern.is_none() && !is_web_port(target.port());
+    match &rule.action {
+        RuleAction::Pass | RuleAction::Tunnel if port_refused => {
+            refuse(Reason::PortRefused { port: target.port(), rule: Some(rule.id.clone()) })
+        }
+        RuleAction::Tunnel => Verdict::Settled(Outlook::Splice(rule.id.clone())),
+        RuleAction::Pass => Verdict::Settled(Outlook::Look),
+        RuleAction::Deny => refuse(Reason::Denied { rule: rule.id.clone() }),
+        RuleAction::Inject if is_bound(held, target) => Verdict::Settled(Outlook::Look),
+        RuleAction::Inject => refuse(Reason::Unbound { rule: rule.id.clone() }),
+        RuleAction::Use(account) if account.owning(target).is_none() => Verdict::Passes,
+        RuleAction::Use(account) => {
+            let granted = compiled.agents.is_some()
+                || held.is_some_and(|held| held.by_name(account.id.as_str()).is_some());
+            match granted {
+                true => Verdict::Settled(Outlook::Look),
+                false => lacks(rule, &account.name, &account.paths),
+            }
+        }
+        RuleAction::UseMissing(name) if compiled.agents.is_some() => {
+            refuse(Reason::ConnectionMissing { name: name.clone() })
+        }
+        RuleAction::UseMissing(name) => lacks(rule, name, &[]),
+    }
+}
+
+fn lacks(rule: &Rule, name: &Arc<str>, paths: &[PathPattern]) -> Verdict {
+    match rule.is_conditional() || !paths.is_empty() {
+        true => Verdict::RefusesSome,
+        false => Verdict::Lacks(Reason::ConnectionMissing { name: name.clone() }),
+    }
+}
+
+/// Whether one of the agent's connections owns the target's host.
+pub(super) fn is_bound(held: Option<&Bindings>, target: &Target) -> bool {
+    held.is_some_and(|held| held.by_host.matching(target).next().is_some())
+}

@@ -1,0 +1,94 @@
+//! [`Policy::permit_test`]: the permit of a connection's own test request. No agent asks for it, so
+//! no rule or binding is asked; what holds for every injection holds here too.
+
+use super::permit::{Action, Permit};
+use super::rule::Account;
+use super::{Asked, Policy, Reason};
+use keyward_base::id::{OrgId, RuleId};
+
+impl Policy {
+    /// Permits one request with the account's credential, to a host and path that the account owns.
+    /// Its state is not asked: whoever paused or broke it wants to know whether it would work.
+    ///
+    /// # Errors
+    /// Where no rule could permit an injection either: cleartext, another's host or path, an OAuth
+    /// endpoint, a method that makes servers echo.
+    pub fn permit_test(
+        &self,
+        org: &OrgId,
+        account: &Account,
+        asked: &Asked<'_>,
+    ) -> Result<Permit, Reason> {
+        let rule = RuleId::new(format!("test:{}", account.id));
+        let terms = self.own_place((org, account), asked, &rule)?;
+        Ok(Permit::new(rule, asked.target.clone(), Action::Inject(account.wanted()), terms))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::Method;
+
+    use super::*;
+    use crate::policy::{AccountState, Spec};
+    use keyward_base::host::{Scheme, Target};
+    use keyward_base::id::ConnectionId;
+    use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
+
+    fn account(state: AccountState) -> Account {
+        Account {
+            id: ConnectionId::parse("con_1").unwrap(),
+            name: "acme".into(),
+            provider: "acme".into(),
+            hosts: vec![HostPattern::parse("api.acme.test:8443").unwrap()],
+            paths: vec![PathPattern::parse("/v1/**").unwrap()],
+            state,
+            remedy: None,
+            settings: None,
+            prefixes: Vec::new(),
+        }
+    }
+
+    fn permit(method: &str, scheme: Scheme, host: &str, path: &str) -> Result<Permit, Reason> {
+        let endpoint = HostPattern::parse("api.acme.test:8443").unwrap();
+        let carved = (Arc::from("acme"), endpoint, PathPattern::parse("/v1/token").unwrap());
+        let policy = Policy::compile(Spec { carved: vec![carved], ..Spec::default() }).unwrap();
+        let (target, path) =
+            (Target::parse(scheme, host).unwrap(), DecodedPath::parse(path).unwrap());
+        let asked = Asked {
+            target: &target,
+            method: &Method::from_bytes(method.as_bytes()).unwrap(),
+            overrides: &[],
+            path: &path,
+            placeholders: &[],
+            named: None,
+        };
+        policy.permit_test(&OrgId::default_org(), &account(AccountState::Paused), &asked)
+    }
+
+    #[test]
+    fn a_test_goes_nowhere_that_an_injection_may_not() {
+        for (method, scheme, host, path, code) in [
+            ("TRACE", Scheme::Https, "api.acme.test:8443", "/v1/me", "method_refused"),
+            ("GET", Scheme::Http, "api.acme.test:8443", "/v1/me", "plaintext_refused"),
+            ("GET", Scheme::Https, "api.acme.test", "/v1/me", "denied"),
+            ("GET", Scheme::Https, "evil.test:8443", "/v1/me", "denied"),
+            ("GET", Scheme::Https, "api.acme.test:8443", "/v2/me", "denied"),
+            ("GET", Scheme::Https, "api.acme.test:8443", "/v1%2fme", "bad_target"),
+            ("GET", Scheme::Https, "api.acme.test:8443", "/v1/token", "token_endpoint_refused"),
+        ] {
+            let refused = permit(method, scheme, host, path).unwrap_err();
+            assert_eq!(refused.code().as_str(), code, "{method} {host}{path}");
+        }
+    }
+
+    #[test]
+    fn the_permit_is_for_the_one_connection_also_when_it_is_paused() {
+        let permit = permit("GET", Scheme::Https, "api.acme.test:8443", "/v1/me").unwrap();
+        assert_eq!(permit.rule().as_str(), "test:con_1");
+        assert_eq!(permit.wanted().unwrap().connection.as_str(), "con_1");
+        assert!(permit.port_named() && !permit.plaintext());
+    }
+}

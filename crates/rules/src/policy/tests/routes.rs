@@ -1,0 +1,205 @@
+//! Claims about routes, ports, cleartext and the words of refusals.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::samples::{Sample, agent_of};
+use super::world::{World, on_path, only, pattern, under, uses, work};
+use crate::policy::{DefaultAction, Reason, Rule, RuleAction};
+use keyward_base::id::{AgentId, OrgId, RuleId};
+
+#[test]
+fn cleartext_needs_a_rule_that_allows_it() {
+    let work = work();
+    let line = "GET http://api.a.test/";
+    let world = World::new().bind(&work);
+    assert_eq!(world.ci(line), "plaintext_refused");
+    let rule = uses("r", &work);
+    assert_eq!(World::new().bind(&work).rule(rule.clone()).ci(line), "plaintext_refused");
+    let world = world.rule(Rule { allow_plaintext: true, ..rule });
+    assert_eq!(world.ci(line), "inject work by r");
+    let permit = Sample::ask(line, &[], None, |asked| world.policy().decide(&world.ci, asked));
+    assert!(permit.is_ok_and(|permit| permit.plaintext()));
+}
+
+#[test]
+fn a_port_that_nothing_names_is_never_dialled() {
+    let work = Sample::account("work", &["api.a.test", "api.a.test:8443"]);
+    let named = Sample::rule("n", &["b.test:9000"], RuleAction::Pass);
+    let world = World::new().bind(&work).rule(named).default(DefaultAction::Pass);
+    for (line, says, port_named) in [
+        ("GET https://api.a.test/", "inject work by binding", false),
+        ("GET https://api.a.test:8443/", "inject work by binding", true),
+        ("GET https://b.test:9000/", "pass by n", true),
+        ("GET https://b.test/", "pass by default", false),
+    ] {
+        assert_eq!(world.ci(line), says, "{line}");
+        let permit = Sample::ask(line, &[], None, |asked| world.policy().decide(&world.ci, asked));
+        assert_eq!(permit.map(|permit| permit.port_named()), Ok(port_named), "{line}");
+    }
+    for authority in ["api.a.test:9443", "b.test:22", "c.test:25", "c.test:8443"] {
+        let line = format!("GET https://{authority}/");
+        assert_eq!(world.ci(&line), "port_refused", "{line}");
+        assert_eq!(world.route(&world.ci, authority), "deny port_refused", "{authority}");
+    }
+}
+
+#[test]
+fn a_refused_port_is_never_said_to_be_named_by_nothing_where_something_names_it() {
+    let pass = |name, hosts: &[&str]| Sample::rule(name, hosts, RuleAction::Pass);
+    let mut world = World::new()
+        .bind(&under("deep", "deep.test:9000", "/v1/**"))
+        .rule(only(Method::GET, pass("gets", &["gets.test:9000"])))
+        .rule(Rule {
+            agents: Some(vec![AgentId::random()]),
+            ..pass("theirs", &["theirs.test:9000"])
+        })
+        .rule(on_path("/rest/**", pass("rest", &[])))
+        .rule(pass("late", &["late.test:9000"]));
+    world.spec.known = vec![pattern("known.test:9000"), pattern("*.wide.test:9000")];
+    let own = "no rule or binding of this agent is for port 9000 of this host";
+    let host = "no rule or binding allows this host";
+    let request = "no rule or binding allows this request: those for this host are for other methods or paths";
+    for (line, says) in [
+        // After a connection was unbound or removed, its provider is all that is left of it, or nothing.
+        ("GET https://known.test:9000/", host),
+        ("GET https://x.wide.test:9000/", host),
+        ("GET https://gone.test:9000/", own),
+        (
+            "GET https://known.test:9001/",
+            "no rule or binding of this agent is for port 9001 of this host",
+        ),
+        ("GET https://theirs.test:9000/", own),
+        ("POST https://gets.test:9000/", request),
+        ("GET https://deep.test:9000/v2", request),
+        (
+            "GET https://late.test:9000/rest/1",
+            "rule `rest` does not name port 9000, and so allows ports 80 and 443 only",
+        ),
+    ] {
+        let policy = world.policy();
+        let decided = Sample::ask(line, &[], None, |asked| policy.decide(&world.ci, asked));
+        let reason = decided.expect_err(line);
+        assert_eq!(reason.text().message, says, "{line}");
+        let by_port = matches!(reason, Reason::PortRefused { .. });
+        assert_eq!(reason.code().as_str() == "port_refused", by_port, "{line}");
+        let explained = Sample { agent: world.ci.clone() }.explain(&policy, line);
+        assert_eq!(explained.message.as_deref(), Some(says), "{line}");
+    }
+    let world = world.default(DefaultAction::Pass);
+    let policy = world.policy();
+    let line = "GET https://known.test:9000/";
+    let decided = Sample::ask(line, &[], None, |asked| policy.decide(&world.ci, asked));
+    let reason = decided.expect_err(line);
+    assert_eq!(reason.rule().map(RuleId::as_str), Some("default"));
+}
+
+#[test]
+fn hosts_that_nothing_names_get_the_default() {
+    for (default, route, request) in [
+        (DefaultAction::Deny, "deny default_deny", "default_deny"),
+        (DefaultAction::Tunnel, "tunnel default", "pass by default"),
+        (DefaultAction::Pass, "intercept", "pass by default"),
+    ] {
+        let world = World::new().bind(&work()).default(default);
+        assert_eq!(world.route(&world.ci, "x.test"), route);
+        assert_eq!(world.ci("GET https://x.test/"), request);
+        assert_eq!(world.route(&world.ci, "api.a.test"), "intercept");
+    }
+}
+
+#[test]
+fn a_tunnel_never_hides_requests_that_a_rule_looks_at() {
+    let no_delete = only(Method::DELETE, Sample::rule("d", &["*.b.test"], RuleAction::Deny));
+    let work = work();
+    let narrowed = only(Method::GET, uses("r", &work));
+    let mirror = Sample::rule("m", &["*.mirror.test"], RuleAction::Tunnel);
+    let world = World::new()
+        .rule(mirror)
+        .rule(no_delete)
+        .rule(narrowed)
+        .deny("no", &["no.test"])
+        .default(DefaultAction::Tunnel);
+    for (authority, route) in [
+        ("x.mirror.test", "tunnel m"),
+        ("x.b.test", "intercept"),
+        ("api.a.test", "intercept"),
+        ("no.test", "intercept"),
+        ("x.test", "tunnel default"),
+        ("mirror.test", "tunnel default"),
+        ("x.mirror.test:8443", "deny port_refused"),
+    ] {
+        assert_eq!(world.route(&world.dev, authority), route, "{authority}");
+    }
+    // In a stream that is open already, nothing can be spliced any more.
+    assert_eq!(world.dev("GET https://x.mirror.test/"), "pass by m");
+}
+
+#[test]
+fn refusals_are_answered_inside_tls_for_literal_names_only() {
+    let mut world = World::new()
+        .deny("exact", &["no.test"])
+        .deny("wide", &["*.no.test"])
+        .bind(&Sample::account("work", &["api.a.test", "*.a.test"]));
+    world.spec.known.push(pattern("known.test"));
+    for (authority, route) in [
+        ("no.test", "intercept"),
+        ("x.no.test", "deny denied"),
+        ("known.test", "intercept"),
+        ("x.known.test", "deny default_deny"),
+        ("known.test:22", "deny port_refused"),
+        ("api.a.test", "intercept"),
+        ("x.a.test", "deny default_deny"),
+        ("unknown.test", "deny default_deny"),
+    ] {
+        assert_eq!(world.route(&world.dev, authority), route, "{authority}");
+    }
+    let stranger = agent_of(OrgId::random(), "stranger");
+    assert_eq!(world.route(&stranger, "no.test"), "deny default_deny");
+    assert_eq!(world.route(&stranger, "known.test"), "intercept");
+}
+
+#[test]
+fn every_refusal_has_a_code_a_status_and_words() {
+    let (rule, name): (_, Arc<str>) = (RuleId::new("r"), "work".into());
+    let reasons = [
+        (Reason::Denied { rule: rule.clone() }, "denied", 403),
+        (Reason::Narrowed { rule: rule.clone(), connection: name.clone() }, "denied", 403),
+        (Reason::Contradiction { detail: "they differ" }, "denied", 403),
+        (Reason::DefaultDeny { others: false }, "default_deny", 403),
+        (Reason::DefaultDeny { others: true }, "default_deny", 403),
+        (Reason::PortRefused { port: 25, rule: None }, "port_refused", 403),
+        (Reason::PortRefused { port: 25, rule: Some(rule.clone()) }, "port_refused", 403),
+        (Reason::PlaceholderForeign { detail: "unknown" }, "placeholder_foreign", 403),
+        (Reason::PlaintextRefused { connection: name.clone() }, "plaintext_refused", 403),
+        (Reason::TokenEndpoint { provider: name.clone() }, "token_endpoint_refused", 403),
+        (Reason::Method, "method_refused", 405),
+        (Reason::PathAmbiguous { rule: rule.clone() }, "bad_target", 400),
+        (Reason::ConnectionMissing { name: name.clone() }, "connection_missing", 424),
+        (Reason::CredentialInPath { rule: rule.clone() }, "denied", 403),
+        (
+            Reason::ConnectionDraft { name: name.clone(), failure: None, remedy: None },
+            "connection_missing",
+            424,
+        ),
+        (Reason::Unbound { rule }, "connection_missing", 424),
+        (Reason::ConnectionPaused { name: name.clone(), remedy: None }, "connection_paused", 424),
+        (
+            Reason::ConnectionBroken { name: name.clone(), reason: "revoked".into(), remedy: None },
+            "connection_broken",
+            424,
+        ),
+        (Reason::ConnectionAmbiguous { names: vec![name] }, "connection_ambiguous", 424),
+    ];
+    for (reason, code, status) in reasons {
+        let text = reason.text();
+        assert_eq!((text.code.as_str(), text.code.status().as_u16()), (code, status));
+        let message = text.message;
+        assert!(!message.is_empty() && !message.ends_with('.'), "{message}");
+        let named = reason.connection().map(|name| &**name).into_iter();
+        for name in named.chain(reason.rule().map(RuleId::as_str)) {
+            assert!(message.contains(name), "{message}");
+        }
+    }
+}

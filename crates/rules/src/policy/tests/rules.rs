@@ -1,0 +1,258 @@
+//! Claims about rules and bindings: what they allow, narrow and refuse.
+
+use http::Method;
+
+use super::samples::Sample;
+use super::world::{World, on_path, only, under, uses, with_prefix, work};
+use crate::policy::{DefaultAction, Policy, Reason, Rule, RuleAction};
+use keyward_base::agent::Agent;
+use keyward_base::id::OrgId;
+
+#[test]
+fn nothing_is_allowed_by_an_empty_policy() {
+    let (policy, agent) = (Policy::empty(), Sample::new().agent);
+    for line in ["GET https://a.test/", "GET http://a.test/", "GET https://10.0.0.1/"] {
+        let decided = Sample::ask(line, &[], None, |asked| policy.decide(&agent, asked));
+        assert_eq!(decided.map(|_| ()), Err(Reason::DefaultDeny { others: false }), "{line}");
+    }
+}
+
+#[test]
+fn a_binding_injects_on_the_hosts_of_its_provider_only() {
+    let world = World::new().bind(&Sample::account("work", &["api.a.test", "*.b.test"]));
+    for (line, says) in [
+        ("GET https://api.a.test/x", "inject work by binding"),
+        ("GET https://API.A.TEST./x", "inject work by binding"),
+        ("POST https://x.b.test/", "inject work by binding"),
+        ("GET https://a.test/", "default_deny"),
+        ("GET https://b.test/", "default_deny"),
+        ("GET https://evilapi.a.test/", "default_deny"),
+        ("GET https://api.a.test.evil.test/", "default_deny"),
+        ("GET https://evilb.test/", "default_deny"),
+        ("GET https://api.a.test:8443/", "port_refused"),
+        ("GET https://api.a.test:80/", "default_deny"),
+        ("GET http://api.a.test:443/", "default_deny"),
+        ("GET http://api.a.test/", "plaintext_refused"),
+    ] {
+        assert_eq!(world.ci(line), says, "{line}");
+    }
+    assert_eq!(world.dev("GET https://api.a.test/x"), "default_deny");
+}
+
+#[test]
+fn another_org_shares_nothing() {
+    let work = work();
+    let world = World::new().bind(&work).deny("no", &["x.test"]).default(DefaultAction::Pass);
+    let stranger = Agent { org: OrgId::random(), ..world.ci.clone() };
+    for (line, says) in
+        [("GET https://api.a.test/", "pass by default"), ("GET https://x.test/", "pass by default")]
+    {
+        assert_eq!(world.says(&stranger, line, &[], None), says, "{line}");
+    }
+    let core = world.core(&work);
+    let line = "GET https://api.a.test/";
+    assert_eq!(world.says(&stranger, line, &[core], None), "placeholder_foreign");
+    assert_eq!(world.says(&stranger, line, &[], Some("work")), "connection_missing");
+}
+
+#[test]
+fn the_first_matching_rule_decides() {
+    let pass = |name, hosts: &[&str]| Sample::rule(name, hosts, RuleAction::Pass);
+    let world = World::new()
+        .rule(only(Method::DELETE, Sample::rule("no-delete", &["*.a.test"], RuleAction::Deny)))
+        .rule(on_path("/open/**", pass("open", &["x.a.test"])))
+        .deny("closed", &["x.a.test"])
+        .rule(pass("rest", &[]));
+    for (line, says) in [
+        ("DELETE https://x.a.test/open/1", "denied"),
+        ("delete https://x.a.test/open/1", "denied"),
+        ("GET https://x.a.test/open/1", "pass by open"),
+        ("GET https://x.a.test/open", "pass by open"),
+        ("GET https://x.a.test/%6fpen/1", "pass by open"),
+        ("GET https://x.a.test/opened", "denied"),
+        ("GET https://y.a.test/", "pass by rest"),
+        ("GET https://z.test/", "pass by rest"),
+        ("GET https://z.test:25/", "port_refused"),
+        ("GET http://z.test/", "pass by rest"),
+    ] {
+        assert_eq!(world.ci(line), says, "{line}");
+    }
+}
+
+#[test]
+fn methods_that_echo_or_tunnel_are_refused_everywhere() {
+    let rest = Sample::rule("rest", &[], RuleAction::Pass);
+    let world = World::new().rule(rest);
+    for method in ["TRACE", "TRACK", "CONNECT", "trace", "Track", "connect"] {
+        assert_eq!(world.ci(&format!("{method} https://a.test/")), "method_refused", "{method}");
+    }
+}
+
+#[test]
+fn a_rule_with_agents_and_use_is_itself_the_grant() {
+    let work = work();
+    let granted = |world: &World| Some(vec![world.ci.id.clone()]);
+    let world = World::new();
+    let agents = granted(&world);
+    let world = world.rule(only(Method::GET, Rule { agents, ..uses("r", &work) }));
+    assert_eq!(world.ci("GET https://api.a.test/"), "inject work by r");
+    assert_eq!(world.ci("POST https://api.a.test/"), "default_deny");
+    assert_eq!(world.dev("GET https://api.a.test/"), "default_deny");
+}
+
+#[test]
+fn a_rule_with_use_alone_only_narrows() {
+    let work = work();
+    let world = World::new().bind(&work).rule(only(Method::GET, uses("r", &work)));
+    assert_eq!(world.ci("GET https://api.a.test/"), "inject work by r");
+    assert_eq!(world.ci("POST https://api.a.test/"), "denied");
+    assert_eq!(world.dev("GET https://api.a.test/"), "connection_missing");
+    assert_eq!(world.dev("POST https://api.a.test/"), "default_deny");
+    let open = world.default(DefaultAction::Pass);
+    assert_eq!(open.ci("POST https://api.a.test/"), "denied");
+    assert_eq!(open.dev("GET https://api.a.test/"), "connection_missing");
+    assert_eq!(open.dev("POST https://api.a.test/"), "pass by default");
+}
+
+#[test]
+fn a_narrowed_binding_injects_nothing_by_itself_wherever_its_provider_lives() {
+    let work = Sample::account("work", &["api.a.test", "up.a.test"]);
+    let world = World::new().bind(&work).rule(only(Method::GET, uses("r", &work)));
+    assert_eq!(world.ci("GET https://up.a.test/"), "denied");
+    let line = "POST https://api.a.test/";
+    assert_eq!(world.says(&world.ci, line, &[world.core(&work)], None), "denied");
+    assert_eq!(world.says(&world.ci, line, &[], Some("work")), "denied");
+    let inject = Sample::rule("any", &["api.a.test"], RuleAction::Inject);
+    assert_eq!(world.rule(inject).ci(line), "denied");
+}
+
+#[test]
+fn a_narrowed_binding_leaves_the_host_to_the_others() {
+    let (work, other) = (work(), Sample::account("other", &["*.a.test"]));
+    let rule = only(Method::GET, uses("r", &work));
+    let world = World::new().bind(&work).bind(&other).rule(rule);
+    assert_eq!(world.ci("GET https://api.a.test/"), "inject work by r");
+    assert_eq!(world.ci("POST https://api.a.test/"), "inject other by binding");
+}
+
+#[test]
+fn token_endpoints_get_no_credential_unless_a_rule_passes_them() {
+    let work = work();
+    let carved = || World::new().bind(&work).carve("api.a.test", "/oauth/token");
+    for (line, says) in [
+        ("POST https://api.a.test/oauth/token", "token_endpoint_refused"),
+        ("POST https://api.a.test/oauth/token/", "token_endpoint_refused"),
+        ("POST https://api.a.test/%6fauth/tok%65n", "token_endpoint_refused"),
+        ("POST https://api.a.test/oauth%2ftoken", "bad_target"),
+        ("POST https://api.a.test//oauth/token", "bad_target"),
+        ("POST https://api.a.test/oauth/token;x", "bad_target"),
+        ("POST https://api.a.test/oauth/tokens", "inject work by binding"),
+        // Whatever the server makes of it, it is not the endpoint: GitLab's clients send these.
+        ("GET https://api.a.test/api/v4/projects/group%2Fname", "inject work by binding"),
+        ("GET https://api.a.test/api/oauth%2Ftoken", "inject work by binding"),
+    ] {
+        assert_eq!(carved().ci(line), says, "{line}");
+        assert_eq!(carved().default(DefaultAction::Pass).ci(line), says, "{line}");
+    }
+    let line = "POST https://api.a.test/oauth/token";
+    assert_eq!(carved().rule(uses("r", &work)).ci(line), "token_endpoint_refused");
+    assert_eq!(carved().dev(line), "default_deny");
+    assert_eq!(carved().default(DefaultAction::Pass).dev(line), "token_endpoint_refused");
+    let pass = on_path("/oauth/token", Sample::rule("p", &["api.a.test"], RuleAction::Pass));
+    assert_eq!(carved().rule(pass).ci(line), "pass by p");
+    // What another organisation says of its own apps is nothing to this one.
+    let bound = || World::new().bind(&work);
+    let theirs = bound().carve_in(&OrgId::random(), "api.a.test", "/oauth/token");
+    assert_eq!(theirs.ci(line), "inject work by binding");
+    let ours = bound().carve_in(&bound().ci.org, "api.a.test", "/oauth/token");
+    assert_eq!(ours.ci(line), "token_endpoint_refused");
+}
+
+#[test]
+fn a_path_with_two_readings_is_refused_only_where_the_path_decides() {
+    let line = "GET https://api.a.test/@scope%2fname";
+    assert_eq!(World::new().bind(&work()).ci(line), "inject work by binding");
+    let by_path = on_path("/admin/**", Sample::rule("d", &["api.a.test"], RuleAction::Deny));
+    assert_eq!(World::new().bind(&work()).rule(by_path.clone()).ci(line), "bad_target");
+    let mine = work();
+    let settled = World::new().bind(&mine).rule(uses("u", &mine)).rule(by_path);
+    assert_eq!(settled.ci(line), "inject work by u");
+    assert_eq!(World::new().bind(&under("w", "api.a.test", "/v1/**")).ci(line), "bad_target");
+    let elsewhere = on_path("/admin/**", Sample::rule("d", &["b.test"], RuleAction::Deny));
+    assert_eq!(World::new().bind(&work()).rule(elsewhere).ci(line), "inject work by binding");
+}
+
+#[test]
+fn inject_without_use_does_as_bindings_would() {
+    let inject = Sample::rule("i", &["api.a.test"], RuleAction::Inject);
+    let world = World::new().bind(&work()).rule(inject).default(DefaultAction::Pass);
+    assert_eq!(world.ci("GET https://api.a.test/"), "inject work by i");
+    assert_eq!(world.dev("GET https://api.a.test/"), "connection_missing");
+}
+
+#[test]
+fn a_rule_whose_connection_is_gone_refuses_instead_of_passing_on() {
+    let world = World::new();
+    let agents = Some(vec![world.ci.id.clone()]);
+    let gone = Sample::rule("gone", &["api.a.test"], RuleAction::UseMissing("old".into()));
+    let pass = Sample::rule("p", &["api.a.test"], RuleAction::Pass);
+    let world = world.rule(Rule { agents, ..gone }).rule(pass);
+    assert_eq!(world.ci("GET https://api.a.test/"), "connection_missing");
+    assert_eq!(world.dev("GET https://api.a.test/"), "pass by p");
+}
+
+#[test]
+fn rules_and_bindings_for_other_hosts_cost_nothing() {
+    let mut world = World::new().bind(&work()).deny("mine", &["api.a.test"]);
+    for number in 0..5_000 {
+        let (exact, wide) = (format!("h{number}.b.test"), format!("*.w{number}.test"));
+        world = world.deny(&format!("r{number}"), &[&exact, &wide]);
+        world = world.bind(&Sample::account(&format!("c{number}"), &[&exact, &wide]));
+    }
+    let policy = world.policy();
+    let org = policy.org(&world.ci.org);
+    Sample::ask("GET https://api.a.test/", &[], None, |asked| {
+        assert_eq!(org.rules.candidates(&world.ci.id, asked.target).len(), 1);
+        let held = org.agents.get(&world.ci.id).expect("it has bindings");
+        assert_eq!(held.by_host.matching(asked.target).count(), 1);
+    });
+}
+
+#[test]
+fn where_the_credential_stands_in_the_path_both_paths_are_asked_about() {
+    let bot = with_prefix("/bot{key}/");
+    let line = |path: &str| format!("POST https://api.a.test{path}");
+    let deny = |path: &str| on_path(path, Sample::rule("no", &["api.a.test"], RuleAction::Deny));
+    for (rule, path, says) in [
+        (deny("/bot*/sendMessage"), "/sendMessage", "denied"),
+        (deny("/bot*/sendMessage"), "/bot1:k/sendMessage", "denied"),
+        (deny("/sendMessage"), "/sendMessage", "denied"),
+        (deny("/bot7*/sendMessage"), "/sendMessage", "denied"),
+        (deny("/bot7:k/sendMessage"), "/sendMessage", "denied"),
+        (deny("/bot*/sendMessage"), "/getMe", "inject bot by binding"),
+        (deny("/bat*/sendMessage"), "/sendMessage", "inject bot by binding"),
+        (deny("/bot*/sendMessage"), "/x%2fsendMessage", "bad_target"),
+        (on_path("/getMe", uses("r", &bot)), "/getMe", "denied"),
+        (on_path("/bot*/getMe", uses("r", &bot)), "/getMe", "denied"),
+        (on_path("/bot*/getMe", uses("r", &bot)), "/botX/getMe", "denied"),
+        (on_path("/**", uses("r", &bot)), "/getMe", "inject bot by r"),
+    ] {
+        let world = World::new().bind(&bot).rule(rule);
+        assert_eq!(world.ci(&line(path)), says, "{path} {:?}", world.spec.rules);
+    }
+    // Two rules may permit the two paths; an earlier one that permits both goes before a `deny`.
+    let world = World::new().bind(&bot);
+    let world = world.rule(on_path("/getMe", uses("one", &bot)));
+    let world = world.rule(on_path("/bot*/getMe", uses("two", &bot))).rule(deny("/**"));
+    assert_eq!(world.ci(&line("/getMe")), "inject bot by one");
+    assert_eq!(world.ci(&line("/sendMessage")), "denied");
+    // What is sent reaches no OAuth endpoint.
+    let world =
+        World::new().bind(&with_prefix("/oauth/{key}/")).carve("api.a.test", "/oauth/*/token");
+    assert_eq!(world.ci(&line("/token")), "token_endpoint_refused");
+    // A connection without its place in the path is as before.
+    assert_eq!(
+        World::new().bind(&work()).rule(deny("/bot*/x")).ci(&line("/x")),
+        "inject work by binding"
+    );
+}

@@ -1,0 +1,94 @@
+//! An agent, and short ways to write specs and requests.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use crate::inject::placeholder::{Core, Placeholder};
+use crate::policy::{
+    Account, AccountState, Asked, Bound, Explanation, Extent, Policy, Rule, RuleAction,
+};
+use keyward_base::agent::Agent;
+use keyward_base::host::{Scheme, Target};
+use keyward_base::id::{AgentId, ConnectionId, OrgId, RuleId, TokenId};
+use keyward_base::pattern::{DecodedPath, HostPattern};
+
+/// An agent, and short ways to write specs and requests.
+pub(in crate::policy) struct Sample {
+    pub(in crate::policy) agent: Agent,
+}
+
+impl Sample {
+    pub(in crate::policy) fn new() -> Self {
+        Self { agent: agent_of(OrgId::default_org(), "ci") }
+    }
+
+    pub(in crate::policy) fn rule(name: &str, hosts: &[&str], action: RuleAction) -> Rule {
+        Rule {
+            id: RuleId::new(name),
+            org: OrgId::default_org(),
+            agents: None,
+            hosts: hosts.iter().map(|text| HostPattern::parse(text).expect(text)).collect(),
+            methods: Vec::new(),
+            paths: Vec::new(),
+            action,
+            allow_plaintext: false,
+        }
+    }
+
+    pub(in crate::policy) fn account(name: &str, hosts: &[&str]) -> Arc<Account> {
+        Arc::new(Account {
+            id: ConnectionId::random(),
+            name: name.into(),
+            provider: format!("{name}-provider").into(),
+            hosts: hosts.iter().map(|text| HostPattern::parse(text).expect(text)).collect(),
+            paths: Vec::new(),
+            state: AccountState::Active,
+            remedy: None,
+            settings: None,
+            prefixes: Vec::new(),
+        })
+    }
+
+    pub(in crate::policy) fn bound(&self, account: &Arc<Account>) -> Bound {
+        Bound {
+            org: self.agent.org.clone(),
+            agent: self.agent.id.clone(),
+            account: account.clone(),
+            placeholders: vec![Placeholder::issue("sk-", None)],
+            extent: Extent::Whole,
+        }
+    }
+
+    /// `line` is `METHOD URL`, with `core` and `named` as the request carries them.
+    pub(in crate::policy) fn ask<T>(
+        line: &str,
+        placeholders: &[Core],
+        named: Option<&str>,
+        with: impl FnOnce(&Asked<'_>) -> T,
+    ) -> T {
+        let (method, url) = line.split_once(' ').expect("METHOD URL");
+        let (scheme, rest) = url.split_once("://").expect("a scheme");
+        let scheme = if scheme == "http" { Scheme::Http } else { Scheme::Https };
+        let slash = rest.find('/').expect("a path");
+        let target = Target::parse(scheme, &rest[..slash]).expect(url);
+        let path = DecodedPath::parse(&rest[slash..]).expect(url);
+        let method = Method::from_bytes(method.as_bytes()).expect(line);
+        with(&Asked {
+            target: &target,
+            method: &method,
+            overrides: &[],
+            path: &path,
+            placeholders,
+            named,
+        })
+    }
+
+    pub(in crate::policy) fn explain(&self, policy: &Policy, line: &str) -> Explanation {
+        Self::ask(line, &[], None, |asked| policy.explain(&self.agent, asked))
+    }
+}
+
+pub(in crate::policy) fn agent_of(org: OrgId, name: &str) -> Agent {
+    Agent { id: AgentId::random(), org, name: name.into(), token: Some(TokenId::random()) }
+}

@@ -1,0 +1,126 @@
+//! Claims about slots: what they let a binding do, together, and what a blocked plugin leaves of it.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::world::{World, in_state, uses, with_prefix, work};
+use crate::policy::slots::{Blocked, Empty, Extent, Lack, Slot};
+use crate::policy::{Account, AccountState, DefaultAction, Rule};
+use keyward_base::pattern::{HostPattern, PathPattern};
+
+fn blocked() -> Arc<Blocked> {
+    let (plugin, slot) = ("p".into(), "other".into());
+    Arc::new(Blocked { plugin, slot, connection: None, lack: Lack::Empty, remedy: None })
+}
+
+fn slot(methods: &[Method], paths: &[&str], blocked: Option<Arc<Blocked>>) -> Arc<Slot> {
+    let paths = paths.iter().map(|text| PathPattern::parse(text).expect(text)).collect();
+    let (plugin, name) = ("p".into(), "s".into());
+    Arc::new(Slot { plugin, name, methods: methods.to_vec(), paths, blocked })
+}
+
+/// `ci` has the connection in these slots.
+fn with(account: &Arc<Account>, slots: Vec<Arc<Slot>>) -> World {
+    let mut world = World::new().bind(account);
+    world.spec.bindings[0].extent = Extent::Slots(slots);
+    world
+}
+
+#[test]
+fn a_slot_permits_its_methods_on_its_paths_and_nothing_else() {
+    let world = with(&work(), vec![slot(&[Method::GET], &["/v1/**"], None)]);
+    for (line, says) in [
+        ("GET https://api.a.test/v1/x", "inject work by binding"),
+        ("GET https://api.a.test/v2", "denied"),
+        ("POST https://api.a.test/v1/x", "denied"),
+        ("HEAD https://api.a.test/v1/x", "denied"),
+        ("GET https://api.a.test/v1//x", "bad_target"),
+        ("POST https://api.a.test/v1//x", "denied"),
+    ] {
+        assert_eq!(world.ci(line), says, "{line}");
+    }
+    let core = world.core(&world.spec.bindings[0].account);
+    let said = world.says(&world.ci, "POST https://api.a.test/v1/x", &[core], Some("work"));
+    assert_eq!(said, "denied", "choosing the connection widens nothing");
+}
+
+#[test]
+fn a_slot_is_asked_about_the_path_that_is_sent_too() {
+    let line = "GET https://api.a.test/getMe";
+    let bot = with_prefix("/bot{key}/");
+    for (paths, says) in [
+        (&["/getMe"][..], "denied"),
+        (&["/bot*/getMe"], "denied"),
+        (&["/getMe", "/bot*/getMe"], "inject bot by binding"),
+    ] {
+        let world = with(&bot, vec![slot(&[], paths, None)]);
+        assert_eq!(world.ci(line), says, "{paths:?}");
+    }
+}
+
+#[test]
+fn slots_permit_together_what_each_does_and_the_whole_is_whole() {
+    let slots = || vec![slot(&[Method::GET], &[], None), slot(&[Method::PUT], &["/in"], None)];
+    let world = with(&work(), slots());
+    for (line, says) in [
+        ("GET https://api.a.test/x", "inject work by binding"),
+        ("GET https://api.a.test/x//y", "inject work by binding"),
+        ("PUT https://api.a.test/in", "inject work by binding"),
+        ("PUT https://api.a.test/x", "denied"),
+    ] {
+        assert_eq!(world.ci(line), says, "{line}");
+    }
+    let account = work();
+    let world = with(&account, slots()).bind(&account);
+    assert_eq!(world.ci("DELETE https://api.a.test/x"), "inject work by binding");
+    assert_eq!(with(&account, Vec::new()).ci("GET https://api.a.test/"), "default_deny");
+}
+
+#[test]
+fn a_rule_without_agents_narrows_a_slot_and_one_with_agents_is_a_grant() {
+    let account = work();
+    let world = with(&account, vec![slot(&[Method::GET], &[], None)]).rule(uses("r", &account));
+    assert_eq!(world.ci("GET https://api.a.test/"), "inject work by r");
+    assert_eq!(world.ci("PUT https://api.a.test/"), "denied");
+    let granted = |world: World| {
+        let agents = Some(vec![world.ci.id.clone()]);
+        world.rule(Rule { agents, ..uses("g", &account) })
+    };
+    let world = granted(with(&account, vec![slot(&[Method::GET], &[], None)]));
+    assert_eq!(world.ci("PUT https://api.a.test/"), "inject work by g");
+}
+
+#[test]
+fn a_blocked_plugin_permits_nothing_unless_another_one_does() {
+    let get = "GET https://api.a.test/";
+    let world = with(&work(), vec![slot(&[], &[], Some(blocked()))]);
+    assert_eq!(world.ci(get), "plugin_blocked");
+    let other = slot(&[Method::GET], &[], None);
+    let world = with(&work(), vec![slot(&[], &[], Some(blocked())), other]);
+    assert_eq!(world.ci(get), "inject work by binding");
+    assert_eq!(world.ci("PUT https://api.a.test/"), "plugin_blocked");
+    for (state, code) in [
+        (AccountState::Paused, "connection_paused"),
+        (AccountState::Broken("revoked".into()), "connection_broken"),
+        (AccountState::Draft(None), "connection_missing"),
+    ] {
+        let world = with(&in_state("down", state), vec![slot(&[], &[], Some(blocked()))]);
+        assert_eq!(world.ci(get), code, "its own state says more");
+    }
+}
+
+#[test]
+fn an_empty_slot_is_told_where_it_would_lead_to_its_own_agent() {
+    for default in [DefaultAction::Deny, DefaultAction::Pass, DefaultAction::Tunnel] {
+        let mut world = World::new().default(default);
+        let (org, agent) = (world.ci.org.clone(), world.ci.id.clone());
+        let hosts = vec![HostPattern::parse("api.a.test").expect("a pattern")];
+        world.spec.empty.push(Empty { org, agent, hosts, blocked: blocked() });
+        assert_eq!(world.ci("GET https://api.a.test/"), "plugin_blocked", "{default:?}");
+        let dev = world.says(&world.dev, "GET https://api.a.test/", &[], None);
+        assert_ne!(dev, "plugin_blocked", "{default:?}");
+        let world = world.bind(&work());
+        assert_eq!(world.ci("GET https://api.a.test/"), "inject work by binding");
+    }
+}

@@ -1,0 +1,159 @@
+//! [`World`]: agents, bindings and rules in a few words, and what is said of a request there.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::samples::{Sample, agent_of};
+use crate::inject::credential::Scoped;
+use crate::inject::path_prefix::PathPrefix;
+use crate::inject::placeholder::Core;
+use crate::inject::placement::{Encoding, Template};
+use crate::policy::{
+    Account, AccountState, Bound, DefaultAction, Policy, Route, Rule, RuleAction, Spec,
+};
+use keyward_base::agent::Agent;
+use keyward_base::host::{Scheme, Target};
+use keyward_base::id::{OrgId, RuleId};
+use keyward_base::pattern::{HostPattern, PathPattern};
+
+/// Two agents, what they may use, and the rules.
+pub(super) struct World {
+    pub(super) ci: Agent,
+    pub(super) dev: Agent,
+    pub(super) spec: Spec,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let (ci, dev) = (Sample::new().agent, agent_of(OrgId::default_org(), "dev"));
+        Self { ci, dev, spec: Spec { hostless_rules_max: 10, ..Spec::default() } }
+    }
+
+    pub(super) fn default(mut self, action: DefaultAction) -> Self {
+        self.spec.default = action;
+        self
+    }
+
+    /// Binds the connection to `ci`.
+    pub(super) fn bind(mut self, account: &Arc<Account>) -> Self {
+        let sample = Sample { agent: self.ci.clone() };
+        self.spec.bindings.push(sample.bound(account));
+        self
+    }
+
+    pub(super) fn rule(mut self, rule: Rule) -> Self {
+        self.spec.rules.push(rule);
+        self
+    }
+
+    pub(super) fn deny(self, name: &str, hosts: &[&str]) -> Self {
+        self.rule(Sample::rule(name, hosts, RuleAction::Deny))
+    }
+
+    pub(super) fn carve(mut self, host: &str, path: &str) -> Self {
+        self.spec.carved.push(("prov".into(), pattern(host), path_pattern(path)));
+        self
+    }
+
+    pub(super) fn carve_in(mut self, org: &OrgId, host: &str, path: &str) -> Self {
+        let endpoint = ("prov".into(), pattern(host), path_pattern(path));
+        self.spec.carved_in.push((org.clone(), endpoint));
+        self
+    }
+
+    pub(super) fn core(&self, account: &Account) -> Core {
+        let of = |bound: &&Bound| bound.account.id == account.id;
+        self.spec.bindings.iter().find(of).expect("it is bound").placeholders[0].core()
+    }
+
+    pub(super) fn policy(&self) -> Policy {
+        Policy::compile(self.spec.clone()).expect("the world compiles")
+    }
+
+    /// `inject NAME by RULE`, `pass by RULE`, or the code of the refusal.
+    pub(super) fn says(
+        &self,
+        agent: &Agent,
+        line: &str,
+        cores: &[Core],
+        named: Option<&str>,
+    ) -> String {
+        let policy = self.policy();
+        let decided = Sample::ask(line, cores, named, |asked| policy.decide(agent, asked));
+        match decided {
+            Ok(permit) => match permit.wanted() {
+                Some(wanted) => format!("inject {} by {}", wanted.name, short(permit.rule())),
+                None => format!("pass by {}", permit.rule()),
+            },
+            Err(reason) => reason.code().to_string(),
+        }
+    }
+
+    pub(super) fn ci(&self, line: &str) -> String {
+        self.says(&self.ci, line, &[], None)
+    }
+
+    pub(super) fn dev(&self, line: &str) -> String {
+        self.says(&self.dev, line, &[], None)
+    }
+
+    /// `deny CODE`, `tunnel RULE` or `intercept`.
+    pub(super) fn route(&self, agent: &Agent, authority: &str) -> String {
+        let target = Target::parse(Scheme::Https, authority).expect(authority);
+        match self.policy().route(agent, &target) {
+            Route::Deny(reason) => format!("deny {}", reason.code()),
+            Route::Tunnel(permit) => format!("tunnel {}", permit.rule()),
+            Route::Intercept(permit) => {
+                assert_eq!(permit.target(), &target);
+                "intercept".to_owned()
+            }
+        }
+    }
+}
+
+/// Ids of bindings are random.
+pub(super) fn short(rule: &RuleId) -> &str {
+    rule.as_str().split_once(':').map_or(rule.as_str(), |(kind, _)| kind)
+}
+
+pub(super) fn pattern(text: &str) -> HostPattern {
+    HostPattern::parse(text).expect(text)
+}
+
+pub(super) fn path_pattern(text: &str) -> PathPattern {
+    PathPattern::parse(text).expect(text)
+}
+
+pub(super) fn work() -> Arc<Account> {
+    Sample::account("work", &["api.a.test"])
+}
+
+pub(super) fn in_state(name: &str, state: AccountState) -> Arc<Account> {
+    Arc::new(Account { state, ..(*Sample::account(name, &["api.a.test"])).clone() })
+}
+
+pub(super) fn under(name: &str, host: &str, path: &str) -> Arc<Account> {
+    let paths = vec![path_pattern(path)];
+    Arc::new(Account { paths, ..(*Sample::account(name, &[host])).clone() })
+}
+
+pub(super) fn uses(name: &str, account: &Arc<Account>) -> Rule {
+    Sample::rule(name, &["api.a.test"], RuleAction::Use(account.clone()))
+}
+
+pub(super) fn only(method: Method, rule: Rule) -> Rule {
+    Rule { methods: vec![method], ..rule }
+}
+
+pub(super) fn on_path(path: &str, rule: Rule) -> Rule {
+    Rule { paths: vec![path_pattern(path)], ..rule }
+}
+
+/// A connection whose key stands in the path.
+pub(super) fn with_prefix(text: &str) -> Arc<Account> {
+    let template = Template::parse(text, Encoding::Plain).expect(text);
+    let what = Some(PathPrefix::of(&template, |_| true));
+    let prefixes = vec![Scoped { hosts: Vec::new(), paths: Vec::new(), what }];
+    Arc::new(Account { prefixes, ..(*Sample::account("bot", &["api.a.test"])).clone() })
+}

@@ -1,0 +1,584 @@
+//! From YAML to [`Provider`]: checks that a provider file says what can be meant, and reports
+//! everything that is wrong with it at once. `check_auth.rs` does the auth methods.
+
+use http::HeaderName;
+use serde_yaml::Value;
+
+use super::catalogue::Catalogue;
+use super::check_auth;
+use super::decode::decode;
+use super::document::{Document, Problem, Problems, item_of, key_of};
+use super::form::HostTemplate;
+use super::own::{Own, hosts, is_word, paths, split_https};
+use super::placing::header_name;
+use super::schema::{AuthText, ClearsText, ProviderText, TemplateText, TestText, VariableText};
+use super::{About, AuthMethod, Field, Provider, Variable};
+use crate::inject::credential::Clears;
+use keyward_base::pattern::PathPattern;
+
+/// Reads a provider file: one provider, a list of them, or a map with `providers:`.
+///
+/// # Errors
+/// Everything that is wrong, each with file, line, path and remedy. An id of `reserved` is wrong.
+pub fn file(name: &str, text: &str, reserved: &Catalogue) -> Result<Vec<Provider>, Vec<Problem>> {
+    let document = Document::parse(name, text)?;
+    let mut problems = document.problems();
+    let found = match document.root() {
+        Value::Mapping(map) if map.contains_key("providers") => {
+            for key in map.keys().filter_map(Value::as_str).filter(|key| *key != "providers") {
+                problems.add(key, format_args!("unknown key `{key}`"), "keep `providers:` alone");
+            }
+            providers(&map["providers"], "providers", reserved, &mut problems)
+        }
+        list @ Value::Sequence(_) => providers(list, "", reserved, &mut problems),
+        one => provider(one, "", reserved, &mut problems).into_iter().collect(),
+    };
+    match problems.count() {
+        0 => Ok(found),
+        _ => Err(problems.into_vec()),
+    }
+}
+
+/// Reads a list of providers that stands at `path`; those with problems are left out.
+pub fn providers(
+    value: &Value,
+    path: &str,
+    reserved: &Catalogue,
+    problems: &mut Problems<'_>,
+) -> Vec<Provider> {
+    let Value::Sequence(items) = value else {
+        problems.add(path, "this is not a list of providers", "write `- id: …` items");
+        return Vec::new();
+    };
+    let mut found: Vec<Provider> = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let at = item_of(path, index);
+        let Some(provider) = provider(item, &at, reserved, problems) else { continue };
+        match found.iter().any(|other| other.id == provider.id) {
+            true => problems.add(
+                &key_of(&at, "id"),
+                format_args!("provider `{}` is defined twice", provider.id),
+                "rename or remove one",
+            ),
+            false => found.push(provider),
+        }
+    }
+    found
+}
+
+/// Reads one provider.
+pub fn provider(
+    value: &Value,
+    path: &str,
+    reserved: &Catalogue,
+    problems: &mut Problems<'_>,
+) -> Option<Provider> {
+    let before = problems.count();
+    let text: ProviderText = decode(value, path, problems)?;
+    if reserved.get(&text.id).is_some() {
+        problems.add(
+            &key_of(path, "id"),
+            format_args!("`{}` is a built-in provider", text.id),
+            "choose another id",
+        );
+    }
+    let provider = Check { path, text: &text, raw: value }.provider(problems);
+    (problems.count() == before).then_some(provider)
+}
+
+/// A provider under check.
+struct Check<'a> {
+    path: &'a str,
+    text: &'a ProviderText,
+    raw: &'a Value,
+}
+
+impl Check<'_> {
+    fn at(&self, key: &str) -> String {
+        key_of(self.path, key)
+    }
+
+    fn provider(&self, problems: &mut Problems<'_>) -> Provider {
+        self.names(problems);
+        let variables = self.variables(problems);
+        let hosts = hosts(&self.text.hosts, &self.at("hosts"), &variables, problems);
+        let paths = paths(&self.text.paths, &self.at("paths"), problems);
+        let own = Own { hosts: &hosts, variables: &variables };
+        let auth = self.auth(&own, problems);
+        let endpoints = self.endpoints(&own, problems);
+        let mut clears = clears(&self.text.clears, &self.at("clears"), problems);
+        for places in auth.iter().flat_map(|auth| &auth.placements) {
+            clears.add(&places.places);
+        }
+        if let Some(test) = &self.text.test {
+            let fields: Vec<&Field> = auth.iter().flat_map(|auth| &auth.fields).collect();
+            test_request(test, &fields, &self.at("test"), &own, problems);
+        }
+        let carved = endpoints
+            .iter()
+            .filter_map(|(host, path)| Some((host.usual(&variables)?, path.clone())))
+            .collect();
+        Provider {
+            id: self.text.id.as_str().into(),
+            name: self.text.name.clone(),
+            category: self.text.category.clone(),
+            paths,
+            auth,
+            carved,
+            endpoints,
+            clears,
+            about: self.about(),
+            hosts,
+            variables,
+        }
+    }
+
+    fn about(&self) -> About {
+        let text = self.text;
+        About {
+            docs_url: text.docs_url.clone(),
+            key_url: text.key_url.clone(),
+            test: text.test.clone(),
+            templates: text.templates.iter().map(template).collect(),
+            default_headers: text.default_headers.clone(),
+            retry_headers: text.retry_headers.clone(),
+            webhook_scheme: text.webhook_scheme.clone(),
+            quirks: text.quirks.clone(),
+            sources: text.sources.clone(),
+            confidence: text.confidence,
+        }
+    }
+
+    fn names(&self, problems: &mut Problems<'_>) {
+        if !is_id(&self.text.id) {
+            let remedy = "write 1 to 64 lower-case letters, digits and hyphens";
+            problems.add(&self.at("id"), "this is not an id", remedy);
+        }
+        if self.text.hosts.is_empty() {
+            problems.add(&self.at("hosts"), "there is no host", "name at least one");
+        }
+        if self.text.auth.is_empty() {
+            problems.add(&self.at("auth"), "there is no auth method", "describe at least one");
+        }
+        for (key, url) in [("key_url", &self.text.key_url), ("docs_url", &self.text.docs_url)] {
+            if url.as_deref().is_some_and(|url| split_https(url).is_none()) {
+                problems.add(&self.at(key), "this is not an https URL", "write `https://…`");
+            }
+        }
+        for name in self.text.default_headers.keys() {
+            let at = key_of(&self.at("default_headers"), name);
+            header_name(name, &at, problems);
+        }
+    }
+
+    fn variables(&self, problems: &mut Problems<'_>) -> Vec<Variable> {
+        let mut found: Vec<Variable> = Vec::new();
+        for (index, text) in self.text.variables.iter().enumerate() {
+            let at = item_of(&self.at("variables"), index);
+            let name = key_of(&at, "name");
+            if !is_word(&text.name) {
+                let remedy = "write lower-case letters, digits and `_`";
+                problems.add(&name, "this is not a variable's name", remedy);
+            }
+            if found.iter().any(|other| other.name == text.name) {
+                problems.add(&name, format_args!("`{}` is declared twice", text.name), "keep one");
+                continue;
+            }
+            let within = text.within.as_deref();
+            if within.is_some_and(|within| !text.captured || within.matches("{}").count() != 1) {
+                let remedy = "write `{}` once, for a variable with `captured: true`";
+                problems.add(&key_of(&at, "within"), "nothing stands in this", remedy);
+            }
+            let variable = variable(text);
+            if let Some(Err(error)) = text.default.as_deref().map(|d| variable.accept(d)) {
+                problems.add(&key_of(&at, "default"), error, "correct the default");
+            }
+            found.push(variable);
+        }
+        found
+    }
+
+    fn auth(&self, own: &Own<'_>, problems: &mut Problems<'_>) -> Vec<AuthMethod> {
+        let mut found: Vec<AuthMethod> = Vec::new();
+        for (index, text) in self.text.auth.iter().enumerate() {
+            let at = item_of(&self.at("auth"), index);
+            if found.iter().any(|other| other.id == text.id) {
+                let message = format!("auth `{}` is defined twice", text.id);
+                problems.add(&key_of(&at, "id"), message, "rename or remove one");
+            }
+            let raw = self.raw.get("auth").and_then(|list| list.get(index));
+            found.push(check_auth::method(text, raw, &at, own, problems));
+        }
+        found
+    }
+
+    /// Token, renewal, revocation and registration endpoints on the provider's own hosts.
+    fn endpoints(
+        &self,
+        own: &Own<'_>,
+        problems: &mut Problems<'_>,
+    ) -> Vec<(HostTemplate, PathPattern)> {
+        let mut found = Vec::new();
+        for (index, auth) in self.text.auth.iter().enumerate() {
+            let at = item_of(&self.at("auth"), index);
+            for (key, url, carved) in urls(auth) {
+                let Some((host, path)) = own.url(url, &key_of(&at, key), problems) else {
+                    continue;
+                };
+                let endpoint = (host, path_pattern(path));
+                if let (true, true, (host, Ok(path))) = (carved, own.owns(&endpoint.0), endpoint)
+                    && !found.contains(&(host.clone(), path.clone()))
+                {
+                    found.push((host, path));
+                }
+            }
+        }
+        found
+    }
+}
+
+fn template(text: &TemplateText) -> super::Template {
+    super::Template {
+        id: text.id.clone(),
+        label: text.label.clone(),
+        scopes: text.scopes.clone(),
+        settings: serde_json::to_value(&text.settings).unwrap_or_default(),
+    }
+}
+
+/// Checks a test request that stands at `at`; its templates name variables and `fields`.
+pub(super) fn test_request(
+    test: &TestText,
+    fields: &[&Field],
+    at: &str,
+    own: &Own<'_>,
+    problems: &mut Problems<'_>,
+) {
+    let method = test.method.as_deref().unwrap_or("GET");
+    if http::Method::from_bytes(method.as_bytes()).is_err() {
+        problems.add(&key_of(at, "method"), "this is not a method", "write GET or POST");
+    }
+    let at = key_of(at, "url");
+    let names = test.url.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
+    for (name, _) in names {
+        let known = own.variables.iter().any(|variable| variable.name == name)
+            || fields.iter().any(|field| field.name == name);
+        if !known {
+            let message = format!("`{{{name}}}` is neither a variable nor a field");
+            problems.add(&at, message, "declare it under `variables`, or name a field");
+        }
+    }
+    if let Some((host, _)) = own.url(&test.url, &at, problems)
+        && !own.owns(&host)
+    {
+        let message = format!("`{host}` is not one of the provider's hosts");
+        problems.add(&at, message, "test on a host that `hosts` lists");
+    }
+}
+
+/// The URLs of an auth method: key, URL, whether it is carved out.
+fn urls(auth: &AuthText) -> impl Iterator<Item = (&'static str, &str, bool)> {
+    [
+        ("authorize", &auth.authorize, false),
+        ("token", &auth.token, true),
+        ("renew", &auth.renew, true),
+        ("device", &auth.device, false),
+        ("revoke", &auth.revoke, true),
+        ("introspect", &auth.introspect, false),
+        ("register", &auth.register, true),
+        ("userinfo", &auth.userinfo, false),
+        ("request_token", &auth.request_token, true),
+    ]
+    .into_iter()
+    .filter_map(|(key, url, carved)| Some((key, url.as_deref()?, carved)))
+}
+
+/// The pattern of a URL's path: whatever holds a variable is any one segment.
+fn path_pattern(path: &str) -> Result<PathPattern, keyward_base::pattern::PatternError> {
+    let segments = path.split('/').map(|segment| match segment.contains('{') {
+        true => "*",
+        false => segment,
+    });
+    PathPattern::parse(&segments.collect::<Vec<_>>().join("/"))
+}
+
+fn variable(text: &VariableText) -> Variable {
+    Variable {
+        name: text.name.clone(),
+        kind: text.kind,
+        label: text.label.clone().unwrap_or_else(|| text.name.replace('_', " ")),
+        help: text.help.clone(),
+        example: text.example.clone(),
+        default: text.default.clone(),
+        choices: text.choices.clone(),
+        captured: text.captured,
+        within: text.within.as_deref().and_then(|text| text.split_once("{}")).map(owned),
+    }
+}
+
+fn owned((before, after): (&str, &str)) -> (String, String) {
+    (before.to_owned(), after.to_owned())
+}
+
+fn clears(text: &ClearsText, path: &str, problems: &mut Problems<'_>) -> Clears {
+    let at = key_of(path, "headers");
+    let mut headers: Vec<HeaderName> = Vec::new();
+    for (index, name) in text.headers.iter().enumerate() {
+        headers.extend(header_name(name, &item_of(&at, index), problems));
+    }
+    let boxed = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();
+    Clears { headers, queries: boxed(&text.queries), cookies: boxed(&text.cookies) }
+}
+
+/// Lower-case letters, digits and hyphens, as ids of providers are.
+fn is_id(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !text.starts_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "id: acme\nname: Acme\nhosts: [api.acme.test]\n";
+    const KEY: &str = "auth: [{ id: key, kind: api_key, placement: { header: X-Key } }]\n";
+
+    fn problems(text: &str) -> Vec<String> {
+        let found = file("p.yaml", text, &Catalogue::built_in()).err().unwrap_or_default();
+        found.iter().map(ToString::to_string).collect()
+    }
+
+    /// Auth lines after [`HEAD`] → the one problem.
+    const BAD_AUTH: &[(&str, &str)] = &[
+        ("[]", "p.yaml:4: auth: there is no auth method; describe at least one"),
+        (
+            "[{ id: a, kind: api_kee, placement: { header: X } }]",
+            "p.yaml:4: auth[0].kind: `api_kee` is not one of the choices; write api_key, bearer, basic, custom, oauth2, oauth1, aws_sigv4, service_account, github_app, signed_jwt, session, digest, hmac, mtls",
+        ),
+        (
+            "[{ id: a, kind: api_key }]",
+            "p.yaml:4: auth[0]: kind `api_key` needs a placement; add `placement: { header: … }`",
+        ),
+        (
+            "[{ id: a, kind: api_key, placement: { heder: X } }]",
+            "p.yaml:4: auth[0].placement.heder: unknown key `heder`; did you mean `header`?\np.yaml:4: auth[0].placement: this does not name one place; write exactly one of header, query, cookie, path, basic, body",
+        ),
+        (
+            "[{ id: a, kind: api_key, placement: { header: X, query: k } }]",
+            "p.yaml:4: auth[0].placement: this does not name one place; write exactly one of header, query, cookie, path, basic, body",
+        ),
+        (
+            "[{ id: a, kind: api_key, placement: { header: Host } }]",
+            "p.yaml:4: auth[0].placement.header: `host` steers the request itself; choose another field",
+        ),
+        (
+            "[{ id: a, kind: api_key, placement: { header: 'X Y' } }]",
+            "p.yaml:4: auth[0].placement.header: this is not a header field's name; write letters and hyphens",
+        ),
+        (
+            "[{ id: a, kind: api_key, placement: { path: 'bot{api_key}/' } }]",
+            "p.yaml:4: auth[0].placement.path: this is no place in a path; write whole segments, such as `/bot{api_key}/`",
+        ),
+        (
+            "[{ id: a, kind: api_key, placement: { path: '/../{api_key}/' } }]",
+            "p.yaml:4: auth[0].placement.path: this is no place in a path; write whole segments, such as `/bot{api_key}/`",
+        ),
+        (
+            "[{ id: a, kind: api_key, placement: { header: X, value: 'k {tokn}' } }]",
+            "p.yaml:4: auth[0].placement.header: `{tokn}` is not a field; the fields are api_key",
+        ),
+        (
+            "[{ id: a, kind: api_key, placement: { header: X, value: fixed } }]",
+            "p.yaml:4: auth[0].placement.header: the template holds no field; write one as `{field}`",
+        ),
+        (
+            "[{ id: a, kind: api_key, placement: { header: X, prefix: '{a}' } }]",
+            "p.yaml:4: auth[0].placement.prefix: a prefix holds no fields; write a `value` template instead",
+        ),
+        (
+            "[{ id: a, kind: api_key, placement: { header: X, prefix: a, value: '{api_key}' } }]",
+            "p.yaml:4: auth[0].placement: `value` and `prefix` exclude each other; write the prefix in `value`",
+        ),
+        (
+            "[{ id: a, kind: bearer, placement: { header: X }, place: [{ header: Y }] }]",
+            "p.yaml:4: auth[0]: `placement`, `place` and `placements` exclude each other; keep one of them",
+        ),
+        (
+            "[{ id: a, kind: bearer, placements: [{ hosts: [evil.test], place: { header: X } }] }]",
+            "p.yaml:4: auth[0].placements[0].hosts: `evil.test` is not one of the provider's hosts; list it under the provider's `hosts`",
+        ),
+        (
+            "[{ id: a, kind: basic, placement: { basic: '{password}' } }]",
+            "p.yaml:4: auth[0].placement.basic: this is no pair of user and password; write `{user}:{password}`",
+        ),
+        (
+            "[{ id: a, kind: custom, place: [{ header: X, value: '{a}' }] }]",
+            "p.yaml:4: auth[0]: kind `custom` declares no fields; list them under `fields`\np.yaml:4: auth[0].place[0].header: `{a}` is not a field; declare it under `fields`",
+        ),
+        (
+            "[{ id: a, kind: custom, fields: [{ name: a }, { name: b }], place: [{ header: X }] }]",
+            "p.yaml:4: auth[0].place[0]: it is not clear which field goes here; name it in a template: `value: \"{field}\"`",
+        ),
+        (
+            "[{ id: a, kind: custom, fields: [{ name: a }], place: [{ header: X }, { header: x }] }]",
+            "p.yaml:4: auth[0].place[1]: this place is written twice; keep one",
+        ),
+        (
+            "[{ id: a, kind: custom, fields: [{ name: A }], place: [{ header: X, value: '{A}' }] }]",
+            "p.yaml:4: auth[0].fields[0].name: this is not a field's name; write lower-case letters, digits and `_`",
+        ),
+        (
+            "[{ id: a, kind: bearer, key: { pattern: '(' } }]",
+            "p.yaml:4: auth[0].key.pattern: not a regular expression: found open group without closing ')'; correct it",
+        ),
+        (
+            "[{ id: a, kind: bearer, placements: [{ place: { header: X } }, { paths: [/a], place: { header: Y } }] }]",
+            "p.yaml:4: auth[0].placements[1]: nothing comes here: placements[0] takes it all; put the one without `paths` last",
+        ),
+        (
+            "[{ id: a, kind: bearer, test: { url: 'https://api.acme.test/{acount}' } }]",
+            "p.yaml:4: auth[0].test.url: `{acount}` is neither a variable nor a field; declare it under `variables`, or name a field",
+        ),
+        (
+            "[{ id: a, kind: bearer, env: [lower] }]",
+            "p.yaml:4: auth[0].env: this is not an environment variable's name; write upper-case letters, digits and `_`",
+        ),
+        (
+            "[{ id: a, kind: bearer, token: 'https://api.acme.test/t' }]",
+            "p.yaml:4: auth[0].token: `token` does not go with kind `bearer`; remove it, or change the kind",
+        ),
+        (
+            "[{ id: a, kind: oauth2, token: 'http://api.acme.test/t' }]",
+            "p.yaml:4: auth[0].token: this is not an https URL; write `https://host/path`",
+        ),
+        (
+            "[{ id: a, kind: bearer }, { id: a, kind: basic }]",
+            "p.yaml:4: auth[1].id: auth `a` is defined twice; rename or remove one",
+        ),
+    ];
+
+    #[test]
+    fn what_an_auth_method_cannot_mean_is_refused_by_name() {
+        for (auth, expected) in BAD_AUTH {
+            let text = format!("{HEAD}auth: {auth}\n");
+            assert_eq!(problems(&text).join("\n"), *expected, "{auth}");
+        }
+    }
+
+    /// Whole files → the one problem.
+    const BAD: &[(&str, &str)] = &[
+        (
+            "hosts: ['*.com']",
+            "p.yaml:3: hosts[0]: `*.com` covers a public suffix: name a registrable domain, such as `*.example.com`",
+        ),
+        (
+            "hosts: ['*.co.uk']",
+            "p.yaml:3: hosts[0]: `*.co.uk` covers a public suffix: name a registrable domain, such as `*.example.com`",
+        ),
+        ("hosts: []", "p.yaml:3: hosts: there is no host; name at least one"),
+        (
+            "hosts: ['{x}.acme.test']",
+            "p.yaml:3: hosts[0]: `{x}.acme.test` uses variable `x`, which is not declared under `variables`",
+        ),
+        (
+            "hosts: ['{x.acme.test']",
+            "p.yaml:3: hosts[0]: `{x.acme.test` has unbalanced braces: write variables as `{shop}.example.com`",
+        ),
+        (
+            "hosts: ['{x}.com']\nvariables: [{ name: x }]",
+            "p.yaml:3: hosts[0]: `{x}.com`: a variable may not choose the registrable domain; list `choices`, or use kind `host`",
+        ),
+        (
+            "hosts: ['a.{x}']\nvariables: [{ name: x, kind: host }]",
+            "p.yaml:3: hosts[0]: `a.{x}`: a variable of kind `host` stands alone, without prefix, suffix or port",
+        ),
+        (
+            "hosts: ['{x}']\nvariables: [{ name: x, kind: text }]",
+            "p.yaml:3: hosts[0]: `{x}`: a variable of kind `text` cannot stand in a host",
+        ),
+        (
+            "hosts: [a.test]\nvariables: [{ name: x, default: 'a.b' }]",
+            "p.yaml:4: variables[0].default: `x` must be one label of letters, digits and hyphens, such as `my-company`; correct the default",
+        ),
+        (
+            "hosts: [a.test]\ntest: { url: 'https://b.test/' }",
+            "p.yaml:4: test.url: `b.test` is not one of the provider's hosts; test on a host that `hosts` lists",
+        ),
+        (
+            "hosts: [a.test]\ntest: { url: 'http://a.test/' }",
+            "p.yaml:4: test.url: this is not an https URL; write `https://host/path`",
+        ),
+        (
+            "hosts: [a.test]\ntest: { url: 'https://u@a.test/' }",
+            "p.yaml:4: test.url: `u@a.test` is not a host pattern: write `api.example.com`, `*.example.com` or `api.example.com:8443`",
+        ),
+        (
+            "hosts: [a.test]\npaths: [api]",
+            "p.yaml:4: paths[0]: `api` is not a path pattern: begin with `/`; `*` stands for one segment or a part of it, `**` only at the end for any rest",
+        ),
+        (
+            "hosts: [a.test]\nkey_url: acme.test",
+            "p.yaml:4: key_url: this is not an https URL; write `https://…`",
+        ),
+        (
+            "hosts: [a.test]\ndocs: x",
+            "p.yaml:4: docs: unknown key `docs`; known here: id, name, category, hosts, paths, variables, auth, clears, templates, default_headers, test, test_source, retry_headers, webhook_scheme, key_url, docs_url, quirks, sources, confidence",
+        ),
+        (
+            "hosts: [a.test]\nclears: { headers: [Connection] }",
+            "p.yaml:4: clears.headers[0]: `connection` steers the request itself; choose another field",
+        ),
+    ];
+
+    #[test]
+    fn what_a_provider_cannot_mean_is_refused_by_name() {
+        for (rest, expected) in BAD {
+            let auth = "auth: [{ id: key, kind: bearer }]";
+            let text = format!("id: acme\nname: Acme\n{rest}\n{auth}\n");
+            assert_eq!(problems(&text), [*expected], "{rest}");
+        }
+    }
+
+    #[test]
+    fn a_built_in_id_cannot_be_taken() {
+        let text = format!("{}{KEY}", HEAD.replace("acme\n", "openai\n"));
+        assert_eq!(
+            problems(&text),
+            ["p.yaml:1: id: `openai` is a built-in provider; choose another id"]
+        );
+    }
+
+    #[test]
+    fn every_problem_of_every_provider_is_reported_at_once() {
+        let text = "- id: a\n  name: A\n  hosts: ['*.com', b..c]\n  auth: [{ id: k, kind: api_key }]\n- nam: b\n- id: A!\n  name: C\n  hosts: [c.test]\n  auth: [{ id: k, kind: bearer }]\n";
+        let found = problems(text);
+        assert_eq!(found.len(), 9, "{found:#?}");
+        assert!(found[8].starts_with("p.yaml:6: [2].id: this is not an id"), "{}", found[8]);
+    }
+
+    #[test]
+    fn a_file_may_hold_one_provider_or_several() {
+        let catalogue = Catalogue::built_in();
+        let one = format!("{HEAD}{KEY}");
+        assert_eq!(file("p", &one, &catalogue).unwrap().len(), 1);
+        let item = one.replace('\n', "\n  ");
+        assert_eq!(file("p", &format!("- {item}"), &catalogue).unwrap().len(), 1);
+        assert_eq!(file("p", &format!("providers:\n- {item}"), &catalogue).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn token_endpoints_on_own_hosts_are_carved_out() {
+        let auth = "auth: [{ id: o, kind: oauth2, token: 'https://api.acme.test/o/{tenant}/token?x=1', revoke: 'https://elsewhere.test/r' }]\n";
+        let provider = file(
+            "p",
+            &format!("{HEAD}variables: [{{ name: tenant, kind: text, default: t1 }}]\n{auth}"),
+            &Catalogue::default(),
+        )
+        .unwrap()
+        .remove(0);
+        assert_eq!(provider.carved.len(), 1);
+        let path = keyward_base::pattern::DecodedPath::parse("/o/t1/token").unwrap();
+        assert!(provider.carved[0].1.matches(&path));
+    }
+}

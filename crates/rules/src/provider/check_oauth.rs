@@ -1,0 +1,280 @@
+//! The OAuth side of an auth method: endpoints, parameters, times and what is peculiar to the
+//! service, from YAML to [`OAuth`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::AuthKind;
+use super::document::{Problems, key_of};
+use super::kinds::usual_fields;
+use super::oauth::{
+    ClientAuthText, Expired, ExpiresText, GrantText, Jwt, OAuth, Quirks, UrlTemplate, variables,
+};
+use super::own::{Own, split_https};
+use super::schema::{AuthText, ExpiredText};
+use keyward_base::time::parse_duration;
+
+/// Checks the token endpoint of an auth method and all around it; nothing for kinds without one.
+pub(super) fn oauth(
+    text: &AuthText,
+    path: &str,
+    own: &Own<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<OAuth> {
+    if !matches!(text.kind, AuthKind::Oauth2 | AuthKind::ServiceAccount | AuthKind::GithubApp) {
+        return None;
+    }
+    Some(Check { text, path, own }.oauth(problems))
+}
+
+/// The public name of the app, which endpoints may hold.
+const CLIENT_ID: &str = "client_id";
+
+/// What makes a flow safe, or names its parts: nothing that data could set.
+const PROTECTING: &[&str] = &[
+    "state",
+    "redirect_uri",
+    "response_type",
+    "code_challenge",
+    "code_challenge_method",
+    "code_verifier",
+    "client_secret",
+    "client_assertion",
+    "nonce",
+];
+
+struct Check<'a> {
+    text: &'a AuthText,
+    path: &'a str,
+    own: &'a Own<'a>,
+}
+
+impl Check<'_> {
+    fn oauth(&self, problems: &mut Problems<'_>) -> OAuth {
+        self.endpoints(problems);
+        self.params(problems);
+        self.codes(problems);
+        self.captures(problems);
+        self.built(problems)
+    }
+
+    fn built(&self, problems: &mut Problems<'_>) -> OAuth {
+        let text = self.text;
+        let default_grant = match text.kind {
+            AuthKind::Oauth2 => GrantText::AuthorizationCode,
+            _ => GrantText::JwtBearer,
+        };
+        let token_path = match text.token_path.is_empty() {
+            true => vec!["access_token".to_owned()],
+            false => text.token_path.clone(),
+        };
+        OAuth {
+            grant: text.grant.unwrap_or(default_grant),
+            issuer: self.url("issuer", text.issuer.as_deref(), problems),
+            authorize: self.url("authorize", text.authorize.as_deref(), problems),
+            token: self.url("token", text.token.as_deref(), problems),
+            renew: self.url("renew", text.renew.as_deref(), problems),
+            device: self.url("device", text.device.as_deref(), problems),
+            revoke: self.url("revoke", text.revoke.as_deref(), problems),
+            register: self.url("register", text.register.as_deref(), problems),
+            userinfo: self.url("userinfo", text.userinfo.as_deref(), problems),
+            response_mode: text.response_mode.unwrap_or_default(),
+            scopes: text.scopes.clone(),
+            scope_separator: text.scope_separator.clone().unwrap_or_else(|| " ".to_owned()),
+            client_auth: text.client_auth.unwrap_or(ClientAuthText::Basic),
+            token_body: text.token_body.unwrap_or_default(),
+            authorize_params: text.authorize_params.clone(),
+            token_params: text.token_params.clone(),
+            renew_params: text.renew_params.clone(),
+            renames: text.renames.clone(),
+            extra_headers: text.extra_headers.clone(),
+            grant_type: text.grant_type.clone(),
+            pkce: text.pkce.unwrap_or_default(),
+            refresh: text.refresh.unwrap_or_default(),
+            access_ttl: self.time("access_ttl", text.access_ttl.as_deref(), problems),
+            refresh_ttl: self.time("refresh_ttl", text.refresh_ttl.as_deref(), problems),
+            token_path,
+            expires_path: text.expires_path.clone(),
+            expires_format: text.expires_format.unwrap_or(ExpiresText::Seconds),
+            capture: text.capture.clone(),
+            callback_capture: text.callback_capture.clone(),
+            jwt: self.jwt(problems),
+            apps_of: text.apps_of.clone(),
+            says: self.quirks(problems),
+        }
+    }
+
+    fn url(
+        &self,
+        key: &str,
+        url: Option<&str>,
+        problems: &mut Problems<'_>,
+    ) -> Option<UrlTemplate> {
+        let url = url?;
+        let at = key_of(self.path, key);
+        // Scheme and host are judged with all of the provider's endpoints.
+        if url.contains('#') {
+            problems.add(&at, "an endpoint has no fragment", "remove all from `#` on");
+        }
+        self.names(url, &at, problems);
+        Some(UrlTemplate::new(url))
+    }
+
+    /// Whatever stands in braces has to be known when a token is asked for.
+    fn names(&self, template: &str, at: &str, problems: &mut Problems<'_>) {
+        if template.matches('{').count() != template.matches('}').count() {
+            problems.add(at, "the braces do not pair", "write variables as `{name}`");
+            return;
+        }
+        let given = self.text.fields.iter().flatten().map(|field| field.name.as_str());
+        let usual = usual_fields(self.text.kind, self.text.grant).iter().map(|field| field.0);
+        let fields: Vec<&str> = given.chain(usual).collect();
+        for name in variables(template) {
+            let is_variable = self.own.variables.iter().any(|variable| variable.name == name);
+            if !is_variable && name != CLIENT_ID && !fields.contains(&name) {
+                let message = format!("`{{{name}}}` is not declared");
+                problems.add(at, message, "declare it under `variables`");
+            }
+        }
+    }
+
+    /// Tokens are fetched somewhere: at an endpoint, or where the issuer's metadata says. Only a consent of which
+    /// no endpoint is known may leave all of them to its apps.
+    fn endpoints(&self, problems: &mut Problems<'_>) {
+        let text = self.text;
+        let is_code = text.kind == AuthKind::Oauth2
+            && text.grant.is_none_or(|grant| grant == GrantText::AuthorizationCode);
+        let is_of_apps = is_code && text.authorize.is_none() && text.device.is_none();
+        if text.token.is_none() && text.issuer.is_none() && !is_of_apps {
+            let message = "there is neither a token endpoint nor an issuer";
+            let remedy = "add `token: https://…`, or `issuer: https://…` where the server tells its endpoints";
+            problems.add(self.path, message, remedy);
+        }
+        if text.access_page.as_deref().is_some_and(|url| split_https(url).is_none()) {
+            let at = key_of(self.path, "access_page");
+            problems.add(&at, "this is not an https URL", "write `https://…`");
+        }
+    }
+
+    /// Parameters: what a flow makes itself cannot be set, and templates name what is known.
+    fn params(&self, problems: &mut Problems<'_>) {
+        let text = self.text;
+        for (key, params) in [
+            ("authorize_params", &text.authorize_params),
+            ("token_params", &text.token_params),
+            ("renew_params", &text.renew_params),
+        ] {
+            for (name, value) in params {
+                let at = key_of(&key_of(self.path, key), name);
+                if PROTECTING.contains(&name.as_str()) {
+                    let remedy = "remove it: it is made for each request";
+                    problems.add(&at, "this parameter protects the flow", remedy);
+                }
+                self.names(value, &at, problems);
+            }
+        }
+    }
+
+    /// Codes as servers write them, RFC 6749 §5.2.
+    fn codes(&self, problems: &mut Problems<'_>) {
+        let says = &self.text.says;
+        let mut seen: Vec<&str> = Vec::new();
+        for (key, codes) in [
+            ("permanent", &says.permanent),
+            ("rejected", &says.rejected),
+            ("temporary", &says.temporary),
+        ] {
+            let at = key_of(&key_of(self.path, "says"), key);
+            for code in codes {
+                let sound = (1..=64).contains(&code.len())
+                    && code.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+                if !sound {
+                    let remedy = "write letters, digits, `_`, `.` and `-`, up to 64";
+                    problems.add(&at, "this is not an error code", remedy);
+                }
+                if seen.contains(&code.as_str()) {
+                    let message = format!("`{code}` cannot mean two things");
+                    problems.add(&at, message, "keep one");
+                }
+                seen.push(code);
+            }
+        }
+        if says.expired.as_ref().is_some_and(|it| it.json.is_empty() || it.status == 401) {
+            let at = key_of(&key_of(self.path, "says"), "expired");
+            let remedy = "name a status that is not 401, and members of its JSON";
+            problems.add(&at, "this does not tell an expired token from a good answer", remedy);
+        }
+    }
+
+    /// What is captured becomes a part of hosts only where a variable says so.
+    fn captures(&self, problems: &mut Problems<'_>) {
+        let text = self.text;
+        for (key, captured) in
+            [("capture", &text.capture), ("callback_capture", &text.callback_capture)]
+        {
+            for name in captured.keys() {
+                let variable = self.own.variables.iter().find(|it| it.name == *name);
+                if variable.is_some_and(|variable| !variable.captured) {
+                    let at = key_of(&key_of(self.path, key), name);
+                    let message = format!("`{name}` is a variable that the owner gives");
+                    problems.add(&at, message, "declare it with `captured: true`, or rename it");
+                }
+            }
+        }
+    }
+
+    fn time(&self, key: &str, time: Option<&str>, problems: &mut Problems<'_>) -> Option<Duration> {
+        match parse_duration(time?) {
+            Ok(time) => Some(time),
+            Err(error) => {
+                problems.add(&key_of(self.path, key), error, "");
+                None
+            }
+        }
+    }
+
+    fn jwt(&self, problems: &mut Problems<'_>) -> Option<Jwt> {
+        let jwt = self.text.jwt.as_ref()?;
+        Some(Jwt {
+            alg: jwt.alg.clone(),
+            key: jwt.key.clone(),
+            kid: jwt.kid.clone(),
+            iss: jwt.iss.clone(),
+            aud: jwt.aud.clone(),
+            sub: jwt.sub.clone(),
+            scope_claim: jwt.scope_claim,
+            ttl: self.time("jwt.ttl", jwt.ttl.as_deref(), problems),
+            claims: jwt.claims.clone(),
+        })
+    }
+
+    fn quirks(&self, problems: &mut Problems<'_>) -> Quirks {
+        let text = self.text;
+        Quirks {
+            permanent: text.says.permanent.clone(),
+            rejected: text.says.rejected.clone(),
+            temporary: text.says.temporary.clone(),
+            expired: text.says.expired.as_ref().map(expired),
+            keeps_unsafe: !text.replay_unsafe,
+            revoke_via: text.revoke_via,
+            access_page: text.access_page.clone(),
+            account: text.account.clone(),
+            keep_alive: self.time("keep_alive", text.keep_alive.as_deref(), problems),
+            renew_scopes: text.renew_scopes,
+        }
+    }
+}
+
+fn expired(text: &ExpiredText) -> Expired {
+    let json = |value: &serde_yaml::Value| serde_json::to_value(value).unwrap_or_default();
+    let any = |value: &serde_yaml::Value| match json(value) {
+        serde_json::Value::Array(any) => any,
+        one => vec![one],
+    };
+    let members: BTreeMap<_, _> =
+        text.json.iter().map(|(path, of)| (path.clone(), any(of))).collect();
+    Expired { status: text.status, members: members.into_iter().collect() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! What each kind of auth method has: its keys in a provider file, its usual fields, its label.
+
+use super::AuthKind;
+use super::words::GrantText;
+
+impl AuthKind {
+    /// Whether connections of this kind can be added.
+    pub fn is_supported(self) -> bool {
+        !self.mints() || matches!(self, Self::Oauth2 | Self::ServiceAccount | Self::GithubApp)
+    }
+
+    /// Whether what is injected is made of what the owner gave, and not that itself: places mean
+    /// the field `access_token`.
+    pub fn mints(self) -> bool {
+        !matches!(self, Self::ApiKey | Self::Bearer | Self::Basic | Self::Custom)
+    }
+
+    /// As provider files write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ApiKey => "api_key",
+            Self::Bearer => "bearer",
+            Self::Basic => "basic",
+            Self::Custom => "custom",
+            Self::Oauth2 => "oauth2",
+            Self::Oauth1 => "oauth1",
+            Self::AwsSigv4 => "aws_sigv4",
+            Self::ServiceAccount => "service_account",
+            Self::GithubApp => "github_app",
+            Self::SignedJwt => "signed_jwt",
+            Self::Session => "session",
+            Self::Digest => "digest",
+            Self::Hmac => "hmac",
+            Self::Mtls => "mtls",
+        }
+    }
+}
+
+/// Keys of every kind.
+pub(super) const COMMON: &[&str] = &[
+    "id",
+    "kind",
+    "label",
+    "note",
+    "placement",
+    "place",
+    "placements",
+    "fields",
+    "key",
+    "env",
+    "test",
+];
+
+/// Keys of kinds that ask a token endpoint.
+const TOKEN: &[&str] = &[
+    "token",
+    "renew",
+    "revoke",
+    "scopes",
+    "scope_separator",
+    "client_auth",
+    "token_body",
+    "token_params",
+    "renew_params",
+    "renames",
+    "grant_type",
+    "refresh",
+    "access_ttl",
+    "refresh_ttl",
+    "token_path",
+    "expires_path",
+    "expires_format",
+    "capture",
+    "extra_headers",
+    "jwt",
+    "issuer",
+    "apps_of",
+    "says",
+    "account",
+    "revoke_via",
+    "access_page",
+    "keep_alive",
+    "replay_unsafe",
+    "renew_scopes",
+];
+
+/// Keys of OAuth beyond [`TOKEN`].
+const CONSENT: &[&str] = &[
+    "grant",
+    "authorize",
+    "device",
+    "introspect",
+    "register",
+    "authorize_params",
+    "pkce",
+    "callback_capture",
+    "userinfo",
+    "response_mode",
+    "request_token",
+    "scheme",
+];
+
+/// Keys of a kind beyond [`COMMON`].
+pub(super) fn keys(kind: AuthKind) -> [&'static [&'static str]; 2] {
+    match kind {
+        AuthKind::ApiKey | AuthKind::Bearer | AuthKind::Basic | AuthKind::Custom => [&[], &[]],
+        AuthKind::Oauth2 | AuthKind::Oauth1 => [TOKEN, CONSENT],
+        AuthKind::ServiceAccount | AuthKind::GithubApp | AuthKind::SignedJwt => [TOKEN, &[]],
+        AuthKind::Session => [TOKEN, &["login", "renewal"]],
+        AuthKind::AwsSigv4 => [&["service", "region", "via", "access_ttl"], &[]],
+        AuthKind::Hmac | AuthKind::Digest | AuthKind::Mtls => [&["scheme"], &[]],
+    }
+}
+
+/// The usual fields of a kind, and of OAuth by the way of its grant: name, label, secret, optional.
+pub(super) fn usual_fields(
+    kind: AuthKind,
+    grant: Option<GrantText>,
+) -> &'static [(&'static str, &'static str, bool, bool)] {
+    match kind {
+        AuthKind::Oauth2 if grant == Some(GrantText::ClientCredentials) => &[],
+        AuthKind::Oauth2 if grant == Some(GrantText::JwtBearer) => {
+            &[("private_key", "Private key", true, false), ("subject", "Subject", false, true)]
+        }
+        AuthKind::Oauth2 if grant == Some(GrantText::TokenExchange) => {
+            &[("subject_token", "Subject token", true, false)]
+        }
+        AuthKind::ApiKey => &[("api_key", "API key", true, false)],
+        AuthKind::Bearer => &[("token", "Token", true, false)],
+        AuthKind::Basic | AuthKind::Digest | AuthKind::Session => {
+            &[("username", "User name", false, false), ("password", "Password", true, false)]
+        }
+        AuthKind::Custom => &[],
+        AuthKind::Oauth2 => &[
+            ("refresh_token", "Refresh token", true, true),
+            ("access_token", "Access token", true, true),
+        ],
+        AuthKind::Oauth1 => &[
+            ("consumer_key", "Consumer key", true, false),
+            ("consumer_secret", "Consumer secret", true, false),
+            ("token", "Token", true, false),
+            ("token_secret", "Token secret", true, false),
+        ],
+        AuthKind::AwsSigv4 => &[
+            ("access_key_id", "Access key id", true, false),
+            ("secret_access_key", "Secret access key", true, false),
+            ("session_token", "Session token", true, true),
+            ("region", "Region", false, true),
+            ("service", "Service", false, true),
+        ],
+        AuthKind::ServiceAccount => &[
+            ("service_account", "Key file", true, false),
+            ("subject", "User to act for", false, true),
+            ("impersonate", "Service account to act as", false, true),
+        ],
+        AuthKind::GithubApp => &[
+            ("app_id", "App id", false, false),
+            ("installation_id", "Installation id", false, false),
+            ("private_key", "Private key", true, false),
+        ],
+        AuthKind::SignedJwt => &[("key", "Key", true, false)],
+        AuthKind::Hmac => &[("secret", "Signing secret", true, false)],
+        AuthKind::Mtls => &[
+            ("client_certificate", "Client certificate", false, false),
+            ("client_key", "Client key", true, false),
+        ],
+    }
+}
+
+/// Every key beyond [`COMMON`] that some kind has.
+pub(super) const OTHER: &[&[&str]] =
+    &[TOKEN, CONSENT, &["login", "renewal", "service", "region", "via"]];
+
+/// What people call a method that has no label.
+pub(super) fn usual_label(kind: AuthKind) -> &'static str {
+    match kind {
+        AuthKind::ApiKey => "API key",
+        AuthKind::Bearer => "Token",
+        AuthKind::Basic => "User name and password",
+        AuthKind::Custom => "Credentials",
+        AuthKind::Oauth2 | AuthKind::Oauth1 => "OAuth",
+        AuthKind::AwsSigv4 => "AWS access key",
+        AuthKind::ServiceAccount => "Service account",
+        AuthKind::GithubApp => "GitHub App",
+        AuthKind::SignedJwt => "Signed token",
+        AuthKind::Session => "Session",
+        AuthKind::Digest => "Digest",
+        AuthKind::Hmac => "Signed requests",
+        AuthKind::Mtls => "Client certificate",
+    }
+}

@@ -1,0 +1,347 @@
+//! The placements of an auth method: which place, which template, on which hosts and paths.
+
+use http::HeaderName;
+
+use super::document::{Problems, item_of, key_of};
+use super::form::HostTemplate;
+use super::own::{Own, hosts, paths};
+use super::schema::{AuthText, PlaceText, ScopedText};
+use super::{AuthKind, Field, Later, ScopedPlaces};
+use crate::inject::body::BodyPath;
+use crate::inject::path_prefix::PathPrefix;
+use crate::inject::placement::{At, Encoding, Place, Template};
+use crate::inject::steering;
+
+/// Fields that are never a credential's place: routing, framing, hop-by-hop, our own
+/// (RFC 9110 §7.6.1). `Cookie` has a placement of its own.
+const FORBIDDEN: &[&str] = &[
+    "connection",
+    "content-length",
+    "cookie",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "keyward-connection",
+    "max-forwards",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+];
+
+/// A header name that credentials may be written to.
+pub(super) fn header_name(name: &str, at: &str, problems: &mut Problems<'_>) -> Option<HeaderName> {
+    match HeaderName::from_bytes(name.as_bytes()) {
+        Ok(header) if FORBIDDEN.contains(&header.as_str()) || steers(&header) => {
+            let remedy = "choose another field";
+            problems.add(at, format_args!("`{header}` steers the request itself"), remedy);
+            None
+        }
+        Ok(header) => Some(header),
+        Err(_) => {
+            problems.add(at, "this is not a header field's name", "write letters and hyphens");
+            None
+        }
+    }
+}
+
+/// What would have a server take another path or method.
+fn steers(header: &HeaderName) -> bool {
+    steering::is_path_field(header) || steering::is_method_field(header)
+}
+
+/// What a token endpoint gave, as templates name it.
+pub(super) const MINTED: &str = "access_token";
+
+/// Reads the placements of one auth method.
+pub(super) struct Placing<'a> {
+    pub(super) text: &'a AuthText,
+    pub(super) fields: &'a [Field],
+    pub(super) own: &'a Own<'a>,
+    /// What comes later, if a place of that sort was met.
+    pub(super) later: Option<Later>,
+}
+
+impl Placing<'_> {
+    /// All placements of the method, and notes what comes later.
+    pub(super) fn placements(
+        &mut self,
+        path: &str,
+        problems: &mut Problems<'_>,
+    ) -> Vec<ScopedPlaces> {
+        let text = self.text;
+        match (&text.placement, &text.place, &text.placements) {
+            (Some(place), None, None) => {
+                let at = key_of(path, "placement");
+                everywhere(self.place(place, &at, problems).into_iter().collect())
+            }
+            (None, Some(places), None) => {
+                everywhere(self.places(places, &key_of(path, "place"), problems))
+            }
+            (None, None, Some(scopes)) => self.scopes(scopes, path, problems),
+            (None, None, None) => everywhere(self.usual(path, problems)),
+            _ => {
+                let message = "`placement`, `place` and `placements` exclude each other";
+                problems.add(path, message, "keep one of them");
+                Vec::new()
+            }
+        }
+    }
+
+    fn scopes(
+        &mut self,
+        scopes: &[ScopedText],
+        path: &str,
+        problems: &mut Problems<'_>,
+    ) -> Vec<ScopedPlaces> {
+        let mut found: Vec<ScopedPlaces> = Vec::new();
+        for (index, scope) in scopes.iter().enumerate() {
+            let at = item_of(&key_of(path, "placements"), index);
+            let within = key_of(&at, "hosts");
+            let scope_hosts = hosts(&scope.hosts, &within, self.own.variables, problems);
+            for host in scope_hosts.iter().filter(|host| !self.own.owns(host)) {
+                let message = format!("`{host}` is not one of the provider's hosts");
+                problems.add(&within, message, "list it under the provider's `hosts`");
+            }
+            if let Some(taker) = found.iter().position(|before| takes_all(before, &scope_hosts)) {
+                let message = format!("nothing comes here: placements[{taker}] takes it all");
+                problems.add(&at, message, "put the one without `paths` last");
+            }
+            found.push(ScopedPlaces {
+                hosts: scope_hosts,
+                paths: paths(&scope.paths, &key_of(&at, "paths"), problems),
+                places: self.places(&scope.place, &key_of(&at, "place"), problems),
+            });
+        }
+        found
+    }
+
+    fn places(
+        &mut self,
+        texts: &[PlaceText],
+        path: &str,
+        problems: &mut Problems<'_>,
+    ) -> Vec<Place> {
+        if texts.is_empty() {
+            problems.add(path, "there is no place", "write `- { header: …, value: … }`");
+        }
+        let mut found: Vec<Place> = Vec::new();
+        for (index, text) in texts.iter().enumerate() {
+            let at = item_of(path, index);
+            let Some(place) = self.place(text, &at, problems) else { continue };
+            match found.iter().find(|other| other.at.collides(&place.at)) {
+                Some(other) if other.at == place.at => {
+                    problems.add(&at, "this place is written twice", "keep one");
+                }
+                Some(_) => {
+                    let message = "a body cannot hold this place and one before it";
+                    problems.add(&at, message, "name two that do not hold each other");
+                }
+                None => found.push(place),
+            }
+        }
+        found
+    }
+
+    /// Where the kind puts a credential when the file does not say.
+    fn usual(&mut self, path: &str, problems: &mut Problems<'_>) -> Vec<Place> {
+        let text = match self.text.kind {
+            AuthKind::ApiKey | AuthKind::Custom => {
+                let message = format!("kind `{}` needs a placement", self.text.kind.as_str());
+                problems.add(path, message, "add `placement: { header: … }`");
+                return Vec::new();
+            }
+            AuthKind::Basic => {
+                PlaceText { basic: Some("{username}:{password}".into()), ..PlaceText::default() }
+            }
+            AuthKind::Mtls => return Vec::new(),
+            _ => PlaceText {
+                header: Some("Authorization".into()),
+                prefix: Some("Bearer ".into()),
+                ..PlaceText::default()
+            },
+        };
+        self.place(&text, path, problems).into_iter().collect()
+    }
+
+    /// One place. `None` when it is wrong, or of a kind that comes later (noted in `later`).
+    fn place(
+        &mut self,
+        text: &PlaceText,
+        path: &str,
+        problems: &mut Problems<'_>,
+    ) -> Option<Place> {
+        let given = [
+            ("header", &text.header),
+            ("query", &text.query),
+            ("cookie", &text.cookie),
+            ("path", &text.path),
+            ("basic", &text.basic),
+            ("body", &text.body),
+            ("query_string", &text.query_string),
+        ];
+        let mut given = given.into_iter().filter_map(|(key, name)| Some((key, name.as_deref()?)));
+        let (Some((key, name)), None) = (given.next(), given.next()) else {
+            let remedy = "write exactly one of header, query, cookie, path, basic, body";
+            problems.add(path, "this does not name one place", remedy);
+            return None;
+        };
+        let at = key_of(path, key);
+        if matches!(key, "query" | "body") && steering::is_method_parameter(name) {
+            let message = format!("`{name}` steers the request itself");
+            problems.add(&at, message, "choose another name");
+            return None;
+        }
+        let template = match key {
+            "basic" if !name.contains(':') => {
+                problems.add(&at, "this is no pair of user and password", remedy(key));
+                return None;
+            }
+            "path" | "basic" | "query_string" => name.to_owned(),
+            _ => self.value(text, path, problems)?,
+        };
+        let encoding = if key == "basic" { Encoding::Basic } else { Encoding::Plain };
+        let value = self.template(&template, encoding, &at, problems)?;
+        let place = match key {
+            "header" => At::Header(header_name(name, &at, problems)?),
+            "query" if sound_query(name) => At::Query(name.into()),
+            "cookie" if sound_cookie(name) => At::Cookie(name.into()),
+            "path" if sound_path(name) => {
+                At::Path(PathPrefix::of(&value, |name| self.is_secret(name)))
+            }
+            "basic" => At::Header(http::header::AUTHORIZATION),
+            "body" if let Some(path) = BodyPath::parse(name) => At::Body(path),
+            "query_string" => {
+                self.later = Some(Later::QueryString);
+                return None;
+            }
+            _ => {
+                problems.add(&at, format_args!("this is no place in a {key}"), remedy(key));
+                return None;
+            }
+        };
+        Some(Place { at: place, value })
+    }
+
+    /// The template of a place that carries one value.
+    fn value(&self, text: &PlaceText, path: &str, problems: &mut Problems<'_>) -> Option<String> {
+        match (&text.value, &text.prefix) {
+            (Some(_), Some(_)) => {
+                let remedy = "write the prefix in `value`";
+                problems.add(path, "`value` and `prefix` exclude each other", remedy);
+                None
+            }
+            (Some(value), None) => Some(value.clone()),
+            (None, prefix) => {
+                let prefix = prefix.as_deref().unwrap_or_default();
+                if prefix.contains(['{', '}']) {
+                    let remedy = "write a `value` template instead";
+                    problems.add(&key_of(path, "prefix"), "a prefix holds no fields", remedy);
+                    return None;
+                }
+                Some(format!("{prefix}{{{}}}", self.single(path, problems)?))
+            }
+        }
+    }
+
+    /// The field meant by a place without `value`.
+    fn single(&self, path: &str, problems: &mut Problems<'_>) -> Option<&str> {
+        if self.text.kind.mints() {
+            return Some(MINTED);
+        }
+        let mut secrets = self.fields.iter().filter(|field| field.secret && !field.optional);
+        match (secrets.next(), secrets.next()) {
+            (Some(only), None) => Some(&only.name),
+            _ => {
+                let message = "it is not clear which field goes here";
+                problems.add(path, message, "name it in a template: `value: \"{field}\"`");
+                None
+            }
+        }
+    }
+
+    /// What is minted is none of the fields, and a secret.
+    fn is_secret(&self, name: &str) -> bool {
+        self.fields.iter().find(|field| field.name == name).is_none_or(|field| field.secret)
+    }
+
+    fn template(
+        &self,
+        text: &str,
+        encoding: Encoding,
+        at: &str,
+        problems: &mut Problems<'_>,
+    ) -> Option<Template> {
+        let template = match Template::parse(text, encoding) {
+            Ok(template) => template,
+            Err(error) => {
+                problems.add(at, error, "");
+                return None;
+            }
+        };
+        if !text.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+            problems.add(at, "a template holds visible ASCII characters only", "remove the others");
+            return None;
+        }
+        if self.text.kind.is_supported() {
+            let mut names: Vec<&str> = self.fields.iter().map(|f| f.name.as_str()).collect();
+            if self.text.kind.mints() && !names.contains(&MINTED) {
+                names.push(MINTED);
+            }
+            for name in template.fields().filter(|name| !names.contains(name)) {
+                let remedy = match names.is_empty() {
+                    true => "declare it under `fields`".to_owned(),
+                    false => format!("the fields are {}", names.join(", ")),
+                };
+                problems.add(at, format_args!("`{{{name}}}` is not a field"), remedy);
+            }
+            if template.fields().next().is_none() {
+                problems.add(at, "the template holds no field", "write one as `{field}`");
+            }
+        }
+        Some(template)
+    }
+}
+
+/// Whether `scope` means every path of every one of `hosts` (none: all of the provider's).
+fn takes_all(scope: &ScopedPlaces, hosts: &[HostTemplate]) -> bool {
+    let within = |host: &HostTemplate| scope.hosts.contains(host);
+    let hosts_too = scope.hosts.is_empty() || !hosts.is_empty() && hosts.iter().all(within);
+    scope.paths.is_empty() && hosts_too
+}
+
+fn everywhere(places: Vec<Place>) -> Vec<ScopedPlaces> {
+    vec![ScopedPlaces { hosts: Vec::new(), paths: Vec::new(), places }]
+}
+
+fn sound_query(name: &str) -> bool {
+    !name.is_empty() && !name.chars().any(char::is_control)
+}
+
+/// A cookie's name is a token (RFC 6265 §4.1.1), and so is a header field's.
+fn sound_cookie(name: &str) -> bool {
+    HeaderName::from_bytes(name.as_bytes()).is_ok()
+}
+
+/// Whole segments, plain, with a field among them.
+fn sound_path(template: &str) -> bool {
+    template.starts_with('/')
+        && template.ends_with('/')
+        && !template.contains("//")
+        && !template.contains("/.")
+        && !template.contains(['?', '#', '%', '\\', ' '])
+}
+
+fn remedy(key: &str) -> &'static str {
+    match key {
+        "path" => "write whole segments, such as `/bot{api_key}/`",
+        "basic" => "write `{user}:{password}`",
+        "cookie" => "write the cookie's name",
+        "body" => "write the member's name, or its path with dots, such as `auth.key`",
+        _ => "write the parameter's name",
+    }
+}

@@ -1,0 +1,306 @@
+//! The envelope around every stored value: AES-256-GCM under a data key of its own, which is
+//! wrapped by a master key. This file knows bytes; which master key it is, `keyring.rs` decides.
+//!
+//! `version (1) ‖ key id (8) ‖ wrap nonce (12) ‖ wrapped data key (32 + 16) ‖ nonce (12) ‖
+//! ciphertext ‖ tag (16)`, 97 bytes more than the plaintext.
+
+use aes_gcm::aead::{Aead, AeadInOut, KeyInit, Payload};
+use aes_gcm::{Aes256Gcm, Nonce};
+use zeroize::Zeroizing;
+
+use super::keyring::KeyId;
+use keyward_base::id::OrgId;
+
+/// The only format there is: the first byte of every sealed value, and part of what is sealed.
+const FORMAT: u8 = 1;
+/// Random nonces of 96 bits, NIST SP 800-38D §8.2.2.
+const NONCE_LEN: usize = 12;
+const TAG_LEN: usize = 16;
+/// AES-256.
+pub(super) const KEY_LEN: usize = 32;
+const WRAPPED_LEN: usize = KEY_LEN + TAG_LEN;
+const ID_AT: usize = 1;
+const WRAP_NONCE_AT: usize = ID_AT + KeyId::LEN;
+const WRAPPED_AT: usize = WRAP_NONCE_AT + NONCE_LEN;
+const NONCE_AT: usize = WRAPPED_AT + WRAPPED_LEN;
+const CIPHERTEXT_AT: usize = NONCE_AT + NONCE_LEN;
+
+/// Bytes that sealing adds to a plaintext.
+pub const OVERHEAD: usize = CIPHERTEXT_AT + TAG_LEN;
+
+/// Where a sealed value belongs; the AEAD's associated data, so that a value copied to another
+/// place does not open.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The organisation.
+    pub org: &'a OrgId,
+    /// The table's stable name.
+    pub table: &'a str,
+    /// The row's key.
+    pub key: &'a str,
+}
+
+/// Why a value is not sealed or does not open. Names no content.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum EnvelopeError {
+    /// The first byte is not a format of ours.
+    #[error("the sealed value has unknown format {0}: a newer keyward wrote it, or it is damaged")]
+    UnknownFormat(u8),
+    /// Shorter than an envelope of nothing.
+    #[error("the sealed value is cut short: restore it from a backup")]
+    Truncated,
+    /// Sealed under a key that is not on the ring.
+    #[error("sealed with another master key, {0}: give that key in `master_key` as well")]
+    UnknownKey(KeyId),
+    /// Authentication failed: changed, or copied from another place.
+    #[error("the sealed value was changed or belongs elsewhere: restore it from a backup")]
+    Corrupt,
+    /// The master key has wrapped as many data keys as is safe.
+    #[error("master key {0} is worn out: `keyward key rotate` tells how to go on with a new one")]
+    WornOut(KeyId),
+    /// Over what AES-GCM can seal, 64 GiB (NIST SP 800-38D §5.2.1.1).
+    #[error("the value is too large to seal")]
+    TooLarge,
+}
+
+/// What a ciphertext is for. Part of the associated data: a wrapped key can never be taken for a
+/// value, nor a value for a key.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// A data key under a master key.
+    Wrap,
+    /// A value under its data key.
+    Value,
+}
+
+impl Place<'_> {
+    /// `"keyward" ‖ format ‖ purpose ‖ (length ‖ bytes) of org, table, key`. The lengths (u32, big
+    /// endian) keep `a/bc` and `ab/c` apart.
+    fn associated_data(&self, purpose: Purpose) -> Vec<u8> {
+        let mut data = b"keyward".to_vec();
+        data.push(FORMAT);
+        data.push(match purpose {
+            Purpose::Wrap => b'w',
+            Purpose::Value => b'v',
+        });
+        for part in [self.org.as_str(), self.table, self.key] {
+            // Saturating only weakens nothing: no key of a store comes near 4 GiB.
+            data.extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+            data.extend(part.as_bytes());
+        }
+        data
+    }
+}
+
+/// Fresh bytes from the operating system, wiped on drop.
+pub(super) fn random<const N: usize>() -> Zeroizing<[u8; N]> {
+    let mut bytes = Zeroizing::new([0; N]);
+    getrandom::fill(bytes.as_mut_slice()).expect("the operating system has randomness");
+    bytes
+}
+
+/// The id of the master key that an envelope names.
+pub(super) fn key_id(sealed: &[u8]) -> Result<KeyId, EnvelopeError> {
+    match sealed.first() {
+        Some(&FORMAT) => {}
+        Some(&other) => return Err(EnvelopeError::UnknownFormat(other)),
+        None => return Err(EnvelopeError::Truncated),
+    }
+    if sealed.len() < OVERHEAD {
+        return Err(EnvelopeError::Truncated);
+    }
+    Ok(KeyId(array(sealed, ID_AT)))
+}
+
+/// Seals under a new data key, which is used this once.
+pub(super) fn seal(
+    (id, master): (KeyId, &Zeroizing<[u8; KEY_LEN]>),
+    place: &Place<'_>,
+    plaintext: &[u8],
+) -> Result<Vec<u8>, EnvelopeError> {
+    let data_key: Zeroizing<[u8; KEY_LEN]> = random();
+    let (wrap_nonce, nonce) = (random::<NONCE_LEN>(), random::<NONCE_LEN>());
+    let wrapped = encrypt(master, &wrap_nonce, place, (Purpose::Wrap, data_key.as_slice()))?;
+    let ciphertext = encrypt(&data_key, &nonce, place, (Purpose::Value, plaintext))?;
+    let mut sealed = Vec::with_capacity(OVERHEAD + plaintext.len());
+    sealed.push(FORMAT);
+    sealed.extend(id.0);
+    sealed.extend(*wrap_nonce);
+    sealed.extend(wrapped);
+    sealed.extend(*nonce);
+    sealed.extend(ciphertext);
+    Ok(sealed)
+}
+
+/// Opens an envelope whose [`key_id`] is that of `master`.
+pub(super) fn open(
+    master: &Zeroizing<[u8; KEY_LEN]>,
+    place: &Place<'_>,
+    sealed: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, EnvelopeError> {
+    if sealed.len() < OVERHEAD {
+        return Err(EnvelopeError::Truncated);
+    }
+    let wrapped = (Purpose::Wrap, &sealed[WRAPPED_AT..NONCE_AT]);
+    let opened = decrypt(master, &array(sealed, WRAP_NONCE_AT), place, wrapped)?;
+    let data_key: Zeroizing<[u8; KEY_LEN]> = Zeroizing::new(array(&opened, 0));
+    let ciphertext = (Purpose::Value, &sealed[CIPHERTEXT_AT..]);
+    decrypt(&data_key, &array(sealed, NONCE_AT), place, ciphertext)
+}
+
+/// The same value with its data key wrapped by `to`. The value stays sealed: the key's name is not
+/// part of what it was sealed with.
+pub(super) fn rewrap(
+    from: &Zeroizing<[u8; KEY_LEN]>,
+    (id, to): (KeyId, &Zeroizing<[u8; KEY_LEN]>),
+    place: &Place<'_>,
+    sealed: &[u8],
+) -> Result<Vec<u8>, EnvelopeError> {
+    if sealed.len() < OVERHEAD {
+        return Err(EnvelopeError::Truncated);
+    }
+    let wrapped = (Purpose::Wrap, &sealed[WRAPPED_AT..NONCE_AT]);
+    let data_key = decrypt(from, &array(sealed, WRAP_NONCE_AT), place, wrapped)?;
+    let wrap_nonce = random::<NONCE_LEN>();
+    let wrapped = encrypt(to, &wrap_nonce, place, (Purpose::Wrap, &data_key))?;
+    let mut moved = sealed.to_vec();
+    moved[ID_AT..WRAP_NONCE_AT].copy_from_slice(&id.0);
+    moved[WRAP_NONCE_AT..WRAPPED_AT].copy_from_slice(&*wrap_nonce);
+    moved[WRAPPED_AT..NONCE_AT].copy_from_slice(&wrapped);
+    Ok(moved)
+}
+
+/// `N` bytes from `at`; the callers have checked that they are there.
+fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes[at..at + N].try_into().expect("the slice has N bytes")
+}
+
+fn encrypt(
+    key: &Zeroizing<[u8; KEY_LEN]>,
+    nonce: &[u8; NONCE_LEN],
+    place: &Place<'_>,
+    (purpose, msg): (Purpose, &[u8]),
+) -> Result<Vec<u8>, EnvelopeError> {
+    // `encrypt` reserves room for the tag, so that no copy of the plaintext stays behind.
+    Aes256Gcm::new((&**key).into())
+        .encrypt(&Nonce::from(*nonce), Payload { msg, aad: &place.associated_data(purpose) })
+        .map_err(|_| EnvelopeError::TooLarge)
+}
+
+fn decrypt(
+    key: &Zeroizing<[u8; KEY_LEN]>,
+    nonce: &[u8; NONCE_LEN],
+    place: &Place<'_>,
+    (purpose, sealed): (Purpose, &[u8]),
+) -> Result<Zeroizing<Vec<u8>>, EnvelopeError> {
+    // In place in a buffer that is wiped, also when the tag is wrong.
+    let mut buffer = Zeroizing::new(sealed.to_vec());
+    Aes256Gcm::new((&**key).into())
+        .decrypt_in_place(&Nonce::from(*nonce), &place.associated_data(purpose), &mut *buffer)
+        .map_err(|_| EnvelopeError::Corrupt)?;
+    Ok(buffer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ID: KeyId = KeyId([7; 8]);
+
+    fn sealed_at(place: &Place<'_>, master: &Zeroizing<[u8; KEY_LEN]>) -> Vec<u8> {
+        seal((ID, master), place, b"hunter2").unwrap()
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let (org, master) = (OrgId::default_org(), random());
+        let place = Place { org: &org, table: "agents", key: "org_default/agt_1" };
+        let sealed = sealed_at(&place, &master);
+        for at in 0..sealed.len() {
+            for bit in 0..8 {
+                let mut changed = sealed.clone();
+                changed[at] ^= 1 << bit;
+                let named = key_id(&changed);
+                let intact = named.as_ref().is_ok_and(|id| *id == ID);
+                assert!(!intact || open(&master, &place, &changed).is_err(), "byte {at} bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_truncation_is_noticed() {
+        let (org, master) = (OrgId::default_org(), random());
+        let place = Place { org: &org, table: "agents", key: "k" };
+        let sealed = sealed_at(&place, &master);
+        for len in 0..sealed.len() {
+            assert!(open(&master, &place, &sealed[..len]).is_err(), "{len}");
+        }
+    }
+
+    #[test]
+    fn a_value_opens_nowhere_else() {
+        let (org, other_org, master) = (OrgId::default_org(), OrgId::random(), random());
+        let place = Place { org: &org, table: "agents", key: "k" };
+        let sealed = sealed_at(&place, &master);
+        for elsewhere in [
+            Place { org: &other_org, ..place },
+            Place { table: "grants", ..place },
+            Place { key: "k2", ..place },
+            Place { table: "agent", key: "sk", ..place },
+            Place { table: "", key: "agentsk", ..place },
+        ] {
+            assert_eq!(open(&master, &elsewhere, &sealed).unwrap_err(), EnvelopeError::Corrupt);
+        }
+    }
+
+    #[test]
+    fn a_wrapped_key_is_not_taken_from_another_row() {
+        let (org, master) = (OrgId::default_org(), random());
+        let (a, b) = (
+            Place { org: &org, table: "agents", key: "a" },
+            Place { org: &org, table: "agents", key: "b" },
+        );
+        let mut spliced = sealed_at(&a, &master);
+        let donor = sealed_at(&b, &master);
+        spliced[WRAP_NONCE_AT..NONCE_AT].copy_from_slice(&donor[WRAP_NONCE_AT..NONCE_AT]);
+        assert_eq!(open(&master, &a, &spliced).unwrap_err(), EnvelopeError::Corrupt);
+    }
+
+    #[test]
+    fn the_same_value_never_looks_the_same() {
+        let (org, master) = (OrgId::default_org(), random());
+        let place = Place { org: &org, table: "agents", key: "k" };
+        let (one, two) = (sealed_at(&place, &master), sealed_at(&place, &master));
+        assert_ne!(one[WRAP_NONCE_AT..WRAPPED_AT], two[WRAP_NONCE_AT..WRAPPED_AT]);
+        assert_ne!(one[WRAPPED_AT..NONCE_AT], two[WRAPPED_AT..NONCE_AT]);
+        assert_ne!(one[CIPHERTEXT_AT..], two[CIPHERTEXT_AT..]);
+        assert_eq!(one.len(), OVERHEAD + 7);
+    }
+
+    #[test]
+    fn another_format_is_named() {
+        assert_eq!(key_id(&[2; 200]), Err(EnvelopeError::UnknownFormat(2)));
+        assert_eq!(key_id(&[]), Err(EnvelopeError::Truncated));
+        assert_eq!(key_id(&[FORMAT; OVERHEAD - 1]), Err(EnvelopeError::Truncated));
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_sealed_opens(plain in proptest::collection::vec(any::<u8>(), 0..300), key in ".{0,40}") {
+            let (org, master) = (OrgId::random(), random());
+            let place = Place { org: &org, table: "grants", key: &key };
+            let sealed = seal((ID, &master), &place, &plain).unwrap();
+            prop_assert_eq!(key_id(&sealed), Ok(ID));
+            prop_assert_eq!(&*open(&master, &place, &sealed).unwrap(), &plain);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let (org, master) = (OrgId::default_org(), random());
+            let place = Place { org: &org, table: "grants", key: "k" };
+            prop_assert!(open(&master, &place, &bytes).is_err());
+            let _either = key_id(&bytes);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Tokens of agents and people: issued, hashed, compared. The text exists once, when it is shown; what is kept is
+//! its SHA-256, which is enough for values of 128 random bits and more.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use keyward_base::agent::{TOKEN_PREFIX, is_unreserved};
+use keyward_base::secret::Secret;
+
+/// Marks an agent's token for people and secret scanners.
+pub const AGENT_PREFIX: &str = TOKEN_PREFIX;
+/// Marks a person's token likewise.
+pub const PERSON_PREFIX: &str = "kwp_";
+/// 32 base-62 characters: 190 bits.
+const BODY_LEN: usize = 32;
+/// 62^6 > 2^32: any CRC-32 fits.
+const CHECKSUM_LEN: usize = 6;
+/// A chosen token is at least this long.
+const CHOSEN_LEN_MIN: usize = 20;
+/// And at most this long: it has to fit a proxy URL with room to spare.
+const CHOSEN_LEN_MAX: usize = 512;
+
+const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// SHA-256 of a token's text. The only form in which a token is kept.
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+pub struct TokenHash(pub [u8; 32]);
+
+impl TokenHash {
+    /// Hashes the text of a token.
+    pub fn of(token: &str) -> Self {
+        Self::of_bytes(token.as_bytes())
+    }
+
+    /// Hashes a token that is held as a secret.
+    pub fn of_secret(token: &Secret) -> Self {
+        Self::of_bytes(token.expose())
+    }
+
+    /// Constant-time comparison.
+    pub fn matches(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+
+    /// 64 lower-case hex digits.
+    pub fn to_hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Reads [`TokenHash::to_hex`] back; `None` for anything else.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        super::source::hex32(text.as_bytes()).map(|bytes| Self(*bytes))
+    }
+
+    fn of_bytes(token: &[u8]) -> Self {
+        Self(Sha256::digest(token).into())
+    }
+}
+
+impl fmt::Debug for TokenHash {
+    /// The beginning is enough to tell hashes apart.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenHash({:02x}{:02x}…)", self.0[0], self.0[1])
+    }
+}
+
+/// A new agent token: `kwa_` + 32 base-62 characters (190 bits) + 6 base-62 characters of CRC-32.
+pub fn issue_agent_token() -> Secret {
+    issue(AGENT_PREFIX)
+}
+
+/// A new personal access token: as an agent's, but for `kwp_` at its beginning.
+pub fn issue_personal_token() -> Secret {
+    issue(PERSON_PREFIX)
+}
+
+fn issue(prefix: &str) -> Secret {
+    // Room for the whole text, so that no reallocation leaves a copy behind.
+    let mut text = Zeroizing::new(String::with_capacity(prefix.len() + BODY_LEN + CHECKSUM_LEN));
+    text.push_str(prefix);
+    push_random(&mut text);
+    let checksum = checksum(text.as_bytes());
+    text.push_str(std::str::from_utf8(&checksum).expect("base 62 is ASCII"));
+    Secret::new(text.as_bytes())
+}
+
+/// Whether the text has the form and the checksum of [`issue_agent_token`]: a typo or a cut token
+/// is told apart from an unknown one without asking anyone.
+pub fn is_issued_form(token: &str) -> bool {
+    is_issued_as(AGENT_PREFIX, token)
+}
+
+/// [`is_issued_form`] of a person's token.
+pub fn is_personal_form(token: &str) -> bool {
+    is_issued_as(PERSON_PREFIX, token)
+}
+
+fn is_issued_as(prefix: &str, token: &str) -> bool {
+    let Some(body) = token.strip_prefix(prefix) else { return false };
+    if body.len() != BODY_LEN + CHECKSUM_LEN || !body.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return false;
+    }
+    let (signed, given) = token.as_bytes().split_at(prefix.len() + BODY_LEN);
+    given == checksum(signed)
+}
+
+/// Whether a token chosen in configuration may be used: 20 to 512 unreserved characters.
+pub fn is_acceptable(token: &str) -> bool {
+    (CHOSEN_LEN_MIN..=CHOSEN_LEN_MAX).contains(&token.len()) && is_unreserved(token)
+}
+
+/// [`is_acceptable`] for a token that is held as a secret.
+pub fn is_acceptable_secret(token: &Secret) -> bool {
+    token.expose_text().is_some_and(is_acceptable)
+}
+
+/// Unbiased: bytes of 248 (4 × 62) and more are drawn again.
+fn push_random(text: &mut String) {
+    let mut wanted = BODY_LEN;
+    while wanted > 0 {
+        let bytes = super::envelope::random::<BODY_LEN>();
+        for byte in bytes.iter().filter(|byte| **byte < 248).take(wanted) {
+            text.push(char::from(BASE62[usize::from(byte % 62)]));
+            wanted -= 1;
+        }
+    }
+}
+
+/// CRC-32 (IEEE) in base 62, most significant digit first.
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_LEN] {
+    let mut rest = crc32fast::hash(bytes);
+    let mut digits = [b'0'; CHECKSUM_LEN];
+    for digit in digits.iter_mut().rev() {
+        *digit = BASE62[(rest % 62) as usize];
+        rest /= 62;
+    }
+    digits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_token_of_ours_is_told_apart() {
+        let token = issue_agent_token();
+        let token = token.expose_text().unwrap();
+        assert!(is_issued_form(token));
+        let mut typo = token.to_owned().into_bytes();
+        typo[10] = if typo[10] == b'a' { b'b' } else { b'a' };
+        let typo = String::from_utf8(typo).unwrap();
+        for bad in ["", "kwa_", &token[..token.len() - 1], &format!("{token}0"), &typo] {
+            assert!(!is_issued_form(bad), "{bad}");
+        }
+        assert!(!is_issued_form(&token.replace("kwa_", "kwp_")));
+        assert!(!is_personal_form(token) && !is_personal_form(&token.replace("kwa_", "kwp_")));
+        let personal = issue_personal_token();
+        let personal = personal.expose_text().unwrap();
+        assert!(is_personal_form(personal) && !is_issued_form(personal));
+        assert!(!is_issued_form(&"\u{e9}".repeat(21)));
+    }
+
+    #[test]
+    fn weak_or_unsendable_tokens_are_refused() {
+        for bad in [
+            "",
+            "short",
+            "nineteen-characters",
+            "has a blank in the middle",
+            "a:b@c/d%e-f-g-h-i-j-k",
+        ] {
+            assert!(!is_acceptable(bad), "{bad}");
+        }
+        assert!(!is_acceptable(&"x".repeat(513)));
+        assert!(!is_acceptable_secret(&Secret::new(vec![0xff; 30])));
+        assert!(is_acceptable("twenty-characters-ok"));
+    }
+
+    #[test]
+    fn tokens_are_of_the_promised_form_and_differ() {
+        let (a, b) = (issue_agent_token(), issue_agent_token());
+        assert_eq!(a.len(), 42);
+        assert!(is_acceptable_secret(&a));
+        assert!(!TokenHash::of_secret(&a).matches(&TokenHash::of_secret(&b)));
+    }
+
+    #[test]
+    fn hashes_round_trip_as_hex_and_match_sha_256() {
+        // FIPS 180-4's "abc".
+        let hash = TokenHash::of("abc");
+        let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(hash.to_hex(), hex);
+        assert!(TokenHash::from_hex(hex).unwrap().matches(&hash));
+        for bad in ["", "zz", &hex[1..], &format!("{hex}0"), &hex.replace('b', "g")] {
+            assert_eq!(TokenHash::from_hex(bad), None, "{bad}");
+        }
+        assert_eq!(format!("{hash:?}"), "TokenHash(ba78…)");
+    }
+
+    #[test]
+    fn the_checksum_is_crc_32_in_base_62() {
+        // CRC-32 of "123456789" is 0xCBF43926 = 3421780262 (the check value of the catalogue).
+        let digits = checksum(b"123456789");
+        let value = digits.iter().fold(0u64, |sum, digit| {
+            sum * 62 + BASE62.iter().position(|c| c == digit).unwrap() as u64
+        });
+        assert_eq!(value, 0xCBF4_3926);
+    }
+}

@@ -1,0 +1,134 @@
+//! Bindings: which connections an agent may use. They stand in the agent's row.
+
+use std::collections::BTreeMap;
+
+use super::error::DirectoryError;
+use super::records::{AgentRecord, BindingRecord, ManagedBy};
+use super::rows::At;
+use super::{Directory, Writer, check};
+use crate::store::Table;
+use keyward_base::id::{AgentId, ConnectionId, OrgId};
+use keyward_rules::inject::placeholder::Placeholder;
+
+impl Directory {
+    /// Binds; `placeholders` were issued by the caller from the provider's key shapes. What is
+    /// bound already stays as it is, placeholders included: programs hold them.
+    ///
+    /// # Errors
+    /// When agent and connection are in two different environments, one of them does not exist in
+    /// the org, or the file manages the agent (and `managed_by` is not the file).
+    #[expect(clippy::too_many_arguments, reason = "the receiver and five")]
+    pub async fn bind(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        connection: &ConnectionId,
+        placeholders: BTreeMap<String, Placeholder>,
+        managed_by: ManagedBy,
+    ) -> Result<BindingRecord, DirectoryError> {
+        let new = BindingRecord {
+            connection: connection.clone(),
+            created: self.shared.clock.now(),
+            managed_by,
+            placeholders,
+            direct: true,
+        };
+        let (org, agent) = (org.clone(), agent.clone());
+        self.write(|writer| async move { writer.bind(&org, &agent, new).await }).await
+    }
+
+    /// Takes a binding away; open streams that used it end. What plugins of the agent have in their
+    /// slots stays theirs.
+    ///
+    /// # Errors
+    /// When there is none, the file manages it, or it is there for a plugin alone.
+    pub async fn unbind(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        connection: &ConnectionId,
+    ) -> Result<(), DirectoryError> {
+        self.unbind_by(org, agent, connection, ManagedBy::Store).await
+    }
+
+    /// [`Directory::unbind`] by either side.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn unbind_by(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        connection: &ConnectionId,
+        by: ManagedBy,
+    ) -> Result<(), DirectoryError> {
+        let (org, agent, connection) = (org.clone(), agent.clone(), connection.clone());
+        self.write(|writer| async move { writer.unbind((&org, &agent), &connection, by).await })
+            .await
+    }
+}
+
+impl Writer {
+    async fn unbind(
+        &self,
+        (org, agent): (&OrgId, &AgentId),
+        connection: &ConnectionId,
+        by: ManagedBy,
+    ) -> Result<(), DirectoryError> {
+        let view = self.view.load_full();
+        let plugins = || view.plugins_of(org, agent);
+        let slot = plugins().find_map(|it| Some((it, it.slots_with(connection).next()?)));
+        let change = |agent: &mut AgentRecord| {
+            let at = agent.bindings.iter().position(|binding| binding.connection == *connection);
+            let at = at.ok_or_else(|| DirectoryError::not_found("binding", connection))?;
+            check::editor(agent.bindings[at].managed_by, by, ("binding", connection.as_str()))?;
+            match slot {
+                None => drop(agent.bindings.remove(at)),
+                Some(_) if agent.bindings[at].direct => agent.bindings[at].direct = false,
+                Some((plugin, slot)) => {
+                    return Err(DirectoryError::BoundBySlot {
+                        connection: view.connection(org, connection).map_or_else(
+                            || connection.to_string(),
+                            |connection| connection.name.clone(),
+                        ),
+                        plugin: plugin.name().to_owned(),
+                        slot: slot.slot.clone(),
+                    });
+                }
+            }
+            Ok(())
+        };
+        self.edit_agent(org, agent, &change).await.map(drop)
+    }
+
+    async fn bind(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        new: BindingRecord,
+    ) -> Result<BindingRecord, DirectoryError> {
+        let at = At::new(Table::Connections, org, &new.connection);
+        let connection = self.read_connection(&at, &new.connection).await?.record;
+        let change = |agent: &mut AgentRecord| {
+            check::agent_editor(agent, new.managed_by)?;
+            check::may_bind(agent, &connection)?;
+            let known = agent.bindings.iter().position(|bound| bound.connection == new.connection);
+            match known {
+                Some(at) => {
+                    agent.bindings[at].direct = true;
+                    if new.managed_by == ManagedBy::File {
+                        agent.bindings[at].managed_by = ManagedBy::File;
+                    }
+                }
+                None => {
+                    check::room_for_binding(agent)?;
+                    agent.bindings.push(new.clone());
+                }
+            }
+            Ok(())
+        };
+        let edited = self.edit_agent(org, agent, &change).await?;
+        let bound = edited.after.binding(&new.connection).cloned();
+        bound.ok_or_else(|| DirectoryError::not_found("binding", &new.connection))
+    }
+}

@@ -1,0 +1,127 @@
+//! One way for a record to change: what webhooks are to be told of it, the row, the view, in one step of
+//! whoever has the turn.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::apps::AppRecord;
+use super::deliveries::{Due, News};
+use super::error::DirectoryError;
+use super::news::Between;
+use super::orgs::OrgRecord;
+use super::plugins::PluginRecord;
+use super::records::{AgentRecord, ConnectionRecord};
+use super::rows::At;
+use super::users::UserRecord;
+use super::view::View;
+use super::webhooks::WebhookRecord;
+use super::{Shared, Writer};
+use crate::store::Version;
+
+/// A record that the view shows.
+pub(super) trait Viewed: Serialize + Send + Sync {
+    /// Puts it there.
+    fn show(self: Arc<Self>, view: &mut View);
+}
+
+macro_rules! viewed {
+    ($($record:ty => $put:ident;)*) => {$(
+        impl Viewed for $record {
+            fn show(self: Arc<Self>, view: &mut View) {
+                view.$put(self);
+            }
+        }
+    )*};
+}
+
+viewed! {
+    AgentRecord => put_agent;
+    AppRecord => put_app;
+    ConnectionRecord => put_connection;
+    OrgRecord => put_org;
+    PluginRecord => put_plugin;
+    UserRecord => put_user;
+    WebhookRecord => put_webhook;
+}
+
+impl Writer {
+    /// Writes a record over the version that was read, or a new one over none, and shows it.
+    pub(super) async fn commit<T: Viewed>(
+        &self,
+        at: &At,
+        record: T,
+        over: Option<Version>,
+    ) -> Result<Arc<T>, DirectoryError> {
+        let record = Arc::new(record);
+        let after = self.viewed(|view| T::show(Arc::clone(&record), view));
+        let cause = (at, Some(over.unwrap_or_default().next()));
+        let news = self.news(at, (&after, Some(cause))).await?;
+        if let Err(error) = self.rows.write(at, &*record, over).await {
+            self.withdraw_news(&news).await;
+            return Err(error);
+        }
+        self.show(after);
+        self.tell(news).await;
+        Ok(record)
+    }
+
+    /// Deletes the version that was read, or any, and what the view shows of it.
+    pub(super) async fn erase(
+        &self,
+        at: &At,
+        over: Option<Version>,
+        hide: impl FnOnce(&mut View),
+    ) -> Result<(), DirectoryError> {
+        let after = self.viewed(hide);
+        let news = self.news(at, (&after, Some((at, None)))).await?;
+        if let Err(error) = self.rows.delete(at, over).await {
+            self.withdraw_news(&news).await;
+            return Err(error.into());
+        }
+        self.show(after);
+        self.tell(news).await;
+        Ok(())
+    }
+
+    /// What there is to tell of a change, stored for the webhooks that want it.
+    async fn news(&self, at: &At, (after, cause): Due<'_>) -> Result<Vec<News>, DirectoryError> {
+        let before = self.view.load_full();
+        let (by, now) = (&self.acting.by, self.clock.now());
+        let catalogue = self.catalogue.load_full();
+        let between = Between { before: &before, after, by, now, catalogue: &catalogue };
+        let notices = between.notices(at);
+        let change = between.change(at).filter(|_| notices.is_empty());
+        let mut news = self.owe(notices, self.acting.recorded, (after, cause)).await?;
+        let org = at.org.clone();
+        news.extend(change.map(|change| News {
+            org,
+            at: now,
+            notice: None,
+            owed: Vec::new(),
+            change: Some(change),
+        }));
+        Ok(news)
+    }
+}
+
+impl Shared {
+    /// Shows what the store says otherwise than the view: another replica has told of it, or a write
+    /// that failed half-way was told to have failed.
+    pub(super) fn publish(&self, change: impl FnOnce(&mut View)) {
+        self.show(self.viewed(change));
+    }
+
+    /// The view with a change.
+    fn viewed(&self, change: impl FnOnce(&mut View)) -> View {
+        let mut view = View::clone(&self.view.load());
+        change(&mut view);
+        view
+    }
+
+    /// Swaps a changed view in, then tells. In this order: who is told must find the change.
+    fn show(&self, view: View) {
+        self.view.store(Arc::new(view));
+        self.changes.send_modify(|count| *count += 1);
+    }
+}

@@ -1,0 +1,260 @@
+//! What webhooks have not been told yet, one row for each event and webhook. A row is written before the
+//! change that it tells of, so that a crash loses no event; it names that change, so that after a crash an
+//! event is told only if its change was made.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::error::DirectoryError;
+use super::rows::{At, Read};
+use super::view::View;
+use super::{Directory, Shared};
+use crate::observe::change::{Acting, Change};
+use crate::observe::notice::{About, Notice, NoticeKind};
+use crate::store::{Table, Version};
+use keyward_base::id::{OrgId, WebhookId};
+
+/// Events that wait to be taken note of; whoever changes something waits then.
+const NEWS_MAX: usize = 1_024;
+
+/// Rows that are deleted at the same time.
+const TOGETHER: usize = 64;
+
+/// One event for one webhook.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Delivery {
+    /// The event.
+    pub notice: Notice,
+    /// Who is told.
+    pub webhook: WebhookId,
+    /// How often it was tried.
+    pub tries: u32,
+    /// Not before then.
+    pub next: Timestamp,
+    /// The first try; none yet when absent.
+    pub since: Option<Timestamp>,
+    /// What it tells of.
+    cause: Option<Cause>,
+}
+
+/// The change of a row.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+struct Cause {
+    table: String,
+    id: String,
+    /// As it is once the change is made; `None`: it is gone then.
+    version: Option<u64>,
+}
+
+/// A delivery as it is stored.
+#[derive(Clone, Debug)]
+pub struct Owed {
+    /// What.
+    pub delivery: Delivery,
+    version: Version,
+}
+
+/// What there is to take note of: an event, or a change that nobody's request tells of.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// Whose it is.
+    pub org: OrgId,
+    /// When it happened.
+    pub at: Timestamp,
+    /// The event.
+    pub notice: Option<Notice>,
+    /// What webhooks are owed.
+    pub owed: Vec<Owed>,
+    /// What is to be written down.
+    pub change: Option<Change>,
+}
+
+/// The view that says who wants to be told, and the change that comes after.
+pub(super) type Due<'a> = (&'a View, Option<(&'a At, Option<Version>)>);
+
+/// Who takes note of events; nobody, until somebody listens.
+pub(super) type Listener = std::sync::OnceLock<mpsc::Sender<News>>;
+
+impl Delivery {
+    fn at(&self) -> At {
+        let id = format!("{}.{}", self.notice.id, self.webhook);
+        At::new(Table::Deliveries, &self.notice.org, id)
+    }
+}
+
+impl Cause {
+    fn of(at: &At, version: Option<Version>) -> Self {
+        let table = at.table.name().to_owned();
+        Self { table, id: at.id.clone(), version: version.map(|version| version.0) }
+    }
+}
+
+impl Directory {
+    /// Hears of every event from now on. The first who asks does; for anybody else there is none.
+    pub fn listen(&self) -> Option<mpsc::Receiver<News>> {
+        let (sender, receiver) = mpsc::channel(NEWS_MAX);
+        self.shared.listener.set(sender).is_ok().then_some(receiver)
+    }
+
+    /// Tells what has happened without a change of a record, as whoever acts. When this returns, it is
+    /// durable for those who want to be told.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn announce(
+        &self,
+        org: &OrgId,
+        kind: NoticeKind,
+        about: About,
+    ) -> Result<(), DirectoryError> {
+        let shared = Arc::clone(&self.shared);
+        let acting = Acting::current();
+        let org = org.clone();
+        super::to_the_end(async move {
+            let notice = Notice::new(kind, (&org, &acting.by), shared.clock.now(), about);
+            let view = shared.view.load_full();
+            let owed = shared.owe(vec![notice], acting.recorded, (&view, None)).await?;
+            shared.tell(owed).await;
+            Ok(())
+        })
+        .await
+    }
+
+    /// All that webhooks are owed. What a crash left of changes that were never made is dropped.
+    ///
+    /// # Errors
+    /// When the store fails, or a row does not open.
+    pub async fn owed(&self) -> Result<Vec<Owed>, DirectoryError> {
+        let mut all = Vec::new();
+        for (at, Read { record, version }) in
+            self.shared.rows.all::<Delivery>(Table::Deliveries).await?
+        {
+            let there = self.view().webhook(&record.notice.org, &record.webhook).is_some();
+            if record.at() != at {
+                return Err(at.malformed());
+            }
+            if there && self.shared.happened(&record).await? {
+                all.push(Owed { delivery: record, version });
+            } else {
+                self.shared.rows.delete(&at, Some(version)).await?;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Writes down how far a delivery has come. `None`: another replica has it by now, or it is gone.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn postpone(&self, owed: Owed) -> Result<Option<Owed>, DirectoryError> {
+        let Owed { delivery, version } = owed;
+        match self.shared.rows.write(&delivery.at(), &delivery, Some(version)).await {
+            Ok(version) => Ok(Some(Owed { delivery, version })),
+            Err(error) if error.is_conflict() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// It was told, or never will be.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn settle(&self, owed: &Owed) -> Result<(), DirectoryError> {
+        Ok(self.shared.rows.delete(&owed.delivery.at(), None).await?)
+    }
+}
+
+impl Shared {
+    /// Stores events for the webhooks that want them, before the change of `cause` is made.
+    pub(super) async fn owe(
+        &self,
+        notices: Vec<Notice>,
+        recorded: bool,
+        (view, cause): Due<'_>,
+    ) -> Result<Vec<News>, DirectoryError> {
+        let mut news = Vec::with_capacity(notices.len());
+        for notice in notices {
+            let wanting = view.webhooks(&notice.org).filter(|hook| hook.wants(notice.kind));
+            let mut owed = Vec::new();
+            for webhook in wanting {
+                let delivery = Delivery {
+                    notice: notice.clone(),
+                    webhook: webhook.id.clone(),
+                    tries: 0,
+                    next: notice.at,
+                    since: None,
+                    cause: cause.map(|(at, version)| Cause::of(at, version)),
+                };
+                owed.push(self.write_owed(delivery).await?);
+            }
+            let tells = !recorded || notice.is_more_than_asked();
+            let change = tells.then(|| notice.change());
+            let (org, at) = (notice.org.clone(), notice.at);
+            news.push(News { org, at, notice: Some(notice), owed, change });
+        }
+        Ok(news)
+    }
+
+    async fn write_owed(&self, delivery: Delivery) -> Result<Owed, DirectoryError> {
+        let version = self.rows.write(&delivery.at(), &delivery, None).await?;
+        Ok(Owed { delivery, version })
+    }
+
+    /// Drops what a webhook that is gone has not been told. What stays goes at the next start.
+    pub(super) async fn settle_all(&self, org: &OrgId, webhook: &WebhookId) {
+        let of_it = format!(".{webhook}");
+        let all = match self.rows.places(Table::Deliveries, org).await {
+            Ok(all) => all.into_iter().filter(|at| at.id.ends_with(&of_it)),
+            Err(error) => {
+                tracing::warn!(%error, %webhook, "what a removed webhook was owed stays until the next start");
+                return;
+            }
+        };
+        let drop_one = |at: At| async move {
+            if let Err(error) = self.rows.delete(&at, None).await {
+                tracing::warn!(%error, "an event of a removed webhook stays until the next start");
+            }
+        };
+        // Deletes that are made together reach the disk together.
+        stream::iter(all).for_each_concurrent(TOGETHER, drop_one).await;
+    }
+
+    /// The change was not made.
+    pub(super) async fn withdraw_news(&self, news: &[News]) {
+        for owed in news.iter().flat_map(|news| &news.owed) {
+            if let Err(error) = self.rows.delete(&owed.delivery.at(), None).await {
+                tracing::warn!(%error, "an event of a change that was not made stays until the next start");
+            }
+        }
+    }
+
+    /// The change was made.
+    pub(super) async fn tell(&self, news: Vec<News>) {
+        let Some(listener) = self.listener.get() else { return };
+        for one in news {
+            // Nobody listens any more: what webhooks are owed is stored.
+            let _ = listener.send(one).await;
+        }
+    }
+
+    async fn happened(&self, delivery: &Delivery) -> Result<bool, DirectoryError> {
+        let Some(cause) = delivery.cause.as_ref().filter(|_| delivery.tries == 0) else {
+            return Ok(true);
+        };
+        let Some(table) = Table::ALL.into_iter().find(|table| table.name() == cause.table) else {
+            return Ok(true);
+        };
+        let now = self.rows.version(&At::new(table, &delivery.notice.org, &cause.id)).await?;
+        Ok(match (now, cause.version) {
+            (None, None) => true,
+            (Some(_), None) => false,
+            // Gone since; a first version was never there.
+            (None, Some(then)) => then > 1,
+            (Some(now), Some(then)) => now.0 >= then,
+        })
+    }
+}

@@ -1,0 +1,287 @@
+//! Why the directory refuses, grouped by who must act.
+
+use crate::crypto::envelope::EnvelopeError;
+use crate::crypto::keyring::KeyId;
+use crate::store::StoreError;
+use keyward_model::Refusal;
+
+/// Why the directory refuses. Names things and rows, never a token or a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    // The caller: another name, another thing.
+    /// The name is in use in the org.
+    #[error("{what} `{name}` exists already: choose another name")]
+    NameTaken {
+        /// `agent` or `connection`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// The name cannot be one.
+    #[error("{name:?} cannot be the name of {what}: {rule}")]
+    NameRefused {
+        /// `an agent` or `a connection`.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// What names are made of.
+        rule: &'static str,
+    },
+    /// What a person gave cannot be.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Labels or an environment out of bounds.
+    #[error("{0} must be 1 to 64 printable characters each, at most 64 of them")]
+    LabelRefused(&'static str),
+    /// No such thing in the org.
+    #[error("{what} `{name}` does not exist")]
+    NotFound {
+        /// What kind of thing.
+        what: &'static str,
+        /// Its id.
+        name: String,
+    },
+    /// The configuration file owns it.
+    #[error("{what} `{name}` is managed by the configuration file: change it there")]
+    ManagedByFile {
+        /// What kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A binding across two environments.
+    #[error(
+        "agent `{agent}` is in environment `{agent_in}` and connection `{connection}` in `{connection_in}`: bind one of the same environment"
+    )]
+    EnvironmentMismatch {
+        /// The agent's name.
+        agent: String,
+        /// Its environment.
+        agent_in: String,
+        /// The connection's name.
+        connection: String,
+        /// Its environment.
+        connection_in: String,
+    },
+    /// A private connection, and an agent of somebody else.
+    #[error(
+        "connection `{connection}` is private: only agents of its owner may use it, and `{agent}` is not one"
+    )]
+    Private {
+        /// The agent's name.
+        agent: String,
+        /// The connection's name.
+        connection: String,
+    },
+    /// A private connection without an owner.
+    #[error("connection `{0}` has no owner, so it cannot be private: name one, or share it")]
+    PrivateOfNobody(String),
+    /// No place to post to.
+    #[error(
+        "a webhook's URL is an https URL without a password, or an http URL of this machine, up to {bytes_max} bytes"
+    )]
+    WebhookUrl {
+        /// Bytes that it may have.
+        bytes_max: usize,
+    },
+    /// No address.
+    #[error("an e-mail address is `name@host`, without blanks and up to 254 characters")]
+    EmailRefused,
+    /// A change of what a user is known by.
+    #[error("only role, address and pause of a user can be changed: add another user")]
+    FixedOfUser,
+    /// A user who still owns something.
+    #[error("user `{user}` owns {what} `{name}`: remove it or give it to somebody else first")]
+    UserOwns {
+        /// The user's name.
+        user: String,
+        /// What kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// An organisation that still has something.
+    #[error("organisation `{org}` has {what} `{name}`: remove everything of it first")]
+    OrgInUse {
+        /// Its name.
+        org: String,
+        /// What kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The default organisation cannot be removed.
+    #[error("organisation `default` is always there: it cannot be removed")]
+    OrgStays,
+    /// Another token has the same text.
+    #[error("this token is in use already: choose or issue another one")]
+    TokenTaken,
+    /// A chosen token that is too weak or cannot be sent.
+    #[error(
+        "a chosen token needs 20 to 512 letters, digits or `-._~`: choose another one, or let keyward issue it"
+    )]
+    TokenRefused,
+    /// An expiry that is not in the future.
+    #[error("the token would have expired already: give a later time")]
+    TokenExpired,
+    /// A bound of the directory.
+    #[error("there are {max} {what} already: remove some that are not used")]
+    TooMany {
+        /// `tokens` or `bindings`.
+        what: &'static str,
+        /// The bound.
+        max: usize,
+    },
+    /// A change of what a thing is known by.
+    #[error("the {0} of a connection cannot be changed: add another connection")]
+    Fixed(&'static str),
+    /// The same, of an app.
+    #[error("the {0} of an app cannot be changed: add another app")]
+    FixedOfApp(&'static str),
+    /// A connection of another provider than a slot asks for.
+    #[error(
+        "slot `{slot}` asks for an account at `{wanted}`, and connection `{connection}` is one at `{provider}`: choose another one"
+    )]
+    SlotProvider {
+        /// The slot.
+        slot: String,
+        /// The provider that it asks for.
+        wanted: String,
+        /// The connection's name.
+        connection: String,
+        /// Its provider.
+        provider: String,
+    },
+    /// A slot that the manifest does not declare.
+    #[error("plugin `{plugin}` has no slot `{slot}`: leave it out")]
+    NoSlot {
+        /// The plugin.
+        plugin: String,
+        /// As given.
+        slot: String,
+    },
+    /// A manifest of another plugin.
+    #[error("this is a manifest of plugin `{given}`, not of `{installed}`: install it as its own")]
+    OtherPlugin {
+        /// The plugin that is installed.
+        installed: String,
+        /// The manifest's.
+        given: String,
+    },
+    /// A binding that is there for a slot.
+    #[error(
+        "connection `{connection}` is in slot `{slot}` of plugin `{plugin}`: give the slot another one, or remove the plugin"
+    )]
+    BoundBySlot {
+        /// The connection's name.
+        connection: String,
+        /// The plugin.
+        plugin: String,
+        /// The slot.
+        slot: String,
+    },
+    /// A description or a purpose.
+    #[error(
+        "a {what} must be 1 to {chars_max} characters on one line: shorten it, or leave it out"
+    )]
+    TextRefused {
+        /// `description` or `purpose`.
+        what: &'static str,
+        /// The bound.
+        chars_max: usize,
+    },
+    /// Tags out of bounds.
+    #[error("there may be 32 tags of 1 to 64 characters each, without commas and blanks")]
+    TagsRefused,
+    /// An interval that would remind people at all times.
+    #[error("a secret cannot be due more than once a day: write 1d or more")]
+    RotateEvery,
+    /// An app that connections use.
+    #[error("app `{app}` is used by connection `{connection}`: remove that one first")]
+    AppInUse {
+        /// The app's name.
+        app: String,
+        /// The name of one that uses it.
+        connection: String,
+    },
+
+    // Whoever runs the gateway: keys, backups.
+    /// None of the keys is the store's.
+    #[error(
+        "the store was sealed with another master key, {sealed_by}: give that key in `master_key`"
+    )]
+    WrongKey {
+        /// The id of the key that is missing.
+        sealed_by: KeyId,
+    },
+    /// There are rows, but not the one that every store begins with.
+    #[error("the store has rows but no sentinel row: restore it from a backup")]
+    SentinelMissing,
+    /// A row does not open.
+    #[error("{table} row {key} cannot be opened: {source}")]
+    Unreadable {
+        /// The table's name.
+        table: &'static str,
+        /// The row's key.
+        key: String,
+        /// Why.
+        source: EnvelopeError,
+    },
+    /// A row opens, and does not hold what its place asks for.
+    #[error(
+        "{table} row {key} holds something else than its place says: restore it from a backup, or use the keyward that wrote it"
+    )]
+    Malformed {
+        /// The table's name.
+        table: &'static str,
+        /// The row's key.
+        key: String,
+    },
+    /// A row's content is of another version than its row.
+    #[error("{table} row {key} holds an older version of itself: restore the store from a backup")]
+    RolledBack {
+        /// The table's name.
+        table: &'static str,
+        /// The row's key.
+        key: String,
+    },
+    /// Two rows claim what only one may have.
+    #[error(
+        "two rows claim the same {what}, {first} and {second}: restore the store from a backup"
+    )]
+    Twice {
+        /// `name` or `token`.
+        what: &'static str,
+        /// One id.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// A value cannot be sealed.
+    #[error(transparent)]
+    Seal(EnvelopeError),
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The task that wrote ended early: the process is stopping.
+    #[error("the change was interrupted: look whether it was made, and repeat it if not")]
+    Interrupted,
+}
+
+impl DirectoryError {
+    /// What to do about it, where the message does not say so itself.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Store(error) => error.hint(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Conflict { .. }))
+    }
+
+    pub(super) fn not_found(what: &'static str, id: impl std::fmt::Display) -> Self {
+        Self::NotFound { what, name: id.to_string() }
+    }
+}

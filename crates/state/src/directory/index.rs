@@ -1,0 +1,137 @@
+//! Index rows: what only one may have, as a row that only one can make. A name is taken within
+//! its org and kind, a token within the whole store, because a token alone decides who is asking.
+//!
+//! Their keys are hashes under a key that is sealed in the sentinel row: an editor or thief of
+//! the database reads no name there and can check no guessed token.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::rows::At;
+use crate::crypto::token::TokenHash;
+use crate::store::Table;
+use keyward_base::id::{AgentId, OrgId};
+
+/// Names index rows.
+pub(super) struct Index(Zeroizing<[u8; 32]>);
+
+/// Whose the name or token is: an id.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Claim {
+    pub owner: String,
+}
+
+/// Kinds of names; each has a space of its own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Named {
+    Agent,
+    App,
+    Connection,
+    /// Of one agent.
+    Plugin,
+    User,
+    Email,
+    Webhook,
+    Honeytoken,
+}
+
+impl Named {
+    /// For messages and, as part of the file format, for hashes.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::App => "app",
+            Self::Connection => "connection",
+            Self::Plugin => "plugin",
+            Self::User => "user",
+            Self::Email => "e-mail address",
+            Self::Webhook => "webhook",
+            Self::Honeytoken => "honeytoken",
+        }
+    }
+}
+
+/// The org of rows that belong to the whole store. No organisation has it: a random id has 20
+/// characters after its prefix.
+pub(super) fn everyone() -> OrgId {
+    OrgId::parse("org_0").expect("the text is an org's id")
+}
+
+impl Index {
+    pub(super) fn new(key: Zeroizing<[u8; 32]>) -> Self {
+        Self(key)
+    }
+
+    /// A key for a new store.
+    pub(super) fn random_key() -> Zeroizing<[u8; 32]> {
+        let mut key = Zeroizing::new([0; 32]);
+        getrandom::fill(key.as_mut_slice()).expect("the operating system has randomness");
+        key
+    }
+
+    /// The row of a name.
+    pub(super) fn name(&self, org: &OrgId, kind: Named, name: &str) -> At {
+        At::new(Table::Names, org, self.hash(kind.as_str(), name.as_bytes()))
+    }
+
+    /// The row of a token.
+    pub(super) fn token(&self, hash: &TokenHash) -> At {
+        At::new(Table::Tokens, &everyone(), self.hash("token", &hash.0))
+    }
+
+    /// `SHA-256(key ‖ SHA-256(label ‖ 0 ‖ text))` in hex: what follows the key has one length, so
+    /// that nothing can be appended to it.
+    fn hash(&self, label: &str, text: &[u8]) -> String {
+        let inner =
+            Sha256::new().chain_update(label).chain_update([0]).chain_update(text).finalize();
+        let outer = Sha256::new().chain_update(*self.0).chain_update(inner).finalize();
+        outer.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Index(…)")
+    }
+}
+
+impl Claim {
+    pub(super) fn of(owner: impl ToString) -> Self {
+        Self { owner: owner.to_string() }
+    }
+
+    /// A token's owner is its agent.
+    pub(super) fn of_token(agent: &AgentId) -> Self {
+        Self::of(agent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_tell_no_name_and_differ_by_key_org_and_kind() {
+        let (one, two) = (Index::new(Index::random_key()), Index::new(Index::random_key()));
+        let (org, other) = (OrgId::default_org(), OrgId::random());
+        let at = one.name(&org, Named::Agent, "ci");
+        assert_eq!(at, one.name(&org, Named::Agent, "ci"));
+        assert!(!at.key().contains("ci/") && at.id.len() == 64);
+        assert_ne!(at, two.name(&org, Named::Agent, "ci"));
+        assert_ne!(at, one.name(&other, Named::Agent, "ci"));
+        assert_ne!(at.id, one.name(&org, Named::Connection, "ci").id);
+        assert_ne!(at.id, one.name(&org, Named::Agent, "cI").id);
+    }
+
+    #[test]
+    fn a_token_has_one_row_whatever_its_org() {
+        let index = Index::new(Index::random_key());
+        let hash = TokenHash::of("twenty-characters-ok");
+        assert_eq!(index.token(&hash), index.token(&hash));
+        assert!(!index.token(&hash).key().contains(&hash.to_hex()));
+    }
+}

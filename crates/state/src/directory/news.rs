@@ -1,0 +1,209 @@
+//! What the change of one record means to people: the notices between the view before and the view after.
+//! Pure.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::about::RotationState;
+use super::plugins::{PluginRecord, PluginState};
+use super::records::{AgentRecord, ConnectionRecord, ConnectionState};
+use super::remedy::{Need, Remedies};
+use super::rows::At;
+use super::view::View;
+use crate::observe::change::{Actor, Change};
+use crate::observe::notice::{About, Named, Notice, NoticeKind};
+use crate::store::Table;
+use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
+use keyward_rules::provider::Catalogue;
+
+/// One change: both views, who made it, when.
+pub(super) struct Between<'a> {
+    pub before: &'a View,
+    pub after: &'a View,
+    pub by: &'a Actor,
+    pub now: Timestamp,
+    pub catalogue: &'a Catalogue,
+}
+
+/// A connection in one of the views.
+type Seen<'a> = Option<&'a Arc<ConnectionRecord>>;
+
+impl Between<'_> {
+    /// What there is to tell of the change of this row.
+    pub fn notices(&self, at: &At) -> Vec<Notice> {
+        let told = match at.table {
+            Table::Connections => {
+                ConnectionId::parse(&at.id).map(|id| self.connection(&at.org, &id))
+            }
+            Table::Agents => AgentId::parse(&at.id).map(|id| self.agent(&at.org, &id)),
+            Table::Plugins => PluginId::parse(&at.id).map(|id| self.plugin(&at.org, &id)),
+            _ => Ok(Vec::new()),
+        };
+        told.unwrap_or_default()
+    }
+
+    /// What is written down where no request does: the file has changed something, or the gateway has
+    /// wiped the second secret of a rotation.
+    pub fn change(&self, at: &At) -> Option<Change> {
+        let (before, after) = (self.before.thing(at), self.after.thing(at));
+        let (what, id, name) = after.clone().or(before.clone())?;
+        let wiped = || {
+            let id = ConnectionId::parse(&at.id).ok()?;
+            let rotates = |view: &View| view.connection(&at.org, &id)?.secret.rotation.clone();
+            rotates(self.before).filter(|_| rotates(self.after).is_none())
+        };
+        let action = match (self.by, before, after) {
+            (Actor::File, None, _) => "added",
+            (Actor::File, _, None) => "removed",
+            (Actor::File, ..) => "changed",
+            (Actor::Gateway, Some(_), Some(_)) if wiped().is_some() => "rotation ended",
+            _ => return None,
+        };
+        Some(Change::new(self.by, what, action).of(id, &name))
+    }
+
+    fn connection(&self, org: &OrgId, id: &ConnectionId) -> Vec<Notice> {
+        let (before, after) = (self.before.connection(org, id), self.after.connection(org, id));
+        let mut told: Vec<_> = self.of_state(org, (before, after)).into_iter().collect();
+        told.extend(self.of_secret(org, (before, after)));
+        let usable = |seen: Seen<'_>| seen.is_some_and(|it| it.state.is_usable());
+        if usable(before) != usable(after) {
+            let has = |plugin: &&Arc<PluginRecord>| plugin.slots_with(id).next().is_some();
+            let plugins = self.after.plugins_in(org).filter(has);
+            told.extend(plugins.filter_map(|plugin| self.of_plugin(org, &plugin.id)));
+        }
+        told
+    }
+
+    fn of_state(&self, org: &OrgId, (before, after): (Seen<'_>, Seen<'_>)) -> Option<Notice> {
+        use ConnectionState::{Active, Broken, Draft, Paused, Testing};
+        let Some(now) = after else {
+            return Some(self.notice(NoticeKind::ConnectionRemoved, org, about(before?)));
+        };
+        let kind = match (before.map(|it| &it.state), &now.state) {
+            (Some(Broken { reason: was, .. }), Broken { reason, .. }) if was == reason => None,
+            (_, Broken { .. }) => Some(NoticeKind::ConnectionBroken),
+            (Some(Paused), Paused) => None,
+            (_, Paused) => Some(NoticeKind::ConnectionPaused),
+            (Some(Paused), Active | Testing) => Some(NoticeKind::ConnectionResumed),
+            (Some(Broken { .. }), Active) => Some(NoticeKind::ConnectionReconnected),
+            (None | Some(Draft { .. } | Testing), Active) => Some(NoticeKind::ConnectionConnected),
+            (Some(Active), Active) | (_, Testing | Draft { .. }) => None,
+        };
+        let mut about = about(now);
+        if let Broken { reason, detail } = &now.state {
+            about.reason = Some(reason.code().to_owned());
+            about.detail.clone_from(detail);
+            about.remedy = self.remedy(now, Need::Use);
+        }
+        Some(self.notice(kind?, org, about))
+    }
+
+    /// Another secret is in force, or it will want another soon.
+    fn of_secret(&self, org: &OrgId, (before, after): (Seen<'_>, Seen<'_>)) -> Vec<Notice> {
+        let (Some(before), Some(after)) = (before, after) else { return Vec::new() };
+        let kept = |it: &ConnectionRecord| {
+            it.secret.rotation.as_ref().map(|rotation| rotation.state)
+                == Some(RotationState::Unconfirmed)
+        };
+        let swapped = before.secret.rotated != after.secret.rotated;
+        let mut told = Vec::new();
+        if swapped {
+            let rolled_back = kept(before) && !kept(after);
+            let reason = rolled_back.then(|| "rolled_back".to_owned());
+            let about = About { reason, ..about(after) };
+            told.push(self.notice(NoticeKind::ConnectionRotated, org, about));
+        }
+        let reminded =
+            after.secret.reminded.filter(|_| before.secret.reminded != after.secret.reminded);
+        if let Some(due) = reminded.and_then(|_| after.due()) {
+            let reason = Some(due.why.code().to_owned());
+            let remedy = self.remedy(after, Need::Credential);
+            let about = About { reason, due: Some(due.at), remedy, ..about(after) };
+            told.push(self.notice(NoticeKind::ConnectionExpiring, org, about));
+        }
+        told
+    }
+
+    fn agent(&self, org: &OrgId, id: &AgentId) -> Vec<Notice> {
+        let (before, after) = (self.before.agent(org, id), self.after.agent(org, id));
+        let bound = after.map(|agent| (agent, lost(agent, before), NoticeKind::ConnectionBound));
+        let unbound =
+            before.map(|agent| (agent, lost(agent, after), NoticeKind::ConnectionUnbound));
+        let mut told = Vec::new();
+        for (agent, connections, kind) in bound.into_iter().chain(unbound) {
+            for connection in connections {
+                let found = self.before.connection(org, &connection);
+                let Some(found) = found.or(self.after.connection(org, &connection)) else {
+                    continue;
+                };
+                let agent = Some(Named::new(agent.id.clone(), &agent.name));
+                told.push(self.notice(kind, org, About { agent, ..about(found) }));
+            }
+        }
+        told
+    }
+
+    fn plugin(&self, org: &OrgId, id: &PluginId) -> Vec<Notice> {
+        self.of_plugin(org, id).into_iter().collect()
+    }
+
+    /// The plugin's state, where it is another one.
+    fn of_plugin(&self, org: &OrgId, id: &PluginId) -> Option<Notice> {
+        let now = self.after.plugin(org, id)?;
+        let missing = now.missing(|id| self.after.connection(org, id).map(AsRef::as_ref));
+        let state = now.state(&missing);
+        let before = self.before.plugin(org, id).map(|before| {
+            let find = |id: &ConnectionId| self.before.connection(org, id).map(AsRef::as_ref);
+            before.state(&before.missing(find))
+        });
+        let kind = match state {
+            _ if before == Some(state) => return None,
+            // By the file, whose own record tells.
+            PluginState::Paused => return None,
+            PluginState::Ready => NoticeKind::PluginReady,
+            PluginState::Degraded => NoticeKind::PluginDegraded,
+            PluginState::Blocked => NoticeKind::PluginBlocked,
+        };
+        let blocking = missing.iter().find(|it| it.slot.required || state == PluginState::Degraded);
+        let connection = blocking.and_then(|it| it.connection);
+        let agent = self.after.agent(org, &now.agent);
+        let about = About {
+            plugin: Some(Named::new(now.id.clone(), now.name())),
+            agent: agent.map(|agent| Named::new(agent.id.clone(), &agent.name)),
+            slot: blocking.map(|it| it.slot.slot.clone()),
+            provider: blocking.map(|it| it.slot.provider.clone()),
+            connection: connection.map(|it| Named::new(it.id.clone(), &it.name)),
+            remedy: connection.and_then(|it| self.remedy(it, Need::Use)),
+            reason: blocking.map(|it| it.state().map_or("empty", ConnectionState::code).to_owned()),
+            ..About::default()
+        };
+        Some(self.notice(kind, org, about))
+    }
+
+    fn remedy(&self, connection: &ConnectionRecord, need: Need<'_>) -> Option<String> {
+        Remedies::in_view(connection, self.catalogue, self.after).remedy(need)
+    }
+
+    fn notice(&self, kind: NoticeKind, org: &OrgId, about: About) -> Notice {
+        Notice::new(kind, (org, self.by), self.now, about)
+    }
+}
+
+/// The connections that an agent is bound to, and `other` is not.
+fn lost(of: &AgentRecord, other: Option<&Arc<AgentRecord>>) -> Vec<ConnectionId> {
+    let kept = other.into_iter().flat_map(|other| &other.bindings);
+    let kept: HashSet<_> = kept.map(|binding| &binding.connection).collect();
+    let ids = of.bindings.iter().map(|binding| &binding.connection);
+    ids.filter(|id| !kept.contains(id)).cloned().collect()
+}
+
+fn about(connection: &Arc<ConnectionRecord>) -> About {
+    About {
+        connection: Some(Named::new(connection.id.clone(), &connection.name)),
+        provider: Some(connection.provider.clone()),
+        ..About::default()
+    }
+}

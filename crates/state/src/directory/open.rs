@@ -1,0 +1,271 @@
+//! Opening: the sentinel that tells a wrong key at once, all records, and the repair of index
+//! rows. An index row is written before its record and deleted after it, so after a crash it may
+//! stand alone: then it goes. A record without its index row gets it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::apps::AppRecord;
+use super::commit::Viewed;
+use super::error::DirectoryError;
+use super::index::{Claim, Index, Named, everyone};
+use super::kept::Kept;
+use super::orgs::OrgRecord;
+use super::plugins::{self, PluginRecord};
+use super::records::{AgentRecord, ConnectionRecord};
+use super::rows::{At, Read, Rows};
+use super::users::UserRecord;
+use super::view::View;
+use super::webhooks::WebhookRecord;
+use crate::crypto::envelope::EnvelopeError;
+use crate::crypto::source;
+use crate::crypto::token::TokenHash;
+use crate::store::{Table, Version};
+use keyward_base::id::{AgentId, ConnectionId, Id, OrgId};
+use keyward_base::time::Clock;
+use keyward_model::{Honeytoken, Record};
+
+/// What opening finds.
+pub(super) struct Loaded {
+    pub index: Index,
+    pub view: View,
+}
+
+/// The row that every store begins with.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sentinel {
+    /// The format of the directory's records.
+    format: u32,
+    created: Timestamp,
+    /// Hex; see `index.rs`.
+    index_key: String,
+}
+
+/// Of the directory's records.
+const FORMAT: u32 = 1;
+
+pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, DirectoryError> {
+    let index = sentinel(rows, clock).await?;
+    let agents = rows.all::<AgentRecord>(Table::Agents).await?;
+    let connections = rows.all::<ConnectionRecord>(Table::Connections).await?;
+    let apps = rows.all::<AppRecord>(Table::Apps).await?;
+    let mut wanted = HashMap::new();
+    let mut view = View::default();
+    let owners: HashSet<_> = agents.iter().map(|(_, read)| read.record.id.clone()).collect();
+    let slots = load_plugins(rows, &owners, (&index, &mut wanted, &mut view)).await?;
+    people(rows, &index, (&mut view, &mut wanted)).await?;
+    for (at, Read { mut record, version }) in agents {
+        if at != At::new(Table::Agents, &record.org, &record.id) {
+            return Err(at.malformed());
+        }
+        drop_inert(rows, (&at, version), &mut record, &slots).await?;
+        claim(
+            &mut wanted,
+            index.name(&record.org, Named::Agent, &record.name),
+            &record.id,
+            "name",
+        )?;
+        for token in &record.tokens {
+            let hash = TokenHash::from_hex(&token.hash).ok_or_else(|| at.malformed())?;
+            claim(&mut wanted, index.token(&hash), &record.id, "token")?;
+        }
+        view.put_agent(Arc::new(record));
+    }
+    let webhooks = rows.all::<WebhookRecord>(Table::Webhooks).await?;
+    let mut known = Known { index: &index, wanted: &mut wanted, view: &mut view };
+    known.take(apps, Named::App, |it| (&it.org, it.id.as_str(), &it.name))?;
+    known.take(connections, Named::Connection, |it| (&it.org, it.id.as_str(), &it.name))?;
+    known.take(webhooks, Named::Webhook, |it| (&it.org, it.id.as_str(), &it.name))?;
+    known.take_all::<Honeytoken>(rows).await?;
+    repair(rows, wanted).await?;
+    Ok(Loaded { index, view })
+}
+
+/// What is being loaded.
+struct Known<'a> {
+    index: &'a Index,
+    wanted: &'a mut HashMap<At, Claim>,
+    view: &'a mut View,
+}
+
+impl Known<'_> {
+    async fn take_all<R: Kept>(&mut self, rows: &Rows) -> Result<(), DirectoryError> {
+        let all = rows.all::<Record<R>>(R::TABLE).await?;
+        self.take(all, R::NAMED, |it| (&it.org, Id::as_str(&it.id), it.name()))
+    }
+
+    /// Puts records of one kind into the view, each with its claim to its name. `of` tells org, id and
+    /// name.
+    fn take<T: Viewed>(
+        &mut self,
+        all: Vec<(At, Read<T>)>,
+        kind: Named,
+        of: impl for<'r> Fn(&'r T) -> (&'r OrgId, &'r str, &'r str),
+    ) -> Result<(), DirectoryError> {
+        for (at, Read { record, .. }) in all {
+            let (org, id, name) = of(&record);
+            if at != At::new(at.table, org, id) {
+                return Err(at.malformed());
+            }
+            claim(self.wanted, self.index.name(org, kind, name), id, "name")?;
+            Arc::new(record).show(self.view);
+        }
+        Ok(())
+    }
+}
+
+/// Plugins go into the view. Answers the connections that each agent has in slots. A plugin whose agent
+/// is gone was being removed with it.
+async fn load_plugins(
+    rows: &Rows,
+    owners: &HashSet<AgentId>,
+    (index, wanted, view): (&Index, &mut HashMap<At, Claim>, &mut View),
+) -> Result<HashMap<AgentId, HashSet<ConnectionId>>, DirectoryError> {
+    let mut slots: HashMap<AgentId, HashSet<ConnectionId>> = HashMap::new();
+    for (at, Read { record, version }) in rows.all::<PluginRecord>(Table::Plugins).await? {
+        if at != At::new(Table::Plugins, &record.org, &record.id) {
+            return Err(at.malformed());
+        }
+        if !owners.contains(&record.agent) {
+            tracing::warn!(row = at.key(), "dropping a plugin whose agent was removed");
+            rows.delete(&at, Some(version)).await?;
+            continue;
+        }
+        let name = index.name(&record.org, Named::Plugin, &plugins::name_of(&record));
+        claim(wanted, name, &record.id, "name")?;
+        slots.entry(record.agent.clone()).or_default().extend(record.slots.values().cloned());
+        view.put_plugin(Arc::new(record));
+    }
+    Ok(slots)
+}
+
+/// A binding for a slot that no plugin has was left by a crash: it allows nothing.
+async fn drop_inert(
+    rows: &Rows,
+    (at, version): (&At, Version),
+    record: &mut AgentRecord,
+    slots: &HashMap<AgentId, HashSet<ConnectionId>>,
+) -> Result<(), DirectoryError> {
+    let before = record.bindings.len();
+    let slots = slots.get(&record.id);
+    let has_slot = |it: &ConnectionId| slots.is_some_and(|slots| slots.contains(it));
+    record.bindings.retain(|it| it.direct || has_slot(&it.connection));
+    if record.bindings.len() != before {
+        tracing::warn!(row = at.key(), "dropping bindings for slots that no plugin has");
+        rows.write(at, record, Some(version)).await?;
+    }
+    Ok(())
+}
+
+/// Organisations and users: first, so that who is owned by somebody finds them.
+async fn people(
+    rows: &Rows,
+    index: &Index,
+    (view, wanted): (&mut View, &mut HashMap<At, Claim>),
+) -> Result<(), DirectoryError> {
+    view.put_org(Arc::new(OrgRecord::default_one()));
+    for (at, Read { record, .. }) in rows.all::<OrgRecord>(Table::Orgs).await? {
+        if !record.is_at(&at) {
+            return Err(at.malformed());
+        }
+        view.put_org(Arc::new(record));
+    }
+    for (at, Read { record, .. }) in rows.all::<UserRecord>(Table::Users).await? {
+        if at != At::new(Table::Users, &record.org, &record.id) {
+            return Err(at.malformed());
+        }
+        claim(wanted, index.name(&record.org, Named::User, &record.name), &record.id, "name")?;
+        if let Some(email) = &record.email {
+            let email = index.name(&record.org, Named::Email, &email.to_lowercase());
+            claim(wanted, email, &record.id, "e-mail address")?;
+        }
+        for token in &record.tokens {
+            let hash = TokenHash::from_hex(&token.hash).ok_or_else(|| at.malformed())?;
+            claim(wanted, index.token(&hash), &record.id, "token")?;
+        }
+        view.put_user(Arc::new(record));
+    }
+    Ok(())
+}
+
+/// The sentinel's index key; makes the sentinel in a store that is empty.
+async fn sentinel(rows: &Rows, clock: &Clock) -> Result<Index, DirectoryError> {
+    let at = At::new(Table::Meta, &everyone(), "sentinel");
+    match read_sentinel(rows, &at).await? {
+        Some(index) => return Ok(index),
+        None => refuse_unless_empty(rows).await?,
+    }
+    let key = Index::random_key();
+    let index_key = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let new = Sentinel { format: FORMAT, created: clock.now(), index_key };
+    match rows.write(&at, &new, None).await {
+        Ok(_) => Ok(Index::new(key)),
+        // Another replica was faster: its key counts.
+        Err(error) if error.is_conflict() => {
+            read_sentinel(rows, &at).await?.ok_or(DirectoryError::SentinelMissing)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn read_sentinel(rows: &Rows, at: &At) -> Result<Option<Index>, DirectoryError> {
+    let read = rows.read::<Sentinel>(at).await.map_err(|error| match error {
+        DirectoryError::Unreadable { source: EnvelopeError::UnknownKey(sealed_by), .. } => {
+            DirectoryError::WrongKey { sealed_by }
+        }
+        other => other,
+    })?;
+    let Some(Read { record, .. }) = read else { return Ok(None) };
+    let key = source::hex32(record.index_key.as_bytes()).filter(|_| record.format == FORMAT);
+    key.map(|key| Some(Index::new(key))).ok_or_else(|| at.malformed())
+}
+
+/// A store that lost its sentinel must not pass for a new one.
+async fn refuse_unless_empty(rows: &Rows) -> Result<(), DirectoryError> {
+    for table in Table::ALL {
+        if !rows.is_empty(table).await? {
+            return Err(DirectoryError::SentinelMissing);
+        }
+    }
+    Ok(())
+}
+
+fn claim(
+    wanted: &mut HashMap<At, Claim>,
+    at: At,
+    owner: impl ToString,
+    what: &'static str,
+) -> Result<(), DirectoryError> {
+    let claim = Claim::of(owner);
+    match wanted.insert(at, claim.clone()) {
+        None => Ok(()),
+        Some(other) => Err(DirectoryError::Twice { what, first: other.owner, second: claim.owner }),
+    }
+}
+
+/// Makes the index rows what the records say.
+async fn repair(rows: &Rows, mut wanted: HashMap<At, Claim>) -> Result<(), DirectoryError> {
+    let mut stale: Vec<(At, Version)> = Vec::new();
+    for table in [Table::Names, Table::Tokens] {
+        for (at, read) in rows.all::<Claim>(table).await? {
+            if wanted.get(&at) == Some(&read.record) {
+                wanted.remove(&at);
+            } else {
+                stale.push((at, read.version));
+            }
+        }
+    }
+    for (at, version) in stale {
+        tracing::warn!(row = at.key(), "dropping an index row that no record asks for");
+        rows.delete(&at, Some(version)).await?;
+    }
+    for (at, claim) in wanted {
+        tracing::warn!(row = at.key(), owner = claim.owner, "making a missing index row");
+        rows.write(&at, &claim, None).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,311 @@
+//! [`Remedies`]: what a person does about a connection that cannot be used. Refusals of the proxy, tests,
+//! lists, `doctor`, plugins, webhooks and the log repeat this text; no other module writes one.
+//!
+//! A remedy keeps the connection's id, bindings and placeholders. Only one that left the configuration file
+//! may also be removed.
+
+use serde::{Deserialize, Serialize};
+
+use super::apps::AppRecord;
+use super::records::{BrokenReason, ConnectionRecord, ConnectionState, ManagedBy};
+use super::view::View;
+use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
+
+/// How the credential of a connection is replaced.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Renewal {
+    /// By another secret: a key, a password, a key file, tokens of another tool.
+    Secret,
+    /// By another consent at the provider.
+    Consent,
+    /// By its app, whose id and secret are all there is (client credentials, RFC 6749 §4.4).
+    App,
+}
+
+/// What a remedy is wanted for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Need<'a> {
+    /// The connection cannot be used, as its state says.
+    Use,
+    /// It is broken; the state may follow only later.
+    Broken {
+        /// Why.
+        reason: BrokenReason,
+        /// The provider's own code, or one of ours.
+        detail: Option<&'a str>,
+    },
+    /// Its credential is refused, lost, or near its end.
+    Credential,
+    /// The credential lacks these scopes.
+    Scopes(&'a [String]),
+    /// Its token is over, and no request refreshes it.
+    Token,
+}
+
+/// One connection, with what its remedies depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct Remedies<'a> {
+    connection: &'a ConnectionRecord,
+    app: Option<&'a AppRecord>,
+    provider: Option<&'a Provider>,
+    auth: Option<&'a AuthMethod>,
+}
+
+impl<'a> Remedies<'a> {
+    /// For a connection. `app`: the one that its tokens are of.
+    pub fn new(
+        connection: &'a ConnectionRecord,
+        app: Option<&'a AppRecord>,
+        catalogue: &'a Catalogue,
+    ) -> Self {
+        let provider = catalogue.get(&connection.provider).map(AsRef::as_ref);
+        let auth = provider.and_then(|provider| provider.auth(Some(&connection.auth)));
+        Self { connection, app, provider, auth }
+    }
+
+    /// The same, with the app as `view` knows it.
+    pub fn in_view(
+        connection: &'a ConnectionRecord,
+        catalogue: &'a Catalogue,
+        view: &'a View,
+    ) -> Self {
+        let app = connection.app.as_ref().and_then(|id| view.app(&connection.org, id));
+        Self::new(connection, app.map(AsRef::as_ref), catalogue)
+    }
+
+    /// How its credential is replaced. Without an app nobody can consent: what was imported is given again.
+    pub fn renewal(&self) -> Renewal {
+        match self.auth {
+            Some(auth) if auth.is_consented_to() && self.connection.app.is_some() => {
+                Renewal::Consent
+            }
+            Some(auth) if auth.oauth.is_some() && !auth.fields.iter().any(|it| it.secret) => {
+                Renewal::App
+            }
+            _ => Renewal::Secret,
+        }
+    }
+
+    /// What a person does, in a phrase without a full stop; `None` where nothing is to be done.
+    pub fn remedy(&self, need: Need<'_>) -> Option<String> {
+        match (need, &self.connection.state) {
+            (Need::Use, state) => self.for_state(state),
+            // Whatever else it needs, that comes first.
+            (_, ConnectionState::Draft { .. }) => Some(self.for_draft()),
+            (Need::Broken { reason, detail }, _) => Some(self.for_verdict(reason, detail)),
+            (Need::Credential, _) => Some(self.for_credential()),
+            (Need::Scopes(scopes), _) => Some(self.for_scopes(scopes)),
+            (Need::Token, _) => Some(self.refreshing()),
+        }
+    }
+
+    fn for_state(&self, state: &ConnectionState) -> Option<String> {
+        match state {
+            ConnectionState::Draft { .. } => Some(self.for_draft()),
+            _ if !self.is_fit() => Some(self.for_provider()),
+            ConnectionState::Active | ConnectionState::Testing => None,
+            ConnectionState::Paused => Some(self.for_pause()),
+            ConnectionState::Broken { reason, detail } => {
+                Some(self.for_verdict(*reason, detail.as_deref()))
+            }
+        }
+    }
+
+    fn for_verdict(&self, reason: BrokenReason, detail: Option<&str>) -> String {
+        match reason {
+            BrokenReason::ClientRejected if detail.is_some_and(is_of_endpoint) => {
+                self.for_endpoint()
+            }
+            BrokenReason::ClientRejected => self.for_client(),
+            BrokenReason::Revoked
+            | BrokenReason::Expired
+            | BrokenReason::NoRefreshToken
+            | BrokenReason::TestFailed
+            | BrokenReason::StoreKeyMissing => self.for_credential(),
+        }
+    }
+
+    /// Whether its provider still is what it was added for.
+    fn is_fit(&self) -> bool {
+        let (Some(provider), Some(auth)) = (self.provider, self.auth) else { return false };
+        provider.instantiate(auth, &self.connection.host_variables()).is_ok()
+    }
+
+    fn for_provider(&self) -> String {
+        let provider = &self.connection.provider;
+        format!(
+            "its provider `{provider}` does not fit it any more: correct that in the configuration \
+             file, then: `keyward reload`"
+        )
+    }
+
+    fn for_draft(&self) -> String {
+        let name = &self.connection.name;
+        match (self.renewal(), self.connection.managed_by) {
+            (Renewal::Consent, _) => {
+                format!("finish connecting it: `keyward connection reconnect {name}`")
+            }
+            (_, ManagedBy::Store) => {
+                format!("finish connecting it: `keyward connection add --resume {name}`")
+            }
+            (_, ManagedBy::File) => {
+                "give its `fields` in the configuration file, then: `keyward reload`".to_owned()
+            }
+        }
+    }
+
+    fn for_pause(&self) -> String {
+        let name = &self.connection.name;
+        match self.connection.managed_by {
+            ManagedBy::Store => format!("resume it: `keyward connection resume {name}`"),
+            ManagedBy::File => format!(
+                "put it back under `connections:` of the configuration file, or remove it: `keyward \
+                 connection remove {name}`"
+            ),
+        }
+    }
+
+    fn for_credential(&self) -> String {
+        match (self.renewal(), self.connection.managed_by, self.key_url()) {
+            (Renewal::Secret, ManagedBy::Store, Some(url)) => {
+                format!("get a new secret at {url}, then: {}", self.rotating())
+            }
+            _ => self.replacing(),
+        }
+    }
+
+    /// The provider refuses the client itself: the app, or the key that stands for one.
+    fn for_client(&self) -> String {
+        let Some(app) = self.app else { return self.for_own_client() };
+        // A client that Keyward registered is registered again with the next consent.
+        match self.renewal() {
+            Renewal::Consent if app.registered.is_some() => self.for_credential(),
+            Renewal::App => self.replacing(),
+            Renewal::Secret | Renewal::Consent => {
+                let (again, replacing) = (self.refreshing(), self.replacing());
+                format!(
+                    "{}; if they are right, {again}; if that does not help, {replacing}",
+                    checked(app)
+                )
+            }
+        }
+    }
+
+    /// The same without an app: a key, or tokens of another tool, prove who asks.
+    fn for_own_client(&self) -> String {
+        let replacing = self.for_credential();
+        let asks = self.auth.is_some_and(|auth| auth.oauth.is_some());
+        match self.renewal() {
+            Renewal::Secret if asks => {
+                format!("{replacing}; if the present one is right, {}", self.refreshing())
+            }
+            Renewal::Secret | Renewal::Consent | Renewal::App => replacing,
+        }
+    }
+
+    fn for_endpoint(&self) -> String {
+        let again = self.refreshing();
+        format!("correct the issuer or the token endpoint of its provider or app, then {again}")
+    }
+
+    fn refreshing(&self) -> String {
+        format!("refresh it: `keyward connection refresh {}`", self.connection.name)
+    }
+
+    fn for_scopes(&self, scopes: &[String]) -> String {
+        let name = &self.connection.name;
+        match self.renewal() {
+            Renewal::Consent => {
+                let options: String = scopes.iter().map(|it| format!(" --scope {it}")).collect();
+                format!("consent to more: `keyward connection reconnect {name}{options}`")
+            }
+            Renewal::App | Renewal::Secret => self.for_credential(),
+        }
+    }
+
+    /// The step that puts another credential in force.
+    fn replacing(&self) -> String {
+        let name = &self.connection.name;
+        match (self.renewal(), self.connection.managed_by) {
+            (Renewal::Consent, _) => {
+                format!("consent again: `keyward connection reconnect {name}`")
+            }
+            (Renewal::App, _) => {
+                let again = self.refreshing();
+                match self.app {
+                    Some(app) => format!("{}; if they are right, {again}", checked(app)),
+                    None => format!("check its app: `keyward app list`; if it is right, {again}"),
+                }
+            }
+            (Renewal::Secret, ManagedBy::Store) => {
+                format!("give it a new secret: {}", self.rotating())
+            }
+            (Renewal::Secret, ManagedBy::File) => {
+                let place = self.key_url().map(|url| format!(" from {url}")).unwrap_or_default();
+                format!(
+                    "put a new secret{place} where the configuration file reads it, then: `keyward \
+                     reload`"
+                )
+            }
+        }
+    }
+
+    fn rotating(&self) -> String {
+        format!("`keyward connection rotate {}{}`", self.connection.name, self.field())
+    }
+
+    /// Where the owner gets a secret. Tokens of OAuth are not found there.
+    fn key_url(&self) -> Option<&str> {
+        let is_given = self.auth.is_some_and(|auth| !auth.is_consented_to());
+        self.provider.filter(|_| is_given)?.about.key_url.as_deref()
+    }
+
+    /// `rotate` asks for the fields that every connection of the kind has; another one is named.
+    fn field(&self) -> String {
+        let fields = self.auth.map_or(&[][..], |auth| &auth.fields);
+        match fields.iter().all(|field| field.optional) {
+            true => {
+                let first = fields.iter().find(|field| field.secret);
+                first.map(|field| format!(" --secret-stdin {}", field.name)).unwrap_or_default()
+            }
+            false => String::new(),
+        }
+    }
+}
+
+/// Whether a code is ours for an endpoint that is missing, or that cannot be asked.
+fn is_of_endpoint(code: &str) -> bool {
+    matches!(
+        code,
+        "no_endpoint"
+            | "bad_endpoint"
+            | "bad_issuer"
+            | "no_metadata"
+            | "metadata_mismatch"
+            | "metadata_not_https"
+    )
+}
+
+/// The first thing to do where a client is refused.
+fn checked(app: &AppRecord) -> String {
+    let name = &app.name;
+    match (app.managed_by, app.paused) {
+        (ManagedBy::Store, _) => format!(
+            "check the client id and secret of app `{name}`: `keyward app set {name} --secret-stdin \
+             client_secret`"
+        ),
+        (ManagedBy::File, false) => format!(
+            "check the client id and secret of app `{name}` in the configuration file, then: \
+             `keyward reload`"
+        ),
+        (ManagedBy::File, true) => {
+            format!(
+                "put app `{name}` back under `apps:` of the configuration file, then: `keyward reload`"
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! The remedy of every state, kind and owner, as people read it; each of its commands exists.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::directory::{About, AppSettings, AppUrls, Registered, SecretFacts, Visibility};
+use keyward_base::id::{AppId, ConnectionId, OrgId};
+use keyward_base::settings::Settings;
+use keyward_rules::provider::check;
+
+/// One way to authenticate of each kind of renewal.
+const PROVIDERS: &str = "\
+- { id: acme, name: Acme, hosts: [api.acme.test], key_url: 'https://acme.test/keys', auth: [{ id: key, kind: bearer }] }
+- id: bank
+  name: Bank
+  hosts: [api.bank.test]
+  auth:
+  - { id: consent, kind: oauth2, grant: authorization_code, authorize: 'https://auth.bank.test/a', token: 'https://auth.bank.test/t' }
+  - { id: client, kind: oauth2, grant: client_credentials, token: 'https://auth.bank.test/t' }
+  - { id: service_account, kind: service_account, token: 'https://auth.bank.test/t' }
+";
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Key,
+    Consent,
+    Registered,
+    Imported,
+    Client,
+    ServiceAccount,
+}
+
+const KINDS: [(&str, Kind); 6] = [
+    ("key", Kind::Key),
+    ("consent", Kind::Consent),
+    ("consent, registered client", Kind::Registered),
+    ("tokens of another tool", Kind::Imported),
+    ("client credentials", Kind::Client),
+    ("service account", Kind::ServiceAccount),
+];
+
+fn catalogue() -> Catalogue {
+    let providers = check::file("p.yaml", PROVIDERS, &Catalogue::default());
+    Catalogue::default().with(providers.unwrap_or_else(|error| panic!("{error:?}")))
+}
+
+fn app(managed_by: ManagedBy, registered: bool) -> AppRecord {
+    let registered =
+        registered.then(|| Registered { issuer: "https://auth.bank.test".into(), expires: None });
+    AppRecord {
+        id: AppId::parse("app_00000000000000000000").unwrap(),
+        org: OrgId::default_org(),
+        name: "desk".to_owned(),
+        provider: "bank".to_owned(),
+        auth: None,
+        client_id: "c".to_owned(),
+        scopes: Vec::new(),
+        variables: BTreeMap::new(),
+        urls: AppUrls::default(),
+        settings: AppSettings::default(),
+        secrets: Vec::new(),
+        registered,
+        discovered: BTreeMap::new(),
+        paused: false,
+        managed_by,
+        created: Timestamp::UNIX_EPOCH,
+        updated: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn connection(kind: Kind, managed_by: ManagedBy, state: ConnectionState) -> ConnectionRecord {
+    let (provider, auth) = match kind {
+        Kind::Key => ("acme", "key"),
+        Kind::Consent | Kind::Registered | Kind::Imported => ("bank", "consent"),
+        Kind::Client => ("bank", "client"),
+        Kind::ServiceAccount => ("bank", "service_account"),
+    };
+    let with_app = matches!(kind, Kind::Consent | Kind::Registered | Kind::Client);
+    ConnectionRecord {
+        account_id: None,
+        discovered: None,
+        id: ConnectionId::parse("con_1").unwrap(),
+        org: OrgId::default_org(),
+        name: "work".to_owned(),
+        provider: provider.to_owned(),
+        auth: auth.to_owned(),
+        variables: BTreeMap::new(),
+        environment: None,
+        settings: Settings::default(),
+        captured: BTreeMap::new(),
+        app: with_app.then(|| AppId::parse("app_00000000000000000000").unwrap()),
+        scopes: Vec::new(),
+        granted: Vec::new(),
+        account: None,
+        ends: None,
+        about: About::default(),
+        secret: SecretFacts::default(),
+        owner: None,
+        visibility: Visibility::Shared,
+        state,
+        managed_by,
+        created: Timestamp::UNIX_EPOCH,
+        updated: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn broken(reason: BrokenReason) -> ConnectionState {
+    ConnectionState::Broken { reason, detail: None }
+}
+
+fn states() -> Vec<(&'static str, ConnectionState)> {
+    use BrokenReason as B;
+    vec![
+        ("draft", ConnectionState::Draft { failure: None }),
+        ("testing", ConnectionState::Testing),
+        ("active", ConnectionState::Active),
+        ("paused", ConnectionState::Paused),
+        ("revoked", broken(B::Revoked)),
+        ("expired", broken(B::Expired)),
+        ("no_refresh_token", broken(B::NoRefreshToken)),
+        ("client_rejected", broken(B::ClientRejected)),
+        ("test_failed", broken(B::TestFailed)),
+        ("store_key_missing", broken(B::StoreKeyMissing)),
+    ]
+}
+
+/// Every case with its remedy: kind, owner, what it is for.
+fn table() -> Vec<(Kind, ManagedBy, String, Option<String>)> {
+    let catalogue = catalogue();
+    let scopes = ["read".to_owned(), "write".to_owned()];
+    let mut rows = Vec::new();
+    for (kind_name, kind) in KINDS {
+        for managed_by in [ManagedBy::Store, ManagedBy::File] {
+            let app = app(managed_by, kind == Kind::Registered);
+            let name = format!("{kind_name} ({managed_by:?})");
+            let of = |state: ConnectionState, need| {
+                let connection = connection(kind, managed_by, state);
+                let app = connection.app.is_some().then_some(&app);
+                Remedies::new(&connection, app, &catalogue).remedy(need)
+            };
+            for (state_name, state) in states() {
+                let told = of(state, Need::Use);
+                rows.push((kind, managed_by, format!("{name}, {state_name}"), told));
+            }
+            for (what, need) in [
+                ("credential refused", Need::Credential),
+                ("scopes missing", Need::Scopes(&scopes)),
+                ("token over", Need::Token),
+            ] {
+                let told = of(ConnectionState::Active, need);
+                rows.push((kind, managed_by, format!("{name}, {what}"), told));
+            }
+        }
+    }
+    rows
+}
+
+#[test]
+fn every_state_of_every_kind_has_one_remedy() {
+    let rows = table();
+    let lines = rows
+        .iter()
+        .map(|(_, _, what, remedy)| format!("{what}\n    {}\n", remedy.as_deref().unwrap_or("-")));
+    insta::assert_snapshot!(lines.collect::<String>());
+}
+
+#[test]
+fn no_remedy_loses_bindings_and_each_is_for_its_kind() {
+    for (kind, managed_by, what, remedy) in table() {
+        let Some(remedy) = remedy else {
+            assert!(what.ends_with("active") || what.ends_with("testing"), "{what}");
+            continue;
+        };
+        let left_the_file = managed_by == ManagedBy::File && what.ends_with("paused");
+        assert_eq!(remedy.contains("remove"), left_the_file, "{what}: {remedy}");
+        let consents = matches!(kind, Kind::Consent | Kind::Registered);
+        assert!(consents || !remedy.contains("reconnect"), "{what}: {remedy}");
+        let rotates = managed_by == ManagedBy::Store
+            && matches!(kind, Kind::Key | Kind::Imported | Kind::ServiceAccount);
+        assert!(rotates || !remedy.contains("rotate"), "{what}: {remedy}");
+    }
+}
+
+#[test]
+fn what_its_provider_does_not_fit_any_more_is_corrected_there() {
+    let of = |connection: &ConnectionRecord, need| {
+        Remedies::new(connection, None, &catalogue()).remedy(need).unwrap_or_default()
+    };
+    let mut gone = connection(Kind::Key, ManagedBy::Store, ConnectionState::Active);
+    gone.provider = "gone".to_owned();
+    assert!(of(&gone, Need::Use).contains("provider `gone`"), "{}", of(&gone, Need::Use));
+    let mut lost = connection(Kind::Key, ManagedBy::Store, broken(BrokenReason::Revoked));
+    lost.auth = "gone".to_owned();
+    assert!(of(&lost, Need::Use).contains("provider `acme`"), "{}", of(&lost, Need::Use));
+}
+
+#[test]
+fn a_verdict_says_the_same_before_the_state_follows_it_as_after() {
+    let (catalogue, app) = (catalogue(), app(ManagedBy::Store, false));
+    for (_, kind) in KINDS {
+        for (_, state) in states() {
+            let ConnectionState::Broken { reason, .. } = state else { continue };
+            let after = connection(kind, ManagedBy::Store, state.clone());
+            let before = ConnectionRecord { state: ConnectionState::Active, ..after.clone() };
+            let app = after.app.is_some().then_some(&app);
+            let of = |connection, need| Remedies::new(connection, app, &catalogue).remedy(need);
+            assert_eq!(of(&before, Need::Broken { reason, detail: None }), of(&after, Need::Use));
+        }
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_missing_or_cannot_be_asked_is_corrected_and_not_the_client() {
+    let (catalogue, app) = (catalogue(), app(ManagedBy::Store, false));
+    for (name, kind) in KINDS {
+        let connection = connection(kind, ManagedBy::Store, ConnectionState::Active);
+        let of = |detail: &str| {
+            let need = Need::Broken { reason: BrokenReason::ClientRejected, detail: Some(detail) };
+            let app = connection.app.is_some().then_some(&app);
+            Remedies::new(&connection, app, &catalogue).remedy(need).unwrap_or_default()
+        };
+        for code in [
+            "no_endpoint",
+            "bad_endpoint",
+            "bad_issuer",
+            "no_metadata",
+            "metadata_mismatch",
+            "metadata_not_https",
+        ] {
+            assert_eq!(
+                of(code),
+                "correct the issuer or the token endpoint of its provider or app, then refresh it: \
+                 `keyward connection refresh work`",
+                "{name}: {code}"
+            );
+        }
+        let of_client = of("invalid_client");
+        assert!(!of_client.contains("endpoint"), "{name}: {of_client}");
+    }
+}
+
+#[test]
+fn a_refused_client_without_an_app_is_refreshed_again_where_its_key_is_right() {
+    let catalogue = catalogue();
+    for managed_by in [ManagedBy::Store, ManagedBy::File] {
+        let state = broken(BrokenReason::ClientRejected);
+        let connection = connection(Kind::ServiceAccount, managed_by, state);
+        let told = Remedies::new(&connection, None, &catalogue).remedy(Need::Use);
+        let told = told.unwrap_or_default();
+        let again = "; if the present one is right, refresh it: `keyward connection refresh work`";
+        assert!(told.ends_with(again), "{managed_by:?}: {told}");
+    }
+}

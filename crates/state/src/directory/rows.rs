@@ -1,0 +1,185 @@
+//! Sealed rows: a record and its version as JSON, sealed for its place, at `ORG/ID`.
+//!
+//! The version inside must be the row's: an older value of the same row, put back under the
+//! present version, is noticed.
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::error::DirectoryError;
+use crate::crypto::envelope::{EnvelopeError, Place};
+use crate::crypto::keyring::Keyring;
+use crate::store::{Expect, Row, Store, StoreError, Table, Version};
+use keyward_base::id::OrgId;
+
+/// Rows that are read at once when everything is loaded.
+const PAGE: usize = 500;
+
+/// Where a record is.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) struct At {
+    pub table: Table,
+    pub org: OrgId,
+    pub id: String,
+}
+
+/// A record as it was read.
+#[derive(Debug)]
+pub(super) struct Read<T> {
+    pub record: T,
+    pub version: Version,
+}
+
+#[derive(Serialize)]
+struct Written<'a, T> {
+    version: u64,
+    record: &'a T,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Opened<T> {
+    version: u64,
+    record: T,
+}
+
+/// Store and keys together: nobody here sees a row unsealed by accident.
+#[derive(Clone, Debug)]
+pub(super) struct Rows {
+    store: Arc<dyn Store>,
+    keyring: Arc<Keyring>,
+}
+
+impl At {
+    pub(super) fn new(table: Table, org: &OrgId, id: impl ToString) -> Self {
+        Self { table, org: org.clone(), id: id.to_string() }
+    }
+
+    /// Every key begins with its org.
+    pub(super) fn key(&self) -> String {
+        format!("{}/{}", self.org, self.id)
+    }
+
+    fn parse(table: Table, key: &str) -> Option<Self> {
+        let (org, id) = key.split_once('/')?;
+        Some(Self::new(table, &OrgId::parse(org).ok()?, id))
+    }
+
+    pub(super) fn malformed(&self) -> DirectoryError {
+        DirectoryError::Malformed { table: self.table.name(), key: self.key() }
+    }
+}
+
+impl Rows {
+    pub(super) fn new(store: Arc<dyn Store>, keyring: Arc<Keyring>) -> Self {
+        Self { store, keyring }
+    }
+
+    /// One record. A rotation of the master key may wrap it anew between reading and opening, and
+    /// drop the key that it was read under: then it is read again.
+    pub(super) async fn read<T: DeserializeOwned>(
+        &self,
+        at: &At,
+    ) -> Result<Option<Read<T>>, DirectoryError> {
+        let mut before: Option<Row> = None;
+        loop {
+            let Some(row) = self.store.get(at.table, &at.key()).await? else { return Ok(None) };
+            match self.open(at, &row) {
+                Err(DirectoryError::Unreadable {
+                    source: EnvelopeError::UnknownKey(_), ..
+                }) if before.as_ref() != Some(&row) => {
+                    before = Some(row);
+                }
+                result => return result.map(Some),
+            }
+        }
+    }
+
+    /// The version of a record; `None`: there is none.
+    pub(super) async fn version(&self, at: &At) -> Result<Option<Version>, DirectoryError> {
+        Ok(self.store.get(at.table, &at.key()).await?.map(|row| row.version))
+    }
+
+    /// All records of a table.
+    pub(super) async fn all<T: DeserializeOwned>(
+        &self,
+        table: Table,
+    ) -> Result<Vec<(At, Read<T>)>, DirectoryError> {
+        let mut all = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.list(table, "", after.as_deref(), PAGE).await?;
+            let Some(last) = page.last() else { return Ok(all) };
+            after = Some(last.key.clone());
+            for row in page {
+                let at = At::parse(table, &row.key).ok_or_else(|| DirectoryError::Malformed {
+                    table: table.name(),
+                    key: row.key.clone(),
+                })?;
+                let read = self.open(&at, &row)?;
+                all.push((at, read));
+            }
+        }
+    }
+
+    /// Where all records of an organisation are, in one table. None is opened.
+    pub(super) async fn places(&self, table: Table, org: &OrgId) -> Result<Vec<At>, StoreError> {
+        let prefix = format!("{org}/");
+        let mut all = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.list(table, &prefix, after.as_deref(), PAGE).await?;
+            let Some(last) = page.last() else { return Ok(all) };
+            after = Some(last.key.clone());
+            all.extend(page.iter().filter_map(|row| At::parse(table, &row.key)));
+        }
+    }
+
+    /// Whether the table has no row at all.
+    pub(super) async fn is_empty(&self, table: Table) -> Result<bool, DirectoryError> {
+        Ok(self.store.list(table, "", None, 1).await?.is_empty())
+    }
+
+    /// Writes a record over the version that was read, or a new one over none.
+    pub(super) async fn write<T: Serialize>(
+        &self,
+        at: &At,
+        record: &T,
+        over: Option<Version>,
+    ) -> Result<Version, DirectoryError> {
+        let version = over.unwrap_or_default().next();
+        let written = serde_json::to_vec(&Written { version: version.0, record });
+        let plaintext = Zeroizing::new(written.map_err(|_| at.malformed())?);
+        let key = at.key();
+        let place = Place { org: &at.org, table: at.table.name(), key: &key };
+        let sealing = self.keyring.sealing().await;
+        let sealed = sealing.seal(&place, &plaintext).map_err(DirectoryError::Seal)?;
+        let expect = over.map_or(Expect::Absent, Expect::Version);
+        Ok(self.store.put(at.table, &key, &sealed, expect).await?)
+    }
+
+    /// Deletes the version that was read; any, when none is named.
+    pub(super) async fn delete(&self, at: &At, read: Option<Version>) -> Result<(), StoreError> {
+        let expect = read.map_or(Expect::Any, Expect::Version);
+        self.store.delete(at.table, &at.key(), expect).await
+    }
+
+    fn open<T: DeserializeOwned>(&self, at: &At, row: &Row) -> Result<Read<T>, DirectoryError> {
+        let (table, key) = (at.table.name(), at.key());
+        let place = Place { org: &at.org, table, key: &key };
+        let plaintext = self.keyring.open(&place, &row.value);
+        let plaintext = plaintext.map_err(|source| unreadable(table, &key, source))?;
+        let opened: Opened<T> = serde_json::from_slice(&plaintext).map_err(|_| at.malformed())?;
+        match opened.version == row.version.0 {
+            true => Ok(Read { record: opened.record, version: row.version }),
+            false => Err(DirectoryError::RolledBack { table, key }),
+        }
+    }
+}
+
+fn unreadable(table: &'static str, key: &str, source: EnvelopeError) -> DirectoryError {
+    DirectoryError::Unreadable { table, key: key.to_owned(), source }
+}

@@ -1,0 +1,148 @@
+//! The directory over a memory store: who may do what, what survives a crash between two rows, and
+//! what an editor of the database can and cannot do.
+
+mod damage;
+mod deliveries;
+mod golden;
+mod life;
+mod people;
+mod plugins;
+mod reconcile;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::store::memory::MemoryStore;
+use crate::store::{Expect, Row, Table};
+use keyward_base::id::{AgentId, ConnectionId, OrgId, TokenId};
+use keyward_base::secret::Secret;
+use keyward_base::settings::Settings;
+use keyward_rules::inject::placeholder::Placeholder;
+
+/// A directory with what it stands on.
+struct World {
+    store: Arc<MemoryStore>,
+    keyring: Arc<Keyring>,
+    clock: Clock,
+    directory: Directory,
+    org: OrgId,
+}
+
+impl World {
+    async fn new() -> Self {
+        let store = Arc::new(MemoryStore::new());
+        let keyring = Arc::new(Keyring::ephemeral());
+        let clock = Clock::Fixed(Arc::new(AtomicI64::new(1_800_000_000_000)));
+        let shared: Arc<dyn Store> = store.clone();
+        let directory = Directory::open(shared, keyring.clone(), clock.clone()).await.unwrap();
+        Self { store, keyring, clock, directory, org: OrgId::default_org() }
+    }
+
+    /// A fresh start over the same rows.
+    async fn reopen(&self) -> Result<Directory, DirectoryError> {
+        self.reopen_with(self.keyring.clone()).await
+    }
+
+    async fn reopen_with(&self, keyring: Arc<Keyring>) -> Result<Directory, DirectoryError> {
+        Directory::open(self.store.clone(), keyring, self.clock.clone()).await
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn pass(&self, seconds: i64) {
+        let Clock::Fixed(ms) = &self.clock else { unreachable!("the clock is fixed") };
+        ms.fetch_add(seconds * 1000, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    async fn other_org(&self) -> OrgId {
+        let org = OrgId::named("other").unwrap();
+        self.directory.add_org(&org, ManagedBy::Store).await.unwrap();
+        org
+    }
+
+    async fn agent(&self, name: &str) -> Arc<AgentRecord> {
+        let new = NewAgent { name: name.into(), ..NewAgent::default() };
+        self.directory.add_agent(&self.org, new).await.unwrap()
+    }
+
+    /// A token whose text the test knows.
+    async fn token(&self, agent: &AgentId) -> (TokenId, String) {
+        self.token_until(agent, None).await
+    }
+
+    async fn token_until(&self, agent: &AgentId, expires: Option<Timestamp>) -> (TokenId, String) {
+        let text = format!("Chosen-{}", TokenId::random());
+        let chosen = Some(Secret::from(text.clone()));
+        let added =
+            self.directory.add_token(&self.org, agent, None, expires, chosen).await.unwrap();
+        (added.id, text)
+    }
+
+    async fn connection(&self, name: &str) -> Arc<ConnectionRecord> {
+        let record = connection(&self.org, name, self.now());
+        self.directory.add_connection(record).await.unwrap()
+    }
+
+    async fn bind(&self, agent: &AgentId, connection: &ConnectionId) -> BindingRecord {
+        let by = ManagedBy::Store;
+        self.directory.bind(&self.org, agent, connection, placeholders("one"), by).await.unwrap()
+    }
+
+    async fn rows(&self, table: Table) -> Vec<Row> {
+        self.store.list(table, "", None, usize::MAX).await.unwrap()
+    }
+
+    async fn all_rows(&self) -> Vec<(Table, Row)> {
+        let mut all = Vec::new();
+        for table in Table::ALL {
+            all.extend(self.rows(table).await.into_iter().map(|row| (table, row)));
+        }
+        all
+    }
+
+    /// Puts bytes where a row is or was, keeping its version at 1.
+    async fn replant(&self, table: Table, key: &str, value: &[u8]) {
+        self.store.delete(table, key, Expect::Any).await.unwrap();
+        self.store.put(table, key, value, Expect::Absent).await.unwrap();
+    }
+}
+
+fn connection(org: &OrgId, name: &str, now: Timestamp) -> ConnectionRecord {
+    ConnectionRecord {
+        id: ConnectionId::random(),
+        org: org.clone(),
+        name: name.into(),
+        provider: "github".into(),
+        auth: "pat".into(),
+        variables: BTreeMap::new(),
+        environment: None,
+        settings: Settings::default(),
+        captured: BTreeMap::new(),
+        discovered: None,
+        app: None,
+        scopes: Vec::new(),
+        granted: Vec::new(),
+        account: None,
+        account_id: None,
+        ends: None,
+        about: About::default(),
+        secret: SecretFacts::default(),
+        owner: None,
+        visibility: Visibility::Shared,
+        state: ConnectionState::Active,
+        managed_by: ManagedBy::Store,
+        created: now,
+        updated: now,
+    }
+}
+
+fn placeholders(text: &str) -> BTreeMap<String, Placeholder> {
+    let placeholder = Placeholder::issue(text, None);
+    BTreeMap::from([("token".to_owned(), placeholder)])
+}

@@ -1,0 +1,196 @@
+//! What webhooks are owed over a crash: every event of a change that was made, and none of one that was not.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::directory::deliveries::Due;
+use crate::directory::rows::At;
+use crate::observe::change::Actor;
+use crate::observe::notice::{About, Notice, NoticeKind};
+use crate::store::{Lease, StoreError, Version};
+
+/// Rows in memory, but for one table that takes none.
+#[derive(Debug)]
+struct Full(Arc<MemoryStore>, Table);
+
+#[async_trait::async_trait]
+impl Store for Full {
+    async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        self.0.get(table, key).await
+    }
+
+    async fn put(
+        &self,
+        table: Table,
+        key: &str,
+        value: &[u8],
+        expect: Expect,
+    ) -> Result<Version, StoreError> {
+        match table == self.1 {
+            true => Err(StoreError::KeyRefused { table: table.name() }),
+            false => self.0.put(table, key, value, expect).await,
+        }
+    }
+
+    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
+        self.0.reseal(table, row, value).await
+    }
+
+    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
+        match table == self.1 {
+            true => Err(StoreError::KeyRefused { table: table.name() }),
+            false => self.0.delete(table, key, expect).await,
+        }
+    }
+
+    async fn list(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.0.list(table, prefix, after, limit).await
+    }
+
+    async fn lease(
+        &self,
+        name: &str,
+        ttl: std::time::Duration,
+    ) -> Result<Option<Lease>, StoreError> {
+        self.0.lease(name, ttl).await
+    }
+
+    async fn renew_lease(
+        &self,
+        lease: &Lease,
+        ttl: std::time::Duration,
+    ) -> Result<bool, StoreError> {
+        self.0.renew_lease(lease, ttl).await
+    }
+
+    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
+        self.0.changed(table, seen).await
+    }
+}
+
+async fn hook(world: &World) -> Arc<WebhookRecord> {
+    named_hook(world, "ops").await
+}
+
+async fn named_hook(world: &World, name: &str) -> Arc<WebhookRecord> {
+    let new = NewWebhook {
+        name: name.to_owned(),
+        url: "https://ops.example.com/".to_owned(),
+        kinds: BTreeSet::from([NoticeKind::ConnectionPaused, NoticeKind::ConnectionRemoved]),
+        managed_by: ManagedBy::Store,
+    };
+    world.directory.add_webhook(&world.org, new).await.unwrap()
+}
+
+/// An event is stored and then the process dies, before the change of `cause`.
+async fn dies_before(world: &World, kind: NoticeKind, cause: (&At, Option<Version>)) {
+    let view = world.directory.view();
+    let notice = Notice::new(kind, (&world.org, &Actor::Gateway), world.now(), About::default());
+    let due: Due<'_> = (&view, Some(cause));
+    let news = world.directory.shared.owe(vec![notice], false, due).await.unwrap();
+    assert_eq!(news[0].owed.len(), 1, "the webhook wants it");
+}
+
+async fn owed(world: &World) -> Vec<NoticeKind> {
+    let owed = world.reopen().await.unwrap().owed().await.unwrap();
+    owed.into_iter().map(|owed| owed.delivery.notice.kind).collect()
+}
+
+#[tokio::test]
+async fn an_event_of_a_change_that_was_never_made_is_told_to_nobody() {
+    let world = World::new().await;
+    hook(&world).await;
+    let connection = world.connection("work").await;
+    let at = At::new(Table::Connections, &world.org, &connection.id);
+    dies_before(&world, NoticeKind::ConnectionPaused, (&at, Some(Version(2)))).await;
+    dies_before(&world, NoticeKind::ConnectionRemoved, (&at, None)).await;
+    let unborn = At::new(Table::Connections, &world.org, ConnectionId::random());
+    dies_before(&world, NoticeKind::ConnectionPaused, (&unborn, Some(Version(1)))).await;
+    assert_eq!(owed(&world).await, []);
+    assert_eq!(world.store.list(Table::Deliveries, "", None, 10).await.unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn a_change_whose_event_cannot_be_stored_is_not_made() {
+    let world = World::new().await;
+    hook(&world).await;
+    let connection = world.connection("work").await;
+    let (org, id) = (&world.org, &connection.id);
+    let before = world.rows(Table::Connections).await;
+    let full: Arc<dyn Store> = Arc::new(Full(world.store.clone(), Table::Deliveries));
+    let directory = Directory::open(full, world.keyring.clone(), world.clock.clone());
+    let directory = directory.await.unwrap();
+    directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
+    directory.remove_connection(org, id).await.unwrap_err();
+    assert_eq!(world.rows(Table::Connections).await, before, "neither paused nor removed");
+    assert_eq!(directory.view().connection(org, id).unwrap().state, ConnectionState::Active);
+}
+
+#[tokio::test]
+async fn an_event_whose_change_cannot_be_stored_is_taken_back() {
+    let world = World::new().await;
+    hook(&world).await;
+    let connection = world.connection("work").await;
+    let (org, id) = (&world.org, &connection.id);
+    let full: Arc<dyn Store> = Arc::new(Full(world.store.clone(), Table::Connections));
+    let directory = Directory::open(full, world.keyring.clone(), world.clock.clone());
+    let directory = directory.await.unwrap();
+    directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
+    directory.remove_connection(org, id).await.unwrap_err();
+    assert_eq!(world.rows(Table::Deliveries).await, []);
+}
+
+#[tokio::test]
+async fn an_event_of_a_change_that_was_made_is_owed_after_a_crash() {
+    let world = World::new().await;
+    hook(&world).await;
+    let connection = world.connection("work").await;
+    let pause = (&world.org, &connection.id);
+    let paused = world.directory.set_connection_paused(pause.0, pause.1, true, ManagedBy::Store);
+    paused.await.unwrap();
+    assert_eq!(owed(&world).await, [NoticeKind::ConnectionPaused]);
+    world.directory.remove_connection(&world.org, &connection.id).await.unwrap();
+    let mut both = owed(&world).await;
+    both.sort();
+    assert_eq!(both, [NoticeKind::ConnectionPaused, NoticeKind::ConnectionRemoved]);
+}
+
+#[tokio::test]
+async fn what_a_removed_webhook_was_owed_goes_with_it() {
+    let world = World::new().await;
+    let hook = hook(&world).await;
+    let stays = named_hook(&world, "stays").await;
+    let connection = world.connection("work").await;
+    let (org, id) = (&world.org, &connection.id);
+    world.directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap();
+    world.directory.remove_webhook(&world.org, &hook.id, ManagedBy::Store).await.unwrap();
+    // At once: nothing has been started again.
+    let rows = world.store.list(Table::Deliveries, "", None, 10).await.unwrap();
+    let of_stays = format!(".{}", stays.id);
+    assert!(rows.len() == 1 && rows[0].key.ends_with(&of_stays), "{rows:?}");
+    // Nor is another one of its name told.
+    self::hook(&world).await;
+    let owed = world.reopen().await.unwrap().owed().await.unwrap();
+    let to: Vec<_> = owed.into_iter().map(|owed| owed.delivery.webhook).collect();
+    assert_eq!(to, std::slice::from_ref(&stays.id));
+}
+
+#[tokio::test]
+async fn of_two_replicas_that_try_an_event_one_has_it() {
+    let world = World::new().await;
+    hook(&world).await;
+    let connection = world.connection("work").await;
+    let (org, id) = (&world.org, &connection.id);
+    world.directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap();
+    let (one, other) = (world.reopen().await.unwrap(), world.reopen().await.unwrap());
+    let (mine, theirs) =
+        (one.owed().await.unwrap().remove(0), other.owed().await.unwrap().remove(0));
+    assert!(one.postpone(mine).await.unwrap().is_some());
+    assert!(other.postpone(theirs).await.unwrap().is_none());
+}

@@ -1,0 +1,137 @@
+//! Plugins: what a crash between two rows leaves, who may have them, and what goes with what.
+
+use super::*;
+use keyward_base::id::PluginId;
+
+fn manifest(slots: &[&str]) -> Manifest {
+    let slot = |name: &&str| serde_json::json!({ "slot": name, "provider": "github" });
+    let slots: Vec<_> = slots.iter().map(slot).collect();
+    let manifest = serde_json::json!({ "plugin": "p", "version": "1", "connections": slots });
+    serde_json::from_value(manifest).unwrap()
+}
+
+fn plugged(world: &World, slots: &[(&str, &ConnectionId)]) -> Plugged {
+    let names: Vec<_> = slots.iter().map(|(name, _)| *name).collect();
+    let binding = |id: &ConnectionId| BindingRecord {
+        connection: id.clone(),
+        created: world.now(),
+        managed_by: ManagedBy::Store,
+        placeholders: placeholders("sk-"),
+        direct: false,
+    };
+    Plugged {
+        manifest: manifest(&names),
+        slots: slots.iter().map(|(name, id)| ((*name).to_owned(), (*id).clone())).collect(),
+        bindings: slots.iter().map(|(_, id)| binding(id)).collect(),
+        by: ManagedBy::Store,
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_takes_its_bindings_along_and_leaves_those_of_others() {
+    let world = World::new().await;
+    let agent = world.agent("ci").await;
+    let (a, b) = (world.connection("a").await, world.connection("b").await);
+    world.bind(&agent.id, &b.id).await;
+    let at = (&world.org, &agent.id);
+    let new = plugged(&world, &[("a", &a.id), ("b", &b.id)]);
+    let plugin = world.directory.add_plugin(at, new).await.unwrap();
+    let bound = |view: &View| {
+        let agent = view.agent(&world.org, &agent.id).unwrap().clone();
+        agent.bindings.iter().map(|it| (it.connection.clone(), it.direct)).collect::<Vec<_>>()
+    };
+    assert_eq!(bound(&world.directory.view()), [(b.id.clone(), true), (a.id.clone(), false)]);
+    let again = world.reopen().await.unwrap();
+    assert_eq!(again.view().plugin(&world.org, &plugin.id), Some(&plugin));
+    assert_eq!(bound(&again.view()), bound(&world.directory.view()));
+    world.directory.remove_plugin(&world.org, &plugin.id).await.unwrap();
+    assert_eq!(bound(&world.directory.view()), [(b.id.clone(), true)]);
+    assert!(world.rows(Table::Plugins).await.is_empty());
+    assert_eq!(world.rows(Table::Names).await.len(), 3);
+}
+
+#[tokio::test]
+async fn what_a_crash_leaves_allows_nothing_and_goes() {
+    let world = World::new().await;
+    let agent = world.agent("ci").await;
+    let a = world.connection("a").await;
+    let at = (&world.org, &agent.id);
+    let plugin = world.directory.add_plugin(at, plugged(&world, &[("a", &a.id)])).await.unwrap();
+    // As if it had ended between the agent's row and the plugin's.
+    let key = format!("{}/{}", world.org, plugin.id);
+    world.store.delete(Table::Plugins, &key, Expect::Any).await.unwrap();
+    let again = world.reopen().await.unwrap();
+    assert!(again.view().agent(&world.org, &agent.id).unwrap().bindings.is_empty());
+    let last = world.reopen().await.unwrap();
+    let new = plugged(&world, &[("a", &a.id)]);
+    last.add_plugin(at, new).await.expect("its name is free again");
+}
+
+#[tokio::test]
+async fn the_plugins_of_an_agent_go_with_it_also_after_a_crash() {
+    let world = World::new().await;
+    let agent = world.agent("ci").await;
+    let a = world.connection("a").await;
+    let at = (&world.org, &agent.id);
+    world.directory.add_plugin(at, plugged(&world, &[("a", &a.id)])).await.unwrap();
+    let key = format!("{}/{}", world.org, agent.id);
+    let row = world.store.get(Table::Agents, &key).await.unwrap().unwrap();
+    world.store.delete(Table::Agents, &key, Expect::Version(row.version)).await.unwrap();
+    let again = world.reopen().await.unwrap();
+    assert_eq!(again.view().plugins().count(), 0);
+    assert!(world.rows(Table::Plugins).await.is_empty());
+    assert_eq!(world.rows(Table::Names).await.len(), 1, "the connection's");
+}
+
+#[tokio::test]
+async fn what_is_of_another_org_or_provider_or_not_declared_is_refused_and_leaves_nothing() {
+    let world = World::new().await;
+    let agent = world.agent("ci").await;
+    let a = world.connection("a").await;
+    let foreign = connection(&world.other_org().await, "foreign", world.now());
+    let foreign = world.directory.add_connection(foreign).await.unwrap();
+    let mut other = connection(&world.org, "other", world.now());
+    other.provider = "openai".into();
+    let other = world.directory.add_connection(other).await.unwrap();
+    let at = (&world.org, &agent.id);
+    let undeclared = Plugged { manifest: manifest(&["x"]), ..plugged(&world, &[("a", &a.id)]) };
+    for (new, says) in [
+        (plugged(&world, &[("a", &foreign.id)]), "does not exist"),
+        (plugged(&world, &[("a", &other.id)]), "asks for an account at `github`"),
+        (undeclared, "has no slot `a`"),
+    ] {
+        let error = world.directory.add_plugin(at, new).await.unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    let nobody = world.directory.remove_plugin(&world.org, &PluginId::random()).await;
+    assert!(matches!(nobody, Err(DirectoryError::NotFound { what: "plugin", .. })));
+    assert!(world.directory.view().agent(&world.org, &agent.id).unwrap().bindings.is_empty());
+    assert_eq!(world.rows(Table::Plugins).await.len(), 0);
+    let plugin = world.directory.add_plugin(at, plugged(&world, &[("a", &a.id)])).await.unwrap();
+    assert!(world.directory.view().plugin(&foreign.org, &plugin.id).is_none());
+    let theirs = world.directory.remove_plugin(&foreign.org, &plugin.id).await;
+    assert!(matches!(theirs, Err(DirectoryError::NotFound { what: "plugin", .. })));
+}
+
+#[tokio::test]
+async fn a_plugin_says_what_it_lacks() {
+    let world = World::new().await;
+    let agent = world.agent("ci").await;
+    let (a, b) = (world.connection("a").await, world.connection("b").await);
+    let mut new = plugged(&world, &[("a", &a.id), ("b", &b.id)]);
+    new.manifest.connections[1].required = false;
+    let plugin = world.directory.add_plugin((&world.org, &agent.id), new).await.unwrap();
+    let state = || {
+        let view = world.directory.view();
+        let find = |id: &ConnectionId| view.connection(&world.org, id).map(|it| &**it);
+        let missing = plugin.missing(find);
+        let slots: Vec<_> = missing.iter().map(|missing| missing.slot.slot.clone()).collect();
+        (plugin.state(&missing), slots)
+    };
+    assert_eq!(state(), (PluginState::Ready, vec![]));
+    let (org, by) = (&world.org, ManagedBy::Store);
+    world.directory.set_connection_paused(org, &b.id, true, by).await.unwrap();
+    assert_eq!(state(), (PluginState::Degraded, vec!["b".to_owned()]));
+    world.directory.remove_connection(org, &a.id).await.unwrap();
+    assert_eq!(state(), (PluginState::Blocked, vec!["a".to_owned(), "b".to_owned()]));
+}

@@ -1,0 +1,243 @@
+//! Agents' tokens: issued or chosen, revoked. The hash is unique in the whole store, by an index
+//! row that is written before the agent's row and deleted after it.
+
+use jiff::Timestamp;
+
+use super::error::DirectoryError;
+use super::index::Claim;
+use super::records::{AgentRecord, IssuedToken, ManagedBy, RevokedToken, TokenRecord};
+use super::{Directory, Writer, check};
+use crate::crypto::token::{self, TokenHash};
+use keyward_base::id::{AgentId, OrgId, TokenId};
+use keyward_base::secret::Secret;
+
+/// Revoked tokens that are remembered of one agent.
+const REVOKED_MAX: usize = 50;
+
+/// Tokens of one agent. Expired ones go when a new one is added, so these are live.
+const TOKENS_MAX: usize = 1_000;
+
+impl Directory {
+    /// Adds a token. `chosen`: a token of `--token-stdin`; else issued. Also for agents that the
+    /// file manages, because a file cannot hold an issued token.
+    ///
+    /// # Errors
+    /// When a chosen token is weak or in use, the expiry is past, or there is no such agent.
+    #[expect(clippy::too_many_arguments, reason = "the receiver and five")]
+    pub async fn add_token(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        label: Option<String>,
+        expires: Option<Timestamp>,
+        chosen: Option<Secret>,
+    ) -> Result<IssuedToken, DirectoryError> {
+        check::label(label.as_deref())?;
+        if expires.is_some_and(|expires| expires <= self.shared.clock.now()) {
+            return Err(DirectoryError::TokenExpired);
+        }
+        if chosen.as_ref().is_some_and(|chosen| !token::is_acceptable_secret(chosen)) {
+            return Err(DirectoryError::TokenRefused);
+        }
+        let text = chosen.unwrap_or_else(token::issue_agent_token);
+        let new = TokenRecord {
+            id: TokenId::random(),
+            hash: TokenHash::of_secret(&text).to_hex(),
+            label,
+            created: self.shared.clock.now(),
+            expires,
+            managed_by: ManagedBy::Store,
+        };
+        let issued = IssuedToken { id: new.id.clone(), text, expires };
+        let (org, agent) = (org.clone(), agent.clone());
+        self.write(|writer| async move { writer.add_token(&org, &agent, new).await }).await?;
+        Ok(issued)
+    }
+
+    /// Moves a token's end. Only for tokens that have one: a token that was given for ever is not
+    /// to be cut by whoever renews.
+    ///
+    /// # Errors
+    /// When the agent has no such token, or the token has no end or stands in the file.
+    pub async fn renew_token(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        token: &TokenId,
+        expires: Timestamp,
+    ) -> Result<(), DirectoryError> {
+        let token = token.clone();
+        let change = move |agent: &mut AgentRecord| {
+            let mine = |known: &&mut TokenRecord| known.id == token && known.expires.is_some();
+            let found = agent.tokens.iter_mut().find(mine);
+            let found = found.ok_or_else(|| DirectoryError::not_found("token", &token))?;
+            check::editor(found.managed_by, ManagedBy::Store, ("token", token.as_str()))?;
+            found.expires = Some(expires);
+            Ok(())
+        };
+        self.edit_agent(org, agent, change).await.map(drop)
+    }
+
+    /// Revokes a token: it opens nothing any more, open streams included.
+    ///
+    /// # Errors
+    /// When the agent has no such token, or the token stands in the file.
+    pub async fn revoke_token(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        token: &TokenId,
+    ) -> Result<(), DirectoryError> {
+        self.revoke_token_by(org, agent, token, ManagedBy::Store).await
+    }
+
+    /// [`Directory::revoke_token`] by either side.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn revoke_token_by(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        token: &TokenId,
+        by: ManagedBy,
+    ) -> Result<(), DirectoryError> {
+        let (org, agent, token) = (org.clone(), agent.clone(), token.clone());
+        self.write(|writer| async move { writer.revoke_token(&org, &agent, token, by).await }).await
+    }
+
+    /// Makes the token of this hash the one that the file gives the agent under `label`, in place
+    /// of an earlier one. The same hash again changes nothing. The caller has checked the token
+    /// itself with [`token::is_acceptable_secret`].
+    ///
+    /// # Errors
+    /// When another agent has the token, or there is no such agent.
+    pub async fn set_chosen_token(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        label: Option<String>,
+        hash: TokenHash,
+    ) -> Result<TokenId, DirectoryError> {
+        check::label(label.as_deref())?;
+        let new = TokenRecord {
+            id: TokenId::random(),
+            hash: hash.to_hex(),
+            label,
+            created: self.shared.clock.now(),
+            expires: None,
+            managed_by: ManagedBy::File,
+        };
+        let (org, agent) = (org.clone(), agent.clone());
+        self.write(|writer| async move { writer.set_chosen_token(&org, &agent, new).await }).await
+    }
+}
+
+impl Writer {
+    async fn add_token(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        new: TokenRecord,
+    ) -> Result<(), DirectoryError> {
+        let now = self.clock.now();
+        self.edit_with_token(org, agent, &new, &|agent| {
+            agent.tokens.retain(|token| token.is_live(now));
+            if agent.tokens.len() >= TOKENS_MAX {
+                return Err(DirectoryError::TooMany { what: "tokens", max: TOKENS_MAX });
+            }
+            agent.tokens.push(new.clone());
+            Ok(())
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn revoke_token(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        id: TokenId,
+        by: ManagedBy,
+    ) -> Result<(), DirectoryError> {
+        let change = move |agent: &mut AgentRecord| {
+            let at = agent.tokens.iter().position(|token| token.id == id);
+            let at = at.ok_or_else(|| DirectoryError::not_found("token", &id))?;
+            check::editor(agent.tokens[at].managed_by, by, ("token", id.as_str()))?;
+            let TokenRecord { id, hash, .. } = agent.tokens.remove(at);
+            agent.revoked.push(RevokedToken { id, hash });
+            let over = agent.revoked.len().saturating_sub(REVOKED_MAX);
+            agent.revoked.drain(..over);
+            Ok(())
+        };
+        let edited = self.edit_agent(org, agent, &change).await?;
+        self.drop_tokens(&edited.before, Some(&edited.after)).await
+    }
+
+    async fn set_chosen_token(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        new: TokenRecord,
+    ) -> Result<TokenId, DirectoryError> {
+        let is_replaced = |token: &TokenRecord| {
+            token.managed_by == ManagedBy::File
+                && token.label == new.label
+                && token.hash != new.hash
+        };
+        let change = |agent: &mut AgentRecord| {
+            agent.tokens.retain(|token| !is_replaced(token));
+            match agent.tokens.iter_mut().find(|token| token.hash == new.hash) {
+                Some(known) => {
+                    known.label.clone_from(&new.label);
+                    known.managed_by = ManagedBy::File;
+                    known.expires = None;
+                }
+                None => agent.tokens.push(new.clone()),
+            }
+            Ok(())
+        };
+        let after = self.edit_with_token(org, agent, &new, &change).await?;
+        let token = after.tokens.into_iter().find(|token| token.hash == new.hash);
+        token.map(|token| token.id).ok_or(DirectoryError::Interrupted)
+    }
+
+    /// An edit that may bring a token in and others out: intent first, leftovers last.
+    async fn edit_with_token(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        new: &TokenRecord,
+        change: &(impl Fn(&mut AgentRecord) -> Result<(), DirectoryError> + Send + Sync),
+    ) -> Result<AgentRecord, DirectoryError> {
+        let at = super::rows::At::new(crate::store::Table::Agents, org, agent);
+        let known = self.read_agent(&at, agent).await?.record;
+        let known = known.tokens.iter().any(|token| token.hash == new.hash);
+        if known && new.managed_by == ManagedBy::Store {
+            return Err(DirectoryError::TokenTaken);
+        }
+        let hash = TokenHash::from_hex(&new.hash).ok_or(DirectoryError::TokenRefused)?;
+        let index = self.index.token(&hash);
+        if !known {
+            let claim = Claim::of_token(agent);
+            self.rows.write(&index, &claim, None).await.map_err(|error| {
+                match error.is_conflict() {
+                    true => DirectoryError::TokenTaken,
+                    false => error,
+                }
+            })?;
+        }
+        match self.edit_agent(org, agent, change).await {
+            Ok(edited) => {
+                self.drop_tokens(&edited.before, Some(&edited.after)).await?;
+                Ok(edited.after.as_ref().clone())
+            }
+            Err(error) => {
+                if !known {
+                    self.give_back(&[index]).await;
+                }
+                Err(error)
+            }
+        }
+    }
+}

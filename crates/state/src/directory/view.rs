@@ -1,0 +1,483 @@
+//! [`View`]: everything, in memory, as of one moment. What the data path and the rulebook read.
+
+mod told;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use jiff::Timestamp;
+
+use super::apps::AppRecord;
+use super::kept::Collection;
+use super::orgs::OrgRecord;
+use super::personal::Scope;
+use super::plugins::PluginRecord;
+use super::records::{AgentRecord, ConnectionRecord};
+use super::users::{Person, UserRecord};
+use super::webhooks::WebhookRecord;
+pub use told::Former;
+
+use crate::crypto::token::TokenHash;
+use keyward_base::agent::Agent;
+use keyward_base::id::{
+    AgentId, AppId, ConnectionId, HoneytokenId, OrgId, PluginId, TokenId, UserId, WebhookId,
+};
+use keyward_base::shared_map::{Difference, SharedMap, SharedNames};
+use keyward_model::Honeytoken;
+use keyward_rules::inject::placeholder::Core;
+
+/// Everything, in memory. Immutable; replaced whole, by one that shares with it what has not changed.
+/// Lookups by hash map, O(1). Iteration is in no particular order.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    orgs: SharedMap<OrgId, Arc<OrgView>>,
+    tokens: SharedNames<TokenHash, Arc<Holder>>,
+    personal: SharedNames<TokenHash, Arc<PersonalHolder>>,
+    revoked: SharedNames<TokenHash, Former>,
+}
+
+/// What one org has: nothing here can answer for another one.
+#[derive(Clone, Debug, Default)]
+pub struct OrgView {
+    record: Option<Arc<OrgRecord>>,
+    users: SharedMap<UserId, Arc<UserRecord>>,
+    user_names: SharedNames<Arc<str>, UserId>,
+    agents: SharedMap<AgentId, Arc<AgentRecord>>,
+    agent_names: SharedNames<Arc<str>, AgentId>,
+    connections: SharedMap<ConnectionId, Arc<ConnectionRecord>>,
+    connection_names: SharedNames<Arc<str>, ConnectionId>,
+    apps: SharedMap<AppId, Arc<AppRecord>>,
+    app_names: SharedNames<Arc<str>, AppId>,
+    plugins: SharedMap<PluginId, Arc<PluginRecord>>,
+    webhooks: BTreeMap<WebhookId, Arc<WebhookRecord>>,
+    pub(super) honeytokens: Collection<Honeytoken>,
+    pub(super) honeytoken_cores: SharedNames<Core, HoneytokenId>,
+    /// By agent and name.
+    plugins_of: SharedMap<AgentId, Arc<PluginsByName>>,
+}
+
+type PluginsByName = BTreeMap<Arc<str>, Arc<PluginRecord>>;
+
+/// The records in which two views differ, of what policies are made from.
+#[derive(Debug, Default)]
+pub struct Differences<'a> {
+    /// Agents.
+    pub agents: Vec<Difference<'a, Arc<AgentRecord>>>,
+    /// Connections.
+    pub connections: Vec<Difference<'a, Arc<ConnectionRecord>>>,
+    /// Apps.
+    pub apps: Vec<Difference<'a, Arc<AppRecord>>>,
+    /// Plugins.
+    pub plugins: Vec<Difference<'a, Arc<PluginRecord>>>,
+}
+
+/// Who holds a token.
+#[derive(Clone, Debug)]
+struct Holder {
+    hash: TokenHash,
+    agent: Agent,
+    expires: Option<Timestamp>,
+}
+
+/// Who holds a personal token.
+#[derive(Clone, Debug)]
+struct PersonalHolder {
+    hash: TokenHash,
+    user: Arc<UserRecord>,
+    token: TokenId,
+    scopes: Arc<[Scope]>,
+    expires: Option<Timestamp>,
+}
+
+impl OrgView {
+    /// Whether what an agent's owner has opens anything: somebody who is paused acts through nobody.
+    fn is_awake(&self, agent: &AgentRecord) -> bool {
+        let owner = agent.owner.as_ref().map(|owner| self.users.get(owner));
+        !agent.is_paused() && owner.is_none_or(|owner| owner.is_some_and(|user| !user.paused))
+    }
+}
+
+impl View {
+    /// A view of these alone. Of two with one name, the name is the later one's.
+    pub fn of(
+        agents: impl IntoIterator<Item = Arc<AgentRecord>>,
+        connections: impl IntoIterator<Item = Arc<ConnectionRecord>>,
+    ) -> Self {
+        let mut view = Self::default();
+        agents.into_iter().for_each(|agent| view.put_agent(agent));
+        connections.into_iter().for_each(|connection| view.put_connection(connection));
+        view
+    }
+
+    /// With one connection put in, or put anew.
+    #[cfg(test)]
+    pub(crate) fn with(&self, connection: Arc<ConnectionRecord>) -> Self {
+        let mut view = self.clone();
+        view.put_connection(connection);
+        view
+    }
+
+    /// Where it differs from one before. Costs what differs when this one was made from that one by
+    /// changes; a record is the same when it was not put again.
+    pub fn differences<'a>(&'a self, before: &'a Self) -> Differences<'a> {
+        static NOTHING: LazyLock<OrgView> = LazyLock::new(OrgView::default);
+        let mut all = Differences::default();
+        for org in self.orgs.differences(&before.orgs, Arc::ptr_eq) {
+            let [before, now] = [org.before, org.now].map(|org| org.map_or(&*NOTHING, |org| org));
+            all.agents.extend(now.agents.differences(&before.agents, Arc::ptr_eq));
+            let connections = now.connections.differences(&before.connections, Arc::ptr_eq);
+            all.connections.extend(connections);
+            all.apps.extend(now.apps.differences(&before.apps, Arc::ptr_eq));
+            all.plugins.extend(now.plugins.differences(&before.plugins, Arc::ptr_eq));
+        }
+        all
+    }
+
+    pub(super) fn of_org(&self, id: &OrgId) -> Option<&OrgView> {
+        self.orgs.get(id).map(|org| &**org)
+    }
+
+    pub(super) fn org_mut(&mut self, id: &OrgId) -> &mut OrgView {
+        Arc::make_mut(self.orgs.entry(id.clone()))
+    }
+
+    pub(super) fn known_org_mut(&mut self, id: &OrgId) -> Option<&mut OrgView> {
+        self.orgs.get_mut(id).map(Arc::make_mut)
+    }
+
+    /// Who holds this personal token, as [`View::authenticate`] does; `None` also when its owner is
+    /// paused.
+    pub fn person(&self, token: &str, now: Timestamp) -> Option<Person> {
+        let hash = TokenHash::of(token);
+        let holder = self.personal.get(&hash).filter(|holder| holder.hash.matches(&hash))?;
+        let live = holder.expires.is_none_or(|expires| now < expires) && !holder.user.paused;
+        live.then(|| Person {
+            user: holder.user.clone(),
+            token: holder.token.clone(),
+            scopes: holder.scopes.clone(),
+        })
+    }
+
+    /// Whether the agent is paused, or whose it is.
+    pub fn is_asleep(&self, agent: &AgentRecord) -> bool {
+        !self.orgs.get(&agent.org).is_some_and(|org| org.is_awake(agent))
+    }
+
+    /// All organisations.
+    pub fn orgs(&self) -> impl Iterator<Item = &Arc<OrgRecord>> {
+        self.orgs.values().filter_map(|org| org.record.as_ref())
+    }
+
+    /// An organisation.
+    pub fn org(&self, id: &OrgId) -> Option<&Arc<OrgRecord>> {
+        self.orgs.get(id)?.record.as_ref()
+    }
+
+    /// An organisation's users.
+    pub fn users(&self, org: &OrgId) -> impl Iterator<Item = &Arc<UserRecord>> {
+        self.orgs.get(org).into_iter().flat_map(|org| org.users.values())
+    }
+
+    /// A user by id.
+    pub fn user(&self, org: &OrgId, id: &UserId) -> Option<&Arc<UserRecord>> {
+        self.orgs.get(org)?.users.get(id)
+    }
+
+    /// By name or id. No name looks like an id.
+    pub fn find_user(&self, org: &OrgId, name_or_id: &str) -> Option<&Arc<UserRecord>> {
+        let org = self.orgs.get(org)?;
+        match UserId::parse(name_or_id) {
+            Ok(id) => org.users.get(&id),
+            Err(_) => org.users.get(org.user_names.get(name_or_id)?),
+        }
+    }
+
+    /// The organisation that an app belongs to: the id alone stands in its redirect URI.
+    pub fn org_of_app(&self, id: &AppId) -> Option<&OrgId> {
+        self.orgs.iter().find(|(_, org)| org.apps.contains_key(id)).map(|(id, _)| id)
+    }
+
+    /// Something that keeps an organisation from being removed: its kind and name.
+    pub(super) fn something_of(&self, id: &OrgId) -> Option<(&'static str, String)> {
+        let org = self.orgs.get(id)?;
+        let agent = || org.agents.values().next().map(|one| ("agent", one.name.clone()));
+        let connection =
+            || org.connections.values().next().map(|one| ("connection", one.name.clone()));
+        let app = || org.apps.values().next().map(|one| ("app", one.name.clone()));
+        let user = || org.users.values().next().map(|one| ("user", one.name.clone()));
+        agent().or_else(connection).or_else(app).or_else(user)
+    }
+
+    /// Something that a user owns: its kind and name.
+    pub(super) fn something_owned(
+        &self,
+        org: &OrgId,
+        user: &UserId,
+    ) -> Option<(&'static str, String)> {
+        let org = self.orgs.get(org)?;
+        let agent = org.agents.values().find(|one| one.owner.as_ref() == Some(user));
+        let connection = || {
+            let one = org.connections.values().find(|one| one.owner.as_ref() == Some(user))?;
+            Some(("connection", one.name.clone()))
+        };
+        agent.map(|one| ("agent", one.name.clone())).or_else(connection)
+    }
+
+    /// Who holds this token: hash look-up, then constant-time comparison; `None` when unknown,
+    /// expired, or the agent or its owner is paused.
+    pub fn authenticate(&self, token: &str, now: Timestamp) -> Option<Agent> {
+        let hash = TokenHash::of(token);
+        // The map compares hashes of secrets, whose bits tell nothing about their tokens; the
+        // comparison below is what counts.
+        let holder = self.tokens.get(&hash).filter(|holder| holder.hash.matches(&hash))?;
+        let live = holder.expires.is_none_or(|expires| now < expires);
+        live.then(|| holder.agent.clone())
+    }
+
+    /// The agent of a listener of its own, by name; `None` when there is none or it is paused.
+    pub fn of_listener(&self, org: &OrgId, name: &str) -> Option<Agent> {
+        let org = self.orgs.get(org)?;
+        let record = org.agents.get(org.agent_names.get(name)?);
+        let record = record.filter(|record| org.is_awake(record))?;
+        let (id, org) = (record.id.clone(), record.org.clone());
+        Some(Agent { id, org, name: record.name.as_str().into(), token: None })
+    }
+
+    /// Whether what authenticated the agent still opens anything (asked of open streams after a
+    /// change): its token, or that it is there and not paused on a listener of its own.
+    pub fn still_holds(&self, agent: &Agent, now: Timestamp) -> bool {
+        self.agent(&agent.org, &agent.id).is_some_and(|record| {
+            let live = |id: &TokenId| {
+                record.tokens.iter().any(|token| token.id == *id && token.is_live(now))
+            };
+            !self.is_asleep(record) && agent.token.as_ref().is_none_or(live)
+        })
+    }
+
+    /// All agents of all orgs.
+    pub fn agents(&self) -> impl Iterator<Item = &Arc<AgentRecord>> {
+        self.orgs.values().flat_map(|org| org.agents.values())
+    }
+
+    /// All tokens, of agents and of people.
+    pub fn tokens(&self) -> impl Iterator<Item = &TokenId> {
+        let agents = self.agents().flat_map(|agent| agent.tokens.iter().map(|token| &token.id));
+        agents.chain(self.personal.values().map(|holder| &holder.token))
+    }
+
+    /// All connections of all orgs.
+    pub fn connections(&self) -> impl Iterator<Item = &Arc<ConnectionRecord>> {
+        self.orgs.values().flat_map(|org| org.connections.values())
+    }
+
+    /// All apps of all orgs.
+    pub fn apps(&self) -> impl Iterator<Item = &Arc<AppRecord>> {
+        self.orgs.values().flat_map(|org| org.apps.values())
+    }
+
+    /// All plugins of all orgs.
+    pub fn plugins(&self) -> impl Iterator<Item = &Arc<PluginRecord>> {
+        self.orgs.values().flat_map(|org| org.plugins.values())
+    }
+
+    /// All plugins of an org.
+    pub fn plugins_in(&self, org: &OrgId) -> impl Iterator<Item = &Arc<PluginRecord>> {
+        self.orgs.get(org).into_iter().flat_map(|org| org.plugins.values())
+    }
+
+    /// The plugins of an agent, by name.
+    pub fn plugins_of(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+    ) -> impl Iterator<Item = &Arc<PluginRecord>> {
+        let of_agent = self.orgs.get(org).and_then(|org| org.plugins_of.get(agent));
+        of_agent.into_iter().flat_map(|plugins| plugins.values())
+    }
+
+    /// A plugin by id.
+    pub fn plugin(&self, org: &OrgId, id: &PluginId) -> Option<&Arc<PluginRecord>> {
+        self.orgs.get(org)?.plugins.get(id)
+    }
+
+    /// An app by id.
+    pub fn app(&self, org: &OrgId, id: &AppId) -> Option<&Arc<AppRecord>> {
+        self.orgs.get(org)?.apps.get(id)
+    }
+
+    /// By name or id. No name looks like an id.
+    pub fn find_app(&self, org: &OrgId, name_or_id: &str) -> Option<&Arc<AppRecord>> {
+        let org = self.orgs.get(org)?;
+        match AppId::parse(name_or_id) {
+            Ok(id) => org.apps.get(&id),
+            Err(_) => org.apps.get(org.app_names.get(name_or_id)?),
+        }
+    }
+
+    /// An agent by id.
+    pub fn agent(&self, org: &OrgId, id: &AgentId) -> Option<&Arc<AgentRecord>> {
+        self.orgs.get(org)?.agents.get(id)
+    }
+
+    /// A connection by id.
+    pub fn connection(&self, org: &OrgId, id: &ConnectionId) -> Option<&Arc<ConnectionRecord>> {
+        self.orgs.get(org)?.connections.get(id)
+    }
+
+    /// By name or id. No name looks like an id.
+    pub fn find_agent(&self, org: &OrgId, name_or_id: &str) -> Option<&Arc<AgentRecord>> {
+        let org = self.orgs.get(org)?;
+        match AgentId::parse(name_or_id) {
+            Ok(id) => org.agents.get(&id),
+            Err(_) => org.agents.get(org.agent_names.get(name_or_id)?),
+        }
+    }
+
+    /// By name or id. No name looks like an id.
+    pub fn find_connection(&self, org: &OrgId, name_or_id: &str) -> Option<&Arc<ConnectionRecord>> {
+        let org = self.orgs.get(org)?;
+        match ConnectionId::parse(name_or_id) {
+            Ok(id) => org.connections.get(&id),
+            Err(_) => org.connections.get(org.connection_names.get(name_or_id)?),
+        }
+    }
+
+    pub(super) fn put_agent(&mut self, agent: Arc<AgentRecord>) {
+        self.remove_agent(&agent.org, &agent.id);
+        let name: Arc<str> = agent.name.as_str().into();
+        let org = self.org_mut(&agent.org);
+        org.agent_names.insert(Arc::clone(&name), agent.id.clone());
+        org.agents.insert(agent.id.clone(), Arc::clone(&agent));
+        for former in &agent.revoked {
+            let Some(hash) = TokenHash::from_hex(&former.hash) else { continue };
+            let (id, org, name) = (agent.id.clone(), agent.org.clone(), Arc::clone(&name));
+            let holder = Agent { id, org, name, token: Some(former.id.clone()) };
+            let former = Former { agent: holder, token: former.id.clone(), reason: "revoked" };
+            self.revoked.insert(hash, former);
+        }
+        let org = self.org_mut(&agent.org);
+        if !org.is_awake(&agent) {
+            return;
+        }
+        for token in &agent.tokens {
+            // What is no hash was refused at open, and opens nothing here.
+            let Some(hash) = TokenHash::from_hex(&token.hash) else { continue };
+            let holder = Agent {
+                id: agent.id.clone(),
+                org: agent.org.clone(),
+                name: Arc::clone(&name),
+                token: Some(token.id.clone()),
+            };
+            let holder = Holder { hash, agent: holder, expires: token.expires };
+            self.tokens.insert(hash, Arc::new(holder));
+        }
+    }
+
+    pub(super) fn remove_agent(&mut self, org: &OrgId, id: &AgentId) {
+        let Some(org) = self.known_org_mut(org) else { return };
+        let Some(agent) = org.agents.remove(id) else { return };
+        org.agent_names.remove(agent.name.as_str());
+        for hash in agent.tokens.iter().filter_map(|token| TokenHash::from_hex(&token.hash)) {
+            self.tokens.remove(&hash);
+        }
+        for hash in agent.revoked.iter().filter_map(|former| TokenHash::from_hex(&former.hash)) {
+            self.revoked.remove(&hash);
+        }
+    }
+
+    pub(super) fn put_org(&mut self, org: Arc<OrgRecord>) {
+        let id = org.id.clone();
+        self.org_mut(&id).record = Some(org);
+    }
+
+    pub(super) fn remove_org(&mut self, id: &OrgId) {
+        self.orgs.remove(id);
+    }
+
+    pub(super) fn put_user(&mut self, user: Arc<UserRecord>) {
+        self.forget_user(&user.org, &user.id);
+        let org = self.org_mut(&user.org);
+        org.user_names.insert(user.name.as_str().into(), user.id.clone());
+        org.users.insert(user.id.clone(), Arc::clone(&user));
+        for token in &user.tokens {
+            let Some(hash) = TokenHash::from_hex(&token.hash) else { continue };
+            let holder = PersonalHolder {
+                hash,
+                user: Arc::clone(&user),
+                token: token.id.clone(),
+                scopes: token.scopes.clone().into(),
+                expires: token.expires,
+            };
+            self.personal.insert(hash, Arc::new(holder));
+        }
+        self.wake_agents_of(&user.org, &user.id);
+    }
+
+    pub(super) fn remove_user(&mut self, org: &OrgId, id: &UserId) {
+        self.forget_user(org, id);
+        self.wake_agents_of(org, id);
+    }
+
+    fn forget_user(&mut self, org: &OrgId, id: &UserId) {
+        let Some(org) = self.known_org_mut(org) else { return };
+        let Some(user) = org.users.remove(id) else { return };
+        org.user_names.remove(user.name.as_str());
+        for hash in user.tokens.iter().filter_map(|token| TokenHash::from_hex(&token.hash)) {
+            self.personal.remove(&hash);
+        }
+    }
+
+    /// Or puts them to sleep.
+    fn wake_agents_of(&mut self, org: &OrgId, owner: &UserId) {
+        let Some(of_org) = self.orgs.get(org) else { return };
+        let theirs = of_org.agents.values().filter(|agent| agent.owner.as_ref() == Some(owner));
+        for agent in theirs.cloned().collect::<Vec<_>>() {
+            self.put_agent(agent);
+        }
+    }
+
+    pub(super) fn put_app(&mut self, app: Arc<AppRecord>) {
+        self.remove_app(&app.org, &app.id);
+        let org = self.org_mut(&app.org);
+        org.app_names.insert(app.name.as_str().into(), app.id.clone());
+        org.apps.insert(app.id.clone(), app);
+    }
+
+    pub(super) fn remove_app(&mut self, org: &OrgId, id: &AppId) {
+        let Some(org) = self.known_org_mut(org) else { return };
+        let Some(app) = org.apps.remove(id) else { return };
+        org.app_names.remove(app.name.as_str());
+    }
+
+    pub(super) fn put_plugin(&mut self, plugin: Arc<PluginRecord>) {
+        self.remove_plugin(&plugin.org, &plugin.id);
+        let org = self.org_mut(&plugin.org);
+        let of_agent = Arc::make_mut(org.plugins_of.entry(plugin.agent.clone()));
+        of_agent.insert(plugin.name().into(), Arc::clone(&plugin));
+        org.plugins.insert(plugin.id.clone(), plugin);
+    }
+
+    pub(super) fn remove_plugin(&mut self, org: &OrgId, id: &PluginId) {
+        let Some(org) = self.known_org_mut(org) else { return };
+        let Some(plugin) = org.plugins.remove(id) else { return };
+        if let Some(of_agent) = org.plugins_of.get_mut(&plugin.agent).map(Arc::make_mut) {
+            of_agent.remove(plugin.name());
+            if of_agent.is_empty() {
+                org.plugins_of.remove(&plugin.agent);
+            }
+        }
+    }
+
+    pub(super) fn put_connection(&mut self, connection: Arc<ConnectionRecord>) {
+        self.remove_connection(&connection.org, &connection.id);
+        let org = self.org_mut(&connection.org);
+        org.connection_names.insert(connection.name.as_str().into(), connection.id.clone());
+        org.connections.insert(connection.id.clone(), connection);
+    }
+
+    pub(super) fn remove_connection(&mut self, org: &OrgId, id: &ConnectionId) {
+        let Some(org) = self.known_org_mut(org) else { return };
+        let Some(connection) = org.connections.remove(id) else { return };
+        org.connection_names.remove(connection.name.as_str());
+    }
+}

@@ -1,0 +1,273 @@
+//! Counters and gauges, as Prometheus text. Labels are closed sets: nothing an agent chooses
+//! becomes a label.
+
+use std::collections::HashMap;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::event::{Event, Outcome};
+use super::usage::Usage;
+
+/// All metrics of a gateway.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    outcomes: Outcomes,
+    refusals: Family<[(&'static str, String); 1], Counter>,
+    bytes_in: Counter,
+    bytes_out: Counter,
+    scrubbed: Counter,
+    /// By connection and token: no labels, and not in the text.
+    pub usage: Usage,
+    /// Streams of agents that are open now.
+    pub streams: Gauge,
+    /// Streams dialled to upstreams.
+    pub dialled: Counter,
+    /// Requests that found an idle upstream stream.
+    pub reused: Counter,
+    /// Requests sent once more, because a connection's settings say so.
+    pub retried: Counter,
+    /// Requests sent once more with a newer credential, because the upstream refused theirs.
+    pub renewed: Counter,
+    /// Flights for newer tokens, by how they ended.
+    refreshes: Counted,
+    /// Those that failed, by why.
+    refresh_failures: Counted,
+    /// Connections whose refreshes fail.
+    pub failing: Failing,
+    /// When the CA's certificate ends, in seconds since the epoch.
+    pub ca_ends: Gauge,
+    /// TLS handshakes with agents that failed.
+    pub handshakes_failed: Counter,
+    /// Streams closed for new ones, by listener.
+    evictions: Counted,
+    /// What happens, and who is told.
+    told: Told,
+    /// Connections whose secret is due, by the reminder that is reached.
+    secrets_due: Gauges,
+}
+
+/// Reminders, in days, and how they are labelled.
+const REMINDERS: [(i64, &str); 4] = [(14, "14d"), (7, "7d"), (1, "1d"), (0, "over")];
+
+/// Exchanges by how they ended.
+#[derive(Debug)]
+struct Outcomes {
+    completed: Counter,
+    refused: Counter,
+    client_aborted: Counter,
+    upstream_aborted: Counter,
+    ended: Counter,
+}
+
+impl Outcomes {
+    fn registered(registry: &mut Registry) -> Self {
+        let exchanges = counted(registry, "exchanges", "exchanges by how they ended");
+        let outcome = |name| exchanges.get_or_create_owned(&[("outcome", name)]);
+        Self {
+            completed: outcome("completed"),
+            refused: outcome("refused"),
+            client_aborted: outcome("client_aborted"),
+            upstream_aborted: outcome("upstream_aborted"),
+            ended: outcome("ended"),
+        }
+    }
+}
+
+/// Connections whose refreshes fail, and may succeed yet.
+#[derive(Debug)]
+pub struct Failing {
+    /// All of them.
+    pub now: Gauge,
+    /// Those that have failed for so long that somebody should look.
+    pub long: Gauge,
+}
+
+/// What happens, and who is told.
+#[derive(Debug)]
+struct Told {
+    events: Counted,
+    tries: Counted,
+    waiting: Gauge,
+}
+
+impl Told {
+    fn registered(registry: &mut Registry) -> Self {
+        let events = counted(registry, "events", "what happened, by type");
+        let help = "tries to tell webhooks, by how they ended";
+        let tries = counted(registry, "webhook_tries", help);
+        let help = "events that webhooks have not taken yet";
+        Self { events, tries, waiting: gauge(registry, "webhook_events_waiting", help) }
+    }
+}
+
+impl Failing {
+    fn registered(registry: &mut Registry) -> Self {
+        let help = "connections whose refreshes fail, and may succeed yet";
+        let now = gauge(registry, "connections_failing", help);
+        let help = "connections whose refreshes have failed for oauth.alert_after";
+        Self { now, long: gauge(registry, "connections_failing_long", help) }
+    }
+}
+
+fn gauge(registry: &mut Registry, name: &'static str, help: &'static str) -> Gauge {
+    let gauge = Gauge::default();
+    registry.register(name, help, gauge.clone());
+    gauge
+}
+
+/// Gauges by one label of a closed set.
+type Gauges = Family<[(&'static str, &'static str); 1], Gauge>;
+
+fn gauges(registry: &mut Registry, name: &'static str, help: &'static str) -> Gauges {
+    let family = Gauges::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
+/// Counters by one label of a closed set.
+type Counted = Family<[(&'static str, &'static str); 1], Counter>;
+
+fn counted(registry: &mut Registry, name: &'static str, help: &'static str) -> Counted {
+    let family = Counted::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("keyward");
+        let outcomes = Outcomes::registered(&mut registry);
+        let help = "streams without a request or a token, closed for new ones";
+        let evictions = counted(&mut registry, "streams_evicted", help);
+        let refusals = Family::default();
+        let help = "exchanges that Keyward answered itself";
+        registry.register("refusals", help, refusals.clone());
+        let help = "tokens fetched from authorization servers, or not";
+        let refreshes = counted(&mut registry, "token_refreshes", help);
+        let help = "token refreshes that failed and are tried again, by cause";
+        let refresh_failures = counted(&mut registry, "token_refresh_failures", help);
+        let mut counter = |name, help| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let dialled = counter("upstreams_dialled", "streams dialled to upstreams");
+        let reused = counter("upstreams_reused", "requests sent on an idle upstream stream");
+        let retried = counter("requests_retried", "requests sent once more by settings");
+        let renewed = counter("requests_renewed", "requests sent again with a newer credential");
+        let handshakes_failed =
+            counter("agent_handshakes_failed", "TLS handshakes with agents that failed");
+        let scrubbed = counter("answers_scrubbed", "answers in which a credential was masked");
+        let mut bytes = |name, help| {
+            let counter = Counter::default();
+            registry.register_with_unit(name, help, Unit::Bytes, counter.clone());
+            counter
+        };
+        let bytes_in = bytes("received", "body bytes from agents");
+        let bytes_out = bytes("sent", "body bytes to agents");
+        let help = "connections whose secret is due within that time, or past it";
+        let secrets_due = gauges(&mut registry, "connection_secrets_due", help);
+        let streams = gauge(&mut registry, "agent_streams", "open streams of agents");
+        let failing = Failing::registered(&mut registry);
+        let told = Told::registered(&mut registry);
+        let ca_ends = Gauge::default();
+        let help = "when the CA certificate ends, since the epoch";
+        registry.register_with_unit("ca_ends_timestamp", help, Unit::Seconds, ca_ends.clone());
+        Self {
+            registry,
+            outcomes,
+            refusals,
+            refreshes,
+            refresh_failures,
+            bytes_in,
+            bytes_out,
+            scrubbed,
+            usage: Usage::default(),
+            streams,
+            failing,
+            ca_ends,
+            dialled,
+            reused,
+            retried,
+            renewed,
+            handshakes_failed,
+            evictions,
+            told,
+            secrets_due,
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts a finished exchange. Only a refused one looks a counter up.
+    pub fn count<S: AsRef<str>>(&self, event: &Event<S>) {
+        let by_outcome = match event.outcome {
+            Outcome::Completed => &self.outcomes.completed,
+            Outcome::Refused => &self.outcomes.refused,
+            Outcome::ClientAborted => &self.outcomes.client_aborted,
+            Outcome::UpstreamAborted => &self.outcomes.upstream_aborted,
+            Outcome::Ended => &self.outcomes.ended,
+        };
+        by_outcome.inc();
+        if let Some(code) = &event.code {
+            self.refusals.get_or_create(&[("code", code.as_ref().to_owned())]).inc();
+        }
+        if event.scrubbed > 0 {
+            self.scrubbed.inc();
+        }
+        self.bytes_in.inc_by(event.bytes_in);
+        self.bytes_out.inc_by(event.bytes_out);
+    }
+
+    /// Counts a stream that was closed for a new one, by its listener: `proxy`, `admin`.
+    pub fn evicted(&self, listener: &'static str) {
+        self.evictions.get_or_create(&[("listener", listener)]).inc();
+    }
+
+    /// Counts an attempt to fetch a newer token: `brought`, `failed`, `broken`.
+    pub fn refreshed(&self, outcome: &'static str) {
+        self.refreshes.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// Counts a failed attempt by its cause: a word of `net::call::Cause`, or `http_answer`.
+    pub fn refresh_failed(&self, cause: &'static str) {
+        self.refresh_failures.get_or_create(&[("cause", cause)]).inc();
+    }
+
+    /// Counts an event.
+    pub fn happened(&self, code: &'static str) {
+        self.told.events.get_or_create(&[("type", code)]).inc();
+    }
+
+    /// Counts a try to tell a webhook: `taken`, `failed`, `given_up`.
+    pub fn told(&self, outcome: &'static str) {
+        self.told.tries.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// How many events webhooks have not taken yet.
+    pub fn webhooks_waiting(&self, count: usize) {
+        self.told.waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// How many connections have reached which reminder, in days before their secret is due.
+    pub fn secrets_due(&self, by_days: &HashMap<i64, i64>) {
+        for (days, label) in REMINDERS {
+            let count = by_days.get(&days).copied().unwrap_or_default();
+            self.secrets_due.get_or_create(&[("within", label)]).set(count);
+        }
+    }
+
+    /// The OpenMetrics text.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        if let Err(error) = encode(&mut text, &self.registry) {
+            tracing::error!(%error, "metrics could not be written");
+        }
+        text
+    }
+}

@@ -1,0 +1,269 @@
+//! [`Notice`]: what has happened to a connection, a binding, a plugin or a token, for the people who want
+//! to be told. It goes to the audit log, to the metrics, and to webhooks.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::change::{Actor, Change};
+use keyward_base::id::{AgentId, ConnectionId, EventId, OrgId, PluginId, TokenId};
+
+macro_rules! kinds {
+    ($($(#[doc = $doc:literal])+ $kind:ident = $code:literal;)*) => {
+        /// What can happen.
+        #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+        pub enum NoticeKind {
+            $($(#[doc = $doc])+ #[serde(rename = $code)] $kind,)*
+        }
+
+        impl NoticeKind {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$kind),*];
+
+            /// Its stable name: the `type` of an event.
+            pub fn code(self) -> &'static str {
+                match self { $(Self::$kind => $code,)* }
+            }
+
+            /// When it happens, for people.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$kind => concat!($($doc),+).trim_ascii(),)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A connection can be used for the first time, or after its app has changed.
+    ConnectionConnected = "connection.connected";
+    /// A connection cannot be used until somebody acts; `reason` says why.
+    ConnectionBroken = "connection.broken";
+    /// A broken connection can be used again.
+    ConnectionReconnected = "connection.reconnected";
+    /// The secret of a connection ends soon, or is over the age for which one is to be used.
+    ConnectionExpiring = "connection.expiring";
+    /// Another secret is in force; also after a rollback.
+    ConnectionRotated = "connection.rotated";
+    /// A connection was paused.
+    ConnectionPaused = "connection.paused";
+    /// The pause of a connection has ended.
+    ConnectionResumed = "connection.resumed";
+    /// A connection was removed.
+    ConnectionRemoved = "connection.removed";
+    /// An agent may use a connection.
+    ConnectionBound = "connection.bound";
+    /// An agent may not use a connection any more.
+    ConnectionUnbound = "connection.unbound";
+    /// Every slot of a plugin has a connection that can be used.
+    PluginReady = "plugin.ready";
+    /// An optional slot of a plugin has no connection that can be used.
+    PluginDegraded = "plugin.degraded";
+    /// A required slot of a plugin has no connection that can be used.
+    PluginBlocked = "plugin.blocked";
+    /// A program sent a honeytoken.
+    HoneytokenUsed = "honeytoken.used";
+    /// A program sent a token that was revoked, or that is over.
+    TokenRefused = "token.refused";
+    /// Somebody tries a webhook.
+    WebhookTest = "webhook.test";
+}
+
+/// A thing, by id and by name.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Named<T> {
+    /// Its id.
+    pub id: T,
+    /// Its name when it happened.
+    pub name: String,
+}
+
+/// One event. No secret belongs here.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Notice {
+    /// Its id: the same however often it is told.
+    pub id: EventId,
+    /// Whose it is.
+    pub org: OrgId,
+    /// When it happened.
+    pub at: Timestamp,
+    /// What.
+    pub kind: NoticeKind,
+    /// `operator`, `usr_…`, `file` or `gateway`.
+    pub by: String,
+    /// What it happened to.
+    pub about: About,
+}
+
+/// What a notice tells: what its kind has.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct About {
+    /// The user who did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<Named<ConnectionId>>,
+    /// Its provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// The agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Named<AgentId>>,
+    /// The plugin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<Named<PluginId>>,
+    /// Its slot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<String>,
+    /// The token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenId>,
+    /// The honeytoken, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub honeytoken: Option<String>,
+    /// The host that a program asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Why, as a stable name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Why, in more words: the provider's own code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// What a person does about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    /// When what is announced is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
+}
+
+impl NoticeKind {
+    /// The kind of this name.
+    pub fn parse(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.code() == code)
+    }
+
+    /// The kind of thing and what happened to it.
+    fn parts(self) -> (&'static str, &'static str) {
+        self.code().split_once('.').unwrap_or((self.code(), ""))
+    }
+}
+
+impl<T> Named<T> {
+    /// Of this name.
+    pub fn new(id: T, name: &str) -> Self {
+        Self { id, name: name.to_owned() }
+    }
+}
+
+impl Notice {
+    /// That it has happened now.
+    pub fn new(kind: NoticeKind, (org, by): (&OrgId, &Actor), at: Timestamp, about: About) -> Self {
+        let user = match by {
+            Actor::User { name, .. } => Some(name.clone()),
+            _ => None,
+        };
+        let about = About { user, ..about };
+        Self { id: EventId::random(), org: org.clone(), at, kind, by: by.to_string(), about }
+    }
+
+    /// Whether it wants a record of its own, also where the request that it comes from leaves one: what
+    /// follows from it does, such as a plugin that is blocked now.
+    pub fn is_more_than_asked(&self) -> bool {
+        self.kind.parts().0 != "connection"
+    }
+
+    /// The record of the audit log.
+    pub fn change(&self) -> Change {
+        let (what, action) = self.kind.parts();
+        let about = &self.about;
+        let of_plugin = about.plugin.as_ref().filter(|_| what == "plugin");
+        let of_connection = about.connection.as_ref().filter(|_| what == "connection");
+        let thing = of_plugin.map(|it| (it.id.to_string(), it.name.clone()));
+        let thing = thing.or(of_connection.map(|it| (it.id.to_string(), it.name.clone())));
+        let token =
+            || Some((about.token.as_ref()?.to_string(), about.agent.as_ref()?.name.clone()));
+        let thing = thing.or_else(token);
+        let (id, name) =
+            thing.map_or((None, about.honeytoken.clone()), |(id, name)| (Some(id), Some(name)));
+        Change {
+            by: self.by.clone(),
+            user: about.user.clone(),
+            what: what.to_owned(),
+            id,
+            name,
+            action: action.to_owned(),
+            label: None,
+            event: Some(self.kind.code().to_owned()),
+            why: about.sentence(what),
+        }
+    }
+}
+
+impl About {
+    /// What else there is to say, for people.
+    fn sentence(&self, what: &str) -> Option<String> {
+        let mut words = Vec::new();
+        let mut say = |before: &str, text: Option<&str>| {
+            words.extend(text.map(|text| format!("{before}{text}")));
+        };
+        say("", self.reason.as_deref());
+        say("", self.detail.as_deref());
+        say("slot ", self.slot.as_deref());
+        if what != "connection" {
+            say("connection ", self.connection.as_ref().map(|it| &*it.name));
+        }
+        say("agent ", self.agent.as_ref().map(|it| &*it.name));
+        say("host ", self.host.as_deref());
+        say("due ", self.due.map(|due| due.to_string()).as_deref());
+        (!words.is_empty()).then(|| words.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::change::Acting;
+    use keyward_base::id::UserId;
+
+    fn notice(kind: NoticeKind, by: &Actor) -> Notice {
+        let about = About {
+            connection: Some(Named::new(ConnectionId::random(), "work")),
+            plugin: Some(Named::new(PluginId::random(), "digest")),
+            reason: Some("revoked".to_owned()),
+            ..About::default()
+        };
+        Notice::new(kind, (&OrgId::default_org(), by), Timestamp::UNIX_EPOCH, about)
+    }
+
+    #[test]
+    fn the_record_names_the_thing_that_the_kind_is_about() {
+        let by = Actor::User { id: UserId::random(), name: "ann".to_owned() };
+        let change = notice(NoticeKind::PluginBlocked, &by).change();
+        assert_eq!((&*change.what, &*change.action), ("plugin", "blocked"));
+        assert_eq!(change.name.as_deref(), Some("digest"));
+        assert_eq!(change.why.as_deref(), Some("revoked, connection work"));
+        assert_eq!(change.user.as_deref(), Some("ann"));
+        let change = notice(NoticeKind::ConnectionBroken, &Actor::Gateway).change();
+        assert_eq!((change.name.as_deref(), change.user), (Some("work"), None));
+        assert_eq!(change.event.as_deref(), Some("connection.broken"));
+    }
+
+    #[test]
+    fn every_kind_is_found_by_its_name_and_says_what_it_is() {
+        for kind in NoticeKind::ALL {
+            assert_eq!(NoticeKind::parse(kind.code()), Some(*kind));
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.code());
+            assert!(kind.meaning().ends_with('.'), "{}", kind.meaning());
+        }
+        assert_eq!(NoticeKind::parse("connection.eaten"), None);
+    }
+
+    #[tokio::test]
+    async fn who_acts_is_the_gateway_unless_somebody_says_so() {
+        let by = || Acting::current().by;
+        assert_eq!(by(), Actor::Gateway);
+        Actor::File.acting(async { assert_eq!(by(), Actor::File) }).await;
+        assert_eq!(by(), Actor::Gateway);
+    }
+}

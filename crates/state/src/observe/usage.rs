@@ -1,0 +1,398 @@
+//! [`Usage`]: what each connection and each token was used for since the process began. In memory, and gone
+//! with the process: the audit log is what lasts.
+//!
+//! A thread counts in a part of its own, so that no request waits for another core's; who reads adds the
+//! parts up.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher, Hash};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+use keyward_base::id::{AgentId, ConnectionId, TokenId};
+
+/// More than there are cores: two threads in one part only wait for each other.
+const PARTS: usize = 64;
+
+/// Connections, and tokens, that one part counts; later ones are not, until removed ones are forgotten.
+const ENTRIES_MAX: usize = 100_000;
+
+/// Agents of one connection that one part tells apart.
+const AGENTS_MAX: usize = 10_000;
+
+/// Waits are counted by powers of two of milliseconds: the last is over 9 hours.
+const WAITS: usize = 26;
+
+/// All that is counted.
+#[derive(Debug)]
+pub struct Usage {
+    since: OnceLock<Timestamp>,
+    parts: Box<[Mutex<Part>]>,
+}
+
+/// What one thread, or a few, counted.
+#[derive(Debug, Default)]
+struct Part {
+    connections: HashMap<ConnectionId, ConnectionUse, RandomState>,
+    tokens: HashMap<TokenId, TokenUse, RandomState>,
+}
+
+/// What exists: usage of anything else is of no interest.
+#[derive(Debug)]
+pub struct Existing<'a> {
+    /// Connections.
+    pub connections: HashSet<&'a ConnectionId, RandomState>,
+    /// Agents.
+    pub agents: HashSet<&'a AgentId, RandomState>,
+    /// Tokens.
+    pub tokens: HashSet<&'a TokenId, RandomState>,
+}
+
+/// One exchange, as far as it is counted.
+#[derive(Debug)]
+pub struct Used<'a> {
+    /// Which connection was permitted.
+    pub connection: Option<&'a ConnectionId>,
+    /// Who asked; `None`: a person.
+    pub agent: Option<&'a AgentId>,
+    /// With which token.
+    pub token: Option<&'a TokenId>,
+    /// When it began.
+    pub at: Timestamp,
+    /// The answer's status.
+    pub status: Option<u16>,
+    /// Why Keyward answered itself.
+    pub code: Option<&'static str>,
+    /// Neither the answer's end nor a refusal came.
+    pub aborted: bool,
+    /// Until the upstream's answer began.
+    pub waited: Option<Duration>,
+    /// Body bytes from the agent, and to it.
+    pub bytes: (u64, u64),
+    /// What the provider says of its own limit.
+    pub limit: Option<Remaining>,
+}
+
+/// What became of a connection's requests.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionUse {
+    /// All of them.
+    pub requests: u64,
+    /// Those that were refused, answered with 400 or more, or cut by the provider.
+    pub failed: u64,
+    /// Answers of the provider with 400 or more.
+    pub statuses: BTreeMap<u16, u64>,
+    /// Answers of Keyward itself.
+    pub refusals: BTreeMap<&'static str, u64>,
+    /// Body bytes to the provider.
+    pub bytes_in: u64,
+    /// Body bytes from it.
+    pub bytes_out: u64,
+    /// The last one, when it began.
+    pub last: Option<Timestamp>,
+    /// By agent.
+    pub agents: HashMap<AgentId, TokenUse, RandomState>,
+    /// What the provider said last of its own limit.
+    pub remaining: Option<Remaining>,
+    waits: [u64; WAITS],
+}
+
+/// How often, and when last.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct TokenUse {
+    /// Requests.
+    pub requests: u64,
+    /// The last one, when it began.
+    pub last: Option<Timestamp>,
+}
+
+/// What a provider tells of its own limit.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Remaining {
+    /// Requests that are left.
+    pub remaining: u64,
+    /// Of how many.
+    pub limit: Option<u64>,
+    /// When it said so.
+    pub at: Timestamp,
+}
+
+impl Default for Usage {
+    fn default() -> Self {
+        let parts = (0..PARTS).map(|_| Mutex::default()).collect();
+        Self { since: OnceLock::new(), parts }
+    }
+}
+
+impl Usage {
+    /// Counts from now on. Only the first call counts.
+    pub fn begin(&self, now: Timestamp) {
+        let _ = self.since.set(now);
+    }
+
+    /// Since when it counts.
+    pub fn since(&self) -> Option<Timestamp> {
+        self.since.get().copied()
+    }
+
+    /// Counts an exchange.
+    pub fn count(&self, used: &Used<'_>) {
+        if used.connection.is_none() && used.token.is_none() {
+            return;
+        }
+        let mut part = self.part().lock();
+        if let Some(id) = used.connection
+            && let Some(of) = entry(&mut part.connections, id, ENTRIES_MAX)
+        {
+            of.count(used);
+        }
+        if let Some(id) = used.token
+            && let Some(of) = entry(&mut part.tokens, id, ENTRIES_MAX)
+        {
+            of.count(used.at);
+        }
+    }
+
+    /// Counts a request of the control plane with a token.
+    pub fn count_token(&self, token: &TokenId, at: Timestamp) {
+        let mut part = self.part().lock();
+        if let Some(of) = entry(&mut part.tokens, token, ENTRIES_MAX) {
+            of.count(at);
+        }
+    }
+
+    /// What a connection was used for.
+    pub fn connection(&self, id: &ConnectionId) -> ConnectionUse {
+        let mut sum = ConnectionUse::default();
+        for part in &self.parts {
+            if let Some(of) = part.lock().connections.get(id) {
+                sum.add(of);
+            }
+        }
+        sum
+    }
+
+    /// What a token was used for.
+    pub fn token(&self, id: &TokenId) -> TokenUse {
+        let mut sum = TokenUse::default();
+        for part in &self.parts {
+            if let Some(of) = part.lock().tokens.get(id) {
+                sum.add(of);
+            }
+        }
+        sum
+    }
+
+    /// Forgets what was removed.
+    pub fn keep(&self, existing: &Existing<'_>) {
+        for part in &self.parts {
+            let mut part = part.lock();
+            part.connections.retain(|id, of| {
+                of.agents.retain(|agent, _| existing.agents.contains(agent));
+                existing.connections.contains(id)
+            });
+            part.tokens.retain(|id, _| existing.tokens.contains(id));
+        }
+    }
+
+    fn part(&self) -> &Mutex<Part> {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static OWN: usize = THREADS.fetch_add(1, Relaxed) % PARTS;
+        }
+        &self.parts[OWN.with(|own| *own)]
+    }
+}
+
+/// The entry of a key, made where there is room. The key is copied once only.
+fn entry<'m, K: Clone + Eq + Hash, V: Default, S: BuildHasher>(
+    map: &'m mut HashMap<K, V, S>,
+    key: &K,
+    max: usize,
+) -> Option<&'m mut V> {
+    if !map.contains_key(key) {
+        if map.len() >= max {
+            return None;
+        }
+        map.insert(key.clone(), V::default());
+    }
+    map.get_mut(key)
+}
+
+impl TokenUse {
+    fn count(&mut self, at: Timestamp) {
+        self.requests += 1;
+        self.last = self.last.max(Some(at));
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.last = self.last.max(other.last);
+    }
+}
+
+impl ConnectionUse {
+    fn count(&mut self, used: &Used<'_>) {
+        self.requests += 1;
+        self.bytes_in += used.bytes.0;
+        self.bytes_out += used.bytes.1;
+        self.last = self.last.max(Some(used.at));
+        let refused = used.status.filter(|status| *status >= 400);
+        match (used.code, refused) {
+            (Some(code), _) => *self.refusals.entry(code).or_default() += 1,
+            (None, Some(status)) => *self.statuses.entry(status).or_default() += 1,
+            (None, None) => {}
+        }
+        if used.code.is_some() || refused.is_some() || used.aborted {
+            self.failed += 1;
+        }
+        if let Some(waited) = used.waited {
+            self.waits[place(waited)] += 1;
+        }
+        if let Some(agent) = used.agent
+            && let Some(of) = entry(&mut self.agents, agent, AGENTS_MAX)
+        {
+            of.count(used.at);
+        }
+        self.remaining = used.limit.or(self.remaining);
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.failed += other.failed;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.last = self.last.max(other.last);
+        for (status, count) in &other.statuses {
+            *self.statuses.entry(*status).or_default() += count;
+        }
+        for (code, count) in &other.refusals {
+            *self.refusals.entry(code).or_default() += count;
+        }
+        for (agent, of) in &other.agents {
+            self.agents.entry(agent.clone()).or_default().add(of);
+        }
+        for (sum, count) in self.waits.iter_mut().zip(other.waits) {
+            *sum += count;
+        }
+        let at = |remaining: Option<Remaining>| remaining.map(|it| it.at);
+        if at(other.remaining) > at(self.remaining) {
+            self.remaining = other.remaining;
+        }
+    }
+
+    /// So many per cent of the answers began within this, to the next power of two of milliseconds.
+    /// `None`: there were none.
+    pub fn waited(&self, percent: u64) -> Option<Duration> {
+        let all: u64 = self.waits.iter().sum();
+        let wanted = (all * percent).div_ceil(100).max(1);
+        let mut seen = 0;
+        let found = self.waits.iter().position(|count| {
+            seen += count;
+            seen >= wanted
+        });
+        found.map(|place| Duration::from_millis(1 << place))
+    }
+}
+
+/// The first power of two of milliseconds that is no less.
+fn place(waited: Duration) -> usize {
+    let ms = u64::try_from(waited.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX).max(1);
+    let power = ms.checked_next_power_of_two().map_or(WAITS, |it| it.trailing_zeros() as usize);
+    power.min(WAITS - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+
+    fn used<'a>(connection: &'a ConnectionId, agent: &'a AgentId) -> Used<'a> {
+        Used {
+            connection: Some(connection),
+            agent: Some(agent),
+            token: None,
+            at: Timestamp::UNIX_EPOCH,
+            status: Some(200),
+            code: None,
+            aborted: false,
+            waited: Some(Duration::from_millis(3)),
+            bytes: (1, 2),
+            limit: None,
+        }
+    }
+
+    #[test]
+    fn parts_of_all_threads_are_added_up() {
+        let (usage, id, agent) =
+            (Arc::new(Usage::default()), ConnectionId::random(), AgentId::random());
+        let threads = (0..4).map(|_| {
+            let (usage, id, agent) = (usage.clone(), id.clone(), agent.clone());
+            thread::spawn(move || (0..100).for_each(|_| usage.count(&used(&id, &agent))))
+        });
+        threads.collect::<Vec<_>>().into_iter().for_each(|it| it.join().expect("it counts"));
+        let sum = usage.connection(&id);
+        assert_eq!((sum.requests, sum.failed, sum.bytes_in, sum.bytes_out), (400, 0, 400, 800));
+        assert_eq!(sum.agents[&agent].requests, 400);
+        assert_eq!(usage.connection(&ConnectionId::random()).requests, 0);
+    }
+
+    #[test]
+    fn what_was_removed_is_forgotten() {
+        let usage = Usage::default();
+        let [kept, gone] = [(); 2].map(|()| ConnectionId::random());
+        let [stays, left] = [(); 2].map(|()| AgentId::random());
+        let [valid, revoked] = [(); 2].map(|()| TokenId::random());
+        for (connection, agent) in [(&kept, &stays), (&kept, &left), (&gone, &stays)] {
+            usage.count(&used(connection, agent));
+        }
+        for token in [&valid, &revoked] {
+            usage.count_token(token, Timestamp::UNIX_EPOCH);
+        }
+        usage.keep(&Existing {
+            connections: [&kept].into_iter().collect(),
+            agents: [&stays].into_iter().collect(),
+            tokens: [&valid].into_iter().collect(),
+        });
+        let of = usage.connection(&kept);
+        assert_eq!((of.requests, of.agents.len()), (2, 1));
+        assert_eq!(usage.connection(&gone).requests, 0);
+        assert_eq!([&valid, &revoked].map(|token| usage.token(token).requests), [1, 0]);
+    }
+
+    #[test]
+    fn a_failure_is_counted_by_who_answered() {
+        let (usage, id, agent) = (Usage::default(), ConnectionId::random(), AgentId::random());
+        let one = || used(&id, &agent);
+        usage.count(&Used { status: Some(503), ..one() });
+        usage.count(&Used { status: Some(429), code: Some("rate_limited"), ..one() });
+        usage.count(&Used { aborted: true, ..one() });
+        usage.count(&one());
+        let sum = usage.connection(&id);
+        assert_eq!((sum.requests, sum.failed), (4, 3));
+        assert_eq!((sum.statuses[&503], sum.statuses.len()), (1, 1));
+        assert_eq!((sum.refusals["rate_limited"], sum.refusals.len()), (1, 1));
+    }
+
+    #[test]
+    fn waits_are_told_to_the_next_power_of_two() {
+        let (usage, id, agent) = (Usage::default(), ConnectionId::random(), AgentId::random());
+        assert_eq!(usage.connection(&id).waited(50), None);
+        for ms in [0, 1, 3, 900] {
+            let waited = Some(Duration::from_millis(ms));
+            usage.count(&Used { waited, ..used(&id, &agent) });
+        }
+        let sum = usage.connection(&id);
+        assert_eq!(sum.waited(50), Some(Duration::from_millis(1)));
+        assert_eq!(sum.waited(75), Some(Duration::from_millis(4)));
+        assert_eq!(sum.waited(99), Some(Duration::from_millis(1024)));
+        assert_eq!(place(Duration::MAX), WAITS - 1);
+    }
+}

@@ -1,0 +1,665 @@
+//! [`Facts`]: what the names in rules can mean, and which accounts bindings lead to. Made from the
+//! directory's view and the catalogue, without I/O; a newer view costs what differs in it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use super::plugins::Plugins;
+use crate::directory::{
+    AgentRecord, AppRecord, BindingRecord, BrokenReason, ConnectionRecord, ConnectionState, Need,
+    PluginRecord, Remedies, View, Visibility, may_be_used_by,
+};
+use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, UserId};
+use keyward_base::pattern::{HostPattern, PathPattern};
+use keyward_base::shared_map::Difference;
+use keyward_rules::policy::{Account, AccountState, Bound, DefaultAction, Endpoint, Extent, Held};
+use keyward_rules::policy::{Rule, Spec};
+use keyward_rules::provider::{Catalogue, Instance};
+
+/// Agents, accounts and hosts, as they are now.
+#[derive(Debug)]
+pub(super) struct Facts {
+    catalogue: Arc<Catalogue>,
+    view: Arc<View>,
+    orgs: HashMap<OrgId, OfOrg, RandomState>,
+}
+
+/// What follows from one org's records.
+#[derive(Debug, Default)]
+struct OfOrg {
+    accounts: HashMap<ConnectionId, Owned, RandomState>,
+    /// How often agents name a connection in their bindings and their plugins' slots.
+    holders: HashMap<ConnectionId, HashMap<AgentId, usize>, RandomState>,
+    /// The connections whose tokens are an app's.
+    of_app: HashMap<AppId, HashSet<ConnectionId>>,
+}
+
+/// What follows from a connection.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Owned {
+    pub(super) account: Arc<Account>,
+    /// OAuth endpoints on hosts of its own.
+    carved: Vec<Endpoint>,
+}
+
+/// A connection as the directory and as policy see it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Connection<'a> {
+    pub(super) record: &'a ConnectionRecord,
+    pub(super) account: &'a Arc<Account>,
+}
+
+/// What a newer view makes of a policy.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    /// Agents that hold something else.
+    pub(super) agents: HashSet<(OrgId, AgentId)>,
+    /// Names and ids that mean something else in rules.
+    pub(super) named: HashSet<(OrgId, Arc<str>)>,
+    /// OAuth endpoints that somebody has more.
+    pub(super) carved: Vec<(OrgId, Endpoint)>,
+    /// Those that somebody has less.
+    pub(super) uncarved: Vec<(OrgId, Endpoint)>,
+}
+
+/// Host and path of a URL that was checked.
+fn endpoint(url: &str) -> Option<(HostPattern, PathPattern)> {
+    let rest = url.strip_prefix("https://")?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let path = path.split(['?', '#']).next().filter(|path| !path.is_empty()).unwrap_or("/");
+    Some((HostPattern::parse(authority).ok()?, PathPattern::parse(path).ok()?))
+}
+
+/// The endpoints of an app's own authorization servers: an MCP server's may be on its host.
+fn endpoints(app: &AppRecord) -> impl Iterator<Item = Endpoint> {
+    let provider: Arc<str> = app.provider.as_str().into();
+    let all = std::iter::once(&app.urls).chain(app.discovered.values());
+    let own = all.flat_map(|urls| [&urls.token, &urls.revoke, &urls.device]);
+    let own = own.flatten().filter_map(|url| endpoint(url));
+    own.map(move |(host, path)| (provider.clone(), host, path))
+}
+
+impl Facts {
+    /// As `view` tells them.
+    pub(super) fn new(catalogue: Arc<Catalogue>, view: Arc<View>) -> Self {
+        let mut facts = Self { catalogue, view: Arc::default(), orgs: HashMap::default() };
+        facts.follow(view);
+        facts
+    }
+
+    /// As a newer view tells them; answers what that changes.
+    pub(super) fn follow(&mut self, view: Arc<View>) -> Changed {
+        let before = std::mem::replace(&mut self.view, Arc::clone(&view));
+        let differences = view.differences(&before);
+        let mut changed = Changed::default();
+        let mut anew = HashSet::new();
+        for app in differences.apps {
+            self.app_changed(app, &mut anew, &mut changed);
+        }
+        // First who holds what, for the connections' sake.
+        for agent in differences.agents {
+            self.agent_changed(agent, &mut changed);
+        }
+        for plugin in differences.plugins {
+            self.plugin_changed(plugin, &mut changed);
+        }
+        let mut known = HashMap::new();
+        for Difference { before, now } in differences.connections {
+            let Some(record) = now.or(before) else { continue };
+            let (org, id) = (record.org.clone(), record.id.clone());
+            self.note_app(before, now);
+            anew.insert((org.clone(), id.clone()));
+            known.insert((org, id), before);
+        }
+        for at in anew {
+            // One whose app alone has changed is what it was.
+            let now = view.connection(&at.0, &at.1);
+            let before = known.get(&at).copied().unwrap_or(now);
+            self.connection_changed(&at, Difference { before, now }, &mut changed);
+            if self.orgs.get(&at.0).is_some_and(OfOrg::is_empty) {
+                self.orgs.remove(&at.0);
+            }
+        }
+        changed
+    }
+
+    fn app_changed(
+        &self,
+        Difference { before, now }: Difference<'_, Arc<AppRecord>>,
+        anew: &mut HashSet<(OrgId, ConnectionId)>,
+        changed: &mut Changed,
+    ) {
+        let each = |app: &Arc<AppRecord>| {
+            let org = app.org.clone();
+            endpoints(app).map(move |endpoint| (org.clone(), endpoint)).collect::<Vec<_>>()
+        };
+        changed.uncarved.extend(before.into_iter().flat_map(each));
+        changed.carved.extend(now.into_iter().flat_map(each));
+        let Some(app) = now.or(before) else { return };
+        let of_app = self.orgs.get(&app.org).and_then(|of_org| of_org.of_app.get(&app.id));
+        anew.extend(of_app.into_iter().flatten().map(|id| (app.org.clone(), id.clone())));
+    }
+
+    fn agent_changed(
+        &mut self,
+        Difference { before, now }: Difference<'_, Arc<AgentRecord>>,
+        changed: &mut Changed,
+    ) {
+        let Some(agent) = now.or(before) else { return };
+        let (org, id) = (&agent.org, &agent.id);
+        if before.map(|it| holding(it)) != now.map(|it| holding(it)) {
+            let bound = |agent: &Arc<AgentRecord>| {
+                agent.bindings.iter().map(|it| it.connection.clone()).collect::<Vec<_>>()
+            };
+            let [old, new] = [before, now].map(|agent| agent.map(bound).unwrap_or_default());
+            self.orgs.entry(org.clone()).or_default().holds(id, &old, &new);
+            changed.agents.insert((org.clone(), id.clone()));
+        }
+        if before.map(|it| meaning(it)) != now.map(|it| meaning(it)) {
+            let names = [before, now].into_iter().flatten().map(|agent| &*agent.name);
+            changed.name(org, names.chain([id.as_str()]));
+        }
+    }
+
+    fn plugin_changed(
+        &mut self,
+        Difference { before, now }: Difference<'_, Arc<PluginRecord>>,
+        changed: &mut Changed,
+    ) {
+        let each = |plugin: &Arc<PluginRecord>| plugin.slots.values().cloned().collect::<Vec<_>>();
+        // A plugin stays its agent's; each side is taken for itself all the same.
+        for (plugin, is_now) in [(before, false), (now, true)] {
+            let Some(plugin) = plugin else { continue };
+            let of_org = self.orgs.entry(plugin.org.clone()).or_default();
+            match is_now {
+                true => of_org.holds(&plugin.agent, &[], &each(plugin)),
+                false => of_org.holds(&plugin.agent, &each(plugin), &[]),
+            }
+            changed.agents.insert((plugin.org.clone(), plugin.agent.clone()));
+        }
+    }
+
+    /// Notes whose tokens a connection has.
+    fn note_app(
+        &mut self,
+        before: Option<&Arc<ConnectionRecord>>,
+        now: Option<&Arc<ConnectionRecord>>,
+    ) {
+        if let Some((record, app)) = before.and_then(|it| Some((it, it.app.as_ref()?))) {
+            let of_org = self.orgs.entry(record.org.clone()).or_default();
+            if let Some(all) = of_org.of_app.get_mut(app) {
+                all.remove(&record.id);
+                if all.is_empty() {
+                    of_org.of_app.remove(app);
+                }
+            }
+        }
+        if let Some((record, app)) = now.and_then(|it| Some((it, it.app.as_ref()?))) {
+            let of_org = self.orgs.entry(record.org.clone()).or_default();
+            of_org.of_app.entry(app.clone()).or_default().insert(record.id.clone());
+        }
+    }
+
+    fn connection_changed(
+        &mut self,
+        (org, id): &(OrgId, ConnectionId),
+        Difference { before, now }: Difference<'_, Arc<ConnectionRecord>>,
+        changed: &mut Changed,
+    ) {
+        let owned = now.map(|record| owned(record, app_of(&self.view, record), &self.catalogue));
+        let of_org = self.orgs.entry(org.clone()).or_default();
+        let old = of_org.accounts.get(id);
+        let carved = |owned: &Owned| {
+            owned.carved.iter().map(|it| (org.clone(), it.clone())).collect::<Vec<_>>()
+        };
+        let is_same = old == owned.as_ref();
+        if !is_same {
+            changed.uncarved.extend(old.into_iter().flat_map(carved));
+            changed.carved.extend(owned.iter().flat_map(carved));
+            match owned {
+                Some(owned) => drop(of_org.accounts.insert(id.clone(), owned)),
+                None => drop(of_org.accounts.remove(id)),
+            }
+        }
+        if is_same && before.map(|it| standing(it)) == now.map(|it| standing(it)) {
+            return;
+        }
+        let holders = of_org.holders.get(id).into_iter().flat_map(HashMap::keys);
+        changed.agents.extend(holders.map(|agent| (org.clone(), agent.clone())));
+        let names = [before, now].into_iter().flatten().map(|record| &*record.name);
+        changed.name(org, names.chain([id.as_str()]));
+    }
+
+    /// By name or id.
+    pub(super) fn agent(&self, org: &OrgId, name: &str) -> Option<&AgentRecord> {
+        self.view.find_agent(org, name).map(|agent| &**agent)
+    }
+
+    /// By name or id.
+    pub(super) fn connection(&self, org: &OrgId, name: &str) -> Option<Connection<'_>> {
+        self.known(org, self.view.find_connection(org, name)?)
+    }
+
+    fn known<'a>(&'a self, org: &OrgId, record: &'a ConnectionRecord) -> Option<Connection<'a>> {
+        let owned = self.orgs.get(org)?.accounts.get(&record.id)?;
+        Some(Connection { record, account: &owned.account })
+    }
+
+    /// The names of the org's agents.
+    pub(super) fn agent_names(&self, org: &OrgId) -> impl Iterator<Item = &str> {
+        let all = self.view.agents().filter(move |agent| agent.org == *org);
+        all.map(|agent| agent.name.as_str())
+    }
+
+    /// The names of the org's connections.
+    pub(super) fn connection_names(&self, org: &OrgId) -> impl Iterator<Item = &str> {
+        let all = self.view.connections().filter(move |connection| connection.org == *org);
+        all.map(|connection| connection.name.as_str())
+    }
+
+    /// Everything that a policy is compiled from.
+    pub(super) fn spec(
+        &self,
+        rules: Vec<Rule>,
+        default: DefaultAction,
+        hostless_rules_max: usize,
+    ) -> Spec {
+        let mut spec = Spec { default, rules, hostless_rules_max, ..Spec::default() };
+        for provider in self.catalogue.all() {
+            spec.known.extend(provider.known_hosts());
+            let carved = provider.carved.iter().cloned();
+            spec.carved.extend(carved.map(|(host, path)| (provider.id.clone(), host, path)));
+        }
+        spec.carved.sort();
+        spec.carved.dedup();
+        for app in self.view.apps() {
+            spec.carved_in.extend(endpoints(app).map(|it| (app.org.clone(), it)));
+        }
+        for (org, of_org) in &self.orgs {
+            let own = of_org.accounts.values().flat_map(|owned| &owned.carved);
+            spec.carved_in.extend(own.map(|endpoint| (org.clone(), endpoint.clone())));
+        }
+        for agent in self.view.agents() {
+            let held = self.held(&agent.org, &agent.id);
+            spec.bindings.extend(held.bindings);
+            spec.empty.extend(held.empty);
+        }
+        spec
+    }
+
+    /// What an agent's bindings and plugins let it do: nothing when it is paused or gone.
+    pub(super) fn held(&self, org: &OrgId, agent: &AgentId) -> Held {
+        let agent = self.view.agent(org, agent).filter(|agent| !agent.is_paused());
+        let Some(agent) = agent else { return Held::default() };
+        let mut plugins = Plugins::default();
+        for plugin in self.view.plugins_of(org, &agent.id) {
+            let missing = plugin.missing(|id| self.view.connection(org, id).map(|it| &**it));
+            plugins.add(plugin, &missing, (&self.catalogue, &self.view));
+        }
+        let bound = agent.bindings.iter().filter_map(|binding| {
+            let record = self.view.connection(org, &binding.connection)?;
+            let connection = self.known(org, record)?;
+            // No binding is made across owners; one that came about otherwise binds nothing.
+            if !may_be_used_by(record, agent) {
+                return None;
+            }
+            let extent = match binding.direct {
+                true => Extent::Whole,
+                // Without a slot it allows nothing.
+                false => Extent::Slots(plugins.slots(&binding.connection)?),
+            };
+            Some(Bound {
+                org: agent.org.clone(),
+                agent: agent.id.clone(),
+                account: connection.account.clone(),
+                placeholders: binding.placeholders.values().cloned().collect(),
+                extent,
+            })
+        });
+        Held { bindings: bound.collect(), empty: plugins.empty }
+    }
+}
+
+impl OfOrg {
+    fn is_empty(&self) -> bool {
+        self.accounts.is_empty() && self.holders.is_empty() && self.of_app.is_empty()
+    }
+
+    /// The agent names `now` where it named `before`.
+    fn holds(&mut self, agent: &AgentId, before: &[ConnectionId], now: &[ConnectionId]) {
+        for connection in now {
+            let holders = self.holders.entry(connection.clone()).or_default();
+            *holders.entry(agent.clone()).or_default() += 1;
+        }
+        for connection in before {
+            let Some(holders) = self.holders.get_mut(connection) else { continue };
+            let count = holders.get_mut(agent);
+            if let Some(count) = count.filter(|count| **count > 1) {
+                *count -= 1;
+                continue;
+            }
+            holders.remove(agent);
+            if holders.is_empty() {
+                self.holders.remove(connection);
+            }
+        }
+    }
+}
+
+impl Changed {
+    /// Whether the policy stays what it is.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.agents.is_empty()
+            && self.named.is_empty()
+            && self.carved.is_empty()
+            && self.uncarved.is_empty()
+    }
+
+    fn name<'a>(&mut self, org: &OrgId, names: impl Iterator<Item = &'a str>) {
+        self.named.extend(names.map(|name| (org.clone(), name.into())));
+    }
+}
+
+/// What an agent's bindings come from, besides what they name.
+fn holding(agent: &AgentRecord) -> (bool, Option<&UserId>, &[BindingRecord]) {
+    (agent.is_paused(), agent.owner.as_ref(), &agent.bindings)
+}
+
+/// What makes a rule mean an agent, or not.
+fn meaning(agent: &AgentRecord) -> (&str, Option<&UserId>, Option<&str>) {
+    (&agent.name, agent.owner.as_ref(), agent.environment.as_deref())
+}
+
+/// What rules, bindings and slots ask of a connection besides its account.
+fn standing(
+    it: &ConnectionRecord,
+) -> (&str, &ConnectionState, Option<&UserId>, Visibility, Option<&str>) {
+    (&it.name, &it.state, it.owner.as_ref(), it.visibility, it.environment.as_deref())
+}
+
+/// The app that a connection's tokens are of.
+pub(super) fn app_of<'a>(view: &'a View, connection: &ConnectionRecord) -> Option<&'a AppRecord> {
+    view.app(&connection.org, connection.app.as_ref()?).map(|app| &**app)
+}
+
+/// What follows from a connection. `app`: the one that its tokens are of, whose settings it inherits.
+///
+/// A connection whose provider or variables do not fit any more owns no host and is broken;
+/// it must not keep the others' policy from being made.
+pub(super) fn owned(
+    record: &ConnectionRecord,
+    app: Option<&AppRecord>,
+    catalogue: &Catalogue,
+) -> Owned {
+    let provider: Arc<str> = record.provider.as_str().into();
+    let mut carved = Vec::new();
+    let mut prefixes = Vec::new();
+    let (hosts, paths, state) = match instance(record, catalogue) {
+        Ok(instance) => {
+            prefixes = instance.path_prefixes();
+            let found = record.discovered.iter().flat_map(|urls| [&urls.token, &urls.revoke]);
+            let found = found.flatten().filter_map(|url| endpoint(url));
+            let own = instance.carved.into_iter().chain(found);
+            carved.extend(own.map(|(host, path)| (provider.clone(), host, path)));
+            (instance.hosts, instance.paths, state(&record.state))
+        }
+        // What its provider has not told yet is no fault of a connection that was never made.
+        Err(_) if matches!(record.state, ConnectionState::Draft { .. }) => {
+            (Vec::new(), Vec::new(), state(&record.state))
+        }
+        Err(why) => {
+            let (connection, provider) = (&record.name, &record.provider);
+            tracing::warn!(%connection, %provider, %why, "a connection cannot be used");
+            (Vec::new(), Vec::new(), AccountState::Broken(why.into()))
+        }
+    };
+    let (id, name) = (record.id.clone(), record.name.as_str().into());
+    let settings = match app {
+        Some(app) => record.settings.over(&app.settings.requests()),
+        None => record.settings.clone(),
+    };
+    let settings = (!settings.is_empty()).then(|| Arc::new(settings));
+    let remedy = Remedies::new(record, app, catalogue).remedy(Need::Use).map(Into::into);
+    let account = Account { id, name, provider, hosts, paths, prefixes, state, remedy, settings };
+    Owned { account: Arc::new(account), carved }
+}
+
+/// What the connection owns, or why nothing.
+fn instance(record: &ConnectionRecord, catalogue: &Catalogue) -> Result<Instance, String> {
+    let provider = catalogue.get(&record.provider).ok_or("its provider is not known any more")?;
+    let auth = provider.auth(Some(&record.auth)).ok_or("its provider lost the way to log in")?;
+    provider.instantiate(auth, &record.host_variables()).map_err(|error| error.to_string())
+}
+
+fn state(state: &ConnectionState) -> AccountState {
+    match state {
+        ConnectionState::Active | ConnectionState::Testing => AccountState::Active,
+        ConnectionState::Draft { failure } => {
+            AccountState::Draft(failure.as_deref().map(Into::into))
+        }
+        ConnectionState::Paused => AccountState::Paused,
+        ConnectionState::Broken { reason, detail } => {
+            AccountState::Broken(broken(*reason, detail.as_deref()))
+        }
+    }
+}
+
+/// `revoked (invalid_grant)`.
+pub(super) fn broken(reason: BrokenReason, detail: Option<&str>) -> Arc<str> {
+    let reason = reason.code();
+    match detail {
+        Some(detail) => format!("{reason} ({detail})").into(),
+        None => reason.into(),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod samples {
+    //! Records as the directory would hold them.
+
+    use std::collections::BTreeMap;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::directory::{About, BindingRecord, ManagedBy, SecretFacts, Visibility};
+    use crate::rulebook::RuleText;
+    use keyward_base::agent::Agent;
+    use keyward_base::id::{AgentId, TokenId};
+    use keyward_base::settings::Settings;
+    use keyward_rules::inject::placeholder::Placeholder;
+
+    /// Agents and connections of the default org.
+    pub(in crate::rulebook) struct Samples {
+        pub(in crate::rulebook) agents: Vec<AgentRecord>,
+        pub(in crate::rulebook) connections: Vec<ConnectionRecord>,
+    }
+
+    /// A rule that says nothing yet.
+    pub(in crate::rulebook) fn text(name: &str, hosts: &[&str]) -> RuleText {
+        RuleText {
+            name: Some(name.to_owned()),
+            org: OrgId::default_org(),
+            agents: None,
+            hosts: hosts.iter().map(ToString::to_string).collect(),
+            methods: Vec::new(),
+            paths: Vec::new(),
+            action: None,
+            use_connection: None,
+            allow_plaintext: false,
+            place: format!("rules[{name}]"),
+        }
+    }
+
+    impl Samples {
+        pub(in crate::rulebook) fn new() -> Self {
+            Self { agents: Vec::new(), connections: Vec::new() }
+        }
+
+        pub(in crate::rulebook) fn agent(&mut self, name: &str) -> Agent {
+            let agent = Agent {
+                id: AgentId::random(),
+                org: OrgId::default_org(),
+                name: name.into(),
+                token: Some(TokenId::random()),
+            };
+            self.agents.push(AgentRecord {
+                owner: None,
+                id: agent.id.clone(),
+                org: agent.org.clone(),
+                name: name.to_owned(),
+                labels: BTreeMap::new(),
+                environment: None,
+                managed_by: ManagedBy::Store,
+                created: Timestamp::UNIX_EPOCH,
+                paused: false,
+                held: false,
+                tokens: Vec::new(),
+                bindings: Vec::new(),
+                revoked: Vec::new(),
+            });
+            agent
+        }
+
+        pub(in crate::rulebook) fn connection(&mut self, name: &str, of: &str) -> ConnectionId {
+            let record = self.made(name, of);
+            self.connections.push(record);
+            self.connections[self.connections.len() - 1].id.clone()
+        }
+
+        pub(in crate::rulebook) fn made(&self, name: &str, of: &str) -> ConnectionRecord {
+            let catalogue = Catalogue::built_in();
+            let auth = catalogue.get(of).and_then(|provider| provider.auth(None));
+            ConnectionRecord {
+                id: ConnectionId::random(),
+                org: OrgId::default_org(),
+                name: name.to_owned(),
+                provider: of.to_owned(),
+                auth: auth.map(|auth| auth.id.clone()).unwrap_or_default(),
+                variables: BTreeMap::new(),
+                environment: None,
+                settings: Settings::default(),
+                captured: BTreeMap::new(),
+                discovered: None,
+                app: None,
+                scopes: Vec::new(),
+                granted: Vec::new(),
+                account: None,
+                account_id: None,
+                ends: None,
+                about: About::default(),
+                secret: SecretFacts::default(),
+                owner: None,
+                visibility: Visibility::Shared,
+                state: ConnectionState::Active,
+                managed_by: ManagedBy::Store,
+                created: Timestamp::UNIX_EPOCH,
+                updated: Timestamp::UNIX_EPOCH,
+            }
+        }
+
+        pub(in crate::rulebook) fn bind(&mut self, agent: &Agent, connection: &ConnectionId) {
+            let binding = BindingRecord {
+                connection: connection.clone(),
+                created: Timestamp::UNIX_EPOCH,
+                managed_by: ManagedBy::Store,
+                placeholders: [("key".to_owned(), Placeholder::issue("sk-", None))].into(),
+                direct: true,
+            };
+            let record = self.agents.iter_mut().find(|record| record.id == agent.id);
+            record.expect("the agent is a sample's").bindings.push(binding);
+        }
+
+        pub(in crate::rulebook) fn view(&self) -> Arc<View> {
+            let agents = self.agents.iter().cloned().map(Arc::new);
+            let connections = self.connections.iter().cloned().map(Arc::new);
+            Arc::new(View::of(agents, connections))
+        }
+
+        pub(in crate::rulebook) fn facts(&self) -> Facts {
+            Facts::new(Arc::new(Catalogue::built_in()), self.view())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::samples::Samples;
+    use super::*;
+
+    fn spec(samples: &Samples) -> Spec {
+        samples.facts().spec(Vec::new(), DefaultAction::Deny, 10)
+    }
+
+    #[test]
+    fn a_connection_without_its_provider_owns_nothing_and_stops_nobody() {
+        let mut samples = Samples::new();
+        let agent = samples.agent("ci");
+        let (lost, kept) = (samples.connection("lost", "gone"), samples.connection("k", "openai"));
+        samples.bind(&agent, &lost);
+        samples.bind(&agent, &kept);
+        let bindings = spec(&samples).bindings;
+        assert_eq!(bindings.len(), 2);
+        let lost = bindings.iter().find(|bound| bound.account.id == lost).expect("it is there");
+        assert!(lost.account.hosts.is_empty());
+        assert!(matches!(&lost.account.state, AccountState::Broken(why) if why.contains("known")));
+    }
+
+    #[test]
+    fn a_binding_to_another_orgs_connection_does_not_exist() {
+        let mut samples = Samples::new();
+        let agent = samples.agent("ci");
+        let connection = samples.connection("work", "openai");
+        samples.bind(&agent, &connection);
+        samples.connections[0].org = OrgId::random();
+        assert!(spec(&samples).bindings.is_empty());
+    }
+
+    #[test]
+    fn a_paused_agent_has_no_bindings() {
+        let mut samples = Samples::new();
+        let agent = samples.agent("ci");
+        let connection = samples.connection("work", "openai");
+        samples.bind(&agent, &connection);
+        samples.agents[0].paused = true;
+        assert!(spec(&samples).bindings.is_empty());
+        (samples.agents[0].paused, samples.agents[0].held) = (false, true);
+        assert!(spec(&samples).bindings.is_empty());
+    }
+
+    #[test]
+    fn states_and_reasons_are_told() {
+        let mut samples = Samples::new();
+        samples.connection("work", "openai");
+        let reason = BrokenReason::NoRefreshToken;
+        for (given, told) in [
+            (ConnectionState::Paused, AccountState::Paused),
+            (ConnectionState::Testing, AccountState::Active),
+            (ConnectionState::Draft { failure: None }, AccountState::Draft(None)),
+            (
+                ConnectionState::Draft { failure: Some("declined".to_owned()) },
+                AccountState::Draft(Some("declined".into())),
+            ),
+            (
+                ConnectionState::Broken { reason, detail: Some("bad_grant".to_owned()) },
+                AccountState::Broken("no_refresh_token (bad_grant)".into()),
+            ),
+        ] {
+            samples.connections[0].state = given;
+            let facts = samples.facts();
+            let work = facts.connection(&OrgId::default_org(), "work").expect("it is there");
+            assert_eq!(work.account.state, told);
+        }
+    }
+
+    #[test]
+    fn hosts_of_the_catalogue_are_known_and_its_token_endpoints_carved() {
+        let spec = spec(&Samples::new());
+        let openai = HostPattern::parse("api.openai.com").expect("a pattern");
+        assert!(spec.known.contains(&openai));
+        assert!(spec.known.iter().all(|host| host.literal().is_some() || host.suffix().is_some()));
+        assert!(spec.carved.iter().any(|(provider, _, _)| &**provider == "github"));
+    }
+}

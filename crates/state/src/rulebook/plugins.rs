@@ -1,0 +1,110 @@
+//! [`Plugins`]: what an agent's installed plugins let it do, and which of them are blocked.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::facts::broken;
+use crate::directory::{ConnectionState, Missing, Need, PluginRecord, Remedies, View};
+use keyward_base::id::ConnectionId;
+use keyward_rules::policy::{Blocked, Empty, Lack, Slot};
+use keyward_rules::provider::Catalogue;
+
+/// What is in one agent's slots.
+#[derive(Debug, Default)]
+pub(super) struct Plugins {
+    slots: HashMap<ConnectionId, Vec<Arc<Slot>>>,
+    /// Required slots with nothing in them, and those of plugins that are paused.
+    pub(super) empty: Vec<Empty>,
+}
+
+impl Plugins {
+    /// The slots that the connection is in; `None` when it is in none.
+    pub(super) fn slots(&self, connection: &ConnectionId) -> Option<Vec<Arc<Slot>>> {
+        self.slots.get(connection).cloned()
+    }
+
+    /// Adds a plugin that lacks these.
+    pub(super) fn add(
+        &mut self,
+        plugin: &PluginRecord,
+        missing: &[Missing<'_>],
+        (catalogue, view): (&Catalogue, &View),
+    ) {
+        if plugin.paused {
+            return self.withdrawn(plugin, catalogue);
+        }
+        let first = missing.iter().find(|missing| missing.slot.required);
+        let blocked = first.map(|missing| Arc::new(blocked(plugin, missing, (catalogue, view))));
+        for slot in &plugin.manifest.connections {
+            let Some(connection) = plugin.slots.get(&slot.slot) else { continue };
+            let slot = Slot {
+                plugin: plugin.name().into(),
+                name: slot.slot.as_str().into(),
+                methods: slot.parsed_methods(),
+                paths: slot.parsed_paths(),
+                blocked: blocked.clone(),
+            };
+            self.slots.entry(connection.clone()).or_default().push(Arc::new(slot));
+        }
+        let empty = missing.iter().filter(|it| it.slot.required && it.connection.is_none());
+        for missing in empty {
+            let why = self::blocked(plugin, missing, (catalogue, view));
+            self.lead_nowhere(plugin, &missing.slot.provider, (why, catalogue));
+        }
+    }
+
+    /// A plugin that the configuration names no more is as if it were not there, but that its agent is
+    /// told why.
+    fn withdrawn(&mut self, plugin: &PluginRecord, catalogue: &Catalogue) {
+        let slots = plugin.manifest.connections.iter();
+        for slot in slots.filter(|slot| plugin.slots.contains_key(&slot.slot)) {
+            let blocked = Blocked {
+                plugin: plugin.name().into(),
+                slot: slot.slot.as_str().into(),
+                connection: None,
+                lack: Lack::Withdrawn,
+                remedy: None,
+            };
+            self.lead_nowhere(plugin, &slot.provider, (blocked, catalogue));
+        }
+    }
+
+    fn lead_nowhere(
+        &mut self,
+        plugin: &PluginRecord,
+        provider: &str,
+        (blocked, catalogue): (Blocked, &Catalogue),
+    ) {
+        let provider = catalogue.get(provider);
+        self.empty.push(Empty {
+            org: plugin.org.clone(),
+            agent: plugin.agent.clone(),
+            hosts: provider.into_iter().flat_map(|it| it.known_hosts()).collect(),
+            blocked: Arc::new(blocked),
+        });
+    }
+}
+
+fn blocked(
+    plugin: &PluginRecord,
+    missing: &Missing<'_>,
+    (catalogue, view): (&Catalogue, &View),
+) -> Blocked {
+    let lack = match missing.state() {
+        None | Some(ConnectionState::Active | ConnectionState::Testing) => Lack::Empty,
+        Some(ConnectionState::Draft { .. }) => Lack::Draft,
+        Some(ConnectionState::Paused) => Lack::Paused,
+        Some(ConnectionState::Broken { reason, detail }) => {
+            Lack::Broken(broken(*reason, detail.as_deref()))
+        }
+    };
+    let connection = missing.connection.map(|it| Remedies::in_view(it, catalogue, view));
+    let remedy = connection.and_then(|it| it.remedy(Need::Use));
+    Blocked {
+        plugin: plugin.name().into(),
+        slot: missing.slot.slot.as_str().into(),
+        connection: missing.connection.map(|connection| connection.name.as_str().into()),
+        lack,
+        remedy: remedy.map(Into::into),
+    }
+}

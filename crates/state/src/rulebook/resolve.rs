@@ -1,0 +1,376 @@
+//! From rules as written to rules as policy takes them: names become ids, text becomes patterns.
+//!
+//! A rule that names what does not exist is a problem, and yields a rule that refuses what it
+//! meant: never one that a later rule or a binding could replace.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::RuleText;
+use super::error::RulebookError;
+use super::facts::Facts;
+use crate::directory::{AgentRecord, ConnectionRecord, may_be_used_by};
+use keyward_base::id::{AgentId, RuleId};
+use keyward_base::pattern::{HostPattern, PathPattern, PatternError};
+use keyward_rules::policy::{Account, CompileError, Rule, RuleAction};
+use keyward_rules::provider::decode::nearest;
+
+const ACTIONS: [&str; 4] = ["inject", "deny", "pass", "tunnel"];
+
+/// Rules, and what is wrong with their text.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    pub(super) rules: Vec<Rule>,
+    pub(super) problems: Vec<RulebookError>,
+}
+
+/// Resolves all rules; every problem is found.
+pub(super) fn resolve<'a>(
+    texts: impl IntoIterator<Item = &'a RuleText>,
+    facts: &Facts,
+) -> Resolved {
+    let mut resolved = Resolved { rules: Vec::new(), problems: Vec::new() };
+    for text in texts {
+        let rule = Resolver { text, facts, problems: &mut resolved.problems }.rule();
+        resolved.rules.extend(rule);
+    }
+    resolved
+}
+
+/// One rule on its way.
+struct Resolver<'a> {
+    text: &'a RuleText,
+    facts: &'a Facts,
+    problems: &'a mut Vec<RulebookError>,
+}
+
+/// What `use` names.
+enum Used<'a> {
+    Nothing,
+    Missing(Arc<str>),
+    Connection(&'a ConnectionRecord, Arc<Account>),
+}
+
+impl<'a> Resolver<'a> {
+    /// The rule, unless it can mean nobody or nothing.
+    fn rule(mut self) -> Option<Rule> {
+        let id =
+            RuleId::new(format!("file:{}", self.text.name.as_ref().unwrap_or(&self.text.place)));
+        let used = self.used();
+        let agents = self.agents(&used);
+        let hosts = self.patterns(&self.text.hosts, HostPattern::parse);
+        let paths = self.patterns(&self.text.paths, PathPattern::parse);
+        let methods = self.methods();
+        let action = self.action(used).map(|action| self.owned(&id, action, &hosts));
+        let is_lost = |given: usize, read: usize| given > 0 && read == 0;
+        // Without the hosts, agents or methods that it names, the rule would mean all of them.
+        if is_lost(self.text.hosts.len(), hosts.len())
+            || is_lost(self.text.paths.len(), paths.len())
+            || is_lost(self.text.methods.len(), methods.len())
+            || is_lost(
+                self.text.agents.as_ref().map_or(0, Vec::len),
+                agents.as_ref().map_or(0, Vec::len),
+            )
+            // For every host, it would refuse all that the agent does; there is nothing to inject.
+            || hosts.is_empty() && matches!(action, Some(RuleAction::UseMissing(_)))
+        {
+            return None;
+        }
+        let (org, allow_plaintext) = (self.text.org.clone(), self.text.allow_plaintext);
+        Some(Rule { id, org, agents, hosts, methods, paths, action: action?, allow_plaintext })
+    }
+
+    fn place(&self) -> String {
+        self.text.place.clone()
+    }
+
+    fn used(&mut self) -> Used<'a> {
+        let (org, facts) = (&self.text.org, self.facts);
+        let Some(name) = &self.text.use_connection else { return Used::Nothing };
+        match facts.connection(org, name) {
+            Some(one) => Used::Connection(one.record, one.account.clone()),
+            None => {
+                let nearest = nearest(name, facts.connection_names(org)).map(str::to_owned);
+                let (place, name) = (self.place(), name.clone());
+                let missing = Used::Missing(name.as_str().into());
+                self.problems.push(RulebookError::UnknownConnection { place, name, nearest });
+                missing
+            }
+        }
+    }
+
+    fn agents(&mut self, used: &Used<'_>) -> Option<Vec<AgentId>> {
+        let (text, facts) = (self.text, self.facts);
+        let names = text.agents.as_ref()?;
+        let mut ids = Vec::with_capacity(names.len());
+        for name in names {
+            match facts.agent(&text.org, name) {
+                Some(agent) if self.may_use(agent, used) => ids.push(agent.id.clone()),
+                Some(_) => {}
+                None => {
+                    let nearest = nearest(name, facts.agent_names(&text.org)).map(str::to_owned);
+                    let (place, name) = (self.place(), name.clone());
+                    self.problems.push(RulebookError::UnknownAgent { place, name, nearest });
+                }
+            }
+        }
+        Some(ids)
+    }
+
+    /// A rule is a grant as much as a binding: not across two environments.
+    fn may_use(&mut self, agent: &AgentRecord, used: &Used<'_>) -> bool {
+        let Used::Connection(connection, _) = used else { return true };
+        if !may_be_used_by(connection, agent) {
+            self.problems.push(RulebookError::Private {
+                place: self.place(),
+                agent: agent.name.clone(),
+                connection: connection.name.clone(),
+            });
+            return false;
+        }
+        match (&agent.environment, &connection.environment) {
+            (Some(of_agent), Some(of_connection)) if of_agent != of_connection => {
+                self.problems.push(RulebookError::Environments {
+                    place: self.place(),
+                    agent: agent.name.clone(),
+                    agent_environment: of_agent.clone(),
+                    connection: connection.name.clone(),
+                    connection_environment: of_connection.clone(),
+                });
+                false
+            }
+            _ => true,
+        }
+    }
+
+    fn patterns<T>(
+        &mut self,
+        texts: &[String],
+        parse: impl Fn(&str) -> Result<T, PatternError>,
+    ) -> Vec<T> {
+        let mut patterns = Vec::with_capacity(texts.len());
+        for text in texts {
+            match parse(text) {
+                Ok(pattern) => patterns.push(pattern),
+                Err(source) => {
+                    self.problems.push(RulebookError::Pattern { place: self.place(), source });
+                }
+            }
+        }
+        patterns
+    }
+
+    fn methods(&mut self) -> Vec<Method> {
+        let mut methods = Vec::with_capacity(self.text.methods.len());
+        for text in &self.text.methods {
+            match Method::from_bytes(text.to_ascii_uppercase().as_bytes()) {
+                Ok(method) => methods.push(method),
+                Err(_) => {
+                    let (place, text) = (self.place(), text.clone());
+                    self.problems.push(RulebookError::Method { place, text });
+                }
+            }
+        }
+        methods
+    }
+
+    fn action(&mut self, used: Used<'_>) -> Option<RuleAction> {
+        let place = self.place();
+        let action = match (self.text.action.as_deref(), used) {
+            (None | Some("inject"), Used::Connection(_, account)) => RuleAction::Use(account),
+            (None | Some("inject"), Used::Missing(name)) => RuleAction::UseMissing(name),
+            (Some("inject"), Used::Nothing) => RuleAction::Inject,
+            (Some("deny"), Used::Nothing) => RuleAction::Deny,
+            (Some("pass"), Used::Nothing) => RuleAction::Pass,
+            (Some("tunnel"), Used::Nothing) => RuleAction::Tunnel,
+            (None, Used::Nothing) => {
+                self.problems.push(RulebookError::SaysNothing { place });
+                return None;
+            }
+            (Some(action), _) if ACTIONS.contains(&action) => {
+                let action = action.to_owned();
+                self.problems.push(RulebookError::UseWithAction { place, action });
+                return None;
+            }
+            (Some(text), _) => {
+                let nearest = nearest(text, ACTIONS).map(str::to_owned);
+                let text = text.to_owned();
+                self.problems.push(RulebookError::Action { place, text, nearest });
+                return None;
+            }
+        };
+        Some(action)
+    }
+
+    /// A connection that was made anew may have another provider: then the rule refuses.
+    fn owned(&mut self, rule: &RuleId, action: RuleAction, hosts: &[HostPattern]) -> RuleAction {
+        let RuleAction::Use(account) = &action else { return action };
+        let foreign: Vec<_> = hosts.iter().filter(|host| !account.owns_all(host)).collect();
+        for host in &foreign {
+            self.problems.push(RulebookError::Compile(CompileError::HostNotOwned {
+                rule: rule.clone(),
+                connection: account.name.clone(),
+                host: HostPattern::clone(host),
+                provider: account.provider.clone(),
+            }));
+        }
+        match foreign.is_empty() {
+            true => action,
+            false => RuleAction::UseMissing(account.name.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory::Visibility;
+    use crate::rulebook::facts::samples::{Samples, text};
+    use keyward_base::id::{OrgId, UserId};
+
+    fn samples() -> Samples {
+        let mut samples = Samples::new();
+        samples.agent("ci");
+        samples.connection("work-github", "github");
+        samples
+    }
+
+    fn problems(rule: RuleText, samples: &Samples) -> Vec<String> {
+        let resolved = resolve(&[rule], &samples.facts());
+        resolved.problems.iter().map(ToString::to_string).collect()
+    }
+
+    fn using(name: &str) -> RuleText {
+        RuleText { use_connection: Some(name.to_owned()), ..text("r", &["api.github.com"]) }
+    }
+
+    fn doing(action: &str) -> RuleText {
+        RuleText { action: Some(action.to_owned()), ..text("r", &["api.github.com"]) }
+    }
+
+    #[test]
+    fn every_mistake_names_its_place_and_a_remedy() {
+        let agents = |names: &[&str]| Some(names.iter().map(ToString::to_string).collect());
+        for (rule, wanted) in [
+            (text("r", &["a.test"]), "says nothing: add `use: CONNECTION`"),
+            (using("work-gihub"), "no connection `work-gihub`: did you mean `work-github`?"),
+            (using("zzz"), "no connection `zzz`: add it with `keyward connection add`"),
+            (RuleText { agents: agents(&["cii"]), ..doing("deny") }, "did you mean `ci`?"),
+            (RuleText { agents: agents(&["robot"]), ..doing("deny") }, "`keyward agent add`"),
+            (doing("allow"), "no action `allow`: write `inject`"),
+            (doing("tunel"), "did you mean `tunnel`?"),
+            (
+                RuleText { action: Some("deny".to_owned()), ..using("work-github") },
+                "`action: deny` injects nothing: leave `use` or `action` out",
+            ),
+            (RuleText { methods: vec!["GE T".to_owned()], ..doing("deny") }, "not a method"),
+            (RuleText { paths: vec!["v1/*".to_owned()], ..doing("deny") }, "begin with `/`"),
+            (RuleText { hosts: vec!["*.com".to_owned()], ..doing("deny") }, "public suffix"),
+        ] {
+            let found = problems(rule, &samples());
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].starts_with("rules[r]: "), "{found:?}");
+            assert!(found[0].contains(wanted), "{found:?} lacks {wanted}");
+        }
+        let foreign = RuleText { hosts: vec!["evil.test".to_owned()], ..using("work-github") };
+        let found = problems(foreign, &samples());
+        assert!(
+            found[0].contains("`evil.test`, which provider `github` does not own"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn agents_and_connections_of_another_org_do_not_exist() {
+        let mut samples = samples();
+        samples.agents[0].org = OrgId::random();
+        samples.connections[0].org = OrgId::random();
+        let agents = Some(vec!["ci".to_owned()]);
+        let found = problems(RuleText { agents, ..using("work-github") }, &samples);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(!found.iter().any(|problem| problem.contains("did you mean")), "{found:?}");
+    }
+
+    #[test]
+    fn a_rule_is_no_grant_across_environments() {
+        let mut samples = samples();
+        samples.agents[0].environment = Some("dev".to_owned());
+        samples.connections[0].environment = Some("production".to_owned());
+        let agents = Some(vec!["ci".to_owned()]);
+        let rule = RuleText { agents, ..using("work-github") };
+        let resolved = resolve(std::slice::from_ref(&rule), &samples.facts());
+        assert!(resolved.rules.is_empty());
+        assert!(matches!(resolved.problems[..], [RulebookError::Environments { .. }]));
+        samples.agents[0].environment = None;
+        assert_eq!(problems(rule, &samples), [""; 0]);
+    }
+
+    #[test]
+    fn a_rule_is_no_grant_of_what_is_private() {
+        let mut samples = samples();
+        let owner = Some(UserId::random());
+        samples.connections[0].owner.clone_from(&owner);
+        samples.connections[0].visibility = Visibility::Private;
+        let agents = Some(vec!["ci".to_owned()]);
+        let rule = RuleText { agents, ..using("work-github") };
+        for other in [None, Some(UserId::random())] {
+            samples.agents[0].owner = other;
+            let resolved = resolve(std::slice::from_ref(&rule), &samples.facts());
+            assert!(resolved.rules.is_empty());
+            assert!(matches!(resolved.problems[..], [RulebookError::Private { .. }]));
+        }
+        samples.agents[0].owner = owner;
+        assert_eq!(problems(rule, &samples), [""; 0]);
+    }
+
+    #[test]
+    fn what_a_rule_names_and_lost_is_never_read_as_all() {
+        for rule in [
+            RuleText { hosts: vec!["*".to_owned()], ..doing("pass") },
+            RuleText { paths: vec!["x".to_owned()], ..doing("pass") },
+            RuleText { methods: vec!["".to_owned()], ..doing("pass") },
+            RuleText { agents: Some(vec!["gone".to_owned()]), ..doing("pass") },
+            RuleText { hosts: Vec::new(), ..using("gone") },
+        ] {
+            let resolved = resolve(std::slice::from_ref(&rule), &samples().facts());
+            assert!(resolved.rules.is_empty(), "{rule:?}");
+            assert_eq!(resolved.problems.len(), 1, "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_whose_connection_is_gone_refuses() {
+        for (hosts, name) in [(["api.github.com"], "gone"), (["evil.test"], "work-github")] {
+            let hosts = hosts.iter().map(ToString::to_string).collect();
+            let rule = RuleText { hosts, ..using(name) };
+            let resolved = resolve(&[rule], &samples().facts());
+            assert!(
+                matches!(&resolved.rules[..], [Rule { action: RuleAction::UseMissing(_), .. }]),
+                "{resolved:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_become_ids() {
+        let samples = samples();
+        let rule = RuleText {
+            agents: Some(vec!["ci".to_owned(), samples.agents[0].id.to_string()]),
+            methods: vec!["get".to_owned(), "PROPFIND".to_owned()],
+            paths: vec!["/repos/**".to_owned()],
+            name: None,
+            ..using("work-github")
+        };
+        let resolved = resolve(&[rule], &samples.facts());
+        assert!(resolved.problems.is_empty(), "{:?}", resolved.problems);
+        let rule = &resolved.rules[0];
+        assert_eq!(rule.id.as_str(), "file:rules[r]");
+        let id = &samples.agents[0].id;
+        assert_eq!(rule.agents.as_deref(), Some(&[id.clone(), id.clone()][..]));
+        assert_eq!(rule.methods[0], Method::GET);
+        assert!(
+            matches!(&rule.action, RuleAction::Use(one) if one.id == samples.connections[0].id)
+        );
+    }
+}

@@ -1,0 +1,376 @@
+//! Policies that followed any changes of the directory, against those made of it as it is.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::directory::{
+    AppRecord, BindingRecord, BrokenReason, Manifest, NewUser, Plugged, Role, Visibility,
+};
+use keyward_base::id::{AgentId, AppId, UserId};
+use keyward_base::tally;
+use keyward_rules::inject::placeholder::{Core, Placeholder};
+
+const PROVIDERS: [&str; 4] = ["openai", "github", "shopify", "mcp"];
+const HOSTS: [&str; 7] = [
+    "api.openai.com",
+    "api.github.com",
+    "s0.myshopify.com",
+    "s1.myshopify.com",
+    "tunnel.test",
+    "other.test",
+    "mcp.test",
+];
+const PATHS: [&str; 5] = ["/v1/x", "/repos/a", "/admin/x", "/admin/oauth/access_token", "/token"];
+
+/// What is done, in which org, to which agent or connection, and with what.
+type Step = (usize, usize, usize, usize);
+
+/// Two orgs whose agents are called `a0` to `a2` and their connections `c0` to `c3`.
+struct World {
+    directory: Arc<Directory>,
+    rulebook: Arc<Rulebook>,
+    orgs: [OrgId; 2],
+    users: [UserId; 2],
+    /// Every agent that there ever was.
+    agents: Vec<Agent>,
+}
+
+fn rules() -> Vec<RuleText> {
+    let list = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let used = |name: &str| Some(name.to_owned());
+    let act = |name: &str, action: &str, hosts: &[&str]| RuleText {
+        action: Some(action.to_owned()),
+        ..text(name, hosts)
+    };
+    let first = vec![
+        RuleText {
+            agents: Some(list(&["a0", "a2"])),
+            use_connection: used("c0"),
+            methods: list(&["POST"]),
+            ..text("granted", &["api.openai.com"])
+        },
+        RuleText {
+            use_connection: used("c1"),
+            paths: list(&["/repos/**"]),
+            ..text("narrows", &["api.github.com"])
+        },
+        RuleText { paths: list(&["/admin/x"]), ..act("no", "deny", &["*.myshopify.com"]) },
+        RuleText { agents: Some(list(&["a1"])), ..act("open", "pass", &["other.test"]) },
+        RuleText { agents: Some(list(&["a2"])), ..act("spliced", "tunnel", &["tunnel.test"]) },
+        RuleText { use_connection: used("c2"), ..text("anywhere", &[]) },
+    ];
+    let other = RuleText { org: other(), ..act("theirs", "inject", &["api.openai.com"]) };
+    first.into_iter().chain([other]).collect()
+}
+
+fn other() -> OrgId {
+    OrgId::named("other").expect("a name")
+}
+
+fn placeholders() -> BTreeMap<String, Placeholder> {
+    [("key".to_owned(), Placeholder::issue("sk-", None))].into()
+}
+
+impl World {
+    async fn new() -> Self {
+        let (store, keyring) = (Arc::new(MemoryStore::new()), Arc::new(Keyring::ephemeral()));
+        let directory = Directory::open(store, keyring, Clock::System).await.expect("a directory");
+        let orgs = [OrgId::default_org(), other()];
+        directory.add_org(&orgs[1], ManagedBy::Store).await.expect("an org");
+        let mut users = vec![];
+        for org in &orgs {
+            let new = NewUser { name: "u".to_owned(), email: None, role: Role::Member };
+            users.push(directory.add_user(org, new).await.expect("a user").id.clone());
+        }
+        let directory = Arc::new(directory);
+        let sources =
+            Sources::new(Arc::new(Catalogue::built_in()), DefaultAction::Deny, Vec::new(), 10);
+        let rulebook = Arc::new(Rulebook::new(sources, directory.clone()).expect("a rulebook"));
+        let users = users.try_into().expect("two");
+        let world = Self { directory, rulebook, orgs, users, agents: vec![] };
+        // What the rules name comes later; they are taken as after a reload.
+        let sources =
+            Sources::new(Arc::new(Catalogue::built_in()), DefaultAction::Deny, rules(), 10);
+        world.rulebook.change().await.apply(sources).expect("they compile");
+        world
+    }
+
+    fn connection(&self, org: usize, number: usize) -> Option<ConnectionId> {
+        let view = self.directory.view();
+        view.find_connection(&self.orgs[org], &format!("c{number}")).map(|it| it.id.clone())
+    }
+
+    fn agent(&self, org: usize, number: usize) -> Option<AgentId> {
+        let view = self.directory.view();
+        view.find_agent(&self.orgs[org], &format!("a{}", number % 3)).map(|it| it.id.clone())
+    }
+
+    fn app(&self, org: usize) -> Option<AppId> {
+        self.directory.view().find_app(&self.orgs[org], "app").map(|it| it.id.clone())
+    }
+
+    async fn add(&mut self, (org, x, y): (usize, usize, usize)) {
+        let org_id = self.orgs[org].clone();
+        if y % 2 == 0 {
+            let name = format!("a{}", x % 3);
+            let owner = (x == 3).then(|| self.users[org].clone());
+            let new = NewAgent { name: name.clone(), owner, ..NewAgent::default() };
+            if let Ok(added) = self.directory.add_agent(&org_id, new).await {
+                let (id, token) = (added.id.clone(), Some(TokenId::random()));
+                self.agents.push(Agent { id, org: org_id, name: name.as_str().into(), token });
+            }
+            return;
+        }
+        let mut record = Samples::new().made(&format!("c{x}"), PROVIDERS[(x + y) % 4]);
+        record.org = org_id;
+        record.app = self.app(org).filter(|_| y == 3);
+        record.variables = match &*record.provider {
+            "shopify" => [("shop".to_owned(), format!("s{}", x % 2))].into(),
+            "mcp" => [("host".to_owned(), "mcp.test".to_owned())].into(),
+            _ => BTreeMap::new(),
+        };
+        self.directory.add_connection(record).await.ok();
+    }
+
+    async fn update(&self, (org, x, y): (usize, usize, usize), how: usize) {
+        let Some(id) = self.connection(org, x) else { return };
+        let (user, app) = (self.users[org].clone(), self.app(org));
+        let change = |record: &mut ConnectionRecord| match how {
+            0 => {
+                record.state = match y {
+                    0 => ConnectionState::Paused,
+                    1 => ConnectionState::Broken { reason: BrokenReason::Revoked, detail: None },
+                    2 => ConnectionState::Draft { failure: None },
+                    _ => ConnectionState::Active,
+                }
+            }
+            1 => record.name = format!("c{y}"),
+            2 => {
+                record.owner = Some(user.clone());
+                record.visibility = if y > 1 { Visibility::Private } else { Visibility::Shared };
+            }
+            3 => record.environment = (y > 0).then(|| format!("e{y}")),
+            4 => drop(record.variables.insert("shop".to_owned(), format!("s{}", y % 2))),
+            5 => record.app = app.clone().filter(|_| y > 0),
+            6 => record.about.purpose = Some(format!("p{y}")),
+            _ => {
+                let text = format!("ua/{y}").parse().expect("text");
+                record.settings.user_agent = Some(text).filter(|_| y > 0);
+            }
+        };
+        self.directory.update_connection(&self.orgs[org], &id, &change).await.ok();
+    }
+
+    async fn bind(&self, (org, x, y): (usize, usize, usize), on: bool) {
+        let (Some(agent), Some(id)) = (self.agent(org, x), self.connection(org, y)) else { return };
+        let (org, directory) = (&self.orgs[org], &self.directory);
+        match on {
+            true => drop(directory.bind(org, &agent, &id, placeholders(), ManagedBy::Store).await),
+            false => drop(directory.unbind(org, &agent, &id).await),
+        }
+    }
+
+    async fn change_agent(&self, (org, x, y): (usize, usize, usize), how: usize) {
+        let Some(id) = self.agent(org, x) else { return };
+        let (org_id, directory) = (&self.orgs[org], &self.directory);
+        let environment = (y > 1).then(|| format!("e{y}"));
+        let labels = (BTreeMap::from([("y".to_owned(), y.to_string())]), environment);
+        let owner = (y > 1).then(|| self.users[org].clone());
+        match how {
+            0 => drop(directory.set_agent_paused(org_id, &id, y > 1).await),
+            1 => drop(directory.set_agent_labels(org_id, &id, labels, ManagedBy::Store).await),
+            2 => drop(directory.set_agent_owner(org_id, &id, owner).await),
+            _ => drop(directory.remove_agent(org_id, &id).await),
+        }
+    }
+
+    /// Installs, changes or removes plugin `p` of an agent.
+    async fn plug(&self, (org, x, y): (usize, usize, usize)) {
+        let (Some(agent), org_id) = (self.agent(org, x), &self.orgs[org]) else { return };
+        let view = self.directory.view();
+        let there = view.plugins_of(org_id, &agent).next().map(|it| it.id.clone());
+        if let (0, Some(id)) = (y, &there) {
+            return drop(self.directory.remove_plugin(org_id, id).await);
+        }
+        let found = self.connection(org, y).and_then(|id| view.connection(org_id, &id).cloned());
+        let provider = found.as_ref().map_or("github", |it| &it.provider);
+        let methods = if y > 1 { vec!["GET"] } else { vec!["GET", "POST"] };
+        let slots = json!([
+            {"slot": "one", "provider": provider, "methods": methods, "required": x > 0},
+            {"slot": "two", "provider": "github", "required": x == 1},
+        ]);
+        let manifest = json!({"plugin": "p", "version": "1", "connections": slots});
+        let manifest: Manifest = serde_json::from_value(manifest).expect("a manifest");
+        let binding = |id: &ConnectionId| BindingRecord {
+            connection: id.clone(),
+            created: Timestamp::UNIX_EPOCH,
+            managed_by: ManagedBy::Store,
+            placeholders: placeholders(),
+            direct: false,
+        };
+        let slots = found.iter().map(|it| ("one".to_owned(), it.id.clone())).collect();
+        let bindings = found.iter().map(|it| binding(&it.id)).collect();
+        let plugged = Plugged { manifest, slots, bindings, by: ManagedBy::Store };
+        match there {
+            Some(id) => drop(self.directory.change_plugin(org_id, &id, plugged).await),
+            None => drop(self.directory.add_plugin((org_id, &agent), plugged).await),
+        }
+    }
+
+    /// Makes, changes or removes the app of an org.
+    async fn app_changes(&self, (org, x, y): (usize, usize, usize)) {
+        let (time, org_id) = (Timestamp::UNIX_EPOCH, &self.orgs[org]);
+        let urls = json!({"token": format!("https://{}/token", HOSTS[y + 3])});
+        let settings = json!({"user_agent": format!("app/{x}")});
+        let record: AppRecord = serde_json::from_value(json!({
+            "id": AppId::random(), "org": org_id, "name": "app", "provider": "mcp", "auth": null,
+            "client_id": "x", "urls": urls, "settings": settings, "managed_by": "store",
+            "created": time, "updated": time,
+        }))
+        .expect("an app");
+        let Some(id) = self.app(org) else {
+            return drop(self.directory.add_app(record).await);
+        };
+        let change = |app: &mut AppRecord| {
+            app.urls = record.urls.clone();
+            app.settings = record.settings.clone();
+        };
+        match x {
+            0 => drop(self.directory.remove_app_by(org_id, &id, ManagedBy::Store).await),
+            _ => drop(self.directory.update_app(org_id, &id, &change).await),
+        }
+    }
+
+    async fn step(&mut self, (what, org, x, y): Step) {
+        let at = (org, x, y);
+        match what {
+            0..=5 => self.add(at).await,
+            6..=9 => self.bind(at, true).await,
+            10 => self.bind(at, false).await,
+            11..=18 => self.update(at, what - 11).await,
+            19..=22 => self.change_agent(at, what - 19).await,
+            23..=25 => self.plug(at).await,
+            26..=27 => self.app_changes(at).await,
+            _ => {
+                if let Some(id) = self.connection(org, x) {
+                    self.directory.remove_connection(&self.orgs[org], &id).await.ok();
+                }
+            }
+        }
+    }
+
+    /// The first placeholder of each of the agent's bindings.
+    fn cores(&self, agent: &Agent) -> Vec<Core> {
+        let view = self.directory.view();
+        let record = view.agent(&agent.org, &agent.id);
+        let bindings = record.into_iter().flat_map(|agent| &agent.bindings);
+        bindings.filter_map(|it| it.placeholders.values().next()).map(Placeholder::core).collect()
+    }
+
+    /// Whether the policy that followed says of every request what one made now says.
+    fn compare(&self) {
+        let (sources, view) = (self.rulebook.sources.load_full(), self.directory.view());
+        let fresh = Made::leniently(&sources, view).expect("it compiles").policy();
+        let followed = self.rulebook.current();
+        for agent in &self.agents {
+            assert_eq!(followed.account_names(agent), fresh.account_names(agent));
+            let cores = self.cores(agent);
+            for (host, path) in HOSTS.iter().flat_map(|host| PATHS.map(|path| (host, path))) {
+                for (method, named) in [("GET", None), ("POST", Some("c0")), ("DELETE", None)] {
+                    let carried =
+                        if method == "DELETE" { &cores[..cores.len().min(1)] } else { &[] };
+                    let say = |policy: &Policy| {
+                        said(policy, agent, (method, host, path), (carried, named))
+                    };
+                    assert_eq!(say(&followed), say(&fresh), "{method} {host} {path} of {agent:?}");
+                }
+            }
+        }
+    }
+}
+
+/// Everything that a policy says of a request.
+fn said(
+    policy: &Policy,
+    agent: &Agent,
+    (method, host, path): (&str, &str, &str),
+    (placeholders, named): (&[Core], Option<&str>),
+) -> String {
+    let target = Target::parse(Scheme::Https, host).expect(host);
+    let path = DecodedPath::parse(path).expect("a path");
+    let method = method.parse().expect("a method");
+    let asked = Asked {
+        target: &target,
+        method: &method,
+        overrides: &[],
+        path: &path,
+        placeholders,
+        named,
+    };
+    let (route, decided) = (policy.route(agent, &target), policy.decide(agent, &asked));
+    format!("{route:?} {decided:?} {:?}", policy.explain(agent, &asked))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn a_policy_that_followed_changes_decides_as_one_that_is_made_anew(
+        steps in proptest::collection::vec((0usize..30, 0usize..2, 0usize..4, 0usize..4), 1..60),
+        every in 1usize..5,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut world = World::new().await;
+            // Something to begin with: else most steps find nothing.
+            for number in 0..8 {
+                world.step((0, number % 2, number / 2, number % 4)).await;
+                world.step((0, number % 2, number / 2, 1 + number % 3)).await;
+            }
+            for (number, step) in steps.into_iter().enumerate() {
+                world.step(step).await;
+                if number % every == 0 {
+                    world.rulebook.rebuild().await.expect("it compiles");
+                    if number % 8 < every {
+                        world.compare();
+                    }
+                }
+            }
+            world.rulebook.rebuild().await.expect("it compiles");
+            world.compare();
+        });
+    }
+}
+
+/// So many agents with one connection each; the number of look-ups of a change, and of a request.
+async fn looked_up(count: usize) -> (u64, u64) {
+    let mut samples = Samples::new();
+    let agents: Vec<_> = (0..count).map(|number| samples.agent(&format!("a{number}"))).collect();
+    for (number, agent) in agents.iter().enumerate() {
+        let id = samples.connection(&format!("c{number}"), ["openai", "github"][number % 2]);
+        samples.bind(agent, &id);
+    }
+    let sources = sources(Vec::new());
+    let before = samples.view();
+    let made = Made::strictly(&sources, before.clone()).expect("it compiles");
+    let mut record = samples.connections[0].clone();
+    record.state = ConnectionState::Paused;
+    let now = before.with(Arc::new(record));
+    let (made, change) = tally::count(|| made.follow(&sources, Arc::new(now)));
+    let policy = made.expect("it compiles").policy();
+    let (said, request) = tally::count(|| code(&policy, &agents[0], "api.openai.com"));
+    assert_eq!(said, Err("connection_paused"));
+    (change, request)
+}
+
+#[tokio::test]
+async fn neither_a_change_nor_a_request_looks_at_more_where_there_is_more() {
+    let (few, many) = (looked_up(10).await, looked_up(3_000).await);
+    assert_eq!(few.1, many.1, "look-ups of a request");
+    // A change looks through the parts of maps that it is in, of 64 entries at most on average.
+    assert!(many.0 < 500, "{} look-ups of a change, {} among ten", many.0, few.0);
+}

@@ -1,0 +1,142 @@
+//! Named, expiring claims within one process: enough for backends whose data one process owns. A
+//! claim that must hold across replicas is a row of their common database.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// A named, expiring claim; released on drop (best effort) or by its ttl.
+#[must_use = "a lease ends when it is dropped"]
+pub struct Lease {
+    name: String,
+    number: u64,
+    release: Option<Box<dyn FnOnce() + Send + Sync>>,
+}
+
+/// The claims of a store.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Leases(Arc<Mutex<Claims>>);
+
+#[derive(Debug, Default)]
+struct Claims {
+    held: HashMap<String, Claim>,
+    count: u64,
+}
+
+#[derive(Debug)]
+struct Claim {
+    /// Tells a holder from the next one of the same name.
+    number: u64,
+    until: Instant,
+}
+
+impl Lease {
+    /// A lease that calls `release` when dropped. It must do nothing when the lease has expired
+    /// and someone else holds the name. `number` tells it from others of the same name.
+    pub(super) fn new(
+        name: &str,
+        number: u64,
+        release: impl FnOnce() + Send + Sync + 'static,
+    ) -> Self {
+        Self { name: name.to_owned(), number, release: Some(Box::new(release)) }
+    }
+
+    /// What is claimed.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lease({})", self.name)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(release) = self.release.take() {
+            release();
+        }
+    }
+}
+
+impl Leases {
+    /// Claims the name, unless someone holds it.
+    pub(super) fn claim(&self, name: &str, ttl: Duration) -> Option<Lease> {
+        let now = Instant::now();
+        let mut claims = self.0.lock();
+        // Whatever has expired goes, so that names of the past do not pile up.
+        claims.held.retain(|_, claim| claim.until > now);
+        if claims.held.contains_key(name) {
+            return None;
+        }
+        claims.count += 1;
+        let number = claims.count;
+        claims.held.insert(name.to_owned(), Claim { number, until: now + ttl });
+        let (leases, held) = (self.clone(), name.to_owned());
+        Some(Lease::new(name, number, move || leases.release(&held, number)))
+    }
+
+    /// Lengthens a claim to `ttl` from now; whether it was still held.
+    pub(super) fn renew(&self, lease: &Lease, ttl: Duration) -> bool {
+        let now = Instant::now();
+        let mut claims = self.0.lock();
+        let held = claims.held.get_mut(&lease.name);
+        match held.filter(|claim| claim.number == lease.number && claim.until > now) {
+            Some(claim) => {
+                claim.until = now + ttl;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn release(&self, name: &str, number: u64) {
+        let mut claims = self.0.lock();
+        if claims.held.get(name).is_some_and(|claim| claim.number == number) {
+            claims.held.remove(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_release_does_not_end_the_next_holders_claim() {
+        let leases = Leases::default();
+        let expired = leases.claim("con_1", Duration::ZERO).unwrap();
+        let _next = leases.claim("con_1", Duration::from_secs(3600)).unwrap();
+        drop(expired);
+        assert!(leases.claim("con_1", Duration::from_secs(3600)).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewed_claim_outlives_its_first_time() {
+        let (leases, second) = (Leases::default(), Duration::from_secs(1));
+        let held = leases.claim("con_1", second).unwrap();
+        for _ in 0..10 {
+            tokio::time::advance(second / 2).await;
+            assert!(leases.renew(&held, second));
+        }
+        assert!(leases.claim("con_1", second).is_none());
+        tokio::time::advance(second).await;
+        assert!(!leases.renew(&held, second), "too late");
+        assert!(leases.claim("con_1", second).is_some());
+    }
+
+    #[test]
+    fn expired_claims_are_forgotten() {
+        let leases = Leases::default();
+        let expired: Vec<_> =
+            (0..100).filter_map(|n| leases.claim(&n.to_string(), Duration::ZERO)).collect();
+        let _one = leases.claim("one", Duration::from_secs(3600));
+        assert_eq!((expired.len(), leases.0.lock().held.len()), (100, 1));
+    }
+}

@@ -1,0 +1,132 @@
+//! Rows in memory: for tests, and for gateways that shall forget everything. Durable as long as
+//! the process.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::lease::{Lease, Leases};
+use super::watch::Changes;
+use super::{Expect, Row, Store, StoreError, Table, Version, check, conflict};
+
+/// A store that lives as long as the process.
+#[derive(Debug)]
+pub struct MemoryStore {
+    rows: Mutex<BTreeMap<(Table, String), Kept>>,
+    leases: Leases,
+    changes: Changes,
+}
+
+#[derive(Debug)]
+struct Kept {
+    version: Version,
+    value: Vec<u8>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self { rows: Mutex::default(), leases: Leases::default(), changes: Changes::new() }
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Kept {
+    fn row(&self, key: &str) -> Row {
+        Row { key: key.to_owned(), value: self.value.clone(), version: self.version }
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for MemoryStore {
+    async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        Ok(self.rows.lock().get(&(table, key.to_owned())).map(|kept| kept.row(key)))
+    }
+
+    async fn put(
+        &self,
+        table: Table,
+        key: &str,
+        value: &[u8],
+        expect: Expect,
+    ) -> Result<Version, StoreError> {
+        check(table, key, value)?;
+        let at = (table, key.to_owned());
+        let mut rows = self.rows.lock();
+        let version = expect.admits(table, key, rows.get(&at).map(|kept| kept.version))?;
+        rows.insert(at, Kept { version, value: value.to_vec() });
+        drop(rows);
+        self.changes.count(table);
+        Ok(version)
+    }
+
+    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
+        check(table, &row.key, value)?;
+        let mut rows = self.rows.lock();
+        let found = rows.get_mut(&(table, row.key.clone()));
+        match found.filter(|kept| kept.version == row.version && kept.value == row.value) {
+            Some(kept) => kept.value = value.to_vec(),
+            None => return Err(conflict(table, &row.key)),
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
+        let at = (table, key.to_owned());
+        let mut rows = self.rows.lock();
+        expect.admits(table, key, rows.get(&at).map(|kept| kept.version))?;
+        let removed = rows.remove(&at);
+        drop(rows);
+        if removed.is_some() {
+            self.changes.count(table);
+        }
+        Ok(())
+    }
+
+    async fn list(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded((table, after.to_owned())),
+            _ => Bound::Included((table, prefix.to_owned())),
+        };
+        let rows = self.rows.lock();
+        let listed = rows
+            .range((from, Bound::Unbounded))
+            .take_while(|((of, key), _)| *of == table && key.starts_with(prefix))
+            .take(limit)
+            .map(|((_, key), kept)| kept.row(key));
+        Ok(listed.collect())
+    }
+
+    async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
+        Ok(self.leases.claim(name, ttl))
+    }
+
+    async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {
+        Ok(self.leases.renew(lease, ttl))
+    }
+
+    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
+        Ok(self.changes.after(table, seen).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conformance::conforms;
+    use super::*;
+
+    conforms!(std::future::ready(((), MemoryStore::new())));
+}

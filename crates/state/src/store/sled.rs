@@ -1,0 +1,287 @@
+//! The embedded store: sled, owned by one process. A write is on the disk before it is answered;
+//! writes that come together share one flush (`commit.rs`). Directory and lock are `site.rs`'s.
+//!
+//! sled blocks, so all of it runs on a few threads of the store's own.
+
+mod commit;
+mod site;
+
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::lease::{Lease, Leases};
+use super::watch::Changes;
+use super::{Expect, Row, Store, StoreError, Table, Version, check, conflict, row};
+use commit::Commits;
+use keyward_base::threads::{Threads, Unfinished};
+use site::Site;
+
+/// Threads that call sled. Most calls take microseconds; what takes longer waits for the disk, where
+/// more of them would queue up behind each other.
+const THREADS_MAX: usize = 4;
+
+/// How the files are opened.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SledSettings {
+    /// The store's directory, 0700; made when absent.
+    pub path: PathBuf,
+    /// Bytes of pages that sled keeps in memory.
+    pub cache_bytes: u64,
+    /// How often sled flushes by itself what nobody waits for, such as its own tidying up.
+    pub flush_every_ms: u64,
+}
+
+/// Rows in files.
+#[derive(Debug)]
+pub struct SledStore {
+    files: Arc<Files>,
+    threads: Threads,
+    leases: Leases,
+    changes: Changes,
+}
+
+/// Dropped in this order: the lock is the last to go.
+#[derive(Debug)]
+struct Files {
+    tables: Vec<(Table, sled::Tree)>,
+    commits: Commits,
+    site: Site,
+}
+
+impl SledSettings {
+    /// The defaults for a directory. The cache holds some ten thousand connections; the data path
+    /// reads from `directory/`'s view and not from here.
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.into(), cache_bytes: 64 * 1024 * 1024, flush_every_ms: 500 }
+    }
+}
+
+impl SledStore {
+    /// Opens or makes the store in a directory.
+    ///
+    /// # Errors
+    /// `Locked` when another process owns it (within two seconds), `Exposed` when the directory is
+    /// not private, `Damaged` when acknowledged writes are missing, `Io`.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_with(SledSettings::at(path)).await
+    }
+
+    /// [`SledStore::open`] with other settings.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub async fn open_with(settings: SledSettings) -> Result<Self, StoreError> {
+        let (path, threads) = (settings.path.clone(), Threads::new("keyward-store", THREADS_MAX));
+        let files = finished(&path, threads.run(move || Files::open(&settings)).await)?.into();
+        Ok(Self { files, threads, leases: Leases::default(), changes: Changes::new() })
+    }
+
+    /// Runs `work` on a thread that may block.
+    async fn on_files<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Files) -> Result<T, StoreError> + Send + 'static,
+    {
+        let files = Arc::clone(&self.files);
+        finished(self.files.site.path(), self.threads.run(move || work(&files)).await)
+    }
+
+    /// Waits until the write of the ticket is on the disk.
+    async fn synced(&self, swapped: &Swapped) -> Result<(), StoreError> {
+        let Files { commits, site, .. } = &*self.files;
+        commits.wait(site, &self.threads, swapped.ticket).await
+    }
+}
+
+impl Files {
+    fn open(settings: &SledSettings) -> Result<Self, StoreError> {
+        let site = Site::take(&settings.path)?;
+        let config = sled::Config::new()
+            .path(site.database())
+            .cache_capacity(settings.cache_bytes)
+            .flush_every_ms(Some(settings.flush_every_ms));
+        let db = site.open(&config)?;
+        let open_tree = |table: Table| match db.open_tree(table.name()) {
+            Ok(tree) => Ok((table, tree)),
+            Err(error) => Err(site.refuse("open a table", error)),
+        };
+        let tables = Table::ALL.into_iter().map(open_tree).collect::<Result<_, _>>()?;
+        let commits = Commits::open(&site, db)?;
+        Ok(Self { tables, commits, site })
+    }
+
+    fn tree(&self, table: Table) -> &sled::Tree {
+        let entry = self.tables.iter().find(|(of, _)| *of == table);
+        &entry.expect("open() opened every table").1
+    }
+
+    fn refuse(&self, (table, key): (Table, &[u8]), error: sled::Error) -> StoreError {
+        match error {
+            sled::Error::Corruption { .. } => row::corrupt(table, key),
+            other => self.site.refuse("reach a row", other),
+        }
+    }
+
+    fn read(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        let bytes = self.tree(table).get(key);
+        let bytes = bytes.map_err(|error| self.refuse((table, key.as_bytes()), error))?;
+        bytes.map(|bytes| decode(table, key.as_bytes(), &bytes)).transpose()
+    }
+
+    /// Swaps the row for `value` (none: deletes it), if it is as expected. Not yet durable.
+    fn swap(
+        &self,
+        (table, key): (Table, &str),
+        value: Option<&[u8]>,
+        expect: Expect,
+    ) -> Result<Swapped, StoreError> {
+        let at = key.as_bytes();
+        loop {
+            let old = self.tree(table).get(at).map_err(|error| self.refuse((table, at), error))?;
+            // A damaged row is not overwritten either: it may be all that is left of something.
+            let found = old.as_ref().map(|old| row::decode(table, at, old)).transpose()?;
+            let version = expect.admits(table, key, found.map(|(version, _)| version))?;
+            if old.is_none() && value.is_none() {
+                return Ok(Swapped { version, ticket: None });
+            }
+            let new = value.map(|value| row::encode(table, at, version, value));
+            let swapped = self.tree(table).compare_and_swap(at, old, new);
+            if swapped.map_err(|error| self.refuse((table, at), error))?.is_ok() {
+                return Ok(Swapped { version, ticket: Some(self.commits.applied()) });
+            }
+            // Someone was faster: look again at what is expected.
+        }
+    }
+
+    /// Puts other bytes in the place of exactly this row. Not yet durable.
+    fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<Swapped, StoreError> {
+        let (at, version) = (row.key.as_bytes(), row.version);
+        let old = row::encode(table, at, version, &row.value);
+        let new = row::encode(table, at, version, value);
+        let swapped = self.tree(table).compare_and_swap(at, Some(old), Some(new));
+        match swapped.map_err(|error| self.refuse((table, at), error))? {
+            Ok(()) => Ok(Swapped { version, ticket: Some(self.commits.applied()) }),
+            Err(_) => Err(conflict(table, &row.key)),
+        }
+    }
+
+    fn list(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after.as_bytes()),
+            _ => Bound::Included(prefix.as_bytes()),
+        };
+        self.tree(table)
+            .range::<&[u8], _>((from, Bound::Unbounded))
+            .map(|entry| entry.map_err(|error| self.refuse((table, prefix.as_bytes()), error)))
+            .take_while(|entry| match entry {
+                Ok((key, _)) => key.starts_with(prefix.as_bytes()),
+                Err(_) => true,
+            })
+            .take(limit)
+            .map(|entry| entry.and_then(|(key, bytes)| decode(table, &key, &bytes)))
+            .collect()
+    }
+}
+
+/// A write that is applied.
+struct Swapped {
+    version: Version,
+    /// To wait with for the disk; none when there was nothing to write.
+    ticket: Option<u64>,
+}
+
+fn decode(table: Table, key: &[u8], bytes: &[u8]) -> Result<Row, StoreError> {
+    let (version, value) = row::decode(table, key, bytes)?;
+    match std::str::from_utf8(key) {
+        Ok(key) => Ok(Row { key: key.to_owned(), value: value.to_vec(), version }),
+        Err(_) => Err(row::corrupt(table, key)),
+    }
+}
+
+/// sled panics on some damage; that ends this call and not the process.
+fn finished<T>(
+    path: &Path,
+    done: Result<Result<T, StoreError>, Unfinished>,
+) -> Result<T, StoreError> {
+    done.unwrap_or_else(|Unfinished| {
+        let what = "the database library gave up".to_owned();
+        Err(StoreError::Damaged { path: path.into(), what })
+    })
+}
+
+#[async_trait::async_trait]
+impl Store for SledStore {
+    async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        let key = key.to_owned();
+        self.on_files(move |files| files.read(table, &key)).await
+    }
+
+    async fn put(
+        &self,
+        table: Table,
+        key: &str,
+        value: &[u8],
+        expect: Expect,
+    ) -> Result<Version, StoreError> {
+        check(table, key, value)?;
+        let (key, value) = (key.to_owned(), value.to_vec());
+        let write = move |files: &Files| files.swap((table, &key), Some(&value), expect);
+        let swapped = self.on_files(write).await?;
+        self.synced(&swapped).await?;
+        self.changes.count(table);
+        Ok(swapped.version)
+    }
+
+    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
+        check(table, &row.key, value)?;
+        let (row, value) = (row.clone(), value.to_vec());
+        let swapped = self.on_files(move |files| files.reseal(table, &row, &value)).await?;
+        self.synced(&swapped).await
+    }
+
+    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
+        let key = key.to_owned();
+        let write = move |files: &Files| files.swap((table, &key), None, expect);
+        let swapped = self.on_files(write).await?;
+        self.synced(&swapped).await?;
+        if swapped.ticket.is_some() {
+            self.changes.count(table);
+        }
+        Ok(())
+    }
+
+    async fn list(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        self.on_files(move |files| files.list(table, &prefix, after.as_deref(), limit)).await
+    }
+
+    async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
+        // One process owns the files, so its memory knows every holder.
+        Ok(self.leases.claim(name, ttl))
+    }
+
+    async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {
+        Ok(self.leases.renew(lease, ttl))
+    }
+
+    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
+        Ok(self.changes.after(table, seen).await)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,231 @@
+//! sled against the conformance suite, and what only files can show: restarts, owners, damage.
+
+use super::super::conformance::conforms;
+use super::*;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Instant;
+
+conforms!(fresh());
+
+async fn fresh() -> (tempfile::TempDir, SledStore) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SledStore::open(&dir.path().join("store")).await.unwrap();
+    (dir, store)
+}
+
+/// Changes a row's bytes beneath the store.
+fn tamper(store: &SledStore, table: Table, key: &str, change: impl Fn(&mut Vec<u8>)) {
+    let tree = store.files.tree(table);
+    let mut bytes = tree.get(key).unwrap().unwrap().to_vec();
+    change(&mut bytes);
+    tree.insert(key, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_second_opener_is_told_soon_who_has_it_and_harms_nothing() {
+    let (dir, store) = fresh().await;
+    store.put(Table::Agents, "o/a", b"x", Expect::Absent).await.unwrap();
+    let begun = Instant::now();
+    let refused = SledStore::open(&dir.path().join("store")).await.unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert_eq!(refused.to_string(), format!("store is locked by process {}", std::process::id()));
+    assert!(store.get(Table::Agents, "o/a").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn however_many_calls_come_at_once_few_run() {
+    let (_dir, store) = fresh().await;
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let calls = (0..12).map(|_| {
+        let (now, most) = (now.clone(), most.clone());
+        store.on_files(move |_| {
+            most.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+            let deadline = Instant::now() + Duration::from_millis(50);
+            while most.load(SeqCst) < 5 && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+            now.fetch_sub(1, SeqCst);
+            Ok(())
+        })
+    });
+    let done: Result<Vec<()>, _> =
+        futures_util::future::join_all(calls).await.into_iter().collect();
+    assert_eq!(done.unwrap().len(), 12);
+    assert!(most.load(SeqCst) <= 4, "{most:?}");
+}
+
+#[tokio::test]
+async fn a_stale_pid_locks_nobody_out() {
+    let (dir, store) = fresh().await;
+    drop(store);
+    let path = dir.path().join("store");
+    fs::write(path.join("pid"), "4121\n").unwrap();
+    SledStore::open(&path).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_directory_that_others_can_reach_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o750)).unwrap();
+    let refused = SledStore::open(dir.path()).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Exposed { mode: 0o750, .. }), "{refused}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_new_directory_is_private() {
+    let (dir, _store) = fresh().await;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&dir.path().join("store")), 0o700);
+    assert_eq!(mode(&dir.path().join("store/pid")), 0o600);
+    assert_eq!(mode(&dir.path().join("store/tip")), 0o600);
+}
+
+#[tokio::test]
+async fn damaged_rows_are_named_and_neither_read_listed_nor_overwritten() {
+    let (_dir, store) = fresh().await;
+    for key in ["o/cut", "o/flipped", "o/whole"] {
+        store.put(Table::Agents, key, b"sealed bytes", Expect::Absent).await.unwrap();
+    }
+    tamper(&store, Table::Agents, "o/cut", |bytes| bytes.truncate(9));
+    tamper(&store, Table::Agents, "o/flipped", |bytes| bytes[15] ^= 4);
+    for key in ["o/cut", "o/flipped"] {
+        let named = format!("agents row {key} is damaged: restore the store from a backup");
+        let read = store.get(Table::Agents, key).await.unwrap_err();
+        assert_eq!(read.to_string(), named);
+        assert!(store.put(Table::Agents, key, b"new", Expect::Any).await.is_err());
+        assert!(store.delete(Table::Agents, key, Expect::Any).await.is_err());
+        assert!(store.files.tree(Table::Agents).get(key).unwrap().is_some());
+    }
+    assert!(store.list(Table::Agents, "", None, 10).await.is_err());
+    assert!(store.get(Table::Agents, "o/whole").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn rows_outlive_restarts() {
+    let (dir, mut store) = fresh().await;
+    let path = dir.path().join("store");
+    let large = vec![7; 1 << 20];
+    store.put(Table::Grants, "o/large", &large, Expect::Absent).await.unwrap();
+    for round in 1..=3u64 {
+        store.put(Table::Agents, "o/a", &round.to_be_bytes(), Expect::Any).await.unwrap();
+        drop(store);
+        store = SledStore::open(&path).await.unwrap();
+        let row = store.get(Table::Agents, "o/a").await.unwrap().unwrap();
+        assert_eq!((row.version, row.value), (Version(round), round.to_be_bytes().to_vec()));
+    }
+    assert!(store.get(Table::Grants, "o/large").await.unwrap().unwrap().value == large);
+}
+
+#[tokio::test]
+async fn a_log_that_lost_acknowledged_writes_is_refused() {
+    let (dir, store) = fresh().await;
+    let path = dir.path().join("store");
+    store.put(Table::Agents, "o/a", b"x", Expect::Absent).await.unwrap();
+    drop(store);
+    fs::rename(path.join("sled"), dir.path().join("kept")).unwrap();
+    let refused = SledStore::open(&path).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
+    assert!(refused.to_string().contains("acknowledged writes are missing"), "{refused}");
+}
+
+/// One flipped bit in many places of the log, each on a copy of the files: a store that opens
+/// has lost nothing that was acknowledged.
+#[tokio::test]
+async fn a_flipped_bit_in_the_log_is_never_a_silent_loss() {
+    let (dir, store) = fresh().await;
+    let path = dir.path().join("store");
+    for n in 0..20 {
+        let value = vec![0xA5; 200];
+        store.put(Table::Agents, &format!("o/{n}"), &value, Expect::Absent).await.unwrap();
+    }
+    // The files as `kill -9` leaves them: sled has not tidied up.
+    let left = dir.path().join("left");
+    copy_store(&path, &left);
+    drop(store);
+    let log = fs::read(left.join("sled/db")).unwrap();
+    // Up to the last of the rows; behind it lies sled's filler.
+    let used = log.iter().rposition(|byte| *byte == 0xA5).unwrap();
+    let (mut opened, mut refused) = (0, 0);
+    for at in (0..used).step_by(used / 60) {
+        let copy = dir.path().join(format!("copy-{at}"));
+        copy_store(&left, &copy);
+        let mut changed = log.clone();
+        changed[at] ^= 1;
+        fs::write(copy.join("sled/db"), changed).unwrap();
+        let Ok(store) = SledStore::open(&copy).await else {
+            refused += 1;
+            continue;
+        };
+        opened += 1;
+        for n in 0..20 {
+            let row = store.get(Table::Agents, &format!("o/{n}")).await;
+            if let Ok(row) = row {
+                assert!(row.is_some_and(|row| row.value == [0xA5; 200]), "byte {at}, row {n}");
+            }
+        }
+    }
+    assert!(refused > 0 && refused + opened > 50, "{refused} refused, {opened} opened");
+}
+
+#[tokio::test]
+async fn every_acknowledged_write_is_in_the_files_that_kill_9_leaves() {
+    let (dir, store) = fresh().await;
+    for round in 0..10 {
+        let keys: Vec<_> = (0..10).map(|n| format!("o/{round}-{n}")).collect();
+        let puts = keys.iter().map(|key| store.put(Table::Agents, key, &[9; 3000], Expect::Absent));
+        for put in futures_util::future::join_all(puts).await {
+            put.unwrap();
+        }
+        let left = dir.path().join(format!("left-{round}"));
+        copy_store(&dir.path().join("store"), &left);
+        let reopened = SledStore::open(&left).await.unwrap();
+        let rows = reopened.list(Table::Agents, "o/", None, 1000).await.unwrap();
+        assert_eq!(rows.len(), (round + 1) * 10);
+        assert!(rows.iter().all(|row| row.value == [9; 3000]));
+    }
+}
+
+fn copy_store(from: &Path, to: &Path) {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().mode(0o700).create(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_store(&entry.path(), &target),
+            false => fs::copy(entry.path(), target).map(drop).unwrap(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_hundred_writers_share_their_flushes() {
+    let (_dir, store) = fresh().await;
+    let before = store.files.commits.flushes();
+    let keys: Vec<_> = (0..200).map(|n| format!("o/{n}")).collect();
+    let puts = keys.iter().map(|key| store.put(Table::Agents, key, b"x", Expect::Absent));
+    for put in futures_util::future::join_all(puts).await {
+        put.unwrap();
+    }
+    let flushes = store.files.commits.flushes() - before;
+    assert!((1..=100).contains(&flushes), "{flushes} flushes");
+}
+
+#[tokio::test]
+async fn a_writer_that_goes_away_blocks_nobody() {
+    let (_dir, store) = fresh().await;
+    for round in 0..20 {
+        let key = format!("o/{round}");
+        let mut put = Box::pin(store.put(Table::Agents, &key, b"x", Expect::Any));
+        for _ in 0..round {
+            if futures_util::poll!(put.as_mut()).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    store.put(Table::Agents, "o/last", b"x", Expect::Absent).await.unwrap();
+}

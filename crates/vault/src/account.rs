@@ -1,0 +1,132 @@
+//! Whose account a grant is, by the provider's own test request: for grants that are not in force yet, and
+//! that no agent's request may use. The request goes the way of those to authorization servers.
+
+use bytes::Bytes;
+use http::{Request, Uri};
+
+use super::error::VaultError;
+use super::{Vault, method};
+use crate::grant::{Grant, MintContext};
+use keyward_base::host::{Scheme, Target};
+use keyward_base::pattern::DecodedPath;
+use keyward_net::call::Bounds;
+use keyward_rules::inject::credential::{Credential, Write};
+use keyward_rules::inject::placement::At;
+use keyward_rules::inject::write::{self, Head};
+use keyward_rules::provider::TestRequest;
+use keyward_state::directory::ConnectionRecord;
+use keyward_state::store::Version;
+
+/// Characters of an account's name that are kept.
+const NAME_CHARS_MAX: usize = 128;
+
+impl Vault {
+    /// Whose account `grant` is, as the answer to the provider's test request names it. `connection` may be
+    /// one that is not stored so. `None`: there is no such request, its answer names nobody, or there is
+    /// no good answer; the log has why.
+    pub async fn tested_account(
+        &self,
+        connection: &ConnectionRecord,
+        grant: &Grant,
+    ) -> Option<String> {
+        match self.asked_for_account(connection, grant).await {
+            Ok(account) => account,
+            Err(why) => {
+                tracing::info!(connection = %connection.id, why, "whose account it is, is not known");
+                None
+            }
+        }
+    }
+
+    /// The grant of a connection as it is stored, while its token lives.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn live_grant(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<Option<Grant>, VaultError> {
+        let Some(stored) = self.stored_if_any(connection).await? else { return Ok(None) };
+        let grant = stored.grant(self, connection)?;
+        let now = self.clock.now();
+        let is_live = matches!(&grant, Grant::OAuth(tokens) if tokens.is_live(now));
+        Ok(Some(grant).filter(|_| is_live && stored.broken.is_none()))
+    }
+
+    async fn asked_for_account(
+        &self,
+        connection: &ConnectionRecord,
+        grant: &Grant,
+    ) -> Result<Option<String>, String> {
+        let catalogue = self.catalogue();
+        let found = method(&catalogue, &connection.provider, Some(&connection.auth));
+        let (provider, auth) = found.map_err(|error| error.to_string())?;
+        let shown = grant.shown_fields(auth);
+        let request = provider.test_request(auth, &connection.host_variables(), &shown);
+        let request = request.map_err(|error| error.to_string())?;
+        let Some(request) = request.filter(|request| request.expected.reads_account()) else {
+            return Ok(None);
+        };
+        let credential = self.trial(connection, grant).await?;
+        let (by, settings) = (self.caller(), self.token_settings());
+        let by = by.ok_or("this process sends no requests")?;
+        let expected = request.expected.clone();
+        let bounds = Bounds::of_tokens(&settings).within(settings.account_timeout);
+        let answer = by.call(prepared(request, &credential)?, &bounds).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        let (status, body) = (answer.status().as_u16(), answer.body());
+        let good = expected.takes(status) && (!expected.reads_body() || expected.is_met_by(body));
+        if !good {
+            return Err(format!("the test request is answered with {status}"));
+        }
+        let name = expected.account(body).filter(|name| !name.chars().any(char::is_control));
+        let name = name.filter(|name| !credential.needles.are_in(name.as_bytes()));
+        Ok(name.map(|name| name.chars().take(NAME_CHARS_MAX).collect()))
+    }
+
+    /// What the grant gives, for this one request.
+    async fn trial(
+        &self,
+        connection: &ConnectionRecord,
+        grant: &Grant,
+    ) -> Result<Credential, String> {
+        let basis = self.guarded_basis(connection).await.map_err(|error| error.to_string())?;
+        let client = crate::grant::oauth::Client::default();
+        let context = MintContext {
+            connection: &connection.id,
+            generation: Version::default().0,
+            instance: basis.instance(),
+            ask: basis.ask(&client, self.clock.now()),
+            client_secret: basis.client_secret(),
+        };
+        let minted = grant.ready(&context).map_err(|error| error.to_string())?;
+        Ok(minted.ok_or("its token has ended")?.credential)
+    }
+}
+
+/// The test request with the credential in the places that are for its host and path.
+fn prepared(test: TestRequest, credential: &Credential) -> Result<Request<Bytes>, String> {
+    let unfit = || "the test request cannot carry the credential".to_owned();
+    let TestRequest { method, uri, headers, body, .. } = test;
+    let authority = uri.authority().ok_or_else(unfit)?.as_str().to_owned();
+    let target = Target::parse(Scheme::Https, &authority).map_err(|_| unfit())?;
+    let path = DecodedPath::parse(uri.path()).map_err(|_| unfit())?;
+    let scoped = credential.writes.iter().find(|scoped| scoped.matches(&target, &path));
+    let writes: &[Write] = &scoped.ok_or_else(unfit)?.what;
+    if writes.iter().any(|write| matches!(write.at, At::Body(_))) {
+        return Err(unfit());
+    }
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
+    *request.headers_mut() = headers;
+    let mut head = Head {
+        fields: request.headers_mut(),
+        path: uri.path().to_owned().into(),
+        query: uri.query().map(|query| query.to_owned().into()),
+    };
+    write::credential(&mut head, writes).map_err(|error| error.to_string())?;
+    let query = head.query.as_deref().map(|query| format!("?{query}")).unwrap_or_default();
+    let whole = format!("https://{authority}{}{query}", head.path);
+    *request.uri_mut() = whole.parse::<Uri>().map_err(|_| unfit())?;
+    Ok(request)
+}

@@ -1,0 +1,355 @@
+//! The pauses of one connection, or of one client at one server, after refreshes that failed. Pure: the
+//! clock and the randomness are the caller's.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use keyward_base::time::Moment;
+use keyward_base::tokens::TokenSettings;
+use keyward_net::call::Cause;
+
+/// Doubling stops here, long after `backoff_max`.
+const DOUBLINGS_MAX: u32 = 20;
+
+/// Failures in a row, and the pause after the last.
+#[derive(Clone, Debug, Default)]
+pub struct Backoff {
+    failures: u32,
+    first: Option<Moment>,
+    pause: Option<(Moment, Duration)>,
+    equal: Option<Equal>,
+    code: Option<String>,
+    cause: Option<Cause>,
+    message: Option<String>,
+    whole_client: bool,
+}
+
+/// The same as it is stored: by the time of day.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Written {
+    failures: u32,
+    since: Timestamp,
+    /// When the last pause began.
+    paused: Timestamp,
+    pause_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cause: Option<Cause>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    equal: Option<WrittenEqual>,
+    /// The pause is that of all connections of the client.
+    #[serde(default)]
+    whole_client: bool,
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+struct WrittenEqual {
+    code: String,
+    first: Timestamp,
+    count: u32,
+}
+
+/// Equal answers of a kind that nobody knows.
+#[derive(Clone, Debug)]
+struct Equal {
+    code: String,
+    first: Moment,
+    count: u32,
+}
+
+/// One failure, as far as a pause depends on it.
+#[derive(Clone, Debug, Default)]
+pub struct Failed {
+    /// What the server asked for.
+    pub retry_after: Option<Duration>,
+    /// Its own code.
+    pub code: Option<String>,
+    /// Why there was no answer to read, where there was none.
+    pub cause: Option<Cause>,
+    /// What happened, in words for people; names hosts, never an address or a secret.
+    pub message: Option<String>,
+    /// Whether nobody knows what the code means, so that it ends by being believed.
+    pub limited: bool,
+    /// Whether the server means all connections of the client.
+    pub whole_client: bool,
+}
+
+impl Backoff {
+    /// One more failure at `now`; `random` of 2^32 draws the jitter. Answers the pause: what grows from
+    /// failure to failure or what the server asked for, whichever is longer.
+    pub fn failed(
+        &mut self,
+        now: Moment,
+        failed: &Failed,
+        random: u32,
+        settings: &TokenSettings,
+    ) -> Duration {
+        let (first, max) = (settings.backoff_first, settings.backoff_max);
+        let own = growing(self.failures, (first, max));
+        self.failures = self.failures.saturating_add(1);
+        self.first.get_or_insert(now);
+        self.code.clone_from(&failed.code);
+        self.cause = failed.cause;
+        self.message.clone_from(&failed.message);
+        self.whole_client = failed.whole_client;
+        self.counts(now, failed);
+        let own = jittered(own, random, settings.backoff_jitter_percent);
+        let asked = failed.retry_after.unwrap_or_default().min(settings.retry_after_max);
+        let pause = own.max(asked);
+        self.pause = Some((now, pause));
+        pause
+    }
+
+    /// A pause that says nothing about the connection itself.
+    pub fn pauses(&mut self, now: Moment, pause: Duration) {
+        self.pause = Some((now, pause));
+    }
+
+    fn counts(&mut self, now: Moment, failed: &Failed) {
+        let code = failed.code.as_ref().filter(|_| failed.limited);
+        match (code, &mut self.equal) {
+            (None, _) => self.equal = None,
+            (Some(code), Some(equal)) if equal.code == *code => equal.count += 1,
+            (Some(code), equal) => {
+                *equal = Some(Equal { code: code.clone(), first: now, count: 1 })
+            }
+        }
+    }
+
+    /// The code that was answered so often and for so long that it is believed.
+    pub fn believed(&self, now: Moment, settings: &TokenSettings) -> Option<&str> {
+        let equal = self.equal.as_ref()?;
+        let enough = equal.count >= settings.unknown_answers_max
+            && now.since(&equal.first) >= settings.unknown_answers_for;
+        enough.then_some(&*equal.code)
+    }
+
+    /// What is left of the pause; `None` when it is over.
+    pub fn rest(&self, now: Moment) -> Option<Duration> {
+        let (begun, pause) = self.pause.as_ref()?;
+        pause.checked_sub(now.since(begun)).filter(|rest| !rest.is_zero())
+    }
+
+    /// Whether the pause is that of all connections of the client.
+    pub fn is_of_client(&self) -> bool {
+        self.whole_client
+    }
+
+    /// To be stored; `None` while nothing has failed.
+    pub fn written(&self) -> Option<Written> {
+        let (paused, pause) = self.pause.as_ref()?;
+        let equal = self.equal.as_ref().map(|equal| WrittenEqual {
+            code: equal.code.clone(),
+            first: equal.first.day(),
+            count: equal.count,
+        });
+        Some(Written {
+            failures: self.failures,
+            since: self.first.as_ref()?.day(),
+            paused: paused.day(),
+            pause_ms: u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+            code: self.code.clone(),
+            cause: self.cause,
+            message: self.message.clone(),
+            equal,
+            whole_client: self.whole_client,
+        })
+    }
+
+    /// What was stored. A clock that was set back meanwhile makes a pause no longer than it was.
+    pub fn read(written: Written) -> Self {
+        let Written { failures, since, paused, pause_ms, equal, .. } = written;
+        let Written { code, cause, message, whole_client, .. } = written;
+        Self {
+            failures,
+            first: Some(Moment::of_day(since)),
+            pause: Some((Moment::of_day(paused), Duration::from_millis(pause_ms))),
+            equal: equal.map(|WrittenEqual { code, first, count }| Equal {
+                code,
+                first: Moment::of_day(first),
+                count,
+            }),
+            code,
+            cause,
+            message,
+            whole_client,
+        }
+    }
+
+    /// How many failures in a row there were.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// When the first of them was.
+    pub fn since(&self) -> Option<Timestamp> {
+        self.first.as_ref().map(Moment::day)
+    }
+
+    /// What the last one said.
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+
+    /// Why the last one had no answer to read.
+    pub fn cause(&self) -> Option<Cause> {
+        self.cause
+    }
+
+    /// What happened in the last one, for people.
+    pub fn message(&self) -> Option<&str> {
+        self.message.as_deref()
+    }
+}
+
+/// The pause after `failures` others, which doubles from the first to the longest.
+fn growing(failures: u32, (first, max): (Duration, Duration)) -> Duration {
+    first.saturating_mul(1 << failures.min(DOUBLINGS_MAX)).min(max)
+}
+
+/// How long a client that was refused is left alone, after it was tried again `tries` times in vain.
+pub fn rejected_for(tries: u32, random: u32, settings: &TokenSettings) -> Duration {
+    let bounds = (settings.rejected_backoff_first, settings.rejected_backoff_max);
+    jittered(growing(tries, bounds), random, settings.backoff_jitter_percent)
+}
+
+/// Up to so many percent more or less.
+fn jittered(pause: Duration, random: u32, percent: u32) -> Duration {
+    let part = f64::from(percent.min(90)) / 100.0;
+    let drawn = f64::from(random) / f64::from(u32::MAX);
+    pause.mul_f64(1.0 - part + 2.0 * part * drawn)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use super::*;
+    use keyward_base::time::Clock;
+
+    const MIDDLE: u32 = u32::MAX / 2;
+
+    fn clock() -> (Clock, Arc<AtomicI64>) {
+        let ms = Arc::new(AtomicI64::new(1_000_000));
+        (Clock::Fixed(ms.clone()), ms)
+    }
+
+    fn asks(retry_after: Duration) -> Failed {
+        Failed { retry_after: Some(retry_after), ..Failed::default() }
+    }
+
+    fn unknown(code: &str) -> Failed {
+        Failed { code: Some(code.to_owned()), limited: true, ..Failed::default() }
+    }
+
+    /// oauth 10.1
+    #[test]
+    fn pauses_double_from_a_second_to_five_minutes_and_are_drawn_within_a_fifth() {
+        let (clock, settings) = (clock().0, TokenSettings::default());
+        let (mut least, mut most) = (Backoff::default(), Backoff::default());
+        for seconds in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+            let around = Duration::from_secs(seconds).as_secs_f64();
+            let low = least.failed(clock.moment(), &Failed::default(), 0, &settings);
+            let high = most.failed(clock.moment(), &Failed::default(), u32::MAX, &settings);
+            assert!((low.as_secs_f64() - around * 0.8).abs() < 0.001, "{low:?} for {seconds} s");
+            assert!((high.as_secs_f64() - around * 1.2).abs() < 0.001, "{high:?} for {seconds} s");
+        }
+    }
+
+    /// oauth 9.again
+    #[test]
+    fn a_refused_client_is_left_alone_for_a_minute_and_for_longer_up_to_an_hour() {
+        let settings = TokenSettings::default();
+        for (tries, minutes) in [(0, 1), (1, 2), (5, 32), (6, 60), (7, 60), (u32::MAX, 60)] {
+            let pause = rejected_for(tries, MIDDLE, &settings).as_secs_f64().round();
+            assert_eq!(pause, f64::from(minutes * 60), "{tries}");
+        }
+    }
+
+    /// oauth 10.3
+    #[test]
+    fn what_the_server_asks_for_lengthens_a_pause_up_to_a_quarter_of_an_hour() {
+        let (clock, settings) = (clock().0, TokenSettings::default());
+        let after = |asked: u64| {
+            let asked = asks(Duration::from_secs(asked));
+            Backoff::default()
+                .failed(clock.moment(), &asked, MIDDLE, &settings)
+                .as_secs_f64()
+                .round()
+        };
+        assert_eq!([after(0), after(30), after(31_536_000)], [1.0, 30.0, 900.0]);
+        let longest = asks(Duration::MAX);
+        let pause = Backoff::default().failed(clock.moment(), &longest, MIDDLE, &settings);
+        assert_eq!(pause, Duration::from_secs(900));
+    }
+
+    /// oauth 10.2
+    #[test]
+    fn a_pause_ends_by_itself() {
+        let ((clock, ms), settings) = (clock(), TokenSettings::default());
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.rest(clock.moment()), None);
+        backoff.failed(clock.moment(), &asks(Duration::from_secs(10)), 0, &settings);
+        ms.fetch_add(9_999, Ordering::SeqCst);
+        assert_eq!(backoff.rest(clock.moment()), Some(Duration::from_millis(1)));
+        ms.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(backoff.rest(clock.moment()), None);
+        assert_eq!(backoff.failures(), 1);
+    }
+
+    /// oauth 9.5, 10.durable: written and read
+    #[test]
+    fn what_was_written_goes_on_where_it_was() {
+        let ((clock, ms), settings) = (clock(), TokenSettings::default());
+        assert_eq!(Backoff::default().written(), None);
+        let mut backoff = Backoff::default();
+        for _ in 0..4 {
+            backoff.failed(clock.moment(), &unknown("weird"), MIDDLE, &settings);
+            ms.fetch_add(1_200_000, Ordering::SeqCst);
+        }
+        let stored = serde_json::to_string(&backoff.written()).unwrap();
+        let mut read = Backoff::read(serde_json::from_str(&stored).unwrap());
+        assert_eq!(
+            (read.failures(), read.since(), read.code()),
+            (4, backoff.since(), Some("weird"))
+        );
+        assert_eq!(read.believed(clock.moment(), &settings), None);
+        let pause = read.failed(clock.moment(), &unknown("weird"), MIDDLE, &settings);
+        assert_eq!(pause.as_secs_f64().round(), 16.0, "the fifth of them");
+        assert_eq!(read.believed(clock.moment(), &settings), Some("weird"));
+        ms.fetch_add(10_000, Ordering::SeqCst);
+        let rest = read.rest(clock.moment()).unwrap().as_secs_f64().round();
+        assert_eq!(rest, 6.0);
+        ms.fetch_sub(3_600_000, Ordering::SeqCst);
+        let set_back = Backoff::read(read.written().unwrap()).rest(clock.moment()).unwrap();
+        assert_eq!(set_back.as_secs_f64().round(), 16.0, "and not an hour more");
+    }
+
+    /// oauth 9.5
+    #[test]
+    fn an_unknown_code_is_believed_after_five_equal_answers_over_an_hour() {
+        let ((clock, ms), settings) = (clock(), TokenSettings::default());
+        let mut backoff = Backoff::default();
+        let mut answers = |code: &str, after_s: i64| {
+            ms.fetch_add(after_s * 1000, Ordering::SeqCst);
+            backoff.failed(clock.moment(), &unknown(code), MIDDLE, &settings);
+            backoff.believed(clock.moment(), &settings).map(str::to_owned)
+        };
+        for _ in 0..9 {
+            assert_eq!(answers("weird", 60), None, "often, but not for long");
+        }
+        assert_eq!(answers("other", 3_600), None, "another answer begins anew");
+        for _ in 0..3 {
+            assert_eq!(answers("other", 3_600), None);
+        }
+        assert_eq!(answers("other", 1).as_deref(), Some("other"));
+        backoff.failed(clock.moment(), &Failed::default(), MIDDLE, &settings);
+        assert_eq!(backoff.believed(clock.moment(), &settings), None);
+    }
+}

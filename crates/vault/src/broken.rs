@@ -1,0 +1,153 @@
+//! Grants that are finished: the verdict is written into the grant's own row, over the version it is
+//! about; the state in the connection's record follows it.
+
+use std::sync::Arc;
+
+use super::Vault;
+use super::connect::Granted;
+use super::error::VaultError;
+use super::grants::{Stored, TRIES_MAX, is_conflict};
+use super::record::Verdict;
+use keyward_state::directory::{
+    BrokenReason, ConnectionRecord, ConnectionState, Rotation, SecretFacts,
+};
+
+impl Vault {
+    /// Writes the verdict on exactly what was read.
+    ///
+    /// # Errors
+    /// A conflict when the grant is another one by now: then nothing was said of it.
+    pub(super) async fn condemn(
+        &self,
+        connection: &Arc<ConnectionRecord>,
+        stored: &Stored,
+        verdict: Verdict,
+    ) -> Result<(), VaultError> {
+        let row = stored.becomes(connection, Some(verdict), &stored.bytes);
+        self.write((&connection.org, &connection.id), row, Some(stored.version)).await?;
+        self.project(connection).await?;
+        Ok(())
+    }
+
+    /// Takes the verdict back that the client was refused: what it was refused with has changed. Whether
+    /// it did; somebody else may have been quicker.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) async fn lift(
+        &self,
+        connection: &Arc<ConnectionRecord>,
+        stored: &Stored,
+    ) -> Result<bool, VaultError> {
+        let place = (&connection.org, &connection.id);
+        let (mut header, bytes) = stored.becomes(connection, None, &stored.bytes);
+        header.on_trial = true;
+        match self.write(place, (header, bytes), Some(stored.version)).await {
+            Err(error) if is_conflict(&error) => return Ok(false),
+            other => other?,
+        };
+        self.fresh.forget(&connection.id);
+        self.project(connection).await?;
+        Ok(true)
+    }
+
+    /// Brings the connection's record in line with its grant.
+    pub(super) async fn project(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        self.project_with(connection, None).await
+    }
+
+    /// The same, with what a flow says. Two rows cannot be changed at once, so the grant is read again
+    /// afterwards: whoever writes last has seen the last grant.
+    pub(super) async fn project_with(
+        &self,
+        connection: &ConnectionRecord,
+        facts: Option<&Granted>,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        let catalogue = self.catalogue();
+        let answered = facts.map(|facts| &facts.captured);
+        let captured = catalogue.get(&connection.provider).zip(answered);
+        let captured = captured.map(|(provider, answered)| provider.captured(answered));
+        let captured = captured.unwrap_or_default();
+        let mut stored = self.stored(connection).await?;
+        for _ in 0..TRIES_MAX {
+            let change = |record: &mut ConnectionRecord| {
+                record.state = projected(&record.state, &stored);
+                rotation(&mut record.secret, &stored);
+                if let Some(facts) = facts {
+                    record.granted.clone_from(&facts.scopes);
+                    record.account = facts.account.as_ref().map(|account| account.name.clone());
+                    record.account_id = facts.account.as_ref().map(|account| account.id.clone());
+                    // What a test said was of the grant before.
+                    record.secret.whose = None;
+                    record.captured.clone_from(&captured);
+                    record.ends = facts.ends;
+                }
+            };
+            let (org, id) = (&connection.org, &connection.id);
+            let record = self.directory.update_connection(org, id, &change).await?;
+            let again = self.stored(connection).await?;
+            if again.version == stored.version {
+                return Ok(record);
+            }
+            stored = again;
+        }
+        Err(super::grants::overtaken(&connection.org, &connection.id))
+    }
+
+    /// What a crash between a grant's row and its connection's left: records that say otherwise than
+    /// the grant are brought in line.
+    pub(super) async fn settle(&self) -> Result<(), VaultError> {
+        let view = self.directory.view();
+        let rotates = |it: &ConnectionRecord| it.secret.rotation.is_some();
+        for connection in view.connections().filter(|it| follows(&it.state) || rotates(it)) {
+            match self.project(connection).await {
+                Err(VaultError::GrantMissing { .. } | VaultError::Sealed { .. }) | Ok(_) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the grant's row says of a rotation. What its owner has said of the secret in force since stays.
+fn rotation(secret: &mut SecretFacts, stored: &Stored) {
+    secret.rotation = stored.other.as_ref().map(|(beside, _)| Rotation {
+        state: beside.state,
+        since: beside.since,
+        until: beside.until,
+    });
+    if let Some(dates) = stored.dates.as_ref().filter(|dates| dates.rotated != secret.rotated) {
+        secret.rotated = dates.rotated;
+        secret.expires = dates.expires;
+    }
+}
+
+/// Whether the state is one that goes with the grant, and not with what a person did.
+fn follows(state: &ConnectionState) -> bool {
+    match state {
+        ConnectionState::Broken { reason, .. } => is_of_grant(*reason),
+        ConnectionState::Draft { .. } | ConnectionState::Testing => true,
+        ConnectionState::Active | ConnectionState::Paused => false,
+    }
+}
+
+/// Whether the reason is about the grant itself.
+fn is_of_grant(reason: BrokenReason) -> bool {
+    !matches!(reason, BrokenReason::TestFailed | BrokenReason::StoreKeyMissing)
+}
+
+/// The state that goes with a grant. What a person paused stays so, and what waits for its test a draft.
+fn projected(state: &ConnectionState, stored: &Stored) -> ConnectionState {
+    match (state, stored.broken.as_ref()) {
+        (ConnectionState::Paused, _) => ConnectionState::Paused,
+        (_, Some(verdict)) => {
+            ConnectionState::Broken { reason: verdict.reason, detail: verdict.detail.clone() }
+        }
+        (state, None) if stored.on_trial && follows(state) => ConnectionState::Testing,
+        (state, None) if follows(state) && !stored.untested => ConnectionState::Active,
+        (state, None) => state.clone(),
+    }
+}

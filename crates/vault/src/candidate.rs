@@ -1,0 +1,116 @@
+//! [`Candidate`]: a new secret of a connection that is not in force yet, and what it gives. Where the grant in
+//! force is lost, there is nothing to seal it beside: it is written over what is left of the row.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use super::asks::Fault;
+use super::backoff::Failed;
+use super::endpoints::Unknown;
+use super::error::VaultError;
+use super::fresh::Why;
+use super::grants;
+use super::record::{Dates, Header};
+use super::{Vault, method};
+use crate::grant::Grant;
+use keyward_rules::inject::credential::Credential;
+use keyward_state::directory::ConnectionRecord;
+use keyward_state::store::Version;
+
+/// A new secret for whoever tests it, sealed beside the one in force.
+#[derive(Debug)]
+pub struct Candidate {
+    /// What it gives. Of no request but the test's.
+    pub credential: Arc<Credential>,
+    /// Its fields that are no secrets.
+    pub shown: BTreeMap<String, String>,
+    pub(super) connection: Arc<ConnectionRecord>,
+    pub(super) given: Option<String>,
+    pub(super) bytes: Zeroizing<Vec<u8>>,
+    /// The grant in force is lost: this one is sealed nowhere yet.
+    pub(super) replaces_lost: bool,
+}
+
+impl Vault {
+    /// Whether the connection has no grant that opens.
+    pub(super) async fn is_lost(&self, connection: &ConnectionRecord) -> Result<bool, VaultError> {
+        match self.stored_if_any(connection).await {
+            Ok(stored) => Ok(stored.is_none()),
+            Err(VaultError::Sealed { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A new secret where the one before is lost.
+    pub(super) async fn stage_lost(
+        &self,
+        connection: Arc<ConnectionRecord>,
+        grant: &Grant,
+    ) -> Result<Candidate, VaultError> {
+        let (credential, newer) = self.minted(&connection, grant, Version::default()).await?;
+        let bytes = newer.unwrap_or_else(|| grant.encode());
+        let catalogue = self.catalogue();
+        let (_, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
+        let (shown, given) = (grant.shown_fields(auth), grants::given(grant));
+        Ok(Candidate { credential, shown, connection, given, bytes, replaces_lost: true })
+    }
+
+    /// Puts it in force over what is left of the row.
+    ///
+    /// # Errors
+    /// When another secret was given meanwhile, or the store fails.
+    pub(super) async fn replace_lost(
+        &self,
+        connection: &Arc<ConnectionRecord>,
+        (given, bytes): (Option<String>, Zeroizing<Vec<u8>>),
+        expires: Option<Timestamp>,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        let overtaken = || VaultError::RotationOvertaken { connection: connection.name.clone() };
+        if !self.is_lost(connection).await? {
+            return Err(overtaken());
+        }
+        let over = self.replaced(connection).await?.version;
+        let dates = Some(Dates { rotated: Some(self.clock.now()), expires });
+        let header = Header { given, dates, ..Header::of(connection) };
+        let place = (&connection.org, &connection.id);
+        match self.write(place, (header, bytes), over).await {
+            Err(error) if grants::is_conflict(&error) => return Err(overtaken()),
+            written => written?,
+        };
+        self.fresh.forget(&connection.id);
+        self.works_again(connection).await
+    }
+
+    /// The credential of a staged grant; with the grant that follows it, where it took asking.
+    pub(super) async fn minted(
+        &self,
+        connection: &Arc<ConnectionRecord>,
+        grant: &Grant,
+        version: Version,
+    ) -> Result<(Arc<Credential>, Option<Zeroizing<Vec<u8>>>), VaultError> {
+        let basis = self.guarded_basis(connection).await?;
+        if let Some(held) = self.held(connection, &basis, (grant, None, version))? {
+            return Ok((held.credential().clone(), None));
+        }
+        let name = || connection.name.clone();
+        match self.find_endpoints(connection, Why::Asked(0)).await? {
+            None => {}
+            Some(Unknown::Fault(fault)) => return Err(fault.of_candidate(connection)),
+            Some(Unknown::Paused(rest)) => {
+                let failed = Failed { retry_after: Some(rest), ..Failed::default() };
+                let fault = Fault::Passing { failed, whole_client: None };
+                return Err(fault.of_candidate(connection));
+            }
+        }
+        let discovered = self.connection(&connection.org, &connection.id)?;
+        let basis = self.guarded_basis(&discovered).await?;
+        let newer = self.ask(connection, &basis, grant).await?;
+        let newer = newer.map_err(|fault| fault.of_candidate(connection))?;
+        let held = self.held(connection, &basis, (&newer, None, version))?;
+        let held = held.ok_or_else(|| VaultError::NotRefreshable { connection: name() })?;
+        Ok((held.credential().clone(), Some(newer.encode())))
+    }
+}

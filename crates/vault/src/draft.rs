@@ -1,0 +1,170 @@
+//! Connections whose secret was given and not looked at yet: sealed, and used by nobody but the test that
+//! makes them active. What is left where it was is resumed there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::error::VaultError;
+use super::grants::{self, TRIES_MAX};
+use super::record::Header;
+use super::{NewConnection, Vault, method};
+use crate::grant::Grant;
+use keyward_base::id::{ConnectionId, OrgId};
+use keyward_base::secret::Secret;
+use keyward_state::directory::{ConnectionRecord, ConnectionState, Need};
+
+/// What is said of a draft whose test a crash or a restart ended.
+const TEST_CUT: &str = "its test did not end";
+
+/// What is to be over what is there.
+type Rewrite<'a> = dyn Fn(Option<&grants::Stored>) -> (Header, Zeroizing<Vec<u8>>) + Sync + 'a;
+
+impl Vault {
+    /// As [`Vault::add`], but a draft until it is tested, or [`Vault::activate`] is called.
+    ///
+    /// # Errors
+    /// As [`Vault::add`].
+    pub async fn add_untested(
+        &self,
+        new: NewConnection,
+        fields: BTreeMap<String, Secret>,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        self.add_with(new, fields, true).await
+    }
+
+    /// Gives a draft its secret, or another one. It stays a draft.
+    ///
+    /// # Errors
+    /// When it is none, the fields do not fit, or the store fails.
+    pub async fn give_draft(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+        fields: BTreeMap<String, Secret>,
+    ) -> Result<(), VaultError> {
+        let connection = self.draft(org, id)?;
+        let catalogue = self.catalogue();
+        let (_, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
+        let grant = Grant::from_fields(auth, fields)?;
+        let (given, bytes) = (grants::given(&grant), grant.encode());
+        let row = || {
+            let header = Header { given: given.clone(), untested: true, ..Header::of(&connection) };
+            (header, bytes.clone())
+        };
+        self.rewrite(&connection, &|_| row()).await
+    }
+
+    /// Whether a draft has a secret that waits for its test.
+    ///
+    /// # Errors
+    /// When it is no draft, or its row cannot be read.
+    pub async fn has_secret(&self, org: &OrgId, id: &ConnectionId) -> Result<bool, VaultError> {
+        let connection = self.draft(org, id)?;
+        Ok(self.stored_if_any(&connection).await?.is_some())
+    }
+
+    /// A draft's test begins.
+    ///
+    /// # Errors
+    /// When it is no draft, or the store fails.
+    pub async fn test_begins(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        self.draft(org, id)?;
+        let begun = |record: &mut ConnectionRecord| {
+            if let ConnectionState::Draft { .. } = record.state {
+                record.state = ConnectionState::Testing;
+            }
+        };
+        Ok(self.directory.update_connection(org, id, &begun).await?)
+    }
+
+    /// A draft's test failed: it is a draft again, which says why.
+    ///
+    /// # Errors
+    /// When there is no such connection, or the store fails.
+    pub async fn test_failed(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+        why: &str,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        let failed = |record: &mut ConnectionRecord| {
+            if let ConnectionState::Testing = record.state {
+                record.state = ConnectionState::Draft { failure: Some(why.to_owned()) };
+            }
+        };
+        Ok(self.directory.update_connection(org, id, &failed).await?)
+    }
+
+    /// From now on its agents may use it.
+    ///
+    /// # Errors
+    /// When it has no secret, or the store fails.
+    pub async fn activate(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        let connection = self.connection(org, id)?;
+        self.stored(&connection).await?;
+        self.rewrite(&connection, &|stored| {
+            let (given, bytes) =
+                stored.map(|it| (it.given.clone(), it.bytes.clone())).unwrap_or_default();
+            (Header { given, ..Header::of(&connection) }, bytes)
+        })
+        .await?;
+        self.project(&connection).await
+    }
+
+    /// Tests that nobody waits for any more: a crash or a restart ended them.
+    pub(super) async fn cut_tests(&self) -> Result<(), VaultError> {
+        for connection in self.directory.view().connections() {
+            if connection.state != ConnectionState::Testing {
+                continue;
+            }
+            // The other kind of test ends with the next refresh.
+            if self.stored_if_any(connection).await?.is_none_or(|stored| stored.untested) {
+                self.test_failed(&connection.org, &connection.id, TEST_CUT).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn draft(&self, org: &OrgId, id: &ConnectionId) -> Result<Arc<ConnectionRecord>, VaultError> {
+        let connection = self.connection(org, id)?;
+        match connection.state {
+            ConnectionState::Draft { .. } => Ok(connection),
+            _ => Err(VaultError::NotADraft {
+                connection: connection.name.clone(),
+                remedy: self.remedy(&connection, Need::Credential),
+            }),
+        }
+    }
+
+    /// Over whatever is there.
+    async fn rewrite(
+        &self,
+        connection: &ConnectionRecord,
+        to: &Rewrite<'_>,
+    ) -> Result<(), VaultError> {
+        let place = (&connection.org, &connection.id);
+        for _ in 0..TRIES_MAX {
+            let stored = self.stored_if_any(connection).await?;
+            let over = stored.as_ref().map(|stored| stored.version);
+            match self.write(place, to(stored.as_ref()), over).await {
+                Err(error) if grants::is_conflict(&error) => {}
+                other => {
+                    other?;
+                    self.fresh.forget(place.1);
+                    return Ok(());
+                }
+            }
+        }
+        Err(grants::overtaken(place.0, place.1))
+    }
+}

@@ -1,0 +1,113 @@
+//! Where tokens of a connection are asked for that is known by its issuer alone, and that nobody consents to:
+//! read from the issuer's metadata when a token is needed, and kept with the connection, so that refreshes need
+//! no metadata.
+
+use std::time::Duration;
+
+use super::Vault;
+use super::asks::{Basis, Fault, fault};
+use super::error::VaultError;
+use super::fresh::Why;
+use super::issuers::NotRead;
+use crate::grant::MintError;
+use crate::grant::oauth::Metadata;
+use keyward_rules::provider::oauth::GrantText;
+use keyward_state::directory::{AppUrls, ConnectionRecord};
+
+/// Why the endpoints are not known.
+pub(super) enum Unknown {
+    /// As if the token endpoint itself had given no token.
+    Fault(Fault),
+    /// The metadata could not be read lately; nobody asks for so long.
+    Paused(Duration),
+}
+
+impl Basis {
+    /// The issuer whose metadata must be read before a token can be asked for.
+    fn issuer_to_ask(&self) -> Option<String> {
+        let oauth = self.oauth()?;
+        let endpoint = match oauth.grant {
+            GrantText::AuthorizationCode | GrantText::DeviceCode => oauth.renew(),
+            _ => oauth.token.as_ref(),
+        };
+        match endpoint {
+            Some(_) => None,
+            None => oauth.issuer.as_ref()?.fill(self.variables()).ok(),
+        }
+    }
+}
+
+impl Vault {
+    /// Whether metadata must be read before a token can be asked for.
+    ///
+    /// # Errors
+    /// When the connection does not fit its provider any more.
+    pub(super) fn lacks_endpoints(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<bool, VaultError> {
+        Ok(self.basis(connection)?.issuer_to_ask().is_some())
+    }
+
+    /// Reads where tokens are asked for, where that is not known yet. A person waits for no pause.
+    ///
+    /// # Errors
+    /// When the connection is gone, or the store fails.
+    pub(super) async fn find_endpoints(
+        &self,
+        connection: &ConnectionRecord,
+        why: Why,
+    ) -> Result<Option<Unknown>, VaultError> {
+        let basis = self.basis(connection)?;
+        let (Some(issuer), Some(caller)) = (basis.issuer_to_ask(), basis.caller()) else {
+            return Ok(None);
+        };
+        let settings = self.token_settings();
+        let read = match why.is_by_hand() {
+            true => self.metadata(&caller, &issuer, &settings).await.map_err(NotRead::Failed),
+            false => self.metadata_in_turn(&caller, &issuer, &settings).await,
+        };
+        match read {
+            Ok(metadata) => {
+                self.keep_found(connection, &issuer, &metadata).await?;
+                Ok(None)
+            }
+            Err(NotRead::Paused(rest)) => Ok(Some(Unknown::Paused(rest))),
+            Err(NotRead::Failed(error)) => {
+                let failure = MintError::from(error.failure(self.clock.now()));
+                fault(failure, &settings)
+                    .map(|fault| Some(Unknown::Fault(fault)))
+                    .map_err(|source| self.unmintable(connection, source))
+            }
+        }
+    }
+
+    /// Keeps what an issuer's metadata names with the connection. Whether that is new.
+    ///
+    /// # Errors
+    /// When the connection is gone, or the store fails.
+    pub async fn keep_found(
+        &self,
+        connection: &ConnectionRecord,
+        issuer: &str,
+        metadata: &Metadata,
+    ) -> Result<bool, VaultError> {
+        let found = AppUrls {
+            issuer: Some(issuer.to_owned()),
+            authorize: None,
+            token: metadata.token_endpoint.clone(),
+            device: None,
+            revoke: metadata.revocation_endpoint.clone(),
+        };
+        if connection.discovered.as_ref() == Some(&found) {
+            return Ok(false);
+        }
+        let keep = |record: &mut ConnectionRecord| record.discovered = Some(found.clone());
+        self.directory.update_connection(&connection.org, &connection.id, &keep).await?;
+        tracing::info!(
+            connection = %connection.id, name = connection.name, issuer,
+            "the endpoints of its authorization server were read from its metadata"
+        );
+        Ok(true)
+    }
+}

@@ -1,0 +1,175 @@
+//! What webhooks are signed with: HMAC-SHA256 over id, time and body (Standard Webhooks, "Signature
+//! scheme"). After a change of the key both sign for a day, so that no receiver misses one.
+
+use std::fmt;
+
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
+
+use keyward_base::secret::Secret;
+
+/// What every key begins with.
+const PREFIX: &str = "whsec_";
+
+/// Bytes of a new key.
+const NEW_BYTES: usize = 32;
+
+/// Bytes that a key may have.
+const BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+
+/// For so long the key before signs as well.
+const OVERLAP: SignedDuration = SignedDuration::from_hours(24);
+
+/// Text that is no key.
+#[derive(Debug, thiserror::Error)]
+#[error("a signing key is `whsec_` and base64 of 24 to 64 bytes")]
+pub struct KeyError;
+
+/// One key. Shown once.
+#[derive(Clone, Deserialize, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct SigningKey(String);
+
+/// The key of a webhook, and the one before.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct SigningKeys {
+    now: SigningKey,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<Former>,
+}
+
+/// A key that was replaced.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct Former {
+    key: SigningKey,
+    until: Timestamp,
+}
+
+impl SigningKey {
+    /// A new one.
+    pub fn random() -> Self {
+        let mut bytes = Zeroizing::new([0; NEW_BYTES]);
+        getrandom::fill(bytes.as_mut_slice()).expect("the operating system has randomness");
+        Self(format!("{PREFIX}{}", BASE64_STANDARD.encode(bytes.as_slice())))
+    }
+
+    /// Reads one that somebody chose; the prefix may be left out.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn parse(text: &Secret) -> Result<Self, KeyError> {
+        let text = text.expose_text().ok_or(KeyError)?.trim();
+        let body = text.strip_prefix(PREFIX).unwrap_or(text);
+        let bytes = Zeroizing::new(BASE64_STANDARD.decode(body).map_err(|_| KeyError)?);
+        match BYTES.contains(&bytes.len()) {
+            true => Ok(Self(format!("{PREFIX}{body}"))),
+            false => Err(KeyError),
+        }
+    }
+
+    /// Its text, for whoever made it, once.
+    pub fn shown(&self) -> String {
+        self.0.clone()
+    }
+
+    /// `v1,` and the signature.
+    fn sign(&self, signed: &[&[u8]]) -> String {
+        let body = self.0.strip_prefix(PREFIX).unwrap_or(&self.0);
+        let bytes = Zeroizing::new(BASE64_STANDARD.decode(body).unwrap_or_default());
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &bytes);
+        let mut context = hmac::Context::with_key(&key);
+        for part in signed {
+            context.update(part);
+        }
+        format!("v1,{}", BASE64_STANDARD.encode(context.sign().as_ref()))
+    }
+}
+
+impl SigningKeys {
+    /// A first one.
+    pub fn of(key: SigningKey) -> Self {
+        Self { now: key, before: None }
+    }
+
+    /// Whether this is the key now.
+    pub fn is_now(&self, key: &SigningKey) -> bool {
+        self.now == *key
+    }
+
+    /// Another key; the one before signs for a day more.
+    #[must_use]
+    pub fn followed_by(self, key: SigningKey, now: Timestamp) -> Self {
+        let until = now.checked_add(OVERLAP).unwrap_or(Timestamp::MAX);
+        Self { now: key, before: Some(Former { key: self.now, until }) }
+    }
+
+    /// The value of `webhook-signature`: the key now, then the one before.
+    pub fn signatures(&self, (id, time, body): (&str, Timestamp, &[u8]), now: Timestamp) -> String {
+        let time = time.as_second().to_string();
+        let signed: [&[u8]; 5] = [id.as_bytes(), b".", time.as_bytes(), b".", body];
+        let before = self.before.as_ref().filter(|former| now < former.until);
+        let keys = std::iter::once(&self.now).chain(before.map(|former| &former.key));
+        keys.map(|key| key.sign(&signed)).collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl Drop for SigningKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningKey(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> Result<SigningKey, KeyError> {
+        SigningKey::parse(&Secret::from(text.to_owned()))
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_and_never_shown() {
+        let short = format!("whsec_{}", BASE64_STANDARD.encode([7; 23]));
+        let long = format!("whsec_{}", BASE64_STANDARD.encode([7; 65]));
+        for bad in ["", "whsec_", "whsec_not base64", "sk_live_x", &short, &long] {
+            assert!(key(bad).is_err(), "{bad}");
+        }
+        let good = format!("whsec_{}", BASE64_STANDARD.encode([7; 24]));
+        assert_eq!(format!("{:?}", key(&good).unwrap()), "SigningKey(…)");
+        assert!(key(good.strip_prefix("whsec_").unwrap()).unwrap() == key(&good).unwrap());
+    }
+
+    /// The example of the specification's reference libraries.
+    #[test]
+    fn the_published_example_has_the_published_signature() {
+        let keys = SigningKeys::of(key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap());
+        let time = Timestamp::from_second(1_614_265_330).unwrap();
+        let signed = ("msg_p5jXN8AQM9LWM0D4loKWxJek", time, br#"{"test": 2432232314}"#.as_slice());
+        assert_eq!(
+            keys.signatures(signed, time),
+            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+        );
+    }
+
+    #[test]
+    fn after_a_change_both_keys_sign_for_a_day() {
+        let (first, second) = (SigningKey::random(), SigningKey::random());
+        let (now, day) = (Timestamp::UNIX_EPOCH, SignedDuration::from_hours(24));
+        let alone =
+            |key: &SigningKey| SigningKeys::of(key.clone()).signatures(("a", now, b"b"), now);
+        let both = SigningKeys::of(first.clone()).followed_by(second.clone(), now);
+        let expected = format!("{} {}", alone(&second), alone(&first));
+        assert_eq!(both.signatures(("a", now, b"b"), now), expected);
+        assert_eq!(both.signatures(("a", now, b"b"), now + day), alone(&second));
+    }
+}

@@ -1,0 +1,153 @@
+//! [`Queue`]: what webhooks are owed, by when it is to be tried. In memory; what is stored is
+//! `directory/deliveries.rs`'s.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::attempt::Tried;
+use keyward_base::id::WebhookId;
+use keyward_state::directory::Owed;
+
+/// What is owed to all webhooks.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    of: HashMap<WebhookId, Line>,
+    /// Tells two deliveries of one moment apart.
+    count: u64,
+}
+
+/// What is owed to one.
+#[derive(Debug, Default)]
+struct Line {
+    waiting: BTreeMap<(Timestamp, u64), Owed>,
+    under_way: usize,
+    told: u64,
+    dropped: u64,
+    last: Option<LastTry>,
+    taken: Option<Timestamp>,
+}
+
+/// How a webhook stands, since this process began.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Standing {
+    /// Events that it has not taken yet.
+    pub waiting: usize,
+    /// Events that it took.
+    pub told: u64,
+    /// Events that it was not told: too many waited, or all tries failed.
+    pub dropped: u64,
+    /// The last try.
+    pub last: Option<LastTry>,
+    /// When it last took one.
+    pub taken: Option<Timestamp>,
+}
+
+/// A try.
+#[derive(Clone, Debug, Serialize)]
+pub struct LastTry {
+    /// When.
+    pub at: Timestamp,
+    /// Whether the event was taken.
+    pub taken: bool,
+    /// `answered 500`, or why there was no answer.
+    pub what: String,
+}
+
+impl LastTry {
+    /// What became of it.
+    pub(super) fn of(tried: &Tried, at: Timestamp) -> Self {
+        let (taken, what) = match tried {
+            Tried::Taken(status) => (true, format!("answered {}", status.as_u16())),
+            Tried::Gone => (false, "answered 410".to_owned()),
+            Tried::Failed { why, .. } => (false, why.clone()),
+        };
+        Self { at, taken, what }
+    }
+}
+
+impl Queue {
+    /// Adds one, unless too many wait.
+    pub(super) fn push(&mut self, owed: Owed, most: usize) -> Result<(), Box<Owed>> {
+        self.count += 1;
+        let line = self.of.entry(owed.delivery.webhook.clone()).or_default();
+        if line.waiting.len() >= most {
+            line.dropped += 1;
+            return Err(Box::new(owed));
+        }
+        line.waiting.insert((owed.delivery.next, self.count), owed);
+        Ok(())
+    }
+
+    /// Takes one that is due, of a webhook that may be told and is not told too many at once. Else, when
+    /// the next will be.
+    pub(super) fn take(
+        &mut self,
+        now: Timestamp,
+        (at_once, may): (usize, impl Fn(&Owed) -> bool),
+    ) -> Result<Owed, Option<Timestamp>> {
+        let mut next: Option<Timestamp> = None;
+        for line in self.of.values_mut().filter(|line| line.under_way < at_once) {
+            let Some(first) = line.waiting.first_entry().filter(|first| may(first.get())) else {
+                continue;
+            };
+            let due = first.key().0;
+            if due <= now {
+                line.under_way += 1;
+                return Ok(first.remove());
+            }
+            next = Some(next.map_or(due, |next| next.min(due)));
+        }
+        Err(next)
+    }
+
+    /// One that was taken has been tried.
+    pub(super) fn tried(&mut self, webhook: &WebhookId, last: Option<LastTry>) {
+        let Some(line) = self.of.get_mut(webhook) else { return };
+        line.under_way = line.under_way.saturating_sub(1);
+        if let Some(last) = last {
+            if last.taken {
+                line.told += 1;
+                line.taken = line.taken.max(Some(last.at));
+            }
+            line.last = Some(last);
+        }
+    }
+
+    /// One will never be told.
+    pub(super) fn dropped(&mut self, webhook: &WebhookId) {
+        if let Some(line) = self.of.get_mut(webhook) {
+            line.dropped += 1;
+        }
+    }
+
+    /// Takes all that wait for a webhook.
+    pub(super) fn drop_all(&mut self, webhook: &WebhookId) -> Vec<Owed> {
+        let line = self.of.get_mut(webhook);
+        line.map(|line| std::mem::take(&mut line.waiting).into_values().collect())
+            .unwrap_or_default()
+    }
+
+    /// Drops all that there is of a webhook; how many wait then.
+    pub(super) fn forget(&mut self, webhook: &WebhookId) -> usize {
+        self.of.remove(webhook);
+        self.waiting()
+    }
+
+    /// All that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.of.values().map(|line| line.waiting.len() + line.under_way).sum()
+    }
+
+    pub(super) fn standing(&self, webhook: &WebhookId) -> Standing {
+        let Some(line) = self.of.get(webhook) else { return Standing::default() };
+        Standing {
+            waiting: line.waiting.len() + line.under_way,
+            told: line.told,
+            dropped: line.dropped,
+            last: line.last.clone(),
+            taken: line.taken,
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Verdicts of a flight: on a grant that is finished, and on a client that is refused, which is tried again.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Flight, Paused, RETRY_AFTER_MIN};
+use crate::asks::Fault;
+use crate::backoff::rejected_for;
+use crate::endpoints::Unknown;
+use crate::error::{Refused, VaultError};
+use crate::fresh::{Landing, random};
+use crate::grants::{Stored, is_conflict};
+use crate::record::Verdict;
+use crate::status::after;
+use keyward_state::directory::BrokenReason;
+
+impl Flight<'_> {
+    /// Where only the issuer is known, its metadata is read first. How the flight ends where that fails.
+    pub(super) async fn lacks_endpoints(
+        &self,
+        stored: &Stored,
+    ) -> Result<Option<Landing>, VaultError> {
+        let connection = self.connection_now();
+        if !self.vault.lacks_endpoints(&connection)? {
+            return Ok(None);
+        }
+        if let Some(Paused::Still(rest)) = self.pause(stored).await? {
+            return Ok(Some(Landing::Paused(rest)));
+        }
+        Ok(match self.vault.find_endpoints(&connection, self.why).await? {
+            None => None,
+            Some(Unknown::Paused(rest)) => Some(Landing::Paused(rest)),
+            Some(Unknown::Fault(Fault::Passing { failed, .. })) => {
+                self.warn_of(&failed, &self.vault.asked(&self.basis()?));
+                Some(Landing::Failed(failed))
+            }
+            Some(Unknown::Fault(Fault::Dead(verdict))) => {
+                let verdict = self.rejected(verdict, stored.broken.as_ref());
+                let landing = self.condemned(stored, verdict).await?;
+                Some(landing.unwrap_or(Landing::Paused(RETRY_AFTER_MIN)))
+            }
+        })
+    }
+
+    /// Whether a refused client is asked for once more: a person wants it, or it was left alone for long
+    /// enough. One of before there was such a moment is tried at once.
+    pub(super) fn tries_again(&self, verdict: &Verdict) -> bool {
+        let is_due = || verdict.again.is_none_or(|at| at <= self.vault.clock.now());
+        verdict.reason == BrokenReason::ClientRejected && (self.why.is_by_hand() || is_due())
+    }
+
+    /// What is said of a verdict, and how long it holds at least.
+    pub(super) fn refused(&self, verdict: &Verdict) -> Refused {
+        let left = |at: Timestamp| Duration::try_from(at.duration_since(self.vault.clock.now()));
+        Refused::Broken {
+            reason: verdict.reason,
+            detail: verdict.detail.clone(),
+            rest: verdict.again.map(|at| left(at).unwrap_or_default()),
+        }
+    }
+
+    /// The verdict on a client that is refused, with what it was refused with, and when it is tried again.
+    pub(super) fn rejected(&self, verdict: Verdict, before: Option<&Verdict>) -> Verdict {
+        let before = before.filter(|it| it.reason == BrokenReason::ClientRejected);
+        let tries = before.map_or(0, |before| before.tries.saturating_add(1));
+        let pause = rejected_for(tries, random(), &self.settings);
+        let asked = self.about.lock().as_ref().map(|about| about.asked.clone());
+        Verdict { asked, tries, again: Some(after(self.vault.clock.now(), pause)), ..verdict }
+    }
+
+    /// `None` when the grant is another one by now.
+    pub(super) async fn condemned(
+        &self,
+        stored: &Stored,
+        verdict: Verdict,
+    ) -> Result<Option<Landing>, VaultError> {
+        let refused = self.refused(&verdict);
+        match self.vault.condemn(self.connection, stored, verdict).await {
+            Ok(()) => Ok(Some(Landing::Refused(refused))),
+            Err(error) if is_conflict(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! `api_key`: one key, in whatever place the provider wants it.
+
+use std::collections::BTreeMap;
+
+use keyward_base::secret::Secret;
+
+/// One key, under the name of its field.
+#[derive(Debug)]
+pub struct ApiKey(BTreeMap<String, Secret>);
+
+impl ApiKey {
+    /// From checked fields.
+    pub(super) fn new(fields: BTreeMap<String, Secret>) -> Self {
+        Self(fields)
+    }
+
+    /// The fields.
+    pub(super) fn fields(&self) -> &BTreeMap<String, Secret> {
+        &self.0
+    }
+}

@@ -1,0 +1,51 @@
+//! `basic`: user name and password (RFC 7617). The user name ends at the first colon, so a value
+//! that is written before the template's own colon holds none.
+
+use std::collections::BTreeMap;
+
+use super::GrantError;
+use keyward_base::secret::Secret;
+use keyward_rules::inject::placement::{Part, Template};
+use keyward_rules::provider::AuthMethod;
+
+/// User name and password, or whatever fields the provider's template joins to them.
+#[derive(Debug)]
+pub struct Basic(BTreeMap<String, Secret>);
+
+impl Basic {
+    /// From checked fields.
+    pub(super) fn new(
+        auth: &AuthMethod,
+        fields: BTreeMap<String, Secret>,
+    ) -> Result<Self, GrantError> {
+        let places = auth.placements.iter().flat_map(|scope| &scope.places);
+        for name in places.flat_map(|place| before_colon(&place.value)) {
+            if fields.get(name).is_some_and(|value| value.expose().contains(&b':')) {
+                return Err(GrantError::Colon { field: name.to_owned() });
+            }
+        }
+        Ok(Self(fields))
+    }
+
+    /// From a stored grant, which was checked when it was made.
+    pub(super) fn stored(fields: BTreeMap<String, Secret>) -> Self {
+        Self(fields)
+    }
+
+    /// The fields.
+    pub(super) fn fields(&self) -> &BTreeMap<String, Secret> {
+        &self.0
+    }
+}
+
+/// Fields of `user:password` that stand before the colon.
+fn before_colon(template: &Template) -> impl Iterator<Item = &str> {
+    let user = template.parts().iter().take_while(|part| match part {
+        Part::Literal(text) => !text.contains(':'),
+        Part::Field(_) => true,
+    });
+    user.filter_map(|part| match part {
+        Part::Field(name) => Some(&**name),
+        Part::Literal(_) => None,
+    })
+}

@@ -1,0 +1,21 @@
+//! `bearer`: a token that is sent as it is, personal access tokens included (RFC 6750 §2.1).
+
+use std::collections::BTreeMap;
+
+use keyward_base::secret::Secret;
+
+/// A token, under the name of its field.
+#[derive(Debug)]
+pub struct Bearer(BTreeMap<String, Secret>);
+
+impl Bearer {
+    /// From checked fields.
+    pub(super) fn new(fields: BTreeMap<String, Secret>) -> Self {
+        Self(fields)
+    }
+
+    /// The fields.
+    pub(super) fn fields(&self) -> &BTreeMap<String, Secret> {
+        &self.0
+    }
+}

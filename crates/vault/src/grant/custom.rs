@@ -1,0 +1,28 @@
+//! `custom`: declared fields in declared places. A place whose every field is optional and absent
+//! is left out.
+
+use std::collections::BTreeMap;
+
+use keyward_base::secret::Secret;
+use keyward_rules::inject::placement::Template;
+
+/// Declared fields.
+#[derive(Debug)]
+pub struct Custom(BTreeMap<String, Secret>);
+
+impl Custom {
+    /// From checked fields.
+    pub(super) fn new(fields: BTreeMap<String, Secret>) -> Self {
+        Self(fields)
+    }
+
+    /// The fields.
+    pub(super) fn fields(&self) -> &BTreeMap<String, Secret> {
+        &self.0
+    }
+
+    /// Whether none of the template's fields was given. Required ones always are.
+    pub(super) fn leaves_out(&self, template: &Template) -> bool {
+        !template.fields().any(|name| self.0.contains_key(name))
+    }
+}

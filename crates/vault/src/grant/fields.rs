@@ -1,0 +1,185 @@
+//! Checks of the values that an owner gave: present, known, sendable, and real.
+//! A value is never repaired, except that the one line break at the end of a file is dropped.
+
+use std::collections::BTreeMap;
+
+use super::GrantError;
+use keyward_base::secret::Secret;
+use keyward_rules::inject::placeholder;
+use keyward_rules::inject::placement::At;
+use keyward_rules::provider::{AuthKind, AuthMethod, Field};
+
+/// 16 KiB: the longest tokens in use (JWTs with many claims) have under 8.
+pub const FIELD_BYTES_MAX: usize = 16 * 1024;
+
+/// What manuals write where a key goes, in lower case.
+const SAMPLES: &[&str] = &[
+    "your_",
+    "your-",
+    "yourapikey",
+    "changeme",
+    "change_me",
+    "change-me",
+    "replace_me",
+    "replace-me",
+    "placeholder",
+    "example_key",
+    "insert_",
+    "xxxxxx",
+    "......",
+    "******",
+    "…",
+];
+
+/// The checked values, by field name.
+pub(super) fn check(
+    auth: &AuthMethod,
+    mut given: BTreeMap<String, Secret>,
+) -> Result<BTreeMap<String, Secret>, GrantError> {
+    if let Some(field) = given.keys().find(|name| auth.field(name).is_none()) {
+        let known: Vec<&str> = auth.fields.iter().map(|field| field.name.as_str()).collect();
+        return Err(GrantError::Unknown {
+            auth: auth.id.clone(),
+            field: field.clone(),
+            known: known.join(", "),
+        });
+    }
+    let mut values = BTreeMap::new();
+    for field in &auth.fields {
+        match given.remove(&field.name) {
+            Some(value) if is_document(auth, &value) => {
+                drop(values.insert(field.name.clone(), check_document(field, value)?));
+            }
+            Some(value) => drop(values.insert(field.name.clone(), check_value(field, value)?)),
+            None if field.optional => {}
+            None => {
+                let (field, label) = (field.name.clone(), field.label.clone());
+                return Err(GrantError::Missing { field, label });
+            }
+        }
+    }
+    Ok(values)
+}
+
+/// Values that are written raw into a path or cookie hold none of its delimiters: a key with `/`
+/// in it would change the path.
+pub(super) fn check_places(
+    auth: &AuthMethod,
+    values: &BTreeMap<String, Secret>,
+) -> Result<(), GrantError> {
+    for place in auth.placements.iter().flat_map(|scope| &scope.places) {
+        let (name, sendable): (_, fn(u8) -> bool) = match place.at {
+            At::Path(_) => ("path", is_path_byte),
+            At::Cookie(_) => ("cookie", is_cookie_byte),
+            At::Header(_) | At::Query(_) | At::Body(_) => continue,
+        };
+        for field in place.value.fields() {
+            let value = values.get(field).map(Secret::expose).unwrap_or_default();
+            if !value.iter().all(|byte| sendable(*byte)) {
+                return Err(GrantError::Delimiter { field: field.to_owned(), place: name });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// RFC 3986 §3.3 `pchar`, without percent-encoding.
+fn is_path_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte)
+}
+
+/// RFC 6265 §4.1.1 `cookie-octet`.
+fn is_cookie_byte(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !b"\",;\\".contains(&byte)
+}
+
+/// A key in PEM or a key file in JSON, where keys sign and are never sent: they have lines.
+fn is_document(auth: &AuthMethod, value: &Secret) -> bool {
+    let signs =
+        matches!(auth.kind, AuthKind::Oauth2 | AuthKind::ServiceAccount | AuthKind::GithubApp);
+    let text = value.expose().trim_ascii();
+    signs && (text.starts_with(b"-----BEGIN ") || is_object(text))
+}
+
+/// `{` and a member's name, which no template of a manual is.
+fn is_object(text: &[u8]) -> bool {
+    text.strip_prefix(b"{").is_some_and(|rest| rest.trim_ascii_start().starts_with(b"\""))
+}
+
+fn check_document(field: &Field, value: Secret) -> Result<Secret, GrantError> {
+    let bytes = value.expose();
+    let is_text = |b: &u8| (b' '..=b'~').contains(b) || matches!(b, b'\n' | b'\r' | b'\t');
+    match bytes.len() <= FIELD_BYTES_MAX {
+        false => Err(GrantError::TooLong { field: field.name.clone() }),
+        true if bytes.iter().all(is_text) => Ok(Secret::new(bytes.trim_ascii())),
+        true => Err(GrantError::Characters { field: field.name.clone() }),
+    }
+}
+
+fn check_value(field: &Field, value: Secret) -> Result<Secret, GrantError> {
+    let name = || field.name.clone();
+    let value = without_line_end(value);
+    let bytes = value.expose();
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(GrantError::Empty { field: name() });
+    }
+    if bytes.len() > FIELD_BYTES_MAX {
+        return Err(GrantError::TooLong { field: name() });
+    }
+    if looks_like_placeholder(field, bytes) {
+        return Err(GrantError::Placeholder { field: name(), hint: hint(field) });
+    }
+    if !bytes.iter().all(|b| (b' '..=b'~').contains(b)) {
+        return Err(GrantError::Characters { field: name() });
+    }
+    if bytes.first() == Some(&b' ') || bytes.last() == Some(&b' ') {
+        return Err(GrantError::Blank { field: name() });
+    }
+    let fits = |text: &str| field.pattern.as_ref().is_none_or(|shape| shape.matches(text));
+    match value.expose_text() {
+        Some(text) if fits(text) => Ok(value),
+        _ => {
+            let label = field.label.to_lowercase();
+            Err(GrantError::Shape { field: name(), label, hint: hint(field) })
+        }
+    }
+}
+
+/// Files end with a line break that is not part of the value.
+fn without_line_end(value: Secret) -> Secret {
+    let bytes = value.expose();
+    match bytes.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line)) {
+        Some(line) => Secret::new(line),
+        None => value,
+    }
+}
+
+/// One of ours (a program's environment was copied), or what manuals write. Only secrets are
+/// judged: a user may be named anything.
+fn looks_like_placeholder(field: &Field, bytes: &[u8]) -> bool {
+    if !placeholder::scan(bytes).is_empty() {
+        return true;
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    if !field.secret {
+        return false;
+    }
+    let bracketed = |open, close| text.starts_with(open) && text.ends_with(close);
+    let bare_prefix = || field.prefixes.iter().any(|prefix| prefix.as_str() == text);
+    let after = field.prefixes.iter().find_map(|prefix| text.strip_prefix(prefix.as_str()));
+    let body = after.unwrap_or(text).to_ascii_lowercase();
+    bare_prefix()
+        || bracketed('<', '>')
+        || bracketed('{', '}')
+        || bracketed('$', '}')
+        || SAMPLES.iter().any(|sample| body.starts_with(sample))
+        || body.ends_with("...")
+}
+
+fn hint(field: &Field) -> String {
+    match (field.prefixes.first(), &field.help) {
+        (Some(prefix), _) => format!("it looks like `{prefix}…`"),
+        (None, Some(help)) => help.clone(),
+        (None, None) => format!("the {}", field.label.to_lowercase()),
+    }
+}

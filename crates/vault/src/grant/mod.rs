@@ -1,0 +1,535 @@
+//! What owners hand over, one file per credential kind, and how a credential is minted from it.
+//! Old grant in, credential (and perhaps rotated grant) out; no storage, no cache.
+//!
+//! `fields.rs` checks what was given, `codec.rs` is the plaintext that `vault/` seals.
+
+mod api_key;
+mod app_secret;
+mod basic;
+mod bearer;
+mod codec;
+mod custom;
+mod error;
+mod fields;
+pub mod oauth;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use keyward_base::id::ConnectionId;
+use keyward_base::secret::Secret;
+use keyward_rules::inject::credential::{Credential, Renews, Scoped, Write};
+use keyward_rules::inject::placement::At;
+use keyward_rules::inject::scrub::Needles;
+use keyward_rules::provider::{AuthKind, AuthMethod, Instance, Later};
+
+use api_key::ApiKey;
+pub use app_secret::AppSecret;
+use basic::Basic;
+use bearer::Bearer;
+use custom::Custom;
+pub use error::{Dead, GrantError, MintError};
+use oauth::{Ask, OAuth, Revocable};
+
+/// What an owner handed over. Wiped when dropped, since its fields are [`Secret`]s.
+#[derive(Debug)]
+pub enum Grant {
+    /// One key.
+    ApiKey(ApiKey),
+    /// A bearer token that does not expire by itself.
+    Bearer(Bearer),
+    /// User name and password.
+    Basic(Basic),
+    /// Declared fields.
+    Custom(Custom),
+    /// Tokens that expire, or what they are minted from.
+    OAuth(OAuth),
+}
+
+/// What minting may use.
+pub struct MintContext<'a> {
+    /// Whose credential it becomes.
+    pub connection: &'a ConnectionId,
+    /// The generation it becomes.
+    pub generation: u64,
+    /// Hosts and placements.
+    pub instance: &'a Instance,
+    /// What asking an authorization server takes; kinds that ask nobody need none.
+    pub ask: Option<Ask<'a>>,
+    /// The client secret of the app whose tokens these are: the API may know it, and must not tell it.
+    pub client_secret: Option<&'a Secret>,
+}
+
+/// What minting gives.
+pub struct Minted {
+    /// What may be injected.
+    pub credential: Credential,
+    /// To be stored before the credential is used.
+    pub rotated: Option<Grant>,
+    /// How long it lasts, and whether another can follow.
+    pub life: Life,
+}
+
+/// How long a credential lasts.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Life {
+    /// When it was asked for; absent: it was handed over, and does not expire by itself.
+    pub sent: Option<Timestamp>,
+    /// When it ends; absent: nobody knows, and it is used until the API refuses it.
+    pub expires: Option<Timestamp>,
+    /// Another can be minted without a person.
+    pub renewable: bool,
+    /// When the refresh token ends, as far as the server said: reconnect before.
+    pub refresh_expires: Option<Timestamp>,
+}
+
+impl Grant {
+    /// From the fields an owner gave.
+    ///
+    /// # Errors
+    /// When a field is missing, unknown, empty, too long, unsendable or of another
+    /// shape; when the kind comes later.
+    pub fn from_fields(
+        auth: &AuthMethod,
+        given: BTreeMap<String, Secret>,
+    ) -> Result<Self, GrantError> {
+        if let Some(later) = auth.later {
+            return Err(GrantError::NotSupported { auth: auth.id.clone(), later });
+        }
+        let values = fields::check(auth, given)?;
+        fields::check_places(auth, &values)?;
+        match auth.kind {
+            AuthKind::ApiKey => Ok(Self::ApiKey(ApiKey::new(values))),
+            AuthKind::Bearer => Ok(Self::Bearer(Bearer::new(values))),
+            AuthKind::Basic => Basic::new(auth, values).map(Self::Basic),
+            AuthKind::Custom => Ok(Self::Custom(Custom::new(values))),
+            AuthKind::Oauth2 | AuthKind::ServiceAccount | AuthKind::GithubApp => {
+                OAuth::from_fields(auth, values).map(Self::OAuth)
+            }
+            kind => {
+                let later = Later::Kind(kind);
+                Err(GrantError::NotSupported { auth: auth.id.clone(), later })
+            }
+        }
+    }
+
+    /// To bytes for sealing.
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let kind = match self {
+            Self::ApiKey(_) => codec::Kind::ApiKey,
+            Self::Bearer(_) => codec::Kind::Bearer,
+            Self::Basic(_) => codec::Kind::Basic,
+            Self::Custom(_) => codec::Kind::Custom,
+            Self::OAuth(grant) => return codec::encode(codec::Kind::OAuth, &grant.to_fields()),
+        };
+        codec::encode(kind, self.fields())
+    }
+
+    /// From opened bytes.
+    ///
+    /// # Errors
+    /// When they are not what [`Grant::encode`] writes, whole.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MintError> {
+        let (kind, values) = codec::decode(bytes)?;
+        Ok(match kind {
+            codec::Kind::ApiKey => Self::ApiKey(ApiKey::new(values)),
+            codec::Kind::Bearer => Self::Bearer(Bearer::new(values)),
+            codec::Kind::Basic => Self::Basic(Basic::stored(values)),
+            codec::Kind::Custom => Self::Custom(Custom::new(values)),
+            codec::Kind::OAuth => Self::OAuth(OAuth::stored(values)?),
+            codec::Kind::App => {
+                return Err(MintError::Malformed { what: "this is an app's secret".to_owned() });
+            }
+        })
+    }
+
+    /// A credential of what is stored, without asking anybody; `None`: it takes [`Grant::mint`].
+    ///
+    /// # Errors
+    /// When a placement needs a field that the grant does not hold.
+    pub fn ready(&self, ctx: &MintContext<'_>) -> Result<Option<Minted>, MintError> {
+        match self {
+            Self::OAuth(grant) if !grant.is_live(asking(ctx.ask.as_ref())?.now) => Ok(None),
+            _ => self.minted(ctx).map(Some),
+        }
+    }
+
+    /// Mints. Kinds with tokens ask their authorization server, once; the others answer what is stored.
+    ///
+    /// # Errors
+    /// When the server gives no token, or a placement needs a field that the grant does not hold.
+    pub async fn mint(&self, ctx: &MintContext<'_>) -> Result<Minted, MintError> {
+        match self.renewed(ctx.ask.as_ref()).await? {
+            None => self.minted(ctx),
+            Some(newer) => {
+                let minted = newer.minted(ctx)?;
+                Ok(Minted { rotated: Some(newer), ..minted })
+            }
+        }
+    }
+
+    /// The grant that follows this one, by asking once; `None`: nobody has to be asked. It is to be
+    /// stored before anything of it is used.
+    ///
+    /// # Errors
+    /// When the server gives no token, or there is nothing to ask with.
+    pub async fn renewed(&self, ask: Option<&Ask<'_>>) -> Result<Option<Self>, MintError> {
+        match self {
+            Self::OAuth(grant) => Ok(Some(Self::OAuth(grant.renewed(asking(ask)?).await?))),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether [`Grant::renewed`] has somebody to ask, and something to ask with.
+    pub fn is_renewable(&self, ask: Option<&Ask<'_>>) -> bool {
+        match (self, ask) {
+            (Self::OAuth(grant), Some(ask)) => grant.is_renewable(ask),
+            _ => false,
+        }
+    }
+
+    /// What a provider can be asked to take back.
+    pub fn revocable(&self) -> Option<Revocable> {
+        match self {
+            Self::OAuth(grant) => grant.revocable(),
+            _ => None,
+        }
+    }
+
+    fn minted(&self, ctx: &MintContext<'_>) -> Result<Minted, MintError> {
+        let writes = self.writes(ctx.instance)?;
+        let life = self.life(ctx);
+        let credential = Credential {
+            connection: ctx.connection.clone(),
+            generation: ctx.generation,
+            expires: life.expires,
+            needles: Arc::new(self.needles(ctx.instance, &writes, ctx.client_secret)),
+            renews: self.renews(ctx, life.renewable),
+            writes,
+            clears: ctx.instance.clears.clone(),
+        };
+        Ok(Minted { credential, rotated: None, life })
+    }
+
+    fn writes(&self, instance: &Instance) -> Result<Vec<Scoped<Vec<Write>>>, MintError> {
+        let values = self.fields();
+        let mut writes = Vec::with_capacity(instance.placements.len());
+        for scope in &instance.placements {
+            let what = scope.what.iter().filter_map(|place| self.write(place, values).transpose());
+            writes.push(Scoped {
+                hosts: scope.hosts.clone(),
+                paths: scope.paths.clone(),
+                what: what.collect::<Result<Vec<Write>, _>>()?,
+            });
+        }
+        Ok(writes)
+    }
+
+    /// What must not come back of it, also where nothing can be written with it yet.
+    pub fn needles_at(&self, instance: &Instance) -> Needles {
+        self.needles(instance, &self.writes(instance).unwrap_or_default(), None)
+    }
+
+    fn life(&self, ctx: &MintContext<'_>) -> Life {
+        let Self::OAuth(grant) = self else { return Life::default() };
+        let facts = grant.facts();
+        Life {
+            sent: facts.sent,
+            expires: facts.expires,
+            renewable: self.is_renewable(ctx.ask.as_ref()),
+            refresh_expires: facts.refresh_expires,
+        }
+    }
+
+    /// What to do when the API says that the credential has expired.
+    fn renews(&self, ctx: &MintContext<'_>, renewable: bool) -> Option<Renews> {
+        let says = &ctx.ask.as_ref().filter(|_| renewable)?.oauth.says;
+        let expired_status = says.expired.as_ref().map(|expired| expired.status);
+        Some(Renews { unsafe_too: !says.keeps_unsafe, expired_status })
+    }
+
+    /// What must not come back, and `also`. Fields that are no secrets, such as an account's name, are
+    /// ordinary words of many answers.
+    fn needles(
+        &self,
+        instance: &Instance,
+        writes: &[Scoped<Vec<Write>>],
+        also: Option<&Secret>,
+    ) -> Needles {
+        let is_secret = |name: &str| !instance.shown.iter().any(|shown| shown == name);
+        let may_come_back = |name: &str| match self {
+            Self::OAuth(_) => OAuth::may_come_back(name),
+            _ => is_secret(name),
+        };
+        let secrets = self.fields().iter().filter(|(name, _)| may_come_back(name));
+        let secrets: Vec<&Secret> = secrets.map(|(_, value)| value).chain(also).collect();
+        let mut written = Vec::new();
+        for (scope, places) in writes.iter().zip(&instance.placements) {
+            let secret_places: Vec<&At> = places
+                .what
+                .iter()
+                .filter(|place| place.value.fields().any(is_secret))
+                .map(|place| &place.at)
+                .collect();
+            let holds_secret = |write: &&Write| secret_places.contains(&&write.at);
+            written.extend(scope.what.iter().filter(holds_secret).map(|write| &write.value));
+        }
+        Needles::new(secrets, written)
+    }
+
+    /// The fields that `auth` declares to be no secrets.
+    pub fn shown_fields(&self, auth: &AuthMethod) -> BTreeMap<String, String> {
+        let shown = auth.fields.iter().filter(|field| !field.secret);
+        shown
+            .filter_map(|field| {
+                let text = self.fields().get(&field.name)?.expose_text()?;
+                Some((field.name.clone(), text.to_owned()))
+            })
+            .collect()
+    }
+
+    fn fields(&self) -> &BTreeMap<String, Secret> {
+        match self {
+            Self::ApiKey(grant) => grant.fields(),
+            Self::Bearer(grant) => grant.fields(),
+            Self::Basic(grant) => grant.fields(),
+            Self::Custom(grant) => grant.fields(),
+            Self::OAuth(grant) => grant.fields(),
+        }
+    }
+
+    /// One rendered write; `None` where `custom` leaves an optional field out.
+    fn write(
+        &self,
+        place: &keyward_rules::inject::placement::Place,
+        values: &BTreeMap<String, Secret>,
+    ) -> Result<Option<Write>, MintError> {
+        if let Self::Custom(grant) = self
+            && grant.leaves_out(&place.value)
+        {
+            return Ok(None);
+        }
+        match place.value.render(values) {
+            Ok(value) => Ok(Some(Write { at: place.at.clone(), value })),
+            Err(error) => Err(MintError::Malformed { what: error.to_string() }),
+        }
+    }
+}
+
+fn asking<'c, 'a>(ask: Option<&'c Ask<'a>>) -> Result<&'c Ask<'a>, MintError> {
+    let what = || MintError::Malformed { what: "the provider's method has no OAuth".to_owned() };
+    ask.ok_or_else(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyward_base::host::{Scheme, Target};
+    use keyward_base::pattern::DecodedPath;
+    use keyward_rules::provider::{Catalogue, Provider, check};
+
+    fn provider(auth: &str) -> Provider {
+        let text = format!("id: acme\nname: Acme\nhosts: [api.acme.test]\nauth: [{auth}]\n");
+        check::file("p", &text, &Catalogue::default()).unwrap().remove(0)
+    }
+
+    fn given(fields: &[(&str, &str)]) -> BTreeMap<String, Secret> {
+        let pair =
+            |(name, value): &(&str, &str)| ((*name).to_owned(), Secret::from((*value).to_owned()));
+        fields.iter().map(pair).collect()
+    }
+
+    fn refused(auth: &str, fields: &[(&str, &str)]) -> String {
+        let provider = provider(auth);
+        let error = Grant::from_fields(&provider.auth[0], given(fields)).map(|_| ());
+        error.unwrap_err().to_string()
+    }
+
+    /// What is written to `host` and `path`: place and value.
+    fn minted(provider: &Provider, auth: &str, fields: &[(&str, &str)]) -> Vec<(At, String)> {
+        let auth = provider.auth(Some(auth)).unwrap();
+        let grant = Grant::from_fields(auth, given(fields)).unwrap();
+        let grant = Grant::decode(&grant.encode()).unwrap();
+        let instance = provider.instantiate(auth, &BTreeMap::new()).unwrap();
+        let connection = ConnectionId::random();
+        let ctx = MintContext {
+            connection: &connection,
+            generation: 7,
+            instance: &instance,
+            ask: None,
+            client_secret: None,
+        };
+        let minted = futures_util::FutureExt::now_or_never(grant.mint(&ctx)).unwrap().unwrap();
+        assert_eq!(minted.credential.generation, 7);
+        assert!(minted.rotated.is_none());
+        let literal = instance.hosts[0].literal().unwrap().to_string();
+        let target = Target::parse(Scheme::Https, &literal).unwrap();
+        let path = DecodedPath::parse("/a").unwrap();
+        let writes = minted.credential.writes.iter().find(|scope| scope.matches(&target, &path));
+        let text = |write: &Write| write.value.expose_text().unwrap().to_owned();
+        writes.unwrap().what.iter().map(|write| (write.at.clone(), text(write))).collect()
+    }
+
+    const KEY: &str =
+        "{ id: k, kind: api_key, placement: { header: X-Key }, key: { prefixes: [ak_] } }";
+
+    #[test]
+    fn a_value_that_cannot_be_a_secret_is_refused_by_field_name() {
+        let long = "a".repeat(16 * 1024 + 1);
+        let table: &[(&str, &str)] = &[
+            ("", "field `api_key` is empty"),
+            (" \n", "field `api_key` is empty"),
+            (&long, "field `api_key` is longer than 16 KiB; is this the right file?"),
+            (
+                "canary\u{e9}",
+                "field `api_key` holds a line break, control or non-ASCII character; give the value alone, on one line",
+            ),
+            (
+                "a\r\nX-Evil: 1",
+                "field `api_key` holds a line break, control or non-ASCII character; give the value alone, on one line",
+            ),
+            (
+                "a\0b",
+                "field `api_key` holds a line break, control or non-ASCII character; give the value alone, on one line",
+            ),
+            (
+                "canary\n\n",
+                "field `api_key` holds a line break, control or non-ASCII character; give the value alone, on one line",
+            ),
+            ("canary ", "field `api_key` begins or ends with a blank; remove it"),
+            (
+                "<YOUR KEY>",
+                "field `api_key` looks like a placeholder, not a secret; give the real value (it looks like `ak_…`)",
+            ),
+            (
+                "${API_KEY}",
+                "field `api_key` looks like a placeholder, not a secret; give the real value (it looks like `ak_…`)",
+            ),
+            (
+                "ak_your_key",
+                "field `api_key` looks like a placeholder, not a secret; give the real value (it looks like `ak_…`)",
+            ),
+            (
+                "ak_...",
+                "field `api_key` looks like a placeholder, not a secret; give the real value (it looks like `ak_…`)",
+            ),
+            (
+                "ak_",
+                "field `api_key` looks like a placeholder, not a secret; give the real value (it looks like `ak_…`)",
+            ),
+        ];
+        for (value, expected) in table {
+            let said = refused(KEY, &[("api_key", value)]);
+            assert_eq!(said, *expected);
+            assert!(!said.contains("canary"));
+        }
+    }
+
+    #[test]
+    fn a_placeholder_of_ours_is_never_taken_for_a_key() {
+        let ours = placeholder("ak_");
+        let said = refused(KEY, &[("api_key", &ours)]);
+        assert!(said.contains("looks like a placeholder"), "{said}");
+    }
+
+    fn placeholder(prefix: &str) -> String {
+        keyward_rules::inject::placeholder::Placeholder::issue(prefix, None).as_str().to_owned()
+    }
+
+    #[test]
+    fn fields_are_exactly_those_of_the_auth_method() {
+        assert_eq!(refused(KEY, &[]), "field `api_key` (API key) is missing");
+        assert_eq!(
+            refused(KEY, &[("api_key", "ak_1"), ("token", "canary")]),
+            "auth `k` has no field `token`; its fields are api_key"
+        );
+        assert_eq!(
+            refused("{ id: b, kind: basic }", &[("username", "u")]),
+            "field `password` (Password) is missing"
+        );
+        assert_eq!(
+            refused("{ id: b, kind: basic }", &[("username", "u:v"), ("password", "p")]),
+            "field `username` holds a colon, which a user name of Basic authentication cannot have"
+        );
+    }
+
+    #[test]
+    fn a_declared_shape_is_enforced_and_a_prefix_is_not() {
+        let auth = "{ id: b, kind: bearer, key: { prefixes: [t_], pattern: 't_[0-9]+' } }";
+        let said = refused(auth, &[("token", "t_canary")]);
+        assert_eq!(said, "field `token` does not have the shape of a token; it looks like `t_…`");
+        assert!(Grant::from_fields(&provider(KEY).auth[0], given(&[("api_key", "new_1")])).is_ok());
+    }
+
+    #[test]
+    fn a_value_cannot_leave_its_place() {
+        let path = "{ id: k, kind: api_key, placement: { path: '/bot{api_key}/' } }";
+        for bad in ["a/b", "a?b", "a#b", "a%2fb", "a b", "../a"] {
+            let said = refused(path, &[("api_key", bad)]);
+            assert!(said.ends_with("would end its place in a path"), "{bad}: {said}");
+        }
+        let cookie = "{ id: k, kind: api_key, placement: { cookie: sid } }";
+        for bad in ["a;b", "a,b", "a b", "a\"b", "a\\b"] {
+            let said = refused(cookie, &[("api_key", bad)]);
+            assert!(said.ends_with("would end its place in a cookie"), "{bad}: {said}");
+        }
+        let header = provider(KEY);
+        assert!(Grant::from_fields(&header.auth[0], given(&[("api_key", "a/b;c=")])).is_ok());
+    }
+
+    #[test]
+    fn a_kind_that_comes_later_is_refused_by_name() {
+        let auth = "{ id: o, kind: oauth1, token: 'https://api.acme.test/t' }";
+        assert_eq!(
+            refused(auth, &[("token", "r")]),
+            "auth `o` cannot be used: auth kind `oauth1` is not supported yet"
+        );
+        let auth = "{ id: c, kind: api_key, placement: { query_string: '{api_key}' } }";
+        assert_eq!(
+            refused(auth, &[("api_key", "r")]),
+            "auth `c` cannot be used: placement of whole query parameters is not supported yet"
+        );
+    }
+
+    #[test]
+    fn each_kind_writes_what_its_placement_says() {
+        let header = |name: &'static str| At::Header(http::HeaderName::from_static(name));
+        let key = provider("{ id: k, kind: api_key, placement: { query: key } }");
+        assert_eq!(
+            minted(&key, "k", &[("api_key", "abc\n")]),
+            [(At::Query("key".into()), "abc".to_owned())]
+        );
+        let bearer = provider("{ id: k, kind: bearer }");
+        assert_eq!(
+            minted(&bearer, "k", &[("token", "abc")]),
+            [(header("authorization"), "Bearer abc".to_owned())]
+        );
+        let basic = provider("{ id: k, kind: basic }");
+        assert_eq!(
+            minted(&basic, "k", &[("username", "u"), ("password", "p:w")]),
+            [(header("authorization"), "Basic dTpwOnc=".to_owned())]
+        );
+    }
+
+    #[test]
+    fn custom_writes_several_places_and_leaves_absent_optional_ones_out() {
+        let auth = "{ id: c, kind: custom, fields: [{ name: a }, { name: b, optional: true }], \
+                    place: [{ header: X-A, value: 'k {a}' }, { query: b, value: '{b}' }] }";
+        let custom = provider(auth);
+        let at = At::Header(http::HeaderName::from_static("x-a"));
+        assert_eq!(minted(&custom, "c", &[("a", "1")]), [(at.clone(), "k 1".to_owned())]);
+        assert_eq!(
+            minted(&custom, "c", &[("a", "1"), ("b", "2")]),
+            [(at, "k 1".to_owned()), (At::Query("b".into()), "2".to_owned())]
+        );
+    }
+
+    #[test]
+    fn debug_shows_no_field() {
+        let grant = Grant::from_fields(&provider(KEY).auth[0], given(&[("api_key", "canary")]));
+        assert!(!format!("{grant:?}").contains("canary"));
+    }
+}

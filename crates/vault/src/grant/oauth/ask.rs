@@ -1,0 +1,233 @@
+//! [`Ask`]: everything a request to an authorization server needs, and the one way it is sent.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, Response, header};
+use jiff::Timestamp;
+
+use super::client::{Client, Proof};
+use super::failure::{Failure, Who, unanswered};
+use super::params::Params;
+use super::reply::Reading;
+use keyward_base::tokens::TokenSettings;
+use keyward_net::call::{Bounds, Caller};
+use keyward_rules::provider::FormError;
+use keyward_rules::provider::oauth::{ClientAuthText, OAuth, TokenBodyText, UrlTemplate};
+
+/// Everything that a request to an authorization server needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// Sends it.
+    pub caller: &'a Caller,
+    /// Bounds.
+    pub settings: &'a TokenSettings,
+    /// The provider's facts, with what the app says otherwise.
+    pub oauth: &'a OAuth,
+    /// Who asks.
+    pub client: &'a Client,
+    /// Values of the provider's variables.
+    pub variables: &'a BTreeMap<String, String>,
+    /// Scopes wanted; empty: those of the provider.
+    pub scopes: &'a [String],
+    /// The present moment: lives of tokens count from here.
+    pub now: Timestamp,
+}
+
+impl Ask<'_> {
+    /// Where tokens are minted.
+    ///
+    /// # Errors
+    /// When there is no such endpoint, or a variable of it has no value.
+    pub fn token_url(&self) -> Result<String, Failure> {
+        self.url(self.oauth.token.as_ref(), "token")
+    }
+
+    /// Where they are renewed.
+    pub(super) fn renew_url(&self) -> Result<String, Failure> {
+        self.url(self.oauth.renew(), "token")
+    }
+
+    pub(super) fn url(
+        &self,
+        template: Option<&UrlTemplate>,
+        name: &'static str,
+    ) -> Result<String, Failure> {
+        let missing = || {
+            let said = format!("the provider has no {name} endpoint: give the app one");
+            Failure::ours(Who::Operator, "no_endpoint", said)
+        };
+        template.ok_or_else(missing)?.fill(self.variables).map_err(incomplete)
+    }
+
+    /// The issuer, as it is compared; none where nothing tells it.
+    pub fn issuer(&self) -> Option<String> {
+        self.oauth.issuer.as_ref()?.fill(self.variables).ok()
+    }
+
+    /// The scopes wanted, as this server writes them; none where there are none.
+    pub fn scope(&self) -> Option<String> {
+        let scopes = match self.scopes.is_empty() {
+            true => &self.oauth.scopes,
+            false => self.scopes,
+        };
+        (!scopes.is_empty()).then(|| scopes.join(&self.oauth.scope_separator))
+    }
+
+    pub(super) fn set_scope(&self, params: &mut Params) {
+        if let Some(scope) = self.scope() {
+            params.set("scope", scope);
+        }
+    }
+
+    /// Adds what the provider's file and the app want in every request for a token.
+    pub(super) fn set_extra(&self, params: &mut Params) -> Result<(), Failure> {
+        self.set_filled(params, &self.oauth.token_params)
+    }
+
+    pub(super) fn set_filled(
+        &self,
+        params: &mut Params,
+        extra: &BTreeMap<String, String>,
+    ) -> Result<(), Failure> {
+        params.set_all(&OAuth::params(extra, self.variables).map_err(incomplete)?);
+        Ok(())
+    }
+
+    /// How an answer is read, by what was sent.
+    pub(super) fn reading<'s>(&'s self, params: &'s Params, exchanged: bool) -> Reading<'s> {
+        let secrets = params.secrets().chain(&self.client.secret.client_secret).collect();
+        let token_bytes_max = self.settings.token_bytes_max;
+        Reading { oauth: self.oauth, sent: self.now, token_bytes_max, secrets, exchanged }
+    }
+
+    /// POSTs the parameters to `url`, which proves the client, and reads the answer whole.
+    ///
+    /// # Errors
+    /// When the client cannot prove itself, or there is no whole answer.
+    pub(super) async fn post(
+        &self,
+        url: &str,
+        params: &mut Params,
+    ) -> Result<Response<Bytes>, Failure> {
+        self.post_within(&Bounds::of_tokens(self.settings), url, params).await
+    }
+
+    /// [`Ask::post`] of a token that the request may spend: the answer is awaited for minutes.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) async fn post_refresh(
+        &self,
+        url: &str,
+        params: &mut Params,
+    ) -> Result<Response<Bytes>, Failure> {
+        self.post_within(&Bounds::of_refreshes(self.settings), url, params).await
+    }
+
+    async fn post_within(
+        &self,
+        bounds: &Bounds,
+        url: &str,
+        params: &mut Params,
+    ) -> Result<Response<Bytes>, Failure> {
+        let proof = self.prove(self.oauth.client_auth, url, params)?;
+        params.rename(&self.oauth.renames);
+        let (kind, body) = match self.oauth.token_body {
+            TokenBodyText::Form => (
+                "application/x-www-form-urlencoded",
+                Bytes::copy_from_slice(params.form().as_bytes()),
+            ),
+            TokenBodyText::Json => ("application/json", Bytes::copy_from_slice(&params.json())),
+        };
+        let mut request = self.request(Method::POST, url, body)?;
+        request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        self.send_within(bounds, proof, request).await
+    }
+
+    /// GETs `url` with the parameters in its query, one of which is a token that the request may spend.
+    ///
+    /// # Errors
+    /// As [`Ask::post`].
+    pub(super) async fn get_refresh(
+        &self,
+        url: &str,
+        params: &mut Params,
+    ) -> Result<Response<Bytes>, Failure> {
+        let proof = self.prove(self.oauth.client_auth, url, params)?;
+        params.rename(&self.oauth.renames);
+        let separator = if url.contains('?') { '&' } else { '?' };
+        let url = zeroize::Zeroizing::new(format!("{url}{separator}{}", *params.form()));
+        let request = self.request(Method::GET, &url, Bytes::new())?;
+        self.send_within(&Bounds::of_refreshes(self.settings), proof, request).await
+    }
+
+    pub(super) fn prove(
+        &self,
+        method: ClientAuthText,
+        url: &str,
+        params: &mut Params,
+    ) -> Result<Proof, Failure> {
+        // The token URL only where no issuer is configured: what a discovered document or a server
+        // says must not choose the audience (CVE-2025-27370).
+        let audience = self.issuer().or_else(|| self.token_url().ok());
+        let audience = audience.unwrap_or_else(|| url.to_owned());
+        let proof = self.client.authenticate(method, &audience, self.now, params);
+        proof.map_err(|error| Failure::ours(Who::Operator, error.code(), error.to_string()))
+    }
+
+    pub(super) fn request(
+        &self,
+        method: Method,
+        url: &str,
+        body: Bytes,
+    ) -> Result<Request<Bytes>, Failure> {
+        let malformed = || {
+            let said = "an endpoint or a field of the provider is not one that can be sent";
+            Failure::ours(Who::Operator, "bad_endpoint", said)
+        };
+        let request = Request::builder().method(method).uri(url);
+        let mut request = request.body(body).map_err(|_| malformed())?;
+        let fields = request.headers_mut();
+        fields.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        fields.insert(header::USER_AGENT, HeaderValue::from_static("keyward"));
+        let extra = OAuth::params(&self.oauth.extra_headers, self.variables).map_err(incomplete)?;
+        for (name, value) in extra {
+            let name: HeaderName = name.parse().map_err(|_| malformed())?;
+            fields.insert(name, value.parse().map_err(|_| malformed())?);
+        }
+        Ok(request)
+    }
+
+    pub(super) async fn send(
+        &self,
+        proof: Proof,
+        request: Request<Bytes>,
+    ) -> Result<Response<Bytes>, Failure> {
+        self.send_within(&Bounds::of_tokens(self.settings), proof, request).await
+    }
+
+    async fn send_within(
+        &self,
+        bounds: &Bounds,
+        proof: Proof,
+        mut request: Request<Bytes>,
+    ) -> Result<Response<Bytes>, Failure> {
+        if let Some(value) = proof.authorization {
+            request.headers_mut().insert(header::AUTHORIZATION, value);
+        }
+        let answer = self.caller.call_as(proof.identity.as_ref(), request, bounds).await;
+        answer.map_err(|error| {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "no answer to a request for a token"
+            );
+            unanswered(&error, self.now)
+        })
+    }
+}
+
+/// A variable of the provider has no value.
+pub(super) fn incomplete(error: FormError) -> Failure {
+    Failure::ours(Who::Operator, "variable_missing", error.to_string())
+}

@@ -1,0 +1,115 @@
+//! Signed assertions (RFC 7523): those that authenticate a client, and those that are themselves a
+//! grant. Keys are PEM (RSA in PKCS #1 or #8; P-256, P-384 and Ed25519 in PKCS #8) or a shared secret.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::Value;
+
+use keyward_base::secret::Secret;
+
+/// What signs.
+#[derive(Debug)]
+pub(super) enum Key<'a> {
+    /// A private key in PEM.
+    Pem(&'a Secret),
+    /// A secret that the server has as well: HS256.
+    Shared(&'a Secret),
+}
+
+/// Why there is no signature, or nothing to authenticate with. Names no secret.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum KeyError {
+    /// The client has no secret, or an empty one.
+    #[error("the client has no secret: give the app one, as `client_secret`")]
+    Missing,
+    /// The client has no private key.
+    #[error("the client has no private key: give the app one, as `private_key`")]
+    NoKey,
+    /// The client has no certificate.
+    #[error("the client has no certificate: give the app one, as `certificate`")]
+    NoCertificate,
+    /// Not a private key in PEM.
+    #[error("the key is not a private key in PEM: RSA, or P-256, P-384 or Ed25519 in PKCS #8")]
+    Key,
+    /// A key that does not make signatures of the algorithm.
+    #[error("the key is not of the algorithm that is wanted")]
+    Algorithm,
+    /// Not a certificate and its private key.
+    #[error("certificate and private key are not PEM, or do not belong together")]
+    Certificate,
+    /// The system has no random numbers.
+    #[error("the system gives no random numbers")]
+    Random,
+}
+
+impl KeyError {
+    /// A word for it, as servers have.
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Self::Missing => "client_secret_missing",
+            Self::NoKey => "private_key_missing",
+            Self::NoCertificate => "certificate_missing",
+            Self::Key | Self::Algorithm => "unusable_key",
+            Self::Certificate => "unusable_certificate",
+            Self::Random => "no_randomness",
+        }
+    }
+}
+
+/// Signs `claims`. Without `algorithm` it is the usual one of the key.
+///
+/// # Errors
+/// When the key is none, or not of the algorithm.
+pub(super) fn sign(
+    key: &Key<'_>,
+    algorithm: Option<&str>,
+    key_id: Option<&str>,
+    claims: &Value,
+) -> Result<Secret, KeyError> {
+    let wanted = algorithm.map(|name| name.parse().map_err(|_| KeyError::Algorithm)).transpose()?;
+    let (algorithm, key) = match key {
+        Key::Shared(secret) => {
+            (wanted.unwrap_or(Algorithm::HS256), EncodingKey::from_secret(secret.expose()))
+        }
+        Key::Pem(pem) => private(pem.expose(), wanted)?,
+    };
+    let mut header = Header::new(algorithm);
+    header.kid = key_id.map(str::to_owned);
+    let signed = jsonwebtoken::encode(&header, claims, &key).map_err(|_| KeyError::Algorithm)?;
+    Ok(Secret::from(signed))
+}
+
+/// The key and the algorithm it is for.
+fn private(pem: &[u8], wanted: Option<Algorithm>) -> Result<(Algorithm, EncodingKey), KeyError> {
+    use Algorithm as A;
+    let usual = |usual: A, of: &[A]| match wanted {
+        None => Ok(usual),
+        Some(wanted) if of.contains(&wanted) => Ok(wanted),
+        Some(_) => Err(KeyError::Algorithm),
+    };
+    if let Ok(key) = EncodingKey::from_rsa_pem(pem) {
+        let rsa = [A::RS256, A::RS384, A::RS512, A::PS256, A::PS384, A::PS512];
+        return Ok((usual(A::RS256, &rsa)?, key));
+    }
+    if let Ok(key) = EncodingKey::from_ed_pem(pem) {
+        return Ok((usual(A::EdDSA, &[A::EdDSA])?, key));
+    }
+    let key = EncodingKey::from_ec_pem(pem).map_err(|_| KeyError::Key)?;
+    // The curve shows only when it signs.
+    let curve = match jsonwebtoken::crypto::sign(b"", &key, A::ES256) {
+        Ok(_) => A::ES256,
+        Err(_) => A::ES384,
+    };
+    Ok((usual(curve, &[curve])?, key))
+}
+
+/// 128 random bits for `jti`: no assertion is like another.
+///
+/// # Errors
+/// When the system has none.
+pub(super) fn fresh_id() -> Result<String, KeyError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|_| KeyError::Random)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}

@@ -1,0 +1,148 @@
+//! [`Client`]: who we are to an authorization server, and how a request proves it. Exactly one method
+//! per request, the same for every endpoint of a server (RFC 6749 §2.3).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use jiff::Timestamp;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::assertion::{self, Key, KeyError};
+use super::params::{Params, form_encoded};
+use crate::grant::AppSecret;
+use keyward_base::secret::Secret;
+use keyward_net::tls::Identity;
+use keyward_rules::provider::oauth::ClientAuthText;
+
+/// The type of assertions that authenticate a client (RFC 7523 §2.2).
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// An assertion that authenticates lives 60 s at most: it is used at once.
+const ASSERTION_SECONDS: i64 = 60;
+
+/// An OAuth client. What its app says of endpoints and parameters is in the [`Ask`](super::Ask)'s facts.
+/// Wiped when dropped.
+#[derive(Clone, Debug, Default)]
+pub struct Client {
+    /// The client id; empty where there is no client.
+    pub id: String,
+    /// What it proves itself with.
+    pub secret: AppSecret,
+    /// The id that the server knows the key of `private_key_jwt` by.
+    pub key_id: Option<String>,
+}
+
+/// What proves the client beside the parameters.
+#[derive(Debug, Default)]
+pub(super) struct Proof {
+    /// The `Authorization` field, marked sensitive.
+    pub(super) authorization: Option<HeaderValue>,
+    /// The client certificate.
+    pub(super) identity: Option<Identity>,
+}
+
+impl Client {
+    /// Authenticates a request. `audience` is what an assertion is for.
+    ///
+    /// # Errors
+    /// When the secret is missing, or no key where one is needed.
+    pub(super) fn authenticate(
+        &self,
+        method: ClientAuthText,
+        audience: &str,
+        now: Timestamp,
+        params: &mut Params,
+    ) -> Result<Proof, KeyError> {
+        let mut proof = Proof::default();
+        match method {
+            ClientAuthText::None => self.name(params),
+            ClientAuthText::Body => {
+                self.name(params);
+                if let Some(secret) = &self.secret.client_secret {
+                    params.set("client_secret", secret.clone());
+                }
+            }
+            // RFC 6749 §2.3.1: each is form-encoded before both are joined.
+            ClientAuthText::Basic => {
+                let secret = form_encoded(self.secret()?.expose());
+                let id = form_encoded(self.id.as_bytes());
+                proof.authorization = Some(basic(id.as_bytes(), secret.as_bytes())?);
+            }
+            // For servers that do not decode what RFC 6749 has encoded.
+            ClientAuthText::BasicRaw => {
+                proof.authorization = Some(basic(self.id.as_bytes(), self.secret()?.expose())?);
+            }
+            ClientAuthText::BasicSecretAsUsername => {
+                proof.authorization = Some(basic(self.secret()?.expose(), b"")?);
+            }
+            ClientAuthText::PrivateKeyJwt => {
+                let key = Key::Pem(self.secret.private_key.as_ref().ok_or(KeyError::NoKey)?);
+                self.assert(&key, audience, now, params)?;
+            }
+            ClientAuthText::ClientSecretJwt => {
+                let key = Key::Shared(self.secret()?);
+                self.assert(&key, audience, now, params)?;
+            }
+            ClientAuthText::Mtls => {
+                self.name(params);
+                let AppSecret { certificate, private_key, .. } = &self.secret;
+                let chain = certificate.as_ref().ok_or(KeyError::NoCertificate)?;
+                let key = private_key.as_ref().ok_or(KeyError::NoKey)?;
+                let identity = Identity::from_pem(chain.expose(), key);
+                proof.identity = Some(identity.map_err(|_| KeyError::Certificate)?);
+            }
+        }
+        Ok(proof)
+    }
+
+    fn name(&self, params: &mut Params) {
+        if !self.id.is_empty() {
+            params.set("client_id", self.id.clone());
+        }
+    }
+
+    fn secret(&self) -> Result<&Secret, KeyError> {
+        let secret = self.secret.client_secret.as_ref();
+        secret.filter(|secret| !secret.is_empty()).ok_or(KeyError::Missing)
+    }
+
+    /// RFC 7523 §3: issuer and subject are the client. One audience as a string: a list would let one
+    /// server use the assertion at another.
+    fn assert(
+        &self,
+        key: &Key<'_>,
+        audience: &str,
+        now: Timestamp,
+        params: &mut Params,
+    ) -> Result<(), KeyError> {
+        let claims = json!({
+            "iss": self.id,
+            "sub": self.id,
+            "aud": audience,
+            "iat": now.as_second(),
+            "exp": now.as_second() + ASSERTION_SECONDS,
+            "jti": assertion::fresh_id()?,
+        });
+        let signed = assertion::sign(key, None, self.key_id.as_deref(), &claims)?;
+        self.name(params);
+        params.set("client_assertion_type", ASSERTION_TYPE);
+        params.set("client_assertion", signed);
+        Ok(())
+    }
+}
+
+/// `Basic` (RFC 7617 §2), marked sensitive.
+fn basic(user: &[u8], password: &[u8]) -> Result<HeaderValue, KeyError> {
+    let mut plain = Zeroizing::new(Vec::with_capacity(user.len() + 1 + password.len()));
+    plain.extend_from_slice(user);
+    plain.push(b':');
+    plain.extend_from_slice(password);
+    let text = Zeroizing::new(format!("Basic {}", *Zeroizing::new(STANDARD.encode(&*plain))));
+    let mut value = HeaderValue::from_str(&text).map_err(|_| KeyError::Missing)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests;

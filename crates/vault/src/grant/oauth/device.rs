@@ -1,0 +1,127 @@
+//! Device authorization (RFC 8628): the request for a code, and one question whether it was entered.
+//! When to ask again is the caller's to keep, over restarts.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use super::Tokens;
+use super::ask::Ask;
+use super::failure::{ErrorCode, Failure, Who};
+use super::params::Params;
+use super::reply;
+use keyward_base::secret::Secret;
+
+/// RFC 8628 §3.4.
+const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+
+/// RFC 8628 §3.5: `slow_down` adds this for good.
+pub const SLOW_DOWN: Duration = Duration::from_secs(5);
+
+/// What a code lives where the server does not say.
+const LIFE: Duration = Duration::from_secs(600);
+
+/// What a code or an address may be long, in bytes.
+const TEXT_BYTES_MAX: usize = 2 * 1024;
+
+/// A device flow that has begun. Nothing of it is for agents: who enters the code connects an account.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// What the poller asks with.
+    pub device_code: Secret,
+    /// What the person enters.
+    pub user_code: Secret,
+    /// Where; https.
+    pub verification_uri: String,
+    /// The same with the code in it.
+    pub verification_uri_complete: Option<Secret>,
+    /// When both codes end.
+    pub expires: Timestamp,
+    /// Between two questions, and before the first.
+    pub interval: Duration,
+}
+
+/// What became of a device flow.
+#[derive(Debug)]
+pub enum Polled {
+    /// The person has consented.
+    Tokens(Box<Tokens>),
+    /// Not yet.
+    Pending,
+    /// Not yet, and the questions come too often: 5 s more between them for good, or this time, if it is
+    /// more.
+    SlowDown(Option<Duration>),
+}
+
+/// RFC 8628 §3.1.
+///
+/// # Errors
+/// When the server gives no code.
+pub async fn device_start(ask: &Ask<'_>) -> Result<Device, Failure> {
+    let url = ask.url(ask.oauth.device.as_ref(), "device")?;
+    let mut params = Params::default();
+    ask.set_scope(&mut params);
+    // RFC 8628 §3.1 wants it, also beside Basic.
+    params.set("client_id", ask.client.id.as_str());
+    let answer = ask.post(&url, &mut params).await?;
+    let object = ask.reading(&params, false).object(&answer)?;
+    let text = |name: &str| {
+        let text = object.get(name).and_then(Value::as_str)?;
+        let fits = (1..=TEXT_BYTES_MAX).contains(&text.len());
+        (fits && !text.chars().any(char::is_control)).then(|| text.to_owned())
+    };
+    let missing = || Failure::unreadable("the answer is not that of a device endpoint");
+    // Google wrote `verification_url` before the RFC had a name for it.
+    let uri = text("verification_uri").or_else(|| text("verification_url"));
+    let uri = uri.filter(|uri| uri.starts_with("https://") || ask.settings.insecure_loopback);
+    let life = reply::duration(object.get("expires_in")).unwrap_or(LIFE);
+    let life = SignedDuration::try_from(life).map_err(|_| missing())?;
+    Ok(Device {
+        device_code: Secret::from(text("device_code").ok_or_else(missing)?),
+        user_code: Secret::from(text("user_code").ok_or_else(missing)?),
+        verification_uri: uri.ok_or_else(missing)?,
+        verification_uri_complete: text("verification_uri_complete").map(Secret::from),
+        expires: ask.now.checked_add(life).map_err(|_| missing())?,
+        interval: reply::duration(object.get("interval")).unwrap_or(ask.settings.device_interval),
+    })
+}
+
+/// RFC 8628 §3.4: asks once.
+///
+/// # Errors
+/// [`Failure::Temporary`]: ask again, less often. [`Failure::Permanent`]: declined, expired or refused.
+pub async fn device_poll(ask: &Ask<'_>, device_code: &Secret) -> Result<Polled, Failure> {
+    let mut params = Params::default();
+    params.set("grant_type", DEVICE_CODE);
+    params.set("device_code", device_code.clone());
+    ask.set_extra(&mut params)?;
+    let answer = ask.post(&ask.token_url()?, &mut params).await?;
+    let failure = match ask.reading(&params, false).tokens(&answer) {
+        Ok(tokens) => return Ok(Polled::Tokens(Box::new(tokens))),
+        Err(failure) => failure,
+    };
+    // The status does not matter: GitHub says "pending" with 200.
+    let object = reply::object(answer.body());
+    let code = object.as_ref().and_then(reply::error).map(|(code, _)| code);
+    match code.as_deref() {
+        Some("authorization_pending") => return Ok(Polled::Pending),
+        Some("slow_down") => {
+            let interval = object.as_ref().and_then(|object| object.get("interval"));
+            return Ok(Polled::SlowDown(reply::duration(interval)));
+        }
+        _ => {}
+    }
+    match failure {
+        // Here `access_denied` and `expired_token` have a meaning, and nothing unknown is waited out.
+        Failure::Temporary(temporary) if temporary.limited => Err(Failure::Permanent {
+            who: Who::Person,
+            code: temporary.code.unwrap_or_else(|| ErrorCode::of("refused")),
+            said: temporary.said,
+        }),
+        other => Err(other),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+//! Tokens in a file that another tool wrote, given in the refresh token's place: those of gcloud, of
+//! Google's libraries, and of whoever keeps a token endpoint's answer with `expires_at`.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::reply;
+use super::stored::{ACCESS, Facts, REFRESH};
+use crate::grant::GrantError;
+use keyward_base::secret::Secret;
+
+/// The fields with what such a file holds instead of it, and when its access token ends.
+///
+/// # Errors
+/// When the refresh token's place holds a document without a token.
+pub(super) fn unpack(
+    mut fields: BTreeMap<String, Secret>,
+) -> Result<(BTreeMap<String, Secret>, Facts), GrantError> {
+    let is_file = |secret: &Secret| secret.expose().first() == Some(&b'{');
+    let Some(file) = fields.get(REFRESH).filter(|secret| is_file(secret)).cloned() else {
+        return Ok((fields, Facts::default()));
+    };
+    let object = reply::object(file.expose()).unwrap_or_default();
+    fields.remove(REFRESH);
+    let tokens = [(REFRESH, REFRESH), (ACCESS, ACCESS), ("token", ACCESS)];
+    for (member, field) in tokens {
+        if let (Some(text), false) = (token(&object, member), fields.contains_key(field)) {
+            fields.insert(field.to_owned(), Secret::new(text.as_bytes()));
+        }
+    }
+    match fields.contains_key(REFRESH) || fields.contains_key(ACCESS) {
+        true => Ok((fields, Facts { expires: end(&object), ..Facts::default() })),
+        false => Err(GrantError::TokenFile { field: REFRESH.to_owned() }),
+    }
+}
+
+fn token<'v>(object: &'v Map<String, Value>, member: &str) -> Option<&'v str> {
+    let text = object.get(member)?.as_str()?;
+    (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())).then_some(text)
+}
+
+/// As google-auth, googleapis for Node, and oauthlib write it.
+fn end(object: &Map<String, Value>) -> Option<Timestamp> {
+    let text = || object.get("expiry")?.as_str()?.parse().ok();
+    let millis = || Timestamp::from_millisecond(object.get("expiry_date")?.as_i64()?).ok();
+    let seconds = || {
+        let seconds = object.get("expires_at")?.as_f64().filter(|seconds| seconds.is_finite())?;
+        reply::at_second(seconds)
+    };
+    text().or_else(millis).or_else(seconds)
+}

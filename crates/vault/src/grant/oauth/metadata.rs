@@ -1,0 +1,295 @@
+//! What an authorization server tells about itself: RFC 8414, and OpenID Connect's document where that is
+//! all there is. Endpoints come from configuration or from here, never from a token's answer.
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, header};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::failure::{ErrorCode, Failure, Temporary, Who, retry_after, unanswered};
+use keyward_base::tokens::TokenSettings;
+use keyward_net::call::{Bounds, CallError, Caller};
+
+/// What we read of a server's metadata (RFC 8414 §2); the rest is ignored.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Metadata {
+    /// Who it says it is.
+    pub issuer: String,
+    /// Where a person consents.
+    pub authorization_endpoint: Option<String>,
+    /// Where tokens are fetched.
+    pub token_endpoint: Option<String>,
+    /// Device authorization, RFC 8628.
+    pub device_authorization_endpoint: Option<String>,
+    /// Where tokens are taken back, RFC 7009.
+    pub revocation_endpoint: Option<String>,
+    /// Dynamic registration, RFC 7591.
+    pub registration_endpoint: Option<String>,
+    /// Whose account it is, OpenID Connect Discovery §3.
+    pub userinfo_endpoint: Option<String>,
+    /// PKCE methods, RFC 7636.
+    pub code_challenge_methods_supported: Option<Vec<String>>,
+    /// How clients prove themselves.
+    pub token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    /// The scopes that it lists.
+    #[serde(default)]
+    pub scopes_supported: Vec<String>,
+    /// RFC 9207 §3.
+    #[serde(default)]
+    pub authorization_response_iss_parameter_supported: bool,
+    /// Client ID Metadata Documents.
+    #[serde(default)]
+    pub client_id_metadata_document_supported: bool,
+}
+
+/// Why metadata cannot be had, or is not believed.
+#[derive(Debug, thiserror::Error)]
+pub enum MetadataError {
+    /// The issuer is no URL that could be asked.
+    #[error("{host} is not the address of an authorization server")]
+    Address {
+        /// As far as it has a host.
+        host: String,
+    },
+    /// No document where one should be.
+    #[error("{issuer} has no metadata: give the app its URLs, authorize and token")]
+    Absent {
+        /// The issuer.
+        issuer: String,
+    },
+    /// The document is not one.
+    #[error("the metadata of {issuer} is unreadable")]
+    Unreadable {
+        /// The issuer.
+        issuer: String,
+    },
+    /// RFC 8414 §3.3: else any server could speak for another.
+    #[error("the metadata of {issuer} is another server's")]
+    Mismatch {
+        /// The issuer.
+        issuer: String,
+    },
+    /// An endpoint that nothing is sent to.
+    #[error("the metadata of {issuer} names an endpoint that is not https")]
+    Insecure {
+        /// The issuer.
+        issuer: String,
+    },
+    /// The server says that it cannot tell now.
+    #[error("{host} answers {} at present: try again later", .status.as_u16())]
+    Later {
+        /// The server.
+        host: String,
+        /// What it answers.
+        status: StatusCode,
+        /// When to come again.
+        retry_after: Option<HeaderValue>,
+    },
+    /// There is no answer to read.
+    #[error("the authorization server cannot be asked: {0}")]
+    Unanswered(#[from] CallError),
+}
+
+impl MetadataError {
+    /// Whether the server could not be asked, so that what it said before still holds.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Later { .. } | Self::Unanswered(_))
+    }
+
+    /// What a request for a token comes to that needed the metadata; `now` is when it was asked for.
+    pub fn failure(&self, now: Timestamp) -> Failure {
+        let ours = |code| Failure::ours(Who::Operator, code, self.to_string());
+        match self {
+            Self::Address { .. } => ours("bad_issuer"),
+            Self::Absent { .. } => ours("no_metadata"),
+            Self::Mismatch { .. } => ours("metadata_mismatch"),
+            Self::Insecure { .. } => ours("metadata_not_https"),
+            Self::Unreadable { .. } => Failure::Temporary(Temporary::of(self.to_string())),
+            Self::Later { host, status, retry_after: after } => Failure::Temporary(Temporary {
+                code: Some(ErrorCode::status(*status)),
+                retry_after: after.as_ref().and_then(|value| retry_after(value, now)),
+                ..Temporary::of(format!("the metadata of {host} cannot be read now"))
+            }),
+            Self::Unanswered(error) => unanswered(error, now),
+        }
+    }
+}
+
+/// The metadata of an issuer, as it is now.
+///
+/// # Errors
+/// When there is none, it cannot be read, or it is not to be believed.
+pub async fn read_metadata(
+    caller: &Caller,
+    issuer: &str,
+    settings: &TokenSettings,
+) -> Result<Metadata, MetadataError> {
+    if !is_secure(issuer, settings.insecure_loopback) {
+        return Err(no_issuer(issuer));
+    }
+    let issuer_name = || issuer.to_owned();
+    for place in places(issuer).ok_or_else(|| no_issuer(issuer))? {
+        let Some(found) = document(caller, &place, settings).await? else { continue };
+        let metadata: Metadata = serde_json::from_slice(&found)
+            .map_err(|_| MetadataError::Unreadable { issuer: issuer_name() })?;
+        // As it stands: `https://a.test` is not `https://a.test/`.
+        if metadata.issuer != issuer {
+            return Err(MetadataError::Mismatch { issuer: issuer_name() });
+        }
+        return metadata.over_https(settings.insecure_loopback);
+    }
+    Err(MetadataError::Absent { issuer: issuer_name() })
+}
+
+/// One document; none when the server has nothing there.
+///
+/// # Errors
+/// When the server cannot be asked now.
+pub async fn document(
+    caller: &Caller,
+    url: &str,
+    settings: &TokenSettings,
+) -> Result<Option<Bytes>, MetadataError> {
+    let request = Request::get(url).header(header::ACCEPT, "application/json");
+    let request = request.body(Bytes::new()).map_err(|_| no_issuer(url))?;
+    match caller.call(request, &Bounds::of_metadata(settings)).await? {
+        answer if answer.status() == StatusCode::OK => Ok(Some(answer.into_body())),
+        answer if is_absent(answer.status()) => Ok(None),
+        answer => Err(MetadataError::Later {
+            host: host(url).to_owned(),
+            status: answer.status(),
+            retry_after: answer.headers().get(header::RETRY_AFTER).cloned(),
+        }),
+    }
+}
+
+impl Metadata {
+    fn over_https(self, insecure_loopback: bool) -> Result<Self, MetadataError> {
+        let all = [
+            &self.authorization_endpoint,
+            &self.token_endpoint,
+            &self.device_authorization_endpoint,
+            &self.revocation_endpoint,
+            &self.registration_endpoint,
+            &self.userinfo_endpoint,
+        ];
+        let bad = all.into_iter().flatten().find(|url| !is_secure(url, insecure_loopback));
+        match bad {
+            None => Ok(self),
+            Some(_) => Err(MetadataError::Insecure { issuer: self.issuer }),
+        }
+    }
+}
+
+/// Whether an answer says that there is no document: "later" and "too often" do not.
+fn is_absent(status: StatusCode) -> bool {
+    let later = [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY];
+    status.is_client_error() && !later.contains(&status)
+}
+
+/// Where the metadata of an issuer may be: RFC 8414 §3.1, then OpenID Connect Discovery §4.
+fn places(issuer: &str) -> Option<Vec<String>> {
+    if issuer.contains(['?', '#']) {
+        return None;
+    }
+    let (scheme, rest) = issuer.split_once("://")?;
+    let (authority, path) = rest.split_once('/').map_or((rest, ""), |(a, path)| (a, path));
+    if authority.contains(['@', '\\']) {
+        return None;
+    }
+    let (base, path) = (format!("{scheme}://{authority}"), path.trim_end_matches('/'));
+    let (oauth, openid) =
+        ("/.well-known/oauth-authorization-server", "/.well-known/openid-configuration");
+    Some(match path {
+        "" => vec![format!("{base}{oauth}"), format!("{base}{openid}")],
+        path => vec![
+            format!("{base}{oauth}/{path}"),
+            format!("{base}{openid}/{path}"),
+            format!("{base}/{path}{openid}"),
+        ],
+    })
+}
+
+/// Whether a URL may be asked: https, without a user; or this machine in cleartext, in tests.
+pub fn is_secure(url: &str, insecure_loopback: bool) -> bool {
+    // A user before the host makes one URL of two readings.
+    if host(url).contains(['@', '\\']) || !url.bytes().all(|b| b.is_ascii_graphic()) {
+        return false;
+    }
+    let host = || host(url).rsplit_once(':').map_or(host(url), |(host, _)| host);
+    url.starts_with("https://")
+        || (insecure_loopback
+            && url.starts_with("http://")
+            && matches!(host(), "localhost" | "127.0.0.1" | "[::1]"))
+}
+
+/// Host and port of a URL, for people.
+pub fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().unwrap_or_default()
+}
+
+fn no_issuer(text: &str) -> MetadataError {
+    MetadataError::Address { host: host(text).to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// oauth 13, metadata
+    #[test]
+    fn metadata_is_looked_for_in_the_order_of_rfc_8414() {
+        assert_eq!(
+            places("https://a.test/t").unwrap(),
+            [
+                "https://a.test/.well-known/oauth-authorization-server/t",
+                "https://a.test/.well-known/openid-configuration/t",
+                "https://a.test/t/.well-known/openid-configuration",
+            ]
+        );
+        assert_eq!(
+            places("https://a.test/").unwrap(),
+            [
+                "https://a.test/.well-known/oauth-authorization-server",
+                "https://a.test/.well-known/openid-configuration",
+            ]
+        );
+        for bad in ["https://a.test?x", "https://u@a.test", "https://a.test\\@b.test/"] {
+            assert_eq!(places(bad), None, "{bad}");
+        }
+    }
+
+    /// oauth 13, metadata
+    #[test]
+    fn only_an_answer_that_says_so_means_that_there_is_no_document() {
+        for (status, absent) in
+            [(404, true), (401, true), (405, true), (410, true), (408, false), (425, false)]
+        {
+            assert_eq!(is_absent(StatusCode::from_u16(status).unwrap()), absent, "{status}");
+        }
+        for status in [429, 500, 503, 307, 200] {
+            assert!(!is_absent(StatusCode::from_u16(status).unwrap()), "{status}");
+        }
+    }
+
+    /// oauth 13, metadata
+    #[test]
+    fn endpoints_must_be_https_unless_a_test_says_otherwise() {
+        let of =
+            |url: &str| Metadata { token_endpoint: Some(url.to_owned()), ..Metadata::default() };
+        for url in
+            ["http://a.test/token", "http://127.0.0.1.evil.test/t", "ftp://a.test", "//a.test"]
+        {
+            assert!(of(url).over_https(true).is_err(), "{url}");
+        }
+        for user in
+            ["https://u@a.test/t", "https://u:p@a.test/t", "https://a.test\\@b.test", "https://a b"]
+        {
+            assert!(of(user).over_https(true).is_err(), "{user}");
+        }
+        assert!(of("http://127.0.0.1:9/token").over_https(false).is_err());
+        assert!(of("http://127.0.0.1:9/token").over_https(true).is_ok());
+        assert!(of("https://a.test/token").over_https(false).is_ok());
+    }
+}

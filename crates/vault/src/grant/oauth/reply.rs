@@ -1,0 +1,309 @@
+//! What a token endpoint answered, read by its content: servers send JSON as `text/plain`, forms as
+//! JSON, errors with status 200, and lives of tokens in every notation. What is odd but clear is taken;
+//! what could become a wrong credential is not.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, Value};
+
+use super::Tokens;
+use super::failure::{ErrorCode, Failure, Refused, classify, cleaned};
+use keyward_base::secret::Secret;
+use keyward_rules::provider::oauth::{ExpiresText, OAuth};
+
+/// 10 years: a longer life is a mistake in the unit.
+const LIFE_SECONDS_MAX: f64 = 10.0 * 365.25 * 86_400.0;
+
+/// What a captured value may be long.
+const CAPTURED_BYTES_MAX: usize = 512;
+
+/// The types of tokens that are sent as bearer tokens: Slack says `bot` and `user`.
+const TOKEN_TYPES: &[&str] = &["bearer", "bot", "user"];
+
+/// What is known when an answer is read.
+pub(super) struct Reading<'a> {
+    pub(super) oauth: &'a OAuth,
+    /// When the request was sent: `expires_in` counts from there.
+    pub(super) sent: Timestamp,
+    pub(super) token_bytes_max: usize,
+    /// What was sent and must not come back in an error.
+    pub(super) secrets: Vec<&'a Secret>,
+    /// An answer to a token exchange, whose type may be `N_A` (RFC 8693 §2.2.1).
+    pub(super) exchanged: bool,
+}
+
+impl Reading<'_> {
+    /// The tokens of an answer.
+    ///
+    /// # Errors
+    /// When it says an error, whatever its status, or is not the answer of a token endpoint.
+    pub(super) fn tokens(&self, response: &Response<Bytes>) -> Result<Tokens, Failure> {
+        let object = self.object(response)?;
+        if !matches!(response.status().as_u16(), 200 | 201) {
+            return Err(self.refused(response, None, None));
+        }
+        self.tokens_of(&object)
+    }
+
+    /// The object of an answer that says no error; its status is the caller's to judge.
+    ///
+    /// # Errors
+    /// As [`Reading::tokens`].
+    pub(super) fn object(&self, response: &Response<Bytes>) -> Result<Map<String, Value>, Failure> {
+        let object = object(response.body());
+        if let Some((code, said)) = object.as_ref().and_then(error) {
+            return Err(self.refused(response, Some(code), said));
+        }
+        object.ok_or_else(|| self.refused(response, None, None))
+    }
+
+    fn refused(
+        &self,
+        response: &Response<Bytes>,
+        code: Option<String>,
+        said: Option<String>,
+    ) -> Failure {
+        let secrets = || self.secrets.iter().copied();
+        let code = code.map(|code| match cleaned(&code, secrets()) {
+            Some(code) if !code.contains("***") => ErrorCode::clean(&code),
+            _ => None,
+        });
+        let code = code.map(|code| code.unwrap_or_else(|| ErrorCode::of("error")));
+        let said = said.and_then(|said| cleaned(&said, secrets()));
+        let refused =
+            Refused { status: response.status(), headers: response.headers(), code, said };
+        classify(refused, &self.oauth.says, self.sent)
+    }
+
+    fn tokens_of(&self, object: &Map<String, Value>) -> Result<Tokens, Failure> {
+        let (access, beside) = self.access(object)?;
+        self.check_type(object)?;
+        let member = |name: &str| beside.get(name).or_else(|| object.get(name));
+        let seconds = |name: &str| member(name).and_then(seconds).and_then(|life| self.after(life));
+        let refresh = match member("refresh_token").and_then(Value::as_str) {
+            None | Some("") => None,
+            Some(text) => Some(self.refresh(text)?),
+        };
+        let refresh_expires =
+            ["refresh_token_expires_in", "x_refresh_token_expires_in", "refresh_expires_in"];
+        Ok(Tokens {
+            access,
+            refresh,
+            sent: self.sent,
+            expires: self.expires(object, member("expires_in")),
+            refresh_expires: refresh_expires.iter().find_map(|name| seconds(name)),
+            scope: member("scope").and_then(scope),
+            captured: self.captured(object),
+            account: self.account(object),
+            // What is none is ignored: the consent does not depend on it.
+            id_token: member("id_token")
+                .and_then(Value::as_str)
+                .and_then(|it| self.bounded(it).ok()),
+        })
+    }
+
+    /// The access token, and the object that it stands in.
+    fn access<'v>(
+        &self,
+        object: &'v Map<String, Value>,
+    ) -> Result<(Secret, &'v Map<String, Value>), Failure> {
+        let found = self.oauth.token_path.iter().find_map(|path| {
+            let (parents, name) = path.rsplit_once('.').unwrap_or(("", path));
+            let parent = match parents {
+                "" => object,
+                parents => at(object, parents)?.as_object()?,
+            };
+            let text = parent.get(name)?.as_str().filter(|text| !text.is_empty())?;
+            Some((text, parent))
+        });
+        let (text, parent) =
+            found.ok_or_else(|| Failure::unreadable("the answer holds no access token"))?;
+        // RFC 6750 §2.1 is narrower; whatever is visible can stand in a field.
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let what = "the access token holds characters that cannot be sent";
+            return Err(Failure::unreadable(what));
+        }
+        self.bounded(text).map(|secret| (secret, parent))
+    }
+
+    /// RFC 6749 §A.17: visible characters and blanks.
+    fn refresh(&self, text: &str) -> Result<Secret, Failure> {
+        match text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            true => self.bounded(text),
+            false => Err(Failure::unreadable("the refresh token holds control characters")),
+        }
+    }
+
+    fn bounded(&self, text: &str) -> Result<Secret, Failure> {
+        match text.len() <= self.token_bytes_max {
+            true => Ok(Secret::new(text.as_bytes())),
+            false => Err(Failure::unreadable("a token is longer than `oauth.token_bytes_max`")),
+        }
+    }
+
+    /// A token that is bound to a key or a scheme that is not ours would be sent in vain.
+    fn check_type(&self, object: &Map<String, Value>) -> Result<(), Failure> {
+        let is_known = match object.get("token_type") {
+            None | Some(Value::Null) => true,
+            Some(Value::String(name)) => {
+                name.is_empty()
+                    || TOKEN_TYPES.iter().any(|known| name.eq_ignore_ascii_case(known))
+                    || self.exchanged && name.eq_ignore_ascii_case("n_a")
+            }
+            Some(_) => false,
+        };
+        match is_known {
+            true => Ok(()),
+            false => Err(Failure::unreadable("the token is not a bearer token")),
+        }
+    }
+
+    /// When it expires; `None`: nobody knows. The usual life holds where the answer says nothing.
+    fn expires(&self, object: &Map<String, Value>, said: Option<&Value>) -> Option<Timestamp> {
+        let path = self.oauth.expires_path.as_deref();
+        let told = match (path, self.oauth.expires_format) {
+            (None, ExpiresText::Seconds) => {
+                said.and_then(seconds).and_then(|life| self.after(life))
+            }
+            (path, format) => at(object, path.unwrap_or("expires_at"))
+                .and_then(|value| self.moment(value, format)),
+        };
+        told.or_else(|| self.after(self.oauth.access_ttl?.as_secs_f64()))
+    }
+
+    fn moment(&self, value: &Value, format: ExpiresText) -> Option<Timestamp> {
+        let moment = match format {
+            ExpiresText::Seconds => return self.after(seconds(value)?),
+            ExpiresText::Unix => at_second(number(value)?)?,
+            ExpiresText::Rfc3339 => value.as_str()?.parse().ok()?,
+        };
+        let life = moment.duration_since(self.sent).as_secs_f64();
+        is_life(life).then_some(moment)
+    }
+
+    fn after(&self, seconds: f64) -> Option<Timestamp> {
+        let life = SignedDuration::try_from_secs_f64(seconds).ok()?;
+        self.sent.checked_add(life).ok()
+    }
+
+    fn captured(&self, object: &Map<String, Value>) -> BTreeMap<String, String> {
+        let captured = self.oauth.capture.iter();
+        captured.filter_map(|(name, path)| Some((name.clone(), word(at(object, path)?)?))).collect()
+    }
+
+    fn account(&self, object: &Map<String, Value>) -> Option<String> {
+        self.oauth.says.account.iter().find_map(|path| word(at(object, path)?))
+    }
+}
+
+/// The answer as an object: JSON, else a form that holds a token or an error.
+pub(super) fn object(body: &[u8]) -> Option<Map<String, Value>> {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii();
+    if body.first() == Some(&b'{') {
+        return serde_json::from_slice(body).ok();
+    }
+    let pairs = form_urlencoded::parse(body);
+    let form: Map<String, Value> =
+        pairs.map(|(name, value)| (name.into_owned(), value.into_owned().into())).collect();
+    (form.contains_key("access_token") || form.contains_key("error")).then_some(form)
+}
+
+/// The code of an error and what is said of it.
+pub(super) fn error(object: &Map<String, Value>) -> Option<(String, Option<String>)> {
+    let text = |name: &str| object.get(name).and_then(Value::as_str).map(str::to_owned);
+    let mut said = text("error_description").or_else(|| text("error_message"));
+    if let (Some(subtype), Some(text)) = (text("error_subtype"), &mut said) {
+        text.push_str(&format!(" ({subtype})"));
+    }
+    match object.get("error") {
+        None | Some(Value::Null | Value::Bool(false)) => {}
+        Some(Value::String(code)) if code.is_empty() => {}
+        Some(Value::String(code)) => return Some((code.clone(), said)),
+        Some(Value::Object(inner)) => return Some(nested(inner, said)),
+        Some(other) => return Some((other.to_string(), said)),
+    }
+    let is_not_ok = object.get("ok") == Some(&Value::Bool(false));
+    is_not_ok.then(|| ("error".to_owned(), said))
+}
+
+/// Some send an object: `{"error": {"code": …, "type": …, "message": …}}`.
+fn nested(inner: &Map<String, Value>, said: Option<String>) -> (String, Option<String>) {
+    let text = |name: &str| inner.get(name).and_then(Value::as_str).map(str::to_owned);
+    let number = || inner.get("code").filter(|code| code.is_number()).map(Value::to_string);
+    let code = ["error", "status", "type", "code"].iter().find_map(|name| text(name));
+    let code = code.or_else(number).unwrap_or_else(|| "error".to_owned());
+    (code, said.or_else(|| text("message")))
+}
+
+/// A member by dotted path.
+pub(super) fn at<'v>(object: &'v Map<String, Value>, path: &str) -> Option<&'v Value> {
+    let (first, rest) = match path.split_once('.') {
+        Some((first, rest)) => (first, Some(rest)),
+        None => (path, None),
+    };
+    let value = object.get(first)?;
+    match rest {
+        None => Some(value),
+        Some(rest) => at(value.as_object()?, rest),
+    }
+}
+
+/// A life in seconds, when it is one.
+fn seconds(value: &Value) -> Option<f64> {
+    number(value).filter(|seconds| is_life(*seconds))
+}
+
+fn is_life(seconds: f64) -> bool {
+    seconds > 0.0 && seconds <= LIFE_SECONDS_MAX
+}
+
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok().filter(|number: &f64| number.is_finite()),
+        _ => None,
+    }
+}
+
+/// A moment in seconds since 1970.
+pub(super) fn at_second(seconds: f64) -> Option<Timestamp> {
+    Timestamp::UNIX_EPOCH.checked_add(SignedDuration::try_from_secs_f64(seconds).ok()?).ok()
+}
+
+/// Scopes as a list, however they are written. Only shown.
+fn scope(value: &Value) -> Option<Vec<String>> {
+    let split = |text: &str| {
+        let words = text.split(|c: char| c == ',' || c.is_whitespace());
+        words.filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    match value {
+        Value::String(text) => Some(split(text)),
+        Value::Array(items) => {
+            Some(items.iter().filter_map(Value::as_str).flat_map(split).collect())
+        }
+        _ => None,
+    }
+}
+
+/// A short visible text or a number.
+pub(super) fn word(value: &Value) -> Option<String> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    let fits = (1..=CAPTURED_BYTES_MAX).contains(&text.len());
+    (fits && text.chars().all(|c| !c.is_control())).then_some(text)
+}
+
+/// A number of seconds as a time.
+pub(super) fn duration(value: Option<&Value>) -> Option<Duration> {
+    Duration::try_from_secs_f64(value.and_then(seconds)?).ok()
+}
+
+#[cfg(test)]
+mod tests;

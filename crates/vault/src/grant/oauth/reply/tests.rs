@@ -1,0 +1,420 @@
+//! The tables of what servers answer (OAuth 6) and of what a failure means (OAuth 9).
+
+use super::super::failure::{Temporary, Who};
+use super::super::kit::{answer, noon, oauth, secret, shown};
+use super::*;
+
+/// What is read of an answer, at noon, by the facts `more`.
+fn read_by(more: &str, answer: &Response<Bytes>) -> Result<Tokens, Failure> {
+    let oauth = oauth(more);
+    let sent = secret("rt-canary-sent");
+    let reading = Reading {
+        oauth: &oauth,
+        sent: noon(),
+        token_bytes_max: 16 * 1024,
+        secrets: vec![&sent],
+        exchanged: false,
+    };
+    reading.tokens(answer)
+}
+
+fn read(body: &str) -> Result<Tokens, Failure> {
+    read_by("", &answer(200, &[], body.to_owned()))
+}
+
+fn taken(body: &str) -> Tokens {
+    read(body).unwrap_or_else(|failure| panic!("{body}: {failure:?}"))
+}
+
+fn refused(status: u16, body: &str) -> Failure {
+    match read_by("", &answer(status, &[], body.to_owned())) {
+        Err(failure) => failure,
+        Ok(_) => panic!("{status} {body} was taken"),
+    }
+}
+
+fn passes(failure: &Failure) -> &Temporary {
+    match failure {
+        Failure::Temporary(temporary) => temporary,
+        Failure::Permanent { .. } => panic!("it is permanent: {failure}"),
+    }
+}
+
+fn life(body: &str) -> Option<i64> {
+    let expires = taken(body).expires?;
+    Some(expires.duration_since(noon()).as_secs())
+}
+
+/// oauth 6.form, 6.2, 6.14: content decides; 200 and 201 count.
+#[test]
+fn what_is_no_object_with_a_token_is_a_temporary_failure() {
+    for (status, body) in [
+        (200, ""),
+        (200, "   "),
+        (200, "[]"),
+        (200, "[{\"access_token\":\"a\"}]"),
+        (200, "\"access_token\""),
+        (200, "null"),
+        (200, "{\"access_token\":\"a\""),
+        (200, "{\"access_token\":\"a\"} x"),
+        (200, "<html><body>login</body></html>"),
+        (200, "token=a&expires_in=5"),
+        (200, "{}"),
+        (200, "{\"access_token\":null}"),
+        (200, "{\"access_token\":\"\"}"),
+        (200, "{\"access_token\":7}"),
+        (200, "{\"access_token\":{\"a\":1}}"),
+        (202, "{\"access_token\":\"a\"}"),
+        (204, ""),
+    ] {
+        let failure = refused(status, body);
+        assert!(!passes(&failure).limited, "{status} {body}: {failure:?}");
+    }
+}
+
+/// oauth 6.form: notations of a good answer.
+#[test]
+fn every_notation_of_a_good_answer_is_read() {
+    let body = r#"{"access_token":"at"}"#;
+    for (status, kind, body) in [
+        (200, "application/json", body.to_owned()),
+        (201, "application/json", body.to_owned()),
+        (200, "text/plain", body.to_owned()),
+        (200, "text/javascript; charset=utf-8", body.to_owned()),
+        (200, "text/html", format!("\u{feff}\r\n {body}\n")),
+        (200, "application/json", "access_token=at&token_type=bearer".to_owned()),
+        (200, "application/x-www-form-urlencoded", "scope=a%20b&access_token=at".to_owned()),
+    ] {
+        let read = read_by("", &answer(status, &[("content-type", kind)], body.clone()));
+        assert_eq!(shown(&read.expect("tokens").access), "at", "{kind}: {body}");
+    }
+    assert!(read_by("", &answer(200, &[], body.to_owned())).is_ok(), "no type at all");
+}
+
+/// oauth 6.1: an error is one whatever the status, and wins over a token beside it.
+#[test]
+fn an_error_is_one_whatever_the_status_and_whatever_stands_beside_it() {
+    for status in [200, 201, 400, 401, 403] {
+        for body in [
+            r#"{"error":"invalid_grant","access_token":"at"}"#,
+            r#"{"ok":false,"error":"invalid_grant","access_token":"at"}"#,
+            "error=invalid_grant&access_token=at",
+            r#"{"error":{"code":400,"status":"invalid_grant"},"access_token":"at"}"#,
+        ] {
+            let Failure::Permanent { who, code, .. } = refused(status, body) else {
+                panic!("{status} {body}")
+            };
+            assert_eq!((who, code.as_str()), (Who::Person, "invalid_grant"), "{status} {body}");
+        }
+    }
+    let failure = refused(200, r#"{"ok":false,"access_token":"at"}"#);
+    assert!(passes(&failure).limited, "Slack without a code: {failure:?}");
+    for none in ["null", "\"\"", "false"] {
+        taken(&format!(r#"{{"error":{none},"access_token":"at"}}"#));
+    }
+}
+
+/// oauth 6.3: no credential is made of what cannot stand in a field.
+#[test]
+fn an_access_token_with_other_than_visible_characters_is_refused() {
+    for bad in ["a b", "a\\r\\nX: y", "a\\u0000", "a\\tb", "\\u00e9", " a", "a\\u007f"] {
+        let failure = refused(200, &format!(r#"{{"access_token":"{bad}"}}"#));
+        assert!(passes(&failure).what.contains("characters"), "{bad}");
+    }
+    let long = "x".repeat(16 * 1024);
+    assert_eq!(shown(&taken(&format!(r#"{{"access_token":"{long}"}}"#)).access).len(), 16 * 1024);
+    let failure = refused(200, &format!(r#"{{"access_token":"{long}x"}}"#));
+    assert!(passes(&failure).what.contains("longer"));
+}
+
+/// oauth 6.4
+#[test]
+fn only_bearer_tokens_are_taken() {
+    for good in ["\"bearer\"", "\"Bearer\"", "\"BEARER\"", "\"bot\"", "\"user\"", "null", "\"\""] {
+        taken(&format!(r#"{{"access_token":"a","token_type":{good}}}"#));
+    }
+    for bad in ["\"mac\"", "\"DPoP\"", "\"N_A\"", "7", "[]"] {
+        let failure = refused(200, &format!(r#"{{"access_token":"a","token_type":{bad}}}"#));
+        assert!(passes(&failure).what.contains("bearer"), "{bad}");
+    }
+}
+
+/// oauth 6.5, 6.6: never "expired now", never an overflow.
+#[test]
+fn a_life_is_read_in_any_notation_and_unknown_when_it_is_none() {
+    for (written, seconds) in
+        [("3600", 3600), ("3600.7", 3600), ("\"3600\"", 3600), ("\" 60 \"", 60)]
+    {
+        let body = format!(r#"{{"access_token":"a","expires_in":{written}}}"#);
+        assert_eq!(life(&body), Some(seconds), "{written}");
+    }
+    for unknown in [
+        "null",
+        "0",
+        "-1",
+        "\"\"",
+        "\"soon\"",
+        "true",
+        "[]",
+        "{}",
+        "1e300",
+        "99999999999999999999",
+        "\"inf\"",
+        "\"NaN\"",
+        "315576001",
+        "0.0",
+    ] {
+        let body = format!(r#"{{"access_token":"a","expires_in":{unknown}}}"#);
+        assert_eq!(life(&body), None, "{unknown}");
+    }
+    assert_eq!(life(r#"{"access_token":"a"}"#), None);
+}
+
+/// oauth 6.6: the provider's usual life holds where the answer tells none, and never instead of it.
+#[test]
+fn the_usual_life_holds_only_where_the_answer_tells_none() {
+    let life = |body: &str| {
+        let tokens = read_by("access_ttl: 2h", &answer(200, &[], body.to_owned())).expect("tokens");
+        tokens.expires.map(|end| end.duration_since(noon()).as_secs())
+    };
+    assert_eq!(life(r#"{"access_token":"a"}"#), Some(7200));
+    assert_eq!(life(r#"{"access_token":"a","expires_in":60}"#), Some(60));
+}
+
+/// oauth 6.7: `expires_at` counts only where the provider's file says so.
+#[test]
+fn a_moment_of_expiry_counts_only_where_the_provider_says_so() {
+    let body = r#"{"access_token":"a","expires_at":"2026-02-01T13:00:00Z"}"#;
+    assert_eq!(life(body), None);
+    let by = |more: &str, body: &str| {
+        let tokens = read_by(more, &answer(200, &[], body.to_owned())).expect("tokens");
+        tokens.expires.map(|end| end.duration_since(noon()).as_secs())
+    };
+    let at = "expires_path: expires_at, expires_format";
+    assert_eq!(by(&format!("{at}: rfc3339"), body), Some(3600));
+    let unix = noon().as_second() + 90;
+    let body = format!(r#"{{"access_token":"a","expires_at":{unix}}}"#);
+    assert_eq!(by(&format!("{at}: unix"), &body), Some(90));
+    for bad in ["1", "\"yesterday\"", "null", "1e30", "\"2020-01-01T00:00:00Z\""] {
+        let body = format!(r#"{{"access_token":"a","expires_at":{bad}}}"#);
+        assert_eq!(by(&format!("{at}: rfc3339"), &body), None, "{bad}");
+        assert_eq!(by(&format!("{at}: unix"), &body), None, "{bad}");
+    }
+}
+
+/// oauth 6.8, 6.9. That none keeps the old one is `stored`'s.
+#[test]
+fn a_refresh_token_is_one_only_when_it_says_something() {
+    for none in ["", r#","refresh_token":null"#, r#","refresh_token":"""#, r#","refresh_token":7"#]
+    {
+        assert!(taken(&format!(r#"{{"access_token":"a"{none}}}"#)).refresh.is_none(), "{none}");
+    }
+    let tokens = taken(r#"{"access_token":"a","refresh_token":"r t/+="}"#);
+    assert_eq!(tokens.refresh.as_ref().map(shown), Some("r t/+="));
+    for bad in ["r\\u0000", "r\\n", "\\u00e9"] {
+        passes(&refused(200, &format!(r#"{{"access_token":"a","refresh_token":"{bad}"}}"#)));
+    }
+}
+
+/// oauth 6.10: shown as "reconnect before".
+#[test]
+fn the_end_of_the_refresh_token_is_read_by_its_names() {
+    for name in ["refresh_token_expires_in", "x_refresh_token_expires_in"] {
+        let tokens = taken(&format!(r#"{{"access_token":"a","{name}":100}}"#));
+        let end = tokens.refresh_expires.expect("an end");
+        assert_eq!(end.duration_since(noon()).as_secs(), 100);
+    }
+}
+
+/// oauth 6.11
+#[test]
+fn scopes_are_read_in_any_notation_and_never_fail() {
+    let scope =
+        |written: &str| taken(&format!(r#"{{"access_token":"a","scope":{written}}}"#)).scope;
+    let two = Some(vec!["a".to_owned(), "b".to_owned()]);
+    for written in [r#""a b""#, r#""a,b""#, r#""a, b""#, r#"["a","b"]"#, r#"["a b"]"#] {
+        assert_eq!(scope(written), two, "{written}");
+    }
+    assert_eq!(scope("7"), None);
+    assert_eq!(scope("null"), None);
+    assert_eq!(scope("[7]"), Some(vec![]));
+}
+
+/// oauth 6.12: a user's token of Slack stands deeper, and what belongs to it beside it.
+#[test]
+fn a_token_is_found_by_the_providers_path_and_the_rest_beside_it() {
+    let body = r#"{"ok":true,"access_token":"","authed_user":{"id":"U1","access_token":"xoxp",
+        "refresh_token":"xoxe","expires_in":43200,"scope":"a,b"},"x":{"deep":[1]},"token_type":"bot"}"#;
+    let path = "token_path: [access_token, authed_user.access_token], account: [authed_user.id]";
+    let tokens = read_by(path, &answer(200, &[], body)).expect("tokens");
+    assert_eq!(shown(&tokens.access), "xoxp");
+    assert_eq!(tokens.refresh.as_ref().map(shown), Some("xoxe"));
+    assert_eq!(tokens.expires.map(|end| end.duration_since(noon()).as_secs()), Some(43200));
+    assert_eq!(tokens.scope.map(|scope| scope.len()), Some(2));
+    assert_eq!(tokens.account.as_deref(), Some("U1"));
+}
+
+/// oauth 9.1, 9.2: in any status.
+#[test]
+fn codes_that_end_a_grant_or_refuse_a_client_do_so_in_any_status() {
+    let person = [
+        "invalid_grant",
+        "bad_refresh_token",
+        "invalid_refresh_token",
+        "token_revoked",
+        "token_expired",
+        "invalid_auth",
+        "account_inactive",
+        "interaction_required",
+        "login_required",
+        "consent_required",
+    ];
+    let operator = [
+        "invalid_client",
+        "unauthorized_client",
+        "invalid_client_id",
+        "bad_client_secret",
+        "incorrect_client_credentials",
+        "unsupported_grant_type",
+        "invalid_scope",
+        "invalid_target",
+    ];
+    for (codes, acts) in [(&person[..], Who::Person), (&operator[..], Who::Operator)] {
+        for code in codes {
+            for status in [200, 400, 401, 403] {
+                match refused(status, &format!(r#"{{"error":"{code}"}}"#)) {
+                    Failure::Permanent { who, code: said, .. } => {
+                        assert_eq!((who, said.as_str()), (acts, *code), "{status}");
+                    }
+                    other => panic!("{status} {code}: {other:?}"),
+                }
+            }
+        }
+    }
+}
+
+/// oauth 9.3, 9.status: the status decides before the content for 5xx and 429.
+#[test]
+fn a_server_that_is_not_well_ends_no_grant() {
+    for status in [429, 500, 502, 503, 504, 599] {
+        for body in [r#"{"error":"invalid_grant"}"#, "<html>", "", r#"{"access_token":"at"}"#] {
+            let failure = refused(status, body);
+            let passing = passes(&failure);
+            assert!(!passing.limited, "{status} {body}");
+            assert_eq!(passing.whole_client, status == 429, "{status}");
+        }
+    }
+    for body in ["", "busy"] {
+        assert!(!passes(&refused(408, body)).limited);
+    }
+}
+
+/// oauth 9.4
+#[test]
+fn codes_that_pass_do_so_in_any_status() {
+    for code in [
+        "temporarily_unavailable",
+        "server_error",
+        "slow_down",
+        "rate_limit_exceeded",
+        "rate_limited",
+        "ratelimited",
+    ] {
+        for status in [200, 400, 401, 403] {
+            let failure = refused(status, &format!(r#"{{"error":"{code}"}}"#));
+            assert!(!passes(&failure).limited, "{status} {code}");
+        }
+    }
+}
+
+/// oauth 9.5, 9.7
+#[test]
+fn what_nobody_knows_is_temporary_and_limited() {
+    for (status, body, code) in [
+        (400, r#"{"error":"quux"}"#, "quux"),
+        (401, r#"{"error":"quux"}"#, "quux"),
+        (403, r#"{"error":"quux"}"#, "quux"),
+        (400, r#"{"error":"invalid_request"}"#, "invalid_request"),
+        (400, r#"{"error":"authorization_pending"}"#, "authorization_pending"),
+        (400, r#"{"error":"expired_token"}"#, "expired_token"),
+        (400, r#"{"error":"access_denied"}"#, "access_denied"),
+        (404, "<html>no such page</html>", "http_404"),
+        (400, "", "http_400"),
+        (401, "{}", "http_401"),
+        (400, r#"{"error":7}"#, "7"),
+    ] {
+        let failure = refused(status, body);
+        let passing = passes(&failure);
+        assert!(passing.limited, "{status} {body}");
+        assert_eq!(passing.code.as_ref().map(|code| code.as_str()), Some(code), "{status} {body}");
+    }
+}
+
+/// OAuth 9: the provider's own table comes first.
+#[test]
+fn the_providers_own_codes_come_first() {
+    let quirks = "says: { permanent: [gone], rejected: [bad_app], temporary: [invalid_grant] }";
+    let judged = |code: &str| {
+        let body = format!(r#"{{"error":"{code}"}}"#);
+        read_by(quirks, &answer(400, &[], body)).expect_err("an error")
+    };
+    assert!(matches!(judged("gone"), Failure::Permanent { who: Who::Person, .. }));
+    assert!(matches!(judged("bad_app"), Failure::Permanent { who: Who::Operator, .. }));
+    assert!(!passes(&judged("invalid_grant")).limited);
+}
+
+/// oauth 9.said: codes are cleaned, descriptions are cut and masked.
+#[test]
+fn what_a_server_says_is_cleaned_cut_and_masked() {
+    let long = "y".repeat(100);
+    let body = format!(
+        r#"{{"error":"in<va>lid grant {long}","error_subtype":"invalid_rapt",
+            "error_description":"bad\u0000\r\n rt-canary-sent {} end"}}"#,
+        "z".repeat(300)
+    );
+    let failure = refused(400, &body);
+    let passing = passes(&failure);
+    let code = passing.code.as_ref().expect("a code").as_str();
+    assert!(code.starts_with("invalidgranty") && code.len() == 64, "{code}");
+    let said = passing.said.as_ref().expect("a description");
+    assert!(said.starts_with("bad *** zzz") && said.chars().count() == 200, "{said}");
+    let echoed = refused(400, r#"{"error":"rt-canary-sent"}"#);
+    assert_eq!(echoed.code().expect("a code").as_str(), "error");
+    assert!(!format!("{failure:?}{echoed:?}").contains("rt-canary"));
+}
+
+/// oauth 10.3: both forms, only on 429 and 503, and garbage is ignored.
+#[test]
+fn retry_after_is_read_in_both_forms_where_it_counts() {
+    let after = |status: u16, value: &str| {
+        let answer = answer(status, &[("retry-after", value)], "");
+        let failure = read_by("", &answer).expect_err("a failure");
+        passes(&failure).retry_after.map(|pause| pause.as_secs())
+    };
+    for status in [429, 503] {
+        assert_eq!(after(status, "7"), Some(7));
+        assert_eq!(after(status, "Sun, 01 Feb 2026 12:01:00 GMT"), Some(60));
+        assert_eq!(after(status, "Sun, 01 Feb 2026 11:00:00 GMT"), Some(0));
+        assert!(after(status, "99999999999999999999").is_some(), "no overflow");
+        for garbage in ["", "soon", "-5", "1.5", "7 s"] {
+            assert_eq!(after(status, garbage), None, "{garbage}");
+        }
+    }
+    assert_eq!(after(500, "7"), None);
+    assert_eq!(after(400, "7"), None);
+}
+
+/// oauth 9.said: also as a server quotes what it was sent.
+#[test]
+fn what_was_sent_is_masked_however_a_server_quotes_it() {
+    let quoted = |text: &str| text.replace('-', "%2D");
+    let body = format!(
+        r#"{{"error":"invalid_client","error_description":"sent {} and {}"}}"#,
+        quoted("rt-canary-sent"),
+        "72742d63616e6172792d73656e74",
+    );
+    let Failure::Permanent { said: Some(said), .. } = refused(400, &body) else {
+        panic!("the client is refused");
+    };
+    assert_eq!(said, format!("sent {} and {}", "*".repeat(18), "*".repeat(28)));
+}

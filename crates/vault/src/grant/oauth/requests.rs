@@ -1,0 +1,269 @@
+//! The requests for tokens, one function per grant. Each is sent once: whether it is worth another is
+//! the caller's to decide, who knows what a lost answer costs.
+
+use http::{Method, header};
+use serde_json::{Value, json};
+
+use super::Tokens;
+use super::ask::Ask;
+use super::assertion::{self, Key};
+use super::failure::{Failure, Temporary, Who};
+use super::params::Params;
+use keyward_base::secret::Secret;
+use keyward_rules::provider::oauth::RefreshText;
+
+/// What a JWT bearer assertion lives where the provider does not say, in seconds.
+const ASSERTION_SECONDS: i64 = 300;
+
+/// The longest life that servers take.
+const ASSERTION_SECONDS_MAX: i64 = 3_600;
+
+/// RFC 7523 §2.1.
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+
+/// RFC 8693 §2.1.
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+
+/// RFC 8693 §3.
+pub(super) const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+/// What is handed in for a token of another audience (RFC 8693 §2.1).
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The token.
+    pub token: Secret,
+    /// Its type; that of access tokens when absent.
+    pub kind: Option<String>,
+    /// Who acts for the subject: token and type.
+    pub actor: Option<(Secret, String)>,
+    /// The type of token wanted.
+    pub wanted: Option<String>,
+    /// The service it is for, by name.
+    pub audience: Option<String>,
+    /// The service it is for, by URL.
+    pub resource: Option<String>,
+}
+
+/// A signed assertion to be made (RFC 7523 §3).
+#[derive(Clone, Debug)]
+pub struct Assertion {
+    /// The private key in PEM.
+    pub key: Secret,
+    /// Its id at the server.
+    pub key_id: Option<String>,
+    /// Signature algorithm; the key's usual one when absent.
+    pub algorithm: Option<String>,
+    /// Who signs.
+    pub issuer: String,
+    /// For whom a token is wanted.
+    pub subject: Option<String>,
+    /// The server; its token endpoint when absent.
+    pub audience: Option<String>,
+    /// Life in seconds; 5 minutes when absent.
+    pub seconds: Option<i64>,
+    /// How far before now it was issued, in seconds, for servers whose clocks are behind.
+    pub backdated: i64,
+    /// Scopes stand in the assertion and not beside it.
+    pub scope_as_claim: bool,
+}
+
+/// RFC 6749 §4.1.3, with the verifier of RFC 7636 §4.5. Never repeated: a code is used once.
+///
+/// # Errors
+/// When the server gives no token.
+pub async fn exchange_code(
+    ask: &Ask<'_>,
+    code: &Secret,
+    redirect_uri: &str,
+    verifier: Option<&Secret>,
+) -> Result<Tokens, Failure> {
+    let usual = ask.oauth.grant_type.as_deref().unwrap_or("authorization_code");
+    let mut params = Params::default();
+    params.set("grant_type", usual);
+    params.set("code", code.clone());
+    params.set("redirect_uri", redirect_uri);
+    if let Some(verifier) = verifier {
+        params.set("code_verifier", verifier.clone());
+    }
+    minted(ask, params).await
+}
+
+/// RFC 6749 §6. The refresh token of the answer, if any, replaces this one.
+///
+/// # Errors
+/// When the server gives no token.
+pub async fn refresh(ask: &Ask<'_>, token: &Secret) -> Result<Tokens, Failure> {
+    let mut params = Params::default();
+    params.set("grant_type", "refresh_token");
+    params.set("refresh_token", token.clone());
+    if ask.oauth.says.renew_scopes {
+        ask.set_scope(&mut params);
+    }
+    ask.set_extra(&mut params)?;
+    ask.set_filled(&mut params, &ask.oauth.renew_params)?;
+    let answer = ask.post_refresh(&ask.renew_url()?, &mut params).await?;
+    ask.reading(&params, false).tokens(&answer)
+}
+
+/// Where a live access token is exchanged for a newer one: a GET with the token in its query, as at
+/// Instagram and Threads (<https://developers.facebook.com/docs/instagram-platform/reference/refresh_access_token>).
+///
+/// # Errors
+/// When the server gives no token.
+pub async fn renew_access(ask: &Ask<'_>, token: &Secret) -> Result<Tokens, Failure> {
+    let mut params = Params::default();
+    params.set("access_token", token.clone());
+    ask.set_filled(&mut params, &ask.oauth.renew_params)?;
+    let answer = ask.get_refresh(&ask.renew_url()?, &mut params).await?;
+    ask.reading(&params, false).tokens(&answer)
+}
+
+/// RFC 6749 §4.4. A refresh token in the answer is ignored: asking again is as good.
+///
+/// # Errors
+/// When the server gives no token.
+pub async fn client_credentials(ask: &Ask<'_>) -> Result<Tokens, Failure> {
+    let mut params = Params::default();
+    params.set("grant_type", ask.oauth.grant_type.as_deref().unwrap_or("client_credentials"));
+    ask.set_scope(&mut params);
+    minted(ask, params).await.map(without_refresh)
+}
+
+/// RFC 7523 §2.1, with an assertion that is signed anew each time.
+///
+/// # Errors
+/// When the key does not sign, or the server gives no token.
+pub async fn jwt_bearer(ask: &Ask<'_>, assertion: &Assertion) -> Result<Tokens, Failure> {
+    let signed = assertion.sign(ask)?;
+    let mut params = Params::default();
+    params.set("grant_type", ask.oauth.grant_type.as_deref().unwrap_or(JWT_BEARER));
+    params.set("assertion", signed);
+    if !assertion.scope_as_claim {
+        ask.set_scope(&mut params);
+    }
+    minted(ask, params).await.map(without_refresh)
+}
+
+/// RFC 8693 §2.1.
+///
+/// # Errors
+/// When the server gives no token, or one of another type than was wanted.
+pub async fn token_exchange(ask: &Ask<'_>, subject: &Subject) -> Result<Tokens, Failure> {
+    let mut params = Params::default();
+    params.set("grant_type", ask.oauth.grant_type.as_deref().unwrap_or(TOKEN_EXCHANGE));
+    params.set("subject_token", subject.token.clone());
+    params.set("subject_token_type", subject.kind.as_deref().unwrap_or(ACCESS_TOKEN_TYPE));
+    if let Some((token, kind)) = &subject.actor {
+        params.set("actor_token", token.clone());
+        params.set("actor_token_type", kind.as_str());
+    }
+    let optional = [
+        ("requested_token_type", &subject.wanted),
+        ("audience", &subject.audience),
+        ("resource", &subject.resource),
+    ];
+    for (name, value) in optional {
+        if let Some(value) = value {
+            params.set(name, value.as_str());
+        }
+    }
+    ask.set_scope(&mut params);
+    ask.set_extra(&mut params)?;
+    let answer = ask.post(&ask.token_url()?, &mut params).await?;
+    let reading = ask.reading(&params, true);
+    let tokens = reading.tokens(&answer).map_err(of_subject)?;
+    let wanted = subject.wanted.as_deref().unwrap_or(ACCESS_TOKEN_TYPE);
+    match reading.object(&answer)?.get("issued_token_type").and_then(Value::as_str) {
+        // RFC 8693 requires it, and some servers leave it out.
+        None => Ok(tokens),
+        Some(issued) if issued == wanted => Ok(tokens),
+        Some(_) => Err(Failure::unreadable("the token is not of the type that was asked for")),
+    }
+}
+
+/// RFC 8693 §2.2.2 has this one code for a subject token that has ended or was never good. Asking again
+/// with the same one does not help.
+fn of_subject(failure: Failure) -> Failure {
+    match failure {
+        Failure::Temporary(Temporary { code: Some(code), said, limited: true, .. })
+            if code.as_str() == "invalid_request" =>
+        {
+            Failure::Permanent { who: Who::Person, code, said }
+        }
+        other => other,
+    }
+}
+
+/// A GitHub App's token for one installation: the app's own assertion as a bearer token, no body
+/// (<https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-an-installation-access-token-for-a-github-app>).
+///
+/// # Errors
+/// When the key does not sign, or the server gives no token.
+pub async fn installation(ask: &Ask<'_>, assertion: &Assertion) -> Result<Tokens, Failure> {
+    let signed = assertion.sign(ask)?;
+    let mut request = ask.request(Method::POST, &ask.token_url()?, bytes::Bytes::new())?;
+    request.headers_mut().insert(header::AUTHORIZATION, bearer(&signed)?);
+    let answer = ask.send(super::client::Proof::default(), request).await?;
+    let params = Params::default();
+    let mut reading = ask.reading(&params, false);
+    reading.secrets.push(&signed);
+    reading.tokens(&answer).map(without_refresh)
+}
+
+/// `Authorization: Bearer`, marked sensitive.
+pub(super) fn bearer(token: &Secret) -> Result<http::HeaderValue, Failure> {
+    let text = zeroize::Zeroizing::new([b"Bearer ", token.expose()].concat());
+    let value = http::HeaderValue::from_bytes(&text);
+    let mut value = value.map_err(|_| Failure::unreadable("the token cannot be sent"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+impl Assertion {
+    /// The assertion, made and signed now.
+    fn sign(&self, ask: &Ask<'_>) -> Result<Secret, Failure> {
+        let refused = |error: assertion::KeyError| {
+            Failure::ours(Who::Operator, error.code(), error.to_string())
+        };
+        let now = ask.now.as_second();
+        let seconds = self.seconds.unwrap_or(ASSERTION_SECONDS).clamp(1, ASSERTION_SECONDS_MAX);
+        let audience = match &self.audience {
+            Some(audience) => audience.clone(),
+            None => ask.token_url()?,
+        };
+        let mut claims = json!({
+            "iss": self.issuer,
+            "aud": audience,
+            "iat": now - self.backdated,
+            "exp": now + seconds,
+            "jti": assertion::fresh_id().map_err(refused)?,
+        });
+        if let Some(subject) = &self.subject {
+            claims["sub"] = subject.as_str().into();
+        }
+        if let Some(scope) = ask.scope().filter(|_| self.scope_as_claim) {
+            claims["scope"] = scope.into();
+        }
+        let key = Key::Pem(&self.key);
+        assertion::sign(&key, self.algorithm.as_deref(), self.key_id.as_deref(), &claims)
+            .map_err(refused)
+    }
+}
+
+async fn minted(ask: &Ask<'_>, mut params: Params) -> Result<Tokens, Failure> {
+    ask.set_extra(&mut params)?;
+    let answer = ask.post(&ask.token_url()?, &mut params).await?;
+    ask.reading(&params, false).tokens(&answer)
+}
+
+fn without_refresh(tokens: Tokens) -> Tokens {
+    Tokens { refresh: None, refresh_expires: None, ..tokens }
+}
+
+/// Whether renewing needs no refresh token, because a live access token is exchanged.
+pub(super) fn exchanges_access(refresh: RefreshText) -> bool {
+    refresh == RefreshText::ExchangeAccessToken
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,311 @@
+//! The requests of every grant, as the server receives them.
+
+use std::collections::BTreeMap;
+
+use super::super::kit::{Server, client, http, json, noon, oauth, secret, shown};
+use super::super::{Client, ErrorCode};
+use super::*;
+use keyward_rules::provider::oauth::OAuth;
+
+const TOKEN: &str = r#"{"access_token":"at","refresh_token":"rt2","expires_in":3600}"#;
+
+fn form(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// A server that answers once, and a client.
+async fn one(answer: &str) -> (Server, Client) {
+    (Server::start(&[answer]).await, client("s3cret-canary"))
+}
+
+const PROVED: [(&str, &str); 2] = [("client_id", "id"), ("client_secret", "s3cret-canary")];
+
+fn with_proof(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let mut all = form(pairs);
+    all.extend(form(&PROVED));
+    all
+}
+
+/// oauth 2.8, 5.headers, 5.coded: what an exchange sends, and what it does not.
+#[tokio::test]
+async fn a_code_is_exchanged_with_its_verifier_and_redirect_uri() {
+    let (mut server, client) = one(&json("200 OK", TOKEN)).await;
+    let (oauth, variables) = (server.oauth(""), BTreeMap::new());
+    let ask = server.ask(&oauth, &client, &variables);
+    let (code, verifier) = (secret("c/de"), secret("verifier"));
+    let uri = "http://127.0.0.1:8081/oauth/callback/app_1";
+    let tokens = exchange_code(&ask, &code, uri, Some(&verifier)).await.expect("tokens");
+    assert_eq!(shown(&tokens.access), "at");
+    assert_eq!(tokens.sent, noon());
+    let request = server.received().await;
+    assert_eq!(request.line, "POST /token HTTP/1.1");
+    let expected = with_proof(&[
+        ("grant_type", "authorization_code"),
+        ("code", "c/de"),
+        ("redirect_uri", uri),
+        ("code_verifier", "verifier"),
+    ]);
+    assert_eq!(request.form(), expected);
+    assert_eq!(request.fields["accept"], "application/json");
+    assert_eq!(request.fields["content-type"], "application/x-www-form-urlencoded");
+    for absent in ["accept-encoding", "cookie", "authorization"] {
+        assert!(!request.fields.contains_key(absent), "{absent}");
+    }
+}
+
+/// oauth 2.8: a failed exchange is never repeated.
+#[tokio::test]
+async fn an_exchange_that_fails_is_sent_once() {
+    for answer in [http("500 Oops", "", ""), String::new()] {
+        let mut server = Server::start(&[&answer, &json("200 OK", TOKEN)]).await;
+        let client = client("s3cret-canary");
+        let (oauth, variables) = (server.oauth(""), BTreeMap::new());
+        let ask = server.ask(&oauth, &client, &variables);
+        let result = exchange_code(&ask, &secret("code"), "http://127.0.0.1/", None).await;
+        assert!(matches!(result, Err(Failure::Temporary(_))), "{result:?}");
+        server.received().await;
+        assert!(server.is_quiet());
+    }
+}
+
+/// OAuth 3, refresh: the scope only where it is required; app parameters such as `resource` again.
+#[tokio::test]
+async fn a_refresh_repeats_scopes_only_where_the_provider_wants_them() {
+    for (more, scope) in
+        [("scopes: [a, b]", None), ("scopes: [a, b], renew_scopes: true", Some("a b"))]
+    {
+        let (mut server, client) = one(&json("200 OK", TOKEN)).await;
+        let mut oauth = server.oauth(more);
+        oauth.token_params = form(&[("resource", "https://mcp.acme.test/mcp")]);
+        let variables = BTreeMap::new();
+        let ask = server.ask(&oauth, &client, &variables);
+        let tokens = refresh(&ask, &secret("rt 1+")).await.expect("tokens");
+        assert_eq!(tokens.refresh.as_ref().map(shown), Some("rt2"));
+        let mut expected = with_proof(&[
+            ("grant_type", "refresh_token"),
+            ("refresh_token", "rt 1+"),
+            ("resource", "https://mcp.acme.test/mcp"),
+        ]);
+        expected.extend(scope.map(|scope| ("scope".to_owned(), scope.to_owned())));
+        assert_eq!(server.received().await.form(), expected);
+    }
+}
+
+/// oauth 5.headers: bodies are JSON where the provider wants that, and parameters under other names.
+#[tokio::test]
+async fn a_provider_may_want_json_other_names_other_fields_and_more_parameters() {
+    let (mut server, client) = one(&json("200 OK", TOKEN)).await;
+    let oauth = server.oauth(
+        "token_body: json, renames: { client_id: client_key }, \
+         extra_headers: { X-Version: '2026' }, renew_params: { type: refresh }",
+    );
+    let variables = BTreeMap::new();
+    refresh(&server.ask(&oauth, &client, &variables), &secret("rt")).await.expect("tokens");
+    let request = server.received().await;
+    assert_eq!(request.fields["content-type"], "application/json");
+    assert_eq!(request.fields["x-version"], "2026");
+    let body: Value = serde_json::from_str(&request.body).expect("JSON");
+    let expected = json!({
+        "grant_type": "refresh_token", "refresh_token": "rt", "type": "refresh",
+        "client_key": "id", "client_secret": "s3cret-canary",
+    });
+    assert_eq!(body, expected);
+}
+
+/// OAuth 3, client credentials: `audience` and alike, filled in; a refresh token is ignored.
+#[tokio::test]
+async fn client_credentials_ignore_a_refresh_token() {
+    let (mut server, client) = one(&json("200 OK", TOKEN)).await;
+    let oauth = server.oauth(
+        "grant: client_credentials, scopes: [x], scope_separator: ',', \
+         token_params: { audience: 'https://api.acme.test/v2/' }",
+    );
+    let variables = BTreeMap::new();
+    let scopes = ["a".to_owned(), "b".to_owned()];
+    let ask = Ask { scopes: &scopes, ..server.ask(&oauth, &client, &variables) };
+    let tokens = client_credentials(&ask).await.expect("tokens");
+    assert!(tokens.refresh.is_none() && tokens.expires.is_some());
+    let expected = with_proof(&[
+        ("grant_type", "client_credentials"),
+        ("scope", "a,b"),
+        ("audience", "https://api.acme.test/v2/"),
+    ]);
+    assert_eq!(server.received().await.form(), expected);
+}
+
+/// OAuth 3, JWT bearer, in the shapes of Google, Salesforce and DocuSign.
+#[tokio::test]
+async fn a_jwt_bearer_assertion_says_who_for_whom_and_until_when() {
+    let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
+    let key = key.expect("a key");
+    let assertion = |scope_as_claim, seconds| Assertion {
+        key: secret(&key.serialize_pem()),
+        key_id: Some("k1".to_owned()),
+        algorithm: None,
+        issuer: "issuer".to_owned(),
+        subject: Some("user@acme.test".to_owned()),
+        audience: Some("https://login.acme.test".to_owned()),
+        seconds,
+        backdated: 0,
+        scope_as_claim,
+    };
+    for (scope_as_claim, seconds, life) in
+        [(true, None, 300), (false, Some(60), 60), (false, Some(86_400), 3_600)]
+    {
+        let (mut server, client) = one(&json("200 OK", TOKEN)).await;
+        let facts = "scopes: [a, b], client_auth: none";
+        let (oauth, variables) = (server.oauth(facts), BTreeMap::new());
+        let ask = server.ask(&oauth, &client, &variables);
+        let tokens = jwt_bearer(&ask, &assertion(scope_as_claim, seconds)).await.expect("tokens");
+        assert!(tokens.refresh.is_none());
+        let form = server.received().await.form();
+        assert_eq!(form["grant_type"], JWT_BEARER);
+        assert_eq!(form.get("scope").map(String::as_str), (!scope_as_claim).then_some("a b"));
+        let claims = payload(&form["assertion"]);
+        assert_eq!((&claims["iss"], &claims["sub"]), (&"issuer".into(), &"user@acme.test".into()));
+        assert_eq!(claims["aud"], "https://login.acme.test");
+        assert_eq!(claims["iat"], noon().as_second());
+        assert_eq!(claims["exp"], noon().as_second() + life);
+        assert_eq!(claims.get("scope").is_some(), scope_as_claim);
+        assert!(claims["jti"].is_string());
+    }
+}
+
+fn payload(assertion: &str) -> Value {
+    use base64::Engine as _;
+    let payload = assertion.split('.').nth(1).expect("three parts");
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).expect("base64");
+    serde_json::from_slice(&bytes).expect("JSON")
+}
+
+fn subject() -> Subject {
+    Subject {
+        token: secret("subject-canary"),
+        kind: None,
+        actor: None,
+        wanted: None,
+        audience: Some("other".to_owned()),
+        resource: None,
+    }
+}
+
+/// OAuth 3, token exchange.
+#[tokio::test]
+async fn a_token_of_another_type_than_was_asked_for_is_refused() {
+    const TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
+    for (issued, taken) in [
+        (format!(r#","issued_token_type":"{TYPE}","token_type":"N_A""#), true),
+        (String::new(), true),
+        (r#","issued_token_type":"urn:ietf:params:oauth:token-type:id_token""#.to_owned(), false),
+        (
+            r#","issued_token_type":"urn:ietf:params:oauth:token-type:refresh_token""#.to_owned(),
+            false,
+        ),
+    ] {
+        let body = format!(r#"{{"access_token":"at"{issued}}}"#);
+        let (mut server, client) = one(&json("200 OK", &body)).await;
+        let (oauth, variables) = (server.oauth("grant: token_exchange"), BTreeMap::new());
+        let ask = server.ask(&oauth, &client, &variables);
+        assert_eq!(token_exchange(&ask, &subject()).await.is_ok(), taken, "{issued}");
+        let expected = with_proof(&[
+            ("grant_type", TOKEN_EXCHANGE),
+            ("subject_token", "subject-canary"),
+            ("subject_token_type", TYPE),
+            ("audience", "other"),
+        ]);
+        assert_eq!(server.received().await.form(), expected);
+    }
+}
+
+/// oauth 9.exchange: by the one code that RFC 8693 has, unless the server is not well or its file says
+/// otherwise.
+#[tokio::test]
+async fn a_subject_token_that_is_over_ends_the_grant() {
+    let said = r#"{"error":"invalid_request","error_description":"Subject token inactive"}"#;
+    for (status, more, over) in [
+        ("400 No", "", true),
+        ("500 Oops", "", false),
+        ("400 No", ", says: { temporary: [invalid_request] }", false),
+    ] {
+        let (server, client) = one(&json(status, said)).await;
+        let oauth = server.oauth(&format!("grant: token_exchange{more}"));
+        let variables = BTreeMap::new();
+        let result = token_exchange(&server.ask(&oauth, &client, &variables), &subject()).await;
+        let failure = result.expect_err("no token");
+        let ends = matches!(&failure, Failure::Permanent { who: Who::Person, .. });
+        assert_eq!(ends, over, "{status}{more}: {failure:?}");
+        assert_eq!(failure.code().map(ErrorCode::as_str), Some("invalid_request"));
+    }
+    // Another request's code means as much as before.
+    assert!(failed(&json("400 No", said)).await.limited);
+}
+
+/// Instagram and Threads.
+#[tokio::test]
+async fn a_live_access_token_is_exchanged_by_get() {
+    let (mut server, client) = one(&json("200 OK", TOKEN)).await;
+    let oauth =
+        server.oauth("client_auth: none, refresh: exchange_access_token, renew_params: { grant_type: ig_refresh_token }");
+    let variables = BTreeMap::new();
+    let ask = server.ask(&oauth, &client, &variables);
+    renew_access(&ask, &secret("old+")).await.expect("tokens");
+    let line = server.received().await.line;
+    let expected = "GET /token?access_token=old%2B&grant_type=ig_refresh_token&client_id=id";
+    assert_eq!(line, format!("{expected} HTTP/1.1"));
+}
+
+/// What an answer to a refresh comes to.
+async fn failed(answer: &str) -> Temporary {
+    let (server, client) = one(answer).await;
+    let (oauth, variables) = (server.oauth(""), BTreeMap::new());
+    let result = refresh(&server.ask(&oauth, &client, &variables), &secret("rt")).await;
+    match result.expect_err(answer) {
+        Failure::Temporary(temporary) => temporary,
+        other => panic!("{answer}: {other:?}"),
+    }
+}
+
+/// oauth 6.14, 9.3: redirects, codings, oversize and truncation are temporary, and the token
+/// may be spent.
+#[tokio::test]
+async fn what_is_no_whole_plain_answer_is_temporary_and_ambiguous() {
+    let huge = "x".repeat(256 * 1024 + 1);
+    for (answer, what) in [
+        (http("302 Found", "Location: https://evil.test/\r\n", ""), "redirect"),
+        (http("307 Temporary Redirect", "Location: /token\r\n", TOKEN), "redirect"),
+        (http("200 OK", "Content-Encoding: gzip\r\n", TOKEN), "coding"),
+        (json("200 OK", &huge), "more than is read"),
+        (format!("HTTP/1.1 200 OK\r\nX: {huge}\r\n\r\n"), "more than is read"),
+        (format!("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{TOKEN}"), "short"),
+        (String::new(), "no answer"),
+        ("HTTP/1.1 200".to_owned(), "no answer"),
+        ("garbage\r\n\r\n".to_owned(), "no answer"),
+    ] {
+        let failure = failed(&answer).await;
+        assert!(failure.what.contains(what), "{what}: {failure:?}");
+        assert!(failure.ambiguous, "{what}");
+    }
+}
+
+/// oauth 10.3: the head counts where the body is not read.
+#[tokio::test]
+async fn a_429_with_an_oversized_body_still_says_when() {
+    let huge = "x".repeat(256 * 1024 + 1);
+    let failure = failed(&http("429 Too Many Requests", "Retry-After: 9\r\n", &huge)).await;
+    assert!(failure.whole_client);
+    assert_eq!(failure.retry_after.map(|pause| pause.as_secs()), Some(9));
+}
+
+/// OAuth 9: what cannot be asked is nobody's fault but the operator's.
+#[tokio::test]
+async fn an_app_without_an_endpoint_is_the_operators() {
+    let (mut server, client) = one(&json("200 OK", TOKEN)).await;
+    let facts = OAuth { token: None, ..OAuth::clone(&oauth("")) };
+    let variables = BTreeMap::new();
+    let result = refresh(&server.ask(&facts, &client, &variables), &secret("rt")).await;
+    let Err(Failure::Permanent { who: Who::Operator, code, .. }) = result else {
+        panic!("{result:?}")
+    };
+    assert_eq!(code.as_str(), "no_endpoint");
+    assert!(server.is_quiet());
+}

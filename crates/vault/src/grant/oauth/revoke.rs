@@ -1,0 +1,165 @@
+//! Taking a grant back at the provider: RFC 7009, or the provider's own way. Answers the truth; a failure
+//! here never keeps a connection.
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, header};
+use serde_json::json;
+
+use super::ask::Ask;
+use super::client::Proof;
+use super::failure::Failure;
+use super::params::Params;
+use super::requests::bearer;
+use keyward_base::secret::Secret;
+use keyward_rules::provider::oauth::{ClientAuthText, RevokeText};
+
+/// What can be taken back. Wiped when dropped.
+#[derive(Clone, Debug)]
+pub struct Revocable {
+    /// The refresh token.
+    pub refresh: Option<Secret>,
+    /// The access token.
+    pub access: Option<Secret>,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Revoked {
+    /// The provider has confirmed it.
+    Yes,
+    /// It has not. [`Failure::Temporary`] is worth another attempt.
+    No(Failure),
+    /// The provider offers no way.
+    NotSupported {
+        /// Where the owner takes access away by hand, when that is known.
+        by_hand: Option<String>,
+    },
+}
+
+/// Revokes the refresh token, then the access token; one that ends with the other is not asked for twice.
+pub async fn revoke(ask: &Ask<'_>, what: &Revocable) -> Revoked {
+    let way = ask.oauth.says.revoke_via;
+    let by_hand = || Revoked::NotSupported { by_hand: ask.oauth.says.access_page.clone() };
+    if way == RevokeText::None || ask.oauth.revoke.is_none() {
+        return by_hand();
+    }
+    let url = match ask.url(ask.oauth.revoke.as_ref(), "revoke") {
+        Ok(url) => url,
+        Err(failure) => return Revoked::No(failure),
+    };
+    let access = what.access.as_ref().or(what.refresh.as_ref());
+    let result = match way {
+        RevokeText::None => return by_hand(),
+        RevokeText::Rfc7009 => each(ask, &url, what).await,
+        RevokeText::Token => match what.refresh.as_ref().or(what.access.as_ref()) {
+            Some(token) => alone(ask, &url, token).await,
+            None => Ok(()),
+        },
+        RevokeText::Bearer => match access {
+            Some(token) => by_bearer(ask, &url, token).await,
+            None => Ok(()),
+        },
+        RevokeText::Github | RevokeText::Square => match access {
+            Some(token) => in_json(ask, way, &url, token).await,
+            None => Ok(()),
+        },
+    };
+    match result {
+        Ok(()) => Revoked::Yes,
+        Err(failure) => Revoked::No(failure),
+    }
+}
+
+/// RFC 7009 §2.1, token by token.
+async fn each(ask: &Ask<'_>, url: &str, what: &Revocable) -> Result<(), Failure> {
+    let tokens = [("refresh_token", &what.refresh), ("access_token", &what.access)];
+    for (hint, token) in tokens {
+        let Some(token) = token else { continue };
+        let mut params = Params::default();
+        params.set("token", token.clone());
+        params.set("token_type_hint", hint);
+        let answer = ask.post(url, &mut params).await?;
+        match judged(ask, &params, &answer) {
+            // RFC 7009 §2.2.1: a server that does not revoke access tokens says so; they end soon.
+            Err(failure) if hint == "access_token" && is_of_type(&failure) => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+fn is_of_type(failure: &Failure) -> bool {
+    failure.code().is_some_and(|code| code.as_str() == "unsupported_token_type")
+}
+
+/// The token, and no client.
+async fn alone(ask: &Ask<'_>, url: &str, token: &Secret) -> Result<(), Failure> {
+    let mut params = Params::default();
+    params.set("token", token.clone());
+    let body = Bytes::copy_from_slice(params.form().as_bytes());
+    let mut request = ask.request(Method::POST, url, body)?;
+    let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+    request.headers_mut().insert(header::CONTENT_TYPE, form);
+    let answer = ask.send(Proof::default(), request).await?;
+    judged(ask, &params, &answer)
+}
+
+/// The access token takes itself back.
+async fn by_bearer(ask: &Ask<'_>, url: &str, token: &Secret) -> Result<(), Failure> {
+    let mut request = ask.request(Method::POST, url, Bytes::new())?;
+    request.headers_mut().insert(header::AUTHORIZATION, bearer(token)?);
+    let answer = ask.send(Proof::default(), request).await?;
+    judged(ask, &Params::default(), &answer)
+}
+
+/// GitHub: <https://docs.github.com/en/rest/apps/oauth-applications#delete-an-app-authorization>.
+/// Square: <https://developer.squareup.com/reference/square/o-auth-api/revoke-token>.
+async fn in_json(ask: &Ask<'_>, way: RevokeText, url: &str, token: &Secret) -> Result<(), Failure> {
+    let text = token.expose_text().unwrap_or_default();
+    let mut params = Params::default();
+    params.set("access_token", token.clone());
+    let (method, body, proof) = match way {
+        RevokeText::Square => {
+            let body = json!({ "client_id": ask.client.id, "access_token": text });
+            (Method::POST, body, square(ask)?)
+        }
+        _ => {
+            let mut unused = Params::default();
+            let proof = ask.prove(ClientAuthText::Basic, url, &mut unused)?;
+            (Method::DELETE, json!({ "access_token": text }), proof)
+        }
+    };
+    let mut request = ask.request(method, url, Bytes::from(body.to_string()))?;
+    let json = HeaderValue::from_static("application/json");
+    request.headers_mut().insert(header::CONTENT_TYPE, json);
+    let answer = ask.send(proof, request).await?;
+    judged(ask, &params, &answer)
+}
+
+/// `Authorization: Client SECRET`.
+fn square(ask: &Ask<'_>) -> Result<Proof, Failure> {
+    let secret = ask.client.secret.client_secret.as_ref().map(Secret::expose).unwrap_or_default();
+    let text = zeroize::Zeroizing::new([b"Client ", secret].concat());
+    let value = HeaderValue::from_bytes(&text);
+    let mut value = value.map_err(|_| Failure::unreadable("the secret cannot be sent"))?;
+    value.set_sensitive(true);
+    Ok(Proof { authorization: Some(value), identity: None })
+}
+
+/// 2xx, and no error in it. A token that the server does not know is as good as revoked: GitHub says 404
+/// where RFC 7009 §2.2 says 200.
+fn judged(ask: &Ask<'_>, params: &Params, answer: &Response<Bytes>) -> Result<(), Failure> {
+    let is_gone = ask.oauth.says.revoke_via == RevokeText::Github && answer.status() == 404;
+    let is_plain =
+        super::reply::object(answer.body()).is_none_or(|body| super::reply::error(&body).is_none());
+    match is_gone || answer.status().is_success() && is_plain {
+        true => Ok(()),
+        false => match ask.reading(params, false).object(answer) {
+            Err(failure) => Err(failure),
+            Ok(_) => Err(Failure::unreadable("the provider did not confirm the revocation")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

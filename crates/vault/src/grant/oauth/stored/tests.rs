@@ -1,0 +1,443 @@
+//! The grant: what it is made of, when it is live, and what follows it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::super::kit::{Server, client, json, noon, provider, provider_of, secret, shown, tokens};
+use super::super::{Client, NO_REFRESH_TOKEN, Temporary};
+use super::*;
+use crate::grant::{Dead, Grant, MintContext, Minted};
+use keyward_base::id::ConnectionId;
+use keyward_rules::provider::Provider;
+
+fn given(fields: &[(&str, &str)]) -> BTreeMap<String, Secret> {
+    fields.iter().map(|(name, value)| ((*name).to_owned(), secret(value))).collect()
+}
+
+/// As it was stored and read again.
+fn again(grant: &Grant) -> Grant {
+    Grant::decode(&grant.encode()).expect("it is whole")
+}
+
+fn as_oauth(grant: &Grant) -> &OAuth {
+    match grant {
+        Grant::OAuth(grant) => grant,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn after(seconds: i64) -> Timestamp {
+    noon() + SignedDuration::from_secs(seconds)
+}
+
+/// One request of a grant, in the context of a provider and a client.
+async fn minted(
+    provider: &Provider,
+    grant: &Grant,
+    (server, client): (&Server, &Client),
+) -> Result<Minted, MintError> {
+    let auth = &provider.auth[0];
+    let facts = server.over(auth.oauth.as_ref().expect("OAuth"));
+    let variables = BTreeMap::new();
+    let instance = provider.instantiate(auth, &variables).expect("an instance");
+    let connection = ConnectionId::random();
+    let ask = Some(server.ask(&facts, client, &variables));
+    let client_secret = None;
+    let ctx = MintContext {
+        connection: &connection,
+        generation: 3,
+        instance: &instance,
+        ask,
+        client_secret,
+    };
+    match grant.ready(&ctx)? {
+        Some(minted) => Ok(minted),
+        None => grant.mint(&ctx).await,
+    }
+}
+
+fn written(minted: &Minted) -> &str {
+    shown(&minted.credential.writes[0].what[0].value)
+}
+
+#[test]
+fn without_any_token_there_is_no_grant() {
+    let provider = provider("");
+    let error = Grant::from_fields(&provider.auth[0], given(&[])).map(drop).expect_err("nothing");
+    assert_eq!(error, GrantError::NoToken);
+    for fields in [&[("refresh_token", "rt")][..], &[("access_token", "at")]] {
+        assert!(Grant::from_fields(&provider.auth[0], given(fields)).is_ok());
+    }
+}
+
+#[test]
+fn a_kind_of_a_newer_program_is_refused() {
+    let fields = given(&[("access_token", "at"), (".by", "quux")]);
+    assert!(matches!(OAuth::stored(fields), Err(MintError::Malformed { .. })));
+}
+
+/// oauth 7.3, 7.5: a token after its expiry is never used; one of unknown life is until the API refuses it.
+#[test]
+fn a_token_is_live_until_its_end_and_no_longer() {
+    let grant = |expires| OAuth::of(Tokens { expires, ..tokens("at", None) });
+    let ending = grant(Some(after(60)));
+    assert!(ending.is_live(after(59)) && !ending.is_live(after(60)) && !ending.is_live(after(61)));
+    assert!(grant(None).is_live(after(1_000_000_000)));
+    let none = OAuth::stored(given(&[("refresh_token", "rt")])).expect("a grant");
+    assert!(!none.is_live(noon()));
+}
+
+#[test]
+fn what_is_stored_reads_back_as_it_was() {
+    let whole = Tokens {
+        expires: Some(after(3_600)),
+        refresh_expires: Some(after(86_400)),
+        scope: Some(vec!["a".to_owned(), "b".to_owned()]),
+        captured: BTreeMap::from([("instance_url".to_owned(), "https://x.test".to_owned())]),
+        account: Some("me@acme.test".to_owned()),
+        ..tokens("at", Some("rt"))
+    };
+    for tokens in [whole, tokens("at", None)] {
+        let grant = Grant::OAuth(OAuth::of(tokens));
+        let read = again(&grant);
+        assert_eq!(as_oauth(&read).facts(), as_oauth(&grant).facts());
+        assert_eq!(*read.encode(), *grant.encode());
+    }
+}
+
+#[test]
+fn debug_shows_no_token() {
+    let grant = Grant::OAuth(OAuth::of(tokens("at-canary", Some("rt-canary"))));
+    assert!(!format!("{grant:?}").contains("canary"));
+    assert!(!format!("{:?}", grant.revocable()).contains("canary"));
+}
+
+const DEAD: i64 = 3_600;
+
+fn expired(refresh: Option<&str>) -> Grant {
+    let sent = after(-DEAD);
+    again(&Grant::OAuth(OAuth::of(Tokens {
+        sent,
+        expires: Some(noon()),
+        ..tokens("old", refresh)
+    })))
+}
+
+/// oauth 6.8, 7.1: lives count from the moment the request was sent.
+#[tokio::test]
+async fn a_refresh_without_a_new_refresh_token_keeps_the_old_one() {
+    for none in ["", r#","refresh_token":null"#, r#","refresh_token":"""#] {
+        let body = format!(r#"{{"access_token":"new","expires_in":60{none}}}"#);
+        let server = Server::start(&[&json("200 OK", &body)]).await;
+        let client = client("s3cret-canary");
+        let minted = minted(&provider(""), &expired(Some("rt1")), (&server, &client)).await;
+        let minted = minted.expect("a credential");
+        assert_eq!(written(&minted), "Bearer new");
+        assert_eq!(minted.life.expires, Some(after(60)));
+        assert!(minted.life.renewable);
+        let rotated = again(&minted.rotated.expect("a newer grant"));
+        assert_eq!(shown(&as_oauth(&rotated).fields()["refresh_token"]), "rt1");
+    }
+}
+
+/// oauth 6.9
+#[tokio::test]
+async fn a_new_refresh_token_replaces_the_old_one_and_its_end() {
+    let body = r#"{"access_token":"new","refresh_token":"rt2","refresh_token_expires_in":100}"#;
+    let server = Server::start(&[&json("200 OK", body)]).await;
+    let client = client("s3cret-canary");
+    let minted = minted(&provider(""), &expired(Some("rt1")), (&server, &client)).await;
+    let minted = minted.expect("a credential");
+    assert_eq!(minted.life.refresh_expires, Some(after(100)));
+    let rotated = again(&minted.rotated.expect("a newer grant"));
+    assert_eq!(shown(&as_oauth(&rotated).fields()["refresh_token"]), "rt2");
+    assert_eq!(minted.credential.generation, 3);
+}
+
+/// oauth 7.5, 9.6: no refresh token, no request.
+#[tokio::test]
+async fn without_a_refresh_token_an_expired_grant_is_over_without_a_request() {
+    let mut server = Server::start(&[&json("200 OK", r#"{"access_token":"new"}"#)]).await;
+    let client = client("s3cret-canary");
+    let result = minted(&provider(""), &expired(None), (&server, &client)).await.map(drop);
+    let Err(MintError::Dead { reason, code, .. }) = result else { panic!("{result:?}") };
+    assert_eq!((reason, code.as_str()), (Dead::NoRefreshToken, NO_REFRESH_TOKEN));
+    assert!(server.is_quiet());
+}
+
+/// oauth 7.6: a valid token is never refreshed.
+#[tokio::test]
+async fn a_live_token_is_used_without_asking() {
+    let mut server = Server::start(&[]).await;
+    let client = client("s3cret-canary");
+    let expires = Some(noon() + Duration::from_secs(1));
+    let live = again(&Grant::OAuth(OAuth::of(Tokens { expires, ..tokens("at", Some("rt")) })));
+    let minted = minted(&provider(""), &live, (&server, &client)).await.expect("a credential");
+    assert_eq!(written(&minted), "Bearer at");
+    assert!(minted.rotated.is_none());
+    assert_eq!(minted.credential.expires, expires);
+    assert!(minted.credential.renews.is_some_and(|renews| renews.unsafe_too));
+    assert!(server.is_quiet());
+}
+
+/// A pasted token is used until the API refuses it; a pasted refresh token is asked with at once.
+#[tokio::test]
+async fn pasted_tokens_are_grants() {
+    let provider = provider("");
+    let auth = &provider.auth[0];
+    let server = Server::start(&[&json("200 OK", r#"{"access_token":"new"}"#)]).await;
+    let client = client("s3cret-canary");
+    let pasted = again(&Grant::from_fields(auth, given(&[("access_token", "at")])).expect("one"));
+    let used = minted(&provider, &pasted, (&server, &client)).await.expect("a credential");
+    assert_eq!((written(&used), used.life.renewable), ("Bearer at", false));
+    let pasted = again(&Grant::from_fields(auth, given(&[("refresh_token", "rt")])).expect("one"));
+    let asked = minted(&provider, &pasted, (&server, &client)).await.expect("a credential");
+    assert_eq!(written(&asked), "Bearer new");
+}
+
+/// Files of gcloud, google-auth, googleapis for Node and oauthlib, given in the token's place.
+#[test]
+fn a_file_that_another_tool_wrote_is_a_grant() {
+    let provider = provider("");
+    let imported =
+        |file: &str| Grant::from_fields(&provider.auth[0], given(&[("refresh_token", file)]));
+    for bad in [r#"{"canary": 1}"#, r#"{"refresh_token": "a canary"}"#, r#"{"token": "canary""#] {
+        let error = imported(bad).map(drop).expect_err(bad);
+        assert!(matches!(error, GrantError::TokenFile { .. }), "{error:?}");
+        assert!(!format!("{error} {error:?}").contains("canary"));
+    }
+    let end = "2026-02-01T13:00:00Z";
+    let (seconds, millis) = (after(3_600).as_second(), after(3_600).as_millisecond());
+    for (file, access, expires) in [
+        (r#"{"type": "authorized_user", "refresh_token": "rt"}"#.to_owned(), None, None),
+        (
+            format!(r#"{{"token": "at", "refresh_token": "rt", "expiry": "{end}"}}"#),
+            Some("at"),
+            Some(3_600),
+        ),
+        (
+            format!(
+                "{{\n\"access_token\": \"at\",\n\"refresh_token\": \"rt\", \"expiry_date\": {millis}}}\n"
+            ),
+            Some("at"),
+            Some(3_600),
+        ),
+        (
+            format!(
+                r#"{{"access_token": "at", "refresh_token": "rt", "expires_at": {seconds}.5}}"#
+            ),
+            Some("at"),
+            Some(3_600),
+        ),
+        (
+            r#"{"token": "at", "refresh_token": "rt", "expiry": "soon"}"#.to_owned(),
+            Some("at"),
+            None,
+        ),
+    ] {
+        let grant = again(&imported(&file).expect(&file));
+        let grant = as_oauth(&grant);
+        assert_eq!(shown(&grant.fields()["refresh_token"]), "rt");
+        assert_eq!(grant.fields().get("access_token").map(shown), access, "{file}");
+        let found = grant.facts().expires.map(|found| found.duration_since(noon()).as_secs());
+        assert_eq!(found, expires, "{file}");
+    }
+}
+
+/// oauth 9.1, 9.2, 9.4: the three ends of a refresh, as the vault sees them.
+#[tokio::test]
+async fn a_failure_says_who_must_act() {
+    for (body, expected) in [
+        (r#"{"error":"invalid_grant"}"#, Some(Dead::Revoked)),
+        (r#"{"error":"invalid_client"}"#, Some(Dead::ClientRejected)),
+        (r#"{"error":"slow_down"}"#, None),
+    ] {
+        let server = Server::start(&[&json("400 Bad Request", body)]).await;
+        let client = client("s3cret-canary");
+        let result = minted(&provider(""), &expired(Some("rt")), (&server, &client)).await;
+        match (result.map(drop), expected) {
+            (Err(MintError::Dead { reason, .. }), Some(expected)) => assert_eq!(reason, expected),
+            (Err(MintError::Unavailable(failure)), None) => {
+                assert!(matches!(*failure, Temporary { limited: false, ambiguous: false, .. }));
+            }
+            (other, _) => panic!("{body}: {other:?}"),
+        }
+    }
+}
+
+/// OAuth 3: client credentials need nothing but the app, and are asked for on the cold start.
+#[tokio::test]
+async fn client_credentials_need_no_fields() {
+    let provider = provider("grant: client_credentials, fields: []");
+    let grant = again(&Grant::from_fields(&provider.auth[0], given(&[])).expect("a grant"));
+    let mut server = Server::start(&[&json("200 OK", r#"{"access_token":"new"}"#)]).await;
+    let client = client("s3cret-canary");
+    let minted = minted(&provider, &grant, (&server, &client)).await.expect("a credential");
+    assert!(minted.life.renewable);
+    assert_eq!(written(&minted), "Bearer new");
+    assert_eq!(server.received().await.form()["grant_type"], "client_credentials");
+}
+
+fn key() -> String {
+    let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
+    key.expect("a key").serialize_pem()
+}
+
+fn payload(assertion: &str) -> serde_json::Value {
+    use base64::Engine as _;
+    let payload = assertion.split('.').nth(1).expect("three parts");
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).expect("base64");
+    serde_json::from_slice(&bytes).expect("JSON")
+}
+
+const SERVICE: &str = "{ id: s, kind: service_account, client_auth: none, token: 'https://auth.acme.test/t', \
+    scopes: [a, b], fields: [{ name: service_account }, \
+    { name: subject, secret: false, optional: true }], \
+    placement: { header: Authorization, value: 'Bearer {access_token}' } }";
+
+#[test]
+fn what_is_no_key_file_is_refused_without_being_quoted() {
+    let provider = provider_of(SERVICE);
+    for bad in [
+        "canary",
+        "{\"canary\": 1}",
+        r#"{"type":"authorized_user","client_email":"c","private_key":"canary PRIVATE KEY-----"}"#,
+        r#"{"type":"service_account","client_email":"c","private_key":"canary"}"#,
+    ] {
+        let result = Grant::from_fields(&provider.auth[0], given(&[("service_account", bad)]));
+        let error = result.map(drop).expect_err(bad);
+        assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
+    }
+}
+
+/// OAuth 3, Google: `aud` is the token endpoint, scopes are a claim, no client; with a subject.
+#[tokio::test]
+async fn a_service_account_signs_for_itself_or_for_a_user() {
+    let provider = provider_of(SERVICE);
+    let file = serde_json::json!({
+        "type": "service_account", "client_email": "robot@p.iam.test", "private_key": key(),
+        "private_key_id": "k1", "token_uri": "https://evil.test/token",
+    });
+    let file = serde_json::to_string_pretty(&file).expect("JSON");
+    for subject in [None, Some("user@acme.test")] {
+        let mut fields = given(&[("service_account", &file)]);
+        fields.extend(subject.map(|subject| ("subject".to_owned(), secret(subject))));
+        let grant = again(&Grant::from_fields(&provider.auth[0], fields).expect("a grant"));
+        let mut server = Server::start(&[&json("200 OK", r#"{"access_token":"new"}"#)]).await;
+        let client = Client::default();
+        let minted = minted(&provider, &grant, (&server, &client)).await.expect("a credential");
+        assert_eq!(written(&minted), "Bearer new");
+        let form = server.received().await.form();
+        assert_eq!(form.keys().collect::<Vec<_>>(), ["assertion", "grant_type"]);
+        let claims = payload(&form["assertion"]);
+        assert_eq!((&claims["iss"], &claims["scope"]), (&"robot@p.iam.test".into(), &"a b".into()));
+        assert_eq!(claims["aud"], server.url);
+        assert_eq!(claims.get("sub").and_then(|sub| sub.as_str()), subject);
+    }
+}
+
+/// Google: the account asks for another account's token with its own.
+#[tokio::test]
+async fn a_service_account_acts_as_another_with_its_own_token() {
+    let provider = provider_of(
+        "{ id: s, kind: service_account, client_auth: none, token: 'https://auth.acme.test/t', \
+         renew: 'https://iam.acme.test/v1/{impersonate}:generateAccessToken', scopes: [a, b], \
+         placement: { header: Authorization, value: 'Bearer {access_token}' } }",
+    );
+    let file = serde_json::json!({
+        "type": "service_account", "client_email": "robot@p.iam.test", "private_key": key(),
+    });
+    let fields = given(&[("service_account", &file.to_string()), ("impersonate", "other@p.test")]);
+    let grant = again(&Grant::from_fields(&provider.auth[0], fields).expect("a grant"));
+    let own = json("200 OK", r#"{"access_token":"own-token"}"#);
+    let others = json("200 OK", r#"{"accessToken":"others","expireTime":"2026-02-01T13:00:00Z"}"#);
+    let mut server = Server::start(&[&own, &others]).await;
+    let minted = minted(&provider, &grant, (&server, &Client::default())).await;
+    let minted = minted.expect("a credential");
+    assert_eq!((written(&minted), minted.life.expires), ("Bearer others", Some(after(3_600))));
+    let claims = payload(&server.received().await.form()["assertion"]);
+    assert_eq!(claims["scope"], "https://www.googleapis.com/auth/cloud-platform");
+    let second = server.received().await;
+    assert_eq!(second.fields["authorization"], "Bearer own-token");
+    assert_eq!(second.body, r#"{"scope":["a","b"]}"#);
+}
+
+/// OAuth 3: a user's token by the app's key. Salesforce names the user in `sub` and its own host in `aud`
+/// (<https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_oauth_jwt_flow.htm>), DocuSign wants the
+/// scopes in the assertion (<https://developers.docusign.com/platform/auth/jwt-grant/>).
+#[tokio::test]
+async fn an_app_signs_for_a_user_as_salesforce_and_docusign_want_it() {
+    for (jwt, aud, scope) in [
+        ("{ aud: 'https://login.salesforce.com', ttl: 3m }", "https://login.salesforce.com", None),
+        (
+            "{ aud: account-d.docusign.com, sub: '{username}', ttl: 1h, scope_claim: true }",
+            "account-d.docusign.com",
+            Some("signature impersonation"),
+        ),
+    ] {
+        let provider = provider(&format!(
+            "grant: jwt_bearer, client_auth: none, scopes: [signature, impersonation], jwt: {jwt}, \
+             fields: [{{ name: username, secret: false, optional: true }}, \
+             {{ name: subject, secret: false, optional: true }}, {{ name: private_key }}]"
+        ));
+        let user = if scope.is_some() { "username" } else { "subject" };
+        let fields = given(&[(user, "user@acme.test"), ("private_key", &key())]);
+        let grant = again(&Grant::from_fields(&provider.auth[0], fields).expect("a grant"));
+        let mut server = Server::start(&[&json("200 OK", r#"{"access_token":"new"}"#)]).await;
+        let client = client("unused");
+        let minted = minted(&provider, &grant, (&server, &client)).await.expect("a credential");
+        assert_eq!((written(&minted), minted.life.renewable), ("Bearer new", true));
+        let form = server.received().await.form();
+        assert_eq!(form["grant_type"], "urn:ietf:params:oauth:grant-type:jwt-bearer");
+        assert_eq!(form.contains_key("scope"), scope.is_none());
+        let claims = payload(&form["assertion"]);
+        assert_eq!((&claims["iss"], &claims["sub"]), (&"id".into(), &"user@acme.test".into()));
+        assert_eq!(claims["aud"], aud);
+        assert_eq!(claims.get("scope").and_then(|scope| scope.as_str()), scope);
+    }
+}
+
+/// OAuth 3: the subject's token is exchanged anew each time, and never injected.
+#[tokio::test]
+async fn a_subject_token_is_exchanged_and_never_injected() {
+    let provider = provider("grant: token_exchange, fields: [{ name: subject_token }]");
+    let fields = given(&[("subject_token", "subject-1")]);
+    let grant = again(&Grant::from_fields(&provider.auth[0], fields).expect("a grant"));
+    let mut server =
+        Server::start(&[&json("200 OK", r#"{"access_token":"new","expires_in":9}"#)]).await;
+    let client = client("s3cret-canary");
+    let minted = minted(&provider, &grant, (&server, &client)).await.expect("a credential");
+    assert_eq!(written(&minted), "Bearer new");
+    assert_eq!(server.received().await.form()["subject_token"], "subject-1");
+    let rotated = again(&minted.rotated.expect("a newer grant"));
+    assert_eq!(shown(&as_oauth(&rotated).fields()["subject_token"]), "subject-1");
+}
+
+/// A GitHub App: its own assertion, no body, the installation in the URL, the answer's own names.
+#[tokio::test]
+async fn a_github_app_gets_a_token_for_its_installation() {
+    let provider = provider_of(
+        "{ id: a, kind: github_app, client_auth: none, \
+         token: 'https://api.acme.test/app/installations/{installation_id}/access_tokens', \
+         jwt: { alg: RS256, iss: '{app_id}', ttl: 9m }, token_path: token, \
+         expires_path: expires_at, expires_format: rfc3339, \
+         placement: { header: Authorization, value: 'Bearer {access_token}' } }",
+    );
+    let fields = given(&[("app_id", "7"), ("installation_id", "42"), ("private_key", &key())]);
+    let grant = again(&Grant::from_fields(&provider.auth[0], fields).expect("a grant"));
+    let body = r#"{"token":"ghs_1","expires_at":"2026-02-01T13:00:00Z"}"#;
+    let mut server = Server::start(&[&json("201 Created", body)]).await;
+    let client = Client::default();
+    let minted = minted(&provider, &grant, (&server, &client)).await.expect("a credential");
+    assert_eq!(written(&minted), "Bearer ghs_1");
+    assert_eq!(minted.life.expires, Some(after(3_600)));
+    let request = server.received().await;
+    assert_eq!(request.body, "");
+    assert!(request.fields.contains_key("user-agent"), "GitHub refuses requests without one");
+    let claims = payload(request.fields["authorization"].strip_prefix("Bearer ").expect("Bearer"));
+    assert_eq!(claims["iss"], "7");
+    assert_eq!(claims["iat"], noon().as_second() - 60);
+    assert_eq!(claims["exp"], noon().as_second() + 540);
+}

@@ -1,0 +1,196 @@
+//! Rows of grants: read and opened, sealed and written over the version they were made from, swept.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::Vault;
+use super::error::VaultError;
+use super::record::{self, Beside, Dates, Header, Purpose, RecordError, Verdict};
+use crate::grant::{Grant, MintError};
+use keyward_base::id::{ConnectionId, FlowId, OrgId};
+use keyward_state::crypto::envelope::EnvelopeError;
+use keyward_state::directory::{ConnectionRecord, DirectoryError, Need};
+use keyward_state::store::{Expect, Row, StoreError, Table, Version};
+
+/// Rows read at once when the table is swept.
+const PAGE: usize = 500;
+
+/// How often a write that others overtake is begun anew.
+pub(super) const TRIES_MAX: usize = 32;
+
+/// A grant as it is stored.
+pub(super) struct Stored {
+    /// Its generation.
+    pub version: Version,
+    /// The verdict on it.
+    pub broken: Option<Verdict>,
+    /// What its tokens began with.
+    pub given: Option<String>,
+    /// The consent that its tokens began with.
+    pub consent: Option<FlowId>,
+    /// Nobody but a test may use it yet.
+    pub untested: bool,
+    /// When its secret was given and when it ends, once it has been rotated.
+    pub dates: Option<Dates>,
+    /// Its client was refused, and that has changed since.
+    pub on_trial: bool,
+    /// Its bytes.
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// The second grant: of a rotation that is under way.
+    pub other: Option<(Beside, Zeroizing<Vec<u8>>)>,
+}
+
+impl Stored {
+    /// The grant itself.
+    pub fn grant(&self, vault: &Vault, connection: &ConnectionRecord) -> Result<Grant, VaultError> {
+        Grant::decode(&self.bytes).map_err(|source| vault.unmintable(connection, source))
+    }
+
+    /// The second grant.
+    pub fn other_grant(
+        &self,
+        vault: &Vault,
+        connection: &ConnectionRecord,
+    ) -> Result<Option<Grant>, VaultError> {
+        let other = self.other.as_ref().map(|(_, bytes)| Grant::decode(bytes));
+        other.transpose().map_err(|source| vault.unmintable(connection, source))
+    }
+
+    /// What is written in its place: newer tokens, or a verdict on the same; all else stays.
+    pub fn becomes(
+        &self,
+        connection: &ConnectionRecord,
+        broken: Option<Verdict>,
+        bytes: &[u8],
+    ) -> (Header, Zeroizing<Vec<u8>>) {
+        let (given, dates) = (self.given.clone(), self.dates.clone());
+        let (untested, consent) = (self.untested, self.consent.clone());
+        let header = Header { broken, given, consent, untested, dates, ..Header::of(connection) };
+        let other = self.other.as_ref().map(|(beside, bytes)| (beside.clone(), bytes.as_slice()));
+        header.beside(bytes, other)
+    }
+}
+
+impl Vault {
+    /// Seals and puts a grant over the version that was read, or a new one over none. In a task of
+    /// its own: the turn to seal must last until the row is on the disk, also when the caller goes
+    /// away. Answers the version that is stored now.
+    pub(super) async fn write(
+        &self,
+        (org, id): (&OrgId, &ConnectionId),
+        (header, grant): (Header, Zeroizing<Vec<u8>>),
+        over: Option<Version>,
+    ) -> Result<Version, VaultError> {
+        let (store, keyring) = (Arc::clone(&self.store), Arc::clone(&self.keyring));
+        let (org, id) = (org.clone(), id.clone());
+        let work = tokio::spawn(async move {
+            let sealing = keyring.sealing().await;
+            let version = over.unwrap_or_default().next();
+            let sealed = record::seal(&sealing, (&org, &id), version, (&header, &grant))?;
+            let expect = over.map_or(Expect::Absent, Expect::Version);
+            Ok(store.put(Table::Grants, &record::key(&org, &id), &sealed, expect).await?)
+        });
+        work.await.unwrap_or(Err(VaultError::Directory(DirectoryError::Interrupted)))
+    }
+
+    /// Reads and opens. A rotation of the master key may wrap the row anew between the two, and drop
+    /// the key that it was read under: then it is read again.
+    pub(super) async fn stored(&self, connection: &ConnectionRecord) -> Result<Stored, VaultError> {
+        let missing = || VaultError::GrantMissing {
+            connection: connection.name.clone(),
+            remedy: self.remedy(connection, Need::Credential),
+        };
+        self.stored_if_any(connection).await?.ok_or_else(missing)
+    }
+
+    /// The same where there may be none yet.
+    pub(super) async fn stored_if_any(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<Option<Stored>, VaultError> {
+        let (purpose, key) =
+            (Purpose::of(connection), record::key(&connection.org, &connection.id));
+        let mut before: Option<Row> = None;
+        loop {
+            let Some(row) = self.store.get(Table::Grants, &key).await? else { return Ok(None) };
+            match record::open(&self.keyring, connection, &purpose, &row) {
+                Ok(opened) => {
+                    let Header {
+                        broken, given, consent, untested, dates, beside, on_trial, ..
+                    } = opened.header;
+                    let (version, bytes) = (row.version, opened.grant);
+                    let other = beside.zip(opened.other);
+                    return Ok(Some(Stored {
+                        version,
+                        broken,
+                        given,
+                        consent,
+                        untested,
+                        dates,
+                        on_trial,
+                        bytes,
+                        other,
+                    }));
+                }
+                Err(RecordError::Sealed(EnvelopeError::UnknownKey(_)))
+                    if before.as_ref() != Some(&row) =>
+                {
+                    before = Some(row);
+                }
+                Err(source) => {
+                    let remedy = self.remedy(connection, Need::Credential);
+                    let connection = connection.name.clone();
+                    return Err(VaultError::Sealed { connection, source, remedy });
+                }
+            }
+        }
+    }
+
+    /// Of a grant that opens, but gives no credential.
+    pub(super) fn unmintable(
+        &self,
+        connection: &ConnectionRecord,
+        source: MintError,
+    ) -> VaultError {
+        let remedy = self.remedy(connection, Need::Credential);
+        VaultError::Mint { connection: connection.name.clone(), source, remedy }
+    }
+
+    /// Removes grants that no connection names, and secrets that no app names.
+    pub(super) async fn sweep(&self) -> Result<(), StoreError> {
+        let view = self.directory.view();
+        let connections = view.connections().map(|c| record::key(&c.org, &c.id));
+        let apps = view.apps().map(|app| record::key(&app.org, &app.id));
+        let known: std::collections::HashSet<String> = connections.chain(apps).collect();
+        let mut after: Option<String> = None;
+        loop {
+            let rows = self.store.list(Table::Grants, "", after.as_deref(), PAGE).await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = Some(last.key.clone());
+            for row in rows.iter().filter(|row| !known.contains(&row.key)) {
+                tracing::warn!(key = %row.key, "removed a grant that no connection or app names");
+                self.store.delete(Table::Grants, &row.key, Expect::Version(row.version)).await?;
+            }
+        }
+    }
+}
+
+/// What tells given fields from others; `None` for kinds that stay as they were given.
+pub(super) fn given(grant: &Grant) -> Option<String> {
+    let hash =
+        |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    matches!(grant, Grant::OAuth(_)).then(|| hash(&grant.encode()))
+}
+
+/// Whether somebody else was quicker.
+pub(super) fn is_conflict(error: &VaultError) -> bool {
+    matches!(error, VaultError::Store(StoreError::Conflict { .. }))
+}
+
+/// What is said when somebody else always was.
+pub(super) fn overtaken(org: &OrgId, id: &ConnectionId) -> VaultError {
+    let (table, key) = (Table::Grants.name(), record::key(org, id));
+    VaultError::Store(StoreError::Conflict { table, key })
+}

@@ -1,0 +1,176 @@
+//! Metadata of authorization servers, as last read: at most a day old, or stale while its server is down. Each
+//! issuer is asked by one reader at a time, for consents and for flights alike; flights leave one alone for a
+//! while that could not be asked.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use lru::LruCache;
+use parking_lot::Mutex;
+
+use super::Vault;
+use super::backoff::{Backoff, Failed};
+use super::fresh::random;
+use crate::grant::oauth::{Failure, Metadata, MetadataError, read_metadata};
+use keyward_base::time::Moment;
+use keyward_base::tokens::TokenSettings;
+use keyward_net::call::Caller;
+
+/// Issuers whose metadata is kept.
+const KEPT_MAX: usize = 256;
+
+/// All issuers that were asked.
+#[derive(Debug)]
+pub(super) struct Issuers(Mutex<LruCache<String, Arc<Issuer>>>);
+
+#[derive(Debug, Default)]
+struct Issuer {
+    /// Held by who reads.
+    reading: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    read: Option<(Timestamp, Arc<Metadata>)>,
+    /// How often reading has failed, and why it did last: who waited for a reader shares its failure.
+    failures: u64,
+    failed: Option<Arc<MetadataError>>,
+    backoff: Backoff,
+}
+
+/// Why a flight gets no metadata.
+#[derive(Debug)]
+pub(super) enum NotRead {
+    /// It could not be read, or is not believed.
+    Failed(Arc<MetadataError>),
+    /// Nobody asks for so long.
+    Paused(Duration),
+}
+
+impl Default for Issuers {
+    fn default() -> Self {
+        Self(Mutex::new(LruCache::new(NonZeroUsize::new(KEPT_MAX).expect("not zero"))))
+    }
+}
+
+impl Issuers {
+    fn issuer(&self, issuer: &str) -> Arc<Issuer> {
+        self.0.lock().get_or_insert(issuer.to_owned(), Arc::default).clone()
+    }
+}
+
+impl Issuer {
+    /// What was read lately.
+    fn known(&self, now: Timestamp, settings: &TokenSettings) -> Option<Arc<Metadata>> {
+        let age = SignedDuration::try_from(settings.metadata_age_max);
+        let age = age.unwrap_or(SignedDuration::MAX);
+        let state = self.state.lock();
+        let (read, metadata) = state.read.as_ref()?;
+        (now.duration_since(*read) < age).then(|| metadata.clone())
+    }
+
+    fn failures(&self) -> u64 {
+        self.state.lock().failures
+    }
+
+    /// What is left of the pause after the last failure, and that failure.
+    fn paused(&self, now: Moment) -> Option<(Duration, Arc<MetadataError>)> {
+        let state = self.state.lock();
+        Some((state.backoff.rest(now)?, state.failed.clone()?))
+    }
+
+    /// The failure of somebody who was waited for.
+    fn failed_since(&self, failures: u64) -> Option<Arc<MetadataError>> {
+        let state = self.state.lock();
+        state.failed.clone().filter(|_| state.failures > failures)
+    }
+}
+
+impl Vault {
+    /// The metadata of an issuer.
+    ///
+    /// # Errors
+    /// When there is none, or it is of another issuer, or nothing is known and its server is down.
+    pub async fn metadata(
+        &self,
+        caller: &Caller,
+        issuer: &str,
+        settings: &TokenSettings,
+    ) -> Result<Arc<Metadata>, Arc<MetadataError>> {
+        let known = self.issuers.issuer(issuer);
+        if let Some(metadata) = known.known(self.clock.now(), settings) {
+            return Ok(metadata);
+        }
+        let failures = known.failures();
+        let _reading = known.reading.lock().await;
+        if let Some(metadata) = known.known(self.clock.now(), settings) {
+            return Ok(metadata);
+        }
+        if let Some(error) = known.failed_since(failures) {
+            return stale_or(&known, error);
+        }
+        match read_metadata(caller, issuer, settings).await {
+            Ok(metadata) => {
+                let metadata = Arc::new(metadata);
+                let read = Some((self.clock.now(), metadata.clone()));
+                *known.state.lock() = State { read, ..State::default() };
+                Ok(metadata)
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                self.note_unread(&known, &error, settings);
+                stale_or(&known, error)
+            }
+        }
+    }
+
+    /// The same for a flight, which asks nobody within the pause after a failure.
+    pub(super) async fn metadata_in_turn(
+        &self,
+        caller: &Caller,
+        issuer: &str,
+        settings: &TokenSettings,
+    ) -> Result<Arc<Metadata>, NotRead> {
+        let known = self.issuers.issuer(issuer);
+        if let Some((rest, error)) = known.paused(self.clock.moment()) {
+            return match stale_or(&known, error) {
+                Ok(stale) => Ok(stale),
+                Err(error) if error.is_temporary() => Err(NotRead::Paused(rest)),
+                Err(error) => Err(NotRead::Failed(error)),
+            };
+        }
+        self.metadata(caller, issuer, settings).await.map_err(NotRead::Failed)
+    }
+
+    /// Reads it again at the next question; what it said before holds while its server is down.
+    pub fn distrust_metadata(&self, issuer: &str) {
+        let known = self.issuers.issuer(issuer);
+        if let Some((read, _)) = &mut known.state.lock().read {
+            *read = Timestamp::MIN;
+        }
+    }
+
+    fn note_unread(&self, known: &Issuer, error: &Arc<MetadataError>, settings: &TokenSettings) {
+        let retry_after = match error.failure(self.clock.now()) {
+            Failure::Temporary(temporary) => temporary.retry_after,
+            Failure::Permanent { .. } => None,
+        };
+        let failed = Failed { retry_after, ..Failed::default() };
+        let mut state = known.state.lock();
+        state.failures += 1;
+        state.failed = Some(error.clone());
+        state.backoff.failed(self.clock.moment(), &failed, random(), settings);
+    }
+}
+
+/// Down, not different: what it said before still holds.
+fn stale_or(
+    known: &Issuer,
+    error: Arc<MetadataError>,
+) -> Result<Arc<Metadata>, Arc<MetadataError>> {
+    let stale = known.state.lock().read.as_ref().map(|(_, metadata)| metadata.clone());
+    stale.filter(|_| error.is_temporary()).ok_or(error)
+}

@@ -1,0 +1,165 @@
+//! Keep-alive: a refresh token that dies when nobody uses it is used ahead of that, where the operator or
+//! the app asks for it. One walk over the connections that have one, some at each step; what is due is
+//! begun as every refresh is, in a flight, so that lease, back-off and turns at servers hold here too.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::fresh::{Look, Why, random};
+use super::status::after;
+use super::{Vault, method};
+use crate::grant::Grant;
+use keyward_base::id::{ConnectionId, OrgId};
+use keyward_rules::provider::oauth::GrantText;
+use keyward_state::directory::ConnectionRecord;
+
+/// Between two steps of the walk, on average: replicas that start together part ways.
+const STEP_EVERY: Duration = Duration::from_secs(60);
+
+/// Connections whose grant one step opens.
+const LOOKS_MAX: usize = 250;
+
+/// Refreshes that one step begins. Ten thousand connections that are all due, after a long time without a
+/// gateway, take less than four hours.
+const FLIGHTS_MAX: usize = 50;
+
+/// Between two refreshes of a step at most.
+const APART_MAX: Duration = Duration::from_secs(1);
+
+/// So much of the time is taken off at most, of each connection its own part: those that were connected
+/// together are not refreshed together.
+const SPREAD_PERCENT: u32 = 20;
+
+/// How far a walk has come.
+#[derive(Clone, Debug, Default)]
+pub struct Walk(Option<(OrgId, ConnectionId)>);
+
+impl Walk {
+    /// Whether the next step begins at the first connection.
+    pub fn is_whole(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl Vault {
+    /// Walks until it is dropped.
+    pub async fn keep_alive(&self) {
+        let mut walk = Walk::default();
+        loop {
+            let part = 0.5 + f64::from(random()) / f64::from(u32::MAX);
+            tokio::time::sleep(STEP_EVERY.mul_f64(part)).await;
+            self.keep_alive_step(&mut walk).await;
+        }
+    }
+
+    /// One step: how many refreshes it began.
+    pub async fn keep_alive_step(&self, walk: &mut Walk) -> usize {
+        let mut begun = 0;
+        let all = self.kept_alive();
+        let rest = all.partition_point(|it| walk.0.as_ref().is_some_and(|at| place(it) <= *at));
+        for connection in all[rest..].iter().take(LOOKS_MAX) {
+            if begun == FLIGHTS_MAX {
+                return begun;
+            }
+            walk.0 = Some(place(connection));
+            let Some((generation, at)) = self.idle_until(connection).await else { continue };
+            if at > self.clock.now() {
+                continue;
+            }
+            if begun > 0 {
+                tokio::time::sleep(APART_MAX.mul_f64(f64::from(random()) / f64::from(u32::MAX)))
+                    .await;
+            }
+            begun += usize::from(self.begins(connection, generation));
+        }
+        if all.len() <= rest + LOOKS_MAX {
+            walk.0 = None;
+        }
+        begun
+    }
+
+    /// When the connection is refreshed at the latest, used or not; `None` where nobody wants that.
+    pub(super) fn kept_until(
+        &self,
+        connection: &ConnectionRecord,
+        last: Option<Timestamp>,
+    ) -> Option<Timestamp> {
+        let every = self.keep_alive_every(connection)?;
+        let digest = Sha256::digest(connection.id.to_string());
+        let drawn = u32::from_be_bytes([0, 0, digest[0], digest[1]]);
+        let off = every * SPREAD_PERCENT / 100 * drawn / u32::from(u16::MAX);
+        Some(after(last.unwrap_or(connection.created), every.saturating_sub(off)))
+    }
+
+    /// Everything that somebody wants to be kept alive, in order.
+    fn kept_alive(&self) -> Vec<Arc<ConnectionRecord>> {
+        let view = self.directory.view();
+        let wanted = view.connections().filter(|it| self.keep_alive_every(it).is_some());
+        let mut wanted: Vec<_> = wanted.cloned().collect();
+        wanted.sort_by_cached_key(place);
+        wanted
+    }
+
+    fn keep_alive_every(&self, connection: &ConnectionRecord) -> Option<Duration> {
+        if !connection.state.is_usable() {
+            return None;
+        }
+        let catalogue = self.catalogue();
+        let (_, auth) = method(&catalogue, &connection.provider, Some(&connection.auth)).ok()?;
+        let oauth = auth.oauth.as_deref()?;
+        // What a service asks for by itself does not die.
+        if !matches!(oauth.grant, GrantText::AuthorizationCode | GrantText::DeviceCode) {
+            return None;
+        }
+        let view = self.directory.view();
+        let app = connection.app.as_ref().and_then(|id| view.app(&connection.org, id));
+        let settings = app.map(|app| (app.paused, &app.settings));
+        match settings {
+            Some((true, _)) => None,
+            Some((_, settings)) if settings.keep_alive.is_some() => {
+                settings.keep_alive.filter(|every| !every.is_zero())
+            }
+            Some((_, settings)) if settings.auto_refresh == Some(false) => None,
+            _ => oauth.says.keep_alive.filter(|_| self.token_settings().keep_alive),
+        }
+    }
+
+    /// The generation of what is stored, and until when it may be left alone; `None` where there is
+    /// nothing to refresh with.
+    async fn idle_until(&self, connection: &Arc<ConnectionRecord>) -> Option<(u64, Timestamp)> {
+        let told = |error| {
+            tracing::debug!(connection = %connection.id, %error, "nothing to keep alive");
+        };
+        let stored = self.stored(connection).await.map_err(told).ok()?;
+        let grant = stored.grant(self, connection).map_err(told).ok()?;
+        let basis = self.basis(connection).map_err(told).ok()?;
+        if stored.broken.is_some() || !self.renews(&basis, &grant) {
+            return None;
+        }
+        let Grant::OAuth(tokens) = &grant else { return None };
+        let until = self.kept_until(connection, tokens.facts().sent)?;
+        Some((stored.version.0, until))
+    }
+
+    /// Whether a flight for a newer generation took off: none does where one is under way, or where a
+    /// failure's pause lasts.
+    fn begins(&self, connection: &Arc<ConnectionRecord>, generation: u64) -> bool {
+        let cell = self.fresh.cell(&connection.org, &connection.id);
+        let why = Why::KeepAlive(generation);
+        match cell.look(why, None, (&self.clock, &self.token_settings())) {
+            Look::Begin(ticket) => {
+                tracing::debug!(connection = %connection.id, "idle for long: refreshed");
+                self.take_off(connection, why, ticket);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+fn place(connection: &Arc<ConnectionRecord>) -> (OrgId, ConnectionId) {
+    (connection.org.clone(), connection.id.clone())
+}

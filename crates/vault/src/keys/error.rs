@@ -1,0 +1,78 @@
+//! Why a rotation did not come to its end. Names keys by id, rows by key; never content.
+
+use keyward_state::crypto::envelope::EnvelopeError;
+use keyward_state::crypto::keyring::{KeyId, Origin};
+use keyward_state::crypto::source::KeyError;
+use keyward_state::store::{Row, StoreError, Table};
+
+/// Why a rotation did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// Another one is under way.
+    #[error("a rotation of the master key is under way")]
+    Busy,
+    /// The configuration names one key, and only who keeps it can make another.
+    #[error("`master_key` names one key, and it wraps every row: there is nothing to rotate")]
+    NothingOlder(Origin),
+    /// A row that is not readable by the keys at hand, or damaged.
+    #[error("{table} row {key} cannot be wrapped anew, so the old key stays: {source}")]
+    Sealed {
+        /// The table's name.
+        table: &'static str,
+        /// The row's key.
+        key: String,
+        /// Why.
+        source: EnvelopeError,
+    },
+    /// A key that names no place.
+    #[error("{table} row {key} has a key that is not ours, so the old master key stays")]
+    Key {
+        /// The table's name.
+        table: &'static str,
+        /// The row's key.
+        key: String,
+    },
+    /// It cannot go yet.
+    #[error("master key {0} still wraps rows: keep it in the list and run `keyward key rotate`")]
+    StillNeeded(KeyId),
+    /// The key file.
+    #[error(transparent)]
+    File(#[from] KeyError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The process is about to end.
+    #[error("the rotation was interrupted: it is finished at the next start")]
+    Interrupted,
+}
+
+impl KeysError {
+    pub(super) fn sealed(table: Table, row: &Row, source: EnvelopeError) -> Self {
+        Self::Sealed { table: table.name(), key: row.key.clone(), source }
+    }
+
+    pub(super) fn key(table: Table, row: &Row) -> Self {
+        Self::Key { table: table.name(), key: row.key.clone() }
+    }
+
+    /// What to do about it, where the message does not say so itself.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Busy => Some("`keyward key list` shows how far it is".to_owned()),
+            Self::NothingOlder(present) => Some(format!(
+                "put a new key before it, `master_key: [{}, {}]`, {}, then rotate",
+                present.like(),
+                present.yaml(),
+                match present {
+                    // The environment of a process does not change.
+                    Origin::Env(_) => "restart",
+                    _ => "`keyward reload`",
+                }
+            )),
+            Self::Sealed { source: EnvelopeError::UnknownKey(_), .. } => {
+                Some("`keyward key list` shows which keys rows need".to_owned())
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Master keys at work: which of them wraps what, and the rotation, which wraps every row anew while
+//! the gateway serves. What a key is and where it lies is `crypto/`'s; what rows mean is known to
+//! others.
+//!
+//! The order of a rotation is what makes it safe to be killed anywhere: the new key is durable in the
+//! key file before anything is sealed under it; the old one leaves the file after no row needs it.
+
+mod error;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
+
+pub use error::KeysError;
+
+use keyward_base::id::OrgId;
+use keyward_state::crypto::envelope::Place;
+use keyward_state::crypto::keyring::{self, KeyId, KeyInfo, Keyring, Origin};
+use keyward_state::crypto::own;
+use keyward_state::crypto::source::KeyError;
+use keyward_state::store::{Row, Store, StoreError, Table};
+
+/// Rows read at once.
+const PAGE: usize = 100;
+
+/// Rows that wait for the disk together: they share a flush.
+const TOGETHER: usize = 64;
+
+/// Where the current key is kept, which decides who can make another.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Home {
+    /// In a file of ours.
+    Own(PathBuf),
+    /// Where the configuration says: only who keeps it there can put another before it.
+    Given,
+    /// Nowhere.
+    Memory,
+}
+
+/// Keyring and store together.
+#[derive(Debug)]
+pub struct Keys {
+    store: Arc<dyn Store>,
+    keyring: Arc<Keyring>,
+    home: Mutex<Home>,
+    /// One rotation at a time.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// A key and what hangs on it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KeyUse {
+    /// Its name.
+    pub id: KeyId,
+    /// Where it was read from; none: it is not there, and its rows do not open.
+    pub origin: Option<Origin>,
+    /// Whether it is the one that seals.
+    pub current: bool,
+    /// Rows that it wraps.
+    pub rows: u64,
+}
+
+/// What a rotation did.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Rotated {
+    /// The key that wraps every row now.
+    pub current: KeyInfo,
+    /// Whether it was made for this rotation.
+    pub made: bool,
+    /// Keys that are gone.
+    pub retired: Vec<KeyId>,
+    /// Keys that nothing needs any more, and that the configuration still names.
+    pub unneeded: Vec<KeyInfo>,
+    /// Rows that were wrapped anew.
+    pub rewrapped: u64,
+    /// Rows there are.
+    pub rows: u64,
+}
+
+impl Keys {
+    /// Over the store and the keys of everybody else. What a crash left beside our key file goes.
+    ///
+    /// # Errors
+    /// When that cannot be removed.
+    pub fn new(
+        store: Arc<dyn Store>,
+        keyring: Arc<Keyring>,
+        home: Home,
+    ) -> Result<Arc<Self>, KeyError> {
+        if let Home::Own(file) = &home {
+            own::clean(file)?;
+        }
+        Ok(Arc::new(Self { store, keyring, home: home.into(), turn: Arc::default() }))
+    }
+
+    /// All keys, the current one first, and those that rows need and nobody gave.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub async fn uses(&self) -> Result<Vec<KeyUse>, KeysError> {
+        let mut rows: BTreeMap<KeyId, u64> = BTreeMap::new();
+        for table in Table::ALL {
+            let mut pages = Pages::of(&*self.store, table);
+            while let Some(page) = pages.next().await? {
+                for row in page {
+                    let id = keyring::wrapped_by(&row.value)
+                        .map_err(|source| KeysError::sealed(table, &row, source))?;
+                    *rows.entry(id).or_default() += 1;
+                }
+            }
+        }
+        let keys = self.keyring.keys().into_iter().enumerate();
+        let mut uses: Vec<KeyUse> = keys
+            .map(|(place, KeyInfo { id, origin })| KeyUse {
+                id,
+                origin: Some(origin),
+                current: place == 0,
+                rows: rows.remove(&id).unwrap_or(0),
+            })
+            .collect();
+        let missing = |(id, rows)| KeyUse { id, origin: None, current: false, rows };
+        uses.extend(rows.into_iter().map(missing));
+        Ok(uses)
+    }
+
+    /// Wraps every row by the current key. Where the key file is ours, a new key is made current
+    /// first, and the old ones are destroyed at the end; a rotation that was interrupted is finished
+    /// instead. Goes on when the caller goes away.
+    ///
+    /// # Errors
+    /// `Busy`, `NothingOlder`, or what the disk says. Whatever fails leaves a store that opens, and a
+    /// rotation that can be finished.
+    pub async fn rotate(self: &Arc<Self>) -> Result<Rotated, KeysError> {
+        let turn = Arc::clone(&self.turn).try_lock_owned().map_err(|_| KeysError::Busy)?;
+        let this = Arc::clone(self);
+        let work = tokio::spawn(async move {
+            let _turn = turn;
+            this.rotate_now().await
+        });
+        work.await.unwrap_or(Err(KeysError::Interrupted))
+    }
+
+    /// Finishes a rotation of our key file that a crash interrupted.
+    ///
+    /// # Errors
+    /// As [`Keys::rotate`].
+    pub async fn finish(self: &Arc<Self>) -> Result<Option<Rotated>, KeysError> {
+        match self.home() {
+            Home::Own(_) if self.keyring.keys().len() > 1 => self.rotate().await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Takes up the keys that the configuration names now.
+    ///
+    /// # Errors
+    /// `StillNeeded` when a row needs one that is not among them; then nothing changes.
+    pub async fn take_up(&self, keys: Keyring, home: Home) -> Result<(), KeysError> {
+        let _turn = self.turn.try_lock().map_err(|_| KeysError::Busy)?;
+        let given = keys.keys();
+        let is_given = |id: KeyId| given.iter().any(|key| key.id == id);
+        // What is written meanwhile is sealed by the current key, which wraps rows already.
+        let uses = self.uses().await?;
+        if let Some(key) = uses.iter().find(|key| key.rows > 0 && !is_given(key.id)) {
+            return Err(KeysError::StillNeeded(key.id));
+        }
+        self.keyring.replace(keys).await;
+        *self.home.lock() = home;
+        tracing::info!(current = %self.keyring.current(), "the master keys were read again");
+        Ok(())
+    }
+
+    fn home(&self) -> Home {
+        self.home.lock().clone()
+    }
+
+    async fn rotate_now(&self) -> Result<Rotated, KeysError> {
+        let home = self.home();
+        let older = self.keyring.keys().len() > 1;
+        let file = match &home {
+            Home::Own(file) => Some(file.clone()),
+            Home::Memory => None,
+            Home::Given if older => None,
+            Home::Given => return Err(KeysError::NothingOlder(self.current().origin)),
+        };
+        let made = !older;
+        if made {
+            let (keyring, file) = (Arc::clone(&self.keyring), file.clone());
+            let next = blocking(move || keyring.next(file.as_deref())).await?;
+            self.keyring.make_current(next).await;
+        }
+        let rewrapped = self.rewrap().await?;
+        // Nobody can have added to the older ones; if a row needs one all the same, it stays.
+        let uses = self.uses().await?;
+        if let Some(needed) = uses.iter().find(|key| !key.current && key.rows > 0) {
+            return Err(KeysError::StillNeeded(needed.id));
+        }
+        let retired = match home {
+            Home::Given => Vec::new(),
+            Home::Own(_) | Home::Memory => {
+                let keyring = Arc::clone(&self.keyring);
+                blocking(move || keyring.retire(file.as_deref())).await?
+            }
+        };
+        let unneeded = self.keyring.keys().into_iter().skip(1).collect();
+        let rows = uses.iter().map(|key| key.rows).sum();
+        let current = self.current();
+        tracing::info!(current = %current.id, rewrapped, ?retired, "every row is wrapped by one key");
+        Ok(Rotated { current, made, retired, unneeded, rewrapped, rows })
+    }
+
+    fn current(&self) -> KeyInfo {
+        self.keyring.keys().swap_remove(0)
+    }
+
+    /// Wraps every row by the current key; answers how many were not.
+    async fn rewrap(&self) -> Result<u64, KeysError> {
+        let mut moved = 0;
+        for table in Table::ALL {
+            let mut pages = Pages::of(&*self.store, table);
+            while let Some(page) = pages.next().await? {
+                let moves = page.into_iter().map(|row| self.rewrap_row(table, row));
+                let moves = stream::iter(moves).buffer_unordered(TOGETHER);
+                moved += moves.try_fold(0, async |sum, one| Ok(sum + u64::from(one))).await?;
+            }
+        }
+        Ok(moved)
+    }
+
+    /// A row that is changed meanwhile is looked at again: whoever changed it had the new key.
+    async fn rewrap_row(&self, table: Table, mut row: Row) -> Result<bool, KeysError> {
+        loop {
+            let org = row.key.split_once('/').and_then(|(org, _)| OrgId::parse(org).ok());
+            let org = org.ok_or_else(|| KeysError::key(table, &row))?;
+            let place = Place { org: &org, table: table.name(), key: &row.key };
+            let moved = self.keyring.rewrap(&place, &row.value);
+            let moved = moved.map_err(|source| KeysError::sealed(table, &row, source))?;
+            let Some(moved) = moved else { return Ok(false) };
+            match self.store.reseal(table, &row, &moved).await {
+                Ok(()) => return Ok(true),
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let Some(now) = self.store.get(table, &row.key).await? else { return Ok(false) };
+            row = now;
+        }
+    }
+}
+
+/// The rows of a table, page by page. A row that comes or goes meanwhile may be among them or not.
+struct Pages<'a> {
+    store: &'a dyn Store,
+    table: Table,
+    after: Option<String>,
+}
+
+impl<'a> Pages<'a> {
+    fn of(store: &'a dyn Store, table: Table) -> Self {
+        Self { store, table, after: None }
+    }
+
+    async fn next(&mut self) -> Result<Option<Vec<Row>>, StoreError> {
+        let page = self.store.list(self.table, "", self.after.as_deref(), PAGE).await?;
+        self.after = page.last().map(|row| row.key.clone());
+        Ok(Some(page).filter(|page| !page.is_empty()))
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, KeyError> + Send + 'static,
+) -> Result<T, KeysError> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(|_| KeysError::Interrupted)?;
+    Ok(done?)
+}

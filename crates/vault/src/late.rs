@@ -1,0 +1,187 @@
+//! Refreshes that are under way when their connection is removed: the tokens that they bring are to be
+//! revoked as well. Refreshes are counted by connection; a late answer is kept only where somebody removes
+//! the connection and wants it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use zeroize::Zeroizing;
+
+use super::Vault;
+use keyward_base::id::ConnectionId;
+use keyward_state::directory::ConnectionRecord;
+
+/// The refreshes that are under way, by connection.
+#[derive(Clone, Default)]
+pub(super) struct PendingRefreshes(Arc<Mutex<HashMap<ConnectionId, Entry>>>);
+
+#[derive(Default)]
+struct Entry {
+    flights: usize,
+    /// Somebody removes the connection, and wants the answers.
+    wanted: bool,
+    answers: Vec<Zeroizing<Vec<u8>>>,
+    is_lost: bool,
+    landed: Arc<Notify>,
+}
+
+/// One refresh, until it is dropped.
+pub(super) struct PendingRefresh(PendingRefreshes, ConnectionId);
+
+/// Answers to the refreshes of a connection that was removed, for revocation.
+pub struct Late(PendingRefreshes, ConnectionId);
+
+impl PendingRefreshes {
+    /// A refresh of the connection begins.
+    pub(super) fn register(&self, id: &ConnectionId) -> PendingRefresh {
+        self.0.lock().entry(id.clone()).or_default().flights += 1;
+        PendingRefresh(self.clone(), id.clone())
+    }
+
+    /// Keeps late answers from now on, until the value is dropped.
+    pub(super) fn expect(&self, id: &ConnectionId) -> Late {
+        self.0.lock().entry(id.clone()).or_default().wanted = true;
+        Late(self.clone(), id.clone())
+    }
+
+    /// A newer grant came, and its connection is gone.
+    pub(super) fn keep_answer(&self, id: &ConnectionId, newer: &Zeroizing<Vec<u8>>) {
+        if let Some(entry) = self.0.lock().get_mut(id).filter(|entry| entry.wanted) {
+            entry.answers.push(newer.clone());
+        }
+    }
+
+    /// A request was sent, and its answer did not come.
+    pub(super) fn mark_lost(&self, id: &ConnectionId) {
+        if let Some(entry) = self.0.lock().get_mut(id) {
+            entry.is_lost = true;
+        }
+    }
+}
+
+impl Vault {
+    /// A newer grant came that nobody can store: where its connection is gone, it is to be revoked.
+    pub(super) fn keep_answer_if_gone(
+        &self,
+        connection: &ConnectionRecord,
+        newer: &Zeroizing<Vec<u8>>,
+    ) {
+        if self.connection(&connection.org, &connection.id).is_err() {
+            self.flights.refreshes().keep_answer(&connection.id, newer);
+        }
+    }
+}
+
+impl Drop for PendingRefresh {
+    fn drop(&mut self) {
+        let Self(PendingRefreshes(all), id) = self;
+        let mut all = all.lock();
+        let Some(entry) = all.get_mut(id) else { return };
+        entry.flights -= 1;
+        if entry.flights > 0 {
+            return;
+        }
+        entry.landed.notify_waiters();
+        if !entry.wanted {
+            all.remove(id);
+        }
+    }
+}
+
+impl Late {
+    /// Whether a refresh is under way.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.0.0.lock().get(&self.1).is_some_and(|entry| entry.flights > 0)
+    }
+
+    /// Waits until none is.
+    pub async fn landed(&mut self) {
+        loop {
+            let landed = {
+                let all = self.0.0.lock();
+                let Some(entry) = all.get(&self.1).filter(|entry| entry.flights > 0) else {
+                    return;
+                };
+                // Registered under the lock: what lands from here on is noticed.
+                entry.landed.clone().notified_owned()
+            };
+            landed.await;
+        }
+    }
+
+    /// The encoded grants that came, and whether an answer was lost.
+    pub fn answers(self) -> (Vec<Zeroizing<Vec<u8>>>, bool) {
+        let mut all = self.0.0.lock();
+        let entry = all.get_mut(&self.1);
+        entry.map(|entry| (std::mem::take(&mut entry.answers), entry.is_lost)).unwrap_or_default()
+    }
+}
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        let mut all = self.0.0.lock();
+        if let Some(entry) = all.get_mut(&self.1) {
+            entry.wanted = false;
+            entry.answers.clear();
+            if entry.flights == 0 {
+                all.remove(&self.1);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for PendingRefreshes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingRefreshes").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Late").field("connection", &self.1).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant(text: &str) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(text.as_bytes().to_vec())
+    }
+
+    #[tokio::test]
+    async fn only_what_comes_while_somebody_waits_is_kept_and_nothing_stays_behind() {
+        let (refreshes, id) = (PendingRefreshes::default(), ConnectionId::random());
+        refreshes.keep_answer(&id, &grant("nobody waits"));
+        let first = refreshes.register(&id);
+        refreshes.keep_answer(&id, &grant("not yet"));
+        let mut late = refreshes.expect(&id);
+        assert!(late.is_awaited());
+        let second = refreshes.register(&id);
+        refreshes.keep_answer(&id, &grant("newer"));
+        drop(first);
+        assert!(late.is_awaited());
+        let (waits, ()) = tokio::join!(late.landed(), async { drop(second) });
+        let () = waits;
+        assert_eq!(late.answers(), (vec![grant("newer")], false));
+        assert!(refreshes.0.lock().is_empty());
+        drop(refreshes.register(&id));
+        assert!(refreshes.0.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_was_lost_is_told() {
+        let (refreshes, id) = (PendingRefreshes::default(), ConnectionId::random());
+        let flight = refreshes.register(&id);
+        refreshes.mark_lost(&id);
+        let mut late = refreshes.expect(&id);
+        drop(flight);
+        late.landed().await;
+        assert_eq!(late.answers(), (vec![], true));
+        assert!(refreshes.0.lock().is_empty());
+    }
+}

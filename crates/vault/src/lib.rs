@@ -1,0 +1,462 @@
+//! Grants sealed; credentials fresh. Owns the `grants` table; who may use a connection is
+//! `policy/`'s to decide before it asks here.
+
+mod account;
+mod app_check;
+mod apps;
+mod asks;
+mod backoff;
+mod broken;
+mod candidate;
+mod connect;
+mod draft;
+mod endpoints;
+mod error;
+pub mod events;
+mod flight;
+mod fresh;
+#[cfg(test)]
+mod golden;
+pub mod grant;
+mod grants;
+mod issuers;
+mod keep_alive;
+pub mod keys;
+mod late;
+mod moves;
+pub mod oauth;
+mod plugins;
+mod record;
+mod renew;
+mod rotate;
+mod rows;
+mod servers;
+#[cfg(test)]
+mod simulation;
+mod status;
+mod template;
+#[cfg(test)]
+mod tests;
+mod trouble;
+mod unstored;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use asks::Asker;
+
+pub use apps::{ChangedApp, NewApp};
+pub use candidate::Candidate;
+pub use connect::{Ended, Granted};
+pub use error::VaultError;
+use flight::Flights;
+use fresh::{Fresh, Why};
+use issuers::Issuers;
+pub use keep_alive::Walk;
+pub use late::Late;
+use moves::Moves;
+use record::Header;
+pub use rotate::Kept;
+pub use rows::{RowError, Rows};
+use servers::Servers;
+pub use status::{Failing, TokenStatus};
+pub use template::settings as template_settings;
+
+use crate::grant::Grant;
+use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, UserId};
+use keyward_base::rotation::RotationSettings;
+use keyward_base::secret::Secret;
+use keyward_base::settings::Settings;
+use keyward_base::time::Clock;
+use keyward_base::tokens::TokenSettings;
+use keyward_rules::inject::credential::{Credential, Wanted};
+use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
+use keyward_state::crypto::keyring::Keyring;
+use keyward_state::directory::{
+    About, BindingRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, Need, Remedies,
+    SecretFacts, Visibility,
+};
+use keyward_state::observe::metrics::Metrics;
+use keyward_state::store::{Expect, Store, Table};
+
+/// Sealed grants and the credentials minted from them. A clone is the same vault: flights hold one.
+#[derive(Clone)]
+pub struct Vault {
+    store: Arc<dyn Store>,
+    keyring: Arc<Keyring>,
+    directory: Arc<Directory>,
+    catalogue: Arc<ArcSwap<Catalogue>>,
+    clock: Clock,
+    fresh: Arc<Fresh>,
+    flights: Flights,
+    servers: Arc<Servers>,
+    issuers: Arc<Issuers>,
+    asker: Asker,
+    metrics: Arc<OnceLock<Arc<Metrics>>>,
+    moves: Moves,
+    settings: Arc<ArcSwap<TokenSettings>>,
+    rotation: Arc<ArcSwap<RotationSettings>>,
+}
+
+/// A connection to be added.
+#[derive(Clone, Debug)]
+pub struct NewConnection {
+    /// Its org.
+    pub org: OrgId,
+    /// Unique in the org.
+    pub name: String,
+    /// Id of the provider.
+    pub provider: String,
+    /// Id of the auth method; the provider's first when absent.
+    pub auth: Option<String>,
+    /// Variables of the provider's hosts.
+    pub variables: BTreeMap<String, String>,
+    /// The app that asks for its tokens.
+    pub app: Option<AppId>,
+    /// Scopes to ask for; empty: the app's, or the provider's.
+    pub scopes: Vec<String>,
+    /// Environment label.
+    pub environment: Option<String>,
+    /// How its requests are sent.
+    pub settings: Settings,
+    /// For people.
+    pub about: About,
+    /// When its secret ends, and how long one is to be used.
+    pub secret: SecretFacts,
+    /// Whose it is; `None`: the organisation's.
+    pub owner: Option<UserId>,
+    /// Whose agents may use it.
+    pub visibility: Visibility,
+    /// Who may edit it.
+    pub managed_by: ManagedBy,
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vault").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Vault {
+    /// A vault over the same store and keys as `directory`. Grants without a connection, left by a
+    /// crash between the two writes of [`Vault::add`], are removed.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        keyring: Arc<Keyring>,
+        directory: Arc<Directory>,
+        catalogue: Arc<Catalogue>,
+        clock: Clock,
+    ) -> Result<Self, VaultError> {
+        directory.know(catalogue.clone());
+        let vault = Self {
+            store,
+            keyring,
+            directory,
+            catalogue: Arc::new(ArcSwap::new(catalogue)),
+            clock,
+            fresh: Arc::default(),
+            flights: Flights::here(),
+            servers: Arc::default(),
+            issuers: Arc::default(),
+            asker: Asker::default(),
+            metrics: Arc::default(),
+            moves: Moves::default(),
+            settings: Arc::default(),
+            rotation: Arc::default(),
+        };
+        vault.sweep().await?;
+        vault.cut_tests().await?;
+        vault.settle().await?;
+        vault.wipe_untested().await?;
+        vault.wipe_overdue().await?;
+        Ok(vault)
+    }
+
+    /// Counts refreshes there.
+    pub fn count_in(&self, metrics: &Arc<Metrics>) {
+        // The first stays: a vault has one gateway.
+        let _ = self.metrics.set(metrics.clone());
+    }
+
+    /// From now on these are the numbers of the OAuth engine.
+    pub fn follow_settings(&self, settings: TokenSettings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// The numbers of the OAuth engine, as they are now.
+    pub fn token_settings(&self) -> Arc<TokenSettings> {
+        self.settings.load_full()
+    }
+
+    /// From now on secrets are rotated so.
+    pub fn rotate_by(&self, settings: RotationSettings) {
+        self.rotation.store(Arc::new(settings));
+    }
+
+    /// How secrets are rotated.
+    pub fn rotation_settings(&self) -> Arc<RotationSettings> {
+        self.rotation.load_full()
+    }
+
+    /// All providers, as they are known now.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        self.catalogue.load_full()
+    }
+
+    /// Knows these providers from now on. Credentials of those that were read anew are minted anew: hosts
+    /// and placements are part of them.
+    pub fn know(&self, catalogue: Arc<Catalogue>) {
+        self.directory.know(catalogue.clone());
+        let before = self.catalogue.swap(catalogue.clone());
+        for connection in self.directory.view().connections() {
+            let same = match (before.get(&connection.provider), catalogue.get(&connection.provider))
+            {
+                (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+                _ => false,
+            };
+            if !same {
+                self.fresh.forget(&connection.id);
+            }
+        }
+    }
+
+    /// Whether [`Vault::add`] would take these fields, were `catalogue` known.
+    ///
+    /// # Errors
+    /// When provider, variables or fields do not fit.
+    pub fn check(
+        catalogue: &Catalogue,
+        new: &NewConnection,
+        fields: BTreeMap<String, Secret>,
+    ) -> Result<(), VaultError> {
+        let (provider, auth) = method(catalogue, &new.provider, new.auth.as_deref())?;
+        provider.instantiate(auth, &new.variables)?;
+        not_authenticating(provider, &new.settings)?;
+        Grant::from_fields(auth, fields)?;
+        Ok(())
+    }
+
+    /// The connections' metadata.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// Validates, seals the grant, then puts the metadata. When this returns, both are durable.
+    ///
+    /// # Errors
+    /// When provider, variables or fields do not fit, the name is taken, or the store fails.
+    pub async fn add(
+        &self,
+        new: NewConnection,
+        fields: BTreeMap<String, Secret>,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        self.add_with(new, fields, false).await
+    }
+
+    async fn add_with(
+        &self,
+        new: NewConnection,
+        fields: BTreeMap<String, Secret>,
+        untested: bool,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        let catalogue = self.catalogue();
+        let (provider, auth) = method(&catalogue, &new.provider, new.auth.as_deref())?;
+        provider.instantiate(auth, &new.variables)?;
+        not_authenticating(provider, &new.settings)?;
+        let grant = Grant::from_fields(auth, fields)?;
+        let mut record = self.new_record(new, auth);
+        if untested {
+            record.state = ConnectionState::Draft { failure: None };
+        }
+        let header = Header { given: grants::given(&grant), untested, ..Header::of(&record) };
+        let key = record::key(&record.org, &record.id);
+        self.write((&record.org, &record.id), (header, grant.encode()), None).await?;
+        match self.directory.add_connection(record).await {
+            Ok(record) => Ok(record),
+            Err(refused) => {
+                self.store.delete(Table::Grants, &key, Expect::Any).await?;
+                Err(refused.into())
+            }
+        }
+    }
+
+    fn new_record(&self, new: NewConnection, auth: &AuthMethod) -> ConnectionRecord {
+        let now = self.clock.now();
+        ConnectionRecord {
+            id: ConnectionId::random(),
+            org: new.org,
+            name: new.name,
+            provider: new.provider,
+            auth: auth.id.clone(),
+            variables: new.variables,
+            environment: new.environment,
+            settings: new.settings,
+            captured: BTreeMap::new(),
+            discovered: None,
+            app: new.app,
+            scopes: new.scopes,
+            granted: Vec::new(),
+            account: None,
+            account_id: None,
+            ends: None,
+            about: new.about,
+            secret: new.secret,
+            owner: new.owner,
+            visibility: new.visibility,
+            state: ConnectionState::Active,
+            managed_by: new.managed_by,
+            created: now,
+            updated: now,
+        }
+    }
+
+    /// Whether a connection of the provider may have these settings.
+    ///
+    /// # Errors
+    /// When a field of theirs is one that the provider authenticates with.
+    pub fn check_settings(&self, provider: &str, settings: &Settings) -> Result<(), VaultError> {
+        let catalogue = self.catalogue();
+        let (provider, _) = method(&catalogue, provider, None)?;
+        not_authenticating(provider, settings)
+    }
+
+    /// Replaces the grant when `fields` differ from what was given, as a rotation: the one before is kept
+    /// for a while. Answers whether they did. Tokens that were renewed since stay.
+    ///
+    /// # Errors
+    /// As [`Vault::add`].
+    pub async fn replace(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+        fields: BTreeMap<String, Secret>,
+    ) -> Result<bool, VaultError> {
+        let connection = self.connection(org, id)?;
+        let catalogue = self.catalogue();
+        let (_, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
+        let grant = Grant::from_fields(auth, fields)?;
+        self.put_declared(&connection, &grant).await
+    }
+
+    /// Removes bindings, metadata and grant, in that order: what is left after a crash opens nothing.
+    ///
+    /// # Errors
+    /// When there is no such connection, the file manages it, or the store fails.
+    pub async fn remove(&self, org: &OrgId, id: &ConnectionId) -> Result<(), VaultError> {
+        self.remove_by(org, id, ManagedBy::Store).await
+    }
+
+    /// [`Vault::remove`] by either side.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn remove_by(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+        by: ManagedBy,
+    ) -> Result<(), VaultError> {
+        self.directory.remove_connection_by(org, id, by).await?;
+        self.fresh.remove(id);
+        self.forget_trouble(org, id).await;
+        self.store.delete(Table::Grants, &record::key(org, id), Expect::Any).await?;
+        Ok(())
+    }
+
+    /// Lets the agent use the connection, and issues the placeholders that it will hold instead of
+    /// the secrets, in the shape of the provider's keys.
+    ///
+    /// # Errors
+    /// When either does not exist, the environments differ, or the store fails.
+    pub async fn bind(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        connection: &ConnectionId,
+        managed_by: ManagedBy,
+    ) -> Result<BindingRecord, VaultError> {
+        let placeholders = self.placeholders(&*self.connection(org, connection)?)?;
+        Ok(self.directory.bind(org, agent, connection, placeholders, managed_by).await?)
+    }
+
+    /// The live credential of the connection that a permit in this org wants; `None` when it wants none.
+    /// Warm, this touches neither store nor keys.
+    ///
+    /// # Errors
+    /// When the connection is not the org's, or its grant cannot be opened or minted from.
+    pub async fn credential_in(
+        &self,
+        org: &OrgId,
+        wanted: Option<&Wanted>,
+    ) -> Result<Option<Arc<Credential>>, VaultError> {
+        let Some(wanted) = wanted else { return Ok(None) };
+        // The org is part of every look-up: one org's data never answers another's question.
+        let connection = self.connection(org, &wanted.connection)?;
+        if let Some(ready) = self.fresh.ready(&connection.id, &self.clock) {
+            return Ok(Some(ready));
+        }
+        // On the heap: a request seldom comes here, and all have to have room for it.
+        Ok(Some(Box::pin(self.fetch(connection, Why::Needed)).await?))
+    }
+
+    /// The fields of a connection's grant that are no secrets, such as an account's id.
+    ///
+    /// # Errors
+    /// When there is no such connection, or its grant cannot be opened.
+    pub async fn shown_fields(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<BTreeMap<String, String>, VaultError> {
+        let catalogue = self.catalogue();
+        let (_, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
+        if auth.fields.iter().all(|field| field.secret) {
+            return Ok(BTreeMap::new());
+        }
+        Ok(self.stored(connection).await?.grant(self, connection)?.shown_fields(auth))
+    }
+
+    /// What a person does about a connection; `None` where nothing is to be done.
+    pub fn remedy(&self, connection: &ConnectionRecord, need: Need<'_>) -> Option<String> {
+        let (catalogue, view) = (self.catalogue(), self.directory.view());
+        Remedies::in_view(connection, &catalogue, &view).remedy(need)
+    }
+
+    fn connection(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        let view = self.directory.glance();
+        view.connection(org, id).cloned().ok_or(VaultError::ConnectionMissing)
+    }
+}
+
+fn not_authenticating(provider: &Provider, settings: &Settings) -> Result<(), VaultError> {
+    match settings.headers.names().find(|name| provider.clears.covers(name)) {
+        None => Ok(()),
+        Some(name) => Err(VaultError::SettingsField {
+            name: name.to_string(),
+            provider: provider.id.to_string(),
+        }),
+    }
+}
+
+fn method<'a>(
+    catalogue: &'a Catalogue,
+    provider: &str,
+    auth: Option<&str>,
+) -> Result<(&'a Arc<Provider>, &'a AuthMethod), VaultError> {
+    let found = catalogue.get(provider);
+    let found = found.ok_or_else(|| VaultError::UnknownProvider(provider.to_owned()))?;
+    let method = found.auth(auth).ok_or_else(|| VaultError::UnknownAuth {
+        provider: provider.to_owned(),
+        auth: auth.unwrap_or_default().to_owned(),
+        known: found.auth.iter().map(|a| a.id.as_str()).collect::<Vec<_>>().join(", "),
+    })?;
+    Ok((found, method))
+}

@@ -1,0 +1,222 @@
+//! Whose account a consent is for. The provider is asked where its answer does not say: by the ID token, at
+//! the userinfo endpoint, by its test request. The account is shown and compared with the one that the
+//! connection had; it authenticates nobody.
+
+use std::collections::BTreeMap;
+
+use super::Flows;
+use super::flow::Received;
+use super::start::{Asking, asked_scopes};
+use crate::grant::Grant;
+use crate::grant::oauth::{self, Claims, Expected, Tokens, id_token_claims};
+use keyward_state::directory::{
+    Account, AccountId, AccountSource, ConnectionRecord, ConnectionState,
+};
+
+/// The scope that ID tokens and the userinfo endpoint want (OpenID Connect Core §3.1.2.1).
+const OPENID: &str = "openid";
+
+/// In which order a provider is asked.
+const SOURCES: [AccountSource; 4] =
+    [AccountSource::Answer, AccountSource::IdToken, AccountSource::Userinfo, AccountSource::Test];
+
+/// A grant whose account is looked for.
+struct Consented<'a> {
+    /// The connection, with what the answers captured.
+    connection: &'a ConnectionRecord,
+    grant: &'a Grant,
+    granted: &'a [String],
+    /// What the answer said.
+    told: &'a [Account],
+}
+
+impl Flows {
+    /// What the answer of the token endpoint says by itself: by the members that the provider's file names,
+    /// and by its ID token.
+    pub(super) fn told_accounts(
+        &self,
+        asking: &Asking,
+        tokens: &Tokens,
+        captured: &BTreeMap<String, String>,
+    ) -> Vec<Account> {
+        let paths = &asking.oauth.says.account;
+        let named = tokens.account.clone();
+        let named = named.or_else(|| paths.iter().find_map(|name| captured.get(name).cloned()));
+        let named = named.map(|name| Account::named(name, AccountSource::Answer));
+        named.into_iter().chain(self.of_id_token(asking, tokens)).collect()
+    }
+
+    /// Without a known issuer an ID token says nothing: it could be anybody's.
+    fn of_id_token(&self, asking: &Asking, tokens: &Tokens) -> Option<Account> {
+        let (token, issuer) = (tokens.id_token.as_ref()?, asking.issuer.as_deref()?);
+        let client_id = &asking.app.client_id;
+        match id_token_claims(token, &Expected { issuer, client_id, now: self.clock.now() }) {
+            Ok(claims) => Some(account(claims, AccountSource::IdToken)),
+            Err(error) => {
+                let connection = &asking.connection.id;
+                tracing::warn!(%connection, %error, "an ID token is not believed");
+                None
+            }
+        }
+    }
+
+    /// Whose account the tokens of a consent are, within `oauth.account_timeout`. The source `preferred` is
+    /// asked first: identifiers of two sources do not compare.
+    pub(super) async fn account_of(
+        &self,
+        connection: &ConnectionRecord,
+        received: &Received,
+        preferred: Option<AccountSource>,
+    ) -> Option<Account> {
+        let catalogue = self.vault.catalogue();
+        let provider = catalogue.get(&connection.provider)?;
+        let captured = provider.captured(&received.captured);
+        let connection = ConnectionRecord { captured, ..connection.clone() };
+        let (granted, told) = (&received.granted, &received.told);
+        let grant = received.grant()?;
+        let it = Consented { connection: &connection, grant: &grant, granted, told };
+        self.found(&it, preferred).await
+    }
+
+    /// Whose account a connection is so far. Where nobody ever asked, the provider is asked with the grant
+    /// that is in force.
+    pub(super) async fn account_so_far(&self, connection: &ConnectionRecord) -> Option<Account> {
+        if let Some(known) = connection.known_account() {
+            return Some(known);
+        }
+        if let ConnectionState::Draft { .. } = connection.state {
+            return None;
+        }
+        let grant = self.vault.live_grant(connection).await.ok().flatten()?;
+        let it = Consented { connection, grant: &grant, granted: &connection.granted, told: &[] };
+        let found = self.found(&it, None).await?;
+        self.keep_account(connection, &found).await;
+        Some(found)
+    }
+
+    /// Asks whose account a connection is that works already, and keeps it.
+    pub(super) async fn learn_account(&self, connection: &ConnectionRecord, received: &Received) {
+        if let Some(found) = self.account_of(connection, received, None).await {
+            self.keep_account(connection, &found).await;
+        }
+    }
+
+    async fn keep_account(&self, connection: &ConnectionRecord, found: &Account) {
+        let learnt = |record: &mut ConnectionRecord| {
+            record.account = Some(found.name.clone());
+            record.account_id = Some(found.id.clone());
+        };
+        let (org, id) = (&connection.org, &connection.id);
+        if let Err(error) = self.directory().update_connection(org, id, &learnt).await {
+            tracing::warn!(connection = %id, %error, "whose account it is could not be kept");
+        }
+    }
+
+    async fn found(&self, it: &Consented<'_>, preferred: Option<AccountSource>) -> Option<Account> {
+        let within = self.settings.load().account_timeout;
+        let ask = async {
+            let others = SOURCES.into_iter().filter(|source| Some(*source) != preferred);
+            for source in preferred.into_iter().chain(others) {
+                if let Some(account) = self.at_source(it, source).await {
+                    return Some(account);
+                }
+            }
+            None
+        };
+        tokio::time::timeout(within, Box::pin(ask)).await.ok().flatten()
+    }
+
+    async fn at_source(&self, it: &Consented<'_>, source: AccountSource) -> Option<Account> {
+        match source {
+            AccountSource::Answer | AccountSource::IdToken => {
+                it.told.iter().find(|account| account.id.source == source).cloned()
+            }
+            AccountSource::Userinfo => self.of_userinfo(it).await,
+            AccountSource::Test => {
+                let name = self.vault.tested_account(it.connection, it.grant).await?;
+                Some(Account::named(name, AccountSource::Test))
+            }
+        }
+    }
+
+    async fn of_userinfo(&self, it: &Consented<'_>) -> Option<Account> {
+        let asking = self.asking(it.connection).await.ok()?;
+        let auth = asking.provider.auth(Some(&it.connection.auth))?;
+        let declared = auth.oauth.as_ref().is_some_and(|oauth| oauth.userinfo.is_some());
+        let asked = asked_scopes(&asking);
+        let scopes = if it.granted.is_empty() { &asked[..] } else { it.granted };
+        // An endpoint of the metadata answers only to who asked for it.
+        let is_for_us = declared || scopes.iter().any(|scope| scope == OPENID);
+        asking.oauth.userinfo.as_ref().filter(|_| is_for_us)?;
+        let token = it.grant.revocable()?.access?;
+        let client = self.client(&asking.app).await.ok()?;
+        let settings = self.settings.load_full();
+        match oauth::userinfo(&self.ask(&asking, &client, &settings), &token).await {
+            Ok(claims) => claims.map(|claims| account(claims, AccountSource::Userinfo)),
+            Err(failure) => {
+                tracing::info!(connection = %it.connection.id, %failure, "no userinfo");
+                None
+            }
+        }
+    }
+}
+
+fn account(claims: Claims, source: AccountSource) -> Account {
+    let Claims { subject, name } = claims;
+    Account { name: name.unwrap_or_else(|| subject.clone()), id: AccountId { source, id: subject } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyward_rules::provider::oauth::GrantText;
+    use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
+
+    /// Consents of the catalogue whose account nobody can tell from its file, and why.
+    const WITHOUT: &[(&str, &str, &str)] = &[(
+        "mcp",
+        "oauth",
+        "whose account it is depends on the server's authorization server: an ID token or its userinfo \
+         endpoint, where `openid` is among the scopes",
+    )];
+
+    /// Where the file of a provider says that its account is told.
+    fn sources(provider: &Provider, auth: &AuthMethod) -> Vec<AccountSource> {
+        let Some(oauth) = &auth.oauth else { return vec![] };
+        let has_openid = oauth.scopes.iter().any(|scope| scope == OPENID);
+        let test = provider.test(auth);
+        let has = |source: &AccountSource| match source {
+            // The same members are looked for in the answer of `userinfo`, where there is one.
+            AccountSource::Answer => !oauth.says.account.is_empty() && oauth.userinfo.is_none(),
+            AccountSource::IdToken => oauth.issuer.is_some() && has_openid,
+            AccountSource::Userinfo => oauth.userinfo.is_some(),
+            AccountSource::Test => test.is_some_and(|test| !test.account.is_empty()),
+        };
+        SOURCES.into_iter().filter(has).collect()
+    }
+
+    /// oauth 2.account-source
+    #[test]
+    fn every_consent_of_the_catalogue_says_whose_account_it_is_or_why_not() {
+        let catalogue = Catalogue::built_in();
+        let consents = |auth: &&AuthMethod| {
+            auth.oauth.as_ref().is_some_and(|oauth| {
+                matches!(oauth.grant, GrantText::AuthorizationCode | GrantText::DeviceCode)
+            })
+        };
+        let (mut table, mut missing) = (String::new(), vec![]);
+        for provider in catalogue.all() {
+            for auth in provider.auth.iter().filter(consents) {
+                let found = sources(provider, auth);
+                table += &format!("{} {}: {found:?}\n", provider.id, auth.id);
+                if found.is_empty() {
+                    missing.push((provider.id.to_string(), auth.id.clone()));
+                }
+            }
+        }
+        let named: Vec<_> =
+            WITHOUT.iter().map(|(id, auth, _)| ((*id).to_owned(), (*auth).to_owned())).collect();
+        assert_eq!(missing, named, "give it `account`, `userinfo` or a test with `account`");
+        insta::assert_snapshot!(table);
+    }
+}

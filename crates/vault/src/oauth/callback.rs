@@ -1,0 +1,250 @@
+//! The browser comes back. Nine rules, in this order; until the eighth nothing is sent to any token
+//! endpoint:
+//!
+//! 1. `state`, `code`, `iss` and `error` stand at most once, in at most 8 KiB.
+//! 2. The flow is found by the hash of `state`, which is gone with it; it has not expired.
+//! 3. The app of the path is the flow's.
+//! 4. The browser is the one that began.
+//! 5. `iss` is the server that was asked (RFC 9207), compared as it stands; for errors too.
+//! 6. An `error` ends the flow, in our words.
+//! 7. There is a `code`.
+//! 8. It is exchanged once, in a task that a closed browser does not end (RFC 6749 §4.1.2).
+//! 9. The grant is durable before the browser is sent to a page without the code in its address.
+
+use std::sync::Arc;
+
+use super::Flows;
+use super::arrival::Arrival;
+use super::error::{Refusal, cleaned};
+use super::flow::{Asked, Flow, Hidden, Stage};
+use keyward_base::id::{FlowId, OrgId};
+
+/// The cookies of a request, as they were sent: names may repeat.
+#[derive(Default)]
+pub struct Cookies(pub Vec<(String, String)>);
+
+/// A browser at the callback.
+pub struct Back<'a> {
+    /// The app's id, of the path.
+    pub app: &'a str,
+    /// The query, raw.
+    pub query: &'a str,
+    /// Its cookies.
+    pub cookies: &'a Cookies,
+}
+
+impl Cookies {
+    /// The value of a cookie that was sent once: who plants a second one gains nothing.
+    pub fn one(&self, name: &str) -> Option<&str> {
+        let mut named = self.0.iter().filter(|(known, _)| known == name);
+        let (_, value) = named.next()?;
+        named.next().is_none().then_some(value)
+    }
+}
+
+impl Flows {
+    /// Ends a flow that a browser brings back. The answer names the flow, whose page tells the person how
+    /// it ended.
+    ///
+    /// # Errors
+    /// When anything is not as it was asked: nothing is connected then, and up to rule 7 nothing was sent.
+    pub async fn callback(
+        self: &Arc<Self>,
+        org: &OrgId,
+        back: &Back<'_>,
+    ) -> Result<FlowId, Refusal> {
+        let arrival = Arrival::read(back.query)?;
+        let (flow, asked) = self.consume(org, arrival.state.as_deref()).await?;
+        let checked = check(&flow, &asked, back, &arrival);
+        let done = match checked {
+            // What a browser that goes away would cancel: the code is spent, its tokens must be kept.
+            Ok(code) => {
+                let (flows, flow) = (Arc::clone(self), flow.clone());
+                let work = async move { flows.finish(flow, asked, code, arrival).await };
+                tokio::spawn(work).await.unwrap_or(Err(Refusal::Internal))
+            }
+            Err(refusal) => Err(refusal),
+        };
+        if let Err(refusal) = &done {
+            self.note_failure(&flow, &refusal.to_string()).await;
+        }
+        done.map(|()| flow.id)
+    }
+
+    /// Rule 2: found by the hash of `state`, and gone with it.
+    async fn consume(&self, org: &OrgId, state: Option<&str>) -> Result<(Flow, Asked), Refusal> {
+        let state = state.ok_or(Refusal::Over)?;
+        let hash = super::flow::Digest::of(state);
+        let pointer = self.states.take(org, hash.as_str()).await?.ok_or(Refusal::Over)?;
+        let found = self.flows.get(org, pointer.flow.as_str()).await?;
+        let (mut flow, version) = found.ok_or(Refusal::Over)?;
+        let Stage::Asked(asked) = std::mem::replace(&mut flow.stage, Stage::Exchanging) else {
+            return Err(Refusal::Over);
+        };
+        if self.clock.now() >= flow.expires {
+            return Err(Refusal::Over);
+        }
+        self.flows.put((org, flow.id.as_str()), &flow, Some(version)).await?;
+        Ok((flow, asked))
+    }
+
+    /// Rules 8 and 9.
+    async fn finish(
+        self: &Arc<Self>,
+        flow: Flow,
+        asked: Asked,
+        code: Hidden,
+        arrival: Arrival,
+    ) -> Result<(), Refusal> {
+        let captured = self.captured(&flow, &arrival)?;
+        // A flow that is left without a lease at the next start has failed.
+        let lease = self.lease_of(&flow.id).await;
+        let received = self.exchange(&flow, &asked, &code, captured).await;
+        let received = received.map_err(Refusal::of_exchange)?;
+        let settled = self.settle(&flow, received).await;
+        drop(lease);
+        settled.map_err(Refusal::of_exchange)
+    }
+}
+
+/// Rules 3 to 7; answers the code.
+fn check(
+    flow: &Flow,
+    asked: &Asked,
+    back: &Back<'_>,
+    arrival: &Arrival,
+) -> Result<Hidden, Refusal> {
+    if flow.app.as_str() != back.app {
+        return Err(Refusal::OtherApp);
+    }
+    let cookie = back.cookies.one(&flow.cookie());
+    if !cookie.is_some_and(|cookie| asked.session.is_of(cookie)) {
+        return Err(Refusal::OtherBrowser);
+    }
+    // RFC 9207: by simple string comparison, errors too.
+    let same = match (&arrival.iss, &asked.issuer) {
+        (Some(iss), Some(issuer)) => iss == issuer,
+        // Whoever it names, nobody is known to compare it with.
+        (Some(_), None) => true,
+        (None, _) => !asked.issuer_announced,
+    };
+    if !same {
+        return Err(Refusal::OtherServer);
+    }
+    if let Some(error) = &arrival.error {
+        return Err(Refusal::Declined(cleaned(error)));
+    }
+    match &arrival.code {
+        Some(code) if !code.is_empty() => Ok(Hidden::new(code.as_str())),
+        _ => Err(Refusal::NoCode),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::{SignedDuration, Timestamp};
+
+    use super::super::flow::Digest;
+    use super::*;
+    use keyward_base::id::{AppId, ConnectionId};
+
+    struct Case {
+        flow: Flow,
+        asked: Asked,
+        app: String,
+        cookies: Cookies,
+        query: &'static str,
+    }
+
+    fn case(query: &'static str) -> Case {
+        let now = Timestamp::UNIX_EPOCH;
+        let flow = Flow {
+            id: FlowId::random(),
+            org: OrgId::default_org(),
+            person: "operator".to_owned(),
+            connection: ConnectionId::random(),
+            app: AppId::random(),
+            scopes: vec![],
+            stepped_up: false,
+            created: now,
+            expires: now + SignedDuration::from_secs(600),
+            stage: Stage::Exchanging,
+        };
+        let asked = Asked {
+            session: Digest::of("cookie"),
+            verifier: None,
+            redirect_uri: String::new(),
+            issuer: Some("https://auth.acme.test".to_owned()),
+            issuer_announced: true,
+        };
+        let cookies = Cookies(vec![(flow.cookie(), "cookie".to_owned())]);
+        Case { app: flow.app.to_string(), flow, asked, cookies, query }
+    }
+
+    fn checked(case: &Case) -> Result<String, Refusal> {
+        let back = Back { app: &case.app, query: case.query, cookies: &case.cookies };
+        let arrival = Arrival::read(case.query)?;
+        check(&case.flow, &case.asked, &back, &arrival).map(|code| code.text().to_owned())
+    }
+
+    const GOOD: &str = "code=c&state=s&iss=https://auth.acme.test";
+
+    /// oauth 2.3
+    #[test]
+    fn the_callback_of_another_app_is_refused() {
+        let mut case = case(GOOD);
+        case.app = AppId::random().to_string();
+        assert!(matches!(checked(&case), Err(Refusal::OtherApp)));
+    }
+
+    /// oauth 2.4
+    #[test]
+    fn another_browser_is_refused_and_so_are_two_cookies() {
+        let mut case = case(GOOD);
+        let cookie = case.flow.cookie();
+        for cookies in [
+            vec![],
+            vec![(cookie.clone(), "other".to_owned())],
+            vec![(cookie.clone(), "cookie".to_owned()), (cookie, "cookie".to_owned())],
+            vec![("keyward_flw_other".to_owned(), "cookie".to_owned())],
+        ] {
+            case.cookies = Cookies(cookies);
+            assert!(matches!(checked(&case), Err(Refusal::OtherBrowser)));
+        }
+    }
+
+    /// oauth 2.5
+    #[test]
+    fn an_answer_of_another_server_is_refused_before_its_error_is_read() {
+        for query in [
+            "code=c&state=s&iss=https://auth.acme.test/",
+            "code=c&state=s&iss=https://AUTH.acme.test",
+            "code=c&state=s",
+            "error=access_denied&state=s&iss=https://evil.test",
+            "error=access_denied&state=s",
+        ] {
+            assert!(matches!(checked(&case(query)), Err(Refusal::OtherServer)), "{query}");
+        }
+        let mut silent = case("code=c&state=s");
+        silent.asked.issuer_announced = false;
+        assert_eq!(checked(&silent).ok().as_deref(), Some("c"), "not announced, and missing");
+        silent.query = "code=c&state=s&iss=https://evil.test";
+        assert!(matches!(checked(&silent), Err(Refusal::OtherServer)), "compared all the same");
+        silent.asked.issuer = None;
+        assert!(checked(&silent).is_ok(), "nobody to compare with");
+    }
+
+    /// oauth 2.6, 2.7
+    #[test]
+    fn an_error_wins_over_a_code_and_no_code_is_no_consent() {
+        let declined =
+            checked(&case("error=access_denied&code=c&state=s&iss=https://auth.acme.test"));
+        assert!(matches!(declined, Err(Refusal::Declined(code)) if code == "access_denied"));
+        for query in
+            ["state=s&iss=https://auth.acme.test", "code=&state=s&iss=https://auth.acme.test"]
+        {
+            assert!(matches!(checked(&case(query)), Err(Refusal::NoCode)), "{query}");
+        }
+        assert_eq!(checked(&case(GOOD)).ok().as_deref(), Some("c"));
+    }
+}

@@ -1,0 +1,187 @@
+//! The decision of a person about another account, and the revocation of tokens that are not wanted: of a
+//! declined account, of one that was not confirmed in time, of a connection that was removed
+//! meanwhile. They are not revoked where a connection in use may share their access.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::callback::Cookies;
+use super::error::FlowError;
+use super::flow::{Abandoned, Confirming, Flow, Received, Stage};
+use super::{FlowView, Flows, Revoked};
+use keyward_base::id::{FlowId, OrgId};
+use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
+
+/// What is said where a person did not want the other account.
+const DECLINED: &str = "the other account was not wanted";
+
+impl Flows {
+    /// A person decides about the other account, in the command line or the browser that consented
+    /// (`cookies`). No: the provider is to take the grant back, and the old one stays.
+    ///
+    /// # Errors
+    /// When nothing waits for a decision, or it is another browser.
+    pub async fn confirm(
+        self: &Arc<Self>,
+        (org, id): (&OrgId, &FlowId),
+        cookies: Option<&Cookies>,
+        agrees: bool,
+    ) -> Result<FlowView, FlowError> {
+        let found = self.flows.get(org, id.as_str()).await?;
+        let (mut flow, version) = found.ok_or(FlowError::NoFlow)?;
+        let Stage::Confirming(waiting) = flow.stage.clone() else {
+            return Err(FlowError::NothingToConfirm);
+        };
+        if self.clock.now() >= flow.expires {
+            return Err(FlowError::NoFlow);
+        }
+        let own = |cookies: &Cookies| {
+            let cookie = cookies.one(&flow.cookie());
+            let session = waiting.received.session.as_ref();
+            session.zip(cookie).is_some_and(|(session, cookie)| session.is_of(cookie))
+        };
+        if !cookies.is_none_or(own) {
+            return Err(FlowError::NothingToConfirm);
+        }
+        if !agrees {
+            self.decline((flow, version), waiting, DECLINED).await?;
+            return self.view(org, id).await;
+        }
+        let told = waiting.account().into_iter().collect();
+        let received = Received { accepted: true, told, ..waiting.received };
+        // Who is first decides: the version is the one that was read.
+        flow.stage = Stage::Received(received.clone());
+        self.flows.put((org, id.as_str()), &flow, Some(version)).await?;
+        self.put_in_force(&flow, received).await?;
+        self.view(org, id).await
+    }
+
+    /// Asks a person whether the other account is wanted. `account`: none where the provider does not say.
+    pub(super) async fn wait_for_decision(
+        self: &Arc<Self>,
+        flow: &Flow,
+        received: Received,
+        (before, account): (Account, Option<Account>),
+    ) -> Result<(), FlowError> {
+        let (name, id) = account.map(|it| (it.name, it.id)).unzip();
+        let account = name.unwrap_or_default();
+        let waiting = Confirming { before: before.name, account, account_id: id, received };
+        self.stage(flow, Stage::Confirming(waiting)).await?;
+        self.decline_in_time(flow);
+        Ok(())
+    }
+
+    /// Declines an account that nobody decides about before its consent expires.
+    pub(super) fn decline_in_time(self: &Arc<Self>, flow: &Flow) {
+        let (flows, org, id) = (Arc::clone(self), flow.org.clone(), flow.id.clone());
+        let left = flow.expires.duration_since(self.clock.now());
+        let left = Duration::try_from(left).unwrap_or_default();
+        self.spawn(async move {
+            if !flows.wait(left).await {
+                return;
+            }
+            let found = flows.flows.get(&org, id.as_str()).await.ok().flatten();
+            let Some((flow, version)) = found else { return };
+            let Stage::Confirming(waiting) = flow.stage.clone() else { return };
+            let why = "the other account was not confirmed in time";
+            if let Err(error) = flows.decline((flow, version), waiting, why).await {
+                tracing::warn!(flow = %id, %error, "an account that waited is not declined");
+            }
+        });
+    }
+
+    /// Declines what waits for a decision: the version is the one that was read.
+    pub(super) async fn decline(
+        self: &Arc<Self>,
+        (mut flow, version): (Flow, keyward_state::store::Version),
+        waiting: Confirming,
+        why: &str,
+    ) -> Result<(), FlowError> {
+        let account = waiting.account();
+        let abandoned = Abandoned { why: why.to_owned(), account, received: waiting.received };
+        flow.stage = Stage::Abandoned(abandoned.clone());
+        let (org, id) = (flow.org.clone(), flow.id.clone());
+        self.flows.put((&org, id.as_str()), &flow, Some(version)).await?;
+        self.take_back(&flow, abandoned).await;
+        Ok(())
+    }
+
+    /// Revokes tokens that cannot be put in force. Always answers `error`, or that of the store.
+    pub(super) async fn refuse(
+        self: &Arc<Self>,
+        flow: &Flow,
+        received: Received,
+        error: FlowError,
+    ) -> Result<(), FlowError> {
+        let account = match (received.told.first(), &received.connection) {
+            (None, Some(connection)) => self.account_of(connection, &received, None).await,
+            (told, _) => told.cloned(),
+        };
+        let abandoned = Abandoned { why: error.to_string(), account, received };
+        self.stage(flow, Stage::Abandoned(abandoned.clone())).await?;
+        self.take_back(flow, abandoned).await;
+        Err(error)
+    }
+
+    /// Revokes tokens that are not wanted, and ends their flow with what became of them.
+    pub(super) async fn take_back(self: &Arc<Self>, flow: &Flow, abandoned: Abandoned) {
+        let Abandoned { why, account, received } = abandoned;
+        let now = self.directory().view().connection(&flow.org, &flow.connection).cloned();
+        let now = now.map(|it| Box::new(it.as_ref().clone()));
+        let asked = received.connection.clone().or(now);
+        let outcome = match asked {
+            None => "its access stays at the provider until it is taken away there".to_owned(),
+            Some(connection) => match self.shares_access(&connection, account.as_ref()) {
+                Some(name) => format!(
+                    "its access stays at the provider, since connection `{name}` may use it too"
+                ),
+                None => match self.owe(flow.id.as_str(), &connection, received.grant).await {
+                    Ok(revoked) => said(&revoked),
+                    Err(error) => {
+                        tracing::error!(flow = %flow.id, %error, "a grant stays at its provider");
+                        "its access may still be there at the provider".to_owned()
+                    }
+                },
+            },
+        };
+        self.fail(flow, &format!("{why}; {outcome}")).await;
+    }
+
+    /// A connection in use that the same access at the provider may serve: some providers end all of an
+    /// account's tokens with one of them
+    /// (<https://developers.google.com/identity/protocols/oauth2/web-server#tokenrevoke>).
+    fn shares_access(
+        &self,
+        connection: &ConnectionRecord,
+        account: Option<&Account>,
+    ) -> Option<String> {
+        let view = self.directory().view();
+        let may_share = |other: &&Arc<ConnectionRecord>| {
+            let is_used = !matches!(other.state, ConnectionState::Draft { .. });
+            let differs = match (account, other.known_account()) {
+                (Some(account), Some(known)) => account.differs(&known),
+                _ => false,
+            };
+            other.org == connection.org && other.app == connection.app && is_used && !differs
+        };
+        let other = view.connections().find(may_share);
+        other.map(|other| other.name.clone())
+    }
+}
+
+/// What became of access that is not wanted.
+fn said(revoked: &Revoked) -> String {
+    match revoked {
+        Revoked::Yes => "the provider has taken its access back".to_owned(),
+        Revoked::Later(_) => {
+            "the provider takes its access back as soon as it can be told".to_owned()
+        }
+        Revoked::No(why) => format!("the provider did not take its access back: {why}"),
+        Revoked::NotSupported { by_hand: Some(page) } => {
+            format!("the provider has no way to be told: take its access away at {page}")
+        }
+        Revoked::NotSupported { by_hand: None } => {
+            "the provider has no way to be told: take its access away there by hand".to_owned()
+        }
+    }
+}

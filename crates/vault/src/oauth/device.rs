@@ -1,0 +1,192 @@
+//! Device authorization (RFC 8628): a code that the person enters elsewhere, and a poller that goes on
+//! after a restart, one for each flow however many replicas there are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Flows;
+use super::error::FlowError;
+use super::flow::{Flow, Hidden, Polling, Stage};
+use super::settle::told;
+use super::start::{Ask, Asking, DeviceCode, Started, endpoint};
+use crate::grant::oauth::{Failure, Polled, SLOW_DOWN, device_poll, device_start};
+use keyward_base::id::{FlowId, OrgId};
+use keyward_base::secret::Secret;
+
+/// How much longer the pause gets with each answer that was none, at most so long.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// What a poll leaves to be done.
+enum Next {
+    /// Ask again after the interval.
+    Again,
+    /// The same, with this interval from now on.
+    Slower(Duration),
+    /// The server could not be asked.
+    Longer,
+    /// It is over.
+    Done,
+}
+
+impl Flows {
+    /// Asks for a code and begins to poll.
+    pub(super) async fn start_device(
+        self: &Arc<Self>,
+        org: &OrgId,
+        asking: Asking,
+        ask: Ask,
+    ) -> Result<Started, FlowError> {
+        endpoint(&asking, asking.oauth.device.as_ref(), "device")?;
+        let settings = self.settings.load_full();
+        let client = self.client(&asking.app).await?;
+        let mut flow = self.new_flow(org, &asking, ask, settings.flow_lifetime);
+        let request = crate::grant::oauth::Ask {
+            scopes: &flow.scopes,
+            ..self.ask(&asking, &client, &settings)
+        };
+        let device = device_start(&request).await.map_err(|failure| told(&failure))?;
+        let hidden = |secret: &Secret| Hidden::new(secret.expose_text().unwrap_or_default());
+        let polling = Polling {
+            device_code: hidden(&device.device_code),
+            user_code: hidden(&device.user_code),
+            verification_uri: device.verification_uri,
+            verification_uri_complete: device.verification_uri_complete.as_ref().map(hidden),
+            interval_ms: u64::try_from(device.interval.as_millis()).unwrap_or(u64::MAX),
+        };
+        flow.expires = device.expires;
+        let code = DeviceCode::of(&polling, flow.expires);
+        flow.stage = Stage::Polling(polling);
+        self.flows.put((org, flow.id.as_str()), &flow, None).await?;
+        let id = flow.id.clone();
+        self.poll_until_done(flow);
+        Ok(Started::Device { flow: id, code })
+    }
+
+    pub(super) fn poll_until_done(self: &Arc<Self>, flow: Flow) {
+        let flows = Arc::clone(self);
+        self.spawn(async move { Box::pin(flows.poller(flow)).await });
+    }
+
+    async fn poller(self: &Arc<Self>, flow: Flow) {
+        let (org, id) = (flow.org.clone(), flow.id.clone());
+        let mut pause = Duration::ZERO;
+        loop {
+            let (flow, polling) = match self.polled(&org, &id).await {
+                Ok(Some(found)) => found,
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "a device's consent cannot be read now");
+                    let again = self.settings.load().device_interval;
+                    if !self.wait(again).await {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            let interval = Duration::from_millis(polling.interval_ms);
+            // Before the first as well; the flow's end is not slept over.
+            let left = flow.expires.duration_since(self.clock.now());
+            let left = Duration::try_from(left).unwrap_or_default();
+            if !self.wait((interval + pause).min(left)).await {
+                return;
+            }
+            if self.clock.now() >= flow.expires {
+                return self.note_failure(&flow, "nobody entered the code in time").await;
+            }
+            // Another replica polls: this one only watches, in case the other goes.
+            let Some(lease) = self.lease_of(&id).await else { continue };
+            let next = self.poll(&flow, polling).await;
+            drop(lease);
+            match next {
+                Next::Again => pause = Duration::ZERO,
+                Next::Slower(interval) => self.slow_down(&org, &id, interval).await,
+                Next::Longer => pause = (pause * 2).max(interval).min(PAUSE_MAX),
+                Next::Done => return,
+            }
+        }
+    }
+
+    async fn polled(&self, org: &OrgId, id: &FlowId) -> Result<Option<(Flow, Polling)>, FlowError> {
+        let found = self.flows.get(org, id.as_str()).await?;
+        Ok(found.and_then(|(flow, _)| match flow.stage.clone() {
+            Stage::Polling(polling) => Some((flow, polling)),
+            _ => None,
+        }))
+    }
+
+    async fn poll(self: &Arc<Self>, flow: &Flow, polling: Polling) -> Next {
+        let asked = async {
+            let asking = self.of_flow(flow).await?;
+            let client = self.client(&asking.app).await?;
+            Ok::<_, FlowError>((asking, client))
+        };
+        let (asking, client) = match asked.await {
+            Ok(found) => found,
+            // A server or a store that is down, and not a consent that is over.
+            Err(error) if error.passes() => return Next::Longer,
+            Err(error) => return self.given_up(flow, &error.to_string()).await,
+        };
+        let settings = self.settings.load_full();
+        let ask = self.ask(&asking, &client, &settings);
+        let code = Secret::new(polling.device_code.text());
+        match device_poll(&ask, &code).await {
+            Ok(Polled::Pending) => Next::Again,
+            Ok(Polled::SlowDown(wanted)) => {
+                let slower = Duration::from_millis(polling.interval_ms) + SLOW_DOWN;
+                Next::Slower(slower.max(wanted.unwrap_or_default()))
+            }
+            Ok(Polled::Tokens(tokens)) => {
+                let none = (None, std::collections::BTreeMap::new());
+                let received = self.received(&asking, *tokens, none);
+                match self.settle(flow, received).await {
+                    Ok(()) => Next::Done,
+                    Err(error) => self.given_up(flow, &error.to_string()).await,
+                }
+            }
+            Err(Failure::Temporary(_)) => Next::Longer,
+            Err(failure) => self.given_up(flow, &ended(&failure)).await,
+        }
+    }
+
+    async fn given_up(&self, flow: &Flow, why: &str) -> Next {
+        self.note_failure(flow, why).await;
+        Next::Done
+    }
+
+    /// Kept, so that a restart does not hurry again.
+    async fn slow_down(&self, org: &OrgId, id: &FlowId, interval: Duration) {
+        let kept = async {
+            let Some((mut flow, version)) = self.flows.get(org, id.as_str()).await? else {
+                return Ok(());
+            };
+            if let Stage::Polling(polling) = &mut flow.stage {
+                polling.interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+            }
+            self.flows.put((org, id.as_str()), &flow, Some(version)).await.map(|_| ())
+        };
+        if let Err::<(), crate::RowError>(error) = kept.await {
+            tracing::warn!(%error, "the interval of a device's consent could not be kept");
+        }
+    }
+
+    /// The code of a flow that is under way, for the person who asks again.
+    ///
+    /// # Errors
+    /// When there is no such flow, or it has no code.
+    pub async fn device_code(&self, org: &OrgId, id: &FlowId) -> Result<DeviceCode, FlowError> {
+        let (flow, polling) = self.polled(org, id).await?.ok_or(FlowError::NoFlow)?;
+        let until: Timestamp = flow.expires;
+        Ok(DeviceCode::of(&polling, until))
+    }
+}
+
+/// In our words where the code is known.
+fn ended(failure: &Failure) -> String {
+    match failure.code().map(|code| code.as_str().to_owned()).as_deref() {
+        Some("access_denied") => "the consent was declined".to_owned(),
+        Some("expired_token") => "nobody entered the code in time".to_owned(),
+        _ => failure.to_string(),
+    }
+}

@@ -1,0 +1,139 @@
+//! A consent's endpoints: those of configuration, completed by what the authorization server says about itself.
+//! How that is read is `grant/oauth`'s, and how long it is kept the vault's.
+
+use std::sync::Arc;
+
+use super::Flows;
+use super::error::FlowError;
+use super::start::Asking;
+use crate::grant::oauth::{Metadata, MetadataError};
+use keyward_net::call::CallError;
+use keyward_rules::provider::oauth::{GrantText, PkceText, UrlTemplate};
+use keyward_state::directory::{AppRecord, ConnectionRecord};
+
+impl Flows {
+    /// Everything about a connection's provider, by an app as it is, or was.
+    pub(super) async fn asking_by(
+        &self,
+        connection: &ConnectionRecord,
+        app: Arc<AppRecord>,
+    ) -> Result<Asking, FlowError> {
+        let none = || self.no_consent(connection);
+        let catalogue = self.vault.catalogue();
+        let provider = catalogue.get(&connection.provider).cloned().ok_or_else(none)?;
+        let auth = provider.auth(Some(&connection.auth)).ok_or_else(none)?;
+        let base = auth.oauth.clone().ok_or_else(none)?;
+        let mut variables = app.variables.clone();
+        variables.extend(connection.host_variables());
+        let applied = app.applied(&base);
+        let mut asking = Asking {
+            connection: Arc::new(connection.clone()),
+            provider,
+            app,
+            oauth: applied,
+            variables,
+            issuer: None,
+            issuer_announced: false,
+        };
+        self.complete(&mut asking).await?;
+        Ok(asking)
+    }
+
+    /// Completes a flow's endpoints from metadata, where configuration does not name them all or the
+    /// client was registered by us.
+    ///
+    /// # Errors
+    /// When they are needed and cannot be read, or a consent needs S256 and the server does not know it.
+    pub(super) async fn complete(&self, asking: &mut Asking) -> Result<(), FlowError> {
+        let Some(issuer) = asking.oauth.issuer.clone() else { return Ok(()) };
+        let issuer = issuer.fill(&asking.variables)?;
+        let known = asking.oauth.authorize.is_some() && asking.oauth.token.is_some();
+        asking.issuer = Some(issuer.clone());
+        if known && asking.app.registered.is_none() {
+            return Ok(());
+        }
+        let metadata = self.metadata(&issuer).await?;
+        let is_code = asking.oauth.grant == GrantText::AuthorizationCode;
+        if is_code && asking.oauth.pkce != PkceText::Avoid {
+            takes_s256(&metadata, asking.app.registered.is_some())?;
+        }
+        asking.issuer_announced = metadata.authorization_response_iss_parameter_supported;
+        let app = &asking.app;
+        // What is owed to a provider is told with an app that may be gone.
+        let is_there = self.directory().view().app(&app.org, &app.id).is_some();
+        if app.registered.is_none() && is_there {
+            self.keep_endpoints(app, &issuer, &metadata).await?;
+        }
+        let oauth = &mut asking.oauth;
+        for (slot, told) in [
+            (&mut oauth.authorize, &metadata.authorization_endpoint),
+            (&mut oauth.token, &metadata.token_endpoint),
+            (&mut oauth.device, &metadata.device_authorization_endpoint),
+            (&mut oauth.revoke, &metadata.revocation_endpoint),
+            (&mut oauth.register, &metadata.registration_endpoint),
+            (&mut oauth.userinfo, &metadata.userinfo_endpoint),
+        ] {
+            if let (None, Some(url)) = (&slot, told) {
+                *slot = Some(UrlTemplate::literal(url));
+            }
+        }
+        Ok(())
+    }
+
+    /// The metadata of an issuer: at most a day old, or stale while its server is down.
+    ///
+    /// # Errors
+    /// When there is none, or it is of another issuer.
+    pub(super) async fn metadata(&self, issuer: &str) -> Result<Arc<Metadata>, FlowError> {
+        let settings = self.settings.load_full();
+        let read = self.vault.metadata(&self.caller, issuer, &settings).await;
+        read.map_err(|error| not_told(&error))
+    }
+}
+
+/// In words for people; the cause is in the log.
+pub(super) fn cannot_ask(error: CallError) -> FlowError {
+    not_told(&MetadataError::Unanswered(error))
+}
+
+/// The same of metadata.
+pub(super) fn not_told(error: &MetadataError) -> FlowError {
+    tracing::info!(%error, "an authorization server does not tell about itself");
+    match error.is_temporary() {
+        true => FlowError::Down(error.to_string()),
+        false => FlowError::Server(error.to_string()),
+    }
+}
+
+pub(super) fn takes_s256(metadata: &Metadata, must_say: bool) -> Result<(), FlowError> {
+    let issuer = metadata.issuer.clone();
+    match &metadata.code_challenge_methods_supported {
+        Some(methods) if methods.iter().any(|method| method == "S256") => Ok(()),
+        None if !must_say => Ok(()),
+        _ => Err(FlowError::NoPkce { issuer }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// oauth 2.pkce
+    #[test]
+    fn a_server_that_lists_no_s256_is_refused_and_so_is_silence_where_it_must_say() {
+        let lists = |methods: Option<&[&str]>| Metadata {
+            code_challenge_methods_supported: methods
+                .map(|all| all.iter().map(|&method| method.to_owned()).collect()),
+            ..Metadata::default()
+        };
+        for (methods, must_say, fits) in [
+            (Some(&["plain"][..]), false, false),
+            (Some(&[][..]), false, false),
+            (None, true, false),
+            (None, false, true),
+            (Some(&["plain", "S256"][..]), true, true),
+        ] {
+            assert_eq!(takes_s256(&lists(methods), must_say).is_ok(), fits, "{methods:?}");
+        }
+    }
+}

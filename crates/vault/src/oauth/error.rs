@@ -1,0 +1,270 @@
+//! Why a consent is not started, or not finished. Whoever reads these may be anybody: nothing that a
+//! server or a browser sent is repeated, except an error's code, cut and cleaned.
+
+use http::StatusCode;
+
+use crate::{RowError, VaultError};
+use keyward_rules::provider::FormError;
+use keyward_state::directory::DirectoryError;
+
+/// Seconds until a server that is down is worth another try.
+const RETRY_AFTER_SECONDS: u64 = 10;
+
+/// Why a flow cannot be started or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum FlowError {
+    /// The connection's way to authenticate asks nobody for consent.
+    #[error("connection `{connection}` needs no consent")]
+    NoConsent {
+        /// The connection's name.
+        connection: String,
+        /// What is done instead.
+        remedy: Option<String>,
+    },
+    /// No app of the provider is known.
+    #[error("{provider} needs an app: an OAuth client that you register there")]
+    NoApp {
+        /// The provider's id.
+        provider: String,
+    },
+    /// Several apps fit.
+    #[error("{provider} has several apps ({apps}): name one")]
+    WhichApp {
+        /// The provider's id.
+        provider: String,
+        /// Their names.
+        apps: String,
+    },
+    /// An app of that name is not there, or is another provider's.
+    #[error("{provider} has no app `{app}`")]
+    UnknownApp {
+        /// The provider's id.
+        provider: String,
+        /// As named.
+        app: String,
+    },
+    /// One end is missing.
+    #[error("app `{app}` does not know the {what} endpoint of its authorization server")]
+    NoEndpoint {
+        /// The app.
+        app: String,
+        /// `authorization`, `token` or `device`.
+        what: &'static str,
+    },
+    /// The server knows PKCE, and not by SHA-256.
+    #[error("{issuer} does not take PKCE with S256, which every consent needs")]
+    NoPkce {
+        /// The authorization server.
+        issuer: String,
+    },
+    /// A parameter of the authorization request that Keyward sets itself.
+    #[error("`{name}` cannot be set in `authorize_params`: it belongs to the consent itself")]
+    Parameter {
+        /// The parameter.
+        name: String,
+    },
+    /// One person has too many open.
+    #[error("{0} consents are open: finish one, or wait until they expire")]
+    TooMany(usize),
+    /// The flow is over, or was never there.
+    #[error("there is no such consent: it may have expired")]
+    NoFlow,
+    /// Nothing waits for a decision.
+    #[error("this consent does not wait for a decision")]
+    NothingToConfirm,
+    /// It is over, one way or the other.
+    #[error("this consent is not open any more")]
+    NotOpen,
+    /// Its code is being exchanged, or its grant put in force.
+    #[error("this consent is being finished: it cannot be cancelled any more")]
+    BeingFinished,
+    /// The connection went meanwhile.
+    #[error("there is no such connection")]
+    NoConnection,
+    /// The authorization server refused, or cannot be asked.
+    #[error("{0}")]
+    Server(String),
+    /// The authorization server cannot be asked at present.
+    #[error("{0}")]
+    Down(String),
+    /// Variables that do not fit.
+    #[error(transparent)]
+    Form(#[from] FormError),
+    /// The store or the keys.
+    #[error(transparent)]
+    Row(#[from] RowError),
+    /// The directory refused.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The vault refused.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+/// Why a browser that came back connects nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Rule 1.
+    #[error("this address is not one that Keyward is called back by: {0}")]
+    Malformed(&'static str),
+    /// Rule 2: used, expired, or never ours.
+    #[error("this consent is over: each works once, and for ten minutes")]
+    Over,
+    /// Rule 3.
+    #[error("this consent was for another app")]
+    OtherApp,
+    /// Rule 4.
+    #[error("this browser did not begin this consent")]
+    OtherBrowser,
+    /// Rule 5.
+    #[error("the answer did not come from the authorization server that was asked")]
+    OtherServer,
+    /// Rule 6.
+    #[error("{}", declined(.0))]
+    Declined(String),
+    /// Rule 7.
+    #[error("the authorization server sent no code")]
+    NoCode,
+    /// Rule 8.
+    #[error("the authorization server did not give tokens for its code: {0}")]
+    NoTokens(String),
+    /// The connection went before its grant was in force.
+    #[error("this connection was removed meanwhile")]
+    Removed,
+    /// The provider, or the app, is another by now than the consent was begun with.
+    #[error("{0}")]
+    Unfit(String),
+    /// The authorization server cannot be asked just now.
+    #[error("{0}")]
+    Down(String),
+    /// A fault of ours, which the log has.
+    #[error("something went wrong inside the gateway")]
+    Internal,
+}
+
+impl FlowError {
+    /// Whether nothing is wrong with the flow itself: a server or the store is down for now.
+    pub(super) fn passes(&self) -> bool {
+        matches!(
+            self,
+            Self::Down(_) | Self::Row(RowError::Store(_)) | Self::Vault(VaultError::Store(_))
+        )
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoApp { provider } => {
+                format!("register one there, then: keyward app add {provider} --client-id ID")
+            }
+            Self::WhichApp { .. } | Self::UnknownApp { .. } => {
+                "see `keyward app list`, and name one with --app".to_owned()
+            }
+            Self::NoEndpoint { app, .. } => {
+                format!("give the app its issuer or its URLs: keyward app set {app}")
+            }
+            Self::NoPkce { .. } => {
+                "ask the provider; `pkce: avoid` in a provider of your own turns it off".to_owned()
+            }
+            Self::NoFlow | Self::NoConnection => "start again".to_owned(),
+            Self::TooMany(_) => {
+                "`keyward connection consents` lists them; `keyward connection consents cancel ID` ends one"
+                    .to_owned()
+            }
+            Self::NoConsent { remedy, .. } => return remedy.clone(),
+            _ => return None,
+        })
+    }
+}
+
+impl Refusal {
+    /// 4xx for what the browser brought, 502 for what the server did.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) | Self::Over | Self::OtherApp | Self::OtherServer | Self::NoCode => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::OtherBrowser | Self::Declined(_) => StatusCode::FORBIDDEN,
+            Self::Removed => StatusCode::GONE,
+            Self::Unfit(_) => StatusCode::CONFLICT,
+            Self::Down(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoTokens(_) => StatusCode::BAD_GATEWAY,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Seconds after which it is worth opening the page again.
+    pub fn retry_after(&self) -> Option<u64> {
+        matches!(self, Self::Down(_)).then_some(RETRY_AFTER_SECONDS)
+    }
+
+    /// Why the code was not exchanged, or its tokens not taken.
+    pub(super) fn of_exchange(error: FlowError) -> Self {
+        match error {
+            FlowError::Server(words) | FlowError::Down(words) => Self::NoTokens(words),
+            error => error.into(),
+        }
+    }
+}
+
+impl From<FlowError> for Refusal {
+    fn from(error: FlowError) -> Self {
+        match error {
+            FlowError::Down(words) => Self::Down(words),
+            FlowError::Server(words) => Self::Unfit(words),
+            FlowError::NoConnection | FlowError::Vault(VaultError::ConnectionMissing) => {
+                Self::Removed
+            }
+            FlowError::NoFlow => Self::Over,
+            // Keys and rows are the operator's affair: the cause goes to the log.
+            FlowError::Row(_) | FlowError::Directory(_) | FlowError::Vault(_) => {
+                tracing::error!(%error, "a consent could not be kept");
+                Self::Internal
+            }
+            error => Self::Unfit(error.to_string()),
+        }
+    }
+}
+
+impl From<RowError> for Refusal {
+    fn from(error: RowError) -> Self {
+        FlowError::from(error).into()
+    }
+}
+
+/// Our words for the codes of RFC 6749 §4.1.2.1.
+fn declined(code: &str) -> String {
+    match code {
+        "access_denied" => "the consent was declined".to_owned(),
+        "invalid_scope" => "the provider does not grant these scopes to this app".to_owned(),
+        "unauthorized_client" => "the provider does not let this app ask for consent".to_owned(),
+        "server_error" | "temporarily_unavailable" => {
+            "the provider cannot take consents at present: try again later".to_owned()
+        }
+        code => format!("the provider refused the consent ({code})"),
+    }
+}
+
+/// A code of a server as it may be shown: at most 64 of `[A-Za-z0-9_.-]`.
+pub(super) fn cleaned(code: &str) -> String {
+    let fits = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let kept: String = code.chars().filter(fits).take(64).collect();
+    if kept.is_empty() { "unknown".to_owned() } else { kept }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// oauth 2.6
+    #[test]
+    fn an_error_of_the_provider_is_told_in_our_words_and_never_in_its_own() {
+        assert_eq!(
+            Refusal::Declined("access_denied".into()).to_string(),
+            "the consent was declined"
+        );
+        assert_eq!(cleaned("<script>alert(1)</script>"), "scriptalert1script");
+        assert_eq!(cleaned(&"a".repeat(100)).len(), 64);
+        assert_eq!(cleaned("<>"), "unknown");
+    }
+}

@@ -1,0 +1,212 @@
+//! Consents: a person lets a connection use an account, in a browser or by a device's code, and the
+//! grant that comes of it ends in the vault. Start and callback need the same browser; agents can
+//! neither start, see nor finish a flow, because nothing here is reachable with what they hold.
+//!
+//! What a request to an authorization server looks like, and what its answer means, is `grant/oauth`'s.
+
+mod account;
+mod arrival;
+mod authorize;
+mod callback;
+mod confirm;
+mod device;
+mod endpoints;
+mod error;
+mod flow;
+#[cfg(test)]
+mod golden;
+mod moved;
+mod open;
+mod posted;
+mod register;
+mod resource;
+mod revoke;
+mod settle;
+mod start;
+mod view;
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub use callback::{Back, Cookies};
+pub use error::{FlowError, Refusal};
+pub use posted::FORM_BYTES_MAX;
+pub use resource::NewMcp;
+pub use revoke::Revoked;
+pub use start::{Ask, DeviceCode, Offer, Started};
+pub use view::{FlowState, FlowView};
+
+use self::flow::{Flow, Stage};
+use self::posted::Posted;
+use self::revoke::Owed;
+use crate::{Rows, Vault};
+use keyward_base::id::{FlowId, OrgId};
+use keyward_base::time::Clock;
+use keyward_base::tokens::TokenSettings;
+use keyward_net::call::Caller;
+use keyward_state::crypto::keyring::Keyring;
+use keyward_state::directory::Directory;
+use keyward_state::store::{Lease, Store, Table};
+
+/// What consents are made with.
+pub struct Parts {
+    /// Where flows are kept.
+    pub store: Arc<dyn Store>,
+    /// What they are sealed with.
+    pub keyring: Arc<Keyring>,
+    /// Where grants end.
+    pub vault: Arc<Vault>,
+    /// What asks authorization servers.
+    pub caller: Arc<Caller>,
+    /// How long and how many.
+    pub settings: TokenSettings,
+    /// The time of day.
+    pub clock: Clock,
+    /// Base of redirect URIs, without a slash at its end. Never from a request.
+    pub public_url: String,
+}
+
+/// All flows of a gateway.
+pub struct Flows {
+    vault: Arc<Vault>,
+    caller: Arc<Caller>,
+    settings: ArcSwap<TokenSettings>,
+    clock: Clock,
+    public_url: String,
+    store: Arc<dyn Store>,
+    flows: Rows<Flow>,
+    /// By hash of `state`: whoever takes the row goes on with the flow.
+    states: Rows<Pointer>,
+    /// By hash of the start link.
+    tickets: Rows<Pointer>,
+    /// What browsers POSTed to the callback, by hash of where they go on.
+    posted: Rows<Posted>,
+    outbox: Rows<Owed>,
+    /// Flows are counted and made in turns, so that nobody opens more than allowed.
+    turn: tokio::sync::Mutex<()>,
+    tasks: Mutex<JoinSet<()>>,
+    stop: watch::Sender<bool>,
+}
+
+/// From a secret's hash to its flow.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct Pointer {
+    flow: FlowId,
+    expires: Timestamp,
+    /// Of a `state`: it came by POST, and its form is kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    posted: bool,
+}
+
+impl Flows {
+    /// Over the store of everybody else.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let sealed = || (parts.store.clone(), parts.keyring.clone());
+        Arc::new(Self {
+            flows: Rows::new(sealed(), Table::Flows, "flow-"),
+            states: Rows::new(sealed(), Table::Flows, "state-"),
+            tickets: Rows::new(sealed(), Table::Flows, "start-"),
+            posted: Rows::new(sealed(), Table::Flows, "posted-"),
+            outbox: Rows::new(sealed(), Table::Outbox, ""),
+            vault: parts.vault,
+            caller: parts.caller,
+            settings: ArcSwap::from_pointee(parts.settings),
+            clock: parts.clock,
+            public_url: parts.public_url,
+            store: parts.store,
+            turn: tokio::sync::Mutex::default(),
+            tasks: Mutex::default(),
+            stop: watch::channel(false).0,
+        })
+    }
+
+    /// Goes by these numbers from now on.
+    pub fn set(&self, settings: TokenSettings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// What redirect URIs begin with.
+    pub fn public_url(&self) -> &str {
+        &self.public_url
+    }
+
+    /// Ends what is polled for and tried again; what is being stored is stored.
+    pub async fn close(&self) {
+        self.stop.send_replace(true);
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        while tasks.join_next().await.is_some() {}
+    }
+
+    /// Goes on with what a restart interrupted: device codes that are polled for, grants that were not in
+    /// force yet or are to be revoked, decisions that a person has to take, revocations that are owed. An
+    /// exchange that was interrupted has failed.
+    pub async fn resume(self: &Arc<Self>, org: &OrgId) {
+        match self.flows.all(org).await {
+            Ok(flows) => flows.into_iter().for_each(|(_, flow, _)| self.go_on(flow)),
+            Err(error) => tracing::error!(%error, "consents of before cannot be read"),
+        }
+        self.resume_outbox(org).await;
+    }
+
+    fn go_on(self: &Arc<Self>, flow: Flow) {
+        let flows = Arc::clone(self);
+        match flow.stage.clone() {
+            Stage::Polling(_) => self.poll_until_done(flow),
+            Stage::Confirming(_) => self.decline_in_time(&flow),
+            Stage::Abandoned(abandoned) => {
+                self.spawn(async move { Box::pin(flows.take_back(&flow, abandoned)).await });
+            }
+            Stage::Received(received) => self.spawn(async move {
+                let Some(_lease) = flows.lease_of(&flow.id).await else { return };
+                if let Err(error) = Box::pin(flows.put_in_force(&flow, received)).await {
+                    tracing::warn!(flow = %flow.id, %error, "a consent of before gave no grant");
+                }
+            }),
+            Stage::Exchanging => self.spawn(async move {
+                let Some(_lease) = flows.lease_of(&flow.id).await else { return };
+                flows.note_failure(&flow, "the gateway stopped while the code was exchanged").await;
+            }),
+            Stage::Offered | Stage::Asked(_) | Stage::Connected { .. } | Stage::Failed { .. } => {}
+        }
+    }
+
+    /// The right to go on with a flow; none while another replica has it.
+    async fn lease_of(&self, flow: &FlowId) -> Option<Lease> {
+        let settings = self.settings.load();
+        let long = settings.exchange_timeout * 2 + settings.account_timeout;
+        self.store.lease(&format!("flow/{flow}"), long).await.ok().flatten()
+    }
+
+    fn directory(&self) -> &Arc<Directory> {
+        self.vault.directory()
+    }
+
+    /// Runs until its end or [`Flows::close`].
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(work);
+    }
+
+    /// Waits; false when everything ends before.
+    async fn wait(&self, time: std::time::Duration) -> bool {
+        let mut stop = self.stop.subscribe();
+        tokio::select! {
+            () = tokio::time::sleep(time) => true,
+            _ = stop.wait_for(|stop| *stop) => false,
+        }
+    }
+}
+
+impl fmt::Debug for Flows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flows").field("public_url", &self.public_url).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,129 @@
+//! Consents that are open: bounded, listed, cancelled by a person, and ended with their connection.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+
+use super::error::FlowError;
+use super::flow::{Flow, Stage};
+use super::{FlowView, Flows};
+use crate::RowError;
+use keyward_base::id::{ConnectionId, FlowId, OrgId};
+use keyward_state::store::{StoreError, Version};
+
+/// Flows that are over are kept for a day, for whoever asks how they ended.
+const KEPT: SignedDuration = SignedDuration::from_hours(24);
+
+/// How often a change that another one overtakes is tried.
+const TRIES_MAX: usize = 8;
+
+impl Flows {
+    /// The consents of an org that a person can still finish, the oldest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn open_consents(&self, org: &OrgId) -> Result<Vec<FlowView>, FlowError> {
+        let (now, view) = (self.clock.now(), self.directory().view());
+        let mut open: Vec<Flow> =
+            self.flows.all(org).await?.into_iter().map(|(_, flow, _)| flow).collect();
+        let exists = |flow: &Flow| view.connection(org, &flow.connection).is_some();
+        open.retain(|flow| flow.is_open(now) && exists(flow));
+        open.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        Ok(open.iter().map(|flow| self.seen(flow)).collect())
+    }
+
+    /// Ends a consent that nobody has finished. A grant that waits for a decision is declined.
+    ///
+    /// # Errors
+    /// When there is none, or it is over or being finished.
+    pub async fn cancel(self: &Arc<Self>, org: &OrgId, id: &FlowId) -> Result<FlowView, FlowError> {
+        for _ in 0..TRIES_MAX {
+            let found = self.flows.get(org, id.as_str()).await?;
+            let (flow, version) = found.ok_or(FlowError::NoFlow)?;
+            if self.clock.now() >= flow.expires {
+                return Err(FlowError::NotOpen);
+            }
+            match self.end((flow, version), "it was cancelled").await {
+                Err(FlowError::Row(RowError::Store(StoreError::Conflict { .. }))) => {}
+                Err(error) => return Err(error),
+                Ok(()) => return self.view(org, id).await,
+            }
+        }
+        Err(FlowError::BeingFinished)
+    }
+
+    /// The connection is gone, and with it its consents: nobody can finish them.
+    pub(super) async fn end_consents_of(self: &Arc<Self>, org: &OrgId, id: &ConnectionId) {
+        let flows = match self.flows.all(org).await {
+            Ok(flows) => flows,
+            Err(error) => {
+                return tracing::warn!(%error, "consents of a removed connection stay open");
+            }
+        };
+        let now = self.clock.now();
+        for (_, flow, version) in flows {
+            if flow.connection != *id || !flow.is_open(now) {
+                continue;
+            }
+            let (flows, id) = (Arc::clone(self), flow.id.clone());
+            let end = async move {
+                match flows.end((flow, version), "the connection was removed").await {
+                    // Whoever finishes it finds the connection gone.
+                    Ok(()) | Err(FlowError::BeingFinished | FlowError::NotOpen) => {}
+                    Err(error) => tracing::warn!(flow = %id, %error, "a consent stays open"),
+                }
+            };
+            // Its provider may have to be told, which nobody waits for.
+            self.spawn(Box::pin(end));
+        }
+    }
+
+    /// Bounds what one person has open, and forgets what is long over.
+    pub(super) async fn sweep(&self, org: &OrgId, person: &str) -> Result<(), FlowError> {
+        let (now, view) = (self.clock.now(), self.directory().view());
+        let mut open = 0;
+        for (id, flow, _) in self.flows.all(org).await? {
+            // That of a connection that is gone can be finished by nobody.
+            let is_one = flow.is_open(now) && view.connection(org, &flow.connection).is_some();
+            open += usize::from(flow.person == person && is_one);
+            if flow.expires.saturating_add(KEPT).is_ok_and(|until| until < now) {
+                self.flows.delete(org, &id).await?;
+            }
+        }
+        for rows in [&self.states, &self.tickets] {
+            for (id, pointer, _) in rows.all(org).await? {
+                if pointer.expires <= now {
+                    rows.delete(org, &id).await?;
+                }
+            }
+        }
+        for (id, posted, _) in self.posted.all(org).await? {
+            if posted.expires <= now {
+                self.posted.delete(org, &id).await?;
+            }
+        }
+        let max = self.settings.load().flows_per_person_max;
+        if open >= max { Err(FlowError::TooMany(max)) } else { Ok(()) }
+    }
+
+    async fn end(
+        self: &Arc<Self>,
+        (mut flow, version): (Flow, Version),
+        why: &str,
+    ) -> Result<(), FlowError> {
+        match flow.stage.clone() {
+            Stage::Offered | Stage::Asked(_) | Stage::Polling(_) => {
+                flow.stage = Stage::Failed { why: why.to_owned() };
+                let place = (&flow.org, flow.id.as_str());
+                self.flows.put(place, &flow, Some(version)).await?;
+                self.note_draft_failure(&flow, why).await;
+                Ok(())
+            }
+            Stage::Confirming(waiting) => self.decline((flow, version), waiting, why).await,
+            Stage::Exchanging | Stage::Received(_) | Stage::Abandoned(_) => {
+                Err(FlowError::BeingFinished)
+            }
+            Stage::Connected { .. } | Stage::Failed { .. } => Err(FlowError::NotOpen),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! A client is registered without a person: dynamic registration (RFC 7591), or a document about ourselves
+//! where servers read those and we have a public address. One registration for each app, kept, and shown
+//! to no other server.
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Flows;
+use super::endpoints::cannot_ask;
+use super::error::{FlowError, cleaned};
+use crate::grant::oauth::{Metadata, is_secure};
+use keyward_base::id::{AppId, OrgId};
+use keyward_base::secret::Secret;
+use keyward_net::call::Bounds;
+use keyward_rules::provider::oauth::ClientAuthText;
+
+/// How we name ourselves to people.
+const CLIENT_NAME: &str = "Keyward";
+
+/// Longest client id or secret that is taken.
+const CLIENT_BYTES_MAX: usize = 16 * 1024;
+
+/// A client as the server registered it.
+pub(super) struct Registration {
+    pub(super) client_id: String,
+    pub(super) client_secret: Option<Secret>,
+    pub(super) auth: ClientAuthText,
+    pub(super) expires: Option<Timestamp>,
+    /// How the registration could be changed later (RFC 7592): kept, and not used yet.
+    pub(super) access: Option<Secret>,
+}
+
+#[derive(Deserialize)]
+struct Told {
+    client_id: String,
+    client_secret: Option<String>,
+    client_secret_expires_at: Option<i64>,
+    token_endpoint_auth_method: Option<String>,
+    registration_access_token: Option<String>,
+}
+
+impl Flows {
+    /// A client of this server for the app: by a document, else by registration.
+    ///
+    /// # Errors
+    /// When the server takes neither, or refuses.
+    pub(super) async fn client_at(
+        &self,
+        metadata: &Metadata,
+        app: &AppId,
+    ) -> Result<Registration, FlowError> {
+        let public = self.public_url.starts_with("https://");
+        if metadata.client_id_metadata_document_supported && public {
+            return Ok(Registration {
+                client_id: format!("{}/oauth/client/{app}", self.public_url),
+                client_secret: None,
+                auth: ClientAuthText::None,
+                expires: None,
+                access: None,
+            });
+        }
+        let endpoint = metadata.registration_endpoint.as_deref().ok_or_else(|| {
+            FlowError::Server(format!(
+                "{} registers no clients by itself: register one there, and name it with --client-id",
+                metadata.issuer
+            ))
+        })?;
+        self.register(endpoint, metadata, app).await
+    }
+
+    async fn register(
+        &self,
+        endpoint: &str,
+        metadata: &Metadata,
+        app: &AppId,
+    ) -> Result<Registration, FlowError> {
+        let settings = self.settings.load_full();
+        let auth = method(metadata.token_endpoint_auth_methods_supported.as_deref());
+        let body = json!({
+            "client_name": CLIENT_NAME,
+            "redirect_uris": [self.redirect_uri(app)],
+            "grant_types": ["authorization_code", "refresh_token"],
+            "response_types": ["code"],
+            "token_endpoint_auth_method": word(auth),
+            "application_type": if is_loopback(&self.public_url) { "native" } else { "web" },
+        });
+        let request = Request::post(endpoint)
+            .header(header::ACCEPT, "application/json")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Bytes::from(body.to_string()));
+        let request = request.map_err(|_| refused("its registration endpoint is no URL"))?;
+        let answer = self.caller.call(request, &Bounds::of_metadata(&settings)).await;
+        let answer = answer.map_err(cannot_ask)?;
+        if !matches!(answer.status(), StatusCode::OK | StatusCode::CREATED) {
+            return Err(refused(&said(answer.body(), answer.status())));
+        }
+        read(answer.body(), auth)
+    }
+
+    /// The redirect URI of an app, as it is registered and sent.
+    pub(super) fn redirect_uri(&self, app: &AppId) -> String {
+        format!("{}/oauth/callback/{app}", self.public_url)
+    }
+
+    /// What we say about ourselves at the client id that is a URL; none when the app has none.
+    pub fn client_document(&self, org: &OrgId, app: &str) -> Option<serde_json::Value> {
+        let id = AppId::parse(app).ok()?;
+        let view = self.directory().view();
+        let own = format!("{}/oauth/client/{id}", self.public_url);
+        view.app(org, &id).filter(|app| app.client_id == own)?;
+        Some(json!({
+            "client_id": own,
+            "client_name": CLIENT_NAME,
+            "redirect_uris": [self.redirect_uri(&id)],
+            "grant_types": ["authorization_code", "refresh_token"],
+            "response_types": ["code"],
+            "token_endpoint_auth_method": "none",
+        }))
+    }
+}
+
+fn read(body: &[u8], asked: ClientAuthText) -> Result<Registration, FlowError> {
+    let told: Told =
+        serde_json::from_slice(body).map_err(|_| refused("its answer names no client"))?;
+    let auth = match told.token_endpoint_auth_method.as_deref() {
+        None => asked,
+        Some("client_secret_basic") => ClientAuthText::Basic,
+        Some("client_secret_post") => ClientAuthText::Body,
+        Some("none") => ClientAuthText::None,
+        Some(_) => return Err(refused("it wants another client authentication than was asked")),
+    };
+    let secret = told.client_secret.filter(|secret| !secret.is_empty());
+    let lengths = [told.client_id.len(), secret.as_ref().map_or(1, String::len)];
+    if lengths.iter().any(|bytes| !(1..=CLIENT_BYTES_MAX).contains(bytes)) {
+        return Err(refused("its client id or secret has an impossible length"));
+    }
+    if secret.is_none() && auth != ClientAuthText::None {
+        return Err(refused("it gave no client secret"));
+    }
+    // RFC 7591 §3.2.1: 0 means never.
+    let expires = told.client_secret_expires_at.filter(|at| *at > 0);
+    Ok(Registration {
+        client_id: told.client_id,
+        client_secret: secret.map(Secret::from),
+        auth,
+        expires: expires.and_then(|at| Timestamp::from_second(at).ok()),
+        access: told.registration_access_token.map(Secret::from),
+    })
+}
+
+/// Basic when nothing is said (RFC 8414 §2).
+fn method(supported: Option<&[String]>) -> ClientAuthText {
+    let Some(supported) = supported else { return ClientAuthText::Basic };
+    let has = |method: &str| supported.iter().any(|known| known == method);
+    match () {
+        () if has("client_secret_basic") => ClientAuthText::Basic,
+        () if has("client_secret_post") => ClientAuthText::Body,
+        () => ClientAuthText::None,
+    }
+}
+
+fn word(auth: ClientAuthText) -> &'static str {
+    match auth {
+        ClientAuthText::Body => "client_secret_post",
+        ClientAuthText::None => "none",
+        _ => "client_secret_basic",
+    }
+}
+
+/// RFC 7591 §3.2.2.
+fn said(body: &[u8], status: StatusCode) -> String {
+    #[derive(Deserialize)]
+    struct Refused {
+        error: String,
+    }
+    match serde_json::from_slice::<Refused>(body) {
+        Ok(refused) => format!("it says {}", cleaned(&refused.error)),
+        Err(_) => format!("it answers {}", status.as_u16()),
+    }
+}
+
+fn refused(why: &str) -> FlowError {
+    FlowError::Server(format!("the authorization server did not register a client: {why}"))
+}
+
+fn is_loopback(url: &str) -> bool {
+    url.starts_with("http://") && is_secure(url, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// oauth 13, registration
+    #[test]
+    fn the_method_is_one_that_the_server_has_and_basic_when_it_is_silent() {
+        let list = |all: &[&str]| all.iter().map(|&one| one.to_owned()).collect::<Vec<_>>();
+        assert_eq!(method(None), ClientAuthText::Basic);
+        assert_eq!(method(Some(&list(&["none", "client_secret_post"]))), ClientAuthText::Body);
+        assert_eq!(method(Some(&list(&["none"]))), ClientAuthText::None);
+    }
+
+    /// oauth 13, registration
+    #[test]
+    fn an_answer_without_a_usable_client_is_refused() {
+        for bad in [
+            "{}",
+            "[]",
+            r#"{"client_id":""}"#,
+            r#"{"client_id":"a"}"#,
+            r#"{"client_id":"a","client_secret":""}"#,
+            r#"{"client_id":"a","client_secret":"b","token_endpoint_auth_method":"private_key_jwt"}"#,
+        ] {
+            assert!(read(bad.as_bytes(), ClientAuthText::Basic).is_err(), "{bad}");
+        }
+        let good = br#"{"client_id":"a","client_secret":"b","client_secret_expires_at":0}"#;
+        let good = read(good, ClientAuthText::Basic).ok().unwrap();
+        assert_eq!((good.client_id.as_str(), good.expires), ("a", None));
+        let public = read(br#"{"client_id":"a"}"#, ClientAuthText::None).ok().unwrap();
+        assert!(public.client_secret.is_none());
+    }
+}

@@ -1,0 +1,407 @@
+//! A remote MCP server from its URL alone: what it says about its authorization server (RFC 9728), a client
+//! there, and a draft connection that a consent completes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode, header};
+use serde::Deserialize;
+
+use super::Flows;
+use super::endpoints::{cannot_ask, not_told, takes_s256};
+use super::error::FlowError;
+use super::moved::urls;
+use super::register::Registration;
+use super::start::Asking;
+use crate::grant::AppSecret;
+use crate::grant::oauth::{Metadata, document, host, is_secure};
+use crate::{NewApp, NewConnection};
+use keyward_base::id::{AppId, OrgId, UserId};
+use keyward_base::settings::Settings;
+use keyward_net::call::{Bounds, CallError};
+use keyward_state::directory::{
+    About, AppRecord, AppSettings, ConnectionRecord, ManagedBy, Registered, SecretFacts, Visibility,
+};
+
+/// The catalogue's provider of MCP servers.
+const PROVIDER: &str = "mcp";
+/// Its way to authenticate.
+const AUTH: &str = "oauth";
+/// Longest URL that is taken.
+const URL_BYTES_MAX: usize = 2 * 1024;
+
+/// A server to be connected.
+#[derive(Clone, Debug, Default)]
+pub struct NewMcp {
+    /// Where it is: https.
+    pub url: String,
+    /// The connection's name; the host when absent.
+    pub name: Option<String>,
+    /// Which of its authorization servers, when it has several.
+    pub issuer: Option<String>,
+    /// Scopes; those that it asks for when empty.
+    pub scopes: Vec<String>,
+    /// Environment label.
+    pub environment: Option<String>,
+    /// How its requests are sent.
+    pub settings: Settings,
+    /// Whose it is; `None`: the organisation's.
+    pub owner: Option<UserId>,
+    /// Whose agents may use it.
+    pub visibility: Visibility,
+}
+
+/// What a protected resource says of itself (RFC 9728 §2); the rest is ignored.
+#[derive(Debug, Default, Deserialize)]
+struct Resource {
+    resource: String,
+    #[serde(default)]
+    authorization_servers: Vec<String>,
+    #[serde(default)]
+    scopes_supported: Vec<String>,
+}
+
+/// What a 401 says (RFC 9728 §5.1, RFC 6750 §3).
+#[derive(Debug, Default, Eq, PartialEq)]
+struct Challenge {
+    metadata: Option<String>,
+    scopes: Vec<String>,
+}
+
+impl Flows {
+    /// A draft connection of an MCP server, with an app at its authorization server: the one that is
+    /// there already, or a new one.
+    ///
+    /// # Errors
+    /// When the server does not say whom to ask, or that one registers nobody.
+    pub async fn add_mcp(
+        &self,
+        org: &OrgId,
+        new: NewMcp,
+    ) -> Result<Arc<ConnectionRecord>, FlowError> {
+        let url = canonical(&new.url, self.settings.load().insecure_loopback)?;
+        let (resource, challenge) = self.resource(&url).await?;
+        let issuer = chosen(&resource, new.issuer.as_deref())?;
+        let metadata = self.metadata(&issuer).await?;
+        takes_s256(&metadata, true)?;
+        let app = self.app_at(org, &metadata, &url).await?;
+        let scopes = match (new.scopes.is_empty(), challenge.scopes.is_empty()) {
+            (false, _) => new.scopes,
+            (true, false) => challenge.scopes,
+            (true, true) => resource.scopes_supported,
+        };
+        let connection = NewConnection {
+            org: org.clone(),
+            name: new.name.unwrap_or_else(|| name_of(&url)),
+            provider: PROVIDER.to_owned(),
+            auth: Some(AUTH.to_owned()),
+            variables: BTreeMap::from([("host".to_owned(), host(&url).to_owned())]),
+            app: Some(app.id.clone()),
+            scopes: with_offline(scopes, &metadata),
+            environment: new.environment,
+            settings: new.settings,
+            about: About::default(),
+            secret: SecretFacts::default(),
+            owner: new.owner,
+            visibility: new.visibility,
+            managed_by: ManagedBy::Store,
+        };
+        Ok(self.vault.add_draft(connection).await?)
+    }
+
+    /// A new client at the same server, which the connection uses from now on; its old tokens are bound to
+    /// the old one, and work as long as they do.
+    pub(super) async fn registered_anew(&self, asking: &Asking) -> Result<Asking, FlowError> {
+        let (connection, app) = (&asking.connection, &asking.app);
+        let resource = app.settings.token_params.get("resource");
+        let (Some(registered), Some(url)) = (&app.registered, resource) else {
+            return Err(self.no_consent(connection));
+        };
+        let metadata = self.metadata(&registered.issuer).await?;
+        let org = &connection.org;
+        let id = AppId::random();
+        let client = self.client_at(&metadata, &id).await?;
+        let name = self.free_name(org, url);
+        let new = self.keep_app((org, id, name), &metadata, url, client).await?;
+        let use_it = |record: &mut ConnectionRecord| record.app = Some(new.id.clone());
+        let updated = self.directory().update_connection(org, &connection.id, &use_it).await?;
+        self.asking(&updated).await
+    }
+
+    /// A name that no app has.
+    fn free_name(&self, org: &OrgId, url: &str) -> String {
+        let view = self.directory().view();
+        let taken = |name: &str| view.apps().any(|app| app.org == *org && app.name == name);
+        let base = name_of(url);
+        let mut names = std::iter::once(base.clone()).chain((2..).map(|n| format!("{base}-{n}")));
+        names.find(|name| !taken(name)).unwrap_or(base)
+    }
+
+    /// The server's own word on who guards it.
+    async fn resource(&self, url: &str) -> Result<(Resource, Challenge), FlowError> {
+        let settings = self.settings.load_full();
+        let challenge = self.challenge(url).await?;
+        let (base, path) = split(url);
+        let well_known = format!("{base}/.well-known/oauth-protected-resource");
+        let mut places = vec![];
+        if let Some(told) = &challenge.metadata {
+            // Elsewhere only in the open: the guard refuses private addresses, https proves the name.
+            if !told.starts_with(&format!("{base}/"))
+                && !is_secure(told, settings.insecure_loopback)
+            {
+                return Err(not_guarded(url));
+            }
+            places.push(told.clone());
+        }
+        if !path.is_empty() {
+            places.push(format!("{well_known}{path}"));
+        }
+        places.push(well_known);
+        for place in places {
+            let found = document(&self.caller, &place, &settings).await;
+            let Some(document) = found.map_err(|error| not_told(&error))? else { continue };
+            let read: Resource = serde_json::from_slice(&document).map_err(|_| not_guarded(url))?;
+            let told = read.resource.trim_end_matches('/');
+            // RFC 9728 §3.3; servers name their origin for all of their paths.
+            if told != url && told != base {
+                return Err(FlowError::Server(format!(
+                    "{} describes another resource than {}",
+                    host(&place),
+                    host(url)
+                )));
+            }
+            return Ok((read, challenge));
+        }
+        // Of before RFC 9728: the server is its own authorization server.
+        let resource = Resource {
+            resource: url.to_owned(),
+            authorization_servers: vec![base],
+            scopes_supported: vec![],
+        };
+        Ok((resource, challenge))
+    }
+
+    async fn challenge(&self, url: &str) -> Result<Challenge, FlowError> {
+        let settings = self.settings.load_full();
+        let request =
+            Request::get(url).header(header::ACCEPT, "application/json, text/event-stream");
+        let request = request.body(Bytes::new()).map_err(|_| not_guarded(url))?;
+        match self.caller.call(request, &Bounds::of_metadata(&settings)).await {
+            Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => {
+                Ok(challenge(answer.headers()))
+            }
+            Ok(_) | Err(CallError::Unusable { .. }) => Ok(Challenge::default()),
+            Err(error) => Err(cannot_ask(error)),
+        }
+    }
+
+    /// One registration for a server and a resource, used by every flow.
+    async fn app_at(
+        &self,
+        org: &OrgId,
+        metadata: &Metadata,
+        url: &str,
+    ) -> Result<Arc<AppRecord>, FlowError> {
+        let view = self.directory().view();
+        let now = self.clock.now();
+        let fits = |app: &&Arc<AppRecord>| {
+            let of = app.registered.as_ref();
+            app.org == *org
+                && of.is_some_and(|of| of.issuer == metadata.issuer)
+                && of.is_some_and(|of| of.expires.is_none_or(|expires| now < expires))
+                && app.settings.token_params.get("resource").map(String::as_str) == Some(url)
+        };
+        if let Some(app) = view.apps().find(fits) {
+            return Ok(app.clone());
+        }
+        let id = AppId::random();
+        let client = self.client_at(metadata, &id).await?;
+        let name = self.free_name(org, url);
+        self.keep_app((org, id, name), metadata, url, client).await
+    }
+
+    async fn keep_app(
+        &self,
+        (org, id, name): (&OrgId, AppId, String),
+        metadata: &Metadata,
+        url: &str,
+        client: Registration,
+    ) -> Result<Arc<AppRecord>, FlowError> {
+        let settings = AppSettings {
+            token_params: BTreeMap::from([("resource".to_owned(), url.to_owned())]),
+            client_auth: Some(client.auth),
+            ..AppSettings::default()
+        };
+        let urls = urls(metadata);
+        let registered = Registered { issuer: metadata.issuer.clone(), expires: client.expires };
+        let app = NewApp {
+            id: Some(id),
+            org: org.clone(),
+            name,
+            provider: PROVIDER.to_owned(),
+            auth: Some(AUTH.to_owned()),
+            client_id: client.client_id,
+            scopes: vec![],
+            variables: BTreeMap::new(),
+            urls,
+            settings,
+            registered: Some(registered),
+            managed_by: ManagedBy::Store,
+        };
+        let secret = AppSecret {
+            client_secret: client.client_secret,
+            registration_token: client.access,
+            ..AppSecret::default()
+        };
+        Ok(self.vault.add_app(app, secret).await?)
+    }
+}
+
+/// Scheme and authority, and the path without a slash at its end.
+fn split(url: &str) -> (String, &str) {
+    let authority = url.find("://").map_or(0, |at| at + 3);
+    let at = url[authority..].find('/').map_or(url.len(), |at| authority + at);
+    (url[..at].to_owned(), &url[at..])
+}
+
+/// The canonical URI of a server (RFC 8707 §2): scheme and host in lower case, no fragment, no slash at its
+/// end.
+fn canonical(url: &str, insecure_loopback: bool) -> Result<String, FlowError> {
+    let refused = || FlowError::Server("the URL of an MCP server begins with https://".to_owned());
+    let fits = url.len() <= URL_BYTES_MAX && url.bytes().all(|b| b.is_ascii_graphic());
+    let url = url.split(['#', '?']).next().unwrap_or_default();
+    let (base, path) = split(url);
+    let canonical = format!("{}{}", base.to_ascii_lowercase(), path.trim_end_matches('/'));
+    let named = !host(&canonical).is_empty() && !host(&canonical).contains('@');
+    match fits && named && is_secure(&canonical, insecure_loopback) {
+        true => Ok(canonical),
+        false => Err(refused()),
+    }
+}
+
+fn chosen(resource: &Resource, wanted: Option<&str>) -> Result<String, FlowError> {
+    let servers = &resource.authorization_servers;
+    match (wanted, servers.as_slice()) {
+        (None, [one]) => Ok(one.clone()),
+        (Some(wanted), servers) if servers.iter().any(|known| known == wanted) => {
+            Ok(wanted.to_owned())
+        }
+        (None, []) => Err(not_guarded(&resource.resource)),
+        _ => Err(FlowError::Server(format!(
+            "this server has several authorization servers ({}): name one with --issuer",
+            servers.join(", ")
+        ))),
+    }
+}
+
+/// `offline_access` only where the server has it: others refuse what they do not know.
+fn with_offline(mut scopes: Vec<String>, metadata: &Metadata) -> Vec<String> {
+    let offline = "offline_access";
+    let has = |all: &[String]| all.iter().any(|scope| scope == offline);
+    if !scopes.is_empty() && has(&metadata.scopes_supported) && !has(&scopes) {
+        scopes.push(offline.to_owned());
+    }
+    scopes
+}
+
+/// A name for people: `mcp.acme.test` → `mcp-acme-test`.
+fn name_of(url: &str) -> String {
+    let host = host(url).split(':').next().unwrap_or_default();
+    host.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(60).collect()
+}
+
+fn not_guarded(url: &str) -> FlowError {
+    FlowError::Server(format!("{} does not say which authorization server it trusts", host(url)))
+}
+
+/// Reads the `Bearer` challenge; the first of each parameter counts.
+fn challenge(headers: &HeaderMap) -> Challenge {
+    let mut read = Challenge::default();
+    for field in headers.get_all(header::WWW_AUTHENTICATE) {
+        let Ok(text) = field.to_str() else { continue };
+        let Some(at) = text.to_ascii_lowercase().find("bearer") else { continue };
+        let mut rest = text[at + "bearer".len()..].trim_start();
+        while let Some((name, tail)) = rest.split_once('=') {
+            let name = name.trim_matches(|c: char| c == ',' || c.is_whitespace());
+            let (value, tail) = match tail.strip_prefix('"') {
+                Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+                None => tail.split_once(',').unwrap_or((tail, "")),
+            };
+            match name.to_ascii_lowercase().as_str() {
+                "resource_metadata" if read.metadata.is_none() => {
+                    read.metadata = Some(value.to_owned());
+                }
+                "scope" if read.scopes.is_empty() => {
+                    read.scopes = value.split_whitespace().map(str::to_owned).collect();
+                }
+                _ => {}
+            }
+            rest = tail;
+        }
+    }
+    read
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// oauth 13, MCP 7
+    #[test]
+    fn the_canonical_uri_has_no_fragment_and_no_slash_at_its_end() {
+        for (url, canonical_url) in [
+            ("https://MCP.acme.test/", "https://mcp.acme.test"),
+            ("https://mcp.acme.test/Server/mcp#x", "https://mcp.acme.test/Server/mcp"),
+            ("https://mcp.acme.test:8443/a/", "https://mcp.acme.test:8443/a"),
+        ] {
+            assert_eq!(canonical(url, false).unwrap(), canonical_url);
+        }
+        for bad in
+            ["http://a.test/mcp", "mcp.acme.test", "https://", "https://u@a.test", "https://a b"]
+        {
+            assert!(canonical(bad, true).is_err(), "{bad}");
+        }
+    }
+
+    /// oauth 13, MCP 1
+    #[test]
+    fn a_challenge_tells_where_the_metadata_is_and_which_scopes() {
+        let mut headers = HeaderMap::new();
+        let field =
+            r#"Bearer error="invalid_token", resource_metadata="https://a.test/m", scope="a b""#;
+        headers.insert(header::WWW_AUTHENTICATE, field.parse().unwrap());
+        let read = challenge(&headers);
+        assert_eq!(read.metadata.as_deref(), Some("https://a.test/m"));
+        assert_eq!(read.scopes, ["a", "b"]);
+        headers.insert(header::WWW_AUTHENTICATE, "Basic realm=\"x\"".parse().unwrap());
+        assert_eq!(challenge(&headers), Challenge::default());
+    }
+
+    /// oauth 13, MCP 2
+    #[test]
+    fn of_several_authorization_servers_a_person_names_one() {
+        let of = |servers: &[&str]| Resource {
+            resource: "https://a.test".to_owned(),
+            authorization_servers: servers.iter().map(|&s| s.to_owned()).collect(),
+            scopes_supported: vec![],
+        };
+        assert!(chosen(&of(&[]), None).is_err());
+        assert!(chosen(&of(&["https://x.test", "https://y.test"]), None).is_err());
+        assert!(chosen(&of(&["https://x.test"]), Some("https://evil.test")).is_err());
+        let two = of(&["https://x.test", "https://y.test"]);
+        assert_eq!(chosen(&two, Some("https://y.test")).unwrap(), "https://y.test");
+    }
+
+    /// oauth 13, MCP 6
+    #[test]
+    fn offline_access_is_asked_of_servers_that_list_it_only() {
+        let lists = |all: &[&str]| Metadata {
+            scopes_supported: all.iter().map(|&scope| scope.to_owned()).collect(),
+            ..Metadata::default()
+        };
+        let asked = || vec!["read".to_owned()];
+        assert_eq!(with_offline(asked(), &lists(&[])), ["read"]);
+        assert_eq!(with_offline(asked(), &lists(&["offline_access"])), ["read", "offline_access"]);
+    }
+}

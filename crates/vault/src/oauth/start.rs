@@ -1,0 +1,461 @@
+//! A flow begins: in the API or the command line it is offered, in a browser it is begun. Only then are
+//! `state` and PKCE made, and both are durable before the browser is sent away.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use zeroize::Zeroizing;
+
+use super::authorize::{self, Question};
+use super::error::{FlowError, Refusal};
+use super::flow::{Asked, Digest, Flow, Hidden, Polling, Stage, challenge, random};
+use super::{Flows, Pointer};
+use crate::grant::oauth::Client;
+use keyward_base::id::{AppId, FlowId, OrgId};
+use keyward_rules::provider::oauth::{GrantText, PkceText, ResponseModeText};
+use keyward_rules::provider::{AuthKind, AuthMethod, OAuth, Provider};
+use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord, ConnectionState, Need};
+
+/// What is to be consented to.
+#[derive(Clone, Debug, Default)]
+pub struct Ask {
+    /// Who starts it.
+    pub person: String,
+    /// By a code that is entered on another device, where the provider has both.
+    pub device: bool,
+    /// Scopes beside those of connection, app or provider: a step up.
+    pub more_scopes: Vec<String>,
+    /// Registers a new client first, where the present one was registered by us: servers forget them.
+    pub register: bool,
+}
+
+/// What the person does next.
+#[derive(Debug)]
+pub enum Started {
+    /// Opens this page.
+    Browser {
+        /// The flow.
+        flow: FlowId,
+        /// The start page. Whoever opens it can consent: never logged.
+        url: String,
+    },
+    /// Enters a code.
+    Device {
+        /// The flow.
+        flow: FlowId,
+        /// Where and what.
+        code: DeviceCode,
+    },
+}
+
+/// What a person needs to consent on another device (RFC 8628 §3.2). For that person alone.
+#[derive(Clone)]
+pub struct DeviceCode {
+    /// What is entered.
+    pub user_code: String,
+    /// Where.
+    pub verification_uri: String,
+    /// The same with the code in it.
+    pub verification_uri_complete: Option<String>,
+    /// Until when.
+    pub expires: Timestamp,
+}
+
+/// What the start page shows.
+#[derive(Debug)]
+pub struct Offer {
+    /// The flow.
+    pub flow: FlowId,
+    /// The provider's name.
+    pub provider: String,
+    /// The connection's name.
+    pub connection: String,
+    /// Whose account it is so far.
+    pub account: Option<String>,
+    /// The app's name.
+    pub app: String,
+    /// What is asked for.
+    pub scopes: Vec<String>,
+    /// Who started it.
+    pub person: String,
+    /// When.
+    pub created: Timestamp,
+    /// Where the browser will be sent: scheme, host and port.
+    pub goes_to: String,
+}
+
+/// Everything about a flow's provider, the app's word included.
+pub(super) struct Asking {
+    pub(super) connection: Arc<ConnectionRecord>,
+    pub(super) provider: Arc<Provider>,
+    pub(super) app: Arc<AppRecord>,
+    /// The provider's way with what the app says otherwise, and what was discovered.
+    pub(super) oauth: OAuth,
+    pub(super) variables: BTreeMap<String, String>,
+    /// Who must answer the callback.
+    pub(super) issuer: Option<String>,
+    /// Whether the server announced that it says so.
+    pub(super) issuer_announced: bool,
+}
+
+impl Flows {
+    /// Starts a flow for a connection. It changes nothing for a connection that works.
+    ///
+    /// # Errors
+    /// When the connection needs no consent or has no app, too many flows are open, or the authorization
+    /// server cannot be asked.
+    pub async fn start(
+        self: &Arc<Self>,
+        org: &OrgId,
+        connection: &ConnectionRecord,
+        ask: Ask,
+    ) -> Result<Started, FlowError> {
+        // Before anything is asked for that a consent alone needs, such as an app.
+        if !self.consents(&connection.provider, Some(&connection.auth)) {
+            return Err(self.no_consent(connection));
+        }
+        let mut asking = self.asking(connection).await?;
+        if asking.app.registered.is_some() && (ask.register || self.is_forgotten(&asking)) {
+            asking = self.registered_anew(&asking).await?;
+        }
+        let _turn = self.turn.lock().await;
+        self.sweep(org, &ask.person).await?;
+        match (asking.oauth.grant, ask.device) {
+            (GrantText::DeviceCode, _) | (GrantText::AuthorizationCode, true) => {
+                self.start_device(org, asking, ask).await
+            }
+            (GrantText::AuthorizationCode, false) => self.offer_browser(org, &asking, ask).await,
+            _ => Err(self.no_consent(connection)),
+        }
+    }
+
+    /// Whether the client that we registered is no good any more.
+    fn is_forgotten(&self, asking: &Asking) -> bool {
+        let rejected = matches!(
+            asking.connection.state,
+            ConnectionState::Broken { reason: BrokenReason::ClientRejected, .. }
+        );
+        let ends = asking.app.registered.as_ref().and_then(|registered| registered.expires);
+        rejected || ends.is_some_and(|ends| ends <= self.clock.now())
+    }
+
+    async fn offer_browser(
+        &self,
+        org: &OrgId,
+        asking: &Asking,
+        ask: Ask,
+    ) -> Result<Started, FlowError> {
+        endpoint(asking, asking.oauth.authorize.as_ref(), "authorization")?;
+        let life = self.settings.load().flow_lifetime;
+        let flow = self.new_flow(org, asking, ask, life);
+        let ticket = random();
+        let ticket = Zeroizing::new(self.of_org(org, &ticket));
+        let pointer = Pointer { flow: flow.id.clone(), expires: flow.expires, posted: false };
+        self.flows.put((org, flow.id.as_str()), &flow, None).await?;
+        self.tickets.put((org, Digest::of(&ticket).as_str()), &pointer, None).await?;
+        let url = format!("{}/oauth/start/{}", self.public_url, *ticket);
+        Ok(Started::Browser { flow: flow.id, url })
+    }
+
+    pub(super) fn new_flow(
+        &self,
+        org: &OrgId,
+        asking: &Asking,
+        ask: Ask,
+        life: std::time::Duration,
+    ) -> Flow {
+        let now = self.clock.now();
+        let mut scopes = asked_scopes(asking);
+        let stepped_up = ask.more_scopes.iter().any(|more| !scopes.contains(more));
+        scopes.extend(ask.more_scopes);
+        let mut seen = std::collections::BTreeSet::new();
+        scopes.retain(|scope| seen.insert(scope.clone()));
+        let life = SignedDuration::try_from(life).unwrap_or(SignedDuration::from_mins(10));
+        Flow {
+            id: FlowId::random(),
+            org: org.clone(),
+            person: ask.person,
+            connection: asking.connection.id.clone(),
+            app: asking.app.id.clone(),
+            scopes,
+            stepped_up,
+            created: now,
+            expires: now.saturating_add(life).unwrap_or(Timestamp::MAX),
+            stage: Stage::Offered,
+        }
+    }
+
+    /// What pages are found by: a ticket or a flow's id, behind the organisation's name unless that is
+    /// the default one.
+    pub fn of_org(&self, org: &OrgId, what: &str) -> String {
+        match *org == OrgId::default_org() {
+            true => what.to_owned(),
+            false => format!("{}.{what}", org.name()),
+        }
+    }
+
+    /// What the start page shows. It may be opened several times; nothing is changed.
+    ///
+    /// # Errors
+    /// When the link was used, or is too old.
+    pub async fn offer(&self, org: &OrgId, ticket: &str) -> Result<Offer, Refusal> {
+        let hash = Digest::of(ticket);
+        let (pointer, _) = self.tickets.get(org, hash.as_str()).await?.ok_or(Refusal::Over)?;
+        let found = self.flows.get(org, pointer.flow.as_str()).await?;
+        let (flow, _) = found.filter(|(flow, _)| self.is_offered(flow)).ok_or(Refusal::Over)?;
+        let asking = self.of_flow(&flow).await?;
+        let authorize = endpoint(&asking, asking.oauth.authorize.as_ref(), "authorization")?;
+        Ok(Offer {
+            flow: flow.id,
+            provider: asking.provider.name.to_string(),
+            connection: asking.connection.name.clone(),
+            account: asking.connection.account.clone(),
+            app: asking.app.name.clone(),
+            scopes: flow.scopes,
+            person: flow.person,
+            created: flow.created,
+            goes_to: origin(&authorize),
+        })
+    }
+
+    fn is_offered(&self, flow: &Flow) -> bool {
+        matches!(flow.stage, Stage::Offered) && self.clock.now() < flow.expires
+    }
+
+    /// The person goes on, in a browser that holds `session` as its cookie: where it is sent. The link is
+    /// used up, unless the authorization server cannot be asked.
+    ///
+    /// # Errors
+    /// As [`Flows::offer`].
+    pub async fn begin(&self, org: &OrgId, ticket: &str, session: &str) -> Result<String, Refusal> {
+        let hash = Digest::of(ticket);
+        let (pointer, _) = self.tickets.get(org, hash.as_str()).await?.ok_or(Refusal::Over)?;
+        let found = self.flows.get(org, pointer.flow.as_str()).await?;
+        let (flow, version) =
+            found.filter(|(flow, _)| self.is_offered(flow)).ok_or(Refusal::Over)?;
+        let asking = self.of_flow(&flow).await?;
+        // Of several who press the button, one goes on.
+        self.tickets.take(org, hash.as_str()).await?.ok_or(Refusal::Over)?;
+        Ok(self.send_away((flow, version), asking, session).await?)
+    }
+
+    /// The name of the cookie that ties a flow to a browser.
+    pub fn cookie(&self, flow: &FlowId) -> String {
+        super::flow::cookie_of(flow)
+    }
+
+    /// A new such cookie, whole, as `Set-Cookie` takes it. A secret.
+    pub fn new_cookie(&self, flow: &FlowId) -> String {
+        let life = self.settings.load().flow_lifetime.as_secs();
+        let secure = if self.public_url.starts_with("https://") { "; Secure" } else { "" };
+        let (name, value) = (self.cookie(flow), random());
+        let rest = self.public_url.split_once("://").map_or("", |(_, rest)| rest);
+        let path = rest.find('/').map_or("", |at| &rest[at..]);
+        format!(
+            "{name}={}; Path={path}/oauth; Max-Age={life}; HttpOnly; SameSite=Lax{secure}",
+            *value
+        )
+    }
+
+    async fn send_away(
+        &self,
+        (mut flow, version): (Flow, keyward_state::store::Version),
+        asking: Asking,
+        session: &str,
+    ) -> Result<String, FlowError> {
+        let endpoint = endpoint(&asking, asking.oauth.authorize.as_ref(), "authorization")?;
+        let redirect_uri = asking.app.redirect_uri(&self.public_url);
+        let state = random();
+        // Off only where a provider fails with it, which its file says.
+        let wanted = asking.oauth.pkce != PkceText::Avoid;
+        let verifier = wanted.then(random);
+        let challenge = verifier.as_ref().map(|verifier| challenge(verifier));
+        let question = Question {
+            endpoint: &endpoint,
+            client_id: &asking.app.client_id,
+            redirect_uri: &redirect_uri,
+            scopes: &flow.scopes,
+            state: &state,
+            challenge: challenge.as_deref(),
+            resource: asking.oauth.token_params.get("resource").map(String::as_str),
+            response_mode: match asking.oauth.response_mode {
+                ResponseModeText::Query => None,
+                ResponseModeText::FormPost => Some("form_post"),
+            },
+        };
+        let url = authorize::url(&question, &asking.oauth, &asking.variables)?;
+        flow.stage = Stage::Asked(Asked {
+            session: Digest::of(session),
+            verifier: verifier.map(|verifier| Hidden::new(verifier.as_str())),
+            redirect_uri,
+            issuer: asking.issuer,
+            issuer_announced: asking.issuer_announced,
+        });
+        let (org, id) = (flow.org.clone(), flow.id.clone());
+        let pointer = Pointer { flow: id.clone(), expires: flow.expires, posted: false };
+        self.flows.put((&org, id.as_str()), &flow, Some(version)).await?;
+        self.states.put((&org, Digest::of(&state).as_str()), &pointer, None).await?;
+        Ok(url)
+    }
+
+    /// The connection, provider, app and endpoints of a flow, as they are now.
+    pub(super) async fn of_flow(&self, flow: &Flow) -> Result<Asking, FlowError> {
+        let view = self.directory().view();
+        let connection = view.connection(&flow.org, &flow.connection).cloned();
+        let connection = connection.ok_or(FlowError::NoConnection)?;
+        self.asking(&connection).await
+    }
+
+    /// The same of a connection.
+    pub(super) async fn asking(&self, connection: &ConnectionRecord) -> Result<Asking, FlowError> {
+        self.asking_by(connection, self.app_of(connection)?).await
+    }
+
+    /// Nobody consents to such a connection: what is done instead.
+    pub(super) fn no_consent(&self, connection: &ConnectionRecord) -> FlowError {
+        let remedy = self.vault.remedy(connection, Need::Credential);
+        FlowError::NoConsent { connection: connection.name.clone(), remedy }
+    }
+
+    /// The issuer of a connection's app, its variables filled in.
+    pub(super) fn issuer_of(
+        &self,
+        connection: &ConnectionRecord,
+        app: &AppRecord,
+    ) -> Result<Option<String>, FlowError> {
+        let catalogue = self.vault.catalogue();
+        let provider = catalogue.get(&connection.provider);
+        let auth = provider.and_then(|provider| provider.auth(Some(&connection.auth)));
+        let Some(base) = auth.and_then(|auth| auth.oauth.as_ref()) else { return Ok(None) };
+        let mut variables = app.variables.clone();
+        variables.extend(connection.host_variables());
+        let issuer = app.applied(base).issuer;
+        Ok(issuer.map(|issuer| issuer.fill(&variables)).transpose()?)
+    }
+
+    /// Whether a connection of this way to authenticate begins with a consent.
+    pub fn consents(&self, provider: &str, auth: Option<&str>) -> bool {
+        let catalogue = self.vault.catalogue();
+        let found = catalogue.get(provider).and_then(|provider| provider.auth(auth));
+        found.is_some_and(AuthMethod::is_consented_to)
+    }
+
+    /// Whether a connection of this way to authenticate gets nothing without an app; `given`: its owner
+    /// hands tokens over, which a client without a secret may renew.
+    pub fn needs_app(&self, provider: &str, auth: Option<&str>, given: bool) -> bool {
+        let catalogue = self.vault.catalogue();
+        let found = catalogue.get(provider).and_then(|provider| provider.auth(auth));
+        let oauth = found.filter(|auth| auth.kind == AuthKind::Oauth2);
+        oauth.and_then(|auth| auth.oauth.as_ref()).is_some_and(|oauth| match oauth.grant {
+            GrantText::AuthorizationCode | GrantText::DeviceCode => !given,
+            GrantText::ClientCredentials | GrantText::TokenExchange => true,
+            GrantText::JwtBearer => false,
+        })
+    }
+
+    /// The app that a new connection uses: the one that is named, else the only one that fits; none where
+    /// none is needed.
+    ///
+    /// # Errors
+    /// When none fits, or several do.
+    pub fn find_app(
+        &self,
+        org: &OrgId,
+        (provider, auth): (&str, Option<&str>),
+        named: Option<&str>,
+    ) -> Result<Option<Arc<AppRecord>>, FlowError> {
+        let catalogue = self.vault.catalogue();
+        let method = catalogue.get(provider).and_then(|provider| provider.auth(auth));
+        let Some(method) = method.filter(|auth| auth.oauth.is_some()) else { return Ok(None) };
+        let view = self.directory().view();
+        let fits =
+            |app: &&Arc<AppRecord>| app.org == *org && app.fits(provider, method) && !app.paused;
+        let mut fitting = view.apps().filter(fits);
+        let shared = method.oauth.as_ref().and_then(|oauth| oauth.apps_of.clone());
+        let provider = shared.unwrap_or_else(|| provider.to_owned());
+        if let Some(app) = named {
+            let mut fitting = fitting.filter(|known| known.name == app || known.id.as_str() == app);
+            let app = app.to_owned();
+            return fitting
+                .next()
+                .cloned()
+                .map(Some)
+                .ok_or(FlowError::UnknownApp { provider, app });
+        }
+        let first = fitting.next().cloned();
+        let others: Vec<_> = fitting.map(|app| app.name.clone()).collect();
+        match (first, others.is_empty()) {
+            (None, _) => Err(FlowError::NoApp { provider }),
+            (first, true) => Ok(first),
+            (Some(first), false) => {
+                let apps = [vec![first.name.clone()], others].concat().join(", ");
+                Err(FlowError::WhichApp { provider, apps })
+            }
+        }
+    }
+
+    pub(super) fn app_of(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<Arc<AppRecord>, FlowError> {
+        let view = self.directory().view();
+        let provider = connection.provider.clone();
+        let id: &AppId = match &connection.app {
+            Some(id) => id,
+            None => return Err(FlowError::NoApp { provider }),
+        };
+        let app = view.app(&connection.org, id).cloned();
+        app.ok_or(FlowError::UnknownApp { provider, app: id.to_string() })
+    }
+
+    /// The app as a client of its authorization server.
+    pub(super) async fn client(&self, app: &AppRecord) -> Result<Client, FlowError> {
+        Ok(self.vault.client(app).await?)
+    }
+}
+
+/// The connection's own scopes, else the app's, else the provider's.
+pub(super) fn asked_scopes(asking: &Asking) -> Vec<String> {
+    match asking.connection.scopes.is_empty() {
+        true => asking.oauth.scopes.clone(),
+        false => asking.connection.scopes.clone(),
+    }
+}
+
+/// An endpoint with its variables filled in.
+pub(super) fn endpoint(
+    asking: &Asking,
+    template: Option<&keyward_rules::provider::oauth::UrlTemplate>,
+    what: &'static str,
+) -> Result<String, FlowError> {
+    let missing = || FlowError::NoEndpoint { app: asking.app.name.clone(), what };
+    Ok(template.ok_or_else(missing)?.fill(&asking.variables)?)
+}
+
+/// Scheme, host and port of a URL that was checked.
+fn origin(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    format!("{scheme}://{host}")
+}
+
+impl std::fmt::Debug for DeviceCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeviceCode").field("expires", &self.expires).finish_non_exhaustive()
+    }
+}
+
+impl DeviceCode {
+    pub(super) fn of(polling: &Polling, expires: Timestamp) -> Self {
+        Self {
+            user_code: polling.user_code.text().to_owned(),
+            verification_uri: polling.verification_uri.clone(),
+            verification_uri_complete: polling
+                .verification_uri_complete
+                .as_ref()
+                .map(|uri| uri.text().to_owned()),
+            expires,
+        }
+    }
+}

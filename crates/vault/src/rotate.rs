@@ -1,0 +1,480 @@
+//! Rotation: another secret for a connection. The new one is sealed beside the old in the same row, so
+//! that one write puts it in force; requests use wholly the one or the other. The old one stays there for
+//! a rollback, until somebody confirms or its time is over. Whoever tests the new one is above.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use super::candidate::Candidate;
+use super::error::VaultError;
+use super::grants::{self, Stored, TRIES_MAX};
+use super::record::{Beside, Dates, Header};
+use super::{Vault, method};
+use crate::grant::Grant;
+use keyward_base::id::{ConnectionId, OrgId};
+use keyward_base::secret::Secret;
+use keyward_rules::provider::AuthKind;
+use keyward_state::directory::{
+    BrokenReason, ConnectionRecord, ConnectionState, Need, Rotation, RotationState,
+};
+
+/// A test takes seconds. What is left longer was left by a crash.
+const TESTED_WITHIN: Duration = Duration::from_secs(600);
+
+/// What is kept when a new secret comes into force.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Kept {
+    /// How long the old one can be rolled back to; zero: it is wiped at once.
+    pub old_for: Duration,
+    /// When the new one ends, as its owner says.
+    pub expires: Option<Timestamp>,
+}
+
+/// How the second grant of a row is to be changed.
+type Change<'a> = dyn Fn(&Stored) -> Result<(Header, Zeroizing<Vec<u8>>), VaultError> + Sync + 'a;
+
+impl Vault {
+    /// Seals a new secret beside the one in force, which stays so, and makes what tests it. Kinds that
+    /// ask for tokens ask once.
+    ///
+    /// # Errors
+    /// When the fields do not fit, hold what is in force already, or give no token; when the last
+    /// rotation is open, or the connection is one that is consented to.
+    pub async fn stage(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+        fields: BTreeMap<String, Secret>,
+    ) -> Result<Candidate, VaultError> {
+        let (connection, grant) = self.another(org, id, fields)?;
+        if self.is_lost(&connection).await? {
+            return self.stage_lost(connection, &grant).await;
+        }
+        let (given, mut bytes) = (grants::given(&grant), grant.encode());
+        let now = self.clock.now();
+        let until = now.checked_add(TESTED_WITHIN).unwrap_or(Timestamp::MAX);
+        let state = RotationState::Testing;
+        self.foretell(&connection, Rotation { state, since: now, until }).await?;
+        let beside = || {
+            let (given, dates) = (given.clone(), Dates::default());
+            Beside { state, since: now, until, given, dates, at: 0 }
+        };
+        let put = |stored: &Stored| {
+            self.may_follow(&connection, stored, &bytes)?;
+            let header = Header::kept(&connection, stored);
+            Ok(header.beside(&stored.bytes, Some((beside(), &bytes))))
+        };
+        let staged = self.change(&connection, &put).await;
+        let staged = self.or_as_it_was(&connection, staged).await?;
+        let minted = self.minted(&connection, &grant, staged.version).await;
+        let (held, newer) = self.or_abandoned(&connection, &bytes, minted).await?;
+        if let Some(newer) = newer {
+            // It may have spent what was given: stored before it is used.
+            let before = std::mem::replace(&mut bytes, newer);
+            let put = |stored: &Stored| {
+                is_still(&connection, stored, &before)?;
+                let header = Header::kept(&connection, stored);
+                Ok(header.beside(&stored.bytes, Some((beside(), &bytes))))
+            };
+            self.change(&connection, &put).await?;
+        }
+        let catalogue = self.catalogue();
+        let (_, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
+        let shown = grant.shown_fields(auth);
+        Ok(Candidate { credential: held, shown, connection, given, bytes, replaces_lost: false })
+    }
+
+    /// Puts a tested secret in force, atomically. Requests that are under way end with the old one.
+    ///
+    /// # Errors
+    /// When another one was given meanwhile, or the store fails.
+    pub async fn put_in_force(
+        &self,
+        candidate: Candidate,
+        kept: Kept,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        let Candidate { connection, given, bytes, replaces_lost, .. } = candidate;
+        if replaces_lost {
+            return self.replace_lost(&connection, (given, bytes), kept.expires).await;
+        }
+        let put = |stored: &Stored| {
+            is_still(&connection, stored, &bytes)?;
+            Ok(self.swapped(&connection, stored, (given.clone(), &bytes), kept))
+        };
+        self.change(&connection, &put).await?;
+        self.works_again(&connection).await
+    }
+
+    /// The same for a secret that nobody tests.
+    ///
+    /// # Errors
+    /// As [`Vault::stage`], but for tokens.
+    pub async fn put_untested_in_force(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+        fields: BTreeMap<String, Secret>,
+        kept: Kept,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        let (connection, grant) = self.another(org, id, fields)?;
+        let (given, bytes) = (grants::given(&grant), grant.encode());
+        if self.is_lost(&connection).await? {
+            return self.replace_lost(&connection, (given, bytes), kept.expires).await;
+        }
+        let now = self.clock.now();
+        let until = now.checked_add(kept.old_for).unwrap_or(Timestamp::MAX);
+        let state = RotationState::Unconfirmed;
+        self.foretell(&connection, Rotation { state, since: now, until }).await?;
+        let put = |stored: &Stored| {
+            self.may_follow(&connection, stored, &bytes)?;
+            Ok(self.swapped(&connection, stored, (given.clone(), &bytes), kept))
+        };
+        let changed = self.change(&connection, &put).await;
+        self.or_as_it_was(&connection, changed).await?;
+        self.works_again(&connection).await
+    }
+
+    /// The secret that the configuration names, where it is another. One that is kept is not asked for
+    /// first: the file says what is in force.
+    pub(super) async fn put_declared(
+        &self,
+        connection: &Arc<ConnectionRecord>,
+        grant: &Grant,
+    ) -> Result<bool, VaultError> {
+        let (given, bytes) = (grants::given(grant), grant.encode());
+        if self.is_lost(connection).await? {
+            self.replace_lost(connection, (given, bytes), connection.secret.expires).await?;
+            return Ok(true);
+        }
+        let is_it = |stored: &Stored| {
+            let same = bool::from(stored.bytes.as_slice().ct_eq(&bytes));
+            same || given.is_some() && given == stored.given
+        };
+        if is_it(&self.stored(connection).await?) {
+            return Ok(false);
+        }
+        let old_for = self.rotation_settings().keep_old;
+        let kept = Kept { old_for, expires: connection.secret.expires };
+        let since = self.clock.now();
+        let until = since.checked_add(old_for).unwrap_or(Timestamp::MAX);
+        let state = RotationState::Unconfirmed;
+        self.foretell(connection, Rotation { state, since, until }).await?;
+        let put =
+            |stored: &Stored| Ok(self.swapped(connection, stored, (given.clone(), &bytes), kept));
+        self.change(connection, &put).await?;
+        self.works_again(connection).await?;
+        let (id, name) = (&connection.id, &connection.name);
+        tracing::info!(connection = %id, name, "the configuration names another secret: in force");
+        Ok(true)
+    }
+
+    /// Wipes a new secret whose test failed: all is as it was.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn abandon(&self, candidate: Candidate) -> Result<(), VaultError> {
+        match candidate.replaces_lost {
+            true => Ok(()),
+            false => self.drop_staged(&candidate.connection, &candidate.bytes).await,
+        }
+    }
+
+    /// Wipes the old secret: it cannot be rolled back to any more.
+    ///
+    /// # Errors
+    /// When none is kept, or the store fails.
+    pub async fn confirm_rotation(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        let connection = self.connection(org, id)?;
+        let put = |stored: &Stored| {
+            old_of(&connection, stored)?;
+            Ok(Header::kept(&connection, stored).beside(&stored.bytes, None))
+        };
+        self.change(&connection, &put).await?;
+        self.project(&connection).await
+    }
+
+    /// Puts the old secret in force again, atomically, and wipes the new one.
+    ///
+    /// # Errors
+    /// When none is kept, or the store fails.
+    pub async fn roll_back(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        let connection = self.connection(org, id)?;
+        let put = |stored: &Stored| {
+            let (beside, bytes) = old_of(&connection, stored)?;
+            let (given, dates) = (beside.given.clone(), Some(beside.dates.clone()));
+            Ok(Header { given, dates, ..Header::of(&connection) }.beside(bytes, None))
+        };
+        self.change(&connection, &put).await?;
+        self.project(&connection).await
+    }
+
+    /// Wipes secrets whose time is over: old ones that nobody confirmed, new ones whose test never ended.
+    /// Answers whose they were.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn wipe_overdue(&self) -> Result<Vec<Arc<ConnectionRecord>>, VaultError> {
+        let now = self.clock.now();
+        let over = |rotation: &Rotation| rotation.until <= now;
+        self.wipe_where(&over).await
+    }
+
+    /// New secrets whose test a crash ended.
+    pub(super) async fn wipe_untested(&self) -> Result<(), VaultError> {
+        let staged = |rotation: &Rotation| rotation.state == RotationState::Testing;
+        self.wipe_where(&staged).await.map(drop)
+    }
+
+    async fn wipe_where(
+        &self,
+        is_it: &(dyn Fn(&Rotation) -> bool + Sync),
+    ) -> Result<Vec<Arc<ConnectionRecord>>, VaultError> {
+        let mut wiped = Vec::new();
+        let view = self.directory.view();
+        for connection in view.connections() {
+            let Some(rotation) = connection.secret.rotation.as_ref().filter(|it| is_it(it)) else {
+                continue;
+            };
+            let put = |stored: &Stored| match &stored.other {
+                Some((beside, _)) if beside.since == rotation.since => {
+                    Ok(Header::kept(connection, stored).beside(&stored.bytes, None))
+                }
+                _ => Err(VaultError::NoRotation { connection: connection.name.clone() }),
+            };
+            match self.change(connection, &put).await {
+                Ok(_) => wiped.push(self.project(connection).await?),
+                Err(VaultError::NoRotation { .. }) => drop(self.project(connection).await?),
+                // It can be used no more than before, and says so where it is used.
+                Err(VaultError::Sealed { .. } | VaultError::GrantMissing { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(wiped)
+    }
+
+    /// The connection, and another grant for it of what its owner gives.
+    fn another(
+        &self,
+        org: &OrgId,
+        id: &ConnectionId,
+        fields: BTreeMap<String, Secret>,
+    ) -> Result<(Arc<ConnectionRecord>, Grant), VaultError> {
+        let connection = self.connection(org, id)?;
+        let name = || connection.name.clone();
+        let catalogue = self.catalogue();
+        let (_, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
+        if auth.kind == AuthKind::Oauth2 && fields.is_empty() {
+            let remedy = self.remedy(&connection, Need::Credential);
+            return Err(VaultError::NotRotatable { connection: name(), remedy });
+        }
+        if let ConnectionState::Draft { .. } = connection.state {
+            let remedy = self.remedy(&connection, Need::Use);
+            return Err(VaultError::Draft { connection: name(), remedy });
+        }
+        let grant = Grant::from_fields(auth, fields)?;
+        Ok((connection, grant))
+    }
+
+    /// Whether a rotation may begin over what is stored.
+    fn may_follow(
+        &self,
+        connection: &ConnectionRecord,
+        stored: &Stored,
+        new: &[u8],
+    ) -> Result<(), VaultError> {
+        let name = || connection.name.clone();
+        let open = |(beside, _): &(Beside, _)| beside.state == RotationState::Unconfirmed;
+        if stored.other.as_ref().is_some_and(open) {
+            return Err(VaultError::RotationOpen { connection: name() });
+        }
+        match bool::from(stored.bytes.as_slice().ct_eq(new)) {
+            true => Err(VaultError::SameSecret { connection: name() }),
+            false => Ok(()),
+        }
+    }
+
+    /// The record says so before the grant's row does: a crash in between leaves something that is
+    /// looked at when the store is opened.
+    async fn foretell(
+        &self,
+        connection: &ConnectionRecord,
+        rotation: Rotation,
+    ) -> Result<(), VaultError> {
+        let foretold = |record: &mut ConnectionRecord| {
+            // An open one stays; it refuses the new one by itself.
+            record.secret.rotation.get_or_insert_with(|| rotation.clone());
+        };
+        let (org, id) = (&connection.org, &connection.id);
+        self.directory.update_connection(org, id, &foretold).await?;
+        Ok(())
+    }
+
+    /// What is written when `new` comes into force.
+    fn swapped(
+        &self,
+        connection: &ConnectionRecord,
+        stored: &Stored,
+        (given, new): (Option<String>, &[u8]),
+        kept: Kept,
+    ) -> (Header, Zeroizing<Vec<u8>>) {
+        let now = self.clock.now();
+        let was = connection.secret.clone();
+        let old = Beside {
+            state: RotationState::Unconfirmed,
+            since: now,
+            until: now.checked_add(kept.old_for).unwrap_or(Timestamp::MAX),
+            given: stored.given.clone(),
+            dates: Dates { rotated: was.rotated, expires: was.expires },
+            at: 0,
+        };
+        let dates = Some(Dates { rotated: Some(now), expires: kept.expires });
+        // There is no way back to a grant that is finished.
+        let keeps = !kept.old_for.is_zero() && stored.broken.is_none();
+        let other = keeps.then_some((old, stored.bytes.as_slice()));
+        Header { given, dates, ..Header::of(connection) }.beside(new, other)
+    }
+
+    /// Writes what `to` makes of the row, and lets requests use what it gives from then on.
+    async fn change(
+        &self,
+        connection: &Arc<ConnectionRecord>,
+        to: &Change<'_>,
+    ) -> Result<Stored, VaultError> {
+        let place = (&connection.org, &connection.id);
+        for _ in 0..TRIES_MAX {
+            let stored = self.stored(connection).await?;
+            match self.write(place, to(&stored)?, Some(stored.version)).await {
+                Err(error) if grants::is_conflict(&error) => {}
+                other => {
+                    other?;
+                    let stored = self.stored(connection).await?;
+                    self.publish(connection, &stored).await?;
+                    return Ok(stored);
+                }
+            }
+        }
+        Err(grants::overtaken(place.0, place.1))
+    }
+
+    /// Without a gap: no request waits for the store, where the grant gives its credential by itself.
+    async fn publish(
+        &self,
+        connection: &ConnectionRecord,
+        stored: &Stored,
+    ) -> Result<(), VaultError> {
+        let basis = self.guarded_basis(connection).await?;
+        let grant = stored.grant(self, connection)?;
+        let other = stored.other_grant(self, connection)?;
+        let of = (&grant, other.as_ref(), stored.version);
+        match self.held(connection, &basis, of) {
+            Ok(Some(held)) => self.fresh.takes(&connection.id, held),
+            Ok(None) | Err(_) => self.fresh.forget(&connection.id),
+        }
+        Ok(())
+    }
+
+    /// After a refusal, what was foretold is taken back.
+    async fn or_as_it_was<T>(
+        &self,
+        connection: &ConnectionRecord,
+        result: Result<T, VaultError>,
+    ) -> Result<T, VaultError> {
+        if result.is_err() {
+            self.project(connection).await?;
+        }
+        result
+    }
+
+    async fn or_abandoned<T>(
+        &self,
+        connection: &Arc<ConnectionRecord>,
+        bytes: &[u8],
+        result: Result<T, VaultError>,
+    ) -> Result<T, VaultError> {
+        if result.is_err() {
+            self.drop_staged(connection, bytes).await?;
+        }
+        result
+    }
+
+    async fn drop_staged(
+        &self,
+        connection: &Arc<ConnectionRecord>,
+        bytes: &[u8],
+    ) -> Result<(), VaultError> {
+        let put = |stored: &Stored| {
+            is_still(connection, stored, bytes)?;
+            Ok(Header::kept(connection, stored).beside(&stored.bytes, None))
+        };
+        match self.change(connection, &put).await {
+            // Somebody else's is there.
+            Ok(_) | Err(VaultError::RotationOvertaken { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        self.project(connection).await.map(drop)
+    }
+
+    /// What broke the connection was the old secret.
+    pub(super) async fn works_again(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<Arc<ConnectionRecord>, VaultError> {
+        self.project(connection).await?;
+        let mended = |record: &mut ConnectionRecord| {
+            if let ConnectionState::Broken { reason: BrokenReason::TestFailed, .. } = record.state {
+                record.state = ConnectionState::Active;
+            }
+        };
+        let (org, id) = (&connection.org, &connection.id);
+        Ok(self.directory.update_connection(org, id, &mended).await?)
+    }
+}
+
+impl Header {
+    /// Of the same grant, with all that is said of it but for the second one.
+    fn kept(connection: &ConnectionRecord, stored: &Stored) -> Self {
+        let (broken, given) = (stored.broken.clone(), stored.given.clone());
+        Self { broken, given, dates: stored.dates.clone(), ..Self::of(connection) }
+    }
+}
+
+/// Whether what was staged still is.
+fn is_still(
+    connection: &ConnectionRecord,
+    stored: &Stored,
+    staged: &[u8],
+) -> Result<(), VaultError> {
+    match &stored.other {
+        Some((beside, bytes))
+            if beside.state == RotationState::Testing
+                && bool::from(bytes.as_slice().ct_eq(staged)) =>
+        {
+            Ok(())
+        }
+        _ => Err(VaultError::RotationOvertaken { connection: connection.name.clone() }),
+    }
+}
+
+/// The old secret that is kept.
+fn old_of<'a>(
+    connection: &ConnectionRecord,
+    stored: &'a Stored,
+) -> Result<(&'a Beside, &'a [u8]), VaultError> {
+    match &stored.other {
+        Some((beside, bytes)) if beside.state == RotationState::Unconfirmed => Ok((beside, bytes)),
+        _ => Err(VaultError::NoRotation { connection: connection.name.clone() }),
+    }
+}

@@ -1,0 +1,225 @@
+//! Sealed rows of what stands beside grants: failures of refreshes, flows, the outbox. JSON with the row's
+//! version inside, at `ORG/ID`, so that an older value put back is noticed. What is here is never needed
+//! on the data path.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use keyward_base::id::OrgId;
+use keyward_state::crypto::envelope::{EnvelopeError, Place};
+use keyward_state::crypto::keyring::Keyring;
+use keyward_state::store::{Expect, Row, Store, StoreError, Table, Version};
+
+/// Rows read at once.
+const PAGE: usize = 200;
+
+/// Rows of one kind in one table; ids begin with `prefix`.
+#[derive(Clone, Debug)]
+pub struct Rows<T> {
+    store: Arc<dyn Store>,
+    keyring: Arc<Keyring>,
+    table: Table,
+    prefix: &'static str,
+    kind: PhantomData<fn() -> T>,
+}
+
+/// Why a row cannot be used. Names no content.
+#[derive(Debug, thiserror::Error)]
+pub enum RowError {
+    /// The store failed, or someone else changed the row.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It does not open, or cannot be sealed.
+    #[error("{table} row {key}: {source}")]
+    Sealed {
+        /// The table.
+        table: &'static str,
+        /// The row's key.
+        key: String,
+        /// Why.
+        source: EnvelopeError,
+    },
+    /// It opens and is not what was written.
+    #[error("{table} row {key} is malformed, or was put back to an older one")]
+    Malformed {
+        /// The table.
+        table: &'static str,
+        /// The row's key.
+        key: String,
+    },
+}
+
+#[derive(Serialize)]
+struct Written<'a, T> {
+    version: u64,
+    record: &'a T,
+}
+
+#[derive(Deserialize)]
+struct Opened<T> {
+    version: u64,
+    record: T,
+}
+
+impl<T: Serialize + DeserializeOwned> Rows<T> {
+    /// Over the store of everybody else.
+    pub fn new(
+        (store, keyring): (Arc<dyn Store>, Arc<Keyring>),
+        table: Table,
+        prefix: &'static str,
+    ) -> Self {
+        Self { store, keyring, table, prefix, kind: PhantomData }
+    }
+
+    fn key(&self, org: &OrgId, id: &str) -> String {
+        format!("{org}/{}{id}", self.prefix)
+    }
+
+    /// One record and its version.
+    ///
+    /// # Errors
+    /// When the store fails, or the row does not open.
+    pub async fn get(&self, org: &OrgId, id: &str) -> Result<Option<(T, Version)>, RowError> {
+        let key = self.key(org, id);
+        let mut before: Option<Row> = None;
+        loop {
+            let Some(row) = self.store.get(self.table, &key).await? else { return Ok(None) };
+            match self.open(org, &row) {
+                // A rotation of the master key wrapped it anew meanwhile.
+                Err(RowError::Sealed { source: EnvelopeError::UnknownKey(_), .. })
+                    if before.as_ref() != Some(&row) =>
+                {
+                    before = Some(row);
+                }
+                opened => return opened.map(|record| Some((record, row.version))),
+            }
+        }
+    }
+
+    /// Durably, over the version that was read, or a new one.
+    ///
+    /// # Errors
+    /// When somebody else was quicker, or the store fails.
+    pub async fn put(
+        &self,
+        (org, id): (&OrgId, &str),
+        record: &T,
+        over: Option<Version>,
+    ) -> Result<Version, RowError> {
+        let key = self.key(org, id);
+        let version = over.unwrap_or_default().next();
+        let written = serde_json::to_vec(&Written { version: version.0, record });
+        let plain = Zeroizing::new(written.map_err(|_| self.malformed(&key))?);
+        let sealing = self.keyring.sealing().await;
+        let place = Place { org, table: self.table.name(), key: &key };
+        let sealed = sealing.seal(&place, &plain).map_err(|source| self.sealed(&key, source))?;
+        let expect = over.map_or(Expect::Absent, Expect::Version);
+        Ok(self.store.put(self.table, &key, &sealed, expect).await?)
+    }
+
+    /// Deletes and answers it: of several who ask at once, one gets it.
+    ///
+    /// # Errors
+    /// When the store fails, or the row does not open.
+    pub async fn take(&self, org: &OrgId, id: &str) -> Result<Option<T>, RowError> {
+        let Some((record, version)) = self.get(org, id).await? else { return Ok(None) };
+        let expect = Expect::Version(version);
+        match self.store.delete(self.table, &self.key(org, id), expect).await {
+            Ok(()) => Ok(Some(record)),
+            Err(StoreError::Conflict { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Deletes it, if it is there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn delete(&self, org: &OrgId, id: &str) -> Result<(), RowError> {
+        Ok(self.store.delete(self.table, &self.key(org, id), Expect::Any).await?)
+    }
+
+    /// All records of an org, with their ids and versions.
+    ///
+    /// # Errors
+    /// When the store fails, or a row does not open.
+    pub async fn all(&self, org: &OrgId) -> Result<Vec<(String, T, Version)>, RowError> {
+        let start = self.key(org, "");
+        let (mut all, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page = self.store.list(self.table, &start, after.as_deref(), PAGE).await?;
+            let Some(last) = page.last() else { return Ok(all) };
+            after = Some(last.key.clone());
+            for row in page {
+                let id = row.key[start.len()..].to_owned();
+                // Read again where a rotation of the master key came in between.
+                if let Some((record, version)) = self.get(org, &id).await? {
+                    all.push((id, record, version));
+                }
+            }
+        }
+    }
+
+    fn open(&self, org: &OrgId, row: &Row) -> Result<T, RowError> {
+        let place = Place { org, table: self.table.name(), key: &row.key };
+        let plain = self.keyring.open(&place, &row.value);
+        let plain = plain.map_err(|source| self.sealed(&row.key, source))?;
+        let opened: Result<Opened<T>, _> = serde_json::from_slice(&plain);
+        match opened {
+            Ok(opened) if opened.version == row.version.0 => Ok(opened.record),
+            _ => Err(self.malformed(&row.key)),
+        }
+    }
+
+    fn sealed(&self, key: &str, source: EnvelopeError) -> RowError {
+        RowError::Sealed { table: self.table.name(), key: key.to_owned(), source }
+    }
+
+    fn malformed(&self, key: &str) -> RowError {
+        RowError::Malformed { table: self.table.name(), key: key.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyward_state::store::memory::MemoryStore;
+
+    fn rows(prefix: &'static str) -> Rows<String> {
+        let parts =
+            (Arc::new(MemoryStore::new()) as Arc<dyn Store>, Arc::new(Keyring::ephemeral()));
+        Rows::new(parts, Table::Flows, prefix)
+    }
+
+    #[tokio::test]
+    async fn of_many_who_take_a_row_one_gets_it() {
+        let (rows, org) = (rows("state-"), OrgId::default_org());
+        rows.put((&org, "a"), &"secret".to_owned(), None).await.unwrap();
+        let takers = (0..8).map(|_| {
+            let (rows, org) = (rows.clone(), org.clone());
+            tokio::spawn(async move { rows.take(&org, "a").await.unwrap() })
+        });
+        let mut taken = 0;
+        for taker in takers.collect::<Vec<_>>() {
+            taken += usize::from(taker.await.unwrap().is_some());
+        }
+        assert_eq!(taken, 1);
+        assert!(rows.get(&org, "a").await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn rows_are_sealed_and_an_older_one_put_back_is_noticed() {
+        let (rows, org) = (rows("flow-"), OrgId::default_org());
+        let first = rows.put((&org, "a"), &"canary-text".to_owned(), None).await.unwrap();
+        let old = rows.store.get(Table::Flows, "org_default/flow-a").await.unwrap().unwrap();
+        assert!(!old.value.windows(6).any(|window| window == b"canary"));
+        rows.put((&org, "a"), &"newer".to_owned(), Some(first)).await.unwrap();
+        let put = rows.store.put(Table::Flows, &old.key, &old.value, Expect::Any);
+        put.await.unwrap();
+        assert!(matches!(rows.get(&org, "a").await, Err(RowError::Malformed { .. })));
+    }
+}

@@ -1,0 +1,339 @@
+//! Turns at authorization servers: so many refreshes at once, the others queue; a client that a server
+//! told to slow down is silent there for a while; and a server that fails everyone is left alone, but for
+//! one probe at a time. Nothing is shared between servers: one that hangs delays only its own connections.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::fresh::random;
+use keyward_base::id::ConnectionId;
+use keyward_base::time::{Clock, Moment};
+use keyward_base::tokens::TokenSettings;
+use keyward_net::call::Cause;
+
+/// The same cause of failures at one server is a warning again after so long.
+const WARN_AGAIN: Duration = Duration::from_secs(600);
+
+/// Those who queued begin within this of each other: they came together.
+const JITTER_MAX: Duration = Duration::from_millis(250);
+
+/// Failures of fewer connections than these may be the connections' own.
+const FAILING_CONNECTIONS_MIN: usize = 2;
+
+/// Who is asked, and as whom.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Asked {
+    /// The token endpoint's host.
+    pub server: String,
+    /// The client's id there.
+    pub client: String,
+}
+
+/// All authorization servers that were asked. Bounded by the connections' apps and providers.
+#[derive(Debug, Default)]
+pub struct Servers(Mutex<HashMap<String, Arc<Server>>>);
+
+#[derive(Debug)]
+struct Server {
+    turns: ArcSwap<Turns>,
+    state: Mutex<State>,
+}
+
+/// So many at once.
+#[derive(Debug)]
+struct Turns {
+    max: usize,
+    free: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Clients that are silent.
+    silent: HashMap<String, (Moment, Duration)>,
+    /// Failures in a row, and whose.
+    failures: u32,
+    failing: HashSet<ConnectionId>,
+    /// The circuit is open since then.
+    open: Option<Moment>,
+    /// When somebody was last warned of which cause.
+    warned: HashMap<Cause, Moment>,
+}
+
+/// A turn at a server; the next one's when it is dropped, or given up.
+#[derive(Debug)]
+pub struct Turn {
+    server: Arc<Server>,
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Servers {
+    fn server(&self, name: &str, settings: &TokenSettings) -> Arc<Server> {
+        let mut servers = self.0.lock();
+        let max = settings.refreshes_per_server_max.max(1);
+        let turns = || Turns { max, free: Arc::new(Semaphore::new(max)) };
+        let new =
+            || Arc::new(Server { turns: ArcSwap::from_pointee(turns()), state: Mutex::default() });
+        let server = servers.entry(name.to_owned()).or_insert_with(new).clone();
+        if server.turns.load().max != max {
+            // Those who have a turn by the old number, or wait for one, end by it.
+            server.turns.store(Arc::new(turns()));
+        }
+        server
+    }
+
+    /// Waits for a turn.
+    ///
+    /// # Errors
+    /// How long nobody is asked there.
+    pub async fn turn(
+        &self,
+        asked: &Asked,
+        clock: &Clock,
+        settings: &TokenSettings,
+    ) -> Result<Turn, Duration> {
+        let server = self.server(&asked.server, settings);
+        server.is_open_to(&asked.client, clock.moment(), settings)?;
+        let turns = server.turns.load().free.clone();
+        let permit = match turns.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let permit = turns.acquire_owned().await;
+                // It is never closed.
+                let permit = permit.map_err(|_| Duration::ZERO)?;
+                tokio::time::sleep(JITTER_MAX.mul_f64(f64::from(random()) / f64::from(u32::MAX)))
+                    .await;
+                // What happened to those before may say enough.
+                server.is_open_to(&asked.client, clock.moment(), settings)?;
+                permit
+            }
+        };
+        server.begins_probe(clock.moment());
+        Ok(Turn { server, permit: Mutex::new(Some(permit)) })
+    }
+
+    /// Whether a cause of failures at a server is worth a warning: it is new, or was last told long ago.
+    pub fn is_news(
+        &self,
+        server: &str,
+        cause: Cause,
+        now: Moment,
+        settings: &TokenSettings,
+    ) -> bool {
+        let server = self.server(server, settings);
+        let mut state = server.state.lock();
+        let recent = state.warned.get(&cause).is_some_and(|last| now.since(last) < WARN_AGAIN);
+        if !recent {
+            state.warned.insert(cause, now);
+        }
+        !recent
+    }
+
+    /// The client is not heard there for so long.
+    pub fn silence(
+        &self,
+        asked: &Asked,
+        (now, pause): (Moment, Duration),
+        settings: &TokenSettings,
+    ) {
+        let server = self.server(&asked.server, settings);
+        server.state.lock().silent.insert(asked.client.clone(), (now, pause));
+    }
+}
+
+impl Server {
+    fn is_open_to(
+        &self,
+        client: &str,
+        now: Moment,
+        settings: &TokenSettings,
+    ) -> Result<(), Duration> {
+        let mut state = self.state.lock();
+        state.silent.retain(|_, (since, pause)| now.since(since) < *pause);
+        if let Some((since, pause)) = state.silent.get(client) {
+            return Err(pause.saturating_sub(now.since(since)));
+        }
+        let rest = state.open.as_ref().and_then(|open| {
+            let rest = settings.circuit_pause.saturating_sub(now.since(open));
+            (!rest.is_zero()).then_some(rest)
+        });
+        rest.map_or(Ok(()), Err)
+    }
+
+    /// Whoever comes first after the pause of an open circuit asks; the others wait once more.
+    fn begins_probe(&self, now: Moment) {
+        let mut state = self.state.lock();
+        if state.open.is_some() {
+            state.open = Some(now);
+        }
+    }
+}
+
+impl Turn {
+    /// The server answered, whatever it said.
+    pub fn answered(&self) {
+        let mut state = self.server.state.lock();
+        let (silent, warned) =
+            (std::mem::take(&mut state.silent), std::mem::take(&mut state.warned));
+        *state = State { silent, warned, ..State::default() };
+    }
+
+    /// The answer is late: somebody else may have the turn while it is awaited. Counts as a failure.
+    pub fn gives_way(&self, connection: &ConnectionId, now: Moment, settings: &TokenSettings) {
+        self.failed(connection, now, settings);
+        self.permit.lock().take();
+    }
+
+    /// It did not answer, or failed. One that was late has been counted.
+    pub fn failed(&self, connection: &ConnectionId, now: Moment, settings: &TokenSettings) {
+        if self.permit.lock().is_none() {
+            return;
+        }
+        let mut state = self.server.state.lock();
+        state.failures = state.failures.saturating_add(1);
+        if state.failing.len() < FAILING_CONNECTIONS_MIN {
+            state.failing.insert(connection.clone());
+        }
+        let many = state.failures >= settings.circuit_failures_max;
+        if many && state.failing.len() >= FAILING_CONNECTIONS_MIN {
+            state.open = Some(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn clock() -> (Clock, Arc<AtomicI64>) {
+        let ms = Arc::new(AtomicI64::new(1_000_000));
+        (Clock::Fixed(ms.clone()), ms)
+    }
+
+    fn asked(server: &str, client: &str) -> Asked {
+        Asked { server: server.to_owned(), client: client.to_owned() }
+    }
+
+    /// oauth 5.parallel, 8.8
+    #[tokio::test(start_paused = true)]
+    async fn a_ninth_refresh_queues_and_another_server_does_not() {
+        let (servers, settings, clock) = (Servers::default(), TokenSettings::default(), clock().0);
+        let (busy, other) = (asked("busy", "c"), asked("other", "c"));
+        let mut turns = Vec::new();
+        for _ in 0..8 {
+            turns.push(servers.turn(&busy, &clock, &settings).now_or_never().unwrap().unwrap());
+        }
+        assert!(servers.turn(&busy, &clock, &settings).now_or_never().is_none());
+        assert!(servers.turn(&other, &clock, &settings).now_or_never().is_some());
+        let next = servers.turn(&busy, &clock, &settings);
+        drop(turns.pop());
+        assert!(next.await.is_ok());
+    }
+
+    /// oauth 5.parallel, 5.settings: the number is a setting, also while the gateway serves.
+    #[tokio::test(start_paused = true)]
+    async fn a_number_of_turns_that_changes_holds_for_whoever_comes_next() {
+        let (servers, clock, busy) = (Servers::default(), clock().0, asked("busy", "c"));
+        let turns = |max: usize| TokenSettings {
+            refreshes_per_server_max: max,
+            ..TokenSettings::default()
+        };
+        let (one, two) = (turns(1), turns(2));
+        let first = servers.turn(&busy, &clock, &one).now_or_never().unwrap().unwrap();
+        assert!(servers.turn(&busy, &clock, &one).now_or_never().is_none());
+        let mut more = Vec::new();
+        for _ in 0..2 {
+            more.push(servers.turn(&busy, &clock, &two).now_or_never().unwrap().unwrap());
+        }
+        assert!(servers.turn(&busy, &clock, &two).now_or_never().is_none());
+        drop((first, more));
+        let first = servers.turn(&busy, &clock, &one).now_or_never().unwrap().unwrap();
+        assert!(servers.turn(&busy, &clock, &one).now_or_never().is_none());
+        drop(first);
+    }
+
+    /// oauth 10.4
+    #[tokio::test(start_paused = true)]
+    async fn a_429_silences_the_client_at_that_server_and_nobody_else() {
+        let (servers, settings) = (Servers::default(), TokenSettings::default());
+        let (clock, ms) = clock();
+        let pause = Duration::from_secs(30);
+        servers.silence(&asked("s", "loud"), (clock.moment(), pause), &settings);
+        ms.fetch_add(10_000, Ordering::SeqCst);
+        let rest = servers.turn(&asked("s", "loud"), &clock, &settings).await.unwrap_err();
+        assert_eq!(rest, Duration::from_secs(20));
+        assert!(servers.turn(&asked("s", "quiet"), &clock, &settings).await.is_ok());
+        assert!(servers.turn(&asked("t", "loud"), &clock, &settings).await.is_ok());
+        ms.fetch_add(20_000, Ordering::SeqCst);
+        assert!(servers.turn(&asked("s", "loud"), &clock, &settings).await.is_ok());
+    }
+
+    /// oauth 5.answer: the next one has the turn, and the failure is counted once.
+    #[tokio::test(start_paused = true)]
+    async fn a_late_answer_gives_its_turn_to_the_next() {
+        let (servers, clock) = (Servers::default(), clock().0);
+        let settings = TokenSettings {
+            refreshes_per_server_max: 1,
+            circuit_failures_max: 3,
+            ..TokenSettings::default()
+        };
+        let (slow, connection) = (asked("slow", "c"), ConnectionId::random());
+        let first = servers.turn(&slow, &clock, &settings).now_or_never().unwrap().unwrap();
+        assert!(servers.turn(&slow, &clock, &settings).now_or_never().is_none());
+        first.gives_way(&connection, clock.moment(), &settings);
+        first.failed(&connection, clock.moment(), &settings);
+        let second = servers.turn(&slow, &clock, &settings).now_or_never().unwrap().unwrap();
+        second.failed(&ConnectionId::random(), clock.moment(), &settings);
+        drop((first, second));
+        assert!(servers.turn(&slow, &clock, &settings).await.is_ok(), "two failures, not three");
+    }
+
+    /// oauth 9.cause: once for each cause and server, and again after a while.
+    #[test]
+    fn a_cause_is_news_once_for_each_server_and_again_after_a_while() {
+        let (servers, settings, (clock, ms)) =
+            (Servers::default(), TokenSettings::default(), clock());
+        let is_news = |server, cause| servers.is_news(server, cause, clock.moment(), &settings);
+        for (server, cause, news) in [
+            ("a", Cause::TlsUnknownIssuer, true),
+            ("a", Cause::TlsUnknownIssuer, false),
+            ("a", Cause::NoAnswer, true),
+            ("b", Cause::TlsUnknownIssuer, true),
+            ("a", Cause::TlsUnknownIssuer, false),
+        ] {
+            assert_eq!(is_news(server, cause), news, "{server} {cause:?}");
+        }
+        ms.fetch_add(600_000, Ordering::SeqCst);
+        assert!(is_news("a", Cause::TlsUnknownIssuer));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_fails_everyone_is_probed_by_one_at_a_time() {
+        let (servers, settings) = (Servers::default(), TokenSettings::default());
+        let ((clock, ms), down) = (clock(), asked("down", "c"));
+        let connections = [ConnectionId::random(), ConnectionId::random()];
+        let fails = async |connection: &ConnectionId| {
+            let turn = servers.turn(&down, &clock, &settings).await?;
+            turn.failed(connection, clock.moment(), &settings);
+            Ok::<(), Duration>(())
+        };
+        for _ in 0..9 {
+            fails(&connections[0]).await.expect("one connection's failures are its own");
+        }
+        fails(&connections[1]).await.unwrap();
+        assert_eq!(fails(&connections[0]).await, Err(settings.circuit_pause));
+        ms.fetch_add(10_000, Ordering::SeqCst);
+        let probe = servers.turn(&down, &clock, &settings).await.unwrap();
+        assert!(servers.turn(&down, &clock, &settings).await.is_err(), "one probe");
+        probe.answered();
+        assert!(servers.turn(&down, &clock, &settings).await.is_ok());
+    }
+}

@@ -1,0 +1,61 @@
+//! Templates: what an app is begun with. What it says itself goes before.
+
+use super::app_check;
+use super::{NewApp, VaultError};
+use keyward_rules::provider::{Catalogue, Template};
+use keyward_state::directory::AppSettings;
+
+impl NewApp {
+    /// With what the template says where the app says nothing.
+    ///
+    /// # Errors
+    /// When its provider has no such template, or what stands there are no settings of an app.
+    pub fn from_template(mut self, catalogue: &Catalogue, id: &str) -> Result<Self, VaultError> {
+        let provider = catalogue.get(&self.provider);
+        let provider =
+            provider.ok_or_else(|| VaultError::UnknownProvider(self.provider.clone()))?;
+        let known = &provider.about.templates;
+        let Some(template) = known.iter().find(|template| template.id == id) else {
+            let known: Vec<_> = known.iter().map(|template| template.id.as_str()).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let what =
+                format!("provider `{}` has no template `{id}`; it has: {known}", provider.id);
+            return Err(app_check::refused("template", what));
+        };
+        self.settings = self.settings.over(settings(template)?);
+        if self.scopes.is_empty() {
+            self.scopes.clone_from(&template.scopes);
+        }
+        Ok(self)
+    }
+}
+
+/// The settings of a template.
+///
+/// # Errors
+/// When one is unknown or out of bounds.
+pub fn settings(template: &Template) -> Result<AppSettings, VaultError> {
+    serde_json::from_value(template.settings.clone()).map_err(|error| {
+        app_check::refused("template", format!("template `{}`: {error}", template.id))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_template_of_the_catalogue_is_one_of_its_kind_and_has_settings_of_an_app() {
+        let mut seen = BTreeSet::new();
+        for provider in Catalogue::built_in().all() {
+            for template in &provider.about.templates {
+                assert!(seen.insert(template.id.clone()), "{}", template.id);
+                settings(template).unwrap_or_else(|error| panic!("{}: {error}", template.id));
+                assert!(!template.scopes.is_empty(), "{}", template.id);
+            }
+        }
+        assert!(seen.contains("google_workspace") && seen.contains("slack"));
+    }
+}

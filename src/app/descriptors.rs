@@ -1,0 +1,66 @@
+//! The limits of the data path, where the process may open only so many files.
+
+use rustix::process::{Resource, getrlimit};
+
+use keyward_base::limits::Limits;
+
+/// What is kept for everything but the data path: the admin listeners' streams, store, audit log,
+/// listeners and runtimes.
+const BESIDE: usize = 640;
+
+/// Descriptors of a stream: its own, and that of the upstream's which its exchanges go on.
+const PER_STREAM: usize = 2;
+
+/// Which part of them idle streams to upstreams may take.
+const IDLE_SHARE: usize = 8;
+
+/// How many files the process may open.
+pub(super) fn open_files() -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
+}
+
+/// What of them streams of both legs may take.
+pub(super) fn for_streams(open_files: usize) -> usize {
+    open_files - BESIDE.min(open_files / 3)
+}
+
+/// The limits that are true with so many descriptors on so many cores: what the configuration says, or
+/// less. Newcomers never take all streams.
+pub(super) fn within(limits: &Limits, descriptors: usize, cores: usize) -> Limits {
+    let streams_max = limits.streams_max.min(descriptors / PER_STREAM).max(1);
+    let unauthenticated = limits.unauthenticated_streams_max.min(streams_max.div_ceil(2));
+    let idle = descriptors / IDLE_SHARE / cores.max(1);
+    Limits {
+        streams_max,
+        unauthenticated_streams_max: unauthenticated,
+        idle_upstreams_max: limits.idle_upstreams_max.min(idle),
+        ..limits.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_descriptors_are_many_the_limits_are_the_configurations() {
+        let limits = Limits::default();
+        for open_files in [1 << 20, usize::MAX] {
+            assert_eq!(within(&limits, for_streams(open_files), 8), limits, "{open_files}");
+        }
+    }
+
+    #[test]
+    fn where_descriptors_are_few_the_limits_leave_some_for_everything() {
+        let limits = Limits::default();
+        for (open_files, streams, newcomers, idle) in
+            [(1_500, 500, 250, 62), (400, 133, 67, 16), (4, 1, 1, 0)]
+        {
+            let found = within(&limits, for_streams(open_files), 2);
+            let found =
+                (found.streams_max, found.unauthenticated_streams_max, found.idle_upstreams_max);
+            assert_eq!(found, (streams, newcomers, idle), "{open_files}");
+        }
+    }
+}

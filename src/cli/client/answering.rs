@@ -1,0 +1,111 @@
+//! [`Answering`]: what this process answers the admin API from where no gateway runs: the services themselves.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use http::Request;
+use tower::ServiceExt;
+
+use super::{Missing, read, unmade};
+use crate::app::{DataPath, LateLog, Services};
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::settings::Global;
+use keyward_api::{Admin, Deps, socket_router};
+use keyward_vault::Vault;
+
+/// What this process answers from. In this order they end.
+pub(super) struct Answering {
+    pub(super) router: Router,
+    /// The same, for pages that a browser opens; none where only files are read.
+    pub(super) admin: Option<Admin>,
+    /// Where a CA is missing, which nothing may be handed out of.
+    pub(super) no_ca: Option<PathBuf>,
+    /// Where requests may be sent: for tests of connections.
+    _data_path: Option<DataPath>,
+    /// What is changed stands there.
+    _log: Option<LateLog>,
+    /// Whose refreshes are waited for: what a server answered is stored before this process ends.
+    vault: Option<Arc<Vault>>,
+}
+
+impl Answering {
+    /// Opens the services.
+    pub(super) async fn open(
+        global: &Global,
+        missing: Missing,
+        to_send: bool,
+    ) -> anyhow::Result<Self> {
+        let config = global.load()?;
+        if !config.data_dir.exists() {
+            // A mistyped directory would otherwise look like an install that lost everything.
+            output::note(&format!(
+                "note: making a new data directory, {}",
+                config.data_dir.display()
+            ));
+        }
+        let services = match missing {
+            Missing::Make => Services::open(&config).await?,
+            Missing::Leave => Services::open_existing(&config).await?,
+        };
+        let no_ca = (!Services::has_authority(&config)).then(|| config.ca.cert.clone());
+        let data_path = to_send.then(|| DataPath::open(&config, &services)).transpose()?;
+        let gateway = data_path.as_ref().map(DataPath::gateway).unwrap_or_default();
+        let vault = services.vault.clone();
+        let (log, changes) = match &data_path {
+            Some(data_path) => (None, data_path.changes()),
+            None => {
+                let log = LateLog::new(config);
+                let changes = log.changes();
+                (Some(log), changes)
+            }
+        };
+        let deps = Deps { data_path: gateway, changes, ..services.deps() };
+        let admin = Admin::in_process(deps);
+        Ok(Self {
+            router: socket_router(admin.clone()),
+            admin: Some(admin),
+            no_ca,
+            _data_path: data_path,
+            _log: log,
+            vault: Some(vault),
+        })
+    }
+
+    /// A router that needs nothing beside itself.
+    pub(super) fn only(router: Router) -> Self {
+        Self { router, admin: None, no_ca: None, _data_path: None, _log: None, vault: None }
+    }
+
+    pub(super) async fn answer(&self, request: Request<Body>) -> Result<Bytes, Failure> {
+        if let Some(missing) = &self.no_ca
+            && unmade::is_of_ca(request.uri().path())
+        {
+            return Err(unmade::without_ca(missing));
+        }
+        match self.router.clone().oneshot(request).await {
+            Ok(answer) => {
+                let answer = read(answer).await;
+                self.landed().await;
+                answer
+            }
+            Err(never) => match never {},
+        }
+    }
+
+    async fn landed(&self) {
+        let Some(vault) = &self.vault else { return };
+        if vault.landed(vault.flight_time()).await {
+            return;
+        }
+        output::note(
+            "note: a refresh has no answer yet; ending this command now would lose its tokens",
+        );
+        if !vault.landed(vault.late_flight_time()).await {
+            output::note("note: a refresh did not end in time");
+        }
+    }
+}

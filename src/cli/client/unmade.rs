@@ -1,0 +1,168 @@
+//! [`Unmade`]: answers where nothing is stored yet and no gateway runs. What is read comes from an empty store
+//! in memory; the first thing that is added makes the data directory. Reading leaves nothing behind.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Method, Request};
+use tokio::sync::OnceCell;
+
+use super::{Answering, Client, Missing};
+use crate::app::Services;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output;
+use crate::cli::settings::Global;
+use keyward_api::{Admin, socket_router};
+
+/// What a person does where there is no data directory.
+const MAKE: &str =
+    "`keyward serve`, `keyward init` or `keyward run` makes it; --data names another";
+
+/// An install that nobody has made.
+pub(super) struct Unmade {
+    empty: Answering,
+    global: Global,
+    to_send: bool,
+    /// What is missing, for people.
+    message: String,
+    /// Somebody knows; nobody needs to where the directory is there, and only empty.
+    told: AtomicBool,
+    made: OnceCell<Box<Client>>,
+}
+
+impl Unmade {
+    /// `None` where there is a store.
+    pub(super) async fn find(global: &Global, to_send: bool) -> Result<Option<Self>, Failure> {
+        let config = global.load()?;
+        if Services::are_stored(&config) {
+            return Ok(None);
+        }
+        let services = Services::empty(&config).await?;
+        let mut empty = Answering::only(socket_router(Admin::in_process(services.deps())));
+        empty.no_ca = (!Services::has_authority(&config)).then(|| config.ca.cert.clone());
+        Ok(Some(Self {
+            empty,
+            global: global.clone(),
+            to_send,
+            message: message(&config.data_dir),
+            told: AtomicBool::new(config.data_dir.exists()),
+            made: OnceCell::new(),
+        }))
+    }
+
+    /// Who answers since something was added.
+    pub(super) fn made(&self) -> Option<&Client> {
+        self.made.get().map(AsRef::as_ref)
+    }
+
+    /// Who answers this request instead; the first that adds something makes the data directory.
+    pub(super) async fn client_for(
+        &self,
+        method: &Method,
+        path: &str,
+    ) -> Result<Option<&Client>, Failure> {
+        if self.made.get().is_none() && !adds(method, path) {
+            return Ok(None);
+        }
+        let make = || async {
+            Client::open_as(&self.global, Missing::Make, self.to_send).await.map(Box::new)
+        };
+        let made = Box::pin(self.made.get_or_try_init(make)).await?;
+        Ok(Some(made))
+    }
+
+    /// Answers out of nothing.
+    pub(super) async fn answer(&self, request: Request<Body>) -> Result<Bytes, Failure> {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        if path.starts_with("/api/v1/keys") || self.empty.no_ca.is_some() && is_of_ca(&path) {
+            return Err(self.refusal());
+        }
+        let answer = self.empty.answer(request).await;
+        if is_of_providers(&path) {
+            return answer;
+        }
+        match answer {
+            // Nothing is there that could be changed: an answer that says so would be wrong.
+            Ok(_) if method != Method::GET && !is_question(&path) => Err(self.refusal()),
+            // A command that adds something tells what it makes.
+            Ok(answer) if self.to_send => Ok(answer),
+            Ok(answer) => {
+                if !self.told.swap(true, Ordering::Relaxed) {
+                    output::note(&format!("note: {}: {MAKE}", self.message));
+                }
+                Ok(answer)
+            }
+            Err(failure)
+                if failure.exit() == Exit::NotFound && !self.told.load(Ordering::Relaxed) =>
+            {
+                Err(failure.hint(format!("{}: {MAKE}", self.message)))
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Of what needs an install.
+    pub(super) fn refusal(&self) -> Failure {
+        Failure::new(Exit::Failed, &*self.message).hint(MAKE)
+    }
+}
+
+/// Whether the path is answered with the CA's certificates or replaces them.
+pub(super) fn is_of_ca(path: &str) -> bool {
+    matches!(path, "/api/v1/ca" | "/ca.pem" | "/bundle.pem") || path.starts_with("/api/v1/ca/")
+}
+
+/// A CA is made by who signs with it.
+pub(super) fn without_ca(cert: &Path) -> Failure {
+    let message = format!("there is no CA yet, {}", cert.display());
+    Failure::new(Exit::Failed, message)
+        .hint("`keyward serve`, `keyward init` or `keyward run` makes it")
+}
+
+fn message(data: &Path) -> String {
+    match data.exists() {
+        true => format!("nothing is stored yet in {}", data.display()),
+        false => format!("no data directory yet at {}", data.display()),
+    }
+}
+
+/// Whether the request adds something to a collection. What changes a thing needs one that is there.
+fn adds(method: &Method, path: &str) -> bool {
+    let collection = path.strip_prefix("/api/v1/").unwrap_or("reload");
+    method == Method::POST && !collection.contains('/') && collection != "reload"
+}
+
+/// What asks and changes nothing, though it is posted.
+fn is_question(path: &str) -> bool {
+    matches!(path, "/api/v1/rules/explain" | "/api/v1/rules/test")
+}
+
+/// The catalogue is complete without any data.
+fn is_of_providers(path: &str) -> bool {
+    path == "/api/v1/providers" || path.starts_with("/api/v1/providers/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_adds_something_makes_a_data_directory() {
+        for path in ["/api/v1/agents", "/api/v1/connections", "/api/v1/tokens", "/api/v1/orgs"] {
+            assert!(adds(&Method::POST, path) && !adds(&Method::GET, path), "{path}");
+        }
+        for path in [
+            "/api/v1/reload",
+            "/api/v1/rules/explain",
+            "/api/v1/connections/work/test",
+            "/api/v1/agents/ci/tokens",
+            "/api/v1/ca/rotate",
+            "/api/v1/keys/rotate",
+        ] {
+            assert!(!adds(&Method::POST, path), "{path}");
+        }
+        assert!(!adds(&Method::DELETE, "/api/v1/agents/ci"));
+    }
+}

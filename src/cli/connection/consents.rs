@@ -1,0 +1,83 @@
+//! `keyward connection consents`: consents that are open, and how one is ended.
+
+use clap::{Args, Subcommand};
+
+use crate::cli::client::{Client, segment};
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::settings::Global;
+use crate::cli::table::{Table, moment};
+use keyward_api::wire::ConsentListed;
+use keyward_vault::oauth::{FlowState, FlowView};
+
+pub(super) const EXAMPLES: &str = "\
+examples:
+  keyward connection consents
+  keyward connection consents --connection work
+  keyward connection consents cancel flw_0123456789abcdef
+
+A consent ends by itself after ten minutes (`oauth.flow_lifetime`). Cancelling one changes nothing for a
+connection that works; a grant that waits for a decision about another account is declined.";
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Consents {
+    #[command(subcommand)]
+    end: Option<End>,
+    /// those of one connection: name or id
+    #[arg(long, value_name = "NAME")]
+    connection: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum End {
+    /// end consents that nobody has finished
+    Cancel {
+        /// ids, as `keyward connection consents` shows them
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+    },
+}
+
+impl Consents {
+    pub(super) async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
+        let Some(End::Cancel { ids }) = self.end else {
+            let named = self.connection.as_deref().map(|name| ("connection", name));
+            let query: Vec<_> = named.into_iter().collect();
+            let all = client.list("/api/v1/flows", &query).await?;
+            return output::show(global.json, &all, |all| table(&all.items));
+        };
+        let mut cancelled: Vec<FlowView> = Vec::new();
+        for id in &ids {
+            let at = format!("/api/v1/flows/{}/cancel", segment(id));
+            cancelled.push(client.post(&at, &serde_json::json!({})).await?);
+        }
+        output::show(global.json, &cancelled, |all| {
+            let line = |flow: &FlowView| match &flow.state {
+                FlowState::Failed { why } => format!("consent {}: {why}\n", flow.id),
+                _ => format!("consent {} is cancelled\n", flow.id),
+            };
+            all.iter().map(line).collect()
+        })
+    }
+}
+
+fn table(consents: &[ConsentListed]) -> String {
+    let mut table =
+        Table::new(["ID", "CONNECTION", "STARTED BY", "STARTED", "EXPIRES", "WAITS FOR"]);
+    for ConsentListed { name, flow } in consents {
+        let waits = match &flow.state {
+            FlowState::Confirm { .. } => "a decision about another account",
+            _ => "a consent",
+        };
+        table.row([
+            flow.id.to_string(),
+            name.clone(),
+            flow.person.clone(),
+            moment(flow.created),
+            moment(flow.expires),
+            waits.to_owned(),
+        ]);
+    }
+    table.render("no consent is open", output::colours())
+}

@@ -1,0 +1,212 @@
+//! [`Lease`]: keeps the program away from the gateway while it is tried out. The gateway hands the streams
+//! of this process's descendants to the probe, whatever told them its address. Where it cannot tell them
+//! from others, a program whose words or variables name one of its listeners is not started.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::body::Body;
+use http_body_util::BodyExt;
+use tokio::net::UnixStream;
+
+use crate::cli::client::{Client, segment};
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::settings::Global;
+use crate::config::Config;
+use keyward_api::SOCKET_NAME;
+use keyward_api::wire::Status;
+
+/// How soon a gateway is noticed that starts meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// A gateway that is kept away.
+pub(super) struct Lease {
+    kept: Kept,
+    /// Its TCP listeners for agents.
+    pub(super) listeners: Vec<SocketAddr>,
+}
+
+enum Kept {
+    /// By the gateway, until this ends.
+    ByGateway(Body),
+    /// None answers on this socket.
+    NoGateway(PathBuf),
+    /// Nothing that the program was given names one of its listeners.
+    Unnamed,
+}
+
+/// What leads a program somewhere.
+pub(super) struct Given<'a> {
+    pub(super) program: &'a [OsString],
+    /// Variables that are set by us stand for the inherited ones.
+    pub(super) set: &'a [(String, String)],
+}
+
+impl Lease {
+    /// Takes it for the probe at `at`.
+    ///
+    /// # Errors
+    /// When the gateway cannot keep the program away, and the program was told where it is.
+    pub(super) async fn take(
+        (global, config): (&Global, Option<&Config>),
+        at: SocketAddr,
+        given: &Given<'_>,
+    ) -> Result<Self, Failure> {
+        let Ok(data) = global.data_dir() else {
+            return Ok(Self { kept: Kept::Unnamed, listeners: Vec::new() });
+        };
+        let client = match Client::running(global).await {
+            Ok(client) => client,
+            Err(failure) if failure.exit() == Exit::Unreachable => {
+                let kept = Kept::NoGateway(data.join(SOCKET_NAME));
+                return Ok(Self { kept, listeners: Vec::new() });
+            }
+            // Another user's: what it listens on stands in the configuration at most.
+            Err(failure) => return Self::unnamed(configured(config), given, &failure),
+        };
+        let listeners = client.status().await.map_or_else(|| configured(config), |it| of(&it));
+        match held(&client, at).await {
+            Ok(body) => Ok(Self { kept: Kept::ByGateway(body), listeners: tcp(&listeners) }),
+            Err(failure) => Self::unnamed(listeners, given, &failure),
+        }
+    }
+
+    fn unnamed(
+        listeners: Vec<String>,
+        given: &Given<'_>,
+        failure: &Failure,
+    ) -> Result<Self, Failure> {
+        match listeners.iter().find(|at| given.names(at)) {
+            None => Ok(Self { kept: Kept::Unnamed, listeners: tcp(&listeners) }),
+            Some(at) => {
+                let message = format!(
+                    "the program is told to use {at}, where the gateway listens, and would get \
+                     credentials: {}",
+                    failure.message()
+                );
+                Err(Failure::new(Exit::Failed, message).hint(
+                    "stop the gateway, or leave the address out: the environment has the probe's",
+                ))
+            }
+        }
+    }
+
+    /// Resolves when the program is kept away no longer: the gateway has ended, or one has started.
+    pub(super) async fn broken(&mut self) -> &'static str {
+        match &mut self.kept {
+            Kept::ByGateway(body) => {
+                while let Some(Ok(_)) = body.frame().await {}
+                "the gateway stopped or was restarted"
+            }
+            Kept::NoGateway(socket) => {
+                while UnixStream::connect(&*socket).await.is_err() {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                "a gateway was started"
+            }
+            Kept::Unnamed => std::future::pending().await,
+        }
+    }
+}
+
+/// The answer that is the lease, once it has begun.
+async fn held(client: &Client, at: SocketAddr) -> Result<Body, Failure> {
+    let path = format!("/api/v1/probes?at={}", segment(&at.to_string()));
+    let mut body = client.stream(&path).await?;
+    match body.frame().await {
+        Some(Ok(_)) => Ok(body),
+        _ => Err(Failure::new(Exit::Unreachable, "the gateway closed the connection")),
+    }
+}
+
+/// Where a running gateway listens for agents.
+fn of(status: &Status) -> Vec<String> {
+    let own = status.agents.iter().map(|own| own.at.clone());
+    status.proxy.iter().cloned().chain(own).collect()
+}
+
+fn configured(config: Option<&Config>) -> Vec<String> {
+    let Some(config) = config else { return Vec::new() };
+    let own = config.listen.agents.iter().map(|own| own.at.to_string());
+    config.listen.proxy.iter().map(ToString::to_string).chain(own).collect()
+}
+
+fn tcp(listeners: &[String]) -> Vec<SocketAddr> {
+    let plain = |at: &String| at.strip_prefix("https://").unwrap_or(at).parse().ok();
+    listeners.iter().filter_map(plain).collect()
+}
+
+impl Given<'_> {
+    /// Whether a word has the listener's port as a number or its path, or a variable has its address.
+    fn names(&self, listener: &str) -> bool {
+        let at = listener.strip_prefix("https://").unwrap_or(listener);
+        if let Some(path) = at.strip_prefix("unix:") {
+            return self.words().chain(self.variables()).any(|text| text.contains(path));
+        }
+        let Some((_, port)) = at.rsplit_once(':') else { return false };
+        let address = format!(":{port}");
+        self.words().any(|word| has_number(&word, port))
+            || self.variables().any(|value| {
+                let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_digit());
+                value.match_indices(&address).any(|(at, _)| ends(&value[at + address.len()..]))
+            })
+    }
+
+    fn words(&self) -> impl Iterator<Item = String> {
+        self.program.iter().map(|word| word.to_string_lossy().into_owned())
+    }
+
+    fn variables(&self) -> impl Iterator<Item = String> {
+        let is_set = |name: &OsString| self.set.iter().any(|(set, _)| name == set.as_str());
+        let inherited = std::env::vars_os().filter(move |(name, _)| !is_set(name));
+        inherited.map(|(_, value)| value.to_string_lossy().into_owned())
+    }
+}
+
+/// Not as a part of a longer number.
+fn has_number(text: &str, number: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_digit()).any(|found| found == number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_names_a_listener_is_found_however_it_is_written() {
+        let listener = "127.0.0.1:8090";
+        for word in [
+            "--proxy-server=http://127.0.0.1:8090",
+            "-Dhttps.proxyPort=8090",
+            "http://localhost:8090/to/work/v1",
+            "http://work.localhost:8090",
+            "curl -x [::1]:8090 https://a.test",
+            "8090",
+        ] {
+            let given = Given { program: &[OsString::from(word)], set: &[] };
+            assert!(given.names(listener), "{word}");
+            assert!(!given.names("127.0.0.1:809"), "{word}");
+        }
+        let other = Given { program: &["https://a.test:18090/x80901".into()], set: &[] };
+        assert!(!other.names(listener));
+        let unix = Given { program: &["--unix-socket=/run/k/ci.sock".into()], set: &[] };
+        assert!(unix.names("unix:/run/k/ci.sock") && !unix.names("unix:/run/k/other.sock"));
+        let tls = Given { program: &["https://x:8443".into()], set: &[] };
+        assert!(tls.names("https://0.0.0.0:8443"));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_names_a_listener_is_not_started_where_it_cannot_be_kept_away() {
+        let cannot = Failure::new(Exit::Failed, "the gateway cannot tell");
+        let listeners = || vec!["127.0.0.1:8080".to_owned(), "127.0.0.1:8090".to_owned()];
+        let named = Given { program: &["--proxy-server=127.0.0.1:8090".into()], set: &[] };
+        let refused = Lease::unnamed(listeners(), &named, &cannot).err().unwrap();
+        assert!(refused.message().contains("told to use 127.0.0.1:8090"), "{refused}");
+        assert!(refused.advice().unwrap().contains("stop the gateway"), "{refused}");
+        let other = Given { program: &["curl".into(), "https://a.test".into()], set: &[] };
+        let lease = Lease::unnamed(listeners(), &other, &cannot).ok().unwrap();
+        assert_eq!(lease.listeners.len(), 2);
+    }
+}

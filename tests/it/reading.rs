@@ -1,0 +1,250 @@
+//! Commands that read, on a machine where nothing is installed: they make nothing, anywhere.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// An empty home, and a data directory below it that is not there.
+struct Bare {
+    home: TempDir,
+    /// Where the command is called, with the files that its arguments name.
+    here: TempDir,
+}
+
+impl Bare {
+    fn new() -> Self {
+        let (home, here) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
+        let cases = "- { agent: ci, request: https://a.test/, expect: deny }\n";
+        let provider = "id: acme\nname: Acme\nhosts: [a.test]\nauth: [{ id: k, kind: bearer }]\n";
+        let plugin = "plugin: p\nversion: 1.0.0\nconnections: [{ slot: gh, provider: github }]\n";
+        for (name, text) in [("cases", cases), ("provider", provider), ("plugin", plugin)] {
+            std::fs::write(here.path().join(format!("{name}.yaml")), text).expect("a file");
+        }
+        Self { home, here }
+    }
+
+    fn run(&self, words: &str) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_keyward"))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.home.path())
+            .env("KEYWARD_DATA", self.home.path().join(".local/share/keyward"))
+            .args(words.split(' '))
+            .current_dir(self.here.path())
+            .output()
+            .expect("it runs")
+    }
+
+    /// What is below the home now.
+    fn made(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        collect(self.home.path(), &mut found);
+        found
+    }
+}
+
+fn collect(folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        found.push(path.display().to_string());
+        if path.is_dir() {
+            collect(&path, found);
+        }
+    }
+}
+
+/// Every command that adds nothing, as a person may type it. What changes a thing needs one that is there.
+const READING: &[&str] = &[
+    "agent assign ci --to-org",
+    "agent bind ci work",
+    "agent list",
+    "agent pause ci",
+    "agent remove ci",
+    "agent resume ci",
+    "agent show ci",
+    "agent token add ci",
+    "agent token list ci",
+    "agent token revoke ci tok_1",
+    "agent unbind ci work",
+    "app list",
+    "app remove desk",
+    "app set desk --client-id x",
+    "app show desk",
+    "audit query",
+    "audit tail",
+    "audit verify",
+    "ca bundle",
+    "ca rotate",
+    "ca show",
+    "ca trust --dry-run",
+    "completions bash",
+    "connection assign work --shared",
+    "connection consents",
+    "connection consents cancel flw_1",
+    "connection list",
+    "connection pause work",
+    "connection reconnect work --no-browser",
+    "connection refresh work",
+    "connection remove work",
+    "connection request work /user",
+    "connection resume work",
+    "connection rotate work --secret-stdin token",
+    "connection rotate confirm work",
+    "connection rotate rollback work",
+    "connection set work --timeout 5s",
+    "connection show work",
+    "connection test work",
+    "connection usage work",
+    "doctor",
+    "doctor -- true",
+    "explain https://api.github.com/user --agent ci",
+    "health",
+    "honeytoken list",
+    "honeytoken remove bait",
+    "honeytoken show bait",
+    "key list",
+    "key rotate",
+    "man",
+    "org list",
+    "org remove acme",
+    "plugin check plugin.yaml",
+    "plugin list",
+    "plugin reconnect digest",
+    "plugin remove digest",
+    "plugin set digest --slot gh=work",
+    "plugin show digest",
+    "provider check provider.yaml",
+    "provider list",
+    "provider show github",
+    "reload",
+    "rule list",
+    "rule test cases.yaml",
+    "token list",
+    "token revoke pat_1",
+    "user list",
+    "user remove ann",
+    "user set ann --role auditor",
+    "user show ann",
+    "webhook events",
+    "webhook list",
+    "webhook remove ops",
+    "webhook rotate ops",
+    "webhook set ops --pause",
+    "webhook show ops",
+    "webhook test ops",
+];
+
+/// What makes an install, or something in it.
+const MAKING: &[&str] = &[
+    "agent add",
+    "app add",
+    "connect",
+    "connection add",
+    "env",
+    "honeytoken add",
+    "init",
+    "org add",
+    "plugin install",
+    "run",
+    "serve",
+    "token add",
+    "user add",
+    "webhook add",
+];
+
+/// Every command without subcommands of its own.
+fn leaves(command: &clap::Command, before: &str, found: &mut BTreeSet<String>) {
+    let name = format!("{before}{}", command.get_name());
+    let mut below = command.get_subcommands().peekable();
+    // `connection rotate NAME` is one beside its own subcommands.
+    if below.peek().is_none() || !command.is_subcommand_required_set() {
+        found.insert(name.clone());
+    }
+    below.for_each(|one| leaves(one, &format!("{name} "), found));
+}
+
+#[test]
+fn every_command_is_known_to_read_or_to_make() {
+    let mut all = BTreeSet::new();
+    for command in keyward::cli::definition().get_subcommands() {
+        leaves(command, "", &mut all);
+    }
+    let is_of = |command: &str, line: &str| {
+        line == command || line.strip_prefix(command).is_some_and(|rest| rest.starts_with(' '))
+    };
+    let listed = |command: &String| READING.iter().chain(MAKING).any(|line| is_of(command, line));
+    let unlisted: Vec<_> = all.iter().filter(|command| !listed(command)).collect();
+    assert!(unlisted.is_empty(), "does it read or make? {unlisted:?}");
+}
+
+#[test]
+fn a_command_that_adds_nothing_makes_nothing() {
+    let all = |some: &[&str]| {
+        let bare = Bare::new();
+        for words in some {
+            let output = bare.run(words);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_ne!(output.status.code(), Some(101), "{words}: {said}");
+            assert_ne!(output.status.code(), Some(2), "{words}: {said}");
+            assert_eq!(bare.made(), [""; 0], "{words} made something; it said: {said}");
+        }
+    };
+    // Several processes at once: most of a command's time is its start.
+    std::thread::scope(|scope| {
+        READING.chunks(READING.len().div_ceil(8)).for_each(|some| drop(scope.spawn(|| all(some))));
+    });
+}
+
+#[test]
+fn where_nothing_is_installed_the_answer_says_so_and_the_catalogue_is_whole() {
+    let bare = Bare::new();
+    let absent = format!("no data directory yet at {}", bare.home.path().display());
+    for (words, code) in [
+        ("connection list", 0),
+        ("agent list", 0),
+        ("connection show work", 5),
+        ("agent remove ci", 5),
+        ("ca show", 1),
+        ("key list", 1),
+    ] {
+        let output = bare.run(words);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{words}: {said}");
+        assert!(said.contains(&absent) && said.contains("`keyward serve`"), "{words}: {said}");
+    }
+    for words in ["provider list", "provider show github", "provider check provider.yaml"] {
+        let output = bare.run(words);
+        assert!(output.status.success() && output.stderr.is_empty(), "{words}: {output:?}");
+        assert!(!output.stdout.is_empty(), "{words}");
+    }
+    let unknown = bare.run("provider show nowhere");
+    let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(!said.contains("data directory"), "the catalogue needs none: {said}");
+}
+
+#[test]
+fn the_first_thing_that_is_added_makes_the_data_directory() {
+    let bare = Bare::new();
+    let added = bare.run("agent add ci");
+    assert!(added.status.success(), "{added:?}");
+    assert!(String::from_utf8_lossy(&added.stderr).contains("making a new data directory"));
+    let listed = bare.run("agent list");
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("ci"), "{listed:?}");
+    assert!(listed.stderr.is_empty(), "{listed:?}");
+}
+
+/// Without a CA in an install that has a store, what reads makes none, and hands none out.
+#[test]
+fn a_lost_ca_is_made_by_who_signs_with_it_only() {
+    let bare = Bare::new();
+    assert!(bare.run("agent add ci").status.success());
+    let ca = bare.home.path().join(".local/share/keyward/ca");
+    std::fs::remove_dir_all(&ca).expect("it was made");
+    assert!(bare.run("agent list").status.success());
+    let shown = bare.run("ca show");
+    let said = String::from_utf8_lossy(&shown.stderr).into_owned();
+    assert!(!shown.status.success() && said.contains("there is no CA yet"), "{shown:?}");
+    assert!(!ca.exists());
+}

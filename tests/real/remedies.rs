@@ -1,0 +1,260 @@
+//! Remedies of `keyward doctor`, taken literally: the code that it prints is put into the program that
+//! failed, which then uses the proxy, before doctor's probe and before the gateway.
+
+use serde_json::Value;
+
+use crate::stage::{assert_injected, installed, run, said};
+use crate::support::install::Install;
+use crate::support::*;
+
+/// The code between backticks that begins like this.
+pub(crate) fn code_in(hint: &str, begin: &str) -> String {
+    let code = hint.split('`').skip(1).step_by(2).find(|code| code.starts_with(begin));
+    code.unwrap_or_else(|| panic!("no `{begin}…` in: {hint}")).to_owned()
+}
+
+/// A program with a hole, `HOLE`.
+struct Case {
+    interpreter: Interpreter,
+    script: &'static str,
+    /// What stands there at first.
+    wrong: &'static str,
+    /// The beginning of the code that doctor tells.
+    remedy: &'static str,
+    /// What the hint says besides.
+    says: &'static str,
+}
+
+#[derive(Clone, Copy)]
+enum Interpreter {
+    Python,
+    Node,
+    Bun,
+}
+
+impl Interpreter {
+    fn program(self) -> (String, &'static str) {
+        let (path, file) = match self {
+            Self::Python => ("real-venv/bin/python", "app.py"),
+            Self::Node => ("real-node/node_modules/node24/bin/node", "app.mjs"),
+            Self::Bun => ("real-node/node_modules/.bin/bun", "app.mjs"),
+        };
+        (installed(path).display().to_string(), file)
+    }
+}
+
+/// An install whose origin answers `fine`, as JSON, to the live credential.
+struct Stage {
+    install: Install,
+    origin: Origin,
+    canary: canary::Canary,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let plan = Plan::api_key();
+        let canary = plan.canary().clone();
+        let live = canary.text.clone();
+        let origin = Origin::answering(move |request: &Message| {
+            match request.head.all("x-api-key")[..] == [&*live] {
+                true => ok("{\"object\":\"fine\"}"),
+                false => "HTTP/1.1 401 No\r\nContent-Length: 4\r\n\r\nno! ".to_owned(),
+            }
+        });
+        let origin = origin.await;
+        let install = Install::new(&plan, &origin);
+        // It makes what the file declares.
+        drop(install.serve());
+        let modules = install.folder().join("node_modules");
+        std::os::unix::fs::symlink(installed("real-node/node_modules"), modules).expect("a link");
+        Self { install, origin, canary }
+    }
+
+    async fn doctor(&self, (program, file): (&str, &str)) -> (Value, String) {
+        let words = ["doctor", "--json", "--agent", "ci", "--", program, file];
+        let output = run(self.install.keyward(&words)).await;
+        let said = said(&output);
+        (serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{said}")), said)
+    }
+}
+
+impl Case {
+    async fn is_mended(&self) {
+        let stage = Stage::new().await;
+        let (program, file) = self.interpreter.program();
+        let write = |hole: &str| {
+            let script = self.script.replace("HOLE", hole).replace("HOST", HOST);
+            std::fs::write(stage.install.folder().join(file), script).expect("a file");
+        };
+        write(self.wrong);
+        let (report, printed) = stage.doctor((&program, file)).await;
+        let checks = report["checks"].as_array().expect("a list");
+        let failed = checks.iter().find(|check| check["status"] == "fail");
+        let failed = failed.unwrap_or_else(|| panic!("{report:#}\n{printed}"));
+        let hint = failed["hint"].as_str().expect("a hint");
+        assert!(hint.contains(self.says), "{hint}");
+        write(&code_in(hint, self.remedy));
+        let (report, printed) = stage.doctor((&program, file)).await;
+        let message = report["checks"][0]["message"].as_str().unwrap_or_default();
+        let mended = message.starts_with("api.acme.test: it uses the proxy");
+        assert!(mended, "{hint}\n{report:#}\n{printed}");
+        assert_eq!(stage.origin.streams(), 0, "nothing goes out of doctor");
+        let output =
+            run(stage.install.keyward(&["run", "--agent", "ci", "--", &program, file])).await;
+        let printed = said(&output);
+        assert!(printed.contains("fine"), "{hint}\n{printed}");
+        assert_injected(&stage.origin.only(), &stage.canary.text);
+        stage.canary.assert_absent("what the program said", printed.as_bytes());
+    }
+}
+
+macro_rules! mended {
+    ($($name:ident: $case:expr;)*) => {$(
+        #[tokio::test]
+        async fn $name() {
+            $case.is_mended().await;
+        }
+    )*};
+}
+
+mended! {
+    urllib3_is_mended: Case {
+        interpreter: Interpreter::Python,
+        script: "
+import os, urllib3
+http = HOLE
+print(http.request('GET', 'https://HOST/a', timeout=20, retries=0).data.decode())
+",
+        wrong: "urllib3.PoolManager()",
+        remedy: "urllib3.ProxyManager",
+        says: "no credentials of a URL",
+    };
+    urllib3_with_the_url_alone_is_mended: Case {
+        interpreter: Interpreter::Python,
+        script: "
+import os, urllib3
+http = HOLE
+print(http.request('GET', 'https://HOST/a', timeout=20, retries=0).data.decode())
+",
+        wrong: "urllib3.ProxyManager(os.environ['HTTPS_PROXY'])",
+        remedy: "urllib3.ProxyManager",
+        says: "no credentials of a URL",
+    };
+    aiohttp_is_mended: Case {
+        interpreter: Interpreter::Python,
+        script: "
+import aiohttp, asyncio
+async def main():
+    async with HOLE as session:
+        async with session.get('https://HOST/a') as answer:
+            print(await answer.text())
+asyncio.run(main())
+",
+        wrong: "aiohttp.ClientSession()",
+        remedy: "aiohttp.ClientSession",
+        says: "only when told to",
+    };
+    http_client_is_mended: Case {
+        interpreter: Interpreter::Python,
+        script: "
+import http.client, urllib.request
+URL = 'https://HOST/a'
+def get():
+    connection = http.client.HTTPSConnection('HOST', timeout=20)
+    connection.request('GET', '/a')
+    return connection.getresponse()
+print(HOLE.read().decode())
+",
+        wrong: "get()",
+        remedy: "urllib.request.urlopen",
+        says: "reads no variable",
+    };
+    stripe_is_mended: Case {
+        interpreter: Interpreter::Python,
+        script: "
+import os, stripe
+HOLE
+stripe.api_key, stripe.api_base, stripe.max_network_retries = 'sk_test_x', 'https://HOST', 0
+print(stripe.Balance.retrieve())
+",
+        wrong: "",
+        remedy: "stripe.ca_bundle_path",
+        says: "its own CA file",
+    };
+    certifi_is_mended: Case {
+        interpreter: Interpreter::Python,
+        script: "
+import certifi, os, requests
+print(requests.get('https://HOST/a', verify=HOLE, timeout=20).text)
+",
+        wrong: "certifi.where()",
+        remedy: "os.environ[",
+        says: "does not hold the CA",
+    };
+    undici_is_mended: Case {
+        interpreter: Interpreter::Node,
+        script: "
+import { Agent, EnvHttpProxyAgent, request, setGlobalDispatcher } from 'undici';
+HOLE;
+const { body } = await request('https://HOST/a');
+console.log(await body.text());
+",
+        wrong: "setGlobalDispatcher(new Agent())",
+        remedy: "setGlobalDispatcher",
+        says: "`dispatcher: new EnvHttpProxyAgent()` among the options of a request",
+    };
+    undici_is_mended_by_the_option_of_a_request: Case {
+        interpreter: Interpreter::Node,
+        script: "
+import { Agent, EnvHttpProxyAgent, request } from 'undici';
+const { body } = await request('https://HOST/a', { HOLE });
+console.log(await body.text());
+",
+        wrong: "dispatcher: new Agent()",
+        remedy: "dispatcher: ",
+        says: "undici",
+    };
+    ws_is_mended: Case {
+        interpreter: Interpreter::Node,
+        script: "
+import WebSocket from 'ws';
+import { HttpsProxyAgent } from 'https-proxy-agent';
+const URL = 'wss://HOST/a', socket = HOLE;
+socket.on('unexpected-response', (_, answer) => {
+  answer.on('data', (piece) => { console.log(`${piece}`); process.exit(); });
+});
+socket.on('error', (error) => { console.log(`${error}`); process.exit(1); });
+",
+        wrong: "new WebSocket(URL)",
+        remedy: "new WebSocket(URL, ",
+        says: "(package https-proxy-agent)",
+    };
+    http2_of_node_is_mended: Case {
+        interpreter: Interpreter::Node,
+        script: "
+import http from 'http';
+import http2 from 'http2';
+import tls from 'tls';
+const use = (session) => {
+  session.on('error', (error) => { console.log(`${error}`); process.exit(1); });
+  const stream = session.request({ ':path': '/a' });
+  stream.on('data', (piece) => console.log(`${piece}`));
+  stream.on('end', () => session.close());
+};
+HOLE;
+",
+        wrong: "use(http2.connect('https://HOST'))",
+        remedy: "const proxy = ",
+        says: "opens a socket of its own",
+    };
+    buns_websocket_is_mended: Case {
+        interpreter: Interpreter::Bun,
+        script: "
+const URL = 'wss://HOST/a', socket = HOLE;
+socket.onerror = (event) => { console.log(`fine, or not: ${event.message}`); process.exit(1); };
+",
+        wrong: "new WebSocket(URL)",
+        remedy: "new WebSocket(URL, ",
+        says: "Bun's `fetch` reads the proxy variables, its `WebSocket` does not",
+    };
+}
