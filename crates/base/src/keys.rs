@@ -58,7 +58,7 @@ pub enum Absent {
 /// - `#[key(map of Inner)]` or `#[key(list of Inner)]`, where `Inner` is a `section!` too
 /// - `#[key(later)]`
 ///
-/// then its attributes for serde.
+/// then its attributes for serde, and those for schemars.
 #[macro_export]
 macro_rules! section {
     (
@@ -68,6 +68,7 @@ macro_rules! section {
                 $(#[doc = $meaning:literal])+
                 #[key($($shape:tt)+)]
                 $(#[serde($($serde:tt)*)])*
+                $(#[schemars($($schemars:tt)*)])*
                 $field_vis:vis $field:ident: $type:ty
             ),* $(,)?
         }
@@ -77,6 +78,7 @@ macro_rules! section {
             $(
                 $(#[doc = $meaning])+
                 $(#[serde($($serde)*)])*
+                $(#[schemars($($schemars)*)])*
                 $field_vis $field: $type,
             )*
         }

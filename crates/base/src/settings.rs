@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -20,7 +21,7 @@ pub use headers::{Headers, parse_name};
 
 section! {
     /// How requests with a connection's credential are sent. What is absent is as for every request.
-    #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+    #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct Settings {
         /// From the whole request sent to the head of its answer, further attempts and the waits between
@@ -57,7 +58,7 @@ section! {
 section! {
     /// When a request is sent again: where it is idempotent (RFC 9110 §9.2.2) and has no body, or no byte
     /// of it was sent.
-    #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+    #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct Retry {
         /// How often a request is sent at most, the first time included; 1 to 10.
@@ -365,6 +366,16 @@ macro_rules! as_text {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
                 parsed(d, $wanted)
+            }
+        }
+
+        impl JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "description": $wanted })
             }
         }
     )*};

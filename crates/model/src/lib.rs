@@ -6,11 +6,21 @@
 //! [`Shown`] how the API answers with it. The directory, the configuration, the API and the command line have
 //! generic code over [`Resource`] for the rest.
 
+mod app;
+mod connection;
 mod honeytoken;
 mod name;
+pub mod optional_duration;
+mod owner;
 mod refusal;
 mod resource;
 
+pub use app::{AppSettings, AppUrls, Registered};
+pub use connection::{
+    Account, AccountId, AccountSource, BrokenReason, ConnectionState, Due, DueBy, Failing,
+    REMIND_DAYS, Reminded, Renewal, Rotation, RotationState, TokenStatus,
+};
 pub use honeytoken::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec};
+pub use owner::Visibility;
 pub use refusal::Refusal;
 pub use resource::{Data, Kind, ManagedBy, Record, Resource, Shown};

@@ -55,13 +55,13 @@ use flight::Flights;
 use fresh::{Fresh, Why};
 use issuers::Issuers;
 pub use keep_alive::Walk;
+pub use keyward_model::{Failing, TokenStatus};
 pub use late::Late;
 use moves::Moves;
 use record::Header;
 pub use rotate::Kept;
 pub use rows::{RowError, Rows};
 use servers::Servers;
-pub use status::{Failing, TokenStatus};
 pub use template::settings as template_settings;
 
 use crate::grant::Grant;

@@ -3,21 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::error::DirectoryError;
 use super::index::Named;
-use super::records::{ConnectionRecord, ManagedBy};
+use super::records::ConnectionRecord;
 use super::rows::{At, Read};
 use super::{Directory, Writer, agents, check, to_the_end};
 use crate::store::{StoreError, Table, Version};
 use keyward_base::id::{AppId, OrgId};
-use keyward_base::keys::section;
-use keyward_base::settings::{FieldText, Headers, Rate, Retry, Settings, Wait, concurrency};
-use keyward_base::time;
+use keyward_model::{AppSettings, AppUrls, ManagedBy, Registered};
 use keyward_rules::provider::oauth::{ClientAuthText, UrlTemplate};
 use keyward_rules::provider::{AuthMethod, OAuth};
 
@@ -67,143 +64,6 @@ pub struct AppRecord {
     pub created: Timestamp,
     /// When it was last changed.
     pub updated: Timestamp,
-}
-
-section! {
-    /// Endpoints of an app, instead of its provider's: https URLs without variables.
-    #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-    #[serde(default, deny_unknown_fields)]
-    pub struct AppUrls {
-        /// Who the authorization server says it is (RFC 8414, RFC 9207).
-        #[key("https URL")]
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pub issuer: Option<String>,
-        /// Where a person consents.
-        #[key("https URL")]
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pub authorize: Option<String>,
-        /// Where tokens are fetched.
-        #[key("https URL")]
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pub token: Option<String>,
-        /// Device authorization (RFC 8628).
-        #[key("https URL")]
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pub device: Option<String>,
-        /// Revocation (RFC 7009).
-        #[key("https URL")]
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pub revoke: Option<String>,
-    }
-}
-
-section! {
-    /// How an app's tokens are got. What is absent is as the provider and `oauth` say.
-    #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-    #[serde(default, deny_unknown_fields)]
-    pub struct AppSettings {
-        /// How long before its end a token is renewed, up to 24h; half of its life at most.
-        #[key("time")]
-        #[serde(skip_serializing_if = "Option::is_none", with = "optional_duration")]
-        pub refresh_buffer: Option<Duration>,
-        /// `false`: tokens are renewed by `keyward connection refresh` alone; one that has ended is refused
-        /// until then. Left out, by themselves.
-        #[key(one of ["true", "false"])]
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pub auto_refresh: Option<bool>,
-        /// Tokens of connections that nobody uses are renewed this often at least, 6h to 365d, whatever
-        /// `oauth.keep_alive` says; `0s`: never.
-        #[key("time")]
-        #[serde(skip_serializing_if = "Option::is_none", with = "optional_duration")]
-        pub keep_alive: Option<Duration>,
-        /// Added to the URL that a person consents at, or replacing what the provider adds.
-        #[key("map of text to text", "{}")]
-        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-        pub authorize_params: BTreeMap<String, String>,
-        /// Added to requests for tokens, or replacing what the provider adds.
-        #[key("map of text to text", "{}")]
-        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-        pub token_params: BTreeMap<String, String>,
-        /// How the client proves itself to the token endpoint. Left out, it is the provider's usual way,
-        /// and `none` where no secret is given.
-        #[key(one of ["body", "basic", "basic_raw", "basic_secret_as_username", "none", "private_key_jwt", "client_secret_jwt", "mtls"])]
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pub client_auth: Option<ClientAuthText>,
-        /// The id that the provider knows the key of `private_key_jwt` by.
-        #[key("text")]
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pub key_id: Option<String>,
-        /// `timeout` of its connections, where they name none.
-        #[key("time")]
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pub timeout: Option<Wait>,
-        /// `retry` of its connections, where they name none.
-        #[key(map of Retry)]
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pub retry: Option<Retry>,
-        /// `rate_limit` of each of its connections, where it names none.
-        #[key("count and `/s`, `/min` or `/h`")]
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pub rate_limit: Option<Rate>,
-        /// `concurrency` of each of its connections, where it names none.
-        #[key("count, 1 or more")]
-        #[serde(deserialize_with = "concurrency", skip_serializing_if = "Option::is_none")]
-        pub concurrency: Option<u32>,
-        /// `user_agent` of its connections, where they name none.
-        #[key("text")]
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pub user_agent: Option<FieldText>,
-        /// `headers` of its connections, beside theirs.
-        #[key("map of text to text", "{}")]
-        #[serde(skip_serializing_if = "Headers::is_empty")]
-        pub headers: Headers,
-    }
-}
-
-impl AppSettings {
-    /// How requests of its connections are sent, where they say nothing themselves.
-    pub fn requests(&self) -> Settings {
-        Settings {
-            timeout: self.timeout,
-            retry: self.retry.clone(),
-            rate_limit: self.rate_limit,
-            concurrency: self.concurrency,
-            user_agent: self.user_agent.clone(),
-            headers: self.headers.clone(),
-        }
-    }
-
-    /// These, and where they say nothing what `base` says. Maps are merged by name.
-    pub fn over(self, base: Self) -> Self {
-        let requests = self.requests().over(&base.requests());
-        let merged = |own: BTreeMap<String, String>, base: BTreeMap<String, String>| {
-            base.into_iter().chain(own).collect()
-        };
-        Self {
-            refresh_buffer: self.refresh_buffer.or(base.refresh_buffer),
-            auto_refresh: self.auto_refresh.or(base.auto_refresh),
-            keep_alive: self.keep_alive.or(base.keep_alive),
-            authorize_params: merged(self.authorize_params, base.authorize_params),
-            token_params: merged(self.token_params, base.token_params),
-            client_auth: self.client_auth.or(base.client_auth),
-            key_id: self.key_id.or(base.key_id),
-            timeout: requests.timeout,
-            retry: requests.retry,
-            rate_limit: requests.rate_limit,
-            concurrency: requests.concurrency,
-            user_agent: requests.user_agent,
-            headers: requests.headers,
-        }
-    }
-}
-
-/// A dynamic registration, RFC 7591.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Registered {
-    /// At whom: its credentials are sent to nobody else.
-    pub issuer: String,
-    /// When its secret ends.
-    pub expires: Option<Timestamp>,
 }
 
 impl AppRecord {
@@ -290,22 +150,6 @@ impl ConnectionRecord {
             told.complete(&mut oauth);
         }
         oauth
-    }
-}
-
-impl AppUrls {
-    /// Names the endpoints that nobody configured.
-    fn complete(&self, oauth: &mut OAuth) {
-        for (slot, told) in [
-            (&mut oauth.authorize, &self.authorize),
-            (&mut oauth.token, &self.token),
-            (&mut oauth.device, &self.device),
-            (&mut oauth.revoke, &self.revoke),
-        ] {
-            if let (None, Some(url)) = (&slot, told) {
-                *slot = Some(UrlTemplate::literal(url));
-            }
-        }
     }
 }
 
@@ -435,36 +279,6 @@ fn fixed(before: &AppRecord, after: &AppRecord) -> Result<(), DirectoryError> {
     match fixed.iter().find(|(_, changed)| *changed) {
         Some((field, _)) => Err(DirectoryError::FixedOfApp(field)),
         None => Ok(()),
-    }
-}
-
-/// A time as people write it, or none.
-pub(super) mod optional_duration {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use super::{Duration, time};
-
-    pub(in crate::directory) fn serialize<S: Serializer>(
-        of: &Option<Duration>,
-        s: S,
-    ) -> Result<S::Ok, S::Error> {
-        match of {
-            Some(of) => s.serialize_str(&time::written(*of)),
-            None => s.serialize_none(),
-        }
-    }
-
-    pub(in crate::directory) fn deserialize<'de, D: Deserializer<'de>>(
-        d: D,
-    ) -> Result<Option<Duration>, D::Error> {
-        let text = Option::<String>::deserialize(d)?;
-        let parsed = text.map(|text| time::parse_duration(&text)).transpose();
-        // The text is not repeated: it may be a secret in the wrong place.
-        parsed.map_err(|_| {
-            serde::de::Error::custom(
-                "this is no time: write a number and a unit, such as 30s, 2m or 1h",
-            )
-        })
     }
 }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::error::DirectoryError;
-use super::records::{AgentRecord, ConnectionRecord, ConnectionState, ManagedBy};
-use super::users::{Visibility, may_be_used_by};
+use super::records::{AgentRecord, ConnectionRecord, ManagedBy};
+use super::users::may_be_used_by;
 use keyward_base::agent::is_unreserved;
 use keyward_base::id::is_like_an_id;
+use keyward_model::{ConnectionState, Visibility};
 
 const NAME_LEN_MAX: usize = 64;
 const LABELS_MAX: usize = 64;

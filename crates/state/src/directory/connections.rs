@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::error::DirectoryError;
 use super::index::Named;
-use super::records::{AgentRecord, BrokenReason, ConnectionRecord, ConnectionState, ManagedBy};
+use super::records::{AgentRecord, ConnectionRecord};
 use super::rows::{At, Read};
 use super::{Directory, Writer, agents, check, to_the_end};
 use crate::store::{StoreError, Table, Version};
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
+use keyward_model::{BrokenReason, ConnectionState, ManagedBy};
 
 impl Directory {
     /// Puts a connection's metadata; the grant is already stored. Name unique in the org.

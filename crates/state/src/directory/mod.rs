@@ -50,22 +50,25 @@ use keyward_base::time::Clock;
 use keyward_rules::provider::Catalogue;
 use rows::Rows;
 
-pub use about::{About, Due, DueBy, REMIND_DAYS, Reminded, Rotation, RotationState, SecretFacts};
-pub use account::{Account, AccountId, AccountSource};
-pub use apps::{AppRecord, AppSettings, AppUrls, Registered};
+pub use about::{About, SecretFacts};
+pub use apps::AppRecord;
 pub use deliveries::{Delivery, News, Owed};
 pub use error::DirectoryError;
 pub use kept::Kept;
+pub use keyward_model::{
+    Account, AccountId, AccountSource, AppSettings, AppUrls, BrokenReason, ConnectionState, Due,
+    DueBy, ManagedBy, REMIND_DAYS, Registered, Reminded, Renewal, Rotation, RotationState,
+    Visibility,
+};
 pub use manifest::{Fault, Manifest, Slot};
 pub use orgs::OrgRecord;
 pub use personal::{Area, PersonalToken, Scope, ScopeError};
 pub use plugins::{Missing, Plugged, PluginRecord, PluginState};
 pub use records::{
-    AgentRecord, BindingRecord, BrokenReason, ConnectionRecord, ConnectionState, IssuedToken,
-    ManagedBy, NewAgent, TokenRecord,
+    AgentRecord, BindingRecord, ConnectionRecord, IssuedToken, NewAgent, TokenRecord,
 };
-pub use remedy::{Need, Remedies, Renewal};
-pub use users::{NewUser, Person, Role, UserRecord, Visibility, may_be_used_by};
+pub use remedy::{Need, Remedies};
+pub use users::{NewUser, Person, Role, UserRecord, may_be_used_by};
 pub use view::{Differences, Former, View};
 pub use webhooks::{NewWebhook, WebhookRecord, WebhookState, check_webhook_url};
 

@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::about::RotationState;
 use super::plugins::{PluginRecord, PluginState};
-use super::records::{AgentRecord, ConnectionRecord, ConnectionState};
+use super::records::{AgentRecord, ConnectionRecord};
 use super::remedy::{Need, Remedies};
 use super::rows::At;
 use super::view::View;
@@ -16,6 +15,7 @@ use crate::observe::change::{Actor, Change};
 use crate::observe::notice::{About, Named, Notice, NoticeKind};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
+use keyward_model::{ConnectionState, RotationState};
 use keyward_rules::provider::Catalogue;
 
 /// One change: both views, who made it, when.

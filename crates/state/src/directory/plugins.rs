@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 use super::error::DirectoryError;
 use super::index::Named;
 use super::manifest::{Manifest, Slot};
-use super::records::{AgentRecord, BindingRecord, ConnectionRecord, ConnectionState, ManagedBy};
+use super::records::{AgentRecord, BindingRecord, ConnectionRecord, ManagedBy};
 use super::rows::{At, Read};
 use super::{Directory, Writer, check};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
+use keyward_model::ConnectionState;
 
 /// Plugins of one agent.
 const PLUGINS_MAX: usize = 100;

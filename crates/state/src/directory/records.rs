@@ -7,13 +7,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::about::{About, SecretFacts};
-use super::account::AccountId;
-use super::apps::AppUrls;
-use super::users::Visibility;
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, TokenId, UserId};
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
 pub use keyward_model::ManagedBy;
+use keyward_model::{AccountId, AppUrls, ConnectionState, Visibility};
 use keyward_rules::inject::placeholder::Placeholder;
 
 /// An agent and its tokens: one row.
@@ -170,64 +168,6 @@ pub struct ConnectionRecord {
     pub updated: Timestamp,
 }
 
-/// What may become of a connection.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "state")]
-pub enum ConnectionState {
-    /// Never connected: nothing was consented to yet, or the provider has not taken its secret.
-    Draft {
-        /// Why the last attempt came to nothing.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        failure: Option<String>,
-    },
-    /// The provider is being asked whether it takes what was given; or it can be used, and the next refresh
-    /// tells, since its client was refused and has changed.
-    Testing,
-    /// It can be used.
-    Active,
-    /// By a person, or taken out of the file.
-    Paused,
-    /// It cannot be used until someone acts.
-    Broken {
-        /// Why.
-        reason: BrokenReason,
-        /// The provider's own code, cut and cleaned.
-        detail: Option<String>,
-    },
-}
-
-/// Why a connection is broken.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BrokenReason {
-    /// The owner or the provider took the grant back.
-    Revoked,
-    /// The grant's time is over.
-    Expired,
-    /// There is nothing to renew with.
-    NoRefreshToken,
-    /// The provider does not know the app any more.
-    ClientRejected,
-    /// The test request failed.
-    TestFailed,
-    /// The grant does not open with the keys there are.
-    StoreKeyMissing,
-}
-
-impl BrokenReason {
-    /// The stable name, as in JSON.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Revoked => "revoked",
-            Self::Expired => "expired",
-            Self::NoRefreshToken => "no_refresh_token",
-            Self::ClientRejected => "client_rejected",
-            Self::TestFailed => "test_failed",
-            Self::StoreKeyMissing => "store_key_missing",
-        }
-    }
-}
-
 /// A new agent.
 #[derive(Clone, Debug, Default)]
 pub struct NewAgent {
@@ -252,24 +192,6 @@ pub struct IssuedToken {
     pub text: Secret,
     /// When it stops working.
     pub expires: Option<Timestamp>,
-}
-
-impl ConnectionState {
-    /// The stable name, as in JSON.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Draft { .. } => "draft",
-            Self::Testing => "testing",
-            Self::Active => "active",
-            Self::Paused => "paused",
-            Self::Broken { .. } => "broken",
-        }
-    }
-
-    /// Whether its credential may be injected.
-    pub fn is_usable(&self) -> bool {
-        matches!(self, Self::Active | Self::Testing)
-    }
 }
 
 impl ConnectionRecord {

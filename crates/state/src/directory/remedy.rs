@@ -4,24 +4,11 @@
 //! A remedy keeps the connection's id, bindings and placeholders. Only one that left the configuration file
 //! may also be removed.
 
-use serde::{Deserialize, Serialize};
-
 use super::apps::AppRecord;
-use super::records::{BrokenReason, ConnectionRecord, ConnectionState, ManagedBy};
+use super::records::ConnectionRecord;
 use super::view::View;
+use keyward_model::{BrokenReason, ConnectionState, ManagedBy, Renewal};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
-
-/// How the credential of a connection is replaced.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Renewal {
-    /// By another secret: a key, a password, a key file, tokens of another tool.
-    Secret,
-    /// By another consent at the provider.
-    Consent,
-    /// By its app, whose id and secret are all there is (client credentials, RFC 6749 §4.4).
-    App,
-}
 
 /// What a remedy is wanted for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -15,6 +15,7 @@ use super::{Directory, Writer, agents, check};
 use crate::crypto::token::TokenHash;
 use crate::store::{StoreError, Table};
 use keyward_base::id::{OrgId, TokenId, UserId};
+use keyward_model::Visibility;
 
 /// What a person may do in their organisation.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -26,17 +27,6 @@ pub enum Role {
     Member,
     /// To read everything, to change nothing.
     Auditor,
-}
-
-/// Whose agents may use a connection.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Visibility {
-    /// Those of its owner.
-    Private,
-    /// All of its organisation.
-    #[default]
-    Shared,
 }
 
 /// A person and their tokens: one row.
@@ -85,13 +75,6 @@ pub struct Person {
     pub token: TokenId,
     /// What it may be used for.
     pub scopes: Arc<[Scope]>,
-}
-
-impl Visibility {
-    /// Whether all of the organisation may use it.
-    pub fn is_shared(&self) -> bool {
-        *self == Self::Shared
-    }
 }
 
 impl Role {

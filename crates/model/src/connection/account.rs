@@ -1,0 +1,83 @@
+//! [`Account`]: whose account a connection uses at its provider, and what tells it from others.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An account, as its provider names it. Shown to people and compared; authenticates nobody.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Account {
+    /// For people: an address, a login, a workspace.
+    pub name: String,
+    /// What identifies it.
+    #[serde(flatten)]
+    pub id: AccountId,
+}
+
+/// An account's identifier. Identifiers of two sources do not compare.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct AccountId {
+    /// Where it is from.
+    pub source: AccountSource,
+    /// As the source gives it.
+    pub id: String,
+}
+
+/// Where a provider says whose account a grant is, in the order in which they are asked.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccountSource {
+    /// Members of the token endpoint's answer, or parameters of the callback.
+    Answer,
+    /// The ID token of that answer (OpenID Connect Core §2).
+    IdToken,
+    /// The userinfo endpoint (OpenID Connect Core §5.3).
+    Userinfo,
+    /// The provider's test request.
+    Test,
+}
+
+impl Account {
+    /// An account that is identified by the name it is shown with.
+    pub fn named(name: impl Into<String>, source: AccountSource) -> Self {
+        let name = name.into();
+        Self { id: AccountId { source, id: name.clone() }, name }
+    }
+
+    /// Whether both are one account. Where the sources differ only the names compare.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match self.id.source == other.id.source {
+            true => self.id == other.id,
+            false => self.name == other.name,
+        }
+    }
+
+    /// Whether both are two accounts for certain: one source tells them apart.
+    pub fn differs(&self, other: &Self) -> bool {
+        self.id.source == other.id.source && self.id != other.id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(name: &str, source: AccountSource, id: &str) -> Account {
+        Account { name: name.to_owned(), id: AccountId { source, id: id.to_owned() } }
+    }
+
+    #[test]
+    fn accounts_are_compared_by_identifier_where_one_source_names_both() {
+        use AccountSource::{Answer, IdToken, Test};
+        let alice = account("alice@acme.test", IdToken, "1");
+        for (other, same) in [
+            (account("alice@acme.test", IdToken, "2"), false),
+            (account("alice@new.test", IdToken, "1"), true),
+            (Account::named("alice@acme.test", Test), true),
+            (Account::named("bob@acme.test", Test), false),
+            (Account::named("1", Answer), false),
+        ] {
+            assert_eq!(alice.is_same(&other), same, "{other:?}");
+            assert_eq!(other.is_same(&alice), same, "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! [`ConnectionState`]: whether a connection can be used, and if not, why.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What may become of a connection.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum ConnectionState {
+    /// Never connected: nothing was consented to yet, or the provider has not taken its secret.
+    Draft {
+        /// Why the last attempt came to nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<String>,
+    },
+    /// The provider is being asked whether it takes what was given; or it can be used, and the next refresh
+    /// tells, since its client was refused and has changed.
+    Testing,
+    /// It can be used.
+    Active,
+    /// By a person, or taken out of the file.
+    Paused,
+    /// It cannot be used until someone acts.
+    Broken {
+        /// Why.
+        reason: BrokenReason,
+        /// The provider's own code, cut and cleaned.
+        detail: Option<String>,
+    },
+}
+
+/// Why a connection is broken.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BrokenReason {
+    /// The owner or the provider took the grant back.
+    Revoked,
+    /// The grant's time is over.
+    Expired,
+    /// There is nothing to renew with.
+    NoRefreshToken,
+    /// The provider does not know the app any more.
+    ClientRejected,
+    /// The test request failed.
+    TestFailed,
+    /// The grant does not open with the keys there are.
+    StoreKeyMissing,
+}
+
+impl BrokenReason {
+    /// The stable name, as in JSON.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+            Self::NoRefreshToken => "no_refresh_token",
+            Self::ClientRejected => "client_rejected",
+            Self::TestFailed => "test_failed",
+            Self::StoreKeyMissing => "store_key_missing",
+        }
+    }
+}
+
+impl ConnectionState {
+    /// The stable name, as in JSON.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Draft { .. } => "draft",
+            Self::Testing => "testing",
+            Self::Active => "active",
+            Self::Paused => "paused",
+            Self::Broken { .. } => "broken",
+        }
+    }
+
+    /// Whether its credential may be injected.
+    pub fn is_usable(&self) -> bool {
+        matches!(self, Self::Active | Self::Testing)
+    }
+}
