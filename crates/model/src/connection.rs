@@ -1,11 +1,352 @@
-//! Connections: authenticated accounts at providers.
+//! Connections: authenticated accounts at providers. What is needed to authenticate is sealed by the vault and is
+//! no part of this; everything here may be shown.
 
 mod account;
 mod secret;
 mod state;
 mod token;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keyward_base::id::{AppId, ConnectionId, UserId};
+use keyward_base::keys::section;
+use keyward_base::settings::Settings;
+use keyward_base::time::{parse_duration, written};
+use keyward_rules::provider::OAuth;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::app::AppUrls;
+use super::owner::Visibility;
+use super::reference::Reference;
+use super::refusal::Refusal;
+use super::resource::{Kind, Record, Resource};
+use super::{given, name};
+
 pub use account::{Account, AccountId, AccountSource};
 pub use secret::{Due, DueBy, REMIND_DAYS, Reminded, Rotation, RotationState};
 pub use state::{BrokenReason, ConnectionState};
 pub use token::{Failing, Renewal, TokenStatus};
+
+/// Characters of a description or a purpose.
+const TEXT_CHARS_MAX: usize = 1024;
+
+/// Tags of one connection.
+const TAGS_MAX: usize = 32;
+
+/// Characters of a tag.
+const TAG_CHARS_MAX: usize = 64;
+
+/// 1 day: shorter, and people would be reminded at all times.
+const ROTATE_EVERY_MIN: Duration = Duration::from_secs(86_400);
+
+/// Connections.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Connection {}
+
+section! {
+    /// What a person gives.
+    #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct ConnectionSpec {
+        /// Unique. 1 to 64 letters, digits or `-_.`.
+        #[key("text", required)]
+        pub name: String,
+        /// Of the catalogue or of `providers`.
+        #[key("id of a [provider](providers.md)", required)]
+        pub provider: String,
+        /// One of the provider's methods; left out: its first.
+        #[key("id of a method")]
+        #[serde(default)]
+        pub auth: Option<String>,
+        /// What the provider's hosts leave open, such as `shop` of `{shop}.myshopify.com`.
+        #[key("map of text to text", "{}")]
+        #[serde(default)]
+        pub variables: BTreeMap<String, String>,
+        /// A label. Agents of another environment cannot use it.
+        #[key("text")]
+        #[serde(default)]
+        pub environment: Option<String>,
+        /// An OAuth client of `apps`.
+        #[key("name of an app")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub app: Option<Reference<AppId>>,
+        /// To be asked for instead of the app's or the provider's.
+        #[key("list of text", "[]")]
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub scopes: Vec<String>,
+        /// What it is.
+        #[key("text")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub description: Option<String>,
+        /// What it is for.
+        #[key("text")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub purpose: Option<String>,
+        /// To find it by.
+        #[key("list of text", "[]")]
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        pub tags: BTreeSet<String>,
+        /// When its secret ends; people are reminded 14, 7 and 1 days before.
+        #[key("day or time")]
+        #[serde(default, deserialize_with = "given::moment", skip_serializing_if = "Option::is_none")]
+        pub expires: Option<Timestamp>,
+        /// How long a secret is to be used, 1d or more; people are reminded in the same way.
+        #[key("time")]
+        #[serde(default, with = "given::days", skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<String>")]
+        pub rotate_every: Option<Duration>,
+        /// How requests with its credential are sent.
+        #[key(map of Settings)]
+        #[serde(default, deserialize_with = "given::or_default")]
+        pub settings: Settings,
+    }
+}
+
+/// What the gateway adds.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ConnectionFacts {
+    /// Whether it can be used.
+    pub state: ConnectionState,
+    /// The user who owns it; `None`: the organisation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
+    /// Whose agents may use it.
+    #[serde(default, skip_serializing_if = "Visibility::is_shared")]
+    pub visibility: Visibility,
+    /// Host variables that the provider's own answers gave: beside `variables`, never instead.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub captured: BTreeMap<String, String>,
+    /// Endpoints that its issuer named in its metadata (RFC 8414), where none was configured or consented to:
+    /// with the issuer that named them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discovered: Option<AppUrls>,
+    /// Scopes that the provider granted, as far as it tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub granted: Vec<String>,
+    /// Whose account it is, as the provider names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// What tells that account from others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_id: Option<AccountId>,
+    /// It has to be connected again before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<Timestamp>,
+    /// When its secret was given; `None`: with the connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated: Option<Timestamp>,
+    /// A rotation of its secret that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
+    /// The last reminder that its secret is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reminded: Option<Reminded>,
+    /// Whose account its secret is of, as the provider's answer to a test says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whose: Option<String>,
+}
+
+/// What is shown beside the spec.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct ConnectionShown {
+    /// `state`, and for `broken` a `reason` and a `detail`, for `draft` a `failure`.
+    #[serde(flatten)]
+    pub state: ConnectionState,
+    /// Who owns it; absent: the organisation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub owner: Option<UserId>,
+    /// Whose agents may use it: its owner's (`private`), or all (`shared`).
+    #[serde(default)]
+    pub visibility: Visibility,
+    /// Hosts that its credential may go to.
+    pub hosts: Vec<String>,
+    /// Scopes that are asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requested: Vec<String>,
+    /// Scopes that were granted, as far as the provider tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub granted: Vec<String>,
+    /// Scopes that are asked for and were not granted, as far as the provider tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+    /// How its requests are sent because its app says so, where `settings` say nothing.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub inherited: Settings,
+    /// Whose account it is, as the provider names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// It has to be connected again before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<Timestamp>,
+    /// When its secret was given; absent: with the connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated: Option<Timestamp>,
+    /// A second secret is sealed beside the one in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
+    /// When another secret is wanted, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Due>,
+    /// What a person does, where it cannot be used, or not for long any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    /// How its credential is replaced: by another `secret`, another `consent`, or its `app`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal: Option<Renewal>,
+    /// Its token, for kinds that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenStatus>,
+}
+
+impl Resource for Connection {
+    type Id = ConnectionId;
+    type Spec = ConnectionSpec;
+    type With = ConnectionWith;
+    type ChangeWith = ConnectionChangeWith;
+    type Facts = ConnectionFacts;
+    type Shown = ConnectionShown;
+
+    const KIND: Kind =
+        Kind { one: "connection", article: "a connection", many: "connections", max: usize::MAX };
+
+    const FIXED: &[&str] = &["provider"];
+
+    const DATED: bool = true;
+
+    fn name(spec: &ConnectionSpec) -> &str {
+        &spec.name
+    }
+
+    fn check(spec: &ConnectionSpec) -> Result<(), Refusal> {
+        name::plain(&spec.name)?;
+        name::environment(spec.environment.as_deref())?;
+        spec.check_texts()?;
+        match spec.rotate_every.is_none_or(|every| every >= ROTATE_EVERY_MIN) {
+            true => Ok(()),
+            false => Err(Refusal::new(
+                "rotate_every",
+                "a secret cannot be due more than once a day: write 1d or more",
+            )),
+        }
+    }
+
+    fn provider(spec: &ConnectionSpec) -> Option<&str> {
+        Some(&spec.provider)
+    }
+
+    fn from_row(row: &mut Map<String, Value>) {
+        for (of, _) in NESTED {
+            if let Some(Value::Object(members)) = row.remove(*of) {
+                row.extend(members);
+            }
+        }
+    }
+
+    fn to_row(row: &mut Map<String, Value>) {
+        // As they were always stored: in hours, and only where there are some.
+        if let Some(Value::String(every)) = row.get_mut("rotate_every")
+            && let Ok(time) = parse_duration(every)
+        {
+            *every = written(time);
+        }
+        if row.get("settings").and_then(Value::as_object).is_some_and(Map::is_empty) {
+            row.remove("settings");
+        }
+        for (of, names) in NESTED {
+            let members = names.iter().filter_map(|name| row.remove_entry(*name));
+            let members: Map<_, _> = members.collect();
+            if !members.is_empty() {
+                row.insert((*of).to_owned(), Value::Object(members));
+            }
+        }
+    }
+}
+
+/// Members that rows have inside another one.
+const NESTED: &[(&str, &[&str])] = &[
+    ("about", &["description", "purpose", "tags"]),
+    ("secret", &["rotated", "expires", "rotate_every", "rotation", "reminded", "whose"]),
+];
+
+impl ConnectionSpec {
+    /// The id of its auth method, which every record has.
+    pub fn method(&self) -> &str {
+        self.auth.as_deref().unwrap_or_default()
+    }
+
+    /// The app that asks for its tokens; `None`: it has no tokens, or needs no app.
+    pub fn app_id(&self) -> Option<&AppId> {
+        self.app.as_ref()?.id()
+    }
+
+    fn check_texts(&self) -> Result<(), Refusal> {
+        let fits = |text: &str, most: usize| {
+            (1..=most).contains(&text.chars().count()) && !text.contains(char::is_control)
+        };
+        for (field, text) in [("description", &self.description), ("purpose", &self.purpose)] {
+            if text.as_ref().is_some_and(|text| !fits(text, TEXT_CHARS_MAX)) {
+                let rule = format!(
+                    "a {field} must be 1 to {TEXT_CHARS_MAX} characters on one line: shorten it, or leave \
+                     it out"
+                );
+                return Err(Refusal::new(field, rule));
+            }
+        }
+        let tags_fit = self.tags.iter().all(|tag| {
+            fits(tag, TAG_CHARS_MAX) && !tag.contains(|c: char| c == ',' || c.is_whitespace())
+        });
+        match tags_fit && self.tags.len() <= TAGS_MAX {
+            true => Ok(()),
+            false => Err(Refusal::new(
+                "tags",
+                "there may be 32 tags of 1 to 64 characters each, without commas and blanks",
+            )),
+        }
+    }
+}
+
+impl Record<Connection> {
+    /// What the owner and the provider say about its hosts.
+    pub fn host_variables(&self) -> BTreeMap<String, String> {
+        let captured = self.facts.captured.clone();
+        captured.into_iter().chain(self.spec.variables.clone()).collect()
+    }
+
+    /// When its secret wants another, and why; `None`: neither was given.
+    pub fn due(&self) -> Option<Due> {
+        let expires = self.spec.expires.map(|at| Due { at, why: DueBy::Expires });
+        let since = self.facts.rotated.unwrap_or(self.created);
+        let old = self.spec.rotate_every.map(|every| Due {
+            at: since.checked_add(every).unwrap_or(Timestamp::MAX),
+            why: DueBy::RotateEvery,
+        });
+        expires.into_iter().chain(old).min_by_key(|due| due.at)
+    }
+
+    /// Whose account it is, as far as that is known: by a consent, or else by a test.
+    pub fn known_account(&self) -> Option<Account> {
+        match (&self.facts.account, &self.facts.account_id) {
+            (Some(name), Some(id)) => Some(Account { name: name.clone(), id: id.clone() }),
+            // Records of before identifiers were kept: the answer was the only source.
+            (Some(name), None) => Some(Account::named(name, AccountSource::Answer)),
+            (None, _) => {
+                let whose = self.facts.whose.as_ref();
+                whose.map(|whose| Account::named(whose, AccountSource::Test))
+            }
+        }
+    }
+
+    /// Where neither provider nor app says otherwise, the endpoints that the issuer named for this connection.
+    pub fn completed(&self, mut oauth: OAuth, variables: &BTreeMap<String, String>) -> OAuth {
+        let issuer = oauth.issuer.as_ref().and_then(|issuer| issuer.fill(variables).ok());
+        if let Some(told) = self.facts.discovered.as_ref().filter(|told| told.issuer == issuer) {
+            told.complete(&mut oauth);
+        }
+        oauth
+    }
+}
