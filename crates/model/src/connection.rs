@@ -23,7 +23,7 @@ use super::app::AppUrls;
 use super::owner::Visibility;
 use super::reference::Reference;
 use super::refusal::Refusal;
-use super::resource::{Kind, Record, Resource};
+use super::resource::{Kind, Nothing, Record, Resource};
 use super::{given, name};
 
 pub use account::{Account, AccountId, AccountSource};
@@ -206,8 +206,8 @@ pub struct ConnectionShown {
 impl Resource for Connection {
     type Id = ConnectionId;
     type Spec = ConnectionSpec;
-    type With = ConnectionWith;
-    type ChangeWith = ConnectionChangeWith;
+    type With = Nothing;
+    type ChangeWith = Nothing;
     type Facts = ConnectionFacts;
     type Shown = ConnectionShown;
 

@@ -8,19 +8,27 @@
 
 mod app;
 mod connection;
+mod given;
 mod honeytoken;
 mod name;
-pub mod optional_duration;
+mod optional_duration;
 mod owner;
+mod patch;
+mod reference;
 mod refusal;
 mod resource;
+mod schema;
 
 pub use app::{AppSettings, AppUrls, Registered};
 pub use connection::{
-    Account, AccountId, AccountSource, BrokenReason, ConnectionState, Due, DueBy, Failing,
-    REMIND_DAYS, Reminded, Renewal, Rotation, RotationState, TokenStatus,
+    Account, AccountId, AccountSource, BrokenReason, Connection, ConnectionFacts, ConnectionShown,
+    ConnectionSpec, ConnectionState, Due, DueBy, Failing, REMIND_DAYS, Reminded, Renewal, Rotation,
+    RotationState, TokenStatus,
 };
 pub use honeytoken::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec};
 pub use owner::Visibility;
+pub use patch::{check_fixed, merge};
+pub use reference::Reference;
 pub use refusal::Refusal;
-pub use resource::{Data, Kind, ManagedBy, Record, Resource, Shown};
+pub use resource::{Data, Given, Kind, ManagedBy, Nothing, Record, Resource, Shown};
+pub use schema::{Schemas, schemas};

@@ -18,8 +18,19 @@ pub(crate) fn plain(name: &str) -> Result<(), Refusal> {
         true => Ok(()),
         false => {
             let rule = "must be 1 to 64 letters, digits or `-_.`, not an id and not only dots";
-            Err(Refusal { field: "name", rule: rule.to_owned() })
+            Err(Refusal::new("name", rule))
         }
+    }
+}
+
+/// Checks a label such as `production`. Printable: it is shown in tables and logs.
+pub(crate) fn environment(environment: Option<&str>) -> Result<(), Refusal> {
+    let is_label = |text: &str| {
+        (1..=NAME_BYTES_MAX).contains(&text.len()) && !text.contains(char::is_control)
+    };
+    match environment.is_none_or(is_label) {
+        true => Ok(()),
+        false => Err(Refusal::new("environment", "must be 1 to 64 printable characters")),
     }
 }
 

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What may become of a connection.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum ConnectionState {
     /// Never connected: nothing was consented to yet, or the provider has not taken its secret.
@@ -17,6 +17,7 @@ pub enum ConnectionState {
     /// tells, since its client was refused and has changed.
     Testing,
     /// It can be used.
+    #[default]
     Active,
     /// By a person, or taken out of the file.
     Paused,
