@@ -20,10 +20,8 @@ use super::provider;
 use super::secret;
 use super::settings::Global;
 use super::terminal;
-use keyward_api::wire::{
-    AgentView, BindingView, ConnectionMade, ConnectionTested, ConnectionView, ProviderView,
-    TestOutcome,
-};
+use keyward_api::wire::{AgentView, BindingView, ConnectionMade, ConnectionTested, ProviderView, TestOutcome};
+use keyward_model::{Connection, Shown};
 use keyward_state::directory::ManagedBy;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -54,7 +52,7 @@ pub(crate) struct Args {
 /// What was made.
 #[derive(Debug, Serialize)]
 pub(super) struct Connected {
-    pub(super) connection: ConnectionView,
+    pub(super) connection: Shown<Connection>,
     test: Option<ConnectionTested>,
     agent: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,7 +96,7 @@ impl Args {
             None => questions::provider(&shapes)?,
         };
         let agent = agent(&client, &self.agent, IN_ITS_USE).await?;
-        let taken = client.list::<ConnectionView>("/api/v1/connections", &[]).await?;
+        let taken = client.list::<Shown<Connection>>("/api/v1/connections", &[]).await?;
         let taken = taken.items.into_iter().map(|one| one.name).collect();
         let way = if asks { Way::Asking } else { Way::Given };
         let questions = Questions { options: self.options, provider, shapes, taken, way };
@@ -194,9 +192,9 @@ impl<'a> Walk<'a> {
     /// What is kept whatever its test said is to be used: tests may have broken it.
     async fn kept(
         &self,
-        connection: ConnectionView,
+        connection: Shown<Connection>,
         test: Option<&ConnectionTested>,
-    ) -> Result<ConnectionView, Failure> {
+    ) -> Result<Shown<Connection>, Failure> {
         if test.is_none_or(|test| test.outcome != TestOutcome::WrongKey) {
             return Ok(connection);
         }
@@ -205,7 +203,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Waits for the consent, where one is needed.
-    async fn consented(&mut self, added: ConnectionMade) -> Result<ConnectionView, Failure> {
+    async fn consented(&mut self, added: ConnectionMade) -> Result<Shown<Connection>, Failure> {
         tokio::select! {
             biased;
             _ = self.interrupt.recv() => return Err(terminal::interrupted()),
@@ -215,7 +213,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Tests until the person or the provider is content.
-    async fn judged(&mut self, connection: &ConnectionView) -> Result<Judged, Failure> {
+    async fn judged(&mut self, connection: &Shown<Connection>) -> Result<Judged, Failure> {
         if !self.tests {
             return Ok(Judged::Keep(None));
         }

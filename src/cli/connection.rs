@@ -34,7 +34,8 @@ use super::secret::Typed;
 use super::settings::Global;
 use super::table::{fields, moment, pairs};
 use super::whose::{Seen, To, Whose, owner_of};
-use keyward_api::wire::{self, ConnectionMade, ConnectionView, Failing, List, TokenStatus};
+use keyward_api::wire::{self, ConnectionMade, Failing, List, TokenStatus};
+use keyward_model::{Connection, Shown};
 use keyward_state::directory::ConnectionState;
 
 #[derive(Debug, Subcommand)]
@@ -279,22 +280,22 @@ impl Command {
                 let shown = |all: &List<_>| list::shown(global, &all.items, search.is_all());
                 output::show(global.json, &all, shown)?;
                 if client.is_in_process() && search.is_all() {
-                    let names = all.items.iter().map(|known: &ConnectionView| &*known.name);
+                    let names = all.items.iter().map(|known: &Shown<Connection>| &*known.name);
                     declared::note(global, &names.collect::<Vec<_>>())?;
                 }
                 Ok(())
             }
             Self::Show { name } => {
-                let connection: ConnectionView = client.get(&path(&name)).await?;
+                let connection: Shown<Connection> = client.get(&path(&name)).await?;
                 let proxy = global.proxy_at(&client).await.to_string();
-                let owner = owner_of(&client, connection.owner.as_ref()).await;
+                let owner = owner_of(&client, connection.facts.owner.as_ref()).await;
                 output::show(global.json, &connection, |it| {
                     show(it, (&proxy, &owner)) + &hint(it, global)
                 })
             }
             Self::Assign { to, seen } => {
                 let at = path(&to.name);
-                to.run::<ConnectionView>((global, &client), ("connection", &at), &seen).await
+                to.run::<Shown<Connection>>((global, &client), ("connection", &at), &seen).await
             }
             Self::Reconnect(reconnect) => reconnect.run(global, &client).await,
             Self::Consents(consents) => consents.run(global, &client).await,
@@ -310,7 +311,7 @@ impl Reconnect {
         let ask = wire::Reconnect { device, scopes: self.scopes, register };
         let made: ConnectionMade = client.post(&at, &ask).await?;
         let ends = consent::follow(global, client, &made, &self.how).await?;
-        let now: ConnectionView = client.get(&path(made.connection.id.as_str())).await?;
+        let now: Shown<Connection> = client.get(&path(made.connection.id.as_str())).await?;
         output::show(global.json, &now, |now| {
             format!("connection {} is connected again\n{}", now.name, connected(now, ends))
         })
@@ -318,9 +319,9 @@ impl Reconnect {
 }
 
 /// What a consent brought, where it is worth saying.
-fn connected(now: &ConnectionView, ends: bool) -> String {
+fn connected(now: &Shown<Connection>, ends: bool) -> String {
     let mut text = String::new();
-    if let Some(account) = &now.account {
+    if let Some(account) = &now.facts.account {
         text += &format!("account: {account}\n");
     }
     if ends {
@@ -336,10 +337,10 @@ async fn set_paused(
     (name, verb): (&str, &str),
 ) -> Result<(), Failure> {
     let at = format!("{}/{verb}", path(name));
-    let now: ConnectionView = client.post(&at, &serde_json::json!({})).await?;
+    let now: Shown<Connection> = client.post(&at, &serde_json::json!({})).await?;
     plugin::note_states(client, &now.id).await?;
     output::show(global.json, &now, |now| {
-        format!("connection {} is {}\n", now.name, state(&now.state))
+        format!("connection {} is {}\n", now.name, state(&now.facts.state))
     })
 }
 
@@ -369,11 +370,11 @@ pub(in crate::cli) fn base_url(proxy: &str, name: &str, host: Option<&str>) -> S
 }
 
 /// The host that a base URL without one means.
-pub(in crate::cli) fn home(connection: &ConnectionView) -> Option<&str> {
-    connection.hosts.iter().map(String::as_str).find(|host| !host.starts_with("*."))
+pub(in crate::cli) fn home(connection: &Shown<Connection>) -> Option<&str> {
+    connection.facts.hosts.iter().map(String::as_str).find(|host| !host.starts_with("*."))
 }
 
-fn show(connection: &ConnectionView, (proxy, owner): (&str, &str)) -> String {
+fn show(connection: &Shown<Connection>, (proxy, owner): (&str, &str)) -> String {
     let name = &connection.name;
     let based = match home(connection) {
         Some(home) => format!("{} for https://{home}", base_url(proxy, name, None)),
@@ -383,30 +384,30 @@ fn show(connection: &ConnectionView, (proxy, owner): (&str, &str)) -> String {
         ("name", connection.name.clone()),
         ("id", connection.id.to_string()),
         ("provider", connection.provider.clone()),
-        ("auth", connection.auth.clone()),
-        ("app", connection.app.clone().unwrap_or_default()),
-        ("state", state(&connection.state)),
-        ("token", token(connection.token.as_ref())),
+        ("auth", connection.method().to_owned()),
+        ("app", connection.app.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ("state", state(&connection.facts.state)),
+        ("token", token(connection.facts.token.as_ref())),
         ("environment", connection.environment.clone().unwrap_or_default()),
         ("owner", owner.to_owned()),
-        ("visibility", connection.owner.as_ref().map_or("", |_| whose(connection)).to_owned()),
+        ("visibility", connection.facts.owner.as_ref().map_or("", |_| whose(connection)).to_owned()),
         ("variables", pairs(&connection.variables)),
-        ("hosts", connection.hosts.join(", ")),
-        ("account", connection.account.clone().unwrap_or_default()),
-        ("granted", connection.granted.join(", ")),
-        ("reconnect before", connection.ends.map(moment).unwrap_or_default()),
+        ("hosts", connection.facts.hosts.join(", ")),
+        ("account", connection.facts.account.clone().unwrap_or_default()),
+        ("granted", connection.facts.granted.join(", ")),
+        ("reconnect before", connection.facts.ends.map(moment).unwrap_or_default()),
     ];
     rows.extend(about::rows(connection));
     rows.extend([
         ("base URL", based),
         ("created", moment(connection.created)),
-        ("updated", moment(connection.updated)),
+        ("updated", connection.updated.map(moment).unwrap_or_default()),
     ]);
     fields(&rows) + &settings::shown(&connection.settings)
 }
 
-fn whose(connection: &ConnectionView) -> &'static str {
-    if connection.visibility.is_shared() { "shared" } else { "private" }
+fn whose(connection: &Shown<Connection>) -> &'static str {
+    if connection.facts.visibility.is_shared() { "shared" } else { "private" }
 }
 
 /// `good until …`, `refreshes fail since …`; nothing for what has none.
@@ -447,10 +448,10 @@ pub(in crate::cli) fn why(failing: &Failing) -> String {
 }
 
 /// The line that says what to do, where something is to be done.
-fn hint(connection: &ConnectionView, global: &Global) -> String {
-    let remedy = connection.remedy.as_deref().map(|text| global.remedy(text));
-    let failing = connection.token.as_ref().and_then(|token| token.failing.as_ref());
-    let told = match failing.filter(|_| connection.state.is_usable()) {
+fn hint(connection: &Shown<Connection>, global: &Global) -> String {
+    let remedy = connection.facts.remedy.as_deref().map(|text| global.remedy(text));
+    let failing = connection.facts.token.as_ref().and_then(|token| token.failing.as_ref());
+    let told = match failing.filter(|_| connection.facts.state.is_usable()) {
         Some(failing) => Some(what_helps(failing, remedy.as_deref().unwrap_or_default())),
         None => remedy,
     };
@@ -468,9 +469,9 @@ pub(in crate::cli) fn what_helps(failing: &Failing, remedy: &str) -> String {
 }
 
 /// The state, and since when refreshes fail.
-pub(in crate::cli) fn standing(connection: &ConnectionView) -> String {
-    let state = state(&connection.state);
-    match connection.token.as_ref().and_then(|token| token.failing.as_ref()) {
+pub(in crate::cli) fn standing(connection: &Shown<Connection>) -> String {
+    let state = state(&connection.facts.state);
+    match connection.facts.token.as_ref().and_then(|token| token.failing.as_ref()) {
         None => state,
         Some(failing) => format!("{state}, refreshes fail since {}", moment(failing.since)),
     }
@@ -492,7 +493,7 @@ mod tests {
     use super::*;
     use keyward_state::directory::BrokenReason;
 
-    fn connection() -> ConnectionView {
+    fn connection() -> Shown<Connection> {
         serde_json::from_value(serde_json::json!({
             "id": "con_1", "name": "work", "provider": "github", "auth": "pat",
             "environment": null, "variables": {}, "hosts": ["api.github.com", "github.com"],
@@ -517,7 +518,8 @@ mod tests {
 
     #[test]
     fn a_base_url_wants_a_host_where_all_are_wildcards() {
-        let many = ConnectionView { hosts: vec!["*.twilio.com".to_owned()], ..connection() };
+        let mut many = connection();
+        many.facts.hosts = vec!["*.twilio.com".to_owned()];
         let shown = show(&many, ("127.0.0.1:8080", ""));
         assert!(shown.contains("http://127.0.0.1:8080/to/work@HOST\n"), "{shown}");
     }
@@ -534,11 +536,9 @@ mod tests {
             "failing": { "since": "2025-01-02T03:04:05Z", "count": 7, "code": "http_503",
                          "next_try": "2025-01-03T04:04:05Z", "alert": true },
         });
-        let failing = ConnectionView {
-            state: ConnectionState::Active,
-            token: Some(serde_json::from_value(token).unwrap()),
-            ..connection()
-        };
+        let mut failing = connection();
+        failing.facts.state = ConnectionState::Active;
+        failing.facts.token = Some(serde_json::from_value(token).unwrap());
         let listed = list::table(std::slice::from_ref(&failing), true);
         assert!(listed.contains("active, refreshes fail since 2025-01-02"), "{listed}");
         let shown = show(&failing, ("127.0.0.1:8080", ""));
@@ -558,8 +558,9 @@ mod tests {
         });
         let token = Some(serde_json::from_value(token).unwrap());
         let remedy = Some("refresh it: `keyward connection refresh work`".to_owned());
-        let state = ConnectionState::Active;
-        let failing = ConnectionView { state, token, remedy, ..connection() };
+        let mut failing = connection();
+        failing.facts.state = ConnectionState::Active;
+        (failing.facts.token, failing.facts.remedy) = (token, remedy);
         let shown = show(&failing, ("127.0.0.1:8080", ""));
         assert!(shown.contains("tls_unknown_issuer: the certificate of auth.acme.test"), "{shown}");
         assert!(!shown.contains("remedy") && !shown.contains("in `upstream.trust`"), "{shown}");

@@ -14,7 +14,8 @@ use super::secret;
 use super::settings::Global;
 use super::terminal;
 use super::wait;
-use keyward_api::wire::{ConnectionMade, ConnectionView, ConsentView, FlowDecision};
+use keyward_api::wire::{ConnectionMade, ConsentView, FlowDecision};
+use keyward_model::{Connection, Shown};
 use keyward_base::id::FlowId;
 use keyward_vault::oauth::{FlowState, FlowView};
 
@@ -89,8 +90,8 @@ pub(in crate::cli) async fn follow(
 /// be read.
 async fn remedy(global: &Global, client: &Client, made: &ConnectionMade) -> Option<String> {
     let path = format!("/api/v1/connections/{}", segment(made.connection.id.as_str()));
-    let now: ConnectionView = client.get(&path).await.ok()?;
-    let remedy = now.remedy.map(|remedy| global.remedy(&remedy));
+    let now: Shown<Connection> = client.get(&path).await.ok()?;
+    let remedy = now.facts.remedy.map(|remedy| global.remedy(&remedy));
     // A connection that can be used needs none.
     Some(remedy.unwrap_or_else(|| "its old access stays in force".to_owned()))
 }

@@ -36,7 +36,8 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use crate::config::Config;
-use keyward_api::wire::{AgentView, AppView, ConnectionView};
+use keyward_api::wire::{AgentView, AppView};
+use keyward_model::{Connection, Shown};
 
 #[derive(Debug, Arguments)]
 #[command(after_help = "examples:\n  keyward doctor\n  keyward doctor -- python app.py\n  \
@@ -63,7 +64,7 @@ struct Install<'a> {
 /// Who exists, as the API shows it.
 struct People {
     agents: Vec<AgentView>,
-    connections: Vec<ConnectionView>,
+    connections: Vec<Shown<Connection>>,
     apps: Vec<AppView>,
 }
 

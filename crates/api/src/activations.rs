@@ -17,7 +17,7 @@ use super::error::ApiError;
 use super::state::Admin;
 use super::wire::{Activation, ConnectionMade, ConnectionTested, TestOutcome};
 use keyward_base::secret::Secret;
-use keyward_state::directory::{ConnectionRecord, ManagedBy, Need};
+use keyward_state::directory::{ConnectionRecord, ManagedBy, Need, editable};
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new().route("/connections/{connection}/activate", post(activate))
@@ -30,7 +30,7 @@ async fn activate(
     Body(ask): Body<Activation>,
 ) -> Result<Json<ConnectionMade>, ApiError> {
     let connection = admin.connection(&caller, &name)?;
-    connection.editable(ManagedBy::Store)?;
+    editable(&connection, ManagedBy::Store)?;
     let work = resumed((admin.clone(), caller), connection, ask.fields.0, ask.test);
     // To its end, also when the caller goes away: else it would stay in testing.
     let done = tokio::spawn(work).await;

@@ -70,7 +70,7 @@ fn variables(
     placeholders: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
     let provider = catalogue.get(&connection.provider);
-    let auth = provider.and_then(|provider| provider.auth(Some(&connection.auth)));
+    let auth = provider.and_then(|provider| provider.auth(connection.auth.as_deref()));
     let fields = auth.into_iter().flat_map(|auth| auth.carried());
     let named = fields.filter_map(|field| Some((field, placeholders.get(&field.name)?)));
     named.flat_map(|(field, text)| field.env.iter().map(|v| (v.clone(), text.clone()))).collect()

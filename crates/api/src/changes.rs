@@ -14,7 +14,7 @@ pub(super) async fn told(
     why: &str,
 ) {
     let (id, name) = (&connection.id, &connection.name);
-    let state = connection.state.code();
+    let state = connection.facts.state.code();
     tracing::info!(connection = %id, name, what, state, why, "a connection was changed");
     if caller.is_recorded() {
         // The request's own record tells who; this what came of it.

@@ -18,9 +18,10 @@ use super::error::ApiError;
 use super::owners;
 use super::settings;
 use super::state::Admin;
-use super::wire::{AboutGiven, ConnectionPatch, ConnectionView, TestOutcome};
+use super::wire::{ConnectionPatch, TestOutcome};
 use keyward_base::time::{parse_deadline, parse_duration};
-use keyward_state::directory::{About, ConnectionRecord, ManagedBy, SecretFacts};
+use keyward_model::{Connection, ManagedBy, Shown};
+use keyward_state::directory::{ConnectionRecord, editable};
 
 /// What is not named stays as it is. Requests under way go on as they began.
 pub(super) async fn change(
@@ -28,10 +29,10 @@ pub(super) async fn change(
     caller: Caller,
     Segments(name): Segments<String>,
     Body(patch): Body<ConnectionPatch>,
-) -> Result<Json<ConnectionView>, ApiError> {
+) -> Result<Json<Shown<Connection>>, ApiError> {
     let deps = admin.deps();
     let found = admin.connection(&caller, &name)?;
-    found.editable(ManagedBy::Store)?;
+    editable(&found, ManagedBy::Store)?;
     if patch.name.as_ref().is_some_and(|name| *name != found.name) {
         is_not_named(&admin, &found)?;
     }
@@ -47,8 +48,9 @@ pub(super) async fn change(
     let set = |record: &mut ConnectionRecord| match changed(&admin, record, &patch) {
         Ok(after) => {
             *record = after;
-            record.visibility = patch.visibility.unwrap_or(record.visibility);
-            record.owner = owner.clone().unwrap_or_else(|| record.owner.take());
+            let facts = &mut record.facts;
+            facts.visibility = patch.visibility.unwrap_or(facts.visibility);
+            facts.owner = owner.clone().unwrap_or_else(|| facts.owner.take());
         }
         Err(refusal) => *refused.lock() = Some(refusal),
     };
@@ -73,23 +75,23 @@ fn changed(
         after.name.clone_from(name);
     }
     if let Some(description) = &patch.description {
-        after.about.description.clone_from(description);
+        after.description.clone_from(description);
     }
     if let Some(purpose) = &patch.purpose {
-        after.about.purpose.clone_from(purpose);
+        after.purpose.clone_from(purpose);
     }
     if let Some(tags) = &patch.tags {
-        after.about.tags.clone_from(tags);
+        after.tags.clone_from(tags);
     }
     if let Some(environment) = &patch.environment {
         after.environment.clone_from(environment);
     }
     let now = admin.deps().clock.now();
     if let Some(expires) = &patch.expires {
-        after.secret.expires = expires.as_deref().map(|text| deadline(text, now)).transpose()?;
+        after.expires = expires.as_deref().map(|text| deadline(text, now)).transpose()?;
     }
     if let Some(every) = &patch.rotate_every {
-        after.secret.rotate_every = every.as_deref().map(interval).transpose()?;
+        after.rotate_every = every.as_deref().map(interval).transpose()?;
     }
     if let Some(patch) = &patch.settings {
         after.settings = settings::patched(&of.settings, patch)?;
@@ -154,26 +156,14 @@ async fn would_work(
     }
 }
 
-/// What the owner of a new connection says of it and of its secret.
-///
-/// # Errors
-/// When a time is none.
-pub(super) fn said(admin: &Admin, given: AboutGiven) -> Result<(About, SecretFacts), ApiError> {
-    let AboutGiven { description, purpose, tags, expires, rotate_every } = given;
-    let now = admin.deps().clock.now();
-    let expires = expires.as_deref().map(|text| deadline(text, now)).transpose()?;
-    let rotate_every = rotate_every.as_deref().map(interval).transpose()?;
-    let secret = SecretFacts { expires, rotate_every, ..SecretFacts::default() };
-    Ok((About { description, purpose, tags }, secret))
-}
-
 /// When a secret ends.
 pub(super) fn deadline(text: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
     let what = "this is no time: write 90d, 2026-01-31 or 2026-01-31T08:00:00Z";
     parse_deadline(text, now).map_err(|_| ApiError::field("expires", what))
 }
 
-fn interval(text: &str) -> Result<Duration, ApiError> {
+/// How long a secret is to be used.
+pub(super) fn interval(text: &str) -> Result<Duration, ApiError> {
     let what = "this is no time: write a number and a unit, such as 30d or 90d";
     parse_duration(text).map_err(|_| ApiError::field("rotate_every", what))
 }

@@ -51,8 +51,8 @@ impl Search {
         };
         is(&self.provider, &connection.provider)
             && is(&self.environment, connection.environment.as_deref().unwrap_or_default())
-            && self.tag.as_ref().is_none_or(|tag| connection.about.tags.contains(tag))
-            && self.state.is_none_or(|state| state == StateAsked::of(&connection.state))
+            && self.tag.as_ref().is_none_or(|tag| connection.tags.contains(tag))
+            && self.state.is_none_or(|state| state == StateAsked::of(&connection.facts.state))
             && (!self.due || connection.due().is_some_and(|due| due.is_near(now)))
             && self.finds(connection)
     }
@@ -61,11 +61,11 @@ impl Search {
         if self.q.is_none() {
             return true;
         }
-        let about = &connection.about;
-        let texts = [&about.description, &about.purpose, &connection.account];
-        let texts = texts.into_iter().flatten().chain(&connection.secret.whose);
+        let (spec, facts) = (&connection.spec, &connection.facts);
+        let texts = [&spec.description, &spec.purpose, &facts.account, &facts.whose];
+        let texts = texts.into_iter().flatten();
         let mut all = vec![connection.name.as_str(), &connection.provider, connection.id.as_str()];
-        all.extend(texts.chain(&about.tags).map(String::as_str));
+        all.extend(texts.chain(&spec.tags).map(String::as_str));
         self.page().wants(&all)
     }
 }

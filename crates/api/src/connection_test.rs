@@ -96,7 +96,7 @@ pub(super) fn has_test(admin: &Admin, connection: &ConnectionRecord) -> bool {
     let catalogue = admin.deps().vault.catalogue();
     let provider = catalogue.get(&connection.provider);
     let auth =
-        provider.and_then(|provider| Some((provider, provider.auth(Some(&connection.auth))?)));
+        provider.and_then(|provider| Some((provider, provider.auth(connection.auth.as_deref())?)));
     auth.is_some_and(|(provider, auth)| provider.test(auth).is_some())
 }
 
@@ -109,7 +109,7 @@ async fn request(
     let vault = &admin.deps().vault;
     let catalogue = vault.catalogue();
     let Some(provider) = catalogue.get(&connection.provider) else { return Ok(None) };
-    let Some(auth) = provider.auth(Some(&connection.auth)) else { return Ok(None) };
+    let Some(auth) = provider.auth(connection.auth.as_deref()) else { return Ok(None) };
     if provider.test(auth).is_none() {
         return Ok(None);
     }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::auth::Caller;
 use super::body::{Body, Params, Segments};
-use super::connection_change;
+use super::connection_change::{self, deadline, interval};
 use super::connection_search::Search;
 use super::error::ApiError;
 use super::flows::{begun, takes_consents};
@@ -19,11 +19,11 @@ use super::plugins;
 use super::settings;
 use super::state::Admin;
 use super::wire::{
-    ConnectionMade, ConnectionRemoved, ConnectionView, List, NewConnection, Reconnect, Scopes,
-    SecretView,
+    ConnectionMade, ConnectionRemoved, List, NewConnection, Reconnect,
 };
 use super::{activations, changes};
 use keyward_base::secret::Secret;
+use keyward_model::{Connection, ConnectionShown, ConnectionSpec, Reference, Shown};
 use keyward_rules::provider::Catalogue;
 use keyward_state::directory::{ConnectionRecord, Due, DueBy, ManagedBy, Need, Remedies};
 use keyward_vault as vault;
@@ -53,7 +53,7 @@ async fn list(
     State(admin): State<Admin>,
     caller: Caller,
     Params(asked): Params<Search>,
-) -> Result<Json<List<ConnectionView>>, ApiError> {
+) -> Result<Json<List<Shown<Connection>>>, ApiError> {
     let directory = admin.deps().directory.view();
     let (page, now) = (asked.page(), admin.deps().clock.now());
     let wanted =
@@ -71,7 +71,7 @@ async fn show(
     State(admin): State<Admin>,
     caller: Caller,
     Segments(name): Segments<String>,
-) -> Result<Json<ConnectionView>, ApiError> {
+) -> Result<Json<Shown<Connection>>, ApiError> {
     let connection = admin.connection(&caller, &name)?;
     Ok(Json(whole_view(&admin, &connection).await))
 }
@@ -84,7 +84,9 @@ async fn add(
     Body(new): Body<NewConnection>,
 ) -> Result<(StatusCode, Json<ConnectionMade>), ApiError> {
     let (flows, vault) = (&admin.deps().flows, &admin.deps().vault);
-    let (about, secret) = connection_change::said(&admin, new.said())?;
+    let now = admin.deps().clock.now();
+    let expires = new.expires.as_deref().map(|text| deadline(text, now)).transpose()?;
+    let rotate_every = new.rotate_every.as_deref().map(interval).transpose()?;
     let owner = owners::of_new(&admin, &caller, new.owner.as_deref())?;
     if let Some(url) = new.url {
         takes_consents(&admin)?;
@@ -112,22 +114,23 @@ async fn add(
         }
         found => found?,
     };
-    let made = vault::NewConnection {
-        org,
+    let spec = ConnectionSpec {
         name: new.name,
         provider: new.provider,
         auth: new.auth,
         variables: new.variables,
-        app: app.map(|app| app.id.clone()),
-        scopes: new.scopes,
         environment: new.environment,
+        app: app.map(|app| Reference::Id(app.id.clone())),
+        scopes: new.scopes,
+        description: new.description,
+        purpose: new.purpose,
+        tags: new.tags,
+        expires,
+        rotate_every,
         settings: settings::given(new.settings)?,
-        about,
-        secret,
-        visibility: owners::visibility(owner.as_ref(), new.visibility),
-        owner,
-        managed_by: ManagedBy::Store,
     };
+    let visibility = owners::visibility(owner.as_ref(), new.visibility);
+    let made = vault::NewConnection { org, spec, owner, visibility, managed_by: ManagedBy::Store };
     if consents {
         takes_consents(&admin)?;
         let draft = vault.add_draft(made).await?;
@@ -214,7 +217,7 @@ async fn pause(
     State(admin): State<Admin>,
     caller: Caller,
     Segments(name): Segments<String>,
-) -> Result<Json<ConnectionView>, ApiError> {
+) -> Result<Json<Shown<Connection>>, ApiError> {
     set_paused(&admin, &caller, &name, true).await
 }
 
@@ -222,7 +225,7 @@ async fn resume(
     State(admin): State<Admin>,
     caller: Caller,
     Segments(name): Segments<String>,
-) -> Result<Json<ConnectionView>, ApiError> {
+) -> Result<Json<Shown<Connection>>, ApiError> {
     set_paused(&admin, &caller, &name, false).await
 }
 
@@ -233,7 +236,7 @@ async fn set_paused(
     caller: &Caller,
     name: &str,
     paused: bool,
-) -> Result<Json<ConnectionView>, ApiError> {
+) -> Result<Json<Shown<Connection>>, ApiError> {
     let (directory, org) = (&admin.deps().directory, caller.org());
     let id = admin.connection(caller, name)?.id.clone();
     let mut connection =
@@ -248,64 +251,57 @@ async fn set_paused(
 }
 
 /// With what only the vault knows: how its token is, and what was granted.
-async fn whole_view(admin: &Admin, connection: &ConnectionRecord) -> ConnectionView {
+async fn whole_view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connection> {
     let vault = &admin.deps().vault;
     let token = vault.status(connection).await;
-    let view = ConnectionView { scopes: scopes(admin, connection), ..view(admin, connection) };
-    let fails = token.as_ref().is_some_and(|token| token.failing.is_some());
-    let retry = || vault.remedy(connection, Need::Token).filter(|_| fails);
-    ConnectionView { remedy: view.remedy.or_else(retry), token, ..view }
+    let mut view = view(admin, connection);
+    scopes(admin, connection, &mut view.facts);
+    if view.facts.remedy.is_none() && token.as_ref().is_some_and(|it| it.failing.is_some()) {
+        view.facts.remedy = vault.remedy(connection, Need::Token);
+    }
+    view.facts.token = token;
+    view
 }
 
-pub(super) fn view(admin: &Admin, connection: &ConnectionRecord) -> ConnectionView {
+pub(super) fn view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connection> {
     let (catalogue, directory) = (admin.deps().vault.catalogue(), admin.deps().directory.view());
     let remedies = Remedies::in_view(connection, &catalogue, &directory);
     let soon = || remedies.remedy(Need::Credential).filter(|_| ends_soon(admin, connection));
-    ConnectionView {
-        id: connection.id.clone(),
-        name: connection.name.clone(),
-        provider: connection.provider.clone(),
-        auth: connection.auth.clone(),
-        environment: connection.environment.clone(),
-        variables: connection.variables.clone(),
-        settings: connection.settings.clone(),
+    let facts = connection.facts.clone();
+    connection.shown(ConnectionShown {
+        state: facts.state,
+        owner: facts.owner,
+        visibility: facts.visibility,
         hosts: hosts(&catalogue, connection),
-        app: connection.app.as_ref().map(ToString::to_string),
-        granted: connection.granted.clone(),
-        account: connection.account.clone().or_else(|| connection.secret.whose.clone()),
-        ends: connection.ends,
-        about: connection.about.clone(),
-        secret: SecretView::of(connection),
-        scopes: Scopes::default(),
-        owner: connection.owner.clone(),
-        visibility: connection.visibility,
-        state: connection.state.clone(),
+        granted: facts.granted,
+        account: facts.account.or(facts.whose),
+        ends: facts.ends,
+        rotated: facts.rotated,
+        rotation: facts.rotation,
+        due: connection.due(),
         remedy: remedies.remedy(Need::Use).or_else(soon),
         renewal: Some(remedies.renewal()),
-        token: None,
-        managed_by: connection.managed_by,
-        created: connection.created,
-        updated: connection.updated,
-    }
+        ..ConnectionShown::default()
+    })
 }
 
 /// Whether it wants another credential within the time of the first reminder: its secret, its consent, or the
 /// registration of its client ends.
 fn ends_soon(admin: &Admin, connection: &ConnectionRecord) -> bool {
     let (now, directory) = (admin.deps().clock.now(), admin.deps().directory.view());
-    let app = connection.app.as_ref().and_then(|id| directory.app(&connection.org, id));
+    let app = connection.app_id().and_then(|id| directory.app(&connection.org, id));
     let registered = app.and_then(|app| app.registered.as_ref()?.expires);
-    let consented = connection.ends.into_iter().chain(registered);
+    let consented = connection.facts.ends.into_iter().chain(registered);
     let consented = consented.map(|at| Due { at, why: DueBy::Expires });
     connection.due().into_iter().chain(consented).any(|due| due.is_near(now))
 }
 
 /// What was asked for, and what of it was not given; nothing for kinds without scopes.
-fn scopes(admin: &Admin, connection: &ConnectionRecord) -> Scopes {
+fn scopes(admin: &Admin, connection: &ConnectionRecord, shown: &mut ConnectionShown) {
     let (catalogue, view) = (admin.deps().vault.catalogue(), admin.deps().directory.view());
     let provider = catalogue.get(&connection.provider);
-    let auth = provider.and_then(|provider| provider.auth(Some(&connection.auth)));
-    let app = connection.app.as_ref().and_then(|app| view.app(&connection.org, app));
+    let auth = provider.and_then(|provider| provider.auth(connection.auth.as_deref()));
+    let app = connection.app_id().and_then(|app| view.app(&connection.org, app));
 
     let oauth = auth.and_then(|auth| auth.oauth.as_deref());
     let requested = match (connection.scopes.is_empty(), oauth) {
@@ -313,20 +309,20 @@ fn scopes(admin: &Admin, connection: &ConnectionRecord) -> Scopes {
         (true, Some(oauth)) => app.map_or_else(|| oauth.clone(), |app| app.applied(oauth)).scopes,
         (true, None) => Vec::new(),
     };
-    let given = |scope: &&String| connection.granted.contains(scope);
-    let missing = match connection.granted.is_empty() {
-        // The provider does not tell.
-        true => Vec::new(),
-        false => requested.iter().filter(|scope| !given(scope)).cloned().collect(),
-    };
-    let inherited = app.map(|app| app.settings.requests()).unwrap_or_default();
-    Scopes { requested, missing, inherited }
+    let granted = &connection.facts.granted;
+    // Without any, the provider does not tell.
+    if !granted.is_empty() {
+        let missing = requested.iter().filter(|scope| !granted.contains(scope));
+        shown.missing = missing.cloned().collect();
+    }
+    shown.requested = requested;
+    shown.inherited = app.map(|app| app.settings.requests()).unwrap_or_default();
 }
 
 /// The hosts that the connection owns; none when its provider left the catalogue.
 pub(super) fn hosts(catalogue: &Catalogue, connection: &ConnectionRecord) -> Vec<String> {
     let instance = catalogue.get(&connection.provider).and_then(|provider| {
-        let auth = provider.auth(Some(&connection.auth))?;
+        let auth = provider.auth(connection.auth.as_deref())?;
         provider.instantiate(auth, &connection.host_variables()).ok()
     });
     instance.into_iter().flat_map(|i| i.hosts).map(|host| host.to_string()).collect()

@@ -360,7 +360,9 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::NameRefused { rule, .. } => {
                 Self::field("name", format!("must be {rule}"))
             }
-            DirectoryError::Refused(Refusal { field, rule }) => Self::field(field, rule),
+            DirectoryError::Refused(Refusal { field, rule, hint }) => {
+                Self::Field { field: field.into_owned(), message: rule, hint }
+            }
             DirectoryError::NotFound { what, name } => Self::NotFound { what, name, near: None },
             DirectoryError::ManagedByFile { what, name } => Self::ManagedByFile { what, name },
             DirectoryError::EnvironmentMismatch { agent, agent_in, connection, connection_in } => {
@@ -369,9 +371,6 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::TokenTaken | DirectoryError::TokenRefused => {
                 Self::field("token", error.to_string())
             }
-            DirectoryError::TextRefused { what, .. } => Self::field(what, error.to_string()),
-            DirectoryError::TagsRefused => Self::field("tags", error.to_string()),
-            DirectoryError::RotateEvery => Self::field("rotate_every", error.to_string()),
             DirectoryError::LabelRefused(_)
             | DirectoryError::TokenExpired
             | DirectoryError::TooMany { .. }
@@ -385,8 +384,7 @@ impl From<DirectoryError> for ApiError {
             | DirectoryError::Private { .. }
             | DirectoryError::UserOwns { .. }
             | DirectoryError::OrgInUse { .. }
-            | DirectoryError::OrgStays
-            | DirectoryError::Fixed(_) => Self::Refused(error.to_string()),
+            | DirectoryError::OrgStays => Self::Refused(error.to_string()),
             DirectoryError::PrivateOfNobody(_) => Self::field("visibility", error.to_string()),
             DirectoryError::EmailRefused => Self::field("email", error.to_string()),
             DirectoryError::WebhookUrl { .. } => Self::field("url", error.to_string()),

@@ -56,7 +56,7 @@ async fn look_behind(admin: &Admin, caller: &Caller, used: &mut ConnectionUsed) 
     let connection = view.connection(caller.org(), &used.id);
     let Some(connection) = connection.filter(|it| caller.sees_connection(it)) else { return };
     used.token = admin.deps().vault.status(connection).await;
-    if let Some(app) = connection.app.as_ref().and_then(|id| view.app(&connection.org, id)) {
+    if let Some(app) = connection.app_id().and_then(|id| view.app(&connection.org, id)) {
         used.app = Some(AppUsed {
             name: app.name.clone(),
             redirect_uri: app.redirect_uri(&admin.deps().public_url),
@@ -136,12 +136,12 @@ fn used(admin: &Admin, asked: &Question, (org, id): (&OrgId, &ConnectionId)) -> 
         provider: connection.provider.clone(),
         app: None,
         token: None,
-        ends: connection.ends,
+        ends: connection.facts.ends,
     };
     let catalogue = admin.deps().vault.catalogue();
     let provider = catalogue.get(&connection.provider);
     let instance = provider.and_then(|provider| {
-        let auth = provider.auth(Some(&connection.auth))?;
+        let auth = provider.auth(connection.auth.as_deref())?;
         provider.instantiate(auth, &connection.host_variables()).ok()
     });
     let placements = instance.iter().flat_map(|instance| &instance.placements);

@@ -358,12 +358,12 @@ fn slot_view(admin: &Admin, (directory, plugin): (&View, &PluginRecord), slot: &
         PluggedView {
             id: connection.id.clone(),
             name: connection.name.clone(),
-            account: connection.account.clone(),
+            account: connection.facts.account.clone(),
             hosts: connections::hosts(&catalogue, connection),
             remedy: remedies.remedy(Need::Use).or_else(wider),
             renewal: Some(remedies.renewal()),
             unlimited: binding.is_some_and(|binding| binding.direct),
-            state: connection.state.clone(),
+            state: connection.facts.state.clone(),
             scopes_missing,
         }
     };
@@ -382,10 +382,10 @@ fn slot_view(admin: &Admin, (directory, plugin): (&View, &PluginRecord), slot: &
 
 /// Nothing where the provider does not tell what it granted.
 fn scopes_missing(slot: &Slot, connection: &ConnectionRecord) -> Vec<String> {
-    if connection.granted.is_empty() {
+    if connection.facts.granted.is_empty() {
         return Vec::new();
     }
-    slot.scopes.iter().filter(|scope| !connection.granted.contains(scope)).cloned().collect()
+    slot.scopes.iter().filter(|scope| !connection.facts.granted.contains(scope)).cloned().collect()
 }
 
 fn lack(admin: &Admin, plugin: &PluginRecord, missing: &Missing<'_>) -> MissingView {

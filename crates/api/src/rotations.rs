@@ -16,7 +16,8 @@ use super::connection_test::{Trial, has_test, standing, tested};
 use super::connections::view;
 use super::error::ApiError;
 use super::state::Admin;
-use super::wire::{ConnectionTested, ConnectionView, NewSecret, Rotated};
+use super::wire::{ConnectionTested, NewSecret, Rotated};
+use keyward_model::{Connection, Shown};
 use keyward_base::rotation::KEEP_OLD_MAX;
 use keyward_base::secret::Secret;
 use keyward_base::time::{parse_deadline, parse_duration};
@@ -140,7 +141,7 @@ async fn finished(
     let why = if test.is_some() { "the provider takes the new secret" } else { "untested" };
     changes::told((admin, caller), &now, "rotated", why).await;
     let account = test.as_ref().and_then(|test| test.account.as_ref());
-    let other = before.secret.whose.clone().filter(|was| account.is_some_and(|now| now != was));
+    let other = before.facts.whose.clone().filter(|was| account.is_some_and(|now| now != was));
     let connection = view(admin, &now);
     Ok(Rotated { connection, test, account_before: other })
 }
@@ -149,7 +150,7 @@ async fn confirm(
     State(admin): State<Admin>,
     caller: Caller,
     Segments(name): Segments<String>,
-) -> Result<Json<ConnectionView>, ApiError> {
+) -> Result<Json<Shown<Connection>>, ApiError> {
     let connection = admin.connection(&caller, &name)?;
     let now = admin.deps().vault.confirm_rotation(&connection.org, &connection.id).await?;
     changes::told((&admin, &caller), &now, "rotation confirmed", "the old secret is wiped").await;
@@ -160,7 +161,7 @@ async fn roll_back(
     State(admin): State<Admin>,
     caller: Caller,
     Segments(name): Segments<String>,
-) -> Result<Json<ConnectionView>, ApiError> {
+) -> Result<Json<Shown<Connection>>, ApiError> {
     let connection = admin.connection(&caller, &name)?;
     rotatable(&admin, &connection)?;
     let now = admin.deps().vault.roll_back(&connection.org, &connection.id).await?;

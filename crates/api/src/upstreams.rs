@@ -35,7 +35,7 @@ async fn list(
     let gateway = admin.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
     let (directory, catalogue) = (admin.deps().directory.view(), admin.deps().vault.catalogue());
     let usable = directory.connections().filter(|it| caller.sees_connection(it));
-    let usable = usable.filter(|it| it.state.is_usable());
+    let usable = usable.filter(|it| it.facts.state.is_usable());
     let hosts: BTreeSet<_> = usable.flat_map(|it| hosts(&catalogue, it)).collect();
     let literal = hosts.iter().filter(|host| !host.contains('*'));
     let targets = literal.filter_map(|host| Target::parse(Scheme::Https, host).ok());

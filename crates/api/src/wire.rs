@@ -1,13 +1,11 @@
 //! The JSON of the API: field names that scripts rely on. What is answered can hold no secret;
 //! what is asked moves secrets into [`Secret`] while it is being read.
 
-mod about;
 mod agent;
 mod app;
 mod audit;
 mod ca;
 mod call;
-mod connection;
 mod explain;
 mod flow;
 mod keys;
@@ -30,13 +28,11 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use self::about::{AboutGiven, Scopes, SecretView};
 pub use self::agent::{AgentView, NewAgent};
 pub use self::app::{AppChanged, AppPatch, AppView, NewApp};
 pub use self::audit::{AuditAsk, AuditBreak, AuditVerified, Change, Event, Outcome};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
 pub use self::call::{CallAsk, CallView};
-pub use self::connection::ConnectionView;
 pub use self::explain::{
     AddressView, AppUsed, ConnectionUsed, ExplainAsk, Explanation, PlacementView,
 };
@@ -401,8 +397,6 @@ impl fmt::Debug for TokenShown {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keyward_base::settings::Settings;
-    use keyward_state::directory::{About, ConnectionState};
 
     #[test]
     fn debug_of_a_request_shows_no_secret() {
@@ -412,38 +406,5 @@ mod tests {
         assert_eq!(new.fields.0["token"].len(), 6);
         let token: NewToken = serde_json::from_str(r#"{"token":"can\u0061ry"}"#).unwrap();
         assert!(!format!("{token:?}").contains("canary"));
-    }
-
-    #[test]
-    fn the_state_of_a_connection_stands_beside_its_fields() {
-        let view = ConnectionView {
-            id: ConnectionId::parse("con_1").unwrap(),
-            name: "n".to_owned(),
-            provider: "p".to_owned(),
-            auth: "a".to_owned(),
-            environment: None,
-            variables: BTreeMap::new(),
-            settings: Settings::default(),
-            hosts: Vec::new(),
-            app: None,
-            granted: Vec::new(),
-            account: None,
-            ends: None,
-            about: About::default(),
-            secret: SecretView::default(),
-            scopes: Scopes::default(),
-            owner: None,
-            visibility: Visibility::Shared,
-            state: ConnectionState::Paused,
-            remedy: None,
-            renewal: None,
-            token: None,
-            managed_by: ManagedBy::Store,
-            created: Timestamp::UNIX_EPOCH,
-            updated: Timestamp::UNIX_EPOCH,
-        };
-        let json = serde_json::to_value(&view).unwrap();
-        assert_eq!(json["state"], "paused");
-        assert_eq!(serde_json::from_value::<ConnectionView>(json).unwrap(), view);
     }
 }

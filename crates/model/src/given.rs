@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use keyward_base::time::parse_moment;
+use keyward_base::time::{parse_moment, written};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 
@@ -36,9 +36,17 @@ where
     Option::deserialize(d).map(Option::unwrap_or_default)
 }
 
-/// An interval, `90d`: in whole days where it is some.
+/// A time as people write it: whole days where it is some.
+pub fn in_days(time: Duration) -> String {
+    match (time.as_secs() / 86_400, time.as_secs() % 86_400, time.subsec_millis()) {
+        (days @ 1.., 0, 0) => format!("{days}d"),
+        _ => written(time),
+    }
+}
+
+/// An interval, `90d`.
 pub(crate) mod days {
-    use keyward_base::time::{parse_duration, written};
+    use keyward_base::time::parse_duration;
     use serde::Serializer;
 
     use super::{Deserialize, Deserializer, Duration};
@@ -48,10 +56,9 @@ pub(crate) mod days {
         of: &Option<Duration>,
         s: S,
     ) -> Result<S::Ok, S::Error> {
-        let Some(time) = of else { return s.serialize_none() };
-        match (time.as_secs() / 86_400, time.as_secs() % 86_400, time.subsec_millis()) {
-            (days @ 1.., 0, 0) => s.serialize_str(&format!("{days}d")),
-            _ => s.serialize_str(&written(*time)),
+        match of {
+            Some(time) => s.serialize_str(&super::in_days(*time)),
+            None => s.serialize_none(),
         }
     }
 

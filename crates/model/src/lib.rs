@@ -25,6 +25,7 @@ pub use connection::{
     ConnectionSpec, ConnectionState, Due, DueBy, Failing, REMIND_DAYS, Reminded, Renewal, Rotation,
     RotationState, TokenStatus,
 };
+pub use given::in_days;
 pub use honeytoken::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec};
 pub use owner::Visibility;
 pub use patch::{check_fixed, merge};

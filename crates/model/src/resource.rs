@@ -1,7 +1,7 @@
 //! [`Resource`]: what a declaration says, and [`Record`] and [`Shown`], which follow from it.
 
 use std::fmt::Debug;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 
 use jiff::Timestamp;
 use keyward_base::id::{Id, OrgId};
@@ -222,12 +222,18 @@ impl<R: Resource> Shown<R> {
     }
 }
 
-/// What a person gave is read as the record's own: `record.name`. A change names the spec.
+/// What a person gave is the record's own: `record.name`. What the gateway added is not: `record.facts.state`.
 impl<R: Resource> Deref for Record<R> {
     type Target = R::Spec;
 
     fn deref(&self) -> &R::Spec {
         &self.spec
+    }
+}
+
+impl<R: Resource> DerefMut for Record<R> {
+    fn deref_mut(&mut self) -> &mut R::Spec {
+        &mut self.spec
     }
 }
 

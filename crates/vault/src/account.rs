@@ -59,7 +59,7 @@ impl Vault {
         grant: &Grant,
     ) -> Result<Option<String>, String> {
         let catalogue = self.catalogue();
-        let found = method(&catalogue, &connection.provider, Some(&connection.auth));
+        let found = method(&catalogue, &connection.provider, connection.auth.as_deref());
         let (provider, auth) = found.map_err(|error| error.to_string())?;
         let shown = grant.shown_fields(auth);
         let request = provider.test_request(auth, &connection.host_variables(), &shown);

@@ -237,7 +237,7 @@ impl Vault {
     /// for is tried again.
     pub async fn app_changed(&self, org: &OrgId, id: &AppId) {
         let view = self.directory.view();
-        let of_app = |it: &&Arc<ConnectionRecord>| it.org == *org && it.app.as_ref() == Some(id);
+        let of_app = |it: &&Arc<ConnectionRecord>| it.org == *org && it.app_id() == Some(id);
         for connection in view.connections().filter(of_app) {
             self.fresh.forget(&connection.id);
         }

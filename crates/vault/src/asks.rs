@@ -208,10 +208,10 @@ impl Vault {
 
     pub(super) fn basis(&self, connection: &ConnectionRecord) -> Result<Basis, VaultError> {
         let catalogue = self.catalogue();
-        let (provider, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
+        let (provider, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let hosts = connection.host_variables();
         let view = self.directory.view();
-        let app = connection.app.as_ref().and_then(|id| view.app(&connection.org, id)).cloned();
+        let app = connection.app_id().and_then(|id| view.app(&connection.org, id)).cloned();
         let of_app = |app: &Arc<AppRecord>| app.variables.clone();
         let mut variables = app.as_ref().map(of_app).unwrap_or_default();
         variables.extend(hosts.clone());
@@ -284,7 +284,7 @@ impl Vault {
     /// Whether the provider's file says that such an answer means 401.
     pub(super) fn expired(&self, connection: &ConnectionRecord, status: u16, body: &[u8]) -> bool {
         let catalogue = self.catalogue();
-        let found = method(&catalogue, &connection.provider, Some(&connection.auth));
+        let found = method(&catalogue, &connection.provider, connection.auth.as_deref());
         let expired = found.ok().and_then(|(_, auth)| auth.oauth.as_ref()?.says.expired.as_ref());
         expired.is_some_and(|expired| expired.is(status, body))
     }

@@ -9,7 +9,7 @@ use super::error::VaultError;
 use super::grants::{Stored, TRIES_MAX, is_conflict};
 use super::record::Verdict;
 use keyward_state::directory::{
-    BrokenReason, ConnectionRecord, ConnectionState, Rotation, SecretFacts,
+    BrokenReason, ConnectionRecord, ConnectionState, Rotation,
 };
 
 impl Vault {
@@ -74,16 +74,16 @@ impl Vault {
         let mut stored = self.stored(connection).await?;
         for _ in 0..TRIES_MAX {
             let change = |record: &mut ConnectionRecord| {
-                record.state = projected(&record.state, &stored);
-                rotation(&mut record.secret, &stored);
+                record.facts.state = projected(&record.facts.state, &stored);
+                rotation(record, &stored);
                 if let Some(facts) = facts {
-                    record.granted.clone_from(&facts.scopes);
-                    record.account = facts.account.as_ref().map(|account| account.name.clone());
-                    record.account_id = facts.account.as_ref().map(|account| account.id.clone());
+                    record.facts.granted.clone_from(&facts.scopes);
+                    record.facts.account = facts.account.as_ref().map(|account| account.name.clone());
+                    record.facts.account_id = facts.account.as_ref().map(|account| account.id.clone());
                     // What a test said was of the grant before.
-                    record.secret.whose = None;
-                    record.captured.clone_from(&captured);
-                    record.ends = facts.ends;
+                    record.facts.whose = None;
+                    record.facts.captured.clone_from(&captured);
+                    record.facts.ends = facts.ends;
                 }
             };
             let (org, id) = (&connection.org, &connection.id);
@@ -101,8 +101,8 @@ impl Vault {
     /// the grant are brought in line.
     pub(super) async fn settle(&self) -> Result<(), VaultError> {
         let view = self.directory.view();
-        let rotates = |it: &ConnectionRecord| it.secret.rotation.is_some();
-        for connection in view.connections().filter(|it| follows(&it.state) || rotates(it)) {
+        let rotates = |it: &ConnectionRecord| it.facts.rotation.is_some();
+        for connection in view.connections().filter(|it| follows(&it.facts.state) || rotates(it)) {
             match self.project(connection).await {
                 Err(VaultError::GrantMissing { .. } | VaultError::Sealed { .. }) | Ok(_) => {}
                 Err(error) => return Err(error),
@@ -113,15 +113,16 @@ impl Vault {
 }
 
 /// What the grant's row says of a rotation. What its owner has said of the secret in force since stays.
-fn rotation(secret: &mut SecretFacts, stored: &Stored) {
-    secret.rotation = stored.other.as_ref().map(|(beside, _)| Rotation {
+fn rotation(record: &mut ConnectionRecord, stored: &Stored) {
+    record.facts.rotation = stored.other.as_ref().map(|(beside, _)| Rotation {
         state: beside.state,
         since: beside.since,
         until: beside.until,
     });
-    if let Some(dates) = stored.dates.as_ref().filter(|dates| dates.rotated != secret.rotated) {
-        secret.rotated = dates.rotated;
-        secret.expires = dates.expires;
+    let rotated = record.facts.rotated;
+    if let Some(dates) = stored.dates.as_ref().filter(|dates| dates.rotated != rotated) {
+        record.facts.rotated = dates.rotated;
+        record.expires = dates.expires;
     }
 }
 

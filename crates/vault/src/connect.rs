@@ -107,14 +107,14 @@ impl Vault {
         }
         let taken = provider.captured(&facts.captured);
         let has_moved =
-            taken.iter().any(|(name, value)| connection.captured.get(name) != Some(value));
+            taken.iter().any(|(name, value)| connection.facts.captured.get(name) != Some(value));
         let change = |record: &mut ConnectionRecord| {
-            record.captured.extend(taken.clone());
+            record.facts.captured.extend(taken.clone());
             // RFC 6749 §5.1: a scope that is not named is as it was.
             if let Some(scopes) = &facts.scope {
-                record.granted.clone_from(scopes);
+                record.facts.granted.clone_from(scopes);
             }
-            record.ends = facts.refresh_expires;
+            record.facts.ends = facts.refresh_expires;
         };
         self.directory.update_connection(&connection.org, &connection.id, &change).await?;
         if has_moved {
@@ -129,15 +129,15 @@ impl Vault {
     /// As [`Vault::add`], but for the fields.
     pub async fn add_draft(&self, new: NewConnection) -> Result<Arc<ConnectionRecord>, VaultError> {
         let catalogue = self.catalogue();
-        let (provider, auth) = method(&catalogue, &new.provider, new.auth.as_deref())?;
-        let given = |name: &str| new.variables.contains_key(name);
+        let (provider, auth) = method(&catalogue, &new.spec.provider, new.spec.auth.as_deref())?;
+        let given = |name: &str| new.spec.variables.contains_key(name);
         // What the provider's own answers give is not known yet.
         if provider.variables.iter().all(|variable| !variable.captured || given(&variable.name)) {
-            provider.instantiate(auth, &new.variables)?;
+            provider.instantiate(auth, &new.spec.variables)?;
         }
-        super::not_authenticating(provider, &new.settings)?;
+        super::not_authenticating(provider, &new.spec.settings)?;
         let mut record = self.new_record(new, auth);
-        record.state = ConnectionState::Draft { failure: None };
+        record.facts.state = ConnectionState::Draft { failure: None };
         Ok(self.directory.add_connection(record).await?)
     }
 

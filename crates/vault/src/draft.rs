@@ -46,7 +46,7 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let connection = self.draft(org, id)?;
         let catalogue = self.catalogue();
-        let (_, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
+        let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let grant = Grant::from_fields(auth, fields)?;
         let (given, bytes) = (grants::given(&grant), grant.encode());
         let row = || {
@@ -76,8 +76,8 @@ impl Vault {
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         self.draft(org, id)?;
         let begun = |record: &mut ConnectionRecord| {
-            if let ConnectionState::Draft { .. } = record.state {
-                record.state = ConnectionState::Testing;
+            if let ConnectionState::Draft { .. } = record.facts.state {
+                record.facts.state = ConnectionState::Testing;
             }
         };
         Ok(self.directory.update_connection(org, id, &begun).await?)
@@ -94,8 +94,8 @@ impl Vault {
         why: &str,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         let failed = |record: &mut ConnectionRecord| {
-            if let ConnectionState::Testing = record.state {
-                record.state = ConnectionState::Draft { failure: Some(why.to_owned()) };
+            if let ConnectionState::Testing = record.facts.state {
+                record.facts.state = ConnectionState::Draft { failure: Some(why.to_owned()) };
             }
         };
         Ok(self.directory.update_connection(org, id, &failed).await?)
@@ -124,7 +124,7 @@ impl Vault {
     /// Tests that nobody waits for any more: a crash or a restart ended them.
     pub(super) async fn cut_tests(&self) -> Result<(), VaultError> {
         for connection in self.directory.view().connections() {
-            if connection.state != ConnectionState::Testing {
+            if connection.facts.state != ConnectionState::Testing {
                 continue;
             }
             // The other kind of test ends with the next refresh.
@@ -137,7 +137,7 @@ impl Vault {
 
     fn draft(&self, org: &OrgId, id: &ConnectionId) -> Result<Arc<ConnectionRecord>, VaultError> {
         let connection = self.connection(org, id)?;
-        match connection.state {
+        match connection.facts.state {
             ConnectionState::Draft { .. } => Ok(connection),
             _ => Err(VaultError::NotADraft {
                 connection: connection.name.clone(),

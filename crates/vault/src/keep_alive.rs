@@ -104,18 +104,18 @@ impl Vault {
     }
 
     fn keep_alive_every(&self, connection: &ConnectionRecord) -> Option<Duration> {
-        if !connection.state.is_usable() {
+        if !connection.facts.state.is_usable() {
             return None;
         }
         let catalogue = self.catalogue();
-        let (_, auth) = method(&catalogue, &connection.provider, Some(&connection.auth)).ok()?;
+        let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref()).ok()?;
         let oauth = auth.oauth.as_deref()?;
         // What a service asks for by itself does not die.
         if !matches!(oauth.grant, GrantText::AuthorizationCode | GrantText::DeviceCode) {
             return None;
         }
         let view = self.directory.view();
-        let app = connection.app.as_ref().and_then(|id| view.app(&connection.org, id));
+        let app = connection.app_id().and_then(|id| view.app(&connection.org, id));
         let settings = app.map(|app| (app.paused, &app.settings));
         match settings {
             Some((true, _)) => None,

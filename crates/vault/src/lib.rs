@@ -71,13 +71,13 @@ use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
+use keyward_model::{
+    ConnectionFacts, ConnectionSpec, ConnectionState, ManagedBy, Record, Visibility,
+};
 use keyward_rules::inject::credential::{Credential, Wanted};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
 use keyward_state::crypto::keyring::Keyring;
-use keyward_state::directory::{
-    About, BindingRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, Need, Remedies,
-    SecretFacts, Visibility,
-};
+use keyward_state::directory::{BindingRecord, ConnectionRecord, Directory, Need, Remedies};
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::store::{Expect, Store, Table};
 
@@ -105,27 +105,9 @@ pub struct Vault {
 pub struct NewConnection {
     /// Its org.
     pub org: OrgId,
-    /// Unique in the org.
-    pub name: String,
-    /// Id of the provider.
-    pub provider: String,
-    /// Id of the auth method; the provider's first when absent.
-    pub auth: Option<String>,
-    /// Variables of the provider's hosts.
-    pub variables: BTreeMap<String, String>,
-    /// The app that asks for its tokens.
-    pub app: Option<AppId>,
-    /// Scopes to ask for; empty: the app's, or the provider's.
-    pub scopes: Vec<String>,
-    /// Environment label.
-    pub environment: Option<String>,
-    /// How its requests are sent.
-    pub settings: Settings,
-    /// For people.
-    pub about: About,
-    /// When its secret ends, and how long one is to be used.
-    pub secret: SecretFacts,
-    /// Whose it is; `None`: the organisation's.
+    /// What a person gives; an app by its id.
+    pub spec: ConnectionSpec,
+    /// The user who owns it; `None`: the organisation.
     pub owner: Option<UserId>,
     /// Whose agents may use it.
     pub visibility: Visibility,
@@ -234,9 +216,9 @@ impl Vault {
         new: &NewConnection,
         fields: BTreeMap<String, Secret>,
     ) -> Result<(), VaultError> {
-        let (provider, auth) = method(catalogue, &new.provider, new.auth.as_deref())?;
-        provider.instantiate(auth, &new.variables)?;
-        not_authenticating(provider, &new.settings)?;
+        let (provider, auth) = method(catalogue, &new.spec.provider, new.spec.auth.as_deref())?;
+        provider.instantiate(auth, &new.spec.variables)?;
+        not_authenticating(provider, &new.spec.settings)?;
         Grant::from_fields(auth, fields)?;
         Ok(())
     }
@@ -265,13 +247,13 @@ impl Vault {
         untested: bool,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         let catalogue = self.catalogue();
-        let (provider, auth) = method(&catalogue, &new.provider, new.auth.as_deref())?;
-        provider.instantiate(auth, &new.variables)?;
-        not_authenticating(provider, &new.settings)?;
+        let (provider, auth) = method(&catalogue, &new.spec.provider, new.spec.auth.as_deref())?;
+        provider.instantiate(auth, &new.spec.variables)?;
+        not_authenticating(provider, &new.spec.settings)?;
         let grant = Grant::from_fields(auth, fields)?;
         let mut record = self.new_record(new, auth);
         if untested {
-            record.state = ConnectionState::Draft { failure: None };
+            record.facts.state = ConnectionState::Draft { failure: None };
         }
         let header = Header { given: grants::given(&grant), untested, ..Header::of(&record) };
         let key = record::key(&record.org, &record.id);
@@ -286,33 +268,10 @@ impl Vault {
     }
 
     fn new_record(&self, new: NewConnection, auth: &AuthMethod) -> ConnectionRecord {
-        let now = self.clock.now();
-        ConnectionRecord {
-            id: ConnectionId::random(),
-            org: new.org,
-            name: new.name,
-            provider: new.provider,
-            auth: auth.id.clone(),
-            variables: new.variables,
-            environment: new.environment,
-            settings: new.settings,
-            captured: BTreeMap::new(),
-            discovered: None,
-            app: new.app,
-            scopes: new.scopes,
-            granted: Vec::new(),
-            account: None,
-            account_id: None,
-            ends: None,
-            about: new.about,
-            secret: new.secret,
-            owner: new.owner,
-            visibility: new.visibility,
-            state: ConnectionState::Active,
-            managed_by: new.managed_by,
-            created: now,
-            updated: now,
-        }
+        let NewConnection { org, spec, owner, visibility, managed_by } = new;
+        let spec = ConnectionSpec { auth: Some(auth.id.clone()), ..spec };
+        let facts = ConnectionFacts { owner, visibility, ..ConnectionFacts::default() };
+        Record::new(&org, managed_by, spec, facts, self.clock.now())
     }
 
     /// Whether a connection of the provider may have these settings.
@@ -338,7 +297,7 @@ impl Vault {
     ) -> Result<bool, VaultError> {
         let connection = self.connection(org, id)?;
         let catalogue = self.catalogue();
-        let (_, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
+        let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let grant = Grant::from_fields(auth, fields)?;
         self.put_declared(&connection, &grant).await
     }
@@ -413,7 +372,7 @@ impl Vault {
         connection: &ConnectionRecord,
     ) -> Result<BTreeMap<String, String>, VaultError> {
         let catalogue = self.catalogue();
-        let (_, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
+        let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         if auth.fields.iter().all(|field| field.secret) {
             return Ok(BTreeMap::new());
         }

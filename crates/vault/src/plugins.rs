@@ -68,7 +68,7 @@ impl Vault {
         connection: &ConnectionRecord,
     ) -> Result<BTreeMap<String, Placeholder>, VaultError> {
         let catalogue = self.catalogue();
-        let (_, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
+        let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let issued = auth.carried().map(|field| {
             let prefix = field.prefixes.first().map_or("", String::as_str);
             (field.name.clone(), Placeholder::issue(prefix, field.length))

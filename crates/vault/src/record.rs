@@ -140,7 +140,7 @@ impl Purpose {
     pub fn of(connection: &ConnectionRecord) -> Self {
         Self {
             provider: connection.provider.clone(),
-            auth: connection.auth.clone(),
+            auth: connection.method().to_owned(),
             variables: connection.variables.clone(),
         }
     }
@@ -271,36 +271,18 @@ pub fn unsealed<H: DeserializeOwned>(
 mod tests {
     use super::*;
     use keyward_base::id::ConnectionId;
-    use keyward_base::settings::Settings;
-    use keyward_state::directory::{About, ConnectionState, ManagedBy, SecretFacts, Visibility};
+    use keyward_model::{ConnectionFacts, ConnectionSpec, ManagedBy, Record};
 
     fn connection() -> ConnectionRecord {
-        ConnectionRecord {
-            id: ConnectionId::random(),
-            org: OrgId::default_org(),
+        let spec = ConnectionSpec {
             name: "work".into(),
             provider: "acme".into(),
-            auth: "key".into(),
+            auth: Some("key".into()),
             variables: BTreeMap::from([("shop".into(), "mine".into())]),
-            environment: None,
-            settings: Settings::default(),
-            captured: BTreeMap::new(),
-            discovered: None,
-            app: None,
-            scopes: Vec::new(),
-            granted: Vec::new(),
-            account: None,
-            account_id: None,
-            ends: None,
-            about: About::default(),
-            secret: SecretFacts::default(),
-            owner: None,
-            visibility: Visibility::Shared,
-            state: ConnectionState::Active,
-            managed_by: ManagedBy::Store,
-            created: Timestamp::UNIX_EPOCH,
-            updated: Timestamp::UNIX_EPOCH,
-        }
+            ..ConnectionSpec::default()
+        };
+        let (org, facts) = (OrgId::default_org(), ConnectionFacts::default());
+        Record::new(&org, ManagedBy::Store, spec, facts, Timestamp::UNIX_EPOCH)
     }
 
     fn place(connection: &ConnectionRecord) -> (&OrgId, &dyn Display) {
@@ -341,9 +323,11 @@ mod tests {
         let mut other = connection.clone();
         other.variables.insert("shop".into(), "thief".into());
         assert!(matches!(opened(&keyring, &other, value()), Err(RecordError::Purpose)));
-        other = ConnectionRecord { provider: "evil".into(), ..connection.clone() };
+        other = connection.clone();
+        other.provider = "evil".into();
         assert!(matches!(opened(&keyring, &other, value()), Err(RecordError::Purpose)));
-        other = ConnectionRecord { id: ConnectionId::random(), ..connection.clone() };
+        other = connection.clone();
+        other.id = ConnectionId::random();
         assert!(matches!(opened(&keyring, &other, value()), Err(RecordError::Sealed(_))));
         assert!(opened(&Keyring::ephemeral(), &connection, value()).is_err(), "another key");
     }

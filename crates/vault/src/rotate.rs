@@ -84,7 +84,7 @@ impl Vault {
             self.change(&connection, &put).await?;
         }
         let catalogue = self.catalogue();
-        let (_, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
+        let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let shown = grant.shown_fields(auth);
         Ok(Candidate { credential: held, shown, connection, given, bytes, replaces_lost: false })
     }
@@ -148,7 +148,7 @@ impl Vault {
     ) -> Result<bool, VaultError> {
         let (given, bytes) = (grants::given(grant), grant.encode());
         if self.is_lost(connection).await? {
-            self.replace_lost(connection, (given, bytes), connection.secret.expires).await?;
+            self.replace_lost(connection, (given, bytes), connection.expires).await?;
             return Ok(true);
         }
         let is_it = |stored: &Stored| {
@@ -159,7 +159,7 @@ impl Vault {
             return Ok(false);
         }
         let old_for = self.rotation_settings().keep_old;
-        let kept = Kept { old_for, expires: connection.secret.expires };
+        let kept = Kept { old_for, expires: connection.expires };
         let since = self.clock.now();
         let until = since.checked_add(old_for).unwrap_or(Timestamp::MAX);
         let state = RotationState::Unconfirmed;
@@ -245,7 +245,7 @@ impl Vault {
         let mut wiped = Vec::new();
         let view = self.directory.view();
         for connection in view.connections() {
-            let Some(rotation) = connection.secret.rotation.as_ref().filter(|it| is_it(it)) else {
+            let Some(rotation) = connection.facts.rotation.as_ref().filter(|it| is_it(it)) else {
                 continue;
             };
             let put = |stored: &Stored| match &stored.other {
@@ -275,12 +275,12 @@ impl Vault {
         let connection = self.connection(org, id)?;
         let name = || connection.name.clone();
         let catalogue = self.catalogue();
-        let (_, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
+        let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         if auth.kind == AuthKind::Oauth2 && fields.is_empty() {
             let remedy = self.remedy(&connection, Need::Credential);
             return Err(VaultError::NotRotatable { connection: name(), remedy });
         }
-        if let ConnectionState::Draft { .. } = connection.state {
+        if let ConnectionState::Draft { .. } = connection.facts.state {
             let remedy = self.remedy(&connection, Need::Use);
             return Err(VaultError::Draft { connection: name(), remedy });
         }
@@ -315,7 +315,7 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let foretold = |record: &mut ConnectionRecord| {
             // An open one stays; it refuses the new one by itself.
-            record.secret.rotation.get_or_insert_with(|| rotation.clone());
+            record.facts.rotation.get_or_insert_with(|| rotation.clone());
         };
         let (org, id) = (&connection.org, &connection.id);
         self.directory.update_connection(org, id, &foretold).await?;
@@ -331,13 +331,12 @@ impl Vault {
         kept: Kept,
     ) -> (Header, Zeroizing<Vec<u8>>) {
         let now = self.clock.now();
-        let was = connection.secret.clone();
-        let old = Beside {
+                let old = Beside {
             state: RotationState::Unconfirmed,
             since: now,
             until: now.checked_add(kept.old_for).unwrap_or(Timestamp::MAX),
             given: stored.given.clone(),
-            dates: Dates { rotated: was.rotated, expires: was.expires },
+            dates: Dates { rotated: connection.facts.rotated, expires: connection.expires },
             at: 0,
         };
         let dates = Some(Dates { rotated: Some(now), expires: kept.expires });
@@ -434,8 +433,8 @@ impl Vault {
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         self.project(connection).await?;
         let mended = |record: &mut ConnectionRecord| {
-            if let ConnectionState::Broken { reason: BrokenReason::TestFailed, .. } = record.state {
-                record.state = ConnectionState::Active;
+            if let ConnectionState::Broken { reason: BrokenReason::TestFailed, .. } = record.facts.state {
+                record.facts.state = ConnectionState::Active;
             }
         };
         let (org, id) = (&connection.org, &connection.id);

@@ -23,7 +23,7 @@ use keyward_net::call::Caller;
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
 use keyward_rules::provider::check;
-use keyward_state::directory::{ConnectionState, Visibility};
+use keyward_model::Reference;
 use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::{StoreError, Version};
 
@@ -420,22 +420,14 @@ async fn add_named(
     grant: Grant,
 ) -> Arc<ConnectionRecord> {
     let org = OrgId::default_org();
-    let new = NewConnection {
-        org: org.clone(),
+    let spec = ConnectionSpec {
         name: name.to_owned(),
         provider: "acme".to_owned(),
-        auth: None,
-        variables: BTreeMap::new(),
-        app,
-        scopes: Vec::new(),
-        environment: None,
-        settings: Settings::default(),
-        about: About::default(),
-        secret: SecretFacts::default(),
-        owner: None,
-        visibility: Visibility::Shared,
-        managed_by: ManagedBy::Store,
+        app: app.map(Reference::Id),
+        ..ConnectionSpec::default()
     };
+    let (owner, visibility, managed_by) = (None, Visibility::Shared, ManagedBy::Store);
+    let new = NewConnection { org: org.clone(), spec, owner, visibility, managed_by };
     let pasted = BTreeMap::from([("refresh_token".to_owned(), Secret::new("pasted-0"))]);
     let made = vault.add(new, pasted).await.unwrap();
     vault.connect(&org, &made.id, grant, Granted::default()).await.unwrap()

@@ -14,7 +14,7 @@ impl Vault {
     /// nobody, and refreshes nothing.
     pub async fn status(&self, connection: &ConnectionRecord) -> Option<TokenStatus> {
         let catalogue = self.catalogue();
-        let found = method(&catalogue, &connection.provider, Some(&connection.auth));
+        let found = method(&catalogue, &connection.provider, connection.auth.as_deref());
         found.ok()?.1.oauth.as_ref()?;
         let stored = self.stored(connection).await.ok()?;
         let Grant::OAuth(grant) = stored.grant(self, connection).ok()? else { return None };

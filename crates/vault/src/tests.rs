@@ -79,16 +79,12 @@ fn fields() -> BTreeMap<String, Secret> {
 fn new(provider: &str, auth: Option<&str>) -> NewConnection {
     NewConnection {
         org: OrgId::default_org(),
-        name: "work".to_owned(),
-        provider: provider.to_owned(),
-        auth: auth.map(str::to_owned),
-        variables: BTreeMap::new(),
-        app: None,
-        scopes: Vec::new(),
-        environment: None,
-        settings: Settings::default(),
-        about: About::default(),
-        secret: SecretFacts::default(),
+        spec: ConnectionSpec {
+            name: "work".to_owned(),
+            provider: provider.to_owned(),
+            auth: auth.map(str::to_owned),
+            ..ConnectionSpec::default()
+        },
         owner: None,
         visibility: Visibility::Shared,
         managed_by: ManagedBy::Store,
@@ -174,7 +170,7 @@ async fn a_lost_grant_is_given_again_in_place() {
         assert!(vault.credential_in(&org, Some(&wanted)).await.is_err(), "{damage}: not yet");
         let candidate = vault.stage(&org, &id, fields()).await.unwrap();
         let now = vault.put_in_force(candidate, kept()).await.unwrap();
-        assert_eq!((&now.id, &now.state), (&id, &ConnectionState::Active), "{damage}");
+        assert_eq!((&now.id, &now.facts.state), (&id, &ConnectionState::Active), "{damage}");
         assert!(vault.credential_in(&org, Some(&wanted)).await.unwrap().is_some(), "{damage}");
     }
     // What the configuration file names is given again without anybody.

@@ -172,7 +172,7 @@ impl Vault {
             ConnectionState::Paused => true,
             _ => false,
         };
-        for connection in view.connections().filter(|it| may_be(&it.state)) {
+        for connection in view.connections().filter(|it| may_be(&it.facts.state)) {
             match self.is_tried_again(connection).await {
                 Ok(true) => tracing::info!(
                     connection = %connection.id, name = connection.name,
@@ -197,7 +197,7 @@ impl Vault {
             _ => false,
         };
         let cell = self.fresh.cell(&connection.org, &connection.id);
-        if !rejected(&connection.state) || cell.is_quiet(self.clock.moment()) {
+        if !rejected(&connection.facts.state) || cell.is_quiet(self.clock.moment()) {
             return;
         }
         let why = Why::Beyond(cell.generation());
@@ -231,11 +231,11 @@ impl Vault {
         app: &AppId,
     ) -> Result<Vec<Arc<ConnectionRecord>>, VaultError> {
         let view = self.directory.view();
-        let of_app = |it: &&Arc<ConnectionRecord>| it.org == *org && it.app.as_ref() == Some(app);
+        let of_app = |it: &&Arc<ConnectionRecord>| it.org == *org && it.app_id() == Some(app);
         let mut tried = Vec::new();
         for connection in view.connections().filter(of_app) {
             // One that another client or secret is tried with already.
-            let is_on_trial = connection.state == ConnectionState::Testing;
+            let is_on_trial = connection.facts.state == ConnectionState::Testing;
             if self.try_again(org, &connection.id).await? || is_on_trial {
                 tried.push(connection.clone());
             }

@@ -6,8 +6,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::cli::table::moment;
-use keyward_api::wire::{ConnectionView, SecretView};
-use keyward_state::directory::{DueBy, RotationState};
+use keyward_model::{Connection, ConnectionShown, DueBy, RotationState, Shown, in_days};
 
 /// For people, and of the secret.
 #[derive(Clone, Debug, Default, Args)]
@@ -73,25 +72,25 @@ impl Said {
 }
 
 /// What there is to show of it.
-pub(in crate::cli) fn rows(connection: &ConnectionView) -> Vec<(&'static str, String)> {
-    let (about, secret) = (&connection.about, &connection.secret);
-    let tags: Vec<_> = about.tags.iter().map(String::as_str).collect();
+pub(in crate::cli) fn rows(connection: &Shown<Connection>) -> Vec<(&'static str, String)> {
+    let facts = &connection.facts;
+    let tags: Vec<_> = connection.tags.iter().map(String::as_str).collect();
     vec![
-        ("description", about.description.clone().unwrap_or_default()),
-        ("purpose", about.purpose.clone().unwrap_or_default()),
+        ("description", connection.description.clone().unwrap_or_default()),
+        ("purpose", connection.purpose.clone().unwrap_or_default()),
         ("tags", tags.join(", ")),
-        ("not granted", connection.scopes.missing.join(", ")),
-        ("secret since", secret.rotated.map(moment).unwrap_or_default()),
-        ("secret ends", secret.expires.map(moment).unwrap_or_default()),
-        ("rotate every", secret.rotate_every.clone().unwrap_or_default()),
-        ("due", due(secret)),
-        ("rotation", rotation(secret)),
+        ("not granted", facts.missing.join(", ")),
+        ("secret since", facts.rotated.map(moment).unwrap_or_default()),
+        ("secret ends", connection.expires.map(moment).unwrap_or_default()),
+        ("rotate every", connection.rotate_every.map(in_days).unwrap_or_default()),
+        ("due", due(facts)),
+        ("rotation", rotation(facts)),
     ]
 }
 
 /// When another secret is wanted, and why.
-pub(in crate::cli) fn due(secret: &SecretView) -> String {
-    let Some(due) = &secret.due else { return String::new() };
+pub(in crate::cli) fn due(facts: &ConnectionShown) -> String {
+    let Some(due) = &facts.due else { return String::new() };
     let why = match due.why {
         DueBy::Expires => "it ends",
         DueBy::RotateEvery => "it is old then",
@@ -99,8 +98,8 @@ pub(in crate::cli) fn due(secret: &SecretView) -> String {
     format!("{} ({why})", moment(due.at))
 }
 
-fn rotation(secret: &SecretView) -> String {
-    let Some(rotation) = &secret.rotation else { return String::new() };
+fn rotation(facts: &ConnectionShown) -> String {
+    let Some(rotation) = &facts.rotation else { return String::new() };
     match rotation.state {
         RotationState::Testing => "a new secret is being tested".to_owned(),
         RotationState::Unconfirmed => {

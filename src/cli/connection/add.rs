@@ -16,9 +16,8 @@ use crate::cli::provider;
 use crate::cli::secret::Typed;
 use crate::cli::settings::Global;
 use crate::cli::wait;
-use keyward_api::wire::{
-    self, ConnectionMade, ConnectionTested, ConnectionView, ProviderView, TestOutcome,
-};
+use keyward_api::wire::{self, ConnectionMade, ConnectionTested, ProviderView, TestOutcome};
+use keyward_model::{Connection, Shown};
 use keyward_state::directory::ConnectionState;
 
 /// A draft is to become active.
@@ -52,20 +51,20 @@ impl Add {
         let made: ConnectionMade = wait::during(&format!("adding {name}"), asked).await?;
         let ends = consent::follow(global, client, &made, &how).await?;
         let test = made.test.clone();
-        let made: ConnectionView = client.get(&path(made.connection.id.as_str())).await?;
+        let made: Shown<Connection> = client.get(&path(made.connection.id.as_str())).await?;
         is_active(global, &made, test.as_ref())?;
         output::show(global.json, &made, |made| {
             let keyward = global.keyward();
             let next = format!("let an agent use it: {keyward} agent bind AGENT {}", made.name);
             let (name, id, told) = (&made.name, &made.id, connected(made, ends));
-            let tested = tested(test.as_ref(), tests && made.token.is_none());
+            let tested = tested(test.as_ref(), tests && made.facts.token.is_none());
             format!("connection {name} added ({id})\n{tested}{told}{next}\n")
         })
     }
 
     /// What was given stays; what is missing is asked for, and then the provider.
     async fn resumed(self, global: &Global, client: &Client, name: &str) -> Result<(), Failure> {
-        let draft: ConnectionView = client.get(&path(name)).await?;
+        let draft: Shown<Connection> = client.get(&path(name)).await?;
         let provider = provider::of(client, &draft.provider).await?;
         let given = self.options.given()?;
         let fields = match given.names_some() {
@@ -86,10 +85,10 @@ impl Add {
     async fn filled(
         &self,
         client: &Client,
-        (given, draft): (Given, &ConnectionView),
+        (given, draft): (Given, &Shown<Connection>),
         provider: &ProviderView,
     ) -> Result<Filled, Failure> {
-        let auth = Some(draft.auth.clone());
+        let auth = draft.auth.clone();
         let given = Given { auth, variables: draft.variables.clone(), ..given };
         let filled = given.complete(provider)?;
         if !self.options.any_shape {
@@ -152,10 +151,10 @@ impl Add {
 /// What the provider did not take is kept as a draft, and is a failure for who waits.
 fn is_active(
     global: &Global,
-    made: &ConnectionView,
+    made: &Shown<Connection>,
     test: Option<&ConnectionTested>,
 ) -> Result<(), Failure> {
-    let (ConnectionState::Draft { .. }, Some(test)) = (&made.state, test) else { return Ok(()) };
+    let (ConnectionState::Draft { .. }, Some(test)) = (&made.facts.state, test) else { return Ok(()) };
     if global.json {
         output::print_json(made)?;
         return Err(Failure::silent(Exit::Failed));

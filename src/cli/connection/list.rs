@@ -6,7 +6,7 @@ use super::standing;
 use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::table::{Table, moment};
-use keyward_api::wire::ConnectionView;
+use keyward_model::{Connection, Shown};
 
 /// Which connections are listed; all, where nothing is given.
 #[derive(Clone, Debug, Default, Args)]
@@ -68,14 +68,14 @@ impl Search {
 }
 
 /// The table, and below it what is to be done about some.
-pub(super) fn shown(global: &Global, connections: &[ConnectionView], is_all: bool) -> String {
-    let remedies = connections.iter().filter_map(|it| Some((&it.name, it.remedy.as_deref()?)));
+pub(super) fn shown(global: &Global, connections: &[Shown<Connection>], is_all: bool) -> String {
+    let remedies = connections.iter().filter_map(|it| Some((&it.name, it.facts.remedy.as_deref()?)));
     let lines = remedies.map(|(name, text)| format!("hint: {name}: {}\n", global.remedy(text)));
     table(connections, is_all) + &lines.collect::<String>()
 }
 
 /// `is_all`: nothing was searched for.
-pub(super) fn table(connections: &[ConnectionView], is_all: bool) -> String {
+pub(super) fn table(connections: &[Shown<Connection>], is_all: bool) -> String {
     let mut table =
         Table::new(["NAME", "ID", "PROVIDER", "AUTH", "ENV", "STATE", "ACCOUNT", "SECRET DUE"]);
     for connection in connections {
@@ -83,11 +83,11 @@ pub(super) fn table(connections: &[ConnectionView], is_all: bool) -> String {
             connection.name.clone(),
             connection.id.to_string(),
             connection.provider.clone(),
-            connection.auth.clone(),
+            connection.method().to_owned(),
             connection.environment.clone().unwrap_or_default(),
             standing(connection),
-            connection.account.clone().unwrap_or_default(),
-            connection.secret.due.map(|due| moment(due.at)).unwrap_or_default(),
+            connection.facts.account.clone().unwrap_or_default(),
+            connection.facts.due.map(|due| moment(due.at)).unwrap_or_default(),
         ]);
     }
     let empty = match is_all {

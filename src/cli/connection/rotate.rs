@@ -18,7 +18,8 @@ use crate::cli::secret::Typed;
 use crate::cli::settings::Global;
 use crate::cli::table::moment;
 use crate::cli::wait;
-use keyward_api::wire::{ConnectionView, Rotated};
+use keyward_api::wire::Rotated;
+use keyward_model::{Connection, Shown};
 use keyward_state::directory::RotationState;
 
 pub(super) const EXAMPLES: &str = "\
@@ -104,7 +105,7 @@ impl Rotate {
         };
         let client = Client::open(global).await?;
         let at = format!("{}/rotate/{verb}", path(name));
-        let now: ConnectionView = client.post(&at, &serde_json::json!({})).await?;
+        let now: Shown<Connection> = client.post(&at, &serde_json::json!({})).await?;
         output::show(global.json, &now, |now| match verb {
             "confirm" => format!(
                 "connection {}: the old secret is wiped\nrevoke it at the provider, if that is not \
@@ -119,10 +120,10 @@ impl Rotate {
 
     async fn another(self, global: &Global, name: &str) -> Result<(), Failure> {
         let client = Client::open_to_send(global).await?;
-        let connection: ConnectionView = client.get(&path(name)).await?;
+        let connection: Shown<Connection> = client.get(&path(name)).await?;
         let provider = provider::of(&client, &connection.provider).await?;
         let given = Given {
-            auth: Some(connection.auth.clone()),
+            auth: connection.auth.clone(),
             fields: unique(self.fields.clone())?,
             secret_stdin: self.secret_stdin.clone(),
             secret_files: self.secret_files.clone(),
@@ -161,7 +162,7 @@ fn told(now: &Rotated, keyward: &str) -> String {
         let account = test.account.as_deref().unwrap_or_default();
         text += &format!("note: it is of account {account}, the old one was of {before}\n");
     }
-    let kept = now.connection.secret.rotation.as_ref();
+    let kept = now.connection.facts.rotation.as_ref();
     match kept.filter(|kept| kept.state == RotationState::Unconfirmed) {
         Some(kept) => {
             text + &format!(

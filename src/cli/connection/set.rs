@@ -12,7 +12,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::wait;
-use keyward_api::wire::ConnectionView;
+use keyward_model::{Connection, Shown};
 
 /// What `--clear` takes away beside settings: as arguments and as the API name it.
 const CLEARED: [(&str, &str); 6] = [
@@ -72,7 +72,7 @@ impl Set {
         let patch = self.patch(&client).await?;
         let at = path(&self.name);
         let asked = client.patch(&at, &patch);
-        let now: ConnectionView = match self.test {
+        let now: Shown<Connection> = match self.test {
             true => wait::during(&format!("testing {}", self.name), asked).await?,
             false => asked.await?,
         };
@@ -91,7 +91,7 @@ impl Set {
             }
         }
         let tags = match self.said.has_tags() || !self.untagged.is_empty() {
-            true => client.get::<ConnectionView>(&path(&self.name)).await?.about.tags,
+            true => client.get::<Shown<Connection>>(&path(&self.name)).await?.spec.tags,
             false => BTreeSet::new(),
         };
         let mut patch = self.said.patch(&tags, &self.untagged, &said);

@@ -10,7 +10,8 @@ use super::{Install, People, apps};
 use crate::cli::client::Client;
 use crate::cli::connection::{what_helps, why};
 use crate::cli::settings::Global;
-use keyward_api::wire::{AgentView, ConnectionView, TokenView};
+use keyward_api::wire::{AgentView, TokenView};
+use keyward_model::{Connection, Shown};
 use keyward_state::directory::ConnectionState;
 
 const AGENTS: &str = "agents";
@@ -25,7 +26,7 @@ pub(super) async fn look(
     report: &mut Report,
 ) -> Option<People> {
     let agents = client.list::<AgentView>("/api/v1/agents", &[]).await;
-    let connections = client.list::<ConnectionView>("/api/v1/connections", &[]).await;
+    let connections = client.list::<Shown<Connection>>("/api/v1/connections", &[]).await;
     match (agents, connections) {
         (Ok(agents), Ok(connections)) => {
             let (agents, connections) = (agents.items, connections.items);
@@ -111,14 +112,14 @@ fn told(id: &'static str, all: impl Iterator<Item = (String, String)>, report: &
 }
 
 fn of_connection(
-    connection: &ConnectionView,
+    connection: &Shown<Connection>,
     (is_bound, global, behind): (bool, &Global, &str),
     report: &mut Report,
 ) {
     let name = &connection.name;
-    let remedy = connection.remedy.as_deref().map(|remedy| global.remedy(remedy));
+    let remedy = connection.facts.remedy.as_deref().map(|remedy| global.remedy(remedy));
     let remedy = remedy.unwrap_or_default();
-    if let Some(failing) = connection.token.as_ref().and_then(|token| token.failing.as_ref()) {
+    if let Some(failing) = connection.facts.token.as_ref().and_then(|token| token.failing.as_ref()) {
         let message = format!(
             "the token of connection {name} cannot be refreshed since {:.0}, {} times ({})",
             failing.since,
@@ -127,7 +128,7 @@ fn of_connection(
         );
         report.warn(CONNECTIONS, message, what_helps(failing, &remedy));
     }
-    match &connection.state {
+    match &connection.facts.state {
         ConnectionState::Broken { reason, detail } => {
             let reason = serde_json::to_value(reason).ok();
             let reason = reason.as_ref().and_then(|reason| reason.as_str()).unwrap_or_default();
@@ -170,7 +171,7 @@ mod tests {
         serde_json::from_value(agent).unwrap()
     }
 
-    fn connection(id: &str, state: &serde_json::Value) -> ConnectionView {
+    fn connection(id: &str, state: &serde_json::Value) -> Shown<Connection> {
         let mut connection = serde_json::json!({
             "id": id, "name": "work", "provider": "github", "auth": "pat", "environment": null,
             "variables": {}, "hosts": [], "managed_by": "store",
@@ -181,7 +182,7 @@ mod tests {
         serde_json::from_value(connection).unwrap()
     }
 
-    fn judged(agents: Vec<AgentView>, connections: Vec<ConnectionView>) -> Vec<Check> {
+    fn judged(agents: Vec<AgentView>, connections: Vec<Shown<Connection>>) -> Vec<Check> {
         let mut report = Report::default();
         judge(&People { agents, connections, apps: Vec::new() }, &Global::default(), &mut report);
         report.checks

@@ -7,7 +7,8 @@ use super::{Install, People};
 use crate::cli::client::Client;
 use crate::cli::settings::Global;
 use crate::cli::table::moment;
-use keyward_api::wire::{AppView, ConnectionView};
+use keyward_api::wire::AppView;
+use keyward_model::{Connection, Shown};
 
 const APPS: &str = "apps";
 
@@ -74,22 +75,22 @@ fn of_app(
 }
 
 /// An access that has to be consented to again soon.
-fn ends(connection: &ConnectionView, (global, now): (&Global, Timestamp), report: &mut Report) {
+fn ends(connection: &Shown<Connection>, (global, now): (&Global, Timestamp), report: &mut Report) {
     let until = now.saturating_add(SOON).unwrap_or(now);
-    let Some(ends) = connection.ends.filter(|ends| *ends < until) else { return };
+    let Some(ends) = connection.facts.ends.filter(|ends| *ends < until) else { return };
     let name = &connection.name;
     let message = format!("connection {name} has to be connected again before {}", moment(ends));
     report.warn(APPS, message, remedy(connection, global));
 }
 
-fn remedy(connection: &ConnectionView, global: &Global) -> String {
-    connection.remedy.as_deref().map(|remedy| global.remedy(remedy)).unwrap_or_default()
+fn remedy(connection: &Shown<Connection>, global: &Global) -> String {
+    connection.facts.remedy.as_deref().map(|remedy| global.remedy(remedy)).unwrap_or_default()
 }
 
 /// What else is to be known where the connection does not work: its app, and what is registered.
-pub(super) fn behind(connection: &ConnectionView, apps: &[AppView]) -> String {
-    let app = connection.app.as_ref();
-    let app = app.and_then(|id| apps.iter().find(|app| app.id.as_str() == id));
+pub(super) fn behind(connection: &Shown<Connection>, apps: &[AppView]) -> String {
+    let app = connection.app_id();
+    let app = app.and_then(|id| apps.iter().find(|app| app.id == *id));
     app.map_or_else(String::new, |app| {
         format!("; its app {} must have this redirect URI there: {}", app.name, app.redirect_uri)
     })
@@ -112,7 +113,7 @@ mod tests {
         serde_json::from_value(app).unwrap()
     }
 
-    fn connection(more: &serde_json::Value) -> ConnectionView {
+    fn connection(more: &serde_json::Value) -> Shown<Connection> {
         let mut connection = serde_json::json!({
             "id": "con_1", "name": "work", "provider": "github", "auth": "oauth_app",
             "app": "app_00000000000000000000", "environment": null,
@@ -123,7 +124,7 @@ mod tests {
         serde_json::from_value(connection).unwrap()
     }
 
-    fn judged(app: AppView, connection: ConnectionView) -> Vec<(Status, String, Option<String>)> {
+    fn judged(app: AppView, connection: Shown<Connection>) -> Vec<(Status, String, Option<String>)> {
         let people = People { agents: Vec::new(), connections: vec![connection], apps: vec![app] };
         let mut report = Report::default();
         judge(&people, &Global::default(), "2025-06-01T00:00:00Z".parse().unwrap(), &mut report);

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::report::Report;
-use keyward_api::wire::ConnectionView;
+use keyward_model::{Connection, Shown};
 
 /// A file is read as far as this.
 const FILE_BYTES_MAX: usize = 1024 * 1024;
@@ -18,7 +18,7 @@ struct Kept {
 }
 
 /// Looks where git and curl (`.netrc`), gh and aws keep theirs.
-pub(super) fn look(connections: &[ConnectionView], report: &mut Report) {
+pub(super) fn look(connections: &[Shown<Connection>], report: &mut Report) {
     let path = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let home = path("HOME").unwrap_or_default();
     let gh = path("GH_CONFIG_DIR").or_else(|| path("XDG_CONFIG_HOME").map(|at| at.join("gh")));
@@ -35,7 +35,7 @@ pub(super) fn look(connections: &[ConnectionView], report: &mut Report) {
     let kept = read(&netrc, of_netrc, "netrc").chain(read(&gh, of_gh, "gh"));
     for kept in kept.chain(read(&aws, of_aws, "aws")) {
         let Kept { id, file, line, host } = &kept;
-        let is_of = |c: &&ConnectionView| c.hosts.iter().any(|pattern| is_below(pattern, host));
+        let is_of = |c: &&Shown<Connection>| c.facts.hosts.iter().any(|pattern| is_below(pattern, host));
         let Some(connection) = connections.iter().find(is_of) else { continue };
         let message = format!("{}:{line} holds a secret for {host}", file.display());
         let hint = match *id {

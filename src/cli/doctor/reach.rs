@@ -12,7 +12,8 @@ use super::Install;
 use super::report::Report;
 use crate::cli::client::Client;
 use crate::config::{Config, UpstreamProxy};
-use keyward_api::wire::{ConnectionView, List, UpstreamView};
+use keyward_api::wire::{List, UpstreamView};
+use keyward_model::{Connection, Shown};
 use keyward_base::host::{Scheme, Target};
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
@@ -34,11 +35,11 @@ enum By {
 pub(super) async fn look(
     install: &Install<'_>,
     gateway: Option<&Client>,
-    connections: &[ConnectionView],
+    connections: &[Shown<Connection>],
     report: &mut Report,
 ) {
-    let active = connections.iter().filter(|c| c.state.is_usable());
-    let hosts: BTreeSet<_> = active.flat_map(|c| &c.hosts).filter(|h| !h.contains('*')).collect();
+    let active = connections.iter().filter(|c| c.facts.state.is_usable());
+    let hosts: BTreeSet<_> = active.flat_map(|c| &c.facts.hosts).filter(|h| !h.contains('*')).collect();
     let asked = match gateway {
         Some(client) => client.get::<List<UpstreamView>>("/api/v1/upstreams").await.ok(),
         None => None,

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use super::report::Report;
 use crate::config::Config;
-use keyward_api::wire::ConnectionView;
+use keyward_model::{Connection, Shown};
 use keyward_rules::inject::placeholder;
 use keyward_rules::provider::Catalogue;
 
 const ID: &str = "environment";
 
 /// Looks at the variables that the providers' SDKs read secrets from.
-pub(super) fn look(config: &Config, connections: &[ConnectionView], report: &mut Report) {
+pub(super) fn look(config: &Config, connections: &[Shown<Connection>], report: &mut Report) {
     let hidden = config.secret_variables();
     let mut real = 0;
     for (name, provider) in names(&config.catalogue()) {
@@ -45,7 +45,7 @@ fn is_real(value: &[u8]) -> bool {
     !value.trim_ascii().is_empty() && placeholder::scan(value).is_empty()
 }
 
-fn told(name: &str, provider: &str, connections: &[ConnectionView]) -> (String, String) {
+fn told(name: &str, provider: &str, connections: &[Shown<Connection>]) -> (String, String) {
     let message = format!("{name} holds a real key: programs get it, and so do their agents");
     let own = connections.iter().find(|connection| connection.provider == provider);
     let hint = match own {

@@ -5,7 +5,8 @@ use crate::cli::connection::{base_url, home, path};
 use crate::cli::environment::Environment;
 use crate::cli::environment::files::Files;
 use crate::cli::failure::Failure;
-use keyward_api::wire::{AgentView, ConnectionView};
+use keyward_api::wire::AgentView;
+use keyward_model::{Connection, Shown};
 use keyward_base::host::{Scheme, Target};
 
 /// The base URL.
@@ -44,9 +45,9 @@ impl Based {
             return Err(Failure::usage("what follows the @ is not a host")
                 .hint("name one of the connection's hosts, without wildcards"));
         }
-        let connection: ConnectionView = client.get(&path(name)).await?;
+        let connection: Shown<Connection> = client.get(&path(name)).await?;
         let Some(stands_for) = host.as_deref().or_else(|| home(&connection)) else {
-            let hosts = connection.hosts.join(", ");
+            let hosts = connection.facts.hosts.join(", ");
             return Err(Failure::usage(format!("`{name}` has many hosts: {hosts}"))
                 .hint(format!("name one of them: --base-url {name}@HOST")));
         };

@@ -16,7 +16,8 @@ use self::files::{Files, Paths, Sources};
 use self::table::{Gets, TABLE};
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
-use keyward_api::wire::{AgentView, ConnectionView, NewAgent};
+use keyward_api::wire::{AgentView, NewAgent};
+use keyward_model::{Connection, Shown};
 use keyward_base::id::AgentId;
 use keyward_state::directory::ManagedBy;
 
@@ -84,7 +85,7 @@ impl Facts {
         let mut hosts = Vec::new();
         for binding in &agent.bindings {
             let at = format!("/api/v1/connections/{}", segment(binding.connection.as_str()));
-            hosts.extend(client.get::<ConnectionView>(&at).await?.hosts);
+            hosts.extend(client.get::<Shown<Connection>>(&at).await?.facts.hosts);
         }
         let (ca, bundle) = (client.text("/ca.pem").await?, client.text("/bundle.pem").await?);
         Ok(Self { agent, ca, bundle, hosts })

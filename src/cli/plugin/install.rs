@@ -19,9 +19,8 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::secret;
 use crate::cli::settings::Global;
-use keyward_api::wire::{
-    AgentView, ConnectionView, List, NewPlugin, PluggedView, PluginPatch, PluginView, SlotView,
-};
+use keyward_api::wire::{AgentView, List, NewPlugin, PluggedView, PluginPatch, PluginView, SlotView};
+use keyward_model::{Connection, Shown};
 use keyward_state::directory::{ManagedBy, Manifest, Slot};
 
 pub(super) const EXAMPLES: &str = "\
@@ -247,7 +246,7 @@ impl Before {
     fn chosen(
         &self,
         choices: &Choices,
-        connections: &[ConnectionView],
+        connections: &[Shown<Connection>],
     ) -> Result<Vec<SlotView>, Failure> {
         let each = self.manifest.connections.iter().map(|slot| {
             let id = |it: &SlotView| it.connection.as_ref().map(|it| it.id.to_string());
@@ -267,20 +266,20 @@ impl Before {
         each.collect()
     }
 
-    fn plugged(&self, slot: &Slot, connection: &ConnectionView) -> PluggedView {
+    fn plugged(&self, slot: &Slot, connection: &Shown<Connection>) -> PluggedView {
         let missing =
-            |scope: &&String| !connection.granted.is_empty() && !connection.granted.contains(scope);
+            |scope: &&String| !connection.facts.granted.is_empty() && !connection.facts.granted.contains(scope);
         let bound = self.agent.iter().flat_map(|agent| &agent.bindings);
         PluggedView {
             id: connection.id.clone(),
             name: connection.name.clone(),
-            account: connection.account.clone(),
-            hosts: connection.hosts.clone(),
+            account: connection.facts.account.clone(),
+            hosts: connection.facts.hosts.clone(),
             scopes_missing: slot.scopes.iter().filter(missing).cloned().collect(),
             unlimited: bound.into_iter().any(|it| it.connection == connection.id && it.direct),
-            remedy: connection.remedy.clone(),
-            renewal: connection.renewal,
-            state: connection.state.clone(),
+            remedy: connection.facts.remedy.clone(),
+            renewal: connection.facts.renewal,
+            state: connection.facts.state.clone(),
         }
     }
 
@@ -352,7 +351,7 @@ fn known<'a>(manifest: &'a Manifest, name: &str) -> Result<&'a Slot, Failure> {
 }
 
 /// Every slot without a choice, with what could be chosen.
-fn lacking(asked: &[&Slot], connections: &[ConnectionView]) -> Failure {
+fn lacking(asked: &[&Slot], connections: &[Shown<Connection>]) -> Failure {
     let line = |slot: &&Slot| {
         let fitting = connections.iter().filter(|it| it.provider == slot.provider);
         let fitting: Vec<_> = fitting.map(|it| it.name.as_str()).collect();
@@ -370,7 +369,7 @@ fn lacking(asked: &[&Slot], connections: &[ConnectionView]) -> Failure {
         .hint(format!("choose for each: --slot {}=CONNECTION{skip}", first.slot))
 }
 
-async fn connections(client: &Client) -> Result<Vec<ConnectionView>, Failure> {
+async fn connections(client: &Client) -> Result<Vec<Shown<Connection>>, Failure> {
     Ok(client.list("/api/v1/connections", &[]).await?.items)
 }
 

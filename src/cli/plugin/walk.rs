@@ -14,7 +14,8 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::terminal;
-use keyward_api::wire::{AgentView, ConnectionView, ProviderView};
+use keyward_api::wire::{AgentView, ProviderView};
+use keyward_model::{Connection, Shown};
 use keyward_state::directory::{ConnectionState, Renewal, Slot};
 
 /// A walk under way.
@@ -32,7 +33,7 @@ pub(super) struct Walk<'a> {
 
 /// What a person chose for a slot.
 enum Choice {
-    Existing(Box<ConnectionView>),
+    Existing(Box<Shown<Connection>>),
     New,
     Empty,
 }
@@ -82,9 +83,9 @@ impl<'a> Walk<'a> {
     }
 
     /// The connections that may be in the slot.
-    async fn fitting(&self, slot: &Slot) -> Result<Vec<ConnectionView>, Failure> {
-        let all = self.client.list::<ConnectionView>("/api/v1/connections", &[]).await?;
-        let is_near = |it: &ConnectionView| match (&it.environment, &self.environment) {
+    async fn fitting(&self, slot: &Slot) -> Result<Vec<Shown<Connection>>, Failure> {
+        let all = self.client.list::<Shown<Connection>>("/api/v1/connections", &[]).await?;
+        let is_near = |it: &Shown<Connection>| match (&it.environment, &self.environment) {
             (Some(its), Some(ours)) => its == ours,
             _ => true,
         };
@@ -93,14 +94,14 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether the person takes the connection as it is, or as it is after a consent.
-    async fn is_fit(&self, slot: &Slot, connection: &ConnectionView) -> Result<bool, Failure> {
-        let granted = &connection.granted;
+    async fn is_fit(&self, slot: &Slot, connection: &Shown<Connection>) -> Result<bool, Failure> {
+        let granted = &connection.facts.granted;
         let missing = slot.scopes.iter().filter(|it| !granted.is_empty() && !granted.contains(it));
         let missing: Vec<_> = missing.cloned().collect();
         let name = &connection.name;
-        let remedy = connection.remedy.as_deref().map(|remedy| self.global.remedy(remedy));
+        let remedy = connection.facts.remedy.as_deref().map(|remedy| self.global.remedy(remedy));
         let remedy = remedy.map(|remedy| format!(": {remedy}")).unwrap_or_default();
-        match &connection.state {
+        match &connection.facts.state {
             ConnectionState::Broken { .. } | ConnectionState::Draft { .. } => {
                 output::note(&format!("{name} cannot be used as it is{remedy}"));
             }
@@ -116,7 +117,7 @@ impl<'a> Walk<'a> {
             _ => return Ok(true),
         }
         let ways = ["take it as it is", "choose another", "consent again"];
-        let consents = connection.renewal == Some(Renewal::Consent);
+        let consents = connection.facts.renewal == Some(Renewal::Consent);
         match questions::choose("now", &ways[..if consents { 3 } else { 2 }])? {
             0 => Ok(true),
             1 => Ok(false),
@@ -129,7 +130,7 @@ impl<'a> Walk<'a> {
 
     /// A new connection, by consent or by key, as `connect` makes them.
     async fn connected(&mut self, slot: &Slot, provider: ProviderView) -> Result<String, Failure> {
-        let taken = self.client.list::<ConnectionView>("/api/v1/connections", &[]).await?;
+        let taken = self.client.list::<Shown<Connection>>("/api/v1/connections", &[]).await?;
         let taken: HashSet<_> = taken.items.into_iter().map(|one| one.name).collect();
         let mut options = Options::default();
         options.scopes.clone_from(&slot.scopes);
@@ -149,7 +150,7 @@ impl<'a> Walk<'a> {
 fn choice(
     slot: &Slot,
     provider: &ProviderView,
-    fitting: Vec<ConnectionView>,
+    fitting: Vec<Shown<Connection>>,
 ) -> Result<Choice, Failure> {
     let mut lines: Vec<_> = fitting.iter().map(line).collect();
     let new = match lines.is_empty() {
@@ -169,14 +170,14 @@ fn choice(
 }
 
 /// `work-hubspot (alice@acme.test)`.
-fn line(connection: &ConnectionView) -> String {
-    let state = match &connection.state {
+fn line(connection: &Shown<Connection>) -> String {
+    let state = match &connection.facts.state {
         ConnectionState::Active | ConnectionState::Testing => "",
         ConnectionState::Draft { .. } => "not connected yet",
         ConnectionState::Paused => "paused",
         ConnectionState::Broken { .. } => "broken",
     };
-    let facts = [connection.account.as_deref().unwrap_or_default(), state];
+    let facts = [connection.facts.account.as_deref().unwrap_or_default(), state];
     let facts: Vec<_> = facts.into_iter().filter(|fact| !fact.is_empty()).collect();
     match facts[..] {
         [] => connection.name.clone(),

@@ -133,7 +133,7 @@ impl Asked<'_> {
 
     fn good(&self, status: u16, took_ms: u128) -> Diagnosis {
         let message = format!("{} takes the key ({status}, {took_ms} ms)", self.provider);
-        let paused = self.connection.state == ConnectionState::Paused;
+        let paused = self.connection.facts.state == ConnectionState::Paused;
         let hint = self.remedies.remedy(Need::Use).filter(|_| paused);
         Diagnosis { hint, ..Diagnosis::new(TestOutcome::Ok, message) }
     }
@@ -207,48 +207,27 @@ fn certificate(fault: CertificateFault) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use jiff::Timestamp;
 
     use super::*;
     use keyward_base::codes::Code;
-    use keyward_base::id::{ConnectionId, OrgId};
-    use keyward_base::settings::Settings;
+    use keyward_base::id::OrgId;
+    use keyward_model::{ConnectionFacts, ConnectionSpec, ManagedBy, Record};
     use keyward_rules::provider::{Catalogue, check};
-    use keyward_state::directory::{About, ManagedBy, SecretFacts, Visibility};
 
     fn record(managed_by: ManagedBy, variables: &[(&str, &str)]) -> ConnectionRecord {
-        ConnectionRecord {
-            id: ConnectionId::parse("con_1").unwrap(),
-            org: OrgId::default_org(),
+        let variables = variables.iter().map(|(k, v)| ((*k).into(), (*v).into()));
+        let spec = ConnectionSpec {
             name: "work".to_owned(),
             provider: "acme".to_owned(),
-            auth: "key".to_owned(),
-            variables: variables
-                .iter()
-                .map(|(k, v)| ((*k).into(), (*v).into()))
-                .collect::<BTreeMap<_, _>>(),
-            environment: None,
-            settings: Settings::default(),
-            captured: BTreeMap::new(),
-            discovered: None,
-            app: None,
-            scopes: Vec::new(),
-            granted: Vec::new(),
-            account: None,
-            account_id: None,
-            ends: None,
-            about: About::default(),
-            secret: SecretFacts::default(),
-            owner: None,
-            visibility: Visibility::Shared,
-            state: ConnectionState::Active,
-            managed_by,
-            created: Timestamp::UNIX_EPOCH,
-            updated: Timestamp::UNIX_EPOCH,
-        }
+            auth: Some("key".to_owned()),
+            variables: variables.collect(),
+            ..ConnectionSpec::default()
+        };
+        let (org, facts) = (OrgId::default_org(), ConnectionFacts::default());
+        Record::new(&org, managed_by, spec, facts, Timestamp::UNIX_EPOCH)
     }
 
     fn told(record: &ConnectionRecord, result: Result<TestAnswer, TestError>) -> Diagnosis {
@@ -338,7 +317,7 @@ mod tests {
             told: AnswerDetails::default(),
         };
         assert_eq!(told(&record, Ok(good.clone())).hint, None);
-        record.state = ConnectionState::Paused;
+        record.facts.state = ConnectionState::Paused;
         let found = told(&record, Ok(good));
         assert_eq!(found.message, "Acme takes the key (200, 12 ms)");
         assert!(found.hint.unwrap().contains("keyward connection resume work"));

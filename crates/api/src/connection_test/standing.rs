@@ -14,13 +14,13 @@ const REFUSED: &str = "401";
 /// Whether a second answer of the same kind would end the connection: once may be an accident of the
 /// provider's.
 pub(super) fn is_doubtful(connection: &ConnectionRecord, found: &ConnectionTested) -> bool {
-    is_refused(found) && connection.state == ConnectionState::Active
+    is_refused(found) && connection.facts.state == ConnectionState::Active
 }
 
 /// Whether the connection's client was refused: a person who tests it has it tried again.
 pub(super) fn is_rejected(connection: &ConnectionRecord) -> bool {
     let rejected = BrokenReason::ClientRejected;
-    matches!(connection.state, ConnectionState::Broken { reason, .. } if reason == rejected)
+    matches!(connection.facts.state, ConnectionState::Broken { reason, .. } if reason == rejected)
 }
 
 fn is_refused(found: &ConnectionTested) -> bool {
@@ -40,28 +40,28 @@ pub(crate) async fn learnt(
     let change = |record: &mut ConnectionRecord| {
         if found.ok {
             if found.account.is_some() {
-                record.secret.whose.clone_from(&found.account);
+                record.facts.whose.clone_from(&found.account);
             }
             if !renews && !found.scopes.is_empty() {
-                record.granted.clone_from(&found.scopes);
+                record.facts.granted.clone_from(&found.scopes);
             }
         }
         let failed = matches!(
-            record.state,
+            record.facts.state,
             ConnectionState::Broken { reason: BrokenReason::TestFailed, .. }
         );
         if found.ok && failed {
-            record.state = ConnectionState::Active;
+            record.facts.state = ConnectionState::Active;
         }
         // What has tokens is renewed, and ended by whoever issues them.
-        if is_refused(found) && !renews && record.state == ConnectionState::Active {
+        if is_refused(found) && !renews && record.facts.state == ConnectionState::Active {
             let detail = Some(REFUSED.to_owned());
-            record.state = ConnectionState::Broken { reason: BrokenReason::TestFailed, detail };
+            record.facts.state = ConnectionState::Broken { reason: BrokenReason::TestFailed, detail };
         }
     };
     let (directory, id) = (&admin.deps().directory, &connection.id);
     let now = directory.update_connection(&connection.org, id, &change).await?;
-    if now.state != connection.state {
+    if now.facts.state != connection.facts.state {
         admin.enforce().await?;
         changes::told((admin, caller), &now, "tested", &found.message).await;
     }
@@ -72,6 +72,6 @@ pub(crate) async fn learnt(
 fn has_tokens(admin: &Admin, connection: &ConnectionRecord) -> bool {
     let catalogue = admin.deps().vault.catalogue();
     let provider = catalogue.get(&connection.provider);
-    let auth = provider.and_then(|provider| provider.auth(Some(&connection.auth)));
+    let auth = provider.and_then(|provider| provider.auth(connection.auth.as_deref()));
     auth.is_some_and(|auth| auth.oauth.is_some())
 }

@@ -5,8 +5,9 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectionTested, ConnectionView, SecretFields};
+use super::{ConnectionTested, SecretFields};
 use keyward_base::id::FlowId;
+use keyward_model::{Connection, Shown};
 use keyward_vault::oauth::FlowView;
 
 /// A connection that was made or is being connected again, and what its owner does next.
@@ -14,7 +15,7 @@ use keyward_vault::oauth::FlowView;
 pub struct ConnectionMade {
     /// The connection.
     #[serde(flatten)]
-    pub connection: ConnectionView,
+    pub connection: Shown<Connection>,
     /// Absent where no consent is needed.
     #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
     pub consent: Option<ConsentView>,

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectionTested, ConnectionView, SecretFields};
+use super::{ConnectionTested, SecretFields};
+use keyward_model::{Connection, Shown};
 
 /// A new secret for a connection.
 #[derive(Debug, Deserialize)]
@@ -29,7 +30,7 @@ pub struct NewSecret {
 pub struct Rotated {
     /// The connection.
     #[serde(flatten)]
-    pub connection: ConnectionView,
+    pub connection: Shown<Connection>,
     /// What the provider said of the new secret; absent when it was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<ConnectionTested>,

@@ -176,8 +176,8 @@ impl Activity {
                 // forbidden it, and the agent gets the provider's answer.
                 let stands = |found: Option<&Arc<ConnectionRecord>>| {
                     found.is_some_and(|record| {
-                        let broken = matches!(record.state, ConnectionState::Broken { .. });
-                        record.state.is_usable() || broken
+                        let broken = matches!(record.facts.state, ConnectionState::Broken { .. });
+                        record.facts.state.is_usable() || broken
                     })
                 };
                 let permitted = match policy.decide(agent, &query.asked()) {

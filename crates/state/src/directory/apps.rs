@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use super::error::DirectoryError;
 use super::index::Named;
-use super::records::ConnectionRecord;
 use super::rows::{At, Read};
 use super::{Directory, Writer, agents, check, to_the_end};
 use crate::store::{StoreError, Table, Version};
@@ -142,17 +141,6 @@ impl AppRecord {
     }
 }
 
-impl ConnectionRecord {
-    /// Where neither provider nor app says otherwise, the endpoints that the issuer named for this connection.
-    pub fn completed(&self, mut oauth: OAuth, variables: &BTreeMap<String, String>) -> OAuth {
-        let issuer = oauth.issuer.as_ref().and_then(|issuer| issuer.fill(variables).ok());
-        if let Some(told) = self.discovered.as_ref().filter(|told| told.issuer == issuer) {
-            told.complete(&mut oauth);
-        }
-        oauth
-    }
-}
-
 impl Directory {
     /// Puts an app; its secret is already stored. Name unique in the org.
     ///
@@ -237,7 +225,7 @@ impl Writer {
         }
         let view = self.view.load();
         let uses =
-            |c: &&Arc<super::ConnectionRecord>| c.org == at.org && c.app.as_ref() == Some(&id);
+            |c: &&Arc<super::ConnectionRecord>| c.org == at.org && c.app_id() == Some(&id);
         if let Some(connection) = view.connections().find(uses) {
             let (app, connection) = (record.name.clone(), connection.name.clone());
             return Err(DirectoryError::AppInUse { app, connection });

@@ -8,6 +8,7 @@ use super::rows::At;
 use super::{Directory, Writer, check};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
+use keyward_model::Connection;
 use keyward_rules::inject::placeholder::Placeholder;
 
 impl Directory {
@@ -108,7 +109,7 @@ impl Writer {
         new: BindingRecord,
     ) -> Result<BindingRecord, DirectoryError> {
         let at = At::new(Table::Connections, org, &new.connection);
-        let connection = self.read_connection(&at, &new.connection).await?.record;
+        let connection = self.read::<Connection>(&at).await?.record;
         let change = |agent: &mut AgentRecord| {
             check::agent_editor(agent, new.managed_by)?;
             check::may_bind(agent, &connection)?;

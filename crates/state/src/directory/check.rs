@@ -6,8 +6,9 @@ use super::error::DirectoryError;
 use super::records::{AgentRecord, ConnectionRecord, ManagedBy};
 use super::users::may_be_used_by;
 use keyward_base::agent::is_unreserved;
-use keyward_base::id::is_like_an_id;
-use keyward_model::{ConnectionState, Visibility};
+use super::view::View;
+use keyward_base::id::{OrgId, UserId, is_like_an_id};
+use keyward_model::{Record, Resource, Visibility};
 
 const NAME_LEN_MAX: usize = 64;
 const LABELS_MAX: usize = 64;
@@ -20,11 +21,6 @@ pub(super) fn agent_name(name: &str) -> Result<(), DirectoryError> {
         true => Ok(()),
         false => Err(DirectoryError::NameRefused { what: "an agent", name: name.into(), rule }),
     }
-}
-
-/// A connection's name stands in a header field and in paths of the admin API.
-pub(super) fn connection_name(name: &str) -> Result<(), DirectoryError> {
-    plain_name("a connection", name)
 }
 
 /// An app's name stands in paths of the admin API.
@@ -82,7 +78,7 @@ pub(super) fn email(email: Option<&str>) -> Result<(), DirectoryError> {
 
 /// Nobody could use a private connection that is nobody's.
 pub(super) fn visibility(connection: &ConnectionRecord) -> Result<(), DirectoryError> {
-    match connection.visibility == Visibility::Private && connection.owner.is_none() {
+    match connection.facts.visibility == Visibility::Private && connection.facts.owner.is_none() {
         false => Ok(()),
         true => Err(DirectoryError::PrivateOfNobody(connection.name.clone())),
     }
@@ -171,14 +167,23 @@ pub(super) fn agent_remover(agent: &AgentRecord, by: ManagedBy) -> Result<(), Di
     if agent.paused { Ok(()) } else { agent_editor(agent, by) }
 }
 
-/// [`agent_remover`] for connections.
-pub(super) fn connection_remover(
-    connection: &ConnectionRecord,
-    by: ManagedBy,
+/// Whether this side may edit a record.
+///
+/// # Errors
+/// [`DirectoryError::ManagedByFile`] when only the file may.
+pub fn editable<R: Resource>(record: &Record<R>, by: ManagedBy) -> Result<(), DirectoryError> {
+    editor(record.managed_by, by, (R::KIND.one, record.name()))
+}
+
+/// An owner must be a user of the organisation.
+pub(super) fn owner(
+    view: &View,
+    org: &OrgId,
+    owner: Option<&UserId>,
 ) -> Result<(), DirectoryError> {
-    match connection.state {
-        ConnectionState::Paused => Ok(()),
-        _ => editor(connection.managed_by, by, ("connection", &connection.name)),
+    match owner.filter(|owner| view.user(org, owner).is_none()) {
+        None => Ok(()),
+        Some(owner) => Err(DirectoryError::not_found("user", owner)),
     }
 }
 
@@ -207,11 +212,11 @@ mod tests {
             ["", ".", "..", "a b", "a/b", "a:b", "a@b", "\u{e9}", "a\n", "agt_x", "con_x", &long]
         {
             assert!(agent_name(bad).is_err(), "{bad}");
-            assert!(connection_name(bad).is_err(), "{bad}");
+            assert!(app_name(bad).is_err(), "{bad}");
         }
-        assert!(connection_name("a~b").is_err());
+        assert!(app_name("a~b").is_err());
         for good in ["a", "A.b_c-9", ".a", &long[1..]] {
-            assert!(agent_name(good).is_ok() && connection_name(good).is_ok(), "{good}");
+            assert!(agent_name(good).is_ok() && app_name(good).is_ok(), "{good}");
         }
         assert!(agent_name("a~b").is_ok());
     }

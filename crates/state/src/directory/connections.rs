@@ -1,73 +1,108 @@
-//! Connections' metadata: put, changed, removed. Their grants are `vault/`'s, which stores a grant
-//! before it puts the metadata here.
+//! Connections in the directory: what another record says about adding, changing and removing one. Their grants are
+//! the vault's, which stores a grant before it puts the metadata here.
 
 use std::sync::Arc;
 
 use super::error::DirectoryError;
 use super::index::Named;
+use super::kept::{Collection, Kept};
 use super::records::{AgentRecord, ConnectionRecord};
-use super::rows::{At, Read};
-use super::{Directory, Writer, agents, check, to_the_end};
-use crate::store::{StoreError, Table, Version};
+use super::view::{OrgView, View};
+use super::{Directory, Writer, check};
+use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
-use keyward_model::{BrokenReason, ConnectionState, ManagedBy};
+use keyward_model::{BrokenReason, Connection, ConnectionState, ManagedBy, Record};
+
+impl Kept for Connection {
+    const TABLE: Table = Table::Connections;
+    const NAMED: Named = Named::Connection;
+
+    fn of(org: &OrgView) -> &Collection<Self> {
+        &org.connections
+    }
+
+    fn of_mut(org: &mut OrgView) -> &mut Collection<Self> {
+        &mut org.connections
+    }
+
+    fn may_add(record: &Record<Self>, view: &View) -> Result<(), DirectoryError> {
+        check::owner(view, &record.org, record.facts.owner.as_ref())?;
+        check::visibility(record)
+    }
+
+    /// Environment and owner must fit the agents that are bound to it.
+    fn may_change(
+        before: &Record<Self>,
+        after: &Record<Self>,
+        view: &View,
+    ) -> Result<(), DirectoryError> {
+        check::visibility(after)?;
+        if before.facts.owner != after.facts.owner {
+            check::owner(view, &after.org, after.facts.owner.as_ref())?;
+        }
+        let may_use = |it: &ConnectionRecord| {
+            (it.environment.clone(), it.facts.owner.clone(), it.facts.visibility)
+        };
+        if may_use(before) == may_use(after) {
+            return Ok(());
+        }
+        let mut bound = bound_agents(view, &after.org, &after.id);
+        bound.try_for_each(|agent| check::may_bind(agent, after))
+    }
+
+    /// One that was taken out of the file may be removed by anyone.
+    fn may_remove(
+        record: &Record<Self>,
+        by: ManagedBy,
+        _: &View,
+    ) -> Result<(), DirectoryError> {
+        match record.facts.state {
+            ConnectionState::Paused => Ok(()),
+            _ => check::editable(record, by),
+        }
+    }
+
+    /// Bindings first: after a crash in between there is a connection that no agent may use, and not a binding to
+    /// nothing.
+    async fn going(writer: &Writer, record: &Record<Self>) -> Result<(), DirectoryError> {
+        let view = writer.view.load_full();
+        let bound = bound_agents(&view, &record.org, &record.id);
+        let bound: Vec<AgentId> = bound.map(|agent| agent.id.clone()).collect();
+        for agent in bound {
+            let unbind = |agent: &mut AgentRecord| {
+                agent.bindings.retain(|binding| binding.connection != record.id);
+                Ok(())
+            };
+            writer.edit_agent(&record.org, &agent, &unbind).await?;
+        }
+        Ok(())
+    }
+}
 
 impl Directory {
     /// Puts a connection's metadata; the grant is already stored. Name unique in the org.
     ///
     /// # Errors
-    /// When the name is taken or cannot be one, or the environment is out of bounds.
+    /// As [`Directory::add_record`].
     pub async fn add_connection(
         &self,
         record: ConnectionRecord,
     ) -> Result<Arc<ConnectionRecord>, DirectoryError> {
-        check::connection_name(&record.name)?;
-        check::environment(record.environment.as_deref())?;
-        record.about.check()?;
-        record.secret.check()?;
-        self.write(|writer| async move { writer.add_connection(record).await }).await
+        self.add_record(record).await
     }
 
-    /// Changes one in place (compare-and-swap inside; `change` may be called again). A change that
-    /// changes nothing writes nothing; any other sets `updated`.
-    ///
-    /// Whether the file manages it is for the caller to check with [`ConnectionRecord::editable`]:
-    /// a connection may break whoever manages it.
+    /// [`Directory::change`] of a connection. Whether the file manages it is for the caller to check with
+    /// `editable`: a connection may break whoever manages it.
     ///
     /// # Errors
-    /// When `change` touches id, org, provider or time of making, names it as another one is, moves
-    /// the connection into another environment than an agent bound to it, or there is no such
-    /// connection.
+    /// As there.
     pub async fn update_connection(
         &self,
         org: &OrgId,
         id: &ConnectionId,
         change: &(dyn Fn(&mut ConnectionRecord) + Sync),
     ) -> Result<Arc<ConnectionRecord>, DirectoryError> {
-        let at = At::new(Table::Connections, org, id);
-        for _ in 0..agents::EDIT_TRIES {
-            let writer = self.turn().await;
-            let Read { record: before, version } = writer.read_connection(&at, id).await?;
-            let mut after = before.clone();
-            change(&mut after);
-            if after == before {
-                return Ok(Arc::new(after));
-            }
-            after.updated = writer.clock.now();
-            writer.check_update(&before, &after)?;
-            let renames = before.name != after.name;
-            let work = async move {
-                match renames {
-                    true => writer.rename(before, after, version).await,
-                    false => writer.replace(after, version).await,
-                }
-            };
-            match to_the_end(Box::pin(work)).await {
-                Err(error) if error.is_conflict() => {}
-                other => return other,
-            }
-        }
-        Err(StoreError::Conflict { table: Table::Connections.name(), key: at.key() }.into())
+        self.change::<Connection>(org, id, change).await
     }
 
     /// Pauses a connection, or ends the pause or what a test that failed has made of it; one that is broken
@@ -83,19 +118,21 @@ impl Directory {
         by: ManagedBy,
     ) -> Result<Arc<ConnectionRecord>, DirectoryError> {
         if let Some(connection) = self.view().connection(org, id) {
-            connection.editable(by)?;
+            check::editable(connection, by)?;
         }
-        self.update_connection(org, id, &|connection| match (&connection.state, paused) {
-            (ConnectionState::Active | ConnectionState::Testing, true) => {
-                connection.state = ConnectionState::Paused
+        self.change::<Connection>(org, id, |connection| {
+            match (&connection.facts.state, paused) {
+                (ConnectionState::Active | ConnectionState::Testing, true) => {
+                    connection.facts.state = ConnectionState::Paused
+                }
+                // A person's test broke it: a person may say that it is to be used all the same.
+                (
+                    ConnectionState::Paused
+                    | ConnectionState::Broken { reason: BrokenReason::TestFailed, .. },
+                    false,
+                ) => connection.facts.state = ConnectionState::Active,
+                _ => {}
             }
-            // A person's test broke it: a person may say that it is to be used all the same.
-            (
-                ConnectionState::Paused
-                | ConnectionState::Broken { reason: BrokenReason::TestFailed, .. },
-                false,
-            ) => connection.state = ConnectionState::Active,
-            _ => {}
         })
         .await
     }
@@ -122,159 +159,14 @@ impl Directory {
         id: &ConnectionId,
         by: ManagedBy,
     ) -> Result<(), DirectoryError> {
-        let at = At::new(Table::Connections, org, id);
-        let id = id.clone();
-        self.write(|writer| async move { writer.remove_connection(at, id, by).await }).await
+        self.remove::<Connection>(org, id, by).await
     }
 }
 
-impl ConnectionRecord {
-    /// Whether this side may edit it.
-    ///
-    /// # Errors
-    /// [`DirectoryError::ManagedByFile`] when only the file may.
-    pub fn editable(&self, by: ManagedBy) -> Result<(), DirectoryError> {
-        check::editor(self.managed_by, by, ("connection", &self.name))
-    }
-}
-
-impl Writer {
-    async fn add_connection(
-        &self,
-        record: ConnectionRecord,
-    ) -> Result<Arc<ConnectionRecord>, DirectoryError> {
-        self.needs_org(&record.org)?;
-        self.needs_owner(&record.org, record.owner.as_ref())?;
-        check::visibility(&record)?;
-        let name = self.index.name(&record.org, Named::Connection, &record.name);
-        self.take_name(&name, &record.id, (Named::Connection, &record.name)).await?;
-        let at = At::new(Table::Connections, &record.org, &record.id);
-        let added = self.commit(&at, record, None).await;
-        if added.is_err() {
-            self.give_back(&[name]).await;
-        }
-        added
-    }
-
-    async fn replace(
-        &self,
-        record: ConnectionRecord,
-        over: Version,
-    ) -> Result<Arc<ConnectionRecord>, DirectoryError> {
-        let at = At::new(Table::Connections, &record.org, &record.id);
-        self.commit(&at, record, Some(over)).await
-    }
-
-    /// The new name is taken before the record says it, and the old one given back after.
-    async fn rename(
-        &self,
-        before: ConnectionRecord,
-        after: ConnectionRecord,
-        over: Version,
-    ) -> Result<Arc<ConnectionRecord>, DirectoryError> {
-        let of = |name: &str| self.index.name(&after.org, Named::Connection, name);
-        let (old, new) = (of(&before.name), of(&after.name));
-        self.take_name(&new, &after.id, (Named::Connection, &after.name)).await?;
-        match self.replace(after, over).await {
-            Ok(record) => {
-                self.give_back(&[old]).await;
-                Ok(record)
-            }
-            Err(error) => {
-                self.give_back(&[new]).await;
-                Err(error)
-            }
-        }
-    }
-
-    async fn remove_connection(
-        &self,
-        at: At,
-        id: ConnectionId,
-        by: ManagedBy,
-    ) -> Result<(), DirectoryError> {
-        let Read { record, version } = self.read_connection(&at, &id).await?;
-        check::connection_remover(&record, by)?;
-        // Bindings first: after a crash in between there is a connection that nobody may use, and
-        // not a binding to nothing.
-        for agent in self.bound_agents(&at.org, &id) {
-            let unbind = |agent: &mut AgentRecord| {
-                agent.bindings.retain(|binding| binding.connection != id);
-                Ok(())
-            };
-            self.edit_agent(&at.org, &agent, &unbind).await?;
-        }
-        self.erase(&at, Some(version), |view| view.remove_connection(&at.org, &id)).await?;
-        let name = self.index.name(&at.org, Named::Connection, &record.name);
-        Ok(self.rows.delete(&name, None).await?)
-    }
-
-    /// Reads a connection anew; the view follows, as in `read_agent`.
-    pub(super) async fn read_connection(
-        &self,
-        at: &At,
-        id: &ConnectionId,
-    ) -> Result<Read<ConnectionRecord>, DirectoryError> {
-        let read = self.rows.read::<ConnectionRecord>(at).await?;
-        let seen = self.view.load().connection(&at.org, id).cloned();
-        match read {
-            Some(read) => {
-                if seen.as_deref() != Some(&read.record) {
-                    self.publish(|view| view.put_connection(Arc::new(read.record.clone())));
-                }
-                Ok(read)
-            }
-            None => {
-                if seen.is_some() {
-                    self.publish(|view| view.remove_connection(&at.org, id));
-                }
-                Err(DirectoryError::not_found("connection", id))
-            }
-        }
-    }
-
-    fn check_update(
-        &self,
-        before: &ConnectionRecord,
-        after: &ConnectionRecord,
-    ) -> Result<(), DirectoryError> {
-        let fixed = [
-            ("id", before.id != after.id),
-            ("org", before.org != after.org),
-            ("provider", before.provider != after.provider),
-            ("time of making", before.created != after.created),
-        ];
-        if let Some((field, _)) = fixed.iter().find(|(_, changed)| *changed) {
-            return Err(DirectoryError::Fixed(field));
-        }
-        check::connection_name(&after.name)?;
-        check::environment(after.environment.as_deref())?;
-        after.about.check()?;
-        after.secret.check()?;
-        check::visibility(after)?;
-        after.about.check()?;
-        after.secret.check()?;
-        if before.owner != after.owner {
-            self.needs_owner(&after.org, after.owner.as_ref())?;
-        }
-        let of = |record: &ConnectionRecord| {
-            (record.environment.clone(), record.owner.clone(), record.visibility)
-        };
-        if of(before) == of(after) {
-            return Ok(());
-        }
-        let view = self.view.load();
-        let bound = self.bound_agents(&after.org, &after.id);
-        let mut bound = bound.iter().filter_map(|agent| view.agent(&after.org, agent));
-        bound.try_for_each(|agent| check::may_bind(agent, after))
-    }
-
-    fn bound_agents(&self, org: &OrgId, connection: &ConnectionId) -> Vec<AgentId> {
-        let view = self.view.load();
-        let bound = view
-            .agents()
-            .filter(|agent| agent.org == *org && agent.binding(connection).is_some())
-            .map(|agent| agent.id.clone());
-        bound.collect()
-    }
+fn bound_agents<'a>(
+    view: &'a View,
+    org: &'a OrgId,
+    connection: &'a ConnectionId,
+) -> impl Iterator<Item = &'a Arc<AgentRecord>> {
+    view.agents().filter(move |agent| agent.org == *org && agent.binding(connection).is_some())
 }

@@ -132,10 +132,7 @@ pub enum DirectoryError {
         /// The bound.
         max: usize,
     },
-    /// A change of what a thing is known by.
-    #[error("the {0} of a connection cannot be changed: add another connection")]
-    Fixed(&'static str),
-    /// The same, of an app.
+    /// A change of what an app is known by.
     #[error("the {0} of an app cannot be changed: add another app")]
     FixedOfApp(&'static str),
     /// A connection of another provider than a slot asks for.
@@ -180,22 +177,6 @@ pub enum DirectoryError {
         /// The slot.
         slot: String,
     },
-    /// A description or a purpose.
-    #[error(
-        "a {what} must be 1 to {chars_max} characters on one line: shorten it, or leave it out"
-    )]
-    TextRefused {
-        /// `description` or `purpose`.
-        what: &'static str,
-        /// The bound.
-        chars_max: usize,
-    },
-    /// Tags out of bounds.
-    #[error("there may be 32 tags of 1 to 64 characters each, without commas and blanks")]
-    TagsRefused,
-    /// An interval that would remind people at all times.
-    #[error("a secret cannot be due more than once a day: write 1d or more")]
-    RotateEvery,
     /// An app that connections use.
     #[error("app `{app}` is used by connection `{connection}`: remove that one first")]
     AppInUse {

@@ -7,8 +7,6 @@
 //! Things that the configuration file manages are edited with [`ManagedBy::File`], which only
 //! `config/`'s reconciliation passes; for everyone else they are read-only.
 
-mod about;
-mod account;
 mod agents;
 mod apps;
 mod bindings;
@@ -50,8 +48,8 @@ use keyward_base::time::Clock;
 use keyward_rules::provider::Catalogue;
 use rows::Rows;
 
-pub use about::{About, SecretFacts};
 pub use apps::AppRecord;
+pub use check::editable;
 pub use deliveries::{Delivery, News, Owed};
 pub use error::DirectoryError;
 pub use kept::Kept;

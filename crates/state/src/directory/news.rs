@@ -51,7 +51,7 @@ impl Between<'_> {
         let (what, id, name) = after.clone().or(before.clone())?;
         let wiped = || {
             let id = ConnectionId::parse(&at.id).ok()?;
-            let rotates = |view: &View| view.connection(&at.org, &id)?.secret.rotation.clone();
+            let rotates = |view: &View| view.connection(&at.org, &id)?.facts.rotation.clone();
             rotates(self.before).filter(|_| rotates(self.after).is_none())
         };
         let action = match (self.by, before, after) {
@@ -68,7 +68,7 @@ impl Between<'_> {
         let (before, after) = (self.before.connection(org, id), self.after.connection(org, id));
         let mut told: Vec<_> = self.of_state(org, (before, after)).into_iter().collect();
         told.extend(self.of_secret(org, (before, after)));
-        let usable = |seen: Seen<'_>| seen.is_some_and(|it| it.state.is_usable());
+        let usable = |seen: Seen<'_>| seen.is_some_and(|it| it.facts.state.is_usable());
         if usable(before) != usable(after) {
             let has = |plugin: &&Arc<PluginRecord>| plugin.slots_with(id).next().is_some();
             let plugins = self.after.plugins_in(org).filter(has);
@@ -82,7 +82,7 @@ impl Between<'_> {
         let Some(now) = after else {
             return Some(self.notice(NoticeKind::ConnectionRemoved, org, about(before?)));
         };
-        let kind = match (before.map(|it| &it.state), &now.state) {
+        let kind = match (before.map(|it| &it.facts.state), &now.facts.state) {
             (Some(Broken { reason: was, .. }), Broken { reason, .. }) if was == reason => None,
             (_, Broken { .. }) => Some(NoticeKind::ConnectionBroken),
             (Some(Paused), Paused) => None,
@@ -93,7 +93,7 @@ impl Between<'_> {
             (Some(Active), Active) | (_, Testing | Draft { .. }) => None,
         };
         let mut about = about(now);
-        if let Broken { reason, detail } = &now.state {
+        if let Broken { reason, detail } = &now.facts.state {
             about.reason = Some(reason.code().to_owned());
             about.detail.clone_from(detail);
             about.remedy = self.remedy(now, Need::Use);
@@ -105,10 +105,10 @@ impl Between<'_> {
     fn of_secret(&self, org: &OrgId, (before, after): (Seen<'_>, Seen<'_>)) -> Vec<Notice> {
         let (Some(before), Some(after)) = (before, after) else { return Vec::new() };
         let kept = |it: &ConnectionRecord| {
-            it.secret.rotation.as_ref().map(|rotation| rotation.state)
+            it.facts.rotation.as_ref().map(|rotation| rotation.state)
                 == Some(RotationState::Unconfirmed)
         };
-        let swapped = before.secret.rotated != after.secret.rotated;
+        let swapped = before.facts.rotated != after.facts.rotated;
         let mut told = Vec::new();
         if swapped {
             let rolled_back = kept(before) && !kept(after);
@@ -117,7 +117,7 @@ impl Between<'_> {
             told.push(self.notice(NoticeKind::ConnectionRotated, org, about));
         }
         let reminded =
-            after.secret.reminded.filter(|_| before.secret.reminded != after.secret.reminded);
+            after.facts.reminded.filter(|_| before.facts.reminded != after.facts.reminded);
         if let Some(due) = reminded.and_then(|_| after.due()) {
             let reason = Some(due.why.code().to_owned());
             let remedy = self.remedy(after, Need::Credential);

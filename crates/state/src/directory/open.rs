@@ -15,7 +15,7 @@ use super::index::{Claim, Index, Named, everyone};
 use super::kept::Kept;
 use super::orgs::OrgRecord;
 use super::plugins::{self, PluginRecord};
-use super::records::{AgentRecord, ConnectionRecord};
+use super::records::AgentRecord;
 use super::rows::{At, Read, Rows};
 use super::users::UserRecord;
 use super::view::View;
@@ -26,7 +26,7 @@ use crate::crypto::token::TokenHash;
 use crate::store::{Table, Version};
 use keyward_base::id::{AgentId, ConnectionId, Id, OrgId};
 use keyward_base::time::Clock;
-use keyward_model::{Honeytoken, Record};
+use keyward_model::{Connection, Honeytoken, Record};
 
 /// What opening finds.
 pub(super) struct Loaded {
@@ -51,7 +51,6 @@ const FORMAT: u32 = 1;
 pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, DirectoryError> {
     let index = sentinel(rows, clock).await?;
     let agents = rows.all::<AgentRecord>(Table::Agents).await?;
-    let connections = rows.all::<ConnectionRecord>(Table::Connections).await?;
     let apps = rows.all::<AppRecord>(Table::Apps).await?;
     let mut wanted = HashMap::new();
     let mut view = View::default();
@@ -78,7 +77,7 @@ pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, Directory
     let webhooks = rows.all::<WebhookRecord>(Table::Webhooks).await?;
     let mut known = Known { index: &index, wanted: &mut wanted, view: &mut view };
     known.take(apps, Named::App, |it| (&it.org, it.id.as_str(), &it.name))?;
-    known.take(connections, Named::Connection, |it| (&it.org, it.id.as_str(), &it.name))?;
+    known.take_all::<Connection>(rows).await?;
     known.take(webhooks, Named::Webhook, |it| (&it.org, it.id.as_str(), &it.name))?;
     known.take_all::<Honeytoken>(rows).await?;
     repair(rows, wanted).await?;

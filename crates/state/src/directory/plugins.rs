@@ -113,7 +113,7 @@ impl PluginRecord {
             let connection = self.slots.get(&slot.slot).and_then(&find);
             Missing { slot, connection }
         });
-        each.filter(|missing| missing.connection.is_none_or(|it| !it.state.is_usable())).collect()
+        each.filter(|missing| missing.connection.is_none_or(|it| !it.facts.state.is_usable())).collect()
     }
 
     /// Its state when it lacks these.
@@ -139,7 +139,7 @@ impl PluginRecord {
 impl Missing<'_> {
     /// Why the slot has nothing: the connection's state, or `None` where there is no connection.
     pub fn state(&self) -> Option<&ConnectionState> {
-        self.connection.map(|connection| &connection.state)
+        self.connection.map(|connection| &connection.facts.state)
     }
 }
 

@@ -6,12 +6,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::about::{About, SecretFacts};
-use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, TokenId, UserId};
+use keyward_base::id::{AgentId, ConnectionId, OrgId, TokenId, UserId};
 use keyward_base::secret::Secret;
-use keyward_base::settings::Settings;
 pub use keyward_model::ManagedBy;
-use keyward_model::{AccountId, AppUrls, ConnectionState, Visibility};
+use keyward_model::{Connection, Record};
 use keyward_rules::inject::placeholder::Placeholder;
 
 /// An agent and its tokens: one row.
@@ -102,71 +100,7 @@ fn is_yes(direct: &bool) -> bool {
 }
 
 /// A connection's metadata: safe to show.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct ConnectionRecord {
-    /// Its id.
-    pub id: ConnectionId,
-    /// Its org.
-    pub org: OrgId,
-    /// Unique among the org's connections.
-    pub name: String,
-    /// Its provider's id.
-    pub provider: String,
-    /// The id of the provider's way to authenticate.
-    pub auth: String,
-    /// Host variables.
-    pub variables: BTreeMap<String, String>,
-    /// Never bound to agents of another one.
-    pub environment: Option<String>,
-    /// How its requests are sent. Records of before they existed are without.
-    #[serde(default, skip_serializing_if = "Settings::is_empty")]
-    pub settings: Settings,
-    /// Host variables that the provider's own answers gave: beside `variables`, never instead.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub captured: BTreeMap<String, String>,
-    /// Endpoints that its issuer named in its metadata (RFC 8414), where nobody configured or consented to any:
-    /// with the issuer that named them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub discovered: Option<AppUrls>,
-    /// The app that asks for its tokens; `None`: it has no tokens, or no app is needed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub app: Option<AppId>,
-    /// Scopes to ask for; empty: the app's, or the provider's.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub scopes: Vec<String>,
-    /// Scopes that the provider granted, as far as it tells.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub granted: Vec<String>,
-    /// Whose account it is, as the provider names it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub account: Option<String>,
-    /// What tells that account from others.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub account_id: Option<AccountId>,
-    /// It has to be connected again before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ends: Option<Timestamp>,
-    /// For people.
-    #[serde(default, skip_serializing_if = "About::is_empty")]
-    pub about: About,
-    /// Of its secret: age, end, rotation.
-    #[serde(default, skip_serializing_if = "SecretFacts::is_empty")]
-    pub secret: SecretFacts,
-    /// Whose it is; `None`: the organisation's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<UserId>,
-    /// Whose agents may use it.
-    #[serde(default, skip_serializing_if = "Visibility::is_shared")]
-    pub visibility: Visibility,
-    /// Whether it can be used.
-    pub state: ConnectionState,
-    /// Who may edit it.
-    pub managed_by: ManagedBy,
-    /// When it was made.
-    pub created: Timestamp,
-    /// When it was last changed.
-    pub updated: Timestamp,
-}
+pub type ConnectionRecord = Record<Connection>;
 
 /// A new agent.
 #[derive(Clone, Debug, Default)]
@@ -192,14 +126,6 @@ pub struct IssuedToken {
     pub text: Secret,
     /// When it stops working.
     pub expires: Option<Timestamp>,
-}
-
-impl ConnectionRecord {
-    /// What the owner and the provider say about its hosts.
-    pub fn host_variables(&self) -> BTreeMap<String, String> {
-        let captured = self.captured.clone();
-        captured.into_iter().chain(self.variables.clone()).collect()
-    }
 }
 
 impl TokenRecord {

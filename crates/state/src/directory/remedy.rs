@@ -47,7 +47,7 @@ impl<'a> Remedies<'a> {
         catalogue: &'a Catalogue,
     ) -> Self {
         let provider = catalogue.get(&connection.provider).map(AsRef::as_ref);
-        let auth = provider.and_then(|provider| provider.auth(Some(&connection.auth)));
+        let auth = provider.and_then(|provider| provider.auth(connection.auth.as_deref()));
         Self { connection, app, provider, auth }
     }
 
@@ -57,7 +57,7 @@ impl<'a> Remedies<'a> {
         catalogue: &'a Catalogue,
         view: &'a View,
     ) -> Self {
-        let app = connection.app.as_ref().and_then(|id| view.app(&connection.org, id));
+        let app = connection.app_id().and_then(|id| view.app(&connection.org, id));
         Self::new(connection, app.map(AsRef::as_ref), catalogue)
     }
 
@@ -76,7 +76,7 @@ impl<'a> Remedies<'a> {
 
     /// What a person does, in a phrase without a full stop; `None` where nothing is to be done.
     pub fn remedy(&self, need: Need<'_>) -> Option<String> {
-        match (need, &self.connection.state) {
+        match (need, &self.connection.facts.state) {
             (Need::Use, state) => self.for_state(state),
             // Whatever else it needs, that comes first.
             (_, ConnectionState::Draft { .. }) => Some(self.for_draft()),

@@ -20,7 +20,7 @@ use crate::store::memory::MemoryStore;
 use crate::store::{Expect, Row, Table};
 use keyward_base::id::{AgentId, ConnectionId, OrgId, TokenId};
 use keyward_base::secret::Secret;
-use keyward_base::settings::Settings;
+use keyward_model::{ConnectionFacts, ConnectionSpec, Record};
 use keyward_rules::inject::placeholder::Placeholder;
 
 /// A directory with what it stands on.
@@ -114,32 +114,13 @@ impl World {
 }
 
 fn connection(org: &OrgId, name: &str, now: Timestamp) -> ConnectionRecord {
-    ConnectionRecord {
-        id: ConnectionId::random(),
-        org: org.clone(),
+    let spec = ConnectionSpec {
         name: name.into(),
         provider: "github".into(),
-        auth: "pat".into(),
-        variables: BTreeMap::new(),
-        environment: None,
-        settings: Settings::default(),
-        captured: BTreeMap::new(),
-        discovered: None,
-        app: None,
-        scopes: Vec::new(),
-        granted: Vec::new(),
-        account: None,
-        account_id: None,
-        ends: None,
-        about: About::default(),
-        secret: SecretFacts::default(),
-        owner: None,
-        visibility: Visibility::Shared,
-        state: ConnectionState::Active,
-        managed_by: ManagedBy::Store,
-        created: now,
-        updated: now,
-    }
+        auth: Some("pat".into()),
+        ..ConnectionSpec::default()
+    };
+    Record::new(org, ManagedBy::Store, spec, ConnectionFacts::default(), now)
 }
 
 fn placeholders(text: &str) -> BTreeMap<String, Placeholder> {

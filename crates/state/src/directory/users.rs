@@ -299,8 +299,10 @@ fn at(org: &OrgId, id: &UserId) -> At {
 
 /// What an owner means for who may use a connection: its owner's agents, or all where it is shared.
 pub fn may_be_used_by(connection: &ConnectionRecord, agent: &AgentRecord) -> bool {
-    match connection.visibility {
+    match connection.facts.visibility {
         Visibility::Shared => true,
-        Visibility::Private => connection.owner.is_some() && connection.owner == agent.owner,
+        Visibility::Private => {
+            connection.facts.owner.is_some() && connection.facts.owner == agent.owner
+        },
     }
 }

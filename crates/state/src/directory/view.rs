@@ -23,7 +23,7 @@ use keyward_base::id::{
     AgentId, AppId, ConnectionId, HoneytokenId, OrgId, PluginId, TokenId, UserId, WebhookId,
 };
 use keyward_base::shared_map::{Difference, SharedMap, SharedNames};
-use keyward_model::Honeytoken;
+use keyward_model::{Connection, Honeytoken};
 use keyward_rules::inject::placeholder::Core;
 
 /// Everything, in memory. Immutable; replaced whole, by one that shares with it what has not changed.
@@ -44,8 +44,7 @@ pub struct OrgView {
     user_names: SharedNames<Arc<str>, UserId>,
     agents: SharedMap<AgentId, Arc<AgentRecord>>,
     agent_names: SharedNames<Arc<str>, AgentId>,
-    connections: SharedMap<ConnectionId, Arc<ConnectionRecord>>,
-    connection_names: SharedNames<Arc<str>, ConnectionId>,
+    pub(super) connections: Collection<Connection>,
     apps: SharedMap<AppId, Arc<AppRecord>>,
     app_names: SharedNames<Arc<str>, AppId>,
     plugins: SharedMap<PluginId, Arc<PluginRecord>>,
@@ -105,7 +104,7 @@ impl View {
     ) -> Self {
         let mut view = Self::default();
         agents.into_iter().for_each(|agent| view.put_agent(agent));
-        connections.into_iter().for_each(|connection| view.put_connection(connection));
+        connections.into_iter().for_each(|connection| view.put(connection));
         view
     }
 
@@ -113,7 +112,7 @@ impl View {
     #[cfg(test)]
     pub(crate) fn with(&self, connection: Arc<ConnectionRecord>) -> Self {
         let mut view = self.clone();
-        view.put_connection(connection);
+        view.put(connection);
         view
     }
 
@@ -125,7 +124,8 @@ impl View {
         for org in self.orgs.differences(&before.orgs, Arc::ptr_eq) {
             let [before, now] = [org.before, org.now].map(|org| org.map_or(&*NOTHING, |org| org));
             all.agents.extend(now.agents.differences(&before.agents, Arc::ptr_eq));
-            let connections = now.connections.differences(&before.connections, Arc::ptr_eq);
+            let (now_there, there) = (now.connections.by_id(), before.connections.by_id());
+            let connections = now_there.differences(there, Arc::ptr_eq);
             all.connections.extend(connections);
             all.apps.extend(now.apps.differences(&before.apps, Arc::ptr_eq));
             all.plugins.extend(now.plugins.differences(&before.plugins, Arc::ptr_eq));
@@ -217,7 +217,7 @@ impl View {
         let org = self.orgs.get(org)?;
         let agent = org.agents.values().find(|one| one.owner.as_ref() == Some(user));
         let connection = || {
-            let one = org.connections.values().find(|one| one.owner.as_ref() == Some(user))?;
+            let one = org.connections.values().find(|one| one.facts.owner.as_ref() == Some(user))?;
             Some(("connection", one.name.clone()))
         };
         agent.map(|one| ("agent", one.name.clone())).or_else(connection)
@@ -335,11 +335,7 @@ impl View {
 
     /// By name or id. No name looks like an id.
     pub fn find_connection(&self, org: &OrgId, name_or_id: &str) -> Option<&Arc<ConnectionRecord>> {
-        let org = self.orgs.get(org)?;
-        match ConnectionId::parse(name_or_id) {
-            Ok(id) => org.connections.get(&id),
-            Err(_) => org.connections.get(org.connection_names.get(name_or_id)?),
-        }
+        self.find::<Connection>(org, name_or_id)
     }
 
     pub(super) fn put_agent(&mut self, agent: Arc<AgentRecord>) {
@@ -466,18 +462,5 @@ impl View {
                 org.plugins_of.remove(&plugin.agent);
             }
         }
-    }
-
-    pub(super) fn put_connection(&mut self, connection: Arc<ConnectionRecord>) {
-        self.remove_connection(&connection.org, &connection.id);
-        let org = self.org_mut(&connection.org);
-        org.connection_names.insert(connection.name.as_str().into(), connection.id.clone());
-        org.connections.insert(connection.id.clone(), connection);
-    }
-
-    pub(super) fn remove_connection(&mut self, org: &OrgId, id: &ConnectionId) {
-        let Some(org) = self.known_org_mut(org) else { return };
-        let Some(connection) = org.connections.remove(id) else { return };
-        org.connection_names.remove(connection.name.as_str());
     }
 }

@@ -187,7 +187,7 @@ impl Facts {
         before: Option<&Arc<ConnectionRecord>>,
         now: Option<&Arc<ConnectionRecord>>,
     ) {
-        if let Some((record, app)) = before.and_then(|it| Some((it, it.app.as_ref()?))) {
+        if let Some((record, app)) = before.and_then(|it| Some((it, it.app_id()?))) {
             let of_org = self.orgs.entry(record.org.clone()).or_default();
             if let Some(all) = of_org.of_app.get_mut(app) {
                 all.remove(&record.id);
@@ -196,7 +196,7 @@ impl Facts {
                 }
             }
         }
-        if let Some((record, app)) = now.and_then(|it| Some((it, it.app.as_ref()?))) {
+        if let Some((record, app)) = now.and_then(|it| Some((it, it.app_id()?))) {
             let of_org = self.orgs.entry(record.org.clone()).or_default();
             of_org.of_app.entry(app.clone()).or_default().insert(record.id.clone());
         }
@@ -376,12 +376,18 @@ fn meaning(agent: &AgentRecord) -> (&str, Option<&UserId>, Option<&str>) {
 fn standing(
     it: &ConnectionRecord,
 ) -> (&str, &ConnectionState, Option<&UserId>, Visibility, Option<&str>) {
-    (&it.name, &it.state, it.owner.as_ref(), it.visibility, it.environment.as_deref())
+    (
+        &it.name,
+        &it.facts.state,
+        it.facts.owner.as_ref(),
+        it.facts.visibility,
+        it.environment.as_deref(),
+    )
 }
 
 /// The app that a connection's tokens are of.
 pub(super) fn app_of<'a>(view: &'a View, connection: &ConnectionRecord) -> Option<&'a AppRecord> {
-    view.app(&connection.org, connection.app.as_ref()?).map(|app| &**app)
+    view.app(&connection.org, connection.app_id()?).map(|app| &**app)
 }
 
 /// What follows from a connection. `app`: the one that its tokens are of, whose settings it inherits.
@@ -399,15 +405,15 @@ pub(super) fn owned(
     let (hosts, paths, state) = match instance(record, catalogue) {
         Ok(instance) => {
             prefixes = instance.path_prefixes();
-            let found = record.discovered.iter().flat_map(|urls| [&urls.token, &urls.revoke]);
+            let found = record.facts.discovered.iter().flat_map(|urls| [&urls.token, &urls.revoke]);
             let found = found.flatten().filter_map(|url| endpoint(url));
             let own = instance.carved.into_iter().chain(found);
             carved.extend(own.map(|(host, path)| (provider.clone(), host, path)));
-            (instance.hosts, instance.paths, state(&record.state))
+            (instance.hosts, instance.paths, state(&record.facts.state))
         }
         // What its provider has not told yet is no fault of a connection that was never made.
-        Err(_) if matches!(record.state, ConnectionState::Draft { .. }) => {
-            (Vec::new(), Vec::new(), state(&record.state))
+        Err(_) if matches!(record.facts.state, ConnectionState::Draft { .. }) => {
+            (Vec::new(), Vec::new(), state(&record.facts.state))
         }
         Err(why) => {
             let (connection, provider) = (&record.name, &record.provider);
@@ -429,7 +435,7 @@ pub(super) fn owned(
 /// What the connection owns, or why nothing.
 fn instance(record: &ConnectionRecord, catalogue: &Catalogue) -> Result<Instance, String> {
     let provider = catalogue.get(&record.provider).ok_or("its provider is not known any more")?;
-    let auth = provider.auth(Some(&record.auth)).ok_or("its provider lost the way to log in")?;
+    let auth = provider.auth(record.auth.as_deref()).ok_or("its provider lost the way to log in")?;
     provider.instantiate(auth, &record.host_variables()).map_err(|error| error.to_string())
 }
 
@@ -464,11 +470,11 @@ pub(super) mod samples {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::directory::{About, BindingRecord, ManagedBy, SecretFacts, Visibility};
+    use crate::directory::{BindingRecord, ManagedBy};
     use crate::rulebook::RuleText;
     use keyward_base::agent::Agent;
     use keyward_base::id::{AgentId, TokenId};
-    use keyward_base::settings::Settings;
+    use keyward_model::{ConnectionFacts, ConnectionSpec, Record};
     use keyward_rules::inject::placeholder::Placeholder;
 
     /// Agents and connections of the default org.
@@ -532,32 +538,14 @@ pub(super) mod samples {
         pub(in crate::rulebook) fn made(&self, name: &str, of: &str) -> ConnectionRecord {
             let catalogue = Catalogue::built_in();
             let auth = catalogue.get(of).and_then(|provider| provider.auth(None));
-            ConnectionRecord {
-                id: ConnectionId::random(),
-                org: OrgId::default_org(),
+            let spec = ConnectionSpec {
                 name: name.to_owned(),
                 provider: of.to_owned(),
-                auth: auth.map(|auth| auth.id.clone()).unwrap_or_default(),
-                variables: BTreeMap::new(),
-                environment: None,
-                settings: Settings::default(),
-                captured: BTreeMap::new(),
-                discovered: None,
-                app: None,
-                scopes: Vec::new(),
-                granted: Vec::new(),
-                account: None,
-                account_id: None,
-                ends: None,
-                about: About::default(),
-                secret: SecretFacts::default(),
-                owner: None,
-                visibility: Visibility::Shared,
-                state: ConnectionState::Active,
-                managed_by: ManagedBy::Store,
-                created: Timestamp::UNIX_EPOCH,
-                updated: Timestamp::UNIX_EPOCH,
-            }
+                auth: auth.map(|auth| auth.id.clone()),
+                ..ConnectionSpec::default()
+            };
+            let (org, by) = (OrgId::default_org(), ManagedBy::Store);
+            Record::new(&org, by, spec, ConnectionFacts::default(), Timestamp::UNIX_EPOCH)
         }
 
         pub(in crate::rulebook) fn bind(&mut self, agent: &Agent, connection: &ConnectionId) {
@@ -647,7 +635,7 @@ mod tests {
                 AccountState::Broken("no_refresh_token (bad_grant)".into()),
             ),
         ] {
-            samples.connections[0].state = given;
+            samples.connections[0].facts.state = given;
             let facts = samples.facts();
             let work = facts.connection(&OrgId::default_org(), "work").expect("it is there");
             assert_eq!(work.account.state, told);

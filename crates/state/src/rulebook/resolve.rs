@@ -310,8 +310,8 @@ mod tests {
     fn a_rule_is_no_grant_of_what_is_private() {
         let mut samples = samples();
         let owner = Some(UserId::random());
-        samples.connections[0].owner.clone_from(&owner);
-        samples.connections[0].visibility = Visibility::Private;
+        samples.connections[0].facts.owner.clone_from(&owner);
+        samples.connections[0].facts.visibility = Visibility::Private;
         let agents = Some(vec!["ci".to_owned()]);
         let rule = RuleText { agents, ..using("work-github") };
         for other in [None, Some(UserId::random())] {

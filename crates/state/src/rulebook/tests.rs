@@ -127,7 +127,7 @@ async fn a_change_is_in_force_once_the_policy_reflects_it() {
     };
     let id = bind_work(&directory, &agent).await;
     assert_eq!(settled().await, Ok(format!("binding:{id}")));
-    let pause = |record: &mut ConnectionRecord| record.state = ConnectionState::Paused;
+    let pause = |record: &mut ConnectionRecord| record.facts.state = ConnectionState::Paused;
     directory.update_connection(&agent.org, &id, &pause).await.expect("it is paused");
     assert_eq!(settled().await, Err("connection_paused"));
     directory.unbind(&agent.org, &agent.id, &id).await.expect("it is unbound");

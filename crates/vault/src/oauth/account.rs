@@ -71,7 +71,8 @@ impl Flows {
         let catalogue = self.vault.catalogue();
         let provider = catalogue.get(&connection.provider)?;
         let captured = provider.captured(&received.captured);
-        let connection = ConnectionRecord { captured, ..connection.clone() };
+        let mut connection = connection.clone();
+        connection.facts.captured = captured;
         let (granted, told) = (&received.granted, &received.told);
         let grant = received.grant()?;
         let it = Consented { connection: &connection, grant: &grant, granted, told };
@@ -84,11 +85,11 @@ impl Flows {
         if let Some(known) = connection.known_account() {
             return Some(known);
         }
-        if let ConnectionState::Draft { .. } = connection.state {
+        if let ConnectionState::Draft { .. } = connection.facts.state {
             return None;
         }
         let grant = self.vault.live_grant(connection).await.ok().flatten()?;
-        let it = Consented { connection, grant: &grant, granted: &connection.granted, told: &[] };
+        let it = Consented { connection, grant: &grant, granted: &connection.facts.granted, told: &[] };
         let found = self.found(&it, None).await?;
         self.keep_account(connection, &found).await;
         Some(found)
@@ -103,8 +104,8 @@ impl Flows {
 
     async fn keep_account(&self, connection: &ConnectionRecord, found: &Account) {
         let learnt = |record: &mut ConnectionRecord| {
-            record.account = Some(found.name.clone());
-            record.account_id = Some(found.id.clone());
+            record.facts.account = Some(found.name.clone());
+            record.facts.account_id = Some(found.id.clone());
         };
         let (org, id) = (&connection.org, &connection.id);
         if let Err(error) = self.directory().update_connection(org, id, &learnt).await {

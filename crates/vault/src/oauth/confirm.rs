@@ -157,7 +157,7 @@ impl Flows {
     ) -> Option<String> {
         let view = self.directory().view();
         let may_share = |other: &&Arc<ConnectionRecord>| {
-            let is_used = !matches!(other.state, ConnectionState::Draft { .. });
+            let is_used = !matches!(other.facts.state, ConnectionState::Draft { .. });
             let differs = match (account, other.known_account()) {
                 (Some(account), Some(known)) => account.differs(&known),
                 _ => false,

@@ -21,7 +21,7 @@ impl Flows {
         let none = || self.no_consent(connection);
         let catalogue = self.vault.catalogue();
         let provider = catalogue.get(&connection.provider).cloned().ok_or_else(none)?;
-        let auth = provider.auth(Some(&connection.auth)).ok_or_else(none)?;
+        let auth = provider.auth(connection.auth.as_deref()).ok_or_else(none)?;
         let base = auth.oauth.clone().ok_or_else(none)?;
         let mut variables = app.variables.clone();
         variables.extend(connection.host_variables());

@@ -48,7 +48,7 @@ impl Flows {
     ) -> Result<bool, FlowError> {
         let connection = self.directory().view().connection(org, id).cloned();
         let connection = connection.ok_or(FlowError::NoConnection)?;
-        let found = connection.discovered.as_ref().and_then(|found| found.issuer.clone());
+        let found = connection.facts.discovered.as_ref().and_then(|found| found.issuer.clone());
         let moved = match found {
             None => false,
             Some(issuer) => {

@@ -33,8 +33,8 @@ impl Flows {
     pub fn takes_posts(&self, org: &OrgId, app: &AppId) -> bool {
         let view = self.directory().view();
         let mut of_app =
-            view.connections().filter(|it| it.org == *org && it.app.as_ref() == Some(app));
-        of_app.any(|connection| self.is_posted_to(&connection.provider, &connection.auth))
+            view.connections().filter(|it| it.org == *org && it.app_id() == Some(app));
+        of_app.any(|connection| self.is_posted_to(&connection.provider, connection.method()))
     }
 
     fn is_posted_to(&self, provider: &str, auth: &str) -> bool {
@@ -66,7 +66,7 @@ impl Flows {
         }
         let connection = self.directory().view().connection(org, &flow.connection).cloned();
         let connection = connection.ok_or(Refusal::Removed)?;
-        if pointer.posted || !self.is_posted_to(&connection.provider, &connection.auth) {
+        if pointer.posted || !self.is_posted_to(&connection.provider, connection.method()) {
             return Err(Refusal::Over);
         }
         pointer.posted = true;

@@ -19,9 +19,10 @@ use crate::grant::oauth::{Metadata, document, host, is_secure};
 use crate::{NewApp, NewConnection};
 use keyward_base::id::{AppId, OrgId, UserId};
 use keyward_base::settings::Settings;
+use keyward_model::{ConnectionSpec, Reference};
 use keyward_net::call::{Bounds, CallError};
 use keyward_state::directory::{
-    About, AppRecord, AppSettings, ConnectionRecord, ManagedBy, Registered, SecretFacts, Visibility,
+    AppRecord, AppSettings, ConnectionRecord, ManagedBy, Registered, Visibility,
 };
 
 /// The catalogue's provider of MCP servers.
@@ -91,22 +92,20 @@ impl Flows {
             (true, false) => challenge.scopes,
             (true, true) => resource.scopes_supported,
         };
-        let connection = NewConnection {
-            org: org.clone(),
+        let spec = ConnectionSpec {
             name: new.name.unwrap_or_else(|| name_of(&url)),
             provider: PROVIDER.to_owned(),
             auth: Some(AUTH.to_owned()),
             variables: BTreeMap::from([("host".to_owned(), host(&url).to_owned())]),
-            app: Some(app.id.clone()),
+            app: Some(Reference::Id(app.id.clone())),
             scopes: with_offline(scopes, &metadata),
             environment: new.environment,
             settings: new.settings,
-            about: About::default(),
-            secret: SecretFacts::default(),
-            owner: new.owner,
-            visibility: new.visibility,
-            managed_by: ManagedBy::Store,
+            ..ConnectionSpec::default()
         };
+        let (owner, visibility) = (new.owner, new.visibility);
+        let (org, managed_by) = (org.clone(), ManagedBy::Store);
+        let connection = NewConnection { org, spec, owner, visibility, managed_by };
         Ok(self.vault.add_draft(connection).await?)
     }
 
@@ -124,7 +123,7 @@ impl Flows {
         let client = self.client_at(&metadata, &id).await?;
         let name = self.free_name(org, url);
         let new = self.keep_app((org, id, name), &metadata, url, client).await?;
-        let use_it = |record: &mut ConnectionRecord| record.app = Some(new.id.clone());
+        let use_it = |record: &mut ConnectionRecord| record.app = Some(Reference::Id(new.id.clone()));
         let updated = self.directory().update_connection(org, &connection.id, &use_it).await?;
         self.asking(&updated).await
     }

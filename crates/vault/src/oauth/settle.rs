@@ -89,7 +89,7 @@ impl Flows {
         let connection = view.connection(&flow.org, &flow.connection).ok_or(Refusal::Over)?;
         let catalogue = self.vault.catalogue();
         let provider = catalogue.get(&connection.provider);
-        let auth = provider.and_then(|provider| provider.auth(Some(&connection.auth)));
+        let auth = provider.and_then(|provider| provider.auth(connection.auth.as_deref()));
         let oauth = auth.and_then(|auth| auth.oauth.as_ref());
         let wanted = oauth.map(|oauth| oauth.callback_capture.clone()).unwrap_or_default();
         let mut captured = Captured::new();
@@ -117,7 +117,7 @@ impl Flows {
         }
         let mut all = connection.host_variables();
         all.extend(taken);
-        let auth = provider.auth(Some(&connection.auth));
+        let auth = provider.auth(connection.auth.as_deref());
         auth.is_some_and(|auth| provider.instantiate(auth, &all).is_ok())
     }
 
@@ -278,7 +278,7 @@ impl Flows {
     /// A connection that never worked says why.
     pub(super) async fn note_draft_failure(&self, flow: &Flow, why: &str) {
         let note = |connection: &mut ConnectionRecord| {
-            if let ConnectionState::Draft { failure } = &mut connection.state {
+            if let ConnectionState::Draft { failure } = &mut connection.facts.state {
                 *failure = Some(why.to_owned());
             }
         };

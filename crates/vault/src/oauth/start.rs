@@ -112,7 +112,7 @@ impl Flows {
         ask: Ask,
     ) -> Result<Started, FlowError> {
         // Before anything is asked for that a consent alone needs, such as an app.
-        if !self.consents(&connection.provider, Some(&connection.auth)) {
+        if !self.consents(&connection.provider, connection.auth.as_deref()) {
             return Err(self.no_consent(connection));
         }
         let mut asking = self.asking(connection).await?;
@@ -133,7 +133,7 @@ impl Flows {
     /// Whether the client that we registered is no good any more.
     fn is_forgotten(&self, asking: &Asking) -> bool {
         let rejected = matches!(
-            asking.connection.state,
+            asking.connection.facts.state,
             ConnectionState::Broken { reason: BrokenReason::ClientRejected, .. }
         );
         let ends = asking.app.registered.as_ref().and_then(|registered| registered.expires);
@@ -210,7 +210,7 @@ impl Flows {
             flow: flow.id,
             provider: asking.provider.name.to_string(),
             connection: asking.connection.name.clone(),
-            account: asking.connection.account.clone(),
+            account: asking.connection.facts.account.clone(),
             app: asking.app.name.clone(),
             scopes: flow.scopes,
             person: flow.person,
@@ -326,7 +326,7 @@ impl Flows {
     ) -> Result<Option<String>, FlowError> {
         let catalogue = self.vault.catalogue();
         let provider = catalogue.get(&connection.provider);
-        let auth = provider.and_then(|provider| provider.auth(Some(&connection.auth)));
+        let auth = provider.and_then(|provider| provider.auth(connection.auth.as_deref()));
         let Some(base) = auth.and_then(|auth| auth.oauth.as_ref()) else { return Ok(None) };
         let mut variables = app.variables.clone();
         variables.extend(connection.host_variables());
@@ -401,7 +401,7 @@ impl Flows {
     ) -> Result<Arc<AppRecord>, FlowError> {
         let view = self.directory().view();
         let provider = connection.provider.clone();
-        let id: &AppId = match &connection.app {
+        let id: &AppId = match connection.app_id() {
             Some(id) => id,
             None => return Err(FlowError::NoApp { provider }),
         };

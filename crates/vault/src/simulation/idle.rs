@@ -120,7 +120,7 @@ async fn what_cannot_be_used_is_not_kept_alive() {
     passes(31 * DAY).await;
     assert_eq!(walk(vault).await, [1]);
     let view = vault.directory().view();
-    let state = view.connection(&org, broken).unwrap().state.clone();
+    let state = view.connection(&org, broken).unwrap().facts.state.clone();
     assert!(matches!(state, ConnectionState::Broken { .. }), "{state:?}");
     passes(31 * DAY).await;
     assert_eq!(walk(vault).await, [0]);

@@ -115,7 +115,7 @@ fn a_simulation_refreshes_and_breaks() {
         assert_eq!(world.asked.load(SeqCst), 2, "{:?}", world.wrong.lock());
         let view = stage.vaults[1].directory().view();
         let record = view.connection(&stage.connection.org, &stage.connection.id).cloned();
-        assert!(matches!(record.unwrap().state, ConnectionState::Broken { .. }));
+        assert!(matches!(record.unwrap().facts.state, ConnectionState::Broken { .. }));
         let now: Timestamp = stage.clock.now();
         assert!(now > Timestamp::UNIX_EPOCH);
         assert_eq!(*world.wrong.lock(), Vec::<String>::new());

@@ -50,7 +50,7 @@ async fn rows(stage: &Stage) -> usize {
 
 fn state(vault: &Vault, connection: &ConnectionRecord) -> ConnectionState {
     let view = vault.directory().view();
-    view.connection(&connection.org, &connection.id).unwrap().state.clone()
+    view.connection(&connection.org, &connection.id).unwrap().facts.state.clone()
 }
 
 fn is_rejected(state: &ConnectionState) -> bool {
@@ -271,10 +271,10 @@ async fn a_paused_connection_whose_client_was_refused_stays_paused() {
     change(vault, &app, "right").await;
     let (org, id) = (&connection.org, &connection.id);
     let paused = vault.directory().set_connection_paused(org, id, true, ManagedBy::Store);
-    assert_eq!(paused.await.unwrap().state, ConnectionState::Paused);
+    assert_eq!(paused.await.unwrap().facts.state, ConnectionState::Paused);
     let later = restarted(&stage, &world).await;
     assert_eq!(state(&later, &connection), ConnectionState::Paused);
     let resumed = later.directory().set_connection_paused(org, id, false, ManagedBy::Store);
-    assert!(resumed.await.unwrap().state.is_usable());
+    assert!(resumed.await.unwrap().facts.state.is_usable());
     assert!(ask(&later, &connection).await.is_ok());
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::*;
-use crate::directory::{About, AppSettings, AppUrls, Registered, SecretFacts, Visibility};
-use keyward_base::id::{AppId, ConnectionId, OrgId};
-use keyward_base::settings::Settings;
+use crate::directory::{AppSettings, AppUrls, Registered};
+use keyward_base::id::{AppId, OrgId};
+use keyward_model::{ConnectionFacts, ConnectionSpec, Record, Reference};
 use keyward_rules::provider::check;
 
 /// One way to authenticate of each kind of renewal.
@@ -78,32 +78,15 @@ fn connection(kind: Kind, managed_by: ManagedBy, state: ConnectionState) -> Conn
         Kind::ServiceAccount => ("bank", "service_account"),
     };
     let with_app = matches!(kind, Kind::Consent | Kind::Registered | Kind::Client);
-    ConnectionRecord {
-        account_id: None,
-        discovered: None,
-        id: ConnectionId::parse("con_1").unwrap(),
-        org: OrgId::default_org(),
+    let spec = ConnectionSpec {
         name: "work".to_owned(),
         provider: provider.to_owned(),
-        auth: auth.to_owned(),
-        variables: BTreeMap::new(),
-        environment: None,
-        settings: Settings::default(),
-        captured: BTreeMap::new(),
-        app: with_app.then(|| AppId::parse("app_00000000000000000000").unwrap()),
-        scopes: Vec::new(),
-        granted: Vec::new(),
-        account: None,
-        ends: None,
-        about: About::default(),
-        secret: SecretFacts::default(),
-        owner: None,
-        visibility: Visibility::Shared,
-        state,
-        managed_by,
-        created: Timestamp::UNIX_EPOCH,
-        updated: Timestamp::UNIX_EPOCH,
-    }
+        auth: Some(auth.to_owned()),
+        app: with_app.then(|| Reference::new("app_00000000000000000000")),
+        ..ConnectionSpec::default()
+    };
+    let facts = ConnectionFacts { state, ..ConnectionFacts::default() };
+    Record::new(&OrgId::default_org(), managed_by, spec, facts, Timestamp::UNIX_EPOCH)
 }
 
 fn broken(reason: BrokenReason) -> ConnectionState {
@@ -192,7 +175,7 @@ fn what_its_provider_does_not_fit_any_more_is_corrected_there() {
     gone.provider = "gone".to_owned();
     assert!(of(&gone, Need::Use).contains("provider `gone`"), "{}", of(&gone, Need::Use));
     let mut lost = connection(Kind::Key, ManagedBy::Store, broken(BrokenReason::Revoked));
-    lost.auth = "gone".to_owned();
+    lost.auth = Some("gone".to_owned());
     assert!(of(&lost, Need::Use).contains("provider `acme`"), "{}", of(&lost, Need::Use));
 }
 
@@ -203,7 +186,8 @@ fn a_verdict_says_the_same_before_the_state_follows_it_as_after() {
         for (_, state) in states() {
             let ConnectionState::Broken { reason, .. } = state else { continue };
             let after = connection(kind, ManagedBy::Store, state.clone());
-            let before = ConnectionRecord { state: ConnectionState::Active, ..after.clone() };
+            let mut before = after.clone();
+            before.facts.state = ConnectionState::Active;
             let app = after.app.is_some().then_some(&app);
             let of = |connection, need| Remedies::new(connection, app, &catalogue).remedy(need);
             assert_eq!(of(&before, Need::Broken { reason, detail: None }), of(&after, Need::Use));

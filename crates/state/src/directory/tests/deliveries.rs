@@ -129,7 +129,7 @@ async fn a_change_whose_event_cannot_be_stored_is_not_made() {
     directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
     directory.remove_connection(org, id).await.unwrap_err();
     assert_eq!(world.rows(Table::Connections).await, before, "neither paused nor removed");
-    assert_eq!(directory.view().connection(org, id).unwrap().state, ConnectionState::Active);
+    assert_eq!(directory.view().connection(org, id).unwrap().facts.state, ConnectionState::Active);
 }
 
 #[tokio::test]

@@ -253,27 +253,26 @@ async fn a_renamed_connection_is_found_by_its_new_name_alone_and_the_old_one_is_
 async fn what_a_connection_is_known_by_cannot_be_changed() {
     let world = World::new().await;
     let connection = world.connection("gh").await;
-    let changes: [fn(&mut ConnectionRecord); 3] = [
-        |it| it.id = ConnectionId::random(),
-        |it| it.org = OrgId::random(),
-        |it| it.provider = "stripe".into(),
-    ];
-    for change in changes {
-        let refused = world.directory.update_connection(&world.org, &connection.id, &change).await;
-        assert!(matches!(refused, Err(DirectoryError::Fixed(_))));
-    }
+    let change = |it: &mut ConnectionRecord| it.provider = "stripe".into();
+    let refused = world.directory.update_connection(&world.org, &connection.id, &change).await;
+    assert!(matches!(refused, Err(DirectoryError::Refused(it)) if it.field == "provider"));
+    let change = |it: &mut ConnectionRecord| {
+        (it.id, it.org) = (ConnectionId::random(), OrgId::random());
+    };
+    let kept = world.directory.update_connection(&world.org, &connection.id, &change).await.unwrap();
+    assert_eq!((&kept.id, &kept.org), (&connection.id, &world.org));
     world.pass(1);
     let reason = BrokenReason::Revoked;
     let broken = ConnectionState::Broken { reason, detail: None };
     let updated = world
         .directory
-        .update_connection(&world.org, &connection.id, &|it| it.state = broken.clone())
+        .update_connection(&world.org, &connection.id, &|it| it.facts.state = broken.clone())
         .await
         .unwrap();
-    assert_eq!((&updated.state, updated.updated), (&broken, world.now()));
+    assert_eq!((&updated.facts.state, updated.updated), (&broken, Some(world.now())));
     let unpaused =
         world.directory.set_connection_paused(&world.org, &connection.id, false, ManagedBy::Store);
-    assert_eq!(unpaused.await.unwrap().state, broken, "ending a pause mends nothing");
+    assert_eq!(unpaused.await.unwrap().facts.state, broken, "ending a pause mends nothing");
     assert_eq!(world.reopen().await.unwrap().view().connections().count(), 1);
 }
 

@@ -101,10 +101,10 @@ async fn what_is_private_is_bound_to_agents_of_its_owner_only() {
     };
     let (anns, bobs) = (agent("a", &ann).await.unwrap(), agent("b", &bob).await.unwrap());
     let mut record = connection(&world.org, "gh", world.now());
-    record.visibility = Visibility::Private;
+    record.facts.visibility = Visibility::Private;
     let nobodys = world.directory.add_connection(record.clone()).await;
     assert!(matches!(nobodys, Err(DirectoryError::PrivateOfNobody(_))));
-    record.owner = Some(ann.id.clone());
+    record.facts.owner = Some(ann.id.clone());
     let private = world.directory.add_connection(record).await.unwrap();
     world.bind(&anns.id, &private.id).await;
     let by = ManagedBy::Store;
@@ -112,7 +112,7 @@ async fn what_is_private_is_bound_to_agents_of_its_owner_only() {
     assert!(matches!(across.await, Err(DirectoryError::Private { .. })));
     let given = world.directory.set_agent_owner(&world.org, &anns.id, Some(bob.id.clone())).await;
     assert!(matches!(given, Err(DirectoryError::Private { .. })));
-    let give = |record: &mut ConnectionRecord| record.owner = Some(bob.id.clone());
+    let give = |record: &mut ConnectionRecord| record.facts.owner = Some(bob.id.clone());
     let given = world.directory.update_connection(&world.org, &private.id, &give).await;
     assert!(matches!(given, Err(DirectoryError::Private { .. })));
     let owns = world.directory.remove_user(&world.org, &ann.id).await;

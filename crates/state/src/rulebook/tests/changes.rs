@@ -12,6 +12,7 @@ use crate::directory::{
 };
 use keyward_base::id::{AgentId, AppId, UserId};
 use keyward_base::tally;
+use keyward_model::Reference;
 use keyward_rules::inject::placeholder::{Core, Placeholder};
 
 const PROVIDERS: [&str; 4] = ["openai", "github", "shopify", "mcp"];
@@ -127,7 +128,7 @@ impl World {
         }
         let mut record = Samples::new().made(&format!("c{x}"), PROVIDERS[(x + y) % 4]);
         record.org = org_id;
-        record.app = self.app(org).filter(|_| y == 3);
+        record.app = self.app(org).filter(|_| y == 3).map(Reference::Id);
         record.variables = match &*record.provider {
             "shopify" => [("shop".to_owned(), format!("s{}", x % 2))].into(),
             "mcp" => [("host".to_owned(), "mcp.test".to_owned())].into(),
@@ -141,7 +142,7 @@ impl World {
         let (user, app) = (self.users[org].clone(), self.app(org));
         let change = |record: &mut ConnectionRecord| match how {
             0 => {
-                record.state = match y {
+                record.facts.state = match y {
                     0 => ConnectionState::Paused,
                     1 => ConnectionState::Broken { reason: BrokenReason::Revoked, detail: None },
                     2 => ConnectionState::Draft { failure: None },
@@ -150,13 +151,13 @@ impl World {
             }
             1 => record.name = format!("c{y}"),
             2 => {
-                record.owner = Some(user.clone());
-                record.visibility = if y > 1 { Visibility::Private } else { Visibility::Shared };
+                record.facts.owner = Some(user.clone());
+                record.facts.visibility = if y > 1 { Visibility::Private } else { Visibility::Shared };
             }
             3 => record.environment = (y > 0).then(|| format!("e{y}")),
             4 => drop(record.variables.insert("shop".to_owned(), format!("s{}", y % 2))),
-            5 => record.app = app.clone().filter(|_| y > 0),
-            6 => record.about.purpose = Some(format!("p{y}")),
+            5 => record.app = app.clone().filter(|_| y > 0).map(Reference::Id),
+            6 => record.purpose = Some(format!("p{y}")),
             _ => {
                 let text = format!("ua/{y}").parse().expect("text");
                 record.settings.user_agent = Some(text).filter(|_| y > 0);
@@ -358,7 +359,7 @@ async fn looked_up(count: usize) -> (u64, u64) {
     let before = samples.view();
     let made = Made::strictly(&sources, before.clone()).expect("it compiles");
     let mut record = samples.connections[0].clone();
-    record.state = ConnectionState::Paused;
+    record.facts.state = ConnectionState::Paused;
     let now = before.with(Arc::new(record));
     let (made, change) = tally::count(|| made.follow(&sources, Arc::new(now)));
     let policy = made.expect("it compiles").policy();
