@@ -58,12 +58,8 @@ impl Resource for Honeytoken {
     type Facts = HoneytokenFacts;
     type Shown = HoneytokenShown;
 
-    const KIND: Kind = Kind {
-        one: "honeytoken",
-        article: "a honeytoken",
-        many: "honeytokens",
-        max: 1_000,
-    };
+    const KIND: Kind =
+        Kind { one: "honeytoken", article: "a honeytoken", many: "honeytokens", max: 1_000 };
 
     const OLD_KEYS: &[(&str, &str)] = &[("revoke", "revokes")];
 

@@ -305,8 +305,7 @@ impl<'de, R: Resource> Deserialize<'de> for Record<R> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut row = Map::deserialize(deserializer)?;
         R::from_row(&mut row);
-        let read: Read<R> =
-            serde_json::from_value(Value::Object(row)).map_err(D::Error::custom)?;
+        let read: Read<R> = serde_json::from_value(Value::Object(row)).map_err(D::Error::custom)?;
         let Read { id, org, spec, facts, managed_by, created, updated } = read;
         Ok(Self { id, org, spec, facts, managed_by, created, updated })
     }

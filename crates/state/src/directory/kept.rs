@@ -281,7 +281,7 @@ impl Directory {
             if after == before {
                 return Ok(Arc::new(after));
             }
-            let work = async move { writer.replace(before, version, after).await };
+            let work = async move { writer.put_changed(before, version, after).await };
             match to_the_end(Box::pin(work)).await {
                 Err(error) if error.is_conflict() => {}
                 other => return Ok(other?),
@@ -344,7 +344,7 @@ impl Writer {
             if after == before {
                 return Ok((before, Arc::new(after)));
             }
-            match self.replace(before.clone(), version, after).await {
+            match self.put_changed(before.clone(), version, after).await {
                 Err(error) if error.is_conflict() => {}
                 other => return other.map(|after| (before, after)),
             }
@@ -354,7 +354,7 @@ impl Writer {
 
     /// Writes a change over the version that was read. What is unique is taken before the record says it, and
     /// what it was before is given back after.
-    async fn replace<R: Kept>(
+    async fn put_changed<R: Kept>(
         &self,
         before: Record<R>,
         version: Version,
@@ -382,11 +382,7 @@ impl Writer {
         written
     }
 
-    async fn remove<R: Kept>(
-        &self,
-        at: &At,
-        by: ManagedBy,
-    ) -> Result<Record<R>, DirectoryError> {
+    async fn remove<R: Kept>(&self, at: &At, by: ManagedBy) -> Result<Record<R>, DirectoryError> {
         let Read { record, version } = self.read::<R>(at).await?;
         R::may_remove(&record, by, &self.view.load_full())?;
         R::going(self, &record).await?;
