@@ -12,8 +12,9 @@ use std::collections::{BTreeMap, HashSet};
 use anyhow::{Context, bail};
 
 use super::AppError;
-use crate::config::{Config, DeclaredAgent, DeclaredConnection};
+use crate::config::{Config, Declared, DeclaredAgent};
 use keyward_base::secret::Secret;
+use keyward_model::{Connection, ConnectionSpec, Reference};
 use keyward_state::crypto::token::{self, TokenHash};
 use keyward_state::directory::{
     AgentRecord, BindingRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, Manifest,
@@ -109,7 +110,7 @@ impl Held {
         let apps = apps::secrets(config, &mut problems);
         let connections = config.connections.iter().map(|declared| {
             let mut fields = BTreeMap::new();
-            for (name, source) in &declared.fields {
+            for (name, source) in &declared.with.sources {
                 match source.load(&config.environment, &config.secret_variables()) {
                     Ok(secret) => drop(fields.insert(name.clone(), secret)),
                     Err(error) => problems.push(format!(
@@ -150,13 +151,18 @@ fn chosen_token(config: &Config, declared: &DeclaredAgent) -> Result<Option<Secr
 
 async fn connection(
     vault: &Vault,
-    declared: &DeclaredConnection,
+    declared: &Declared<Connection>,
     fields: BTreeMap<String, Secret>,
 ) -> anyhow::Result<()> {
     let directory = vault.directory();
     let view = directory.view();
     let app = apps::named(&view, declared)?;
-    let new = || NewConnection { app: app.clone(), ..new_connection(declared) };
+    let app = app.map(Reference::Id);
+    let new = || {
+        let mut new = new_connection(declared);
+        new.spec.app.clone_from(&app);
+        new
+    };
     let found = view.find_connection(&declared.org, &declared.name).cloned();
     let Some(found) = found else { return add(vault, new(), fields).await };
     if found.managed_by == ManagedBy::Store {
@@ -171,14 +177,14 @@ async fn connection(
     apps::replace(vault, &found, fields).await?;
     // Writes nothing where it changes nothing.
     let change = |record: &mut ConnectionRecord| {
-        record.settings = declared.settings.clone();
-        record.scopes.clone_from(&declared.scopes);
-        record.about.clone_from(&declared.about);
-        record.secret.expires = declared.secret.expires;
-        record.secret.rotate_every = declared.secret.rotate_every;
+        // What it is known by stays: its account was found the same.
+        let before = record.spec.clone();
+        let ConnectionSpec { provider, auth, variables, environment, app, .. } = before;
+        let now = declared.spec.clone();
+        record.spec = ConnectionSpec { provider, auth, variables, environment, app, ..now };
     };
     directory.update_connection(&found.org, &found.id, &change).await?;
-    if found.state == ConnectionState::Paused {
+    if found.facts.state == ConnectionState::Paused {
         let (org, id) = (&found.org, &found.id);
         directory.set_connection_paused(org, id, false, ManagedBy::File).await?;
     }
@@ -198,28 +204,20 @@ async fn add(
     Ok(())
 }
 
-pub(super) fn new_connection(declared: &DeclaredConnection) -> NewConnection {
+pub(super) fn new_connection(declared: &Declared<Connection>) -> NewConnection {
     NewConnection {
         org: declared.org.clone(),
-        name: declared.name.clone(),
-        provider: declared.provider.clone(),
-        auth: declared.auth.clone(),
-        variables: declared.variables.clone(),
-        app: None,
-        scopes: declared.scopes.clone(),
-        environment: declared.environment.clone(),
-        settings: declared.settings.clone(),
-        about: declared.about.clone(),
-        secret: declared.secret.clone(),
+        // The app is looked up when the connection is made.
+        spec: ConnectionSpec { app: None, ..declared.spec.clone() },
         owner: None,
         visibility: Visibility::Shared,
         managed_by: ManagedBy::File,
     }
 }
 
-pub(super) fn same_account(found: &ConnectionRecord, declared: &DeclaredConnection) -> bool {
+pub(super) fn same_account(found: &ConnectionRecord, declared: &Declared<Connection>) -> bool {
     found.provider == declared.provider
-        && declared.auth.as_ref().is_none_or(|auth| *auth == found.auth)
+        && (declared.auth.is_none() || declared.auth == found.auth)
         && found.variables == declared.variables
         && found.environment == declared.environment
 }
@@ -317,7 +315,7 @@ async fn pause_what_is_gone(config: &Config, directory: &Directory) -> anyhow::R
     let declared: HashSet<_> = config.connections.iter().map(|c| (&c.org, &c.name)).collect();
     for connection in view.connections() {
         let gone = connection.managed_by == ManagedBy::File
-            && connection.state != ConnectionState::Paused
+            && connection.facts.state != ConnectionState::Paused
             && !declared.contains(&(&connection.org, &connection.name));
         if gone {
             let (org, id) = (&connection.org, &connection.id);

@@ -10,14 +10,14 @@ use super::declared::apps::consents;
 use super::declared::kept::STORED;
 use super::declared::plugins::World;
 use super::declared::{Held, new_connection, same_account};
-use crate::config::{Config, Declared, DeclaredAgent, DeclaredConnection, InFile};
-use keyward_base::id::{AgentId, ConnectionId, OrgId};
-use keyward_model::Record;
+use crate::config::{Config, Declared, DeclaredAgent, InFile};
+use keyward_base::id::{AgentId, OrgId};
+use keyward_model::{Connection, ConnectionFacts, ConnectionSpec, Record};
 use keyward_rules::provider::Catalogue;
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::{
-    About, AgentRecord, BindingRecord, ConnectionRecord, ConnectionState, Kept, ManagedBy,
-    SecretFacts, View, Visibility,
+    AgentRecord, BindingRecord, ConnectionRecord, ConnectionState, Kept, ManagedBy,
+    View,
 };
 use keyward_vault::Vault;
 
@@ -92,8 +92,8 @@ impl Foreseen {
         }
         for declared in &config.connections {
             let Some(name) = &declared.app else { continue };
-            let is_declared = config.apps.iter().any(|app| app.name == *name);
-            if !is_declared && view.find_app(&declared.org, name).is_none() {
+            let is_declared = config.apps.iter().any(|app| app.name == name.as_str());
+            if !is_declared && view.find_app(&declared.org, name.as_str()).is_none() {
                 self.problems.push(format!(
                     "{}: connection `{}`: `app` names app `{name}`, which does not exist: declare or \
                      add it",
@@ -127,8 +127,8 @@ impl Foreseen {
         let named: HashSet<_> = config.connections.iter().map(|c| (&c.org, &c.name)).collect();
         for stored in view.connections().filter(|c| !named.contains(&(&c.org, &c.name))) {
             let mut record = ConnectionRecord::clone(stored);
-            if record.managed_by == ManagedBy::File && record.state.is_usable() {
-                record.state = ConnectionState::Paused;
+            if record.managed_by == ManagedBy::File && record.facts.state.is_usable() {
+                record.facts.state = ConnectionState::Paused;
             }
             self.connections.push(Arc::new(record));
         }
@@ -223,46 +223,27 @@ fn bind(
     problems
 }
 
-fn resumed(kept: &ConnectionRecord, declared: &DeclaredConnection) -> ConnectionRecord {
-    let mut record = ConnectionRecord { settings: declared.settings.clone(), ..kept.clone() };
-    if record.state == ConnectionState::Paused {
-        record.state = ConnectionState::Active;
+fn resumed(kept: &ConnectionRecord, declared: &Declared<Connection>) -> ConnectionRecord {
+    let mut record = kept.clone();
+    record.settings = declared.settings.clone();
+    if record.facts.state == ConnectionState::Paused {
+        record.facts.state = ConnectionState::Active;
     }
     record
 }
 
-pub(super) fn to_be_made(declared: &DeclaredConnection, catalogue: &Catalogue) -> ConnectionRecord {
+pub(super) fn to_be_made(declared: &Declared<Connection>, catalogue: &Catalogue) -> ConnectionRecord {
     let provider = catalogue.get(&declared.provider);
     let auth = provider.and_then(|provider| provider.auth(declared.auth.as_deref()));
-    ConnectionRecord {
-        id: ConnectionId::random(),
-        org: declared.org.clone(),
-        name: declared.name.clone(),
-        provider: declared.provider.clone(),
-        auth: auth.map(|auth| auth.id.clone()).unwrap_or_default(),
-        variables: declared.variables.clone(),
-        environment: declared.environment.clone(),
-        settings: declared.settings.clone(),
-        captured: BTreeMap::new(),
-        discovered: None,
-        app: None,
-        scopes: declared.scopes.clone(),
-        granted: Vec::new(),
-        account: None,
-        account_id: None,
-        ends: None,
-        about: About::default(),
-        secret: SecretFacts::default(),
-        owner: None,
-        visibility: Visibility::Shared,
-        state: match consents(catalogue, &new_connection(declared)) && declared.fields.is_empty() {
-            true => ConnectionState::Draft { failure: None },
-            false => ConnectionState::Active,
-        },
-        managed_by: ManagedBy::File,
-        created: Timestamp::UNIX_EPOCH,
-        updated: Timestamp::UNIX_EPOCH,
-    }
+    let is_consented = consents(catalogue, &new_connection(declared));
+    let state = match is_consented && declared.with.sources.is_empty() {
+        true => ConnectionState::Draft { failure: None },
+        false => ConnectionState::Active,
+    };
+    let auth = auth.map(|auth| auth.id.clone());
+    let spec = ConnectionSpec { auth, app: None, ..declared.spec.clone() };
+    let facts = ConnectionFacts { state, ..ConnectionFacts::default() };
+    Record::new(&declared.org, ManagedBy::File, spec, facts, Timestamp::UNIX_EPOCH)
 }
 
 fn agent_to_be_made(declared: &DeclaredAgent) -> AgentRecord {

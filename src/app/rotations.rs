@@ -44,7 +44,7 @@ pub(super) async fn tend(vault: Arc<Vault>, metrics: Arc<Metrics>, clock: Clock)
 
 /// Until the next second secret's time is over.
 fn rest(view: &View, now: Timestamp) -> Duration {
-    let ends = view.connections().filter_map(|it| Some(it.secret.rotation.as_ref()?.until));
+    let ends = view.connections().filter_map(|it| Some(it.facts.rotation.as_ref()?.until));
     let rests = ends.map(|until| Duration::try_from(until.duration_since(now)).unwrap_or_default());
     // A whole step of the clock later, so that it is over then.
     rests.map(|rest| rest + Duration::from_millis(1)).min().unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
@@ -58,7 +58,7 @@ async fn remind(vault: &Vault, now: Timestamp, metrics: &Metrics) {
         let Some(days) = due.reminder(now) else { continue };
         *counts.entry(days).or_insert(0) += 1;
         let reminded = Reminded { due: due.at, days };
-        if connection.secret.reminded == Some(reminded) {
+        if connection.facts.reminded == Some(reminded) {
             continue;
         }
         let (org, id, name, at) = (&connection.org, &connection.id, &connection.name, due.at);
@@ -73,7 +73,7 @@ async fn remind(vault: &Vault, now: Timestamp, metrics: &Metrics) {
                 "the secret of a connection is due within days"
             ),
         }
-        let remember = move |it: &mut ConnectionRecord| it.secret.reminded = Some(reminded);
+        let remember = move |it: &mut ConnectionRecord| it.facts.reminded = Some(reminded);
         if let Err(error) = vault.directory().update_connection(org, id, &remember).await {
             tracing::warn!(connection = %id, %error, "people may be reminded again");
         }

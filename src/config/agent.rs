@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use super::connection::DeclaredConnection;
+use super::declared::Declared;
 use super::names;
 use super::reading::Reading;
 use super::secret::SecretSource;
 use super::source;
 use keyward_base::id::OrgId;
 use keyward_base::keys::section;
+use keyward_model::Connection;
 use keyward_rules::provider::document::{item_of, key_of};
 use keyward_state::crypto::token;
 
@@ -66,7 +67,7 @@ section! {
 /// Reads `agents:`.
 pub(super) fn agents(
     value: Option<&Value>,
-    connections: &[DeclaredConnection],
+    connections: &[Declared<Connection>],
     reading: &mut Reading<'_>,
 ) -> Vec<DeclaredAgent> {
     let mut found: Vec<DeclaredAgent> = Vec::new();
@@ -113,7 +114,7 @@ fn token(value: &Value, path: &str, reading: &mut Reading<'_>) -> Option<SecretS
 fn uses(
     agent: &DeclaredAgent,
     path: &str,
-    connections: &[DeclaredConnection],
+    connections: &[Declared<Connection>],
     reading: &mut Reading<'_>,
 ) {
     for (index, name) in agent.uses.iter().enumerate() {
@@ -125,7 +126,7 @@ fn uses(
             reading.problems.add(&at, format!("`{name}` is named twice"), "remove one");
             continue;
         }
-        let is_it = |it: &&DeclaredConnection| it.org == agent.org && it.name == *name;
+        let is_it = |it: &&Declared<Connection>| it.org == agent.org && it.name == *name;
         let connection = connections.iter().find(is_it);
         let environments = (agent.environment.as_ref(), connection.map(|it| &it.environment));
         if let (Some(own), Some(Some(other))) = environments

@@ -1,14 +1,14 @@
 //! `connections:`: declared ones. Each is checked against its provider: the auth method, the fields
 //! it wants, which of them are secret, and the variables of its hosts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::fmt;
 
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde_yaml::Value;
 
 use super::app::DeclaredApp;
-use super::names;
+use super::declared::{Declared, InFile};
 use super::reading::Reading;
 use super::secret::SecretSource;
 use super::source;
@@ -17,41 +17,47 @@ use keyward_base::keys::section;
 use keyward_base::rotation::{KEEP_OLD_MAX, RotationSettings};
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
-use keyward_base::time::{parse_duration, parse_moment};
+use keyward_model::{Connection, Reference};
 use keyward_rules::provider::decode::nearest;
-use keyward_rules::provider::document::{item_of, key_of};
+use keyward_rules::provider::document::key_of;
 use keyward_rules::provider::{AuthMethod, Catalogue, Field, FormError, Provider};
-use keyward_state::directory::{About, SecretFacts};
 
-/// A connection of the configuration.
-#[derive(Clone, Debug)]
-pub struct DeclaredConnection {
-    /// Its name, unique in its org.
-    pub name: String,
-    /// Its org.
-    pub org: OrgId,
-    /// Its provider's id, which the catalogue has.
-    pub provider: String,
-    /// The auth method's id, which the provider has; `None`: its first.
-    pub auth: Option<String>,
-    /// Fields by name, all that the auth method requires.
-    pub fields: BTreeMap<String, SecretSource>,
-    /// Variables of the provider's hosts.
-    pub variables: BTreeMap<String, String>,
-    /// The name or id of the app that asks for its tokens.
-    pub app: Option<String>,
-    /// To be asked for instead of the app's or the provider's.
-    pub scopes: Vec<String>,
-    /// Such as `production`.
-    pub environment: Option<String>,
-    /// For people.
-    pub about: About,
-    /// When its secret ends, and how long one is to be used.
-    pub secret: SecretFacts,
-    /// How its requests are sent.
-    pub settings: Settings,
-    /// Where it stands, for errors: `keyward.yaml:12: connections[0]`.
-    pub place: String,
+section! {
+    /// What an item says beside the spec.
+    #[derive(Deserialize)]
+    pub struct Beside {
+        /// What the method asks for. Fields that are not secret may stand there as text.
+        #[key("map of names to [secrets](#secrets)", "{}")]
+        #[serde(default)]
+        fields: BTreeMap<String, Value>,
+    }
+}
+
+/// The fields of a declared connection.
+#[derive(Clone)]
+pub struct Fields {
+    /// All that the auth method requires, by name.
+    pub sources: BTreeMap<String, SecretSource>,
+    /// As they stand in the file, until the auth method is known.
+    given: BTreeMap<String, Value>,
+    /// `connections[0]`.
+    path: String,
+}
+
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.sources.keys()).finish()
+    }
+}
+
+impl InFile for Connection {
+    type Beside = Beside;
+    type With = Fields;
+
+    fn with(beside: Beside, path: &str, _: &mut Reading<'_>) -> Option<Fields> {
+        let (sources, given) = (BTreeMap::new(), beside.fields);
+        Some(Fields { sources, given, path: path.to_owned() })
+    }
 }
 
 /// What connections are checked against.
@@ -60,63 +66,6 @@ pub(super) struct Providers<'a> {
     pub(super) catalogue: &'a Catalogue,
     /// Ids that `providers:` defines, sound or not.
     pub(super) declared: Vec<&'a str>,
-}
-
-section! {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    pub(super) struct ConnectionText {
-        /// Unique. 1 to 64 letters, digits or `-_.`.
-        #[key("text", required)]
-        #[serde(default)]
-        name: String,
-        /// Its organisation, made when it is first named. Nothing of one exists for another.
-        #[key("name of an organisation", "default")]
-        org: Option<String>,
-        /// Of the catalogue or of `providers`.
-        #[key("id of a [provider](providers.md)", required)]
-        provider: Option<String>,
-        /// One of the provider's methods; left out: its first.
-        #[key("id of a method")]
-        auth: Option<String>,
-        /// What the method asks for. Fields that are not secret may stand there as text.
-        #[key("map of names to [secrets](#secrets)", "{}")]
-        #[serde(default)]
-        fields: BTreeMap<String, Value>,
-        /// What the provider's hosts leave open, such as `shop` of `{shop}.myshopify.com`.
-        #[key("map of text to text", "{}")]
-        #[serde(default)]
-        variables: BTreeMap<String, String>,
-        /// A label. Agents of another environment cannot use it.
-        #[key("text")]
-        environment: Option<String>,
-        /// An OAuth client of `apps`.
-        #[key("name of an app")]
-        app: Option<String>,
-        /// To be asked for instead of the app's or the provider's.
-        #[key("list of text", "[]")]
-        #[serde(default)]
-        scopes: Vec<String>,
-        /// What it is.
-        #[key("text")]
-        description: Option<String>,
-        /// What it is for.
-        #[key("text")]
-        purpose: Option<String>,
-        /// To find it by.
-        #[key("list of text", "[]")]
-        #[serde(default)]
-        tags: BTreeSet<String>,
-        /// When its secret ends; people are reminded 14, 7 and 1 days before.
-        #[key("day or time")]
-        expires: Option<String>,
-        /// How long a secret is to be used, 1d or more; people are reminded in the same way.
-        #[key("time")]
-        rotate_every: Option<String>,
-        /// How requests with its credential are sent.
-        #[key(map of Settings)]
-        settings: Option<Value>,
-    }
 }
 
 /// A connection under check.
@@ -132,86 +81,19 @@ pub(super) fn connections(
     value: Option<&Value>,
     (providers, apps): (&Providers<'_>, &[DeclaredApp]),
     reading: &mut Reading<'_>,
-) -> Vec<DeclaredConnection> {
-    let mut found: Vec<DeclaredConnection> = Vec::new();
-    for (index, item) in reading.items(value, "connections").iter().enumerate() {
-        let path = item_of("connections", index);
-        let Some(text) = reading.section::<ConnectionText>(Some(item), &path) else { continue };
-        let one = connection(text, &path, (providers, apps), reading);
-        let earlier = found.iter().filter(|other| other.org == one.org);
-        names::unique(&one.name, earlier.map(|other| other.name.as_str()), &path, reading);
-        found.push(one);
+) -> Vec<Declared<Connection>> {
+    let mut found = Declared::<Connection>::read(value, providers, reading);
+    for Declared { org, spec, with, .. } in &mut found {
+        let path = with.path.as_str();
+        let Some(provider) = providers.catalogue.get(&spec.provider) else { continue };
+        let Some(auth) = auth(spec.auth.as_deref(), path, provider, reading) else { continue };
+        let check = Check { path, org, provider, auth };
+        check.variables(&spec.variables, reading);
+        check.settings(&spec.settings, reading);
+        check.app(spec.app.as_ref().map(Reference::as_str), apps, reading);
+        with.sources = check.fields(&with.given, reading);
     }
     found
-}
-
-fn connection(
-    text: ConnectionText,
-    path: &str,
-    (providers, apps): (&Providers<'_>, &[DeclaredApp]),
-    reading: &mut Reading<'_>,
-) -> DeclaredConnection {
-    names::plain(&text.name, path, reading);
-    names::environment(text.environment.as_deref(), path, reading);
-    let at = key_of(path, "settings");
-    let settings = reading.section::<Settings>(text.settings.as_ref(), &at).unwrap_or_default();
-    let (about, secret) = said(&text, path, reading);
-    let org = reading.org(text.org.as_deref(), &key_of(path, "org"));
-    let id = reading.required(text.provider, "provider", path);
-    let mut fields = BTreeMap::new();
-    if let Some(provider) = provider(&id, path, providers, reading)
-        && let Some(auth) = auth(text.auth.as_deref(), path, provider, reading)
-    {
-        let check = Check { path, org: &org, provider, auth };
-        check.variables(&text.variables, reading);
-        check.settings(&settings, reading);
-        check.app(text.app.as_deref(), apps, reading);
-        fields = check.fields(&text.fields, reading);
-    }
-    DeclaredConnection {
-        name: text.name,
-        org,
-        provider: id,
-        auth: text.auth,
-        fields,
-        variables: text.variables,
-        app: text.app,
-        scopes: text.scopes,
-        environment: text.environment,
-        about,
-        secret,
-        settings,
-        place: reading.place(path),
-    }
-}
-
-/// What is said of it for people, and of its secret.
-fn said(text: &ConnectionText, path: &str, reading: &mut Reading<'_>) -> (About, SecretFacts) {
-    let (description, purpose) = (text.description.clone(), text.purpose.clone());
-    let about = About { description, purpose, tags: text.tags.clone() };
-    if let Err(error) = about.check() {
-        reading.problems.add(path, error, "");
-    }
-    let mut secret = SecretFacts::default();
-    if let Some(expires) = &text.expires {
-        // How long from now on would be another time at each start.
-        match parse_moment(expires, Timestamp::UNIX_EPOCH) {
-            Ok(at) if at > Timestamp::UNIX_EPOCH => secret.expires = Some(at),
-            _ => {
-                let (at, message) = (key_of(path, "expires"), "this is no day and no time");
-                reading.problems.add(&at, message, "write 2026-01-31 or 2026-01-31T08:00:00Z");
-            }
-        }
-    }
-    if let Some(every) = &text.rotate_every {
-        secret.rotate_every = parse_duration(every).ok();
-        let fits = secret.rotate_every.is_some() && secret.check().is_ok();
-        if !fits {
-            let message = "this is no time of a day or more";
-            reading.problems.add(&key_of(path, "rotate_every"), message, "write 90d");
-        }
-    }
-    (about, secret)
 }
 
 /// Reads `rotation:`.

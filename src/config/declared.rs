@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
+use std::ops::Deref;
 
 use serde::de::DeserializeOwned;
 use serde_yaml::{Mapping, Value};
@@ -63,6 +64,14 @@ impl<R: InFile> Section for Item<R> {
         keys.insert(1.min(keys.len()), org);
         keys.extend(R::Beside::keys());
         keys
+    }
+}
+
+impl<R: InFile> Deref for Declared<R> {
+    type Target = R::Spec;
+
+    fn deref(&self) -> &R::Spec {
+        &self.spec
     }
 }
 

@@ -43,7 +43,7 @@ use keyward_base::limits::Limits;
 use keyward_base::rotation::RotationSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_model::Honeytoken;
+use keyward_model::{Connection, Honeytoken};
 use keyward_rules::policy::DefaultAction;
 use keyward_rules::provider::document::Problem;
 use keyward_rules::provider::{Catalogue, Provider};
@@ -52,7 +52,6 @@ use keyward_state::rulebook::RuleText;
 
 pub use agent::DeclaredAgent;
 pub use app::DeclaredApp;
-pub use connection::DeclaredConnection;
 pub use corporate::{ProxyLoginError, UpstreamProxy};
 pub use declared::{Declared, InFile};
 pub use environment::Environment;
@@ -93,7 +92,7 @@ pub struct Config {
     /// Declared apps.
     pub apps: Vec<DeclaredApp>,
     /// Declared connections.
-    pub connections: Vec<DeclaredConnection>,
+    pub connections: Vec<Declared<Connection>>,
     /// Declared agents.
     pub agents: Vec<DeclaredAgent>,
     /// Declared plugins.
@@ -205,7 +204,7 @@ impl Config {
 
     /// Where every secret is but for master keys.
     fn secrets(&self) -> impl Iterator<Item = &SecretSource> {
-        let fields = self.connections.iter().flat_map(|connection| connection.fields.values());
+        let fields = self.connections.iter().flat_map(|connection| connection.with.sources.values());
         let tokens = self.agents.iter().filter_map(|agent| agent.token.as_ref());
         let proxy = self.upstream.proxy.iter().filter_map(UpstreamProxy::password);
         let apps = self.apps.iter().flat_map(|app| app.secrets.values());

@@ -7,7 +7,7 @@ use serde_yaml::Value;
 use super::again::Origin;
 use super::agent::AgentText;
 use super::app::AppText;
-use super::connection::{ConnectionText, Providers};
+use super::connection::Providers;
 use super::declared::{Declared, Item};
 use super::environment::Environment;
 use super::listen::ListenText;
@@ -25,7 +25,7 @@ use keyward_base::limits::Limits;
 use keyward_base::rotation::RotationSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_model::Honeytoken;
+use keyward_model::{Connection, Honeytoken};
 use keyward_rules::provider::check;
 use keyward_rules::provider::document::{Document, Problem};
 use keyward_rules::provider::{Catalogue, Provider};
@@ -70,7 +70,7 @@ section! {
         #[key(list of AppText)]
         apps: Option<Value>,
         /// Accounts at providers. Others are added by commands and live in the store.
-        #[key(list of ConnectionText)]
+        #[key(list of Item<Connection>)]
         connections: Option<Value>,
         /// Programs, and the connections that each may use. Others are added by commands and live in the
         /// store.

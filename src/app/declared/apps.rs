@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashSet};
 
 use anyhow::{Context, bail};
 
-use crate::config::{Config, DeclaredApp, DeclaredConnection};
+use crate::config::{Config, Declared, DeclaredApp};
 use keyward_base::id::AppId;
 use keyward_base::secret::Secret;
+use keyward_model::Connection;
 use keyward_rules::provider::{AuthKind, AuthMethod, Catalogue};
 use keyward_state::directory::{
     AppRecord, ConnectionRecord, ConnectionState, Directory, ManagedBy, View,
@@ -71,9 +72,9 @@ pub(super) fn take(record: &mut AppRecord, declared: &DeclaredApp) {
 }
 
 /// The app that a declared connection names.
-pub(super) fn named(view: &View, declared: &DeclaredConnection) -> anyhow::Result<Option<AppId>> {
+pub(super) fn named(view: &View, declared: &Declared<Connection>) -> anyhow::Result<Option<AppId>> {
     let Some(name) = &declared.app else { return Ok(None) };
-    let found = view.find_app(&declared.org, name);
+    let found = view.find_app(&declared.org, name.as_str());
     let found = found.with_context(|| {
         format!("`app` names app `{name}`, which does not exist: declare or add it")
     })?;
@@ -82,8 +83,8 @@ pub(super) fn named(view: &View, declared: &DeclaredConnection) -> anyhow::Resul
 
 /// Whether a person has to consent before there is a grant.
 pub(in crate::app) fn consents(catalogue: &Catalogue, new: &NewConnection) -> bool {
-    let provider = catalogue.get(&new.provider);
-    let auth = provider.and_then(|provider| provider.auth(new.auth.as_deref()));
+    let provider = catalogue.get(&new.spec.provider);
+    let auth = provider.and_then(|provider| provider.auth(new.spec.auth.as_deref()));
     auth.is_some_and(AuthMethod::is_consented_to)
 }
 
@@ -96,9 +97,9 @@ pub(super) async fn replace(
 ) -> Result<(), VaultError> {
     let catalogue = vault.catalogue();
     let provider = catalogue.get(&found.provider);
-    let auth = provider.and_then(|provider| provider.auth(Some(&found.auth)));
+    let auth = provider.and_then(|provider| provider.auth(found.auth.as_deref()));
     if auth.is_some_and(|auth| auth.kind == AuthKind::Oauth2)
-        && !matches!(found.state, ConnectionState::Broken { .. })
+        && !matches!(found.facts.state, ConnectionState::Broken { .. })
     {
         return Ok(());
     }

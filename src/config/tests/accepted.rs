@@ -205,7 +205,7 @@ connections:
 ",
         &[("PASSWORD", "hunter2")],
     );
-    let fields = &config.connections[0].fields;
+    let fields = &config.connections[0].with.sources;
     assert!(holds(&fields["username"], "bot"));
     let password = fields["password"].load(&config.environment, &[]).unwrap();
     assert!(is(&password, "hunter2"));
@@ -224,7 +224,7 @@ connections: [{ name: gh, provider: github, fields: { token: ghp_test } }]
         &[],
     );
     assert!(holds(config.agents[0].token.as_ref().unwrap(), "kwa-for-tests-0123456789"));
-    assert!(holds(&config.connections[0].fields["token"], "ghp_test"));
+    assert!(holds(&config.connections[0].with.sources["token"], "ghp_test"));
     assert!(!format!("{config:?}").contains("ghp_test"));
 }
 

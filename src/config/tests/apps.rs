@@ -2,6 +2,7 @@
 
 use super::{is, read, said};
 use crate::config::SecretSource;
+use keyward_model::Reference;
 
 /// What stands behind `name: a, provider: github, client_id: x` → what is said.
 const BAD: &[(&str, &str)] = &[
@@ -122,9 +123,9 @@ fn a_connection_names_an_app_of_its_own_provider() {
          provider: gmail, app: goog }}, {{ name: e, provider: github, auth: oauth_app, app: elsewhere }}]"
     );
     let config = read(&good, &[]);
-    assert_eq!(config.connections[0].app.as_deref(), Some("hub"));
+    assert_eq!(config.connections[0].app, Some(Reference::new("hub")));
     assert_eq!(config.connections[0].scopes, ["repo"]);
-    assert_eq!(config.connections[1].app.as_deref(), Some("goog"), "one app for all of Google");
+    assert_eq!(config.connections[1].app, Some(Reference::new("goog")), "one app for all of Google");
 }
 
 #[test]
