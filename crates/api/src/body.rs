@@ -152,7 +152,17 @@ pub(super) fn said(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{NewAgent, NewConnection, NewToken};
+    use crate::wire::{NewAgent, NewToken, SecretFields};
+
+    /// A body with secrets.
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code, reason = "only what is refused is looked at")]
+    struct NewConnection {
+        provider: String,
+        name: String,
+        fields: SecretFields,
+    }
 
     fn refused<T: DeserializeOwned + std::fmt::Debug>(body: &[u8]) -> ApiError {
         parse::<T>(body).unwrap_err()

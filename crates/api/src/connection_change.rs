@@ -2,102 +2,99 @@
 //! where that is asked for, tested before it is stored.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
 use jiff::Timestamp;
-use parking_lot::Mutex;
+use serde_json::{Map, Value};
 
-use super::auth::Caller;
-use super::body::{Body, Segments};
+use super::body::Segments;
 use super::changes;
 use super::connection_test::tested;
 use super::connections::view;
+use super::context::Context;
 use super::error::ApiError;
+use super::input::Change;
 use super::owners;
-use super::settings;
 use super::state::Admin;
-use super::wire::{ConnectionPatch, TestOutcome};
-use keyward_base::time::{parse_deadline, parse_duration};
-use keyward_model::{Connection, ManagedBy, Shown};
+use super::wire::TestOutcome;
+use keyward_base::time::parse_deadline;
+use keyward_model::{Connection, ConnectionSpec, ManagedBy, Shown};
 use keyward_state::directory::{ConnectionRecord, editable};
+
+/// Members of the spec that a connection is made with; its secret was given for them.
+const FIXED: [&str; 5] = ["provider", "auth", "variables", "app", "scopes"];
 
 /// What is not named stays as it is. Requests under way go on as they began.
 pub(super) async fn change(
-    State(admin): State<Admin>,
-    caller: Caller,
+    context: Context,
     Segments(name): Segments<String>,
-    Body(patch): Body<ConnectionPatch>,
+    mut change: Change<Connection>,
 ) -> Result<Json<Shown<Connection>>, ApiError> {
+    let Context { admin, caller } = &context;
     let deps = admin.deps();
-    let found = admin.connection(&caller, &name)?;
+    let found = admin.connection(caller, &name)?;
     editable(&found, ManagedBy::Store)?;
-    if patch.name.as_ref().is_some_and(|name| *name != found.name) {
-        is_not_named(&admin, &found)?;
+    in_lower_case(&mut change.patch);
+    let after = changed(admin, &found.spec, &change)?;
+    if after.name != found.name {
+        is_not_named(admin, &found)?;
     }
-    let owner = match &patch.owner {
-        Some(owner) => Some(owners::given_to(&admin, &caller, owner.as_deref())?),
+    let owner = match &change.with.owner {
+        Some(owner) => Some(owners::given_to(admin, caller, owner.as_deref())?),
         None => None,
     };
-    if patch.test {
-        would_work(&admin, &found, &patch).await?;
+    if change.with.test {
+        would_work(admin, &found, after).await?;
     }
     // Judged on the record that is written: others may change it meanwhile.
-    let refused = Mutex::new(None);
-    let set = |record: &mut ConnectionRecord| match changed(&admin, record, &patch) {
-        Ok(after) => {
-            *record = after;
-            let facts = &mut record.facts;
-            facts.visibility = patch.visibility.unwrap_or(facts.visibility);
-            facts.owner = owner.clone().unwrap_or_else(|| facts.owner.take());
-        }
-        Err(refusal) => *refused.lock() = Some(refusal),
+    let edit = |record: &mut ConnectionRecord| -> Result<(), ApiError> {
+        record.spec = changed(admin, &record.spec, &change)?;
+        let facts = &mut record.facts;
+        facts.visibility = change.with.visibility.unwrap_or(facts.visibility);
+        facts.owner = owner.clone().unwrap_or_else(|| facts.owner.take());
+        Ok(())
     };
-    let connection = deps.directory.update_connection(&found.org, &found.id, &set).await?;
-    if let Some(refusal) = refused.into_inner() {
-        return Err(refusal);
-    }
+    let directory = &deps.directory;
+    let connection =
+        directory.edit::<Connection, ApiError>(&found.org, &found.id, &edit).await?;
     admin.enforce().await?;
     if connection.updated != found.updated {
-        changes::told((&admin, &caller), &connection, "changed", "by request").await;
+        changes::told((admin, caller), &connection, "changed", "by request").await;
     }
-    Ok(Json(view(&admin, &connection)))
+    Ok(Json(view(admin, &connection)))
 }
 
 fn changed(
     admin: &Admin,
-    of: &ConnectionRecord,
-    patch: &ConnectionPatch,
-) -> Result<ConnectionRecord, ApiError> {
-    let mut after = of.clone();
-    if let Some(name) = &patch.name {
-        after.name.clone_from(name);
+    before: &ConnectionSpec,
+    change: &Change<Connection>,
+) -> Result<ConnectionSpec, ApiError> {
+    let mut after = change.of(before)?;
+    resolve(admin, &mut after);
+    let members = |spec: &ConnectionSpec| serde_json::to_value(spec).map_err(ApiError::internal);
+    let (was, now) = (members(before)?, members(&after)?);
+    if let Some(member) = FIXED.iter().find(|member| was.get(member) != now.get(member)) {
+        let why = "cannot be changed: add another connection";
+        return Err(ApiError::field(*member, why));
     }
-    if let Some(description) = &patch.description {
-        after.description.clone_from(description);
-    }
-    if let Some(purpose) = &patch.purpose {
-        after.purpose.clone_from(purpose);
-    }
-    if let Some(tags) = &patch.tags {
-        after.tags.clone_from(tags);
-    }
-    if let Some(environment) = &patch.environment {
-        after.environment.clone_from(environment);
-    }
-    let now = admin.deps().clock.now();
-    if let Some(expires) = &patch.expires {
-        after.expires = expires.as_deref().map(|text| deadline(text, now)).transpose()?;
-    }
-    if let Some(every) = &patch.rotate_every {
-        after.rotate_every = every.as_deref().map(interval).transpose()?;
-    }
-    if let Some(patch) = &patch.settings {
-        after.settings = settings::patched(&of.settings, patch)?;
-        admin.deps().vault.check_settings(&of.provider, &after.settings)?;
+    if change.names("settings") {
+        admin.deps().vault.check_settings(&after.provider, &after.settings)?;
     }
     Ok(after)
+}
+
+/// Counts spans from now on.
+pub(super) fn resolve(admin: &Admin, spec: &mut ConnectionSpec) {
+    spec.expires = spec.expires.map(|expires| expires.counted_from(admin.deps().clock.now()));
+}
+
+/// Fields are kept so: another spelling is the same field.
+fn in_lower_case(patch: &mut Map<String, Value>) {
+    let headers = patch.get_mut("settings").and_then(|settings| settings.get_mut("headers"));
+    if let Some(Value::Object(headers)) = headers {
+        let lower = |(name, value): (String, Value)| (name.to_ascii_lowercase(), value);
+        *headers = std::mem::take(headers).into_iter().map(lower).collect();
+    }
 }
 
 /// Rules, agents and plugins of the configuration find it by its name.
@@ -138,10 +135,10 @@ fn is_not_named(admin: &Admin, connection: &ConnectionRecord) -> Result<(), ApiE
 /// Asks the provider with the connection as it would be.
 async fn would_work(
     admin: &Admin,
-    found: &Arc<ConnectionRecord>,
-    patch: &ConnectionPatch,
+    found: &ConnectionRecord,
+    spec: ConnectionSpec,
 ) -> Result<(), ApiError> {
-    let after = Arc::new(changed(admin, found, patch)?);
+    let after = Arc::new(ConnectionRecord { spec, ..found.clone() });
     let told = tested(admin, &after, None).await?;
     match told.outcome {
         TestOutcome::Ok => Ok(()),
@@ -162,8 +159,60 @@ pub(super) fn deadline(text: &str, now: Timestamp) -> Result<Timestamp, ApiError
     parse_deadline(text, now).map_err(|_| ApiError::field("expires", what))
 }
 
-/// How long a secret is to be used.
-pub(super) fn interval(text: &str) -> Result<Duration, ApiError> {
-    let what = "this is no time: write a number and a unit, such as 30d or 90d";
-    parse_duration(text).map_err(|_| ApiError::field("rotate_every", what))
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn patched(before: &Value, change: Value) -> Result<Value, ApiError> {
+        let spec = json!({"name": "work", "provider": "acme", "settings": before});
+        let spec: ConnectionSpec = serde_json::from_value(spec).unwrap();
+        let mut patch = Map::from_iter([("settings".to_owned(), change)]);
+        in_lower_case(&mut patch);
+        let change = Change::<Connection> { patch, with: Default::default() };
+        change.of(&spec).map(|after| serde_json::to_value(after.settings).unwrap())
+    }
+
+    #[test]
+    fn a_refusal_names_the_setting_and_quotes_no_value() {
+        for (bad, field) in [
+            (json!({"timeout": "canary"}), "settings.timeout"),
+            (json!({"timeout": ["canary"]}), "settings.timeout"),
+            (json!({"retry": {"attempts": "canary"}}), "settings.retry.attempts"),
+            (json!({"retry": "canary"}), "settings.retry"),
+            (json!({"headers": {"x-a": "canary\n"}}), "settings.headers"),
+            (json!({"concurrency": "canary"}), "settings.concurrency"),
+            (json!("canary"), "settings"),
+            (json!(["canary"]), "settings"),
+        ] {
+            let refused = patched(&json!({}), bad.clone()).unwrap_err();
+            assert!(!format!("{refused:?}").contains("canary"), "{refused:?}");
+            let ApiError::Field { field: told, message, .. } = refused else { panic!("a field") };
+            assert_eq!(told, field, "{bad}: {message}");
+        }
+        let unknown = patched(&json!({}), json!({"timeouts": "30s"})).unwrap_err();
+        assert!(unknown.to_string().contains("unknown field `timeouts`"), "{unknown}");
+    }
+
+    #[test]
+    fn what_is_null_goes_and_the_rest_stays() {
+        let before = json!({
+            "timeout": "30s", "rate_limit": "5/s", "headers": {"x-a": "1", "x-b": "2"},
+            "retry": {"attempts": 2, "on": [503], "wait_max": "10s"},
+        });
+        let change = json!({
+            "timeout": null, "headers": {"X-A": null, "X-C": "3"}, "retry": {"attempts": 4},
+        });
+        let after = json!({
+            "rate_limit": "5/s", "headers": {"x-b": "2", "x-c": "3"},
+            "retry": {"attempts": 4, "on": [503], "wait_max": "10s"},
+        });
+        assert_eq!(patched(&before, change), Ok(after));
+        assert_eq!(patched(&before, Value::Null), Ok(json!({})));
+        assert_eq!(patched(&before, json!({})), Ok(before.clone()));
+        let only = json!({"retry": {"attempts": 1}});
+        let whole = json!({"attempts": 1, "on": [429, 502, 503, 504], "wait_max": "30s"});
+        assert_eq!(patched(&json!({}), only).unwrap()["retry"], whole);
+    }
 }

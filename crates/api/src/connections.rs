@@ -9,21 +9,22 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::auth::Caller;
-use super::body::{Body, Params, Segments};
-use super::connection_change::{self, deadline, interval};
+use super::body::{Params, Segments};
+use super::connection_change;
 use super::connection_search::Search;
+use super::context::Context;
 use super::error::ApiError;
 use super::flows::{begun, takes_consents};
+use super::input::Input;
 use super::owners;
 use super::plugins;
-use super::settings;
 use super::state::Admin;
 use super::wire::{
-    ConnectionMade, ConnectionRemoved, List, NewConnection, Reconnect,
+    ConnectionMade, ConnectionRemoved, List, Reconnect,
 };
 use super::{activations, changes};
 use keyward_base::secret::Secret;
-use keyward_model::{Connection, ConnectionShown, ConnectionSpec, Reference, Shown};
+use keyward_model::{Connection, ConnectionShown, Reference, Shown};
 use keyward_rules::provider::Catalogue;
 use keyward_state::directory::{ConnectionRecord, Due, DueBy, ManagedBy, Need, Remedies};
 use keyward_vault as vault;
@@ -79,34 +80,34 @@ async fn show(
 /// What needs a consent becomes a draft, with what its owner does next; a consent that cannot begin leaves
 /// nothing.
 async fn add(
-    State(admin): State<Admin>,
-    caller: Caller,
-    Body(new): Body<NewConnection>,
+    context: Context,
+    Input { mut spec, with }: Input<Connection>,
 ) -> Result<(StatusCode, Json<ConnectionMade>), ApiError> {
+    let Context { admin, caller } = &context;
     let (flows, vault) = (&admin.deps().flows, &admin.deps().vault);
-    let now = admin.deps().clock.now();
-    let expires = new.expires.as_deref().map(|text| deadline(text, now)).transpose()?;
-    let rotate_every = new.rotate_every.as_deref().map(interval).transpose()?;
-    let owner = owners::of_new(&admin, &caller, new.owner.as_deref())?;
-    if let Some(url) = new.url {
-        takes_consents(&admin)?;
+    connection_change::resolve(admin, &mut spec);
+    let owner = owners::of_new(admin, caller, with.owner.as_deref())?;
+    let visibility = owners::visibility(owner.as_ref(), with.visibility);
+    if let Some(url) = with.url {
+        takes_consents(admin)?;
         let mcp = NewMcp {
             url,
-            name: Some(new.name).filter(|name| !name.is_empty()),
-            issuer: new.issuer,
-            scopes: new.scopes,
-            environment: new.environment,
-            settings: settings::given(new.settings)?,
-            visibility: owners::visibility(owner.as_ref(), new.visibility),
+            name: Some(spec.name).filter(|name| !name.is_empty()),
+            issuer: with.issuer,
+            scopes: spec.scopes,
+            environment: spec.environment,
+            settings: spec.settings,
+            visibility,
             owner,
         };
         let draft = flows.add_mcp(caller.org(), mcp).await?;
-        return drafted((&admin, &caller), &draft, new.device).await;
+        return drafted((admin, caller), &draft, with.device).await;
     }
-    let (org, fields) = (caller.org().clone(), new.fields.0);
-    let method = (&*new.provider, new.auth.as_deref());
+    let (org, fields) = (caller.org().clone(), with.fields.0);
+    let method = (&*spec.provider, spec.auth.as_deref());
     let consents = fields.is_empty() && flows.consents(method.0, method.1);
-    let app = match flows.find_app(&org, method, new.app.as_deref()) {
+    let named = spec.app.as_ref().map(Reference::as_str);
+    let app = match flows.find_app(&org, method, named) {
         Err(FlowError::NoApp { .. })
             if !flows.needs_app(method.0, method.1, !fields.is_empty()) =>
         {
@@ -114,29 +115,14 @@ async fn add(
         }
         found => found?,
     };
-    let spec = ConnectionSpec {
-        name: new.name,
-        provider: new.provider,
-        auth: new.auth,
-        variables: new.variables,
-        environment: new.environment,
-        app: app.map(|app| Reference::Id(app.id.clone())),
-        scopes: new.scopes,
-        description: new.description,
-        purpose: new.purpose,
-        tags: new.tags,
-        expires,
-        rotate_every,
-        settings: settings::given(new.settings)?,
-    };
-    let visibility = owners::visibility(owner.as_ref(), new.visibility);
+    spec.app = app.map(|app| Reference::Id(app.id.clone()));
     let made = vault::NewConnection { org, spec, owner, visibility, managed_by: ManagedBy::Store };
     if consents {
-        takes_consents(&admin)?;
+        takes_consents(admin)?;
         let draft = vault.add_draft(made).await?;
-        return drafted((&admin, &caller), &draft, new.device).await;
+        return drafted((admin, caller), &draft, with.device).await;
     }
-    let made = given((&admin, &caller), made, fields, new.test).await?;
+    let made = given((admin, caller), made, fields, with.test).await?;
     admin.enforce().await?;
     Ok((StatusCode::CREATED, Json(made)))
 }

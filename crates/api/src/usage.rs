@@ -48,7 +48,7 @@ async fn show(
             at: it.at,
         }),
         last_refresh: token.as_ref().and_then(|token| token.refreshed),
-        next_expiry: token.as_ref().and_then(|it| it.expires).or(connection.expires),
+        next_expiry: token.as_ref().and_then(|it| it.expires).or(connection.expires_at()),
         failing: token.and_then(|token| token.failing),
         agents: agents((&admin, &caller), &connection, &of.agents),
     }))

@@ -14,7 +14,6 @@ mod people;
 mod plugin;
 mod rotation;
 mod rule_test;
-mod secret;
 mod status;
 mod tested;
 mod token;
@@ -22,7 +21,7 @@ mod upstream;
 mod usage;
 mod webhook;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -40,7 +39,7 @@ pub use self::flow::{
     Activation, ConnectionMade, ConsentListed, ConsentView, FlowDecision, Reconnect,
 };
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
-pub use self::patch::{AgentPatch, ConnectionPatch};
+pub use self::patch::AgentPatch;
 pub use self::people::{
     NewOrg, NewPersonalToken, NewUser, OrgView, PersonalTokenView, UserPatch, UserView,
 };
@@ -50,7 +49,6 @@ pub use self::plugin::{
 };
 pub use self::rotation::{NewSecret, Rotated};
 pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
-pub use self::secret::{SecretFields, SecretText};
 pub use self::status::{AgentListener, Health, ReloadView, Status};
 pub use self::tested::{ConnectionTested, TestOutcome};
 pub use self::token::{Failing, TokenRefreshed, TokenStatus};
@@ -60,8 +58,9 @@ pub use self::webhook::{
     EventType, NewSigningKey, NewWebhook, WebhookPatch, WebhookShown, WebhookTry, WebhookView,
 };
 use keyward_base::id::{ConnectionId, TokenId};
+pub use keyward_model::{SecretFields, SecretText};
 use keyward_rules::provider::{AuthKind, Template, VariableKind};
-use keyward_state::directory::{ManagedBy, Visibility};
+use keyward_state::directory::ManagedBy;
 
 /// A page of a list.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -192,70 +191,6 @@ pub struct BindingView {
     /// `false`: it allows what its slots do, and nothing more.
     #[serde(default = "plugin::yes")]
     pub direct: bool,
-}
-
-/// A new connection. `fields` are sealed at once and never shown.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NewConnection {
-    /// A provider's id.
-    pub provider: String,
-    /// One of its ways to authenticate; the first when absent.
-    #[serde(default)]
-    pub auth: Option<String>,
-    /// Unique.
-    pub name: String,
-    /// Agents of another environment cannot bind it.
-    #[serde(default)]
-    pub environment: Option<String>,
-    /// Variables of the provider's hosts.
-    #[serde(default)]
-    pub variables: BTreeMap<String, String>,
-    /// How its requests are sent: [`Settings`], refused by name where they are none.
-    #[serde(default)]
-    pub settings: Option<serde_json::Value>,
-    /// What the way to authenticate asks for.
-    #[serde(default)]
-    pub fields: SecretFields,
-    /// The app that asks for its tokens; the provider's only one when absent.
-    #[serde(default)]
-    pub app: Option<String>,
-    /// Scopes to ask for; the app's or the provider's when empty.
-    #[serde(default)]
-    pub scopes: Vec<String>,
-    /// Of an MCP server: where it is.
-    #[serde(default)]
-    pub url: Option<String>,
-    /// Of an MCP server: which of its authorization servers, where it has several.
-    #[serde(default)]
-    pub issuer: Option<String>,
-    /// Consent by a code on another device, where the provider has both.
-    #[serde(default)]
-    pub device: bool,
-    /// Whether the provider is asked before it is active; what it does not take stays a draft.
-    #[serde(default)]
-    pub test: bool,
-    /// What it is.
-    #[serde(default)]
-    pub description: Option<String>,
-    /// What it is for.
-    #[serde(default)]
-    pub purpose: Option<String>,
-    /// To find it by.
-    #[serde(default)]
-    pub tags: BTreeSet<String>,
-    /// When its secret ends: `90d`, a day, or a time.
-    #[serde(default)]
-    pub expires: Option<String>,
-    /// How long a secret is to be used, `90d`.
-    #[serde(default)]
-    pub rotate_every: Option<String>,
-    /// Whose it is: a user's name or id; whoever asks, when absent.
-    #[serde(default)]
-    pub owner: Option<String>,
-    /// `private`, which is usual where it has an owner, or `shared`.
-    #[serde(default)]
-    pub visibility: Option<Visibility>,
 }
 
 /// What removing a connection did.
@@ -400,10 +335,6 @@ mod tests {
 
     #[test]
     fn debug_of_a_request_shows_no_secret() {
-        let json = r#"{"provider":"p","name":"n","fields":{"token":"canary"}}"#;
-        let new: NewConnection = serde_json::from_str(json).unwrap();
-        assert!(!format!("{new:?}").contains("canary"));
-        assert_eq!(new.fields.0["token"].len(), 6);
         let token: NewToken = serde_json::from_str(r#"{"token":"can\u0061ry"}"#).unwrap();
         assert!(!format!("{token:?}").contains("canary"));
     }

@@ -20,10 +20,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::app::AppUrls;
+use super::deadline::Deadline;
 use super::owner::Visibility;
 use super::reference::Reference;
 use super::refusal::Refusal;
-use super::resource::{Kind, Nothing, Record, Resource};
+use super::resource::{Kind, Record, Resource};
+use super::secret_text::SecretFields;
 use super::{given, name};
 
 pub use account::{Account, AccountId, AccountSource};
@@ -92,8 +94,8 @@ section! {
         pub tags: BTreeSet<String>,
         /// When its secret ends; people are reminded 14, 7 and 1 days before.
         #[key("day or time")]
-        #[serde(default, deserialize_with = "given::moment", skip_serializing_if = "Option::is_none")]
-        pub expires: Option<Timestamp>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub expires: Option<Deadline>,
         /// How long a secret is to be used, 1d or more; people are reminded in the same way.
         #[key("time")]
         #[serde(default, with = "given::days", skip_serializing_if = "Option::is_none")]
@@ -103,6 +105,60 @@ section! {
         #[key(map of Settings)]
         #[serde(default, deserialize_with = "given::or_default")]
         pub settings: Settings,
+    }
+}
+
+section! {
+    /// What a request that adds one gives beside the spec. `fields` are sealed at once and never shown.
+    #[derive(Debug, Default, Deserialize, JsonSchema)]
+    pub struct ConnectionGiven {
+        /// What the auth method asks for.
+        #[key("map of text to text", "{}")]
+        #[serde(default)]
+        pub fields: SecretFields,
+        /// The user that owns it; left out: who asks.
+        #[key("name or id of a user")]
+        #[serde(default)]
+        pub owner: Option<String>,
+        /// `private`, which is usual where it has an owner, or `shared`.
+        #[key(one of ["private", "shared"])]
+        #[serde(default)]
+        pub visibility: Option<Visibility>,
+        /// Of an MCP server: where it is.
+        #[key("https URL")]
+        #[serde(default)]
+        pub url: Option<String>,
+        /// Of an MCP server: which of its authorization servers, where it has several.
+        #[key("https URL")]
+        #[serde(default)]
+        pub issuer: Option<String>,
+        /// Consent by a code on another device, where the provider has both.
+        #[key(one of ["true", "false"], "false")]
+        #[serde(default)]
+        pub device: bool,
+        /// Whether the provider is asked before it is active; what it does not take stays a draft.
+        #[key(one of ["true", "false"], "false")]
+        #[serde(default)]
+        pub test: bool,
+    }
+}
+
+section! {
+    /// What a request that changes one gives beside a merge patch of the spec.
+    #[derive(Debug, Default, Deserialize, JsonSchema)]
+    pub struct ConnectionChange {
+        /// The user that owns it; `null`: the organisation.
+        #[key("name or id of a user")]
+        #[serde(default, deserialize_with = "given::also_null")]
+        pub owner: Option<Option<String>>,
+        /// Whose agents may use it.
+        #[key(one of ["private", "shared"])]
+        #[serde(default)]
+        pub visibility: Option<Visibility>,
+        /// Whether the provider is asked with the change first, which is stored only when it answers well.
+        #[key(one of ["true", "false"], "false")]
+        #[serde(default)]
+        pub test: bool,
     }
 }
 
@@ -206,8 +262,8 @@ pub struct ConnectionShown {
 impl Resource for Connection {
     type Id = ConnectionId;
     type Spec = ConnectionSpec;
-    type With = Nothing;
-    type ChangeWith = Nothing;
+    type With = ConnectionGiven;
+    type ChangeWith = ConnectionChange;
     type Facts = ConnectionFacts;
     type Shown = ConnectionShown;
 
@@ -226,6 +282,10 @@ impl Resource for Connection {
         name::plain(&spec.name)?;
         name::environment(spec.environment.as_deref())?;
         spec.check_texts()?;
+        if let Some(Deadline::After(_)) = spec.expires {
+            let rule = "must be a day or a time here: a span would end later at each start";
+            return Err(Refusal::new("expires", rule).hint("write 2026-01-31"));
+        }
         match spec.rotate_every.is_none_or(|every| every >= ROTATE_EVERY_MIN) {
             true => Ok(()),
             false => Err(Refusal::new(
@@ -284,6 +344,11 @@ impl ConnectionSpec {
         self.app.as_ref()?.id()
     }
 
+    /// When its secret ends.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.expires?.at()
+    }
+
     fn check_texts(&self) -> Result<(), Refusal> {
         let fits = |text: &str, most: usize| {
             (1..=most).contains(&text.chars().count()) && !text.contains(char::is_control)
@@ -319,7 +384,7 @@ impl Record<Connection> {
 
     /// When its secret wants another, and why; `None`: neither was given.
     pub fn due(&self) -> Option<Due> {
-        let expires = self.spec.expires.map(|at| Due { at, why: DueBy::Expires });
+        let expires = self.spec.expires_at().map(|at| Due { at, why: DueBy::Expires });
         let since = self.facts.rotated.unwrap_or(self.created);
         let old = self.spec.rotate_every.map(|every| Due {
             at: since.checked_add(every).unwrap_or(Timestamp::MAX),

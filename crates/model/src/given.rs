@@ -1,28 +1,11 @@
-//! Serde adapters of what people write: moments, intervals in days, members that may be `null`. No message quotes
-//! a value, which may be a secret in the wrong place.
+//! Serde adapters of what people write: intervals in days, members that may be `null`. No message quotes a value,
+//! which may be a secret in the wrong place.
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-use keyward_base::time::{parse_moment, written};
-use serde::de::{DeserializeOwned, Error as _};
+use keyward_base::time::written;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
-
-/// A day, which begins at midnight UTC, or an RFC 3339 time. No span from now on: it would mean another time at each
-/// start.
-///
-/// # Errors
-/// When it is neither.
-pub(crate) fn moment<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Timestamp>, D::Error> {
-    let Some(text) = Option::<String>::deserialize(d)? else { return Ok(None) };
-    // What is told from the epoch on, a span, is before it.
-    match parse_moment(&text, Timestamp::UNIX_EPOCH) {
-        Ok(at) if at > Timestamp::UNIX_EPOCH => Ok(Some(at)),
-        _ => Err(D::Error::custom(
-            "this is no day and no time: write 2026-01-31 or 2026-01-31T08:00:00Z",
-        )),
-    }
-}
 
 /// The default where it is absent or `null`.
 ///
@@ -34,6 +17,18 @@ where
     T: Default + DeserializeOwned,
 {
     Option::deserialize(d).map(Option::unwrap_or_default)
+}
+
+/// `null` is a value here, and not the absence of one.
+///
+/// # Errors
+/// When it is something else.
+pub(crate) fn also_null<'de, D, T>(d: D) -> Result<Option<Option<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::deserialize(d).map(Some)
 }
 
 /// A time as people write it: whole days where it is some.

@@ -8,6 +8,7 @@
 
 mod app;
 mod connection;
+mod deadline;
 mod given;
 mod honeytoken;
 mod name;
@@ -18,13 +19,15 @@ mod reference;
 mod refusal;
 mod resource;
 mod schema;
+mod secret_text;
 
 pub use app::{AppSettings, AppUrls, Registered};
 pub use connection::{
-    Account, AccountId, AccountSource, BrokenReason, Connection, ConnectionFacts, ConnectionShown,
-    ConnectionSpec, ConnectionState, Due, DueBy, Failing, REMIND_DAYS, Reminded, Renewal, Rotation,
+    Account, AccountId, AccountSource, BrokenReason, Connection, ConnectionChange, ConnectionFacts,
+    ConnectionGiven, ConnectionShown, ConnectionSpec, ConnectionState, Due, DueBy, Failing, REMIND_DAYS, Reminded, Renewal, Rotation,
     RotationState, TokenStatus,
 };
+pub use deadline::Deadline;
 pub use given::in_days;
 pub use honeytoken::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec};
 pub use owner::Visibility;
@@ -33,3 +36,4 @@ pub use reference::Reference;
 pub use refusal::Refusal;
 pub use resource::{Data, Given, Kind, ManagedBy, Nothing, Record, Resource, Shown};
 pub use schema::{Schemas, schemas};
+pub use secret_text::{SecretFields, SecretText};

@@ -8,6 +8,7 @@ use super::connect::Granted;
 use super::error::VaultError;
 use super::grants::{Stored, TRIES_MAX, is_conflict};
 use super::record::Verdict;
+use keyward_model::Deadline;
 use keyward_state::directory::{
     BrokenReason, ConnectionRecord, ConnectionState, Rotation,
 };
@@ -122,7 +123,7 @@ fn rotation(record: &mut ConnectionRecord, stored: &Stored) {
     let rotated = record.facts.rotated;
     if let Some(dates) = stored.dates.as_ref().filter(|dates| dates.rotated != rotated) {
         record.facts.rotated = dates.rotated;
-        record.expires = dates.expires;
+        record.expires = dates.expires.map(Deadline::At);
     }
 }
 

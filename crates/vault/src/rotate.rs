@@ -148,7 +148,7 @@ impl Vault {
     ) -> Result<bool, VaultError> {
         let (given, bytes) = (grants::given(grant), grant.encode());
         if self.is_lost(connection).await? {
-            self.replace_lost(connection, (given, bytes), connection.expires).await?;
+            self.replace_lost(connection, (given, bytes), connection.expires_at()).await?;
             return Ok(true);
         }
         let is_it = |stored: &Stored| {
@@ -159,7 +159,7 @@ impl Vault {
             return Ok(false);
         }
         let old_for = self.rotation_settings().keep_old;
-        let kept = Kept { old_for, expires: connection.expires };
+        let kept = Kept { old_for, expires: connection.expires_at() };
         let since = self.clock.now();
         let until = since.checked_add(old_for).unwrap_or(Timestamp::MAX);
         let state = RotationState::Unconfirmed;
@@ -336,7 +336,7 @@ impl Vault {
             since: now,
             until: now.checked_add(kept.old_for).unwrap_or(Timestamp::MAX),
             given: stored.given.clone(),
-            dates: Dates { rotated: connection.facts.rotated, expires: connection.expires },
+            dates: Dates { rotated: connection.facts.rotated, expires: connection.expires_at() },
             at: 0,
         };
         let dates = Some(Dates { rotated: Some(now), expires: kept.expires });

@@ -1,8 +1,10 @@
 //! Secrets on their way in: text becomes a [`Secret`] while it is being read.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -54,5 +56,26 @@ impl<'de> Deserialize<'de> for SecretFields {
             }
         }
         d.deserialize_map(Fields)
+    }
+}
+
+impl JsonSchema for SecretText {
+    fn schema_name() -> Cow<'static, str> {
+        "SecretText".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "writeOnly": true })
+    }
+}
+
+impl JsonSchema for SecretFields {
+    fn schema_name() -> Cow<'static, str> {
+        "SecretFields".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let text = generator.subschema_for::<SecretText>();
+        json_schema!({ "type": "object", "additionalProperties": text, "writeOnly": true })
     }
 }
