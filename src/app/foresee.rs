@@ -16,8 +16,7 @@ use keyward_model::{Connection, ConnectionFacts, ConnectionSpec, Record};
 use keyward_rules::provider::Catalogue;
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::{
-    AgentRecord, BindingRecord, ConnectionRecord, ConnectionState, Kept, ManagedBy,
-    View,
+    AgentRecord, BindingRecord, ConnectionRecord, ConnectionState, Kept, ManagedBy, View,
 };
 use keyward_vault::Vault;
 
@@ -232,7 +231,10 @@ fn resumed(kept: &ConnectionRecord, declared: &Declared<Connection>) -> Connecti
     record
 }
 
-pub(super) fn to_be_made(declared: &Declared<Connection>, catalogue: &Catalogue) -> ConnectionRecord {
+pub(super) fn to_be_made(
+    declared: &Declared<Connection>,
+    catalogue: &Catalogue,
+) -> ConnectionRecord {
     let provider = catalogue.get(&declared.provider);
     let auth = provider.and_then(|provider| provider.auth(declared.auth.as_deref()));
     let is_consented = consents(catalogue, &new_connection(declared));

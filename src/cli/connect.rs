@@ -20,7 +20,9 @@ use super::provider;
 use super::secret;
 use super::settings::Global;
 use super::terminal;
-use keyward_api::wire::{AgentView, BindingView, ConnectionMade, ConnectionTested, ProviderView, TestOutcome};
+use keyward_api::wire::{
+    AgentView, BindingView, ConnectionMade, ConnectionTested, ProviderView, TestOutcome,
+};
 use keyward_model::{Connection, Shown};
 use keyward_state::directory::ManagedBy;
 

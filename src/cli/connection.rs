@@ -390,7 +390,10 @@ fn show(connection: &Shown<Connection>, (proxy, owner): (&str, &str)) -> String 
         ("token", token(connection.facts.token.as_ref())),
         ("environment", connection.environment.clone().unwrap_or_default()),
         ("owner", owner.to_owned()),
-        ("visibility", connection.facts.owner.as_ref().map_or("", |_| whose(connection)).to_owned()),
+        (
+            "visibility",
+            connection.facts.owner.as_ref().map_or("", |_| whose(connection)).to_owned(),
+        ),
         ("variables", pairs(&connection.variables)),
         ("hosts", connection.facts.hosts.join(", ")),
         ("account", connection.facts.account.clone().unwrap_or_default()),

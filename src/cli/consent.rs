@@ -15,8 +15,8 @@ use super::settings::Global;
 use super::terminal;
 use super::wait;
 use keyward_api::wire::{ConnectionMade, ConsentView, FlowDecision};
-use keyward_model::{Connection, Shown};
 use keyward_base::id::FlowId;
+use keyward_model::{Connection, Shown};
 use keyward_vault::oauth::{FlowState, FlowView};
 
 /// How often the gateway is asked how a consent stands.

@@ -204,7 +204,8 @@ impl Config {
 
     /// Where every secret is but for master keys.
     fn secrets(&self) -> impl Iterator<Item = &SecretSource> {
-        let fields = self.connections.iter().flat_map(|connection| connection.with.sources.values());
+        let fields =
+            self.connections.iter().flat_map(|connection| connection.with.sources.values());
         let tokens = self.agents.iter().filter_map(|agent| agent.token.as_ref());
         let proxy = self.upstream.proxy.iter().filter_map(UpstreamProxy::password);
         let apps = self.apps.iter().flat_map(|app| app.secrets.values());

@@ -295,7 +295,7 @@ async fn all_alike(fate: Fate) -> Value {
     match fate {
         Fate::Broken => {
             let broken = ConnectionState::Broken { reason: BrokenReason::Revoked, detail: None };
-            let breaks = move |record: &mut ConnectionRecord| record.state = broken.clone();
+            let breaks = move |record: &mut ConnectionRecord| record.facts.state = broken.clone();
             directory.update_connection(&org, &shut, &breaks).await.expect("broken");
         }
         _ => {

@@ -159,8 +159,7 @@ pub(super) async fn problem(admin: &Admin, app: &AppRecord) -> Option<String> {
 
 async fn view(admin: &Admin, caller: &Caller, app: &AppRecord) -> AppView {
     let directory = admin.deps().directory.view();
-    let uses =
-        directory.connections().filter(|connection| connection.app_id() == Some(&app.id));
+    let uses = directory.connections().filter(|connection| connection.app_id() == Some(&app.id));
     let uses = uses.filter(|connection| caller.sees_connection(connection));
     let mut connections: Vec<String> = uses.map(|connection| connection.name.clone()).collect();
     connections.sort_unstable();

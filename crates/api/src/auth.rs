@@ -230,7 +230,8 @@ impl Caller {
 
     /// Whether the connection exists for them.
     pub(super) fn sees_connection(&self, of: &ConnectionRecord) -> bool {
-        let theirs = of.facts.visibility == Visibility::Shared || self.owns(of.facts.owner.as_ref());
+        let theirs =
+            of.facts.visibility == Visibility::Shared || self.owns(of.facts.owner.as_ref());
         of.org == self.org && (self.sees_all() || theirs)
     }
 

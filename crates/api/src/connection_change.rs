@@ -55,8 +55,7 @@ pub(super) async fn change(
         Ok(())
     };
     let directory = &deps.directory;
-    let connection =
-        directory.edit::<Connection, ApiError>(&found.org, &found.id, &edit).await?;
+    let connection = directory.edit::<Connection, ApiError>(&found.org, &found.id, &edit).await?;
     admin.enforce().await?;
     if connection.updated != found.updated {
         changes::told((admin, caller), &connection, "changed", "by request").await;

@@ -19,9 +19,7 @@ use super::input::Input;
 use super::owners;
 use super::plugins;
 use super::state::Admin;
-use super::wire::{
-    ConnectionMade, ConnectionRemoved, List, Reconnect,
-};
+use super::wire::{ConnectionMade, ConnectionRemoved, List, Reconnect};
 use super::{activations, changes};
 use keyward_base::secret::Secret;
 use keyward_model::{Connection, ConnectionShown, Reference, Shown};

@@ -17,10 +17,10 @@ use super::connections::view;
 use super::error::ApiError;
 use super::state::Admin;
 use super::wire::{ConnectionTested, NewSecret, Rotated};
-use keyward_model::{Connection, Shown};
 use keyward_base::rotation::KEEP_OLD_MAX;
 use keyward_base::secret::Secret;
 use keyward_base::time::{parse_deadline, parse_duration};
+use keyward_model::{Connection, Shown};
 use keyward_state::directory::{ConnectionRecord, ManagedBy, Need};
 use keyward_vault::Kept;
 

@@ -415,3 +415,66 @@ impl Record<Connection> {
         oauth
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn spec(more: Value) -> ConnectionSpec {
+        let mut spec = json!({ "name": "work", "provider": "acme" });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(spec).unwrap()
+    }
+
+    #[test]
+    fn what_cannot_be_shown_or_kept_is_refused() {
+        for (bad, field) in [
+            (json!({ "description": "" }), "description"),
+            (json!({ "description": "a\u{1b}[31m" }), "description"),
+            (json!({ "purpose": "x".repeat(1025) }), "purpose"),
+            (json!({ "tags": [""] }), "tags"),
+            (json!({ "tags": ["a,b"] }), "tags"),
+            (json!({ "tags": ["a b"] }), "tags"),
+            (json!({ "tags": ["x".repeat(65)] }), "tags"),
+            (json!({ "tags": (0..33).map(|n| n.to_string()).collect::<Vec<_>>() }), "tags"),
+            (json!({ "rotate_every": "1h" }), "rotate_every"),
+            (json!({ "expires": "90d" }), "expires"),
+            (json!({ "environment": "" }), "environment"),
+            (json!({ "name": "con_1" }), "name"),
+        ] {
+            let refused = Connection::check(&spec(bad.clone())).unwrap_err();
+            assert_eq!(refused.field, field, "{bad}");
+        }
+        let good = json!({ "description": "été", "tags": ["team:crm"], "expires": "2030-01-31" });
+        assert_eq!(Connection::check(&spec(good)), Ok(()));
+    }
+
+    #[test]
+    fn rows_keep_the_form_of_earlier_versions_and_answers_are_flat() {
+        let row = json!({
+            "id": "con_0123456789abcdefghij", "org": "org_acme", "name": "work", "provider": "acme",
+            "auth": "token", "variables": {}, "environment": null, "state": { "state": "active" },
+            "about": { "purpose": "import" }, "secret": { "rotate_every": "2160h", "whose": "ada" },
+            "managed_by": "store", "created": "2026-01-02T03:04:05Z", "updated": "2026-01-02T03:04:05Z",
+        });
+        let record: Record<Connection> = serde_json::from_value(row.clone()).unwrap();
+        assert_eq!(record.purpose.as_deref(), Some("import"));
+        assert_eq!(record.facts.whose.as_deref(), Some("ada"));
+        assert_eq!(serde_json::to_value(&record).unwrap(), row);
+        let state = ConnectionState::Paused;
+        let shown = record.shown(ConnectionShown { state, ..ConnectionShown::default() });
+        let answer = serde_json::to_value(&shown).unwrap();
+        for (member, value) in [
+            ("state", json!("paused")),
+            ("purpose", json!("import")),
+            ("rotate_every", json!("90d")),
+            ("settings", json!({})),
+            ("visibility", json!("shared")),
+            ("environment", Value::Null),
+        ] {
+            assert_eq!(answer[member], value, "{member}");
+        }
+    }
+}

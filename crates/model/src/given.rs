@@ -47,10 +47,7 @@ pub(crate) mod days {
     use super::{Deserialize, Deserializer, Duration};
     use serde::de::Error as _;
 
-    pub(crate) fn serialize<S: Serializer>(
-        of: &Option<Duration>,
-        s: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(of: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
         match of {
             Some(time) => s.serialize_str(&super::in_days(*time)),
             None => s.serialize_none(),

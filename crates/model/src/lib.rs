@@ -24,8 +24,8 @@ mod secret_text;
 pub use app::{AppSettings, AppUrls, Registered};
 pub use connection::{
     Account, AccountId, AccountSource, BrokenReason, Connection, ConnectionChange, ConnectionFacts,
-    ConnectionGiven, ConnectionShown, ConnectionSpec, ConnectionState, Due, DueBy, Failing, REMIND_DAYS, Reminded, Renewal, Rotation,
-    RotationState, TokenStatus,
+    ConnectionGiven, ConnectionShown, ConnectionSpec, ConnectionState, Due, DueBy, Failing,
+    REMIND_DAYS, Reminded, Renewal, Rotation, RotationState, TokenStatus,
 };
 pub use deadline::Deadline;
 pub use given::in_days;

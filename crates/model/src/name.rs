@@ -25,9 +25,8 @@ pub(crate) fn plain(name: &str) -> Result<(), Refusal> {
 
 /// Checks a label such as `production`. Printable: it is shown in tables and logs.
 pub(crate) fn environment(environment: Option<&str>) -> Result<(), Refusal> {
-    let is_label = |text: &str| {
-        (1..=NAME_BYTES_MAX).contains(&text.len()) && !text.contains(char::is_control)
-    };
+    let is_label =
+        |text: &str| (1..=NAME_BYTES_MAX).contains(&text.len()) && !text.contains(char::is_control);
     match environment.is_none_or(is_label) {
         true => Ok(()),
         false => Err(Refusal::new("environment", "must be 1 to 64 printable characters")),

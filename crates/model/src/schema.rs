@@ -2,8 +2,8 @@
 
 use schemars::{JsonSchema, Schema, schema_for};
 
-use super::{Connection, Honeytoken};
 use super::resource::{Kind, Resource};
+use super::{Connection, Honeytoken};
 
 /// The schemas of one resource. Bodies of requests are flat objects of the members of two of them.
 #[derive(Clone, Debug)]

@@ -208,7 +208,8 @@ impl Vault {
 
     pub(super) fn basis(&self, connection: &ConnectionRecord) -> Result<Basis, VaultError> {
         let catalogue = self.catalogue();
-        let (provider, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
+        let (provider, auth) =
+            method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let hosts = connection.host_variables();
         let view = self.directory.view();
         let app = connection.app_id().and_then(|id| view.app(&connection.org, id)).cloned();

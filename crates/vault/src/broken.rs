@@ -9,9 +9,7 @@ use super::error::VaultError;
 use super::grants::{Stored, TRIES_MAX, is_conflict};
 use super::record::Verdict;
 use keyward_model::Deadline;
-use keyward_state::directory::{
-    BrokenReason, ConnectionRecord, ConnectionState, Rotation,
-};
+use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState, Rotation};
 
 impl Vault {
     /// Writes the verdict on exactly what was read.
@@ -79,8 +77,10 @@ impl Vault {
                 rotation(record, &stored);
                 if let Some(facts) = facts {
                     record.facts.granted.clone_from(&facts.scopes);
-                    record.facts.account = facts.account.as_ref().map(|account| account.name.clone());
-                    record.facts.account_id = facts.account.as_ref().map(|account| account.id.clone());
+                    record.facts.account =
+                        facts.account.as_ref().map(|account| account.name.clone());
+                    record.facts.account_id =
+                        facts.account.as_ref().map(|account| account.id.clone());
                     // What a test said was of the grant before.
                     record.facts.whose = None;
                     record.facts.captured.clone_from(&captured);

@@ -108,7 +108,8 @@ impl Vault {
             return None;
         }
         let catalogue = self.catalogue();
-        let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref()).ok()?;
+        let (_, auth) =
+            method(&catalogue, &connection.provider, connection.auth.as_deref()).ok()?;
         let oauth = auth.oauth.as_deref()?;
         // What a service asks for by itself does not die.
         if !matches!(oauth.grant, GrantText::AuthorizationCode | GrantText::DeviceCode) {

@@ -331,7 +331,7 @@ impl Vault {
         kept: Kept,
     ) -> (Header, Zeroizing<Vec<u8>>) {
         let now = self.clock.now();
-                let old = Beside {
+        let old = Beside {
             state: RotationState::Unconfirmed,
             since: now,
             until: now.checked_add(kept.old_for).unwrap_or(Timestamp::MAX),
@@ -433,7 +433,9 @@ impl Vault {
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         self.project(connection).await?;
         let mended = |record: &mut ConnectionRecord| {
-            if let ConnectionState::Broken { reason: BrokenReason::TestFailed, .. } = record.facts.state {
+            if let ConnectionState::Broken { reason: BrokenReason::TestFailed, .. } =
+                record.facts.state
+            {
                 record.facts.state = ConnectionState::Active;
             }
         };

@@ -19,11 +19,11 @@ use parking_lot::Mutex;
 use super::*;
 use crate::grant::oauth::{ErrorCode, OAuth, Temporary, Tokens};
 use crate::grant::{Dead, MintError};
+use keyward_model::Reference;
 use keyward_net::call::Caller;
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
 use keyward_rules::provider::check;
-use keyward_model::Reference;
 use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::{StoreError, Version};
 

@@ -154,7 +154,9 @@ fn is_active(
     made: &Shown<Connection>,
     test: Option<&ConnectionTested>,
 ) -> Result<(), Failure> {
-    let (ConnectionState::Draft { .. }, Some(test)) = (&made.facts.state, test) else { return Ok(()) };
+    let (ConnectionState::Draft { .. }, Some(test)) = (&made.facts.state, test) else {
+        return Ok(());
+    };
     if global.json {
         output::print_json(made)?;
         return Err(Failure::silent(Exit::Failed));

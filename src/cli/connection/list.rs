@@ -69,7 +69,8 @@ impl Search {
 
 /// The table, and below it what is to be done about some.
 pub(super) fn shown(global: &Global, connections: &[Shown<Connection>], is_all: bool) -> String {
-    let remedies = connections.iter().filter_map(|it| Some((&it.name, it.facts.remedy.as_deref()?)));
+    let remedies =
+        connections.iter().filter_map(|it| Some((&it.name, it.facts.remedy.as_deref()?)));
     let lines = remedies.map(|(name, text)| format!("hint: {name}: {}\n", global.remedy(text)));
     table(connections, is_all) + &lines.collect::<String>()
 }

@@ -119,7 +119,8 @@ fn of_connection(
     let name = &connection.name;
     let remedy = connection.facts.remedy.as_deref().map(|remedy| global.remedy(remedy));
     let remedy = remedy.unwrap_or_default();
-    if let Some(failing) = connection.facts.token.as_ref().and_then(|token| token.failing.as_ref()) {
+    if let Some(failing) = connection.facts.token.as_ref().and_then(|token| token.failing.as_ref())
+    {
         let message = format!(
             "the token of connection {name} cannot be refreshed since {:.0}, {} times ({})",
             failing.since,

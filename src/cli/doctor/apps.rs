@@ -124,7 +124,10 @@ mod tests {
         serde_json::from_value(connection).unwrap()
     }
 
-    fn judged(app: AppView, connection: Shown<Connection>) -> Vec<(Status, String, Option<String>)> {
+    fn judged(
+        app: AppView,
+        connection: Shown<Connection>,
+    ) -> Vec<(Status, String, Option<String>)> {
         let people = People { agents: Vec::new(), connections: vec![connection], apps: vec![app] };
         let mut report = Report::default();
         judge(&people, &Global::default(), "2025-06-01T00:00:00Z".parse().unwrap(), &mut report);

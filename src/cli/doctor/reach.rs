@@ -13,8 +13,8 @@ use super::report::Report;
 use crate::cli::client::Client;
 use crate::config::{Config, UpstreamProxy};
 use keyward_api::wire::{List, UpstreamView};
-use keyward_model::{Connection, Shown};
 use keyward_base::host::{Scheme, Target};
+use keyward_model::{Connection, Shown};
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
 use keyward_net::reach::reach;
@@ -39,7 +39,8 @@ pub(super) async fn look(
     report: &mut Report,
 ) {
     let active = connections.iter().filter(|c| c.facts.state.is_usable());
-    let hosts: BTreeSet<_> = active.flat_map(|c| &c.facts.hosts).filter(|h| !h.contains('*')).collect();
+    let hosts: BTreeSet<_> =
+        active.flat_map(|c| &c.facts.hosts).filter(|h| !h.contains('*')).collect();
     let asked = match gateway {
         Some(client) => client.get::<List<UpstreamView>>("/api/v1/upstreams").await.ok(),
         None => None,

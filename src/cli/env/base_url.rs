@@ -6,8 +6,8 @@ use crate::cli::environment::Environment;
 use crate::cli::environment::files::Files;
 use crate::cli::failure::Failure;
 use keyward_api::wire::AgentView;
-use keyward_model::{Connection, Shown};
 use keyward_base::host::{Scheme, Target};
+use keyward_model::{Connection, Shown};
 
 /// The base URL.
 const URL: &str = "KEYWARD_BASE_URL";

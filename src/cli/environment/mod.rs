@@ -17,8 +17,8 @@ use self::table::{Gets, TABLE};
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
 use keyward_api::wire::{AgentView, NewAgent};
-use keyward_model::{Connection, Shown};
 use keyward_base::id::AgentId;
+use keyward_model::{Connection, Shown};
 use keyward_state::directory::ManagedBy;
 
 /// The agent of whoever names none.

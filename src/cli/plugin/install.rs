@@ -19,7 +19,9 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::secret;
 use crate::cli::settings::Global;
-use keyward_api::wire::{AgentView, List, NewPlugin, PluggedView, PluginPatch, PluginView, SlotView};
+use keyward_api::wire::{
+    AgentView, List, NewPlugin, PluggedView, PluginPatch, PluginView, SlotView,
+};
 use keyward_model::{Connection, Shown};
 use keyward_state::directory::{ManagedBy, Manifest, Slot};
 
@@ -267,8 +269,9 @@ impl Before {
     }
 
     fn plugged(&self, slot: &Slot, connection: &Shown<Connection>) -> PluggedView {
-        let missing =
-            |scope: &&String| !connection.facts.granted.is_empty() && !connection.facts.granted.contains(scope);
+        let missing = |scope: &&String| {
+            !connection.facts.granted.is_empty() && !connection.facts.granted.contains(scope)
+        };
         let bound = self.agent.iter().flat_map(|agent| &agent.bindings);
         PluggedView {
             id: connection.id.clone(),

@@ -140,7 +140,7 @@ impl<'a> Walk<'a> {
         let asks = (self.tests, true);
         let mut walk = connect::Walk::new((self.global, self.client), None, self.how, asks)?;
         let connected = Box::pin(walk.until_connected(&questions, None)).await?;
-        let (id, name) = (connected.connection.id, connected.connection.name);
+        let (id, name) = (connected.connection.id, connected.connection.spec.name);
         output::note(&format!("connection {name} added ({id})"));
         self.made.insert(name);
         Ok(id.to_string())

@@ -125,7 +125,11 @@ fn a_connection_names_an_app_of_its_own_provider() {
     let config = read(&good, &[]);
     assert_eq!(config.connections[0].app, Some(Reference::new("hub")));
     assert_eq!(config.connections[0].scopes, ["repo"]);
-    assert_eq!(config.connections[1].app, Some(Reference::new("goog")), "one app for all of Google");
+    assert_eq!(
+        config.connections[1].app,
+        Some(Reference::new("goog")),
+        "one app for all of Google"
+    );
 }
 
 #[test]

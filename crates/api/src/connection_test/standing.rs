@@ -56,7 +56,8 @@ pub(crate) async fn learnt(
         // What has tokens is renewed, and ended by whoever issues them.
         if is_refused(found) && !renews && record.facts.state == ConnectionState::Active {
             let detail = Some(REFUSED.to_owned());
-            record.facts.state = ConnectionState::Broken { reason: BrokenReason::TestFailed, detail };
+            record.facts.state =
+                ConnectionState::Broken { reason: BrokenReason::TestFailed, detail };
         }
     };
     let (directory, id) = (&admin.deps().directory, &connection.id);

@@ -224,8 +224,7 @@ impl Writer {
             record.editable(by)?;
         }
         let view = self.view.load();
-        let uses =
-            |c: &&Arc<super::ConnectionRecord>| c.org == at.org && c.app_id() == Some(&id);
+        let uses = |c: &&Arc<super::ConnectionRecord>| c.org == at.org && c.app_id() == Some(&id);
         if let Some(connection) = view.connections().find(uses) {
             let (app, connection) = (record.name.clone(), connection.name.clone());
             return Err(DirectoryError::AppInUse { app, connection });

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::error::DirectoryError;
 use super::records::{AgentRecord, ConnectionRecord, ManagedBy};
 use super::users::may_be_used_by;
-use keyward_base::agent::is_unreserved;
 use super::view::View;
+use keyward_base::agent::is_unreserved;
 use keyward_base::id::{OrgId, UserId, is_like_an_id};
 use keyward_model::{Record, Resource, Visibility};
 

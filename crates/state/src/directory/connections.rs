@@ -51,11 +51,7 @@ impl Kept for Connection {
     }
 
     /// One that was taken out of the file may be removed by anyone.
-    fn may_remove(
-        record: &Record<Self>,
-        by: ManagedBy,
-        _: &View,
-    ) -> Result<(), DirectoryError> {
+    fn may_remove(record: &Record<Self>, by: ManagedBy, _: &View) -> Result<(), DirectoryError> {
         match record.facts.state {
             ConnectionState::Paused => Ok(()),
             _ => check::editable(record, by),
@@ -64,18 +60,23 @@ impl Kept for Connection {
 
     /// Bindings first: after a crash in between there is a connection that no agent may use, and not a binding to
     /// nothing.
-    async fn going(writer: &Writer, record: &Record<Self>) -> Result<(), DirectoryError> {
+    fn going<'a>(
+        writer: &'a Writer,
+        record: &'a Record<Self>,
+    ) -> impl Future<Output = Result<(), DirectoryError>> + Send + 'a {
         let view = writer.view.load_full();
         let bound = bound_agents(&view, &record.org, &record.id);
         let bound: Vec<AgentId> = bound.map(|agent| agent.id.clone()).collect();
-        for agent in bound {
-            let unbind = |agent: &mut AgentRecord| {
-                agent.bindings.retain(|binding| binding.connection != record.id);
-                Ok(())
-            };
-            writer.edit_agent(&record.org, &agent, &unbind).await?;
+        async move {
+            for agent in bound {
+                let unbind = |agent: &mut AgentRecord| {
+                    agent.bindings.retain(|binding| binding.connection != record.id);
+                    Ok(())
+                };
+                writer.edit_agent(&record.org, &agent, &unbind).await?;
+            }
+            Ok(())
         }
-        Ok(())
     }
 }
 

@@ -113,7 +113,8 @@ impl PluginRecord {
             let connection = self.slots.get(&slot.slot).and_then(&find);
             Missing { slot, connection }
         });
-        each.filter(|missing| missing.connection.is_none_or(|it| !it.facts.state.is_usable())).collect()
+        each.filter(|missing| missing.connection.is_none_or(|it| !it.facts.state.is_usable()))
+            .collect()
     }
 
     /// Its state when it lacks these.

@@ -303,6 +303,6 @@ pub fn may_be_used_by(connection: &ConnectionRecord, agent: &AgentRecord) -> boo
         Visibility::Shared => true,
         Visibility::Private => {
             connection.facts.owner.is_some() && connection.facts.owner == agent.owner
-        },
+        }
     }
 }

@@ -217,7 +217,8 @@ impl View {
         let org = self.orgs.get(org)?;
         let agent = org.agents.values().find(|one| one.owner.as_ref() == Some(user));
         let connection = || {
-            let one = org.connections.values().find(|one| one.facts.owner.as_ref() == Some(user))?;
+            let one =
+                org.connections.values().find(|one| one.facts.owner.as_ref() == Some(user))?;
             Some(("connection", one.name.clone()))
         };
         agent.map(|one| ("agent", one.name.clone())).or_else(connection)

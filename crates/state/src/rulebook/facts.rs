@@ -435,7 +435,8 @@ pub(super) fn owned(
 /// What the connection owns, or why nothing.
 fn instance(record: &ConnectionRecord, catalogue: &Catalogue) -> Result<Instance, String> {
     let provider = catalogue.get(&record.provider).ok_or("its provider is not known any more")?;
-    let auth = provider.auth(record.auth.as_deref()).ok_or("its provider lost the way to log in")?;
+    let auth =
+        provider.auth(record.auth.as_deref()).ok_or("its provider lost the way to log in")?;
     provider.instantiate(auth, &record.host_variables()).map_err(|error| error.to_string())
 }
 

@@ -32,8 +32,7 @@ impl Flows {
     /// Whether the provider of an app sends browsers back by POST.
     pub fn takes_posts(&self, org: &OrgId, app: &AppId) -> bool {
         let view = self.directory().view();
-        let mut of_app =
-            view.connections().filter(|it| it.org == *org && it.app_id() == Some(app));
+        let mut of_app = view.connections().filter(|it| it.org == *org && it.app_id() == Some(app));
         of_app.any(|connection| self.is_posted_to(&connection.provider, connection.method()))
     }
 

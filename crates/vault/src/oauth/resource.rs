@@ -123,7 +123,8 @@ impl Flows {
         let client = self.client_at(&metadata, &id).await?;
         let name = self.free_name(org, url);
         let new = self.keep_app((org, id, name), &metadata, url, client).await?;
-        let use_it = |record: &mut ConnectionRecord| record.app = Some(Reference::Id(new.id.clone()));
+        let use_it =
+            |record: &mut ConnectionRecord| record.app = Some(Reference::Id(new.id.clone()));
         let updated = self.directory().update_connection(org, &connection.id, &use_it).await?;
         self.asking(&updated).await
     }

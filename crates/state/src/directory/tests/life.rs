@@ -259,7 +259,8 @@ async fn what_a_connection_is_known_by_cannot_be_changed() {
     let change = |it: &mut ConnectionRecord| {
         (it.id, it.org) = (ConnectionId::random(), OrgId::random());
     };
-    let kept = world.directory.update_connection(&world.org, &connection.id, &change).await.unwrap();
+    let kept =
+        world.directory.update_connection(&world.org, &connection.id, &change).await.unwrap();
     assert_eq!((&kept.id, &kept.org), (&connection.id, &world.org));
     world.pass(1);
     let reason = BrokenReason::Revoked;

@@ -152,7 +152,8 @@ impl World {
             1 => record.name = format!("c{y}"),
             2 => {
                 record.facts.owner = Some(user.clone());
-                record.facts.visibility = if y > 1 { Visibility::Private } else { Visibility::Shared };
+                record.facts.visibility =
+                    if y > 1 { Visibility::Private } else { Visibility::Shared };
             }
             3 => record.environment = (y > 0).then(|| format!("e{y}")),
             4 => drop(record.variables.insert("shop".to_owned(), format!("s{}", y % 2))),
