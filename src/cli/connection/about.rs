@@ -8,6 +8,16 @@ use serde_json::{Map, Value, json};
 use crate::cli::table::moment;
 use keyward_model::{Connection, ConnectionShown, DueBy, RotationState, Shown, in_days};
 
+/// What `--clear` takes away beside settings: as arguments and as the API name it.
+pub(super) const CLEARED: &[(&str, &str)] = &[
+    ("description", "description"),
+    ("purpose", "purpose"),
+    ("tags", "tags"),
+    ("env", "environment"),
+    ("expires", "expires"),
+    ("rotate-every", "rotate_every"),
+];
+
 /// For people, and of the secret.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Description")]

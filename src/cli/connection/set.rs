@@ -14,16 +14,6 @@ use crate::cli::settings::Global;
 use crate::cli::wait;
 use keyward_model::{Connection, Shown};
 
-/// What `--clear` takes away beside settings: as arguments and as the API name it.
-const CLEARED: [(&str, &str); 6] = [
-    ("description", "description"),
-    ("purpose", "purpose"),
-    ("tags", "tags"),
-    ("env", "environment"),
-    ("expires", "expires"),
-    ("rotate-every", "rotate_every"),
-];
-
 #[derive(Debug, Args)]
 pub(crate) struct Set {
     /// name or id
@@ -57,7 +47,7 @@ enum What {
 }
 
 fn cleared(text: &str) -> Result<What, String> {
-    match CLEARED.iter().find(|(name, _)| *name == text) {
+    match about::CLEARED.iter().find(|(name, _)| *name == text) {
         Some((_, name)) => Ok(What::Said(name)),
         None => settings::cleared(text).map(What::Setting),
     }
