@@ -56,6 +56,7 @@ section! {
     pub struct ConnectionSpec {
         /// Unique. 1 to 64 letters, digits or `-_.`.
         #[key("text", required)]
+        #[serde(default)]
         pub name: String,
         /// Of the catalogue or of `providers`.
         #[key("id of a [provider](providers.md)", required)]

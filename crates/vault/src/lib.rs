@@ -65,7 +65,7 @@ use servers::Servers;
 pub use template::settings as template_settings;
 
 use crate::grant::Grant;
-use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, UserId};
+use keyward_base::id::{AgentId, ConnectionId, OrgId, UserId};
 use keyward_base::rotation::RotationSettings;
 use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use super::*;
 use crate::grant::oauth::{ErrorCode, OAuth, Temporary, Tokens};
 use crate::grant::{Dead, MintError};
+use keyward_base::id::AppId;
 use keyward_model::Reference;
 use keyward_net::call::Caller;
 use keyward_net::dial::Dialler;

@@ -19,12 +19,12 @@ const CONNECTIONS: &[(&str, &[&str])] = &[
         "connections:\n  - { name: a, provider: githb }\n  - { name: a, provider: github, auth: pta }\n  - { name: b, provider: github, auth: app }\n  - { name: con_x, provider: nowhere }",
         &[
             "keyward.yaml:2: connections[0].provider: there is no provider `githb`; did you mean `github`?",
-            "keyward.yaml:3: connections[1].auth: provider `github` has no auth method `pta`; write pat or oauth_app or app_user or app",
             "keyward.yaml:3: connections[1].name: the name `a` is used twice; rename or remove one",
+            "keyward.yaml:3: connections[1].auth: provider `github` has no auth method `pta`; write pat or oauth_app or app_user or app",
             "keyward.yaml:4: connections[2].fields: field `app_id` is missing; add `fields: { app_id: … }`",
             "keyward.yaml:4: connections[2].fields: field `installation_id` is missing; add `fields: { installation_id: … }`",
             "keyward.yaml:4: connections[2].fields: field `private_key` is missing; add `fields: { private_key: { env: NAME } }`",
-            "keyward.yaml:5: connections[3].name: the name looks like an id or a token; choose another beginning",
+            "keyward.yaml:5: connections[3].name: `name` must be 1 to 64 letters, digits or `-_.`, not an id and not only dots; write another one",
             "keyward.yaml:5: connections[3].provider: there is no provider `nowhere`; define it under `providers:`, or see `keyward provider list`",
         ],
     ),
@@ -84,9 +84,20 @@ const CONNECTIONS: &[(&str, &[&str])] = &[
     (
         r#"connections: [{ name: a b, provider: github, fields: { token: { env: X } }, org: Acme, environment: "", settings: { timeout: 30s } }]"#,
         &[
-            "keyward.yaml:1: connections[0].name: this is not a name; write 1 to 64 letters, digits or `-_.`",
-            "keyward.yaml:1: connections[0].environment: this is not an environment; write 1 to 64 bytes, such as `production`",
             "keyward.yaml:1: connections[0].org: this is not the name of an organisation; write 2 to 40 lower-case letters, digits or inner hyphens",
+            "keyward.yaml:1: connections[0].name: `name` must be 1 to 64 letters, digits or `-_.`, not an id and not only dots; write another one",
+        ],
+    ),
+    (
+        r#"connections: [{ name: a, provider: github, fields: { token: { env: X } }, environment: "" }]"#,
+        &[
+            "keyward.yaml:1: connections[0].environment: `environment` must be 1 to 64 printable characters; write another one",
+        ],
+    ),
+    (
+        "connections: [{ name: a, provider: github, fields: { token: { env: X } }, expires: 90d }]",
+        &[
+            "keyward.yaml:1: connections[0].expires: `expires` must be a day or a time here: a span would end later at each start; write 2026-01-31",
         ],
     ),
     (
