@@ -49,7 +49,7 @@ use keyward_rules::provider::Catalogue;
 use rows::Rows;
 
 pub use apps::AppRecord;
-pub use check::editable;
+pub use check::{BINDINGS_MAX, editable};
 pub use deliveries::{Delivery, News, Owed};
 pub use error::DirectoryError;
 pub use kept::Kept;
@@ -61,14 +61,14 @@ pub use keyward_model::{
 pub use manifest::{Fault, Manifest, Slot};
 pub use orgs::OrgRecord;
 pub use personal::{Area, PersonalToken, Scope, ScopeError};
-pub use plugins::{Missing, Plugged, PluginRecord, PluginState};
+pub use plugins::{Missing, PLUGINS_MAX, Plugged, PluginRecord, PluginState};
 pub use records::{
     AgentRecord, BindingRecord, ConnectionRecord, IssuedToken, NewAgent, TokenRecord,
 };
 pub use remedy::{Need, Remedies};
 pub use users::{NewUser, Person, Role, UserRecord, may_be_used_by};
 pub use view::{Differences, Former, View};
-pub use webhooks::{NewWebhook, WebhookRecord, WebhookState, check_webhook_url};
+pub use webhooks::{NewWebhook, WEBHOOKS_MAX, WebhookRecord, WebhookState, check_webhook_url};
 
 /// The directory.
 #[derive(Debug)]

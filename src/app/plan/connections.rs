@@ -1,0 +1,254 @@
+//! Steps for connections of the configuration.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::apps::AppOf;
+use super::inputs::Fields;
+use super::resources::members;
+use super::{Action, Basis, Planning, Step, Subject, Work, differing, named};
+use crate::config::Declared;
+use keyward_base::id::{ConnectionId, OrgId};
+use keyward_model::{Connection, ConnectionFacts, ConnectionSpec, Record};
+use keyward_rules::provider::{AuthKind, AuthMethod, Catalogue};
+use keyward_state::directory::{ConnectionRecord, ConnectionState, ManagedBy, View, Visibility};
+use keyward_vault::{NewConnection, Vault, VaultError};
+
+/// What is written of one.
+#[derive(Debug)]
+pub(in crate::app) enum ConnectionWork {
+    Make(NewlyConnected),
+    Replace(ConnectionId, NewlyConnected),
+    Change(ConnectionId, ConnectionChange),
+    Pause(ConnectionId),
+}
+
+/// A connection to be made.
+#[derive(Debug)]
+pub(in crate::app) struct NewlyConnected {
+    pub(in crate::app) new: NewConnection,
+    /// The name or id of its app, which may be made before it.
+    pub(in crate::app) app: Option<String>,
+    pub(in crate::app) given: Given,
+}
+
+/// What a connection is made with.
+#[derive(Debug)]
+pub(in crate::app) enum Given {
+    Fields(Fields),
+    /// Its owner consents later.
+    Consent,
+    /// Its secrets were not read: the record alone is put.
+    Unread(Box<ConnectionRecord>),
+}
+
+/// What becomes of a connection that stays.
+#[derive(Debug)]
+pub(in crate::app) struct ConnectionChange {
+    /// Compared with what was given before; `None`: the grant stays as it is.
+    pub(in crate::app) fields: Option<Fields>,
+    pub(in crate::app) spec: ConnectionSpec,
+    pub(in crate::app) resumes: bool,
+}
+
+impl Planning<'_> {
+    pub(super) fn connections(&mut self, given: Vec<Option<Fields>>) {
+        let Basis { config, view, .. } = self.basis;
+        for (declared, fields) in config.connections.iter().zip(given) {
+            let record = self.connection(declared, fields);
+            self.connections.push(Arc::new(record));
+        }
+        let named = named(&config.connections, |it| (&it.org, &it.name));
+        for found in view.connections() {
+            if named.contains(&(&found.org, found.name.as_str())) {
+                continue;
+            }
+            let mut record = found.clone();
+            if found.managed_by == ManagedBy::File && found.facts.state.is_usable() {
+                let subject = subject(&found.org, &found.name, None);
+                let work = Work::Connection(Box::new(ConnectionWork::Pause(found.id.clone())));
+                self.pauses.push(Step::new(subject, Action::Pause, work));
+                Arc::make_mut(&mut record).facts.state = ConnectionState::Paused;
+            }
+            self.connections.push(record);
+        }
+        self.to_come = View::of([], self.connections.iter().cloned());
+    }
+
+    /// Plans one; answers the record to come, also where there is a problem, so that others are not found for it.
+    fn connection(
+        &mut self,
+        declared: &Declared<Connection>,
+        fields: Option<Fields>,
+    ) -> ConnectionRecord {
+        let Basis { view, catalogue, .. } = self.basis;
+        let subject = subject(&declared.org, &declared.name, Some(&declared.place));
+        let before = self.problems.len();
+        let found = view.find_connection(&declared.org, &declared.name);
+        if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {
+            self.refuse_stored(&subject);
+        } else if let Some(fields) = &fields
+            && let Err(error) = check_fields(catalogue, declared, fields)
+        {
+            self.refuse(&subject, error, "");
+        }
+        let app = match &fields {
+            Some(_) => self.app_of(declared),
+            None => Some(AppOf::None),
+        };
+        if let (None, Some(name)) = (&app, &declared.app) {
+            let message = format!("`app` names app `{name}`, which does not exist");
+            self.refuse(&subject, message, "declare or add it");
+        }
+        let app = app.unwrap_or(AppOf::None);
+        let another = found.map(|found| another_account(found, declared, &app));
+        let is_refused = self.problems.len() > before;
+        if let (Some(found), Some([])) = (found, another.as_deref()) {
+            if !is_refused {
+                self.steps.push(changed(subject, found, (declared, catalogue), fields));
+            }
+            return resumed(found, declared);
+        }
+        let record = to_be_made(declared, catalogue);
+        if !is_refused {
+            let new = newly_connected(declared, catalogue, fields, &record);
+            let (action, work) = match found {
+                None => (Action::Make, ConnectionWork::Make(new)),
+                Some(found) => (Action::Replace, ConnectionWork::Replace(found.id.clone(), new)),
+            };
+            let step = Step::new(subject, action, Work::Connection(Box::new(work)));
+            self.steps.push(Step { changes: another.unwrap_or_default(), ..step });
+        }
+        record
+    }
+}
+
+fn subject(org: &OrgId, name: &str, place: Option<&String>) -> Subject {
+    let (org, name) = (org.clone(), name.to_owned());
+    Subject { kind: "connection", org, name, agent: None, place: place.cloned() }
+}
+
+/// Whether the provider would take these fields, as far as it can be told without asking.
+fn check_fields(
+    catalogue: &Catalogue,
+    declared: &Declared<Connection>,
+    fields: &Fields,
+) -> Result<(), VaultError> {
+    match fields.is_empty() && consents(catalogue, declared) {
+        true => Ok(()),
+        false => Vault::check(catalogue, &new_connection(declared), fields.clone()),
+    }
+}
+
+/// Whether a person has to consent before there is a grant.
+fn consents(catalogue: &Catalogue, declared: &Declared<Connection>) -> bool {
+    let provider = catalogue.get(&declared.provider);
+    let auth = provider.and_then(|provider| provider.auth(declared.auth.as_deref()));
+    auth.is_some_and(AuthMethod::is_consented_to)
+}
+
+/// The keys that make another connection of it: an old secret must not follow to another provider, method, host,
+/// environment or app.
+fn another_account(
+    found: &ConnectionRecord,
+    declared: &Declared<Connection>,
+    app: &AppOf,
+) -> Vec<String> {
+    let another_app = match app {
+        AppOf::None => false,
+        AppOf::Existing(id) => found.app_id() != Some(id),
+        AppOf::ToCome => true,
+    };
+    differing([
+        ("provider", found.provider != declared.provider),
+        ("auth", declared.auth.is_some() && declared.auth != found.auth),
+        ("variables", found.variables != declared.variables),
+        ("environment", found.environment != declared.environment),
+        ("app", another_app),
+    ])
+}
+
+fn changed(
+    subject: Subject,
+    found: &ConnectionRecord,
+    (declared, catalogue): (&Declared<Connection>, &Catalogue),
+    fields: Option<Fields>,
+) -> Step {
+    let spec = taken_over(found, declared);
+    let changes = members(&found.spec, &spec);
+    let fields = fields.filter(|fields| takes_fields(catalogue, found, fields));
+    let compares_secret = fields.is_some();
+    let resumes = found.facts.state == ConnectionState::Paused;
+    let change = ConnectionChange { fields, spec, resumes };
+    let work = ConnectionWork::Change(found.id.clone(), change);
+    let work = Work::Connection(Box::new(work));
+    Step { compares_secret, ..Step::of_existing(subject, resumes, changes, work) }
+}
+
+/// Whether other fields would replace the grant. One that was consented to, or that has been renewed since it was
+/// given, is not put back to an older one.
+fn takes_fields(catalogue: &Catalogue, found: &ConnectionRecord, fields: &Fields) -> bool {
+    let provider = catalogue.get(&found.provider);
+    let Some(auth) = provider.and_then(|provider| provider.auth(found.auth.as_deref())) else {
+        return true;
+    };
+    let is_broken = matches!(found.facts.state, ConnectionState::Broken { .. });
+    let is_renewed = auth.kind == AuthKind::Oauth2 && !is_broken;
+    !is_renewed && !(fields.is_empty() && auth.minted.is_some())
+}
+
+fn newly_connected(
+    declared: &Declared<Connection>,
+    catalogue: &Catalogue,
+    fields: Option<Fields>,
+    record: &ConnectionRecord,
+) -> NewlyConnected {
+    let (new, app) = (new_connection(declared), declared.app.as_ref().map(ToString::to_string));
+    match fields {
+        None => NewlyConnected { new, app: None, given: Given::Unread(Box::new(record.clone())) },
+        Some(fields) if fields.is_empty() && consents(catalogue, declared) => {
+            NewlyConnected { new, app, given: Given::Consent }
+        }
+        Some(fields) => NewlyConnected { new, app, given: Given::Fields(fields) },
+    }
+}
+
+/// Its app is looked up when it is made.
+fn new_connection(declared: &Declared<Connection>) -> NewConnection {
+    NewConnection {
+        org: declared.org.clone(),
+        spec: ConnectionSpec { app: None, ..declared.spec.clone() },
+        owner: None,
+        visibility: Visibility::Shared,
+        managed_by: ManagedBy::File,
+    }
+}
+
+/// What the file says, but for what makes it another connection.
+fn taken_over(found: &ConnectionRecord, declared: &Declared<Connection>) -> ConnectionSpec {
+    let ConnectionSpec { provider, auth, variables, environment, app, .. } = found.spec.clone();
+    ConnectionSpec { provider, auth, variables, environment, app, ..declared.spec.clone() }
+}
+
+fn resumed(found: &ConnectionRecord, declared: &Declared<Connection>) -> ConnectionRecord {
+    let mut record = ConnectionRecord { spec: taken_over(found, declared), ..found.clone() };
+    if record.facts.state == ConnectionState::Paused {
+        record.facts.state = ConnectionState::Active;
+    }
+    record
+}
+
+/// With an id that it will not have.
+fn to_be_made(declared: &Declared<Connection>, catalogue: &Catalogue) -> ConnectionRecord {
+    let provider = catalogue.get(&declared.provider);
+    let auth = provider.and_then(|provider| provider.auth(declared.auth.as_deref()));
+    let state = match declared.with.sources.is_empty() && consents(catalogue, declared) {
+        true => ConnectionState::Draft { failure: None },
+        false => ConnectionState::Active,
+    };
+    let auth = auth.map(|auth| auth.id.clone());
+    let spec = ConnectionSpec { auth, app: None, ..declared.spec.clone() };
+    let facts = ConnectionFacts { state, ..ConnectionFacts::default() };
+    Record::new(&declared.org, ManagedBy::File, spec, facts, Timestamp::UNIX_EPOCH)
+}
