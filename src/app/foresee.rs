@@ -10,7 +10,7 @@ use super::declared::apps::consents;
 use super::declared::kept::STORED;
 use super::declared::plugins::World;
 use super::declared::{Held, new_connection, same_account};
-use crate::config::{Config, Declared, DeclaredAgent, DeclaredConnection};
+use crate::config::{Config, Declared, DeclaredAgent, DeclaredConnection, InFile};
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
 use keyward_model::Record;
 use keyward_rules::provider::Catalogue;
@@ -58,7 +58,7 @@ impl Foreseen {
         }
     }
 
-    fn kept<R: Kept>(&mut self, all: &[Declared<R>], view: &View) {
+    fn kept<R: Kept + InFile>(&mut self, all: &[Declared<R>], view: &View) {
         let (one, max) = (R::KIND.one, R::KIND.max);
         let is_stored = |it: &&Arc<Record<R>>| it.managed_by == ManagedBy::Store;
         let mut room: BTreeMap<&OrgId, usize> = BTreeMap::new();

@@ -54,7 +54,7 @@ pub use agent::DeclaredAgent;
 pub use app::DeclaredApp;
 pub use connection::DeclaredConnection;
 pub use corporate::{ProxyLoginError, UpstreamProxy};
-pub use declared::Declared;
+pub use declared::{Declared, InFile};
 pub use environment::Environment;
 pub use listen::{Listen, ListenAt};
 pub use listen_agents::ListenAgent;

@@ -8,9 +8,13 @@
 
 mod honeytoken;
 mod name;
+mod patch;
 mod refusal;
 mod resource;
+mod schema;
 
 pub use honeytoken::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec};
+pub use patch::{check_fixed, merge};
 pub use refusal::Refusal;
-pub use resource::{Data, Kind, ManagedBy, Record, Resource, Shown};
+pub use resource::{Data, Given, Kind, ManagedBy, Nothing, Record, Resource, Shown};
+pub use schema::{Schemas, schemas};

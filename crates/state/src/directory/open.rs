@@ -94,8 +94,16 @@ struct Known<'a> {
 
 impl Known<'_> {
     async fn take_all<R: Kept>(&mut self, rows: &Rows) -> Result<(), DirectoryError> {
-        let all = rows.all::<Record<R>>(R::TABLE).await?;
-        self.take(all, R::NAMED, |it| (&it.org, Id::as_str(&it.id), it.name()))
+        for (at, Read { record, .. }) in rows.all::<Record<R>>(R::TABLE).await? {
+            if at != At::new(R::TABLE, &record.org, Id::as_str(&record.id)) {
+                return Err(at.malformed());
+            }
+            for unique in R::unique(&record, self.index) {
+                claim(self.wanted, unique.at, Id::as_str(&record.id), unique.what)?;
+            }
+            Arc::new(record).show(self.view);
+        }
+        Ok(())
     }
 
     /// Puts records of one kind into the view, each with its claim to its name. `of` tells org, id and
