@@ -143,7 +143,7 @@ impl Flows {
 
     async fn of_userinfo(&self, it: &Consented<'_>) -> Option<Account> {
         let asking = self.asking(it.connection).await.ok()?;
-        let auth = asking.provider.auth(Some(&it.connection.auth))?;
+        let auth = asking.provider.auth(it.connection.auth.as_deref())?;
         let declared = auth.oauth.as_ref().is_some_and(|oauth| oauth.userinfo.is_some());
         let asked = asked_scopes(&asking);
         let scopes = if it.granted.is_empty() { &asked[..] } else { it.granted };
