@@ -91,7 +91,7 @@ pub(super) fn connections(
         check.variables(&spec.variables, reading);
         check.settings(&spec.settings, reading);
         check.app(spec.app.as_ref().map(Reference::as_str), apps, reading);
-        with.sources = check.fields(&with.given, reading);
+        with.sources = check.fields(&std::mem::take(&mut with.given), reading);
     }
     found
 }
