@@ -243,7 +243,7 @@ impl Caller {
     /// Refuses to change a connection that is only theirs to use.
     pub(super) fn may_change(&self, of: &ConnectionRecord) -> Result<(), ApiError> {
         let changes = self.access == Access::Write && self.area == Some(Area::Connections);
-        match !changes || self.edits_all() || self.owns(of.owner.as_ref()) {
+        match !changes || self.edits_all() || self.owns(of.facts.owner.as_ref()) {
             true => Ok(()),
             false => Err(ApiError::NotYours { what: "connection", name: of.name.clone() }),
         }
