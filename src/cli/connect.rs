@@ -99,7 +99,7 @@ impl Args {
         };
         let agent = agent(&client, &self.agent, IN_ITS_USE).await?;
         let taken = client.list::<Shown<Connection>>("/api/v1/connections", &[]).await?;
-        let taken = taken.items.into_iter().map(|one| one.name).collect();
+        let taken = taken.items.into_iter().map(|one| one.spec.name).collect();
         let way = if asks { Way::Asking } else { Way::Given };
         let questions = Questions { options: self.options, provider, shapes, taken, way };
         let (tests, how) = (!self.no_test, &self.how);

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use axum::Json;
-use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::body::Segments;
@@ -17,7 +16,6 @@ use super::input::Change;
 use super::owners;
 use super::state::Admin;
 use super::wire::TestOutcome;
-use keyward_base::time::parse_deadline;
 use keyward_model::{Connection, ConnectionSpec, ManagedBy, Shown};
 use keyward_state::directory::{ConnectionRecord, editable};
 
@@ -150,12 +148,6 @@ async fn would_work(
             hint: told.hint,
         }),
     }
-}
-
-/// When a secret ends.
-pub(super) fn deadline(text: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
-    let what = "this is no time: write 90d, 2026-01-31 or 2026-01-31T08:00:00Z";
-    parse_deadline(text, now).map_err(|_| ApiError::field("expires", what))
 }
 
 #[cfg(test)]
