@@ -62,7 +62,7 @@ impl Based {
             ));
         }
         let keys = binding.map(|binding| binding.env.keys().cloned().collect()).unwrap_or_default();
-        Ok(Self { name: connection.name, host, stands_for, keys, notes })
+        Ok(Self { name: connection.spec.name, host, stands_for, keys, notes })
     }
 
     /// Its variables.

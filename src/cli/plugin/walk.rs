@@ -131,7 +131,7 @@ impl<'a> Walk<'a> {
     /// A new connection, by consent or by key, as `connect` makes them.
     async fn connected(&mut self, slot: &Slot, provider: ProviderView) -> Result<String, Failure> {
         let taken = self.client.list::<Shown<Connection>>("/api/v1/connections", &[]).await?;
-        let taken: HashSet<_> = taken.items.into_iter().map(|one| one.name).collect();
+        let taken: HashSet<_> = taken.items.into_iter().map(|one| one.spec.name).collect();
         let mut options = Options::default();
         options.scopes.clone_from(&slot.scopes);
         options.environment.clone_from(&self.environment);
