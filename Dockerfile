@@ -11,8 +11,8 @@ COPY . .
 # The target directory is a cache and no part of the layer: what is kept is copied out of it.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
-    cargo build --release --locked --bin keyward \
-    && deploy/image-root.sh target/release/keyward /image
+    cargo build --profile dist --locked --bin keyward \
+    && deploy/image-root.sh target/dist/keyward /image
 
 FROM scratch
 COPY --from=build /image/root/ /
