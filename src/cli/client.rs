@@ -1,5 +1,5 @@
-//! [`Client`]: how commands speak the admin API. A running gateway answers over its socket;
-//! otherwise this process opens the services and calls the very same router.
+//! [`Client`]: the admin API client of the commands. A running gateway answers over its socket;
+//! otherwise this process opens the services and calls the same router.
 
 mod answering;
 mod unmade;
@@ -169,7 +169,7 @@ impl Client {
     pub(crate) async fn of_file(config: &Config) -> Result<Self, Failure> {
         let services = Services::imagined(config).await.map_err(|error| {
             Failure::from(error).hint(
-                "without a gateway only what the file itself declares is known: declare it there",
+                "without a gateway, only the configuration file is read: declare the resource in it",
             )
         })?;
         let router = socket_router(Admin::in_process(services.deps()));
@@ -408,9 +408,9 @@ async fn look(path: &Path) -> Result<Found, Failure> {
     match UnixStream::connect(path).await {
         Ok(_) => Ok(Found::Gateway),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let message = format!("not allowed to use {}", path.display());
+            let message = format!("no permission to use {}", path.display());
             Err(Failure::new(Exit::Forbidden, message)
-                .hint("run this as the gateway's user, or name another directory with --data"))
+                .hint("run this as the gateway's user, or choose another directory with --data"))
         }
         // No file, a stale one, or a path too long for a socket: nobody is there.
         Err(_) => Ok(Found::Nobody),
@@ -428,7 +428,7 @@ fn locked(error: &anyhow::Error) -> Failure {
     let mut causes = error.chain();
     let cause = causes.find(|cause| cause.downcast_ref::<StoreError>().is_some());
     let message = cause.map_or_else(|| error.to_string(), ToString::to_string);
-    Failure::new(Exit::Unreachable, message).hint("stop the gateway, or let the CLI talk to it")
+    Failure::new(Exit::Unreachable, message).hint("stop the gateway, or use its admin API")
 }
 
 fn unreachable(path: &Path) -> Failure {
@@ -462,7 +462,7 @@ mod tests {
         assert!(!is_locked(&anyhow::Error::msg("something else")));
         insta::assert_snapshot!(locked(&error), @r"
         error: store is locked by process 4121
-        hint: stop the gateway, or let the CLI talk to it
+        hint: stop the gateway, or use its admin API
         ");
     }
 }

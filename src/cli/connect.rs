@@ -1,5 +1,5 @@
-//! `keyward connect`: from nothing to an agent that may use an account: provider, key, test, binding, and
-//! the line to run. What is not finished is taken back.
+//! `keyward connect`: connects an account step by step (provider, key, test, binding) and prints the command
+//! to run. An unfinished attempt is rolled back.
 
 pub(super) mod made;
 pub(super) mod questions;
@@ -41,10 +41,10 @@ pub(crate) struct Args {
     provider: Option<String>,
     #[command(flatten)]
     options: Options,
-    /// the agent that may use it; made when absent
+    /// the agent that may use it; created if it does not exist
     #[arg(long, default_value = DEFAULT_AGENT, value_name = "NAME")]
     agent: String,
-    /// do not ask the provider whether it takes the key
+    /// do not test the key at the provider
     #[arg(long)]
     no_test: bool,
     #[command(flatten)]
@@ -87,7 +87,7 @@ impl Args {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let asks = secret::can_ask() && self.options.secret_stdin.is_none();
         if self.provider.is_none() && !asks {
-            return Err(Failure::usage("name a provider: nobody can be asked here").hint(
+            return Err(Failure::usage("name a provider: there is no terminal to ask on").hint(
                 "keyward connect PROVIDER --secret-stdin FIELD; see `keyward provider list`",
             ));
         }
@@ -151,7 +151,7 @@ impl<'a> Walk<'a> {
                         return Err(failure);
                     }
                     output::note(failure.to_string().trim_end());
-                    if questions::choose("now", &["give the key again", "stop"])? == 1 {
+                    if questions::choose("now", &["enter the key again", "stop"])? == 1 {
                         return Err(terminal::interrupted());
                     }
                 }
@@ -230,7 +230,7 @@ impl<'a> Walk<'a> {
                     return Ok(Judged::Keep(Some(Box::new(found))));
                 }
                 _ if !self.asks => {
-                    let kept = "nothing was kept; --no-test keeps it untested";
+                    let kept = "nothing was stored; --no-test stores the key without a test";
                     let hint = format!("{}; {kept}", remedy(&found));
                     return Err(test::failure(self.global, found).hint(hint));
                 }
@@ -238,7 +238,7 @@ impl<'a> Walk<'a> {
             }
             let failure = test::failure(self.global, found.clone()).hint(remedy(&found));
             output::note(failure.to_string().trim_end());
-            let ways = ["test it again", "give another key", "keep it anyway", "discard it"];
+            let ways = ["test it again", "enter another key", "keep it anyway", "discard it"];
             match questions::choose("now", &ways)? {
                 0 => {}
                 1 => return Ok(Judged::Again),
@@ -297,8 +297,8 @@ fn told(connected: &Connected, provider: &ProviderView, before: Option<&AgentVie
     if let Some(test) = test {
         text += &format!("{}\n", test.message);
     }
-    let made = if before.is_none() { ", which was made for it" } else { "" };
-    text += &format!("it may be used by agent {agent}{made}\n");
+    let made = if before.is_none() { " (created)" } else { "" };
+    text += &format!("agent {agent}{made} may use it\n");
     let bound = before.map_or(&[][..], |agent| &agent.bindings);
     if bound.iter().any(|binding| binding.provider == provider.id) {
         text += &format!(

@@ -1,5 +1,5 @@
-//! A consent as the command line sees it: opens the page or shows the code, waits, and asks about another
-//! account. Where no gateway runs, this process takes the browser back itself, on loopback.
+//! The consent flow of the command line: opens the page or shows the code, waits, and asks whether to accept
+//! another account. If no gateway runs, this process receives the redirect itself, on loopback.
 
 mod page;
 mod pages;
@@ -26,18 +26,18 @@ const BACK_WITHIN: Duration = Duration::from_secs(120);
 
 /// What to do when it does not come back.
 const AWAY: &str =
-    "start the gateway: it goes on with the consent; then see `keyward connection list`";
+    "start the gateway, which continues the consent; then run `keyward connection list`";
 
 /// How a consent is gone through.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(in crate::cli) struct How {
-    /// print the page's address, and open no browser
+    /// print the URL of the consent page instead of opening a browser
     #[arg(long)]
     pub(in crate::cli) no_browser: bool,
-    /// consent by a code that is entered on another device, where the provider has both
+    /// use the device flow: enter a code on another device, if the provider supports it
     #[arg(long)]
     pub(in crate::cli) device: bool,
-    /// take another account than the connection had, without asking
+    /// accept a different account than the connection had, without asking
     #[arg(long)]
     pub(in crate::cli) accept_account: bool,
 }
@@ -80,7 +80,7 @@ pub(in crate::cli) async fn follow(
             })
         }
         FlowState::Open | FlowState::Confirm { .. } => {
-            Err(Failure::new(Exit::Failed, "the consent is not finished"))
+            Err(Failure::new(Exit::Failed, "the consent was not completed"))
         }
     }
 }
@@ -92,7 +92,7 @@ async fn remedy(global: &Global, client: &Client, made: &ConnectionMade) -> Opti
     let now: ConnectionView = client.get(&path).await.ok()?;
     let remedy = now.remedy.map(|remedy| global.remedy(&remedy));
     // A connection that can be used needs none.
-    Some(remedy.unwrap_or_else(|| "its old access stays in force".to_owned()))
+    Some(remedy.unwrap_or_else(|| "the old credential stays in use".to_owned()))
 }
 
 /// Tells the person what to do; what is answered lives as long as the browser may need it.
@@ -105,7 +105,7 @@ fn show(global: &Global, consent: &ConsentView, how: &How) -> Result<Option<page
         return Ok(None);
     }
     let Some(url) = &consent.authorize_url else { return Ok(None) };
-    output::note(&format!("open this page in your browser to consent:\n  {url}"));
+    output::note(&format!("open this page in your browser and consent:\n  {url}"));
     match !how.no_browser && io::stderr().is_terminal() {
         true => page::open(global, url),
         false => Ok(None),
@@ -122,7 +122,7 @@ async fn ended(client: &Client, flow: &FlowId) -> Result<FlowState, Failure> {
             Ok(view) => return Ok(view.state),
             Err(failure) if failure.exit() == Exit::Unreachable => {
                 if away.is_none() {
-                    output::note("note: the gateway does not answer; waiting for it to come back");
+                    output::note("note: the gateway does not answer; waiting until it is back");
                 }
                 if away.get_or_insert_with(Instant::now).elapsed() > BACK_WITHIN {
                     return Err(failure.hint(AWAY));
@@ -138,11 +138,11 @@ async fn ended(client: &Client, flow: &FlowId) -> Result<FlowState, Failure> {
 fn accepts(how: &How, (before, account): (&str, Option<&str>)) -> Result<bool, Failure> {
     output::note(&match account {
         Some(account) => {
-            format!("you consented with {account}; this connection was {before}'s until now")
+            format!("you consented with account {account}; until now this connection used {before}")
         }
         None => format!(
-            "the provider does not say which account you consented with; this connection was {before}'s \
-             until now"
+            "the provider does not say which account you consented with; until now this connection \
+             used {before}"
         ),
     });
     if how.accept_account {
@@ -150,7 +150,7 @@ fn accepts(how: &How, (before, account): (&str, Option<&str>)) -> Result<bool, F
     }
     if !secret::can_ask() {
         output::note(
-            "nobody can be asked here: the old account stays; --accept-account takes the new one",
+            "there is no terminal to ask on: the old account stays; --accept-account takes the new one",
         );
         return Ok(false);
     }

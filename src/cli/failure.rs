@@ -1,5 +1,4 @@
-//! [`Failure`]: why a command did not do what was asked, as `error:` and `hint:` lines and the
-//! exit code.
+//! [`Failure`]: the failure of a command, printed as `error:` and `hint:` lines, with its exit code.
 
 use std::error::Error;
 use std::fmt;
@@ -212,10 +211,10 @@ mod tests {
     #[test]
     fn a_failure_is_told_as_error_and_hint() {
         let failure = Failure::new(Exit::Unreachable, "store is locked by process 4121")
-            .hint("stop the gateway, or let the CLI talk to it");
+            .hint("stop the gateway, or use its admin API");
         insta::assert_snapshot!(failure, @r"
         error: store is locked by process 4121
-        hint: stop the gateway, or let the CLI talk to it
+        hint: stop the gateway, or use its admin API
         ");
     }
 

@@ -1,5 +1,5 @@
-//! What commands print. A reader that goes away (`keyward agent list | head -1`) ends the output,
-//! not the command.
+//! Output of commands. A closed pipe (`keyward agent list | head -1`) ends the output, not the
+//! command.
 
 use std::io::{self, IsTerminal, Write};
 

@@ -1,5 +1,5 @@
-//! Reading secrets from people: a prompt without echo, standard input, a file. Never an argument,
-//! which every process of the machine can read.
+//! Reads secrets from a prompt without echo, standard input, or a file. Never from an argument, which
+//! every process of the machine can read.
 
 use std::fmt;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! `keyward serve`: reads the configuration and runs the gateway until it is told to stop.
+//! `keyward serve`: reads the configuration and runs the gateway until a signal stops it.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -36,7 +36,7 @@ const DESCRIPTORS_BESIDE: u64 = 640;
 
 #[derive(Debug, Arguments)]
 pub(crate) struct Args {
-    /// serve the runs of this data directory at this address, and end with the last
+    /// serve the runs of this data directory at this address, and exit after the last
     #[arg(long, hide = true, value_name = "ADDRESS")]
     private: Option<SocketAddr>,
 }
@@ -82,7 +82,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
         let running = is_locked(&error) && UnixStream::connect(data.join(SOCKET_NAME)).is_ok();
         let failure = Failure::from(error);
         match running {
-            true => failure.hint("a gateway serves this data directory already: use that one"),
+            true => failure.hint("another gateway already serves this data directory: use it"),
             false => failure,
         }
     })
@@ -125,7 +125,7 @@ fn raise_open_files(limits: &Limits) {
         tracing::info!(
             open_files = now,
             wanted,
-            "too few open files for `limits.streams_max`: fewer streams are served; raise `ulimit -n` (LimitNOFILE)"
+            "the limit of open files is too low for `limits.streams_max`: fewer streams are served; raise `ulimit -n` (LimitNOFILE)"
         );
     }
 }

@@ -1,5 +1,5 @@
-//! A terminal asked key by key: a choice from a list, a line, a secret without echo. Ctrl-C is an answer
-//! here and no signal, so that the terminal is put right again and nothing is left half made.
+//! Terminal prompts: a choice from a list, a line, a secret without echo. Ctrl-C is read as a key, not
+//! as a signal, so that the terminal is restored and unfinished work is rolled back.
 
 use std::io::{self, Stdin, Write};
 
@@ -53,7 +53,7 @@ struct List<'a> {
 
 /// The person ended it.
 pub(crate) fn interrupted() -> Failure {
-    Failure::new(Exit::Interrupted, "interrupted: nothing was kept")
+    Failure::new(Exit::Interrupted, "interrupted: nothing was stored")
 }
 
 /// Reads a secret without echo. Several lines at once are no secret of this kind.
@@ -73,8 +73,10 @@ pub(crate) fn secret(label: &str) -> Result<Zeroizing<String>, Failure> {
         Err(error) => return Err(Failure::failed("cannot read from the terminal", &error)),
     };
     if !whole {
-        return Err(Failure::usage(format!("{label}: more than a line, or 16 KiB, was pasted"))
-            .hint("give it from a file: --secret-file FIELD=PATH"));
+        return Err(Failure::usage(format!(
+            "{label}: the input is more than one line, or longer than 16 KiB"
+        ))
+        .hint("read it from a file: --secret-file FIELD=PATH"));
     }
     let text = std::str::from_utf8(&bytes);
     let text = text.map_err(|_| Failure::usage(format!("{label} is not UTF-8")))?;
@@ -336,8 +338,8 @@ impl List<'_> {
             frame += &(cut(format!("{mark} {}", self.items[*place])) + "\n");
         }
         match found.len() {
-            0 => frame += "  nothing matches: Ctrl-U begins anew\n",
-            all if all > ROWS_MAX => frame += &format!("  {all} in all\n"),
+            0 => frame += "  no match: Ctrl-U clears the filter\n",
+            all if all > ROWS_MAX => frame += &format!("  {all} in total\n"),
             _ => {}
         }
         frame
@@ -377,7 +379,7 @@ mod tests {
 
     #[test]
     fn what_is_pasted_at_a_question_with_few_answers_is_not_shown() {
-        let items = ["paste it again", "it is right as it is"].map(str::to_owned);
+        let items = ["paste it again", "it is correct"].map(str::to_owned);
         let mut list = List { label: "now", items: &items, filter: String::new(), at: 0 };
         "sk-canary".chars().for_each(|key| list.take(Key::Char(key)));
         assert!(!list.frame(80).contains("canary"), "{}", list.frame(80));

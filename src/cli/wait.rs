@@ -1,5 +1,5 @@
-//! A sign of life while something is waited for: after a second, on a terminal, on standard error. A
-//! pipe and a short wait see nothing of it.
+//! A progress indicator for waits longer than a second: on standard error, and only if that is a
+//! terminal.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;

@@ -56,7 +56,7 @@ async fn the_ca_goes_into_the_store_and_out_of_it_and_is_told_first() {
     let market = Market::open().await;
     let system = System::with("echo \"$@\" >> \"$(dirname \"$0\")/../calls\"");
     let dry = system.trust(&market, &["--dry-run"]);
-    assert_eq!((dry.code, &*dry.out), (Some(0), "nothing was done\n"), "{dry:?}");
+    assert_eq!((dry.code, &*dry.out), (Some(0), "nothing was changed\n"), "{dry:?}");
     assert!(
         dry.err.contains("writes ") && dry.err.contains("will trust this CA, sha256"),
         "{dry:?}"

@@ -203,7 +203,10 @@ fn a_follower_sees_each_record_once_over_several_files_until_the_gateway_stops()
     lab.stop();
     let (status, said) = tail.said();
     assert_eq!(status.code(), Some(3), "{said}");
-    assert_eq!(said, "error: the gateway is stopping\nhint: run this again when it serves again\n");
+    assert_eq!(
+        said,
+        "error: the gateway is stopping\nhint: run this again when the gateway is back\n"
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! `keyward ca trust`: the CA into the trust store of a Debian-like system, and out of it again.
+//! `keyward ca trust`: adds the CA to the trust store of a Debian-like system, and removes it.
 //!
-//! Files are the administrator's (`/usr/local/share/ca-certificates`), one certificate each, and
-//! `update-ca-certificates` makes of them what programs read. It is told before it is done.
+//! It writes one file per certificate into `/usr/local/share/ca-certificates` and runs
+//! `update-ca-certificates`. It prints what it will do before it does it.
 
 use std::fs;
 use std::io;
@@ -33,13 +33,13 @@ const UPDATE: &str = "update-ca-certificates";
 
 #[derive(Debug, Args)]
 pub(crate) struct Trust {
-    /// take the CA out of the store again
+    /// remove the CA from the trust store
     #[arg(long)]
     remove: bool,
-    /// tell what would be done, and do nothing
+    /// print what would be done, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// the system's root directory: another one for an image
+    /// the system's root directory, such as the unpacked root of an image
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
 }
@@ -124,15 +124,18 @@ impl Trust {
         if self.root != Path::new("/") || rustix::process::geteuid().is_root() {
             return Ok(());
         }
-        Err(Failure::new(Exit::Forbidden, "only root changes the system's trust store")
-            .hint("run it with sudo and --data DIR, or give single programs the CA: keyward run"))
+        Err(Failure::new(Exit::Forbidden, "only root can change the system's trust store")
+            .hint("use sudo and --data DIR, or give the CA to single programs: keyward run"))
     }
 }
 
 impl Plan {
     fn told(&self, ca: &CaView) -> String {
         let (does, means) = match self.remove {
-            true => ("removes", "programs that use the system's store trust it no more".to_owned()),
+            true => (
+                "removes",
+                "programs that use the system's store no longer trust this CA".to_owned(),
+            ),
             false => (
                 "writes",
                 format!(
@@ -170,7 +173,7 @@ impl Plan {
                     None => fs::remove_file(file),
                 };
                 if let Err(error) = back {
-                    output::note(&format!("warning: {} is left as it is: {error}", file.display()));
+                    output::note(&format!("warning: {} was not restored: {error}", file.display()));
                 }
             }
         })
@@ -184,19 +187,19 @@ impl Plan {
             return Ok(());
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.lines().last().unwrap_or("it said nothing").to_owned();
+        let last = said.lines().last().unwrap_or("it printed nothing").to_owned();
         Err(Failure::new(Exit::Failed, format!("{UPDATE} failed: {last}"))
-            .hint("nothing was changed; run it by hand to see more"))
+            .hint("nothing was changed; run the command by hand to see its output"))
     }
 
     fn done(&self) -> String {
         match (self.unchanged, self.dry_run, self.remove) {
             (true, _, true) => "the system's store does not have this CA\n".to_owned(),
-            (true, _, false) => "the system's store has this CA already\n".to_owned(),
-            (false, true, _) => "nothing was done\n".to_owned(),
-            (false, false, true) => "the system's store has this CA no more\n".to_owned(),
+            (true, _, false) => "the system's store already has this CA\n".to_owned(),
+            (false, true, _) => "nothing was changed\n".to_owned(),
+            (false, false, true) => "the CA is removed from the system's store\n".to_owned(),
             (false, false, false) => {
-                "the system's store has this CA: programs that run already may have to start anew\n"
+                "the CA is in the system's store; programs that are already running may need a restart\n"
                     .to_owned()
             }
         }
@@ -211,7 +214,7 @@ fn program() -> Option<PathBuf> {
 }
 
 fn no_program() -> Failure {
-    Failure::new(Exit::Failed, format!("{UPDATE} is not there: this is no Debian-like system")).hint(
+    Failure::new(Exit::Failed, format!("{UPDATE} was not found: this is not a Debian-like system")).hint(
         "install ca-certificates, or put what `keyward ca show` prints where this system's trust store \
          takes it",
     )

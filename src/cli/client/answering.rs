@@ -1,4 +1,4 @@
-//! [`Answering`]: what this process answers the admin API from where no gateway runs: the services themselves.
+//! [`Answering`]: opens the services in this process, so that it can answer the admin API if no gateway runs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl Answering {
         if !config.data_dir.exists() {
             // A mistyped directory would otherwise look like an install that lost everything.
             output::note(&format!(
-                "note: making a new data directory, {}",
+                "note: creating a new data directory, {}",
                 config.data_dir.display()
             ));
         }
@@ -102,10 +102,10 @@ impl Answering {
             return;
         }
         output::note(
-            "note: a refresh has no answer yet; ending this command now would lose its tokens",
+            "note: waiting for a token refresh; ending this command now would lose the new tokens",
         );
         if !vault.landed(vault.late_flight_time()).await {
-            output::note("note: a refresh did not end in time");
+            output::note("note: a token refresh did not finish in time");
         }
     }
 }

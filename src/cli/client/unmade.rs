@@ -1,5 +1,5 @@
-//! [`Unmade`]: answers where nothing is stored yet and no gateway runs. What is read comes from an empty store
-//! in memory; the first thing that is added makes the data directory. Reading leaves nothing behind.
+//! [`Unmade`]: answers the admin API if there is no store and no gateway runs. Reads come from an empty store
+//! in memory and create no file; the first added resource creates the data directory.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ use keyward_api::{Admin, socket_router};
 
 /// What a person does where there is no data directory.
 const MAKE: &str =
-    "`keyward serve`, `keyward init` or `keyward run` makes it; --data names another";
+    "`keyward serve`, `keyward init` or `keyward run` creates it; --data chooses another";
 
 /// An install that nobody has made.
 pub(super) struct Unmade {
@@ -118,7 +118,7 @@ pub(super) fn is_of_ca(path: &str) -> bool {
 pub(super) fn without_ca(cert: &Path) -> Failure {
     let message = format!("there is no CA yet, {}", cert.display());
     Failure::new(Exit::Failed, message)
-        .hint("`keyward serve`, `keyward init` or `keyward run` makes it")
+        .hint("`keyward serve`, `keyward init` or `keyward run` creates it")
 }
 
 fn message(data: &Path) -> String {

@@ -1,5 +1,5 @@
-//! What a person is asked, in the order in which it is known: provider, way, variables, name, fields,
-//! the secret last. Where nobody can be asked, the options answer.
+//! The questions of `keyward connect`: provider, authentication method, variables, name, fields, and the
+//! secret last. Without a terminal, the options give the answers.
 
 use std::collections::HashSet;
 
@@ -69,7 +69,7 @@ impl Questions {
         };
         match self.taken.contains(&name) {
             true => Err(Failure::new(Exit::Failed, format!("connection `{name}` exists already"))
-                .hint(format!("give this one another name: --name {proposed}"))),
+                .hint(format!("choose another name: --name {proposed}"))),
             false => Ok(Named { auth, name }),
         }
     }
@@ -81,7 +81,7 @@ impl Questions {
             let kinds: Vec<_> = provider.auth.iter().map(|auth| auth.kind.as_str()).collect();
             let message = format!("{} cannot be connected yet", provider.name);
             return Err(Failure::new(Exit::Failed, message).hint(format!(
-                "it authenticates by {} only, which is not supported yet",
+                "it only supports {}, which Keyward does not support yet",
                 kinds.join(", ")
             )));
         }
@@ -201,7 +201,7 @@ impl Questions {
             output::note(&format!("{}: it {}; {}", field.label, misfit.says, misfit.remedy));
             let ways: &[&str] = match misfit.is_final {
                 true => &["paste it again"],
-                false => &["paste it again", "it is right as it is"],
+                false => &["paste it again", "it is correct"],
             };
             if choose("now", ways)? == 1 {
                 return Ok(value);

@@ -1,5 +1,5 @@
-//! Whose install it is, where root looks at it: the gateway's user owns its files, and root's own files would
-//! lock the gateway out.
+//! Finds the owner of the installation when root runs the diagnosis: files that root creates would lock out
+//! the gateway's user.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

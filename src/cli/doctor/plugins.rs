@@ -1,4 +1,5 @@
-//! Plugins that cannot do all that they are for.
+//! Checks plugins: warns about slots without a working connection, except optional slots that were
+//! left empty.
 
 use super::Install;
 use super::report::Report;

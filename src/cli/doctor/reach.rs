@@ -1,6 +1,6 @@
-//! The way to the providers: names, addresses and certificates. A gateway that runs is asked: its environment
-//! decides what its agents reach. Otherwise this process tries, by the dialler and the verifier that serve
-//! requests. No request is sent, and so no credential.
+//! Checks the network path to the providers: names, addresses and certificates. A running gateway does the
+//! check, because its environment decides; otherwise this process does, with the same dialler and verifier.
+//! It sends no request, and so no credential.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -56,20 +56,21 @@ pub(super) async fn look(
     }
     if hosts.len() > HOSTS_MAX {
         let more = hosts.len() - HOSTS_MAX;
-        report.warn(ID, format!("{more} more hosts were not tried"), "");
+        report.warn(ID, format!("{more} more hosts were not checked"), "");
     }
 }
 
 fn told(upstream: UpstreamView, by: By, serves: bool, report: &mut Report) {
     let UpstreamView { host, reached, proxy, message, hint } = upstream;
-    let way = proxy.map(|proxy| format!(" by the corporate proxy {proxy}")).unwrap_or_default();
+    let way =
+        proxy.map(|proxy| format!(" through the corporate proxy {proxy}")).unwrap_or_default();
     let by = match (by, serves) {
-        (By::Gateway, _) => "asked by the gateway",
-        (By::Doctor, true) => "asked by this command, which may have another environment",
-        (By::Doctor, false) => "asked by this command: no gateway runs",
+        (By::Gateway, _) => "checked by the gateway",
+        (By::Doctor, true) => "checked by this command, which may have another environment",
+        (By::Doctor, false) => "checked by this command: no gateway runs",
     };
     match reached {
-        true => report.ok(ID, format!("{host} answers{way}, and proves who it is ({by})")),
+        true => report.ok(ID, format!("{host} answers{way} with a valid certificate ({by})")),
         false => {
             let message = format!("{}; {by}", message.unwrap_or_default());
             report.fail(ID, message, hint.unwrap_or_default());
@@ -121,9 +122,9 @@ fn dialler(config: &Config, tls: &ClientConfig, report: &mut Report) -> Option<A
     let proxy = match upstream.proxy.as_ref().map(load).transpose() {
         Ok(proxy) => proxy.map(|proxy| proxy.verified_as(tls)),
         Err(error) => {
-            let hint = "start the gateway, and it is asked; or run the doctor with the gateway's \
+            let hint = "start the gateway, which then does the check, or run the doctor with the gateway's \
                         environment, and as its user";
-            report.warn(ID, format!("no host was tried: {error}"), hint);
+            report.warn(ID, format!("no host was checked: {error}"), hint);
             return None;
         }
     };

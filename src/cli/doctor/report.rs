@@ -1,4 +1,4 @@
-//! [`Report`]: what was looked at, how it stands, and what to do about it.
+//! [`Report`]: the checks, their results and remedies.
 
 use std::fmt::Write;
 
@@ -92,7 +92,7 @@ impl Report {
             let _ = writeln!(text, "the program's exit code: {code}");
         }
         let _ = match (self.count(Status::Fail), self.count(Status::Warn)) {
-            (0, 0) => writeln!(text, "nothing is wrong"),
+            (0, 0) => writeln!(text, "no problem found"),
             (fails, warnings) => writeln!(text, "failed: {fails}, warnings: {warnings}"),
         };
         text
@@ -124,19 +124,19 @@ mod tests {
 
     fn report() -> Report {
         let mut report = Report::default();
-        report.ok("config", "the configuration is sound");
+        report.ok("config", "the configuration is valid");
         report.warn("git", "a\u{1b}[2Jb", "remove it");
-        report.fail("data", "others can enter /d", "run `chmod 700 /d`");
+        report.fail("data", "other users can enter /d", "run `chmod 700 /d`");
         report
     }
 
     #[test]
     fn each_check_is_a_line_and_what_to_do_another() {
         insta::assert_snapshot!(report().text(false), @r"
-        ok    config  the configuration is sound
+        ok    config  the configuration is valid
         warn  git     a[2Jb
                       hint: remove it
-        fail  data    others can enter /d
+        fail  data    other users can enter /d
                       hint: run `chmod 700 /d`
         failed: 1, warnings: 1
         ");
@@ -152,6 +152,6 @@ mod tests {
 
     #[test]
     fn programs_read_stable_names() {
-        insta::assert_snapshot!(serde_json::to_string(&report().checks[1..]).unwrap(), @r#"[{"id":"git","status":"warn","message":"a\u001b[2Jb","hint":"remove it"},{"id":"data","status":"fail","message":"others can enter /d","hint":"run `chmod 700 /d`"}]"#);
+        insta::assert_snapshot!(serde_json::to_string(&report().checks[1..]).unwrap(), @r#"[{"id":"git","status":"warn","message":"a\u001b[2Jb","hint":"remove it"},{"id":"data","status":"fail","message":"other users can enter /d","hint":"run `chmod 700 /d`"}]"#);
     }
 }

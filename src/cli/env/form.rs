@@ -1,4 +1,4 @@
-//! How an environment is written down, for each of those who read it.
+//! Output formats of `keyward env`: shell, docker, compose, Kubernetes, JSON.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -26,9 +26,9 @@ pub(super) enum Form {
     Docker,
     /// an override file of docker compose
     Compose,
-    /// a Secret and a ConfigMap
+    /// a Kubernetes Secret and ConfigMap
     K8s,
-    /// one object
+    /// one JSON object
     Json,
 }
 

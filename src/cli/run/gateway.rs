@@ -1,6 +1,6 @@
-//! The gateway of a run: the one that answers on the data directory's socket, or a private one: the
-//! same program in a session of its own, which serves every run of this data directory and ends with
-//! the last.
+//! The gateway of a run: the one that answers on the data directory's socket, or a private one. A private
+//! gateway is the same program in a session of its own; it serves every run of this data directory and
+//! ends with the last run.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
@@ -48,12 +48,12 @@ impl Gateway {
     pub(super) fn new(global: &Global) -> Result<Self, Failure> {
         let data = global.data_dir()?;
         if !data.exists() {
-            output::note(&format!("note: making a new data directory, {}", data.display()));
+            output::note(&format!("note: creating a new data directory, {}", data.display()));
         }
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&data);
         made.map_err(|error| {
-            Failure::failed(&format!("cannot make the directory {}", data.display()), &error)
-                .hint("name another data directory with --data or KEYWARD_DATA")
+            Failure::failed(&format!("cannot create the directory {}", data.display()), &error)
+                .hint("choose another data directory with --data or KEYWARD_DATA")
         })?;
         let socket = data.join(SOCKET_NAME);
         let at = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -106,7 +106,7 @@ impl Gateway {
         let status = self.client().await?.status().await;
         let found = status.as_ref().and_then(|status| ProxyAt::among(&status.proxy));
         let found = found.ok_or_else(|| {
-            Failure::new(Exit::Failed, "the gateway listens on no TCP address for agents")
+            Failure::new(Exit::Failed, "the gateway has no TCP listener for agents")
                 .hint("add one to `listen.proxy`, such as 127.0.0.1:8080")
         })?;
         let private = status.is_some_and(|status| status.private);
