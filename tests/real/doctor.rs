@@ -1,5 +1,4 @@
-//! `keyward doctor -- CMD` with real programs that would not use the gateway: it names what each of
-//! them needs.
+//! `keyward doctor -- CMD` with real programs that would not use the gateway: it names what each of them needs.
 
 use serde_json::Value;
 

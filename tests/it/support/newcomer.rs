@@ -1,5 +1,5 @@
-//! A person at a shell who has never seen Keyward: an empty home, the binary in `PATH`, nothing
-//! else. What they type and what they read becomes a transcript.
+//! A new user at a shell: an empty home, the binary in `PATH`, nothing else. Commands and their output become
+//! a transcript.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write as _};
