@@ -35,7 +35,7 @@ pub(crate) fn of(agent: &str, bindings: &[BindingView]) -> Placeholders {
         }
         if !lost.is_empty() {
             notes.push(format!(
-                "note: {} holds the placeholder of {winner}; `keyward agent show {agent}` shows the placeholder of {}",
+                "note: in {}, programs get the placeholder of {winner}; `keyward agent show {agent}` shows the placeholder of {}",
                 lost.join(", "),
                 binding.name
             ));
@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(
             found.notes,
             [
-                "note: GH_TOKEN holds the placeholder of work; `keyward agent show claude` shows the placeholder of personal"
+                "note: in GH_TOKEN, programs get the placeholder of work; `keyward agent show claude` shows the placeholder of personal"
             ]
         );
     }
