@@ -255,7 +255,7 @@ async fn a_clock_that_went_back() {
     fs::write(install.data().join("audit/audit.jsonl"), record).expect("a file");
     let told = Told::by(&install, &[]);
     let (message, hint) = told.failed("clock");
-    assert!(message.ends_with("the audit log's last record is of 2199-01-01T00:00:00Z"));
+    assert!(message.ends_with("the audit log's last record is from 2199-01-01T00:00:00Z"));
     assert_eq!(hint, "set the clock (systemd: timedatectl set-ntp true)");
 }
 

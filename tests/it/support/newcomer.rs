@@ -130,7 +130,8 @@ impl Newcomer {
         }
         let read = String::from_utf8_lossy(&output.stdout);
         // Whether it is said depends on the machine's own limit.
-        let lines = read.lines().filter(|line| !line.contains("too few open files"));
+        let lines =
+            read.lines().filter(|line| !line.contains("the limit of open files is too low"));
         lines.for_each(|line| {
             let _ = writeln!(self.said, "{line}");
         });
