@@ -337,7 +337,7 @@ async fn hosts_are_tried_by_the_corporate_proxy_that_is_configured() {
     let (message, _) = told.the("upstream", "ok");
     let way = format!("through the corporate proxy http://{}", proxy.addr);
     let by = "(checked by the gateway)";
-    assert_eq!(message, format!("api.beyond.test answers {way}, and proves who it is {by}"));
+    assert_eq!(message, format!("api.beyond.test answers {way} with a valid certificate {by}"));
     assert_eq!(proxy.only().head.start, "CONNECT api.beyond.test:443 HTTP/1.1");
     serving.kill();
     install.until("nobody serves", || !install.is_served());

@@ -152,7 +152,7 @@ async fn a_program_that_fails_before_it_connects_is_not_said_to_ignore_the_proxy
     // aiohttp would be a reason, had it come so far.
     let says = "saw no connection to the proxy or elsewhere; the program ended with exit code 1";
     assert_eq!((&*id, &*message), ("proxy", says));
-    assert!(hint.starts_with("guess: aiohttp reads the proxy variables only when"), "{hint}");
+    assert!(hint.starts_with("guess: aiohttp reads the proxy variables only on request"), "{hint}");
     assert!(hint.ends_with("Or it failed before it would connect: see its output"), "{hint}");
     let script = "import os\nos.environ['NO_SUCH_KEY']\n";
     let [id, message, hint] = failed(&[&python, "app.py"], ("app.py", script)).await;
