@@ -14,10 +14,10 @@ use super::settings::Global;
 use super::table::fields;
 use keyward_api::wire::{AuditVerified, Event, List};
 
-/// Records asked for at once.
+/// Records per request.
 const PAGE: usize = 1_000;
 
-/// What `tail` shows of what is there already.
+/// Most existing records that `tail` shows.
 const TAIL_MAX: usize = 10_000;
 
 #[derive(Debug, Subcommand)]
@@ -57,7 +57,7 @@ pub(crate) struct Tail {
     follow: bool,
 }
 
-/// Which records.
+/// The filters of records.
 #[derive(Debug, Args)]
 struct Wanted {
     /// records of this agent
@@ -103,7 +103,7 @@ impl Command {
 }
 
 impl Wanted {
-    /// As the API takes it, with `more`.
+    /// The query string of the API, with `more`.
     fn path(&self, more: &[(&str, String)]) -> String {
         let given = [
             ("agent", &self.agent),
@@ -124,7 +124,7 @@ impl Wanted {
     }
 }
 
-/// The records that are wanted, newest first, page by page.
+/// Reads the matching records, newest first, page by page.
 struct Pages<'a> {
     client: &'a Client,
     wanted: &'a Wanted,
@@ -177,7 +177,7 @@ async fn as_table(mut pages: Pages<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The API's list, written as it comes: there may be more than fits memory.
+/// Writes the API's list as it arrives: it may not fit into memory.
 async fn as_list(mut pages: Pages<'_>) -> Result<(), Failure> {
     let mut before = "{\"items\": [\n  ";
     while let Some(records) = pages.next().await? {
@@ -217,7 +217,7 @@ impl Tail {
     }
 }
 
-/// One JSON object a line, or lines for people.
+/// Prints one JSON object per line, or lines for people.
 fn rendered(json: bool, records: &[Event], lines: &mut Lines) -> Result<String, Failure> {
     if !json {
         return Ok(lines.of(records));

@@ -51,7 +51,7 @@ pub(crate) struct Args {
     how: consent::How,
 }
 
-/// What was made.
+/// The result of `connect`.
 #[derive(Debug, Serialize)]
 pub(super) struct Connected {
     pub(super) connection: ConnectionView,
@@ -59,27 +59,27 @@ pub(super) struct Connected {
     agent: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     binding: Option<BindingView>,
-    /// The line to run.
+    /// The command to run.
     run: String,
 }
 
-/// What the walk goes on with.
+/// The context of the following steps.
 pub(super) struct Walk<'a> {
     global: &'a Global,
     client: &'a Client,
-    /// Who is to use it; `None`: nobody is bound yet.
+    /// The agent to bind; `None` if no agent is bound yet.
     agent: Option<&'a str>,
     how: &'a consent::How,
     tests: bool,
-    /// Someone can be asked.
+    /// Whether there is a terminal to ask on.
     asks: bool,
     interrupt: Signal,
 }
 
-/// What becomes of a connection whose test was looked at.
+/// What to do with a connection after its test.
 enum Judged {
     Keep(Option<Box<ConnectionTested>>),
-    /// Another key is given.
+    /// Ask for another key.
     Again,
 }
 
@@ -112,8 +112,8 @@ impl Args {
 }
 
 impl<'a> Walk<'a> {
-    /// From here on a signal takes back what was made, and does not just end us. `tests`: the provider
-    /// is asked whether it takes the key; `asks`: someone can be asked.
+    /// From here on, a signal rolls back the created resources before the process ends. `tests`: test the key
+    /// at the provider; `asks`: there is a terminal to ask on.
     ///
     /// # Errors
     /// When signals cannot be waited for.
@@ -129,10 +129,10 @@ impl<'a> Walk<'a> {
         Ok(Self { global, client, agent, how, tests, asks, interrupt })
     }
 
-    /// Stores, tests, binds, until the person is content.
+    /// Stores, tests and binds, and repeats this until the user accepts the result.
     ///
     /// # Errors
-    /// When it comes to nothing; then nothing of it is kept.
+    /// When it fails; then nothing is stored.
     pub(super) async fn until_connected(
         &mut self,
         questions: &Questions,
@@ -159,7 +159,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Stores, tests, binds; `None` when another key is to be given. What was made stands in `made`.
+    /// Stores, tests and binds; `None` if another key is needed. `made` lists the created resources.
     async fn connected(
         &mut self,
         new: New,
@@ -191,7 +191,7 @@ impl<'a> Walk<'a> {
         Ok(Some(Connected { connection, test, agent: name, binding, run }))
     }
 
-    /// What is kept whatever its test said is to be used: tests may have broken it.
+    /// Activates a connection that is kept despite a failed test: tests may have marked it broken.
     async fn kept(
         &self,
         connection: ConnectionView,
@@ -214,7 +214,7 @@ impl<'a> Walk<'a> {
         self.client.get(&path(added.connection.id.as_str())).await
     }
 
-    /// Tests until the person or the provider is content.
+    /// Tests until the provider accepts the key or the user stops.
     async fn judged(&mut self, connection: &ConnectionView) -> Result<Judged, Failure> {
         if !self.tests {
             return Ok(Judged::Keep(None));

@@ -18,17 +18,17 @@ use keyward_api::wire::{ConnectionMade, ConnectionView, ConsentView, FlowDecisio
 use keyward_base::id::FlowId;
 use keyward_vault::oauth::{FlowState, FlowView};
 
-/// How often the gateway is asked how a consent stands.
+/// Interval between two requests for the state of a consent.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
-/// How long a gateway may be away before nobody waits for it any more.
+/// How long to wait for a gateway that does not answer.
 const BACK_WITHIN: Duration = Duration::from_secs(120);
 
-/// What to do when it does not come back.
+/// The remedy if the gateway does not come back.
 const AWAY: &str =
     "start the gateway, which continues the consent; then run `keyward connection list`";
 
-/// How a consent is gone through.
+/// Options of a consent.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(in crate::cli) struct How {
     /// print the URL of the consent page instead of opening a browser
@@ -42,10 +42,10 @@ pub(in crate::cli) struct How {
     pub(in crate::cli) accept_account: bool,
 }
 
-/// Waits until the person has consented. Answers whether the access will end by itself.
+/// Waits until the user has consented. Returns whether the access will expire.
 ///
 /// # Errors
-/// When it gave no grant.
+/// When the consent ended without a grant.
 pub(in crate::cli) async fn follow(
     global: &Global,
     client: &Client,
@@ -85,8 +85,8 @@ pub(in crate::cli) async fn follow(
     }
 }
 
-/// What to do after a consent that failed, by the connection as it is now; `None` where it was removed, or cannot
-/// be read.
+/// The remedy after a failed consent, from the connection's current state; `None` if it was removed or cannot be
+/// read.
 async fn remedy(global: &Global, client: &Client, made: &ConnectionMade) -> Option<String> {
     let path = format!("/api/v1/connections/{}", segment(made.connection.id.as_str()));
     let now: ConnectionView = client.get(&path).await.ok()?;
@@ -95,7 +95,7 @@ async fn remedy(global: &Global, client: &Client, made: &ConnectionMade) -> Opti
     Some(remedy.unwrap_or_else(|| "the old credential stays in use".to_owned()))
 }
 
-/// Tells the person what to do; what is answered lives as long as the browser may need it.
+/// Prints the instructions. The returned value must live as long as the browser may need it.
 fn show(global: &Global, consent: &ConsentView, how: &How) -> Result<Option<page::Page>, Failure> {
     if let (Some(code), Some(uri)) = (&consent.user_code, &consent.verification_uri) {
         output::note(&format!("enter the code  {code}\nat              {uri}"));
@@ -112,7 +112,7 @@ fn show(global: &Global, consent: &ConsentView, how: &How) -> Result<Option<page
     }
 }
 
-/// How the consent ended. A gateway that restarts meanwhile goes on with it, and so do we.
+/// Waits for the result of the consent, also over a restart of the gateway.
 async fn ended(client: &Client, flow: &FlowId) -> Result<FlowState, Failure> {
     let path = format!("/api/v1/flows/{}", segment(flow.as_str()));
     let mut away: Option<Instant> = None;
@@ -134,7 +134,7 @@ async fn ended(client: &Client, flow: &FlowId) -> Result<FlowState, Failure> {
     }
 }
 
-/// Whether the other account is wanted.
+/// Asks whether to accept the other account.
 fn accepts(how: &How, (before, account): (&str, Option<&str>)) -> Result<bool, Failure> {
     output::note(&match account {
         Some(account) => {

@@ -51,7 +51,7 @@ pub(crate) struct Args {
     program: Vec<OsString>,
 }
 
-/// What the checks share.
+/// The context of the checks.
 struct Install<'a> {
     global: &'a Global,
     /// The data directory.
@@ -59,7 +59,7 @@ struct Install<'a> {
     config: Config,
 }
 
-/// Who exists, as the API shows it.
+/// Agents, connections and apps, as the API shows them.
 struct People {
     agents: Vec<AgentView>,
     connections: Vec<ConnectionView>,
@@ -67,7 +67,7 @@ struct People {
 }
 
 impl Args {
-    /// Whether there is a program, which must find the world as it is.
+    /// Whether a program is given; it must run in an unchanged process environment.
     pub(crate) fn has_program(&self) -> bool {
         !self.program.is_empty()
     }
@@ -85,7 +85,7 @@ impl Args {
     }
 }
 
-/// Every check, in the order in which one needs the other.
+/// Runs all checks, each after those that it needs.
 async fn look(global: &Global) -> Report {
     let mut report = Report::default();
     let config = configuration::read(global, &mut report);

@@ -21,14 +21,14 @@ use keyward_base::limits::Limits;
 use keyward_state::directory::View;
 use keyward_state::observe::log::{self, Format};
 
-/// Threads of the control plane and of background work; the data path has its own.
+/// Threads of the control plane and of background jobs; the data path has its own.
 const WORKERS: usize = 2;
 
-/// Threads of the control plane for what blocks, such as reading the audit log; more of it waits. The
-/// store and the resolver have threads of their own.
+/// Threads of the control plane for blocking work, such as reading the audit log; more work is queued. The
+/// store and the resolver have their own threads.
 const BLOCKING_THREADS_MAX: usize = 16;
 
-/// How long such a thread is kept without work.
+/// How long an idle thread of these is kept.
 const BLOCKING_THREAD_IDLE: Duration = Duration::from_secs(2);
 
 /// Descriptors beside those of streams: store, audit, listeners, the runtimes' own.
@@ -41,7 +41,7 @@ pub(crate) struct Args {
     private: Option<SocketAddr>,
 }
 
-/// What a private gateway prints when it serves; whoever started it waits for it.
+/// What a private gateway prints when it is ready; the run that started it waits for this line.
 pub(crate) const READY: &str = "ready\n";
 
 /// Runs the gateway.
@@ -88,8 +88,8 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
     })
 }
 
-/// Listens where nobody else needs to know, and outlives the terminal of the run that started it:
-/// later runs use it as well.
+/// Runs a private gateway: in a session of its own, because later runs use it after the terminal of the first
+/// run has closed.
 fn make_private(config: &mut Config, at: SocketAddr) {
     config.listen.proxy = vec![ListenAt::Tcp(at)];
     config.listen.admin = SocketAddr::new(at.ip(), 0);
@@ -100,8 +100,7 @@ fn make_private(config: &mut Config, at: SocketAddr) {
     }
 }
 
-/// A store that is in use, or an address that is, is no failure to whoever started a private
-/// gateway: it looks again.
+/// A store or an address in use is not a failure for the run that started a private gateway: it retries.
 fn refusal(error: anyhow::Error) -> Failure {
     let is_bound = |cause: &(dyn Error + 'static)| {
         matches!(cause.downcast_ref(), Some(AppError::Listen { .. }))
@@ -130,7 +129,7 @@ fn raise_open_files(limits: &Limits) {
     }
 }
 
-/// Where things are, and what comes next.
+/// Prints the places of the installation, and the next step.
 fn announcement(places: &Places, next: &str) -> String {
     let mut fields = vec![("proxy", places.proxy.join(", "))];
     fields
@@ -146,7 +145,7 @@ fn announcement(places: &Places, next: &str) -> String {
     text
 }
 
-/// The command that brings a fresh install one step on; empty when an agent can work.
+/// The next command for a new installation; empty if an agent can work.
 fn next(view: &View, keyward: &str) -> String {
     let bound = view.agents().any(|agent| !agent.bindings.is_empty());
     let connection = view.connections().map(|connection| &*connection.name).next();

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use super::output;
 
-/// Shorter waits need no sign.
+/// Shorter waits have no indicator.
 const SHOWN_AFTER: Duration = Duration::from_secs(1);
 const TURN_EVERY: Duration = Duration::from_millis(120);
 const TURNS: [char; 4] = ['|', '/', '-', '\\'];
 /// To the beginning of the line, and wipes it.
 const WIPE: &str = "\r\u{1b}[K";
 
-/// A line that turns; wiped when dropped, also when the work is.
+/// The indicator's line; `Drop` wipes it.
 struct Sign<W: Write> {
     to: W,
     what: String,
@@ -21,7 +21,7 @@ struct Sign<W: Write> {
     colours: bool,
 }
 
-/// Does the work, and says on a terminal what is waited for.
+/// Awaits the work, and shows what it waits for on a terminal.
 pub(crate) async fn during<T>(what: &str, work: impl Future<Output = T>) -> T {
     match io::stderr().is_terminal() {
         true => {

@@ -12,7 +12,7 @@ use super::settings::Global;
 use keyward_api::wire::UserView;
 use keyward_base::id::UserId;
 
-/// Whose a new connection is, and who may use it.
+/// Owner and visibility of a new connection.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Whose {
     /// the owner, a user; default: the user of KEYWARD_TOKEN, else the organisation
@@ -22,7 +22,7 @@ pub(crate) struct Whose {
     pub(crate) seen: Seen,
 }
 
-/// Who may use a connection.
+/// Visibility of a connection.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Seen {
     /// only agents of its owner may use it; the default if it has an owner
@@ -33,7 +33,7 @@ pub(crate) struct Seen {
     shared: bool,
 }
 
-/// To whom something is given.
+/// The new owner.
 #[derive(Debug, Args)]
 pub(crate) struct To {
     /// name or id
@@ -46,7 +46,7 @@ pub(crate) struct To {
     to_org: bool,
 }
 
-/// The name of an owner, for people; the id where the caller may not see who it is.
+/// The name of an owner; the id if the caller may not see the user.
 pub(crate) async fn owner_of(client: &Client, owner: Option<&UserId>) -> String {
     let Some(id) = owner else { return String::new() };
     let user = client.get::<UserView>(&format!("/api/v1/users/{id}")).await;
@@ -54,7 +54,7 @@ pub(crate) async fn owner_of(client: &Client, owner: Option<&UserId>) -> String 
 }
 
 impl Seen {
-    /// As the API takes it.
+    /// The value for the API.
     pub(crate) fn word(&self) -> Option<&'static str> {
         match (self.private, self.shared) {
             (true, _) => Some("private"),
@@ -65,7 +65,7 @@ impl Seen {
 }
 
 impl To {
-    /// Gives it: `at` is its path, `what` its kind.
+    /// Assigns the resource: `at` is its path, `what` its kind.
     pub(crate) async fn run<T: Serialize + DeserializeOwned>(
         &self,
         (global, client): (&Global, &Client),

@@ -11,10 +11,10 @@ use crate::cli::output;
 use crate::cli::settings::Global;
 use keyward_api::wire::Event;
 
-/// No record is longer.
+/// Longest line of the stream: no record is longer.
 const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The most records that are there already and asked for with the stream.
+/// Most existing records that the stream can begin with.
 const LIMIT_MAX: usize = 1_000;
 
 /// An event of the stream: WHATWG HTML §9.2.6, as far as the gateway writes it.

@@ -36,7 +36,7 @@ impl To {
     }
 }
 
-/// Writes a file whole or not at all: clients may be reading the old one.
+/// Replaces a file atomically: clients may be reading the old one.
 pub(super) fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let name = file.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();

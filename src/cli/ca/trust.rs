@@ -26,7 +26,7 @@ examples:
   keyward ca trust --dry-run
   keyward ca trust --root ./image                   # of a container image that is being built";
 
-/// Where local certificates are, below the root.
+/// The directory of local certificates, below the root.
 const LOCAL: &str = "usr/local/share/ca-certificates";
 
 const UPDATE: &str = "update-ca-certificates";
@@ -44,13 +44,13 @@ pub(crate) struct Trust {
     root: PathBuf,
 }
 
-/// What is done, or would be.
+/// The planned changes.
 #[derive(Debug, Serialize)]
 struct Plan {
     /// `true`: the files go; else they are written.
     remove: bool,
     dry_run: bool,
-    /// Nothing was to be done.
+    /// No change was needed.
     unchanged: bool,
     files: Vec<PathBuf>,
     command: Vec<String>,
@@ -119,7 +119,7 @@ impl Trust {
         command
     }
 
-    /// The system's own store is root's.
+    /// Only root can change the system's own store.
     fn may(&self) -> Result<(), Failure> {
         if self.root != Path::new("/") || rustix::process::geteuid().is_root() {
             return Ok(());
@@ -148,7 +148,7 @@ impl Plan {
         format!("{}  runs {}\n{means}", files.collect::<String>(), self.command.join(" "))
     }
 
-    /// All of it or nothing: files whose certificates did not come into the store do not stay.
+    /// Applies all changes or none: if the certificates are not in the store afterwards, the files are removed.
     fn carry_out(&self) -> Result<(), Failure> {
         let mut before = Vec::new();
         for (file, pem) in self.files.iter().zip(&self.contents) {
@@ -206,7 +206,7 @@ impl Plan {
     }
 }
 
-/// It is in a directory that is not on everybody's path.
+/// The command is in a directory that is not in every user's PATH.
 fn program() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
@@ -220,7 +220,7 @@ fn no_program() -> Failure {
     )
 }
 
-/// The certificates of a PEM text, each by itself.
+/// Splits a PEM text into its certificates.
 fn certificates(pem: &str) -> impl Iterator<Item = String> + '_ {
     const END: &str = "-----END CERTIFICATE-----\n";
     pem.split_inclusive(END).filter(|text| text.ends_with(END)).filter_map(|text| {

@@ -17,7 +17,7 @@ use crate::cli::settings::Global;
 use keyward_api::{Admin, Deps, socket_router};
 use keyward_vault::Vault;
 
-/// What this process answers from. In this order they end.
+/// The services of this process. They end in this order.
 pub(super) struct Answering {
     pub(super) router: Router,
     /// The same, for pages that a browser opens; none where only files are read.
@@ -28,7 +28,7 @@ pub(super) struct Answering {
     _data_path: Option<DataPath>,
     /// What is changed stands there.
     _log: Option<LateLog>,
-    /// Whose refreshes are waited for: what a server answered is stored before this process ends.
+    /// Refreshes in progress: their answers are stored before this process ends.
     vault: Option<Arc<Vault>>,
 }
 
@@ -75,7 +75,7 @@ impl Answering {
         })
     }
 
-    /// A router that needs nothing beside itself.
+    /// A router without further services.
     pub(super) fn only(router: Router) -> Self {
         Self { router, admin: None, no_ca: None, _data_path: None, _log: None, vault: None }
     }

@@ -15,10 +15,10 @@ use keyward_state::directory::ConnectionState;
 
 const AGENTS: &str = "agents";
 const CONNECTIONS: &str = "connections";
-/// Of each kind; a large install is told its size, not all of it.
+/// Most reports of each kind; a large installation gets a count instead.
 const TOLD_MAX: usize = 20;
 
-/// Asks for both.
+/// Reads agents and connections.
 pub(super) async fn look(
     install: &Install<'_>,
     client: &Client,

@@ -11,10 +11,10 @@ use keyward_api::wire::{AppView, ConnectionView};
 
 const APPS: &str = "apps";
 
-/// An end is told so long before: people are on holidays.
+/// Warning time before an expiry: long enough for holidays.
 const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 
-/// Asks for them; an install without apps is told nothing.
+/// Reads the apps; an installation without apps has no report.
 pub(super) async fn look(
     install: &Install<'_>,
     client: &Client,
@@ -73,7 +73,7 @@ fn of_app(
     }
 }
 
-/// An access that has to be consented to again soon.
+/// An access that must soon be reconnected.
 fn ends(connection: &ConnectionView, (global, now): (&Global, Timestamp), report: &mut Report) {
     let until = now.saturating_add(SOON).unwrap_or(now);
     let Some(ends) = connection.ends.filter(|ends| *ends < until) else { return };
@@ -86,7 +86,7 @@ fn remedy(connection: &ConnectionView, global: &Global) -> String {
     connection.remedy.as_deref().map(|remedy| global.remedy(remedy)).unwrap_or_default()
 }
 
-/// What else is to be known where the connection does not work: its app, and what is registered.
+/// Details for a connection that does not work: its app and redirect URI.
 pub(super) fn behind(connection: &ConnectionView, apps: &[AppView]) -> String {
     let app = connection.app.as_ref();
     let app = app.and_then(|id| apps.iter().find(|app| app.id.as_str() == id));

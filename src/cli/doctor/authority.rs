@@ -14,14 +14,14 @@ use keyward_base::time::Clock;
 use keyward_proxy::ca::CaError;
 use keyward_proxy::ca::authority::Authority;
 
-/// Room to make a new CA known everywhere.
+/// Time to distribute a new CA.
 const NEAR: SignedDuration = SignedDuration::from_hours(24 * 30);
-/// Clocks that are set right move by seconds.
+/// Tolerance: clocks that are set correctly move by seconds.
 const JUMP: SignedDuration = SignedDuration::from_mins(5);
 /// Holds the audit log's last record.
 const TAIL_BYTES: u64 = 64 * 1024;
 
-/// Whether it can sign. That of a gateway is asked for: its files may just be changing.
+/// Whether the CA can sign. A running gateway is asked, because its files may be changing.
 pub(super) async fn look(install: &Install<'_>, found: &Found, report: &mut Report) -> bool {
     let (cert, key) = (&*install.config.ca.cert, &*install.config.ca.key);
     if let Found::Serving(client) = found {

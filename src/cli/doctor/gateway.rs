@@ -16,13 +16,13 @@ use keyward_net::processes as sockets;
 
 const ID: &str = "gateway";
 
-/// Who answers on the admin socket.
+/// What answers on the admin socket.
 pub(super) enum Found {
     Serving(Client),
     Nobody,
 }
 
-/// Looks for it.
+/// Checks the admin socket.
 pub(super) async fn look(install: &Install<'_>, report: &mut Report) -> Found {
     match Client::running(install.global).await {
         Ok(client) => {
@@ -94,7 +94,7 @@ async fn ready(at: SocketAddr) -> Result<(), String> {
     health.map(drop).map_err(|_| "belongs to another program".to_owned())
 }
 
-/// Nobody answers: whether one could start.
+/// No gateway runs: checks whether one could start.
 fn absent(install: &Install<'_>, report: &mut Report) {
     let socket = install.data.join(SOCKET_NAME);
     match socket.exists() {

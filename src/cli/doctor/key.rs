@@ -14,8 +14,8 @@ use keyward_state::crypto::source::{KeyError, KeySource};
 
 const ID: &str = "key";
 
-/// The keys, when all of them can be had. A gateway that serves has its own variables, and a command
-/// may ask a person: then only files are looked at.
+/// The keys, if all can be read. A running gateway has its own variables, and a command may ask a user: in these
+/// cases only files are checked.
 pub(super) fn look(
     install: &Install<'_>,
     (serves, gateway): (bool, Option<Uid>),
@@ -62,7 +62,7 @@ pub(super) fn look(
     }
 }
 
-/// Files of the gateway's user, which root does not read: nobody else may either.
+/// Files of the gateway's user. Root checks their mode without reading them.
 fn of_the_gateway(sources: &[KeySource], owner: u32, report: &mut Report) {
     let files = sources.iter().filter_map(|source| match source {
         KeySource::File(path) => Some(path),

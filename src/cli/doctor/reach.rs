@@ -20,17 +20,17 @@ use keyward_net::reach::reach;
 use keyward_net::tls;
 
 const ID: &str = "upstream";
-/// Hosts that are tried; all at once, so that the whole takes no longer than one.
+/// Most hosts to check; they are checked concurrently.
 const HOSTS_MAX: usize = 50;
 
-/// Who tried: the environments differ.
+/// Which process checked: the environments differ.
 #[derive(Clone, Copy)]
 enum By {
     Gateway,
     Doctor,
 }
 
-/// Shakes hands with every host that an active connection is for. Patterns are no hosts.
+/// Does a TLS handshake with every host of an active connection, except patterns.
 pub(super) async fn look(
     install: &Install<'_>,
     gateway: Option<&Client>,
@@ -78,7 +78,7 @@ fn told(upstream: UpstreamView, by: By, serves: bool, report: &mut Report) {
     }
 }
 
-/// In the environment of this process; `None`: nothing could be tried, which is told.
+/// Checks with the environment of this process; `None` if that is impossible, which is reported.
 async fn tried(
     install: &Install<'_>,
     hosts: &BTreeSet<&String>,
@@ -113,8 +113,8 @@ fn trust(config: &Config, report: &mut Report) -> Option<Arc<ClientConfig>> {
     made.map_err(|error| report.fail(ID, error.to_string(), "correct `upstream.trust`")).ok()
 }
 
-/// Dials as the gateway does. It has the proxy's password where its service has it, which may not be
-/// where the doctor is called.
+/// Dials as the gateway does. The password of the corporate proxy may exist only in the environment of the
+/// gateway's service.
 fn dialler(config: &Config, tls: &ClientConfig, report: &mut Report) -> Option<Arc<Dialler>> {
     let upstream = &config.upstream;
     let hidden = config.secret_variables();

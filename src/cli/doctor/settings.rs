@@ -19,7 +19,7 @@ struct Client {
     comments: &'static [char],
 }
 
-/// When a setting matters.
+/// The condition for a report.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum When {
     /// It names another proxy.
@@ -32,7 +32,7 @@ pub(super) enum When {
     Trusted,
 }
 
-/// Where files may be.
+/// The directories of the files.
 pub(super) struct Places {
     home: PathBuf,
     config: PathBuf,
@@ -41,7 +41,7 @@ pub(super) struct Places {
     variable: fn(&str) -> Option<PathBuf>,
 }
 
-/// A setting that wins.
+/// A setting that takes precedence.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Setting {
     /// The client's id.
@@ -120,7 +120,7 @@ const CLIENTS: &[Client] = &[
     },
 ];
 
-/// Looks into the files of all of them.
+/// Checks the files of all clients.
 pub(super) fn look(report: &mut Report) {
     let found = found(&Places::of_process());
     if found.is_empty() {
@@ -132,7 +132,7 @@ pub(super) fn look(report: &mut Report) {
     }
 }
 
-/// What wins, in all files.
+/// All settings that take precedence, in all files.
 pub(super) fn found(places: &Places) -> Vec<Setting> {
     let mut found = Vec::new();
     for client in CLIENTS {

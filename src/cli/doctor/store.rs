@@ -82,7 +82,7 @@ fn opened<T>(
     })
 }
 
-/// The number that its owner wrote down; a stale one is of no process.
+/// The process id in the lock file; a stale one belongs to no process.
 fn held_by(store: &Path) -> Option<u32> {
     std::fs::read_to_string(store.join("pid")).ok()?.trim().parse().ok()
 }

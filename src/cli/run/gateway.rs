@@ -21,14 +21,14 @@ use crate::cli::settings::{Global, ProxyAt};
 use crate::cli::wait;
 use keyward_api::SOCKET_NAME;
 
-/// What a private gateway says, below the data directory.
+/// The log file of a private gateway, in the data directory.
 const LOG: &str = "private-gateway.log";
-/// Held by the run that starts one.
+/// The lock file of the run that starts a gateway.
 const TURN: &str = "private-gateway.lock";
 /// How long a private gateway is waited for when its last run ends.
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// The end of the log, which tells why a gateway did not start.
+/// How much of the log's end is read to find why a gateway did not start.
 const LOG_TAIL_BYTES: u64 = 4096;
 
 /// Where a gateway is, or is started.
@@ -60,17 +60,17 @@ impl Gateway {
         Ok(Self { global: global.clone(), data, socket, at })
     }
 
-    /// As whom runs are opened.
+    /// The identity for opening runs.
     pub(super) fn identity(&self) -> Result<Identity, Failure> {
         Identity::of(&self.global)
     }
 
-    /// Speaks to the one that answers.
+    /// Connects to the running gateway.
     pub(super) async fn client(&self) -> Result<Client, Failure> {
         Client::running(&self.global).await
     }
 
-    /// The one that answers, or a private one.
+    /// Finds the running gateway, or starts a private one.
     ///
     /// # Errors
     /// `Unreachable` when another process is in the way that will not be for long.
@@ -130,7 +130,7 @@ impl Gateway {
         drop(tokio::time::timeout(ENDED_WITHIN, gone).await);
     }
 
-    /// The right to start one; `None` while another run has it.
+    /// The lock for starting a gateway; `None` while another run holds it.
     fn turn(&self) -> Result<Option<File>, Failure> {
         let path = self.data.join(TURN);
         let mut options = OpenOptions::new();
@@ -176,7 +176,7 @@ impl Gateway {
     }
 }
 
-/// What a gateway that did not start has said, as a failure of ours.
+/// The failure of a gateway that did not start, from its log.
 fn refusal(code: Option<i32>, said: &str) -> Failure {
     let lines = |prefix: &str| -> Vec<String> {
         said.lines().filter_map(|line| line.strip_prefix(prefix)).map(str::to_owned).collect()
