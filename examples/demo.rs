@@ -1,8 +1,8 @@
-//! The main job, end to end, on loopback: `curl` (and Python, where there is one) calls three
-//! HTTPS APIs that accept only live credentials, while holding none.
+//! The main use case, end to end, on loopback: `curl` (and Python, if it is installed) calls three HTTPS
+//! APIs that accept only live credentials, but holds no credential.
 //!
-//! `cargo run --release --example demo` exits 0 when every claim held.
-//! `cargo run --release --example demo -- --stay` keeps all of it up and prints lines to paste.
+//! `cargo run --release --example demo` exits with 0 if every check passed.
+//! `cargo run --release --example demo -- --stay` keeps it running and prints commands to try.
 
 #[path = "demo/api.rs"]
 mod api;

@@ -1,6 +1,6 @@
-//! Reads the sources and refuses what the compiler cannot: imports against the floors, secrets
-//! exposed where they may not be, files without a heading, functions that outgrew a screen.
-//! Every check is a function from one source to its violations and has a test that it can fail.
+//! Structure checks that the compiler cannot do: imports between floors, exposed secrets, missing file headings,
+//! functions longer than a screen. Every check is a function from one source to its violations, and has a test
+//! that it can fail.
 
 #[path = "tidy/can_fail.rs"]
 mod can_fail;

@@ -1,5 +1,5 @@
-//! The demo's connection with tokens: an API behind an authorization server whose refresh tokens work
-//! once. What the gateway holds to begin with has expired.
+//! The demo's OAuth connection: an API with an authorization server whose refresh tokens work once. The
+//! gateway's first token has already expired.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,4 +1,4 @@
-//! Aligned columns for people.
+//! Formats tables with aligned columns.
 
 use std::fmt::Write;
 

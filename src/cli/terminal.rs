@@ -1,5 +1,5 @@
-//! A terminal asked key by key: a choice from a list, a line, a secret without echo. Ctrl-C is an answer
-//! here and no signal, so that the terminal is put right again and nothing is left half made.
+//! Terminal prompts: a choice from a list, a line, a secret without echo. Ctrl-C is read as a key, not
+//! as a signal, so that the terminal is restored and unfinished work is rolled back.
 
 use std::io::{self, Stdin, Write};
 
@@ -11,18 +11,18 @@ use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
 
-/// Rows of a list that are shown at once.
+/// Rows of a list on the screen.
 const ROWS_MAX: usize = 8;
-/// Lists of so few are chosen from by arrows alone.
+/// Lists of at most this many items have no filter.
 const FILTERED_ABOVE: usize = 4;
-/// What a terminal is taken for when it does not say.
+/// The assumed width if the terminal does not report it.
 const COLUMNS_USUAL: usize = 80;
 /// 16 KiB: the longest secret that is taken. The buffer never grows, so no copy is left behind.
 const SECRET_BYTES_MAX: usize = 16 * 1024;
-/// Tenths of a second in which the rest of a paste, or of a key's sequence, has come.
+/// Tenths of a second to wait for the rest of a paste or of a key's escape sequence.
 const REST_WITHIN: u8 = 1;
 
-/// A terminal without echo, lines and signals; as it was before when dropped.
+/// A terminal in raw mode; `Drop` restores its settings.
 struct Raw {
     stdin: Stdin,
     before: Termios,
@@ -43,7 +43,7 @@ enum Key {
     Other,
 }
 
-/// Where a choice stands.
+/// The state of a choice.
 struct List<'a> {
     label: &'a str,
     items: &'a [String],
@@ -51,15 +51,15 @@ struct List<'a> {
     at: usize,
 }
 
-/// The person ended it.
+/// The failure after Ctrl-C.
 pub(crate) fn interrupted() -> Failure {
-    Failure::new(Exit::Interrupted, "interrupted: nothing was kept")
+    Failure::new(Exit::Interrupted, "interrupted: nothing was stored")
 }
 
-/// Reads a secret without echo. Several lines at once are no secret of this kind.
+/// Reads a secret of one line without echo.
 ///
 /// # Errors
-/// When the person ends it, or what comes is empty, too long or more than a line.
+/// When the user stops, or the input is empty, too long or more than one line.
 pub(crate) fn secret(label: &str) -> Result<Zeroizing<String>, Failure> {
     let read = Raw::begin().and_then(|mut raw| {
         // Not before the echo is off: whoever sees the question may paste at once.
@@ -73,8 +73,10 @@ pub(crate) fn secret(label: &str) -> Result<Zeroizing<String>, Failure> {
         Err(error) => return Err(Failure::failed("cannot read from the terminal", &error)),
     };
     if !whole {
-        return Err(Failure::usage(format!("{label}: more than a line, or 16 KiB, was pasted"))
-            .hint("give it from a file: --secret-file FIELD=PATH"));
+        return Err(Failure::usage(format!(
+            "{label}: the input is more than one line, or longer than 16 KiB"
+        ))
+        .hint("read it from a file: --secret-file FIELD=PATH"));
     }
     let text = std::str::from_utf8(&bytes);
     let text = text.map_err(|_| Failure::usage(format!("{label} is not UTF-8")))?;
@@ -84,7 +86,7 @@ pub(crate) fn secret(label: &str) -> Result<Zeroizing<String>, Failure> {
     }
 }
 
-/// Reads a line that is no secret, trimmed; it may be empty.
+/// Reads a line with echo, trimmed; it may be empty.
 ///
 /// # Errors
 /// When the person ends it.
@@ -101,7 +103,7 @@ pub(crate) fn text(label: &str) -> Result<String, Failure> {
     }
 }
 
-/// Has one of `items` chosen; typing narrows the list. Answers its place.
+/// Asks for one of `items`; typing filters the list. Returns its index.
 ///
 /// # Errors
 /// When the person ends it.
@@ -143,7 +145,7 @@ impl Raw {
         }
     }
 
-    /// A byte that comes at once, or none.
+    /// A byte that is available at once, or none.
     fn rest(&mut self) -> io::Result<Option<u8>> {
         self.wait(0, REST_WITHIN)?;
         let byte = self.byte();
@@ -202,7 +204,7 @@ impl Raw {
         Ok(text.map_or(Key::Other, Key::Char))
     }
 
-    /// A line, shown as it is typed; `None` when the person ends it.
+    /// Reads a line with echo; `None` if the user stops.
     fn shown_line(&mut self, label: &str) -> io::Result<Option<String>> {
         let mut line = String::new();
         loop {
@@ -223,7 +225,7 @@ impl Raw {
         }
     }
 
-    /// A line, and whether it was all that came; `None` when the person ends it.
+    /// Reads a line, and whether the input ended with it; `None` if the user stops.
     fn line(&mut self) -> io::Result<Option<(Zeroizing<Vec<u8>>, bool)>> {
         let mut line = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX));
         loop {
@@ -242,7 +244,7 @@ impl Raw {
         Ok(Some((line, self.nothing_more()?)))
     }
 
-    /// Swallows the rest of a paste, which would be echoed otherwise.
+    /// Discards the rest of a paste, which would otherwise be echoed.
     fn nothing_more(&mut self) -> io::Result<bool> {
         let mut is_all = true;
         while let Some(byte) = self.rest()? {
@@ -301,13 +303,13 @@ impl List<'_> {
         }
     }
 
-    /// Whether typing narrows the list. Of a few answers none needs to be typed, and a secret that is
-    /// pasted where a question stands must not be shown.
+    /// Whether typing filters the list. A short list has no filter: a secret that is pasted at such a question must
+    /// not be shown.
     fn is_filtered(&self) -> bool {
         self.items.len() > FILTERED_ABOVE
     }
 
-    /// The places of the items that hold the filter; those that begin with it first.
+    /// The indexes of the items that match the filter; those that begin with it come first.
     fn found(&self) -> Vec<usize> {
         let filter = self.filter.to_lowercase();
         let holding = |(place, item): (usize, &String)| {
@@ -336,8 +338,8 @@ impl List<'_> {
             frame += &(cut(format!("{mark} {}", self.items[*place])) + "\n");
         }
         match found.len() {
-            0 => frame += "  nothing matches: Ctrl-U begins anew\n",
-            all if all > ROWS_MAX => frame += &format!("  {all} in all\n"),
+            0 => frame += "  no match: Ctrl-U clears the filter\n",
+            all if all > ROWS_MAX => frame += &format!("  {all} in total\n"),
             _ => {}
         }
         frame
@@ -377,7 +379,7 @@ mod tests {
 
     #[test]
     fn what_is_pasted_at_a_question_with_few_answers_is_not_shown() {
-        let items = ["paste it again", "it is right as it is"].map(str::to_owned);
+        let items = ["paste it again", "it is correct"].map(str::to_owned);
         let mut list = List { label: "now", items: &items, filter: String::new(), at: 0 };
         "sk-canary".chars().for_each(|key| list.take(Key::Char(key)));
         assert!(!list.frame(80).contains("canary"), "{}", list.frame(80));

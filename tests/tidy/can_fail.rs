@@ -1,4 +1,4 @@
-//! Proof that each check of `tidy.rs` finds what it looks for, and lets innocent text pass.
+//! Tests that each check of `tidy.rs` finds its violation and accepts valid text.
 
 use super::package::with_test_modules;
 use super::*;

@@ -1,6 +1,6 @@
-//! What the probe says on a stream: it takes CONNECT, absolute-form and base URLs as the gateway does,
-//! shows a leaf of its own CA, answers every request itself, over HTTP/1.1 and HTTP/2, and notes how far
-//! each attempt came.
+//! Serves one stream of the probe: accepts CONNECT, absolute-form and base URLs as the gateway does,
+//! presents a leaf of its own CA, answers every request itself over HTTP/1.1 and HTTP/2, and records how
+//! far each attempt came.
 
 use std::convert::Infallible;
 use std::io;
