@@ -30,6 +30,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("vault", "grant"),
     ("vault", "keys"),
     ("vault", "oauth"),
+    ("proxy", "authorize"),
     ("proxy", "base_url"),
     ("proxy", "body"),
     ("proxy", "ca"),
@@ -78,28 +79,32 @@ const FLOORS: &[(&str, &str)] = &[
     ("pool", "base body h2 net refusal sockets"),
     (
         "proxy",
-        "base base_url ca directory inject limits model net observe policy pool refusal request rulebook session \
-         sockets vault",
+        "base base_url ca directory inject limits model net observe policy pool refusal rulebook session sockets \
+         upstream vault",
     ),
     (
         "session",
         "base directory inject limits model net policy proxy::gateway refusal rulebook sockets",
     ),
+    ("request", "base body h2 inject limits policy proxy::gateway refusal session sockets"),
     (
-        "request",
-        "base body h2 inject limits net policy pool proxy::gateway refusal session sockets",
+        "authorize",
+        "base body directory inject limits model observe policy proxy::gateway proxy::record refusal request session",
     ),
-    ("upstream", "base body inject net pool proxy::gateway refusal request session sockets"),
+    (
+        "upstream",
+        "base body inject limits net policy pool proxy::gateway refusal request session sockets",
+    ),
     ("tunnel", "base observe proxy::gateway proxy::record session sockets"),
     (
         "exchange",
-        "base base_url body directory inject limits model net observe policy provider proxy::gateway proxy::record \
-         refusal request session tunnel upstream vault",
+        "authorize base base_url body directory inject limits net observe policy provider proxy::gateway \
+         proxy::record refusal request session tunnel upstream vault",
     ),
     ("server", "base body exchange h2 net proxy::gateway proxy::record session sockets"),
     (
         "streams",
-        "base base_url body exchange inject limits net observe policy proxy::gateway proxy::record refusal \
+        "authorize base base_url body exchange inject limits net observe policy proxy::gateway proxy::record refusal \
          server session sockets tunnel",
     ),
     (

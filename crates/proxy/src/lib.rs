@@ -7,10 +7,11 @@
 //! server      HTTP/1.1 and HTTP/2 servers on agents' streams
 //! exchange    THE SPINE: `run` takes each exchange from a request to its answer, one stage a line
 //! tunnel      copies bytes between two streams: opaque tunnels, WebSockets
-//! record      the audit event of an exchange
-//! upstream    sends a request and waits for the head of its answer
-//! request     the checked request of an agent (`Inbound`), the request to send (`Outbound`)
+//! upstream    the request to send (`Outbound`); sends it and waits for the head of the answer
+//! authorize   who asks, what policy permits, the credential, the limits of a connection
+//! request     the checked request of an agent (`Inbound`)
 //! session     the agent of a stream, and what revokes the stream
+//! record      the audit event of an exchange
 //! gateway     the state that all cores share, and that of one core
 //! pool        streams to upstreams that are kept for reuse
 //! refusal     why Keyward answers an exchange itself
@@ -24,6 +25,7 @@
 //!
 //! Decisions come from `rules::policy`, credentials from `vault`.
 
+mod authorize;
 pub mod base_url;
 mod body;
 pub mod ca;

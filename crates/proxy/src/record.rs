@@ -14,9 +14,9 @@ use crate::gateway::Gateway;
 use crate::limits::meter::ExchangeSlot;
 use crate::refusal::grpc::RefusalFormat;
 use crate::refusal::{Refusal, scrub_code};
-use crate::request::attempts::Attempts;
 use crate::session::Session;
 use crate::sockets::watchdog::Watchdog;
+use crate::upstream::retries::Retries;
 use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_base::host::Target;
@@ -40,7 +40,7 @@ pub struct Record {
     watchdog: Option<Arc<Watchdog>>,
     session: Option<Arc<Session>>,
     format: RefusalFormat,
-    attempts: Option<Arc<Attempts>>,
+    attempts: Option<Arc<Retries>>,
     /// Counts the exchange against its connection's limit; released with the record.
     exchange_slot: Option<ExchangeSlot>,
 }
@@ -178,7 +178,7 @@ impl Record {
     }
 
     /// Counts one attempt, or takes the count from `attempts`.
-    pub fn count_attempt(&mut self, attempts: Option<&Arc<Attempts>>) {
+    pub fn count_attempt(&mut self, attempts: Option<&Arc<Retries>>) {
         match attempts {
             None => self.fields.attempts += 1,
             Some(attempts) => {

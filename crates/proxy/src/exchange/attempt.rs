@@ -5,10 +5,10 @@ use std::sync::Arc;
 use crate::gateway::Core;
 use crate::record::Record;
 use crate::refusal::Refusal;
-use crate::request::attempts::Attempts;
 use crate::request::inbound::Inbound;
-use crate::request::outbound::Outbound;
 use crate::upstream;
+use crate::upstream::outbound::Outbound;
+use crate::upstream::retries::Retries;
 use crate::upstream::sent::Sent;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::policy::Permit;
@@ -18,7 +18,7 @@ pub async fn send(
     core: &Arc<Core>,
     inbound: Box<Inbound>,
     (permit, credential): (Permit, Option<Arc<Credential>>),
-    attempts: Option<&Arc<Attempts>>,
+    attempts: Option<&Arc<Retries>>,
     record: &mut Record,
 ) -> Result<Sent, Refusal> {
     record.set_credential(credential.as_deref());

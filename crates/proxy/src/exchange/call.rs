@@ -9,8 +9,8 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 
 use super::answer_body::AnswerBody;
-use super::requester::Requester;
 use super::{respond, run as run_exchange};
+use crate::authorize::requester::Requester;
 use crate::body::request_body::RequestBody;
 use crate::gateway::{Core, Gateway};
 use crate::record::Record;

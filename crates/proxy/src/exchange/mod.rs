@@ -1,27 +1,21 @@
 //! THE SPINE: [`run`] takes every exchange from the request to the answer, one stage a line.
 //!
 //! ```text
-//! requester  authorize  connection_limits    who asks, policy and credential, limits
 //! renew ─► retry ─► attempt                  send again with a newer credential, after a failure, once
 //! scrub  answer  answer_body  upgrade        the answer without the credential; WebSockets
 //! respond                                    refusals as HTTP
-//! tripwire                                   alerts for honeytokens and revoked tokens
 //! call  test_request                         exchanges of the control plane
 //! ```
 
 pub mod answer;
 pub mod answer_body;
 pub mod attempt;
-pub mod authorize;
 pub mod call;
-pub mod connection_limits;
 pub mod renew;
-pub mod requester;
 pub mod respond;
 pub mod retry;
 pub mod scrub;
 pub mod test_request;
-pub mod tripwire;
 pub mod upgrade;
 
 use std::sync::Arc;
@@ -30,7 +24,8 @@ use http::{Request, Response};
 
 use self::answer::Answer;
 use self::answer_body::AnswerBody;
-use self::requester::Requester;
+use crate::authorize::requester::Requester;
+use crate::authorize::{connection_limits, decide};
 use crate::body::request_body::RequestBody;
 use crate::gateway::Core;
 use crate::record::Record;
@@ -49,7 +44,7 @@ pub async fn run(
     requester.may_begin(&request, gw)?;
     let inbound = requester.inbound(request, gw)?;
     record.set_parsed(inbound.target(), inbound.path(), inbound.body.count());
-    let permitted = authorize::decide(gw, requester, &inbound, record).await?;
+    let permitted = decide::decide(gw, requester, &inbound, record).await?;
     let admitted = connection_limits::admit(gw, permitted, record)?;
     let memory = gw.decoders.share(requester.agent());
     let sent = renew::send(core, requester, inbound, admitted, record).await?;

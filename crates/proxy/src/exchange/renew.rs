@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
-use super::connection_limits::Admitted;
-use super::requester::Requester;
-use super::{authorize, retry};
+use super::retry;
+use crate::authorize::connection_limits::Admitted;
+use crate::authorize::decide;
+use crate::authorize::requester::Requester;
 use crate::body::replay::BodyCopy;
 use crate::gateway::{Core, Gateway};
 use crate::record::Record;
@@ -86,7 +87,7 @@ async fn renewing(
     }
     retry::discard(sent).await;
     requester.check_still_valid(gw)?;
-    let permitted = authorize::decide(gw, requester, &spare, record).await?;
+    let permitted = decide::decide(gw, requester, &spare, record).await?;
     gw.metrics.renewed.inc();
     let sent = retry::send(core, requester, spare, Admitted { permitted, meter }, record).await?;
     let (sent, refused) = self::refused(gw, sent, record.format()).await;

@@ -8,16 +8,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 
-use super::connection_limits::Admitted;
-use super::requester::Requester;
-use super::{attempt, authorize};
+use super::attempt;
+use crate::authorize::connection_limits::Admitted;
+use crate::authorize::decide;
+use crate::authorize::requester::Requester;
 use crate::body::body_error::ReceiveError;
 use crate::body::replay::BodyCopy;
 use crate::gateway::Core;
 use crate::record::Record;
 use crate::refusal::Refusal;
-use crate::request::attempts::Attempts;
 use crate::request::inbound::Inbound;
+use crate::upstream::retries::Retries;
 use crate::upstream::sent::Sent;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::policy::Permit;
@@ -43,7 +44,7 @@ pub async fn send(
     Admitted { permitted, meter }: Admitted,
     record: &mut Record,
 ) -> Result<Sent, Refusal> {
-    match Attempts::begin(&core.gateway, &permitted.0, meter) {
+    match Retries::begin(&core.gateway, &permitted.0, meter) {
         None => attempt::send(core, inbound, permitted, None, record).await,
         // On the heap: each stream of an agent keeps room for the largest of its exchanges.
         Some(attempts) => {
@@ -56,7 +57,7 @@ async fn several(
     (core, requester): (&Arc<Core>, Requester<'_>),
     mut inbound: Box<Inbound>,
     mut permitted: (Permit, Option<Arc<Credential>>),
-    attempts: &Arc<Attempts>,
+    attempts: &Arc<Retries>,
     record: &mut Record,
 ) -> Result<Sent, Refusal> {
     let gw = &core.gateway;
@@ -75,7 +76,7 @@ async fn several(
         }
         tokio::time::sleep(wait).await;
         requester.check_still_valid(gw)?;
-        permitted = authorize::decide(gw, requester, &spare, record).await?;
+        permitted = decide::decide(gw, requester, &spare, record).await?;
         inbound = spare;
     }
 }
@@ -95,7 +96,7 @@ impl ReplayableRequest {
 }
 
 /// Whether another attempt may succeed.
-fn is_worth_another(attempts: &Attempts, result: &Result<Sent, Refusal>) -> bool {
+fn is_worth_another(attempts: &Retries, result: &Result<Sent, Refusal>) -> bool {
     match result {
         Ok(sent) => attempts.is_on(sent.status().as_u16()),
         Err(refusal) => hung_up(refusal),

@@ -11,8 +11,8 @@ use http::{Request, Uri};
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
+use crate::authorize::tripwire;
 use crate::body::request_body::RequestBody;
-use crate::exchange::tripwire;
 use crate::gateway::Gateway;
 use crate::refusal::Refusal;
 use crate::session::AcceptedStream;

@@ -10,11 +10,12 @@ use hyper::upgrade::OnUpgrade;
 use super::authenticate::authenticate;
 use super::refused_request::{RefusedRequest, refused};
 use super::{base_url_requests, intercept};
+use crate::authorize::decide::{self, ConnectRoute};
+use crate::authorize::tripwire;
 use crate::base_url::BaseUrl;
 use crate::body::request_body::RequestBody;
 use crate::exchange::answer_body::AnswerBody;
-use crate::exchange::authorize::{self, ConnectRoute};
-use crate::exchange::{self, respond, tripwire};
+use crate::exchange::{self, respond};
 use crate::gateway::Core;
 use crate::record::Record;
 use crate::refusal::Refusal;
@@ -131,7 +132,7 @@ async fn open(
     let target = target?;
     without_body(request)?;
     accepted.revocation.attach_agent(gateway, &agent)?;
-    let opening = match authorize::route(gateway, &agent, &target).await? {
+    let opening = match decide::route(gateway, &agent, &target).await? {
         ConnectRoute::Intercept(permit) => Opening::Intercept(permit),
         ConnectRoute::Tunnel(permit) => {
             accepted.revocation.begin_tunnel(permit.target());

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::plan::SendPlan;
+use super::retries;
 use crate::gateway::Core;
 use crate::pool::dialled_stream::DialledStream;
 use crate::refusal::Refusal;
-use crate::request::attempts;
 use crate::sockets::streams::UpstreamSocket;
 use keyward_base::host::Scheme;
 use keyward_net::client;
@@ -31,7 +31,7 @@ pub async fn dial(
     offer: TlsOffer,
 ) -> Result<DialledStream, Refusal> {
     let attempts = plan.attempts.as_deref();
-    attempts::dial_with_retries(&core.gateway, attempts, || dial_once(core, plan, offer)).await
+    retries::dial_with_retries(&core.gateway, attempts, || dial_once(core, plan, offer)).await
 }
 
 async fn dial_once(

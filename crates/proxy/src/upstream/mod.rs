@@ -2,12 +2,16 @@
 //! a new one, in the agent's protocol where the upstream speaks that too.
 
 pub mod lease;
+pub mod outbound;
+pub mod retries;
 pub mod sent;
 
+mod body_injection;
 mod dial;
 mod http1;
 mod http2;
 mod plan;
+mod settings_fields;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +19,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 
 use self::lease::Lease;
+use self::outbound::Outbound;
 use self::plan::SendPlan;
 use self::sent::Sent;
 use crate::body::incoming_body::IncomingBody;
@@ -23,7 +28,6 @@ use crate::gateway::Core;
 use crate::pool::interim::Interim;
 use crate::refusal::Refusal;
 use crate::request::agent_upgrade::AgentUpgrade;
-use crate::request::outbound::Outbound;
 use crate::sockets::progress::stalled;
 use keyward_base::host::Scheme;
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use http::Request;
 
+use super::outbound::Plaintext;
+use super::retries::Retries;
 use crate::body::request_body::RequestBody;
 use crate::pool::http1::PoolKey;
 use crate::pool::interim::Interim;
-use crate::request::attempts::Attempts;
-use crate::request::outbound::Plaintext;
 
 /// How a request is sent.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct SendPlan {
     pub upgrades: bool,
     pub interim: Arc<Interim>,
     /// The attempts that this is one of, if retries are allowed.
-    pub attempts: Option<Arc<Attempts>>,
+    pub attempts: Option<Arc<Retries>>,
 }
 
 impl SendPlan {

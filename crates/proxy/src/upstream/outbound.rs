@@ -11,9 +11,7 @@ use http::uri::PathAndQuery;
 use http::{Request, Uri, Version};
 use http_body::Body;
 
-use super::agent_upgrade::AgentUpgrade;
-use super::attempts::Attempts;
-use super::inbound::Inbound;
+use super::retries::Retries;
 use super::{body_injection, settings_fields};
 use crate::body::request_body::RequestBody;
 use crate::body::trailer_filter::TrailerFilter;
@@ -21,6 +19,8 @@ use crate::gateway::Gateway;
 use crate::limits::budget::Share;
 use crate::pool::http1::PoolKey;
 use crate::refusal::Refusal;
+use crate::request::agent_upgrade::AgentUpgrade;
+use crate::request::inbound::Inbound;
 use crate::session::Session;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::DecodedPath;
@@ -51,7 +51,7 @@ pub struct Outbound {
     /// The timeout for the head of the answer; `None`: the general limit.
     pub timeout: Option<Duration>,
     /// The attempts that this is one of, if retries are allowed.
-    pub attempts: Option<Arc<Attempts>>,
+    pub attempts: Option<Arc<Retries>>,
 }
 
 /// Whether the request may go over cleartext.
@@ -110,7 +110,7 @@ impl Outbound {
     }
 
     /// Marks the request as one of several attempts, with the time left for all of them.
-    pub fn within(self, attempts: Option<&Arc<Attempts>>) -> Self {
+    pub fn within(self, attempts: Option<&Arc<Retries>>) -> Self {
         match attempts {
             None => self,
             Some(attempts) => {

@@ -1,4 +1,4 @@
-//! [`Attempts`]: how often one exchange is sent, by the settings of its connection, and how long it waits in between.
+//! [`Retries`]: how often one exchange is sent, by the settings of its connection, and how long it waits in between.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -25,7 +25,7 @@ const OWN_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The attempts of one exchange.
 #[derive(Debug)]
-pub struct Attempts {
+pub struct Retries {
     settings: Arc<Settings>,
     retry: Retry,
     meter: Arc<Meter>,
@@ -40,7 +40,7 @@ pub struct Attempts {
 /// Of the last attempt.
 pub async fn dial_with_retries<T, F>(
     gateway: &Gateway,
-    attempts: Option<&Attempts>,
+    attempts: Option<&Retries>,
     mut dial: impl FnMut() -> F,
 ) -> Result<T, Refusal>
 where
@@ -60,7 +60,7 @@ where
     }
 }
 
-impl Attempts {
+impl Retries {
     /// The attempts that the connection's settings allow. `None` when they allow only one.
     pub fn begin(
         gateway: &Gateway,
