@@ -79,8 +79,7 @@ const FLOORS: &[(&str, &str)] = &[
     ("pool", "base body h2 net refusal sockets"),
     (
         "proxy",
-        "base base_url ca directory inject limits model net observe policy pool refusal rulebook session sockets \
-         upstream vault",
+        "base base_url ca directory inject limits model net observe policy pool refusal rulebook sockets vault",
     ),
     (
         "session",

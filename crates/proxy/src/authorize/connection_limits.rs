@@ -6,8 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::gateway::Gateway;
-use crate::limits::meter::Meter;
-use crate::record::Record;
+use crate::limits::meter::{ExchangeSlot, Meter};
 use crate::refusal::Refusal;
 use keyward_base::settings::Settings;
 use keyward_rules::inject::credential::Credential;
@@ -21,14 +20,14 @@ pub struct Admitted {
     pub meter: Option<Arc<Meter>>,
 }
 
-/// Admits a request. It is counted as running until its record ends.
+/// Admits a request. It is counted as running while `running` is held.
 ///
 /// # Errors
 /// When the connection has reached a limit.
 pub fn admit(
     gateway: &Gateway,
     permitted: (Permit, Option<Arc<Credential>>),
-    record: &mut Record,
+    running: &mut Option<ExchangeSlot>,
 ) -> Result<Admitted, Refusal> {
     let Some((wanted, settings)) = permitted.0.wanted().zip(permitted.0.settings()) else {
         return Ok(Admitted { permitted, meter: None });
@@ -38,7 +37,7 @@ pub fn admit(
     }
     let meter = gateway.meters.of(&wanted.connection);
     match meter.begin(settings, Instant::now()) {
-        Ok(slot) => record.hold_slot(slot),
+        Ok(slot) => *running = Some(slot),
         Err(excess) => {
             return Err(Refusal::RateLimited { connection: wanted.name.clone(), excess });
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{Response, StatusCode, header};
 
 use super::answer_body::AnswerBody;
+use super::guard::ExchangeGuard;
 use super::scrub::{self, ScrubbedBody};
 use super::upgrade;
 use crate::limits::budget::Share;
@@ -45,10 +46,10 @@ impl Answer {
     }
 
     /// The answer for the agent: without hop-by-hop fields, its body passed on as it arrives.
-    pub fn forward(self, record: Record) -> Response<AnswerBody> {
+    pub fn forward(self, exchange: ExchangeGuard) -> Response<AnswerBody> {
         let Self { mut response, lease, upgrade } = self;
         if let (Some(agents), StatusCode::SWITCHING_PROTOCOLS) = (upgrade, response.status()) {
-            return upgrade::join(agents, response, record, lease);
+            return upgrade::join(agents, response, exchange, lease);
         }
         let coded = response.headers().contains_key(header::TRANSFER_ENCODING);
         strip::answer(response.headers_mut());
@@ -57,6 +58,6 @@ impl Answer {
             response.headers_mut().remove(header::CONTENT_LENGTH);
         }
         *response.version_mut() = http::Version::HTTP_11;
-        response.map(|incoming| AnswerBody::upstream(incoming, lease, record))
+        response.map(|incoming| AnswerBody::upstream(incoming, lease, exchange))
     }
 }

@@ -22,7 +22,10 @@ pub async fn send(
     record: &mut Record,
 ) -> Result<Sent, Refusal> {
     record.set_credential(credential.as_deref());
-    record.count_attempt(attempts);
+    match attempts {
+        None => record.count_attempt(),
+        Some(attempts) => attempts.count(),
+    }
     let gw = &core.gateway;
     let outbound =
         Outbound::prepare(gw, inbound, permit, credential.as_ref()).await?.within(attempts);

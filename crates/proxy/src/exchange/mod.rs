@@ -11,6 +11,7 @@ pub mod answer;
 pub mod answer_body;
 pub mod attempt;
 pub mod call;
+pub mod guard;
 pub mod renew;
 pub mod respond;
 pub mod retry;
@@ -24,31 +25,31 @@ use http::{Request, Response};
 
 use self::answer::Answer;
 use self::answer_body::AnswerBody;
+use self::guard::{ExchangeGuard, OccupiedStream};
 use crate::authorize::requester::Requester;
 use crate::authorize::{connection_limits, decide};
 use crate::body::request_body::RequestBody;
 use crate::gateway::Core;
-use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::refusal::grpc::RefusalFormat;
 use crate::session::Session;
 
-/// Runs one exchange. `record` is complete when the answer's body ends.
+/// Runs one exchange, which ends when the body of its answer ends.
 pub async fn run(
     core: &Arc<Core>,
     requester: Requester<'_>,
     request: Request<RequestBody>,
-    record: &mut Record,
+    exchange: &mut ExchangeGuard,
 ) -> Result<Answer, Refusal> {
     let gw = &core.gateway;
     requester.may_begin(&request, gw)?;
     let inbound = requester.inbound(request, gw)?;
-    record.set_parsed(inbound.target(), inbound.path(), inbound.body.count());
-    let permitted = decide::decide(gw, requester, &inbound, record).await?;
-    let admitted = connection_limits::admit(gw, permitted, record)?;
+    exchange.record.set_parsed(inbound.target(), inbound.path(), inbound.body.count());
+    let permitted = decide::decide(gw, requester, &inbound, &mut exchange.record).await?;
+    let admitted = connection_limits::admit(gw, permitted, &mut exchange.slot)?;
     let memory = gw.decoders.share(requester.agent());
-    let sent = renew::send(core, requester, inbound, admitted, record).await?;
-    Answer::scrub(sent, memory, record).await
+    let sent = renew::send(core, requester, inbound, admitted, exchange).await?;
+    Answer::scrub(sent, memory, &mut exchange.record).await
 }
 
 /// Runs an exchange and turns its result into an HTTP answer.
@@ -57,23 +58,21 @@ pub async fn answer(
     session: &Arc<Session>,
     request: Request<RequestBody>,
 ) -> Response<AnswerBody> {
-    session.watchdog.begin_exchange();
     let format = RefusalFormat::of(request.headers());
-    let mut record = match Record::begin(&core.gateway).await {
-        Ok(record) => record,
+    let stream = OccupiedStream::Session(session.clone());
+    let mut exchange = match ExchangeGuard::begin(&core.gateway, stream, format).await {
+        Ok(exchange) => exchange,
         Err(refusal) => return respond::unrecorded(&refusal, format),
     };
-    record.attach_session(session);
-    record.set_format(format);
-    record.set_agent(&session.agent);
-    record.set_request(
+    exchange.record.set_agent(&session.agent);
+    exchange.record.set_request(
         request.method(),
         session.target_source.target(),
         Some(request.uri().path()),
     );
-    match run(core, Requester::Agent(session), request, &mut record).await {
-        Ok(answer) => answer.forward(record),
-        Err(refusal) => respond::refusal(&refusal, record),
+    match run(core, Requester::Agent(session), request, &mut exchange).await {
+        Ok(answer) => answer.forward(exchange),
+        Err(refusal) => respond::refusal(&refusal, exchange),
     }
 }
 

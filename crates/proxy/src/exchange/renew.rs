@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
+use super::guard::ExchangeGuard;
 use super::retry;
 use crate::authorize::connection_limits::Admitted;
 use crate::authorize::decide;
 use crate::authorize::requester::Requester;
 use crate::body::replay::BodyCopy;
 use crate::gateway::{Core, Gateway};
-use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::refusal::grpc::RefusalFormat;
 use crate::request::inbound::Inbound;
@@ -46,13 +46,13 @@ pub async fn send(
     requester: Requester<'_>,
     inbound: Box<Inbound>,
     admitted: Admitted,
-    record: &mut Record,
+    exchange: &mut ExchangeGuard,
 ) -> Result<Sent, Refusal> {
     match admitted.permitted.1.as_ref().and_then(|credential| credential.renews) {
-        None => retry::send(core, requester, inbound, admitted, record).await,
+        None => retry::send(core, requester, inbound, admitted, exchange).await,
         // On the heap: most credentials are not renewed.
         Some(renews) => {
-            Box::pin(renewing((core, requester), inbound, admitted, renews, record)).await
+            Box::pin(renewing((core, requester), inbound, admitted, renews, exchange)).await
         }
     }
 }
@@ -62,12 +62,12 @@ async fn renewing(
     mut inbound: Box<Inbound>,
     admitted: Admitted,
     renews: Renews,
-    record: &mut Record,
+    exchange: &mut ExchangeGuard,
 ) -> Result<Sent, Refusal> {
     let (gw, meter) = (&core.gateway, admitted.meter.clone());
     let spare = ReplayableRequest::of(gw, &mut inbound, renews);
-    let sent = retry::send(core, requester, inbound, admitted, record).await?;
-    let (mut sent, refused) = refused(gw, sent, record.format()).await;
+    let sent = retry::send(core, requester, inbound, admitted, exchange).await?;
+    let (mut sent, refused) = refused(gw, sent, exchange.format).await;
     let Some(stale) = refused else { return Ok(sent) };
     if let Some(spare) = spare.as_ref().filter(|_| sent.is_before_body()) {
         sent = spare.taken_back(sent).await;
@@ -87,10 +87,10 @@ async fn renewing(
     }
     retry::discard(sent).await;
     requester.check_still_valid(gw)?;
-    let permitted = decide::decide(gw, requester, &spare, record).await?;
+    let permitted = decide::decide(gw, requester, &spare, &mut exchange.record).await?;
     gw.metrics.renewed.inc();
-    let sent = retry::send(core, requester, spare, Admitted { permitted, meter }, record).await?;
-    let (sent, refused) = self::refused(gw, sent, record.format()).await;
+    let sent = retry::send(core, requester, spare, Admitted { permitted, meter }, exchange).await?;
+    let (sent, refused) = self::refused(gw, sent, exchange.format).await;
     if let Some(fresh) = refused.filter(|fresh| fresh.generation > stale.generation) {
         gw.vault.refused_again(&fresh);
     }

@@ -9,13 +9,13 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 
 use super::attempt;
+use super::guard::ExchangeGuard;
 use crate::authorize::connection_limits::Admitted;
 use crate::authorize::decide;
 use crate::authorize::requester::Requester;
 use crate::body::body_error::ReceiveError;
 use crate::body::replay::BodyCopy;
 use crate::gateway::Core;
-use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::request::inbound::Inbound;
 use crate::upstream::retries::Retries;
@@ -42,13 +42,14 @@ pub async fn send(
     requester: Requester<'_>,
     inbound: Box<Inbound>,
     Admitted { permitted, meter }: Admitted,
-    record: &mut Record,
+    exchange: &mut ExchangeGuard,
 ) -> Result<Sent, Refusal> {
     match Retries::begin(&core.gateway, &permitted.0, meter) {
-        None => attempt::send(core, inbound, permitted, None, record).await,
+        None => attempt::send(core, inbound, permitted, None, &mut exchange.record).await,
         // On the heap: each stream of an agent keeps room for the largest of its exchanges.
         Some(attempts) => {
-            Box::pin(several((core, requester), inbound, permitted, &attempts, record)).await
+            exchange.record.follow_attempts(attempts.counter());
+            Box::pin(several((core, requester), inbound, permitted, &attempts, exchange)).await
         }
     }
 }
@@ -58,12 +59,13 @@ async fn several(
     mut inbound: Box<Inbound>,
     mut permitted: (Permit, Option<Arc<Credential>>),
     attempts: &Arc<Retries>,
-    record: &mut Record,
+    exchange: &mut ExchangeGuard,
 ) -> Result<Sent, Refusal> {
     let gw = &core.gateway;
     loop {
         let spare = ReplayableRequest::of(core, &mut inbound);
-        let result = attempt::send(core, inbound, permitted, Some(attempts), record).await;
+        let result =
+            attempt::send(core, inbound, permitted, Some(attempts), &mut exchange.record).await;
         let Some(spare) = spare.filter(|_| is_worth_another(attempts, &result)) else {
             return result;
         };
@@ -76,7 +78,7 @@ async fn several(
         }
         tokio::time::sleep(wait).await;
         requester.check_still_valid(gw)?;
-        permitted = decide::decide(gw, requester, &spare, record).await?;
+        permitted = decide::decide(gw, requester, &spare, &mut exchange.record).await?;
         inbound = spare;
     }
 }

@@ -7,8 +7,8 @@ use http::{HeaderValue, Response, header};
 use hyper_util::rt::TokioIo;
 
 use super::answer_body::AnswerBody;
+use super::guard::ExchangeGuard;
 use super::scrub::ScrubbedBody;
-use crate::record::Record;
 use crate::request::agent_upgrade::{AgentUpgrade, UpgradeAborted};
 use crate::session::Session;
 use crate::tunnel::websocket;
@@ -20,22 +20,22 @@ use keyward_state::observe::event::Outcome;
 pub fn join(
     (agents, session): (AgentUpgrade, Arc<Session>),
     mut response: Response<ScrubbedBody>,
-    record: Record,
+    exchange: ExchangeGuard,
     lease: Lease,
 ) -> Response<AnswerBody> {
     let upstream = hyper::upgrade::on(&mut response);
     tokio::spawn(async move {
-        let mut record = record;
+        let mut exchange = exchange;
         let upstream = async { upstream.await.map_err(|_| UpgradeAborted) };
         match tokio::try_join!(agents.joined(), upstream) {
             Ok((agents, upstream)) => {
                 let upstream = TokioIo::new(upstream);
                 let gateway = lease.gateway();
-                websocket::splice(agents, upstream, &mut record, &session, gateway).await;
+                websocket::splice(agents, upstream, &mut exchange.record, &session, gateway).await;
             }
             Err(error) => {
                 tracing::debug!(%error, "no WebSocket");
-                record.set_outcome(Outcome::ClientAborted);
+                exchange.record.set_outcome(Outcome::ClientAborted);
             }
         }
         // The stream is no HTTP stream any more: it is closed, never pooled.

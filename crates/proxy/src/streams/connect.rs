@@ -15,6 +15,7 @@ use crate::authorize::tripwire;
 use crate::base_url::BaseUrl;
 use crate::body::request_body::RequestBody;
 use crate::exchange::answer_body::AnswerBody;
+use crate::exchange::guard::{ExchangeGuard, OccupiedStream};
 use crate::exchange::{self, respond};
 use crate::gateway::Core;
 use crate::record::Record;
@@ -96,27 +97,27 @@ async fn connect(
     accepted: &Arc<AcceptedStream>,
     mut request: Request<RequestBody>,
 ) -> Response<AnswerBody> {
-    accepted.watchdog.begin_exchange();
-    let mut record = match Record::begin(&core.gateway).await {
-        Ok(record) => record,
-        Err(refusal) => return respond::unrecorded(&refusal, RefusalFormat::Http),
+    let stream = OccupiedStream::Accepted(accepted.watchdog.clone());
+    let format = RefusalFormat::Http;
+    let mut exchange = match ExchangeGuard::begin(&core.gateway, stream, format).await {
+        Ok(exchange) => exchange,
+        Err(refusal) => return respond::unrecorded(&refusal, format),
     };
-    record.attach_watchdog(&accepted.watchdog);
-    record.set_request(&Method::CONNECT, None, None);
+    exchange.record.set_request(&Method::CONNECT, None, None);
     let target = target(&request);
-    record.set_target(target.as_ref().ok());
+    exchange.record.set_target(target.as_ref().ok());
     let named = target.as_ref().ok().cloned();
-    match open(core, accepted, (&request, target), &mut record).await {
+    match open(core, accepted, (&request, target), &mut exchange.record).await {
         Ok((agent, opening)) => {
             let upgrade = hyper::upgrade::on(&mut request);
-            record.set_opened();
+            exchange.record.set_opened();
             let context = (agent, accepted.clone());
-            let tunnel = tunnelled(core.clone(), upgrade, context, (opening, record));
+            let tunnel = tunnelled(core.clone(), upgrade, context, (opening, exchange));
             // On the heap: a task copies its future four times in its life.
             tokio::spawn(Box::pin(tunnel));
             Response::new(AnswerBody::elsewhere())
         }
-        Err(refusal) => respond::connect_refusal(&refusal, named.as_ref(), record),
+        Err(refusal) => respond::connect_refusal(&refusal, named.as_ref(), exchange),
     }
 }
 
@@ -169,7 +170,7 @@ async fn tunnelled(
     core: Arc<Core>,
     upgrade: OnUpgrade,
     (agent, accepted): (Agent, Arc<AcceptedStream>),
-    (opening, mut record): (Opening, Record),
+    (opening, mut exchange): (Opening, ExchangeGuard),
 ) {
     let Ok(upgraded) = upgrade.await else { return };
     let Some((stream, early)) = h1::reclaim::<AgentStream>(upgraded) else {
@@ -180,7 +181,8 @@ async fn tunnelled(
     match opening {
         Opening::Intercept(permit) => {
             // Each request inside is an exchange of its own; the CONNECT is none.
-            record.discard();
+            exchange.record.discard();
+            drop(exchange);
             intercept::intercept(core, stream, permit, (agent, accepted)).await;
         }
         Opening::Tunnel(permit, dialled) => {
@@ -188,7 +190,8 @@ async fn tunnelled(
                 TargetSource::Tunnel { target: permit.target().clone(), sni_agrees: true };
             let session = Session::new(agent, target_source, watchdog, accepted);
             let upstream = dialled.stream;
-            let splice = tunnel::splice(stream, upstream, &mut record, &session, &core.gateway);
+            let record = &mut exchange.record;
+            let splice = tunnel::splice(stream, upstream, record, &session, &core.gateway);
             Box::pin(splice).await;
         }
     }

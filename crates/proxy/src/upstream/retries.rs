@@ -31,7 +31,7 @@ pub struct Retries {
     meter: Arc<Meter>,
     /// The deadline for the head of the answer.
     deadline: Instant,
-    made: AtomicU32,
+    made: Arc<AtomicU32>,
 }
 
 /// Dials, with retries if the settings allow them. No byte of the request is sent before.
@@ -75,7 +75,7 @@ impl Retries {
             retry,
             meter,
             deadline: Instant::now() + within,
-            made: AtomicU32::new(0),
+            made: Arc::default(),
         }))
     }
 
@@ -83,8 +83,13 @@ impl Retries {
         self.made.fetch_add(1, Relaxed);
     }
 
+    /// The counter of attempts.
+    pub fn counter(&self) -> Arc<AtomicU32> {
+        self.made.clone()
+    }
+
     /// How many there were.
-    pub fn made(&self) -> u32 {
+    fn made(&self) -> u32 {
         self.made.load(Relaxed)
     }
 
