@@ -27,20 +27,21 @@ const TOKEN_EVERY: Duration = Duration::from_secs(3_600);
 /// refused like an unknown placeholder, so that the sender cannot distinguish them.
 pub fn honeytokens(gateway: &Gateway, agent: &Agent, inbound: &Inbound) {
     let asked = inbound.asked();
-    look(gateway, (agent, Some(asked.target)), asked.placeholders);
+    look(gateway, agent, Some(asked.target), asked.placeholders);
 }
 
 /// Reports honeytokens in a request that is refused before policy decides. `target`: the target, if known.
 pub fn refused_early<B>(
     gateway: &Gateway,
-    (agent, target): (&Agent, Option<&Target>),
+    agent: &Agent,
+    target: Option<&Target>,
     request: &Request<B>,
 ) {
     let url = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
-    look(gateway, (agent, target), &strip::placeholders(request.headers(), url));
+    look(gateway, agent, target, &strip::placeholders(request.headers(), url));
 }
 
-fn look(gateway: &Gateway, (agent, target): (&Agent, Option<&Target>), placeholders: &[Core]) {
+fn look(gateway: &Gateway, agent: &Agent, target: Option<&Target>, placeholders: &[Core]) {
     if placeholders.is_empty() {
         return;
     }

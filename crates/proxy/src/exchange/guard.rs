@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
+use crate::authorize::connection_limits::Admission;
 use crate::gateway::Gateway;
-use crate::limits::meter::ExchangeSlot;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::refusal::grpc::RefusalFormat;
@@ -17,8 +17,7 @@ pub struct ExchangeGuard {
     pub record: Record,
     /// The format in which a refusal is sent.
     pub format: RefusalFormat,
-    /// Counts the exchange against the limits of its connection.
-    pub slot: Option<ExchangeSlot>,
+    pub admission: Admission,
     stream: OccupiedStream,
 }
 
@@ -46,7 +45,7 @@ impl ExchangeGuard {
             watchdog.begin_exchange();
         }
         let record = Record::begin(gateway).await?;
-        Ok(Self { record, format, slot: None, stream })
+        Ok(Self { record, format, admission: Admission::Pending, stream })
     }
 
     /// Adds body bytes that were sent to the agent.

@@ -1,20 +1,22 @@
 //! THE SPINE: [`run`] takes every exchange from the request to the answer, one stage a line.
 //!
 //! ```text
-//! renew ─► retry ─► attempt                  send again with a newer credential, after a failure, once
-//! scrub  answer  answer_body  upgrade        the answer without the credential; WebSockets
-//! respond                                    refusals as HTTP
-//! call  test_request                         exchanges of the control plane
+//! attempt                               one attempt
+//! attempts  refused_credential          whether it is sent again: a retry, a renewed credential
+//! scrub  answer  answer_body  upgrade   the answer without the credential; WebSockets
+//! respond                               refusals as HTTP
+//! guard                                 a running exchange: its record and the stream that it occupies
+//! call  test_request                    exchanges of the control plane
 //! ```
 
 pub mod answer;
 pub mod answer_body;
 pub mod attempt;
+pub mod attempts;
 pub mod call;
 pub mod guard;
-pub mod renew;
+pub mod refused_credential;
 pub mod respond;
-pub mod retry;
 pub mod scrub;
 pub mod test_request;
 pub mod upgrade;
@@ -25,6 +27,7 @@ use http::{Request, Response};
 
 use self::answer::Answer;
 use self::answer_body::AnswerBody;
+use self::attempts::{Attempts, Next};
 use self::guard::{ExchangeGuard, OccupiedStream};
 use crate::authorize::requester::Requester;
 use crate::authorize::{connection_limits, decide};
@@ -42,13 +45,25 @@ pub async fn run(
     exchange: &mut ExchangeGuard,
 ) -> Result<Answer, Refusal> {
     let gw = &core.gateway;
-    requester.may_begin(&request, gw)?;
-    let inbound = requester.inbound(request, gw)?;
+    let mut valid = requester.may_begin(&request, gw)?;
+    let mut inbound = requester.inbound(request, gw)?;
     exchange.record.set_parsed(inbound.target(), inbound.path(), inbound.body.count());
-    let permitted = decide::decide(gw, requester, &inbound, &mut exchange.record).await?;
-    let admitted = connection_limits::admit(gw, permitted, &mut exchange.slot)?;
+    let mut attempts = None;
+    let sent = loop {
+        let permitted = decide::decide(gw, valid, inbound, &mut exchange.record).await?;
+        let mut admitted = connection_limits::admit(gw, permitted, &mut exchange.admission)?;
+        attempts = Attempts::prepare(attempts, core, &mut admitted, exchange);
+        let retries = attempts.as_ref().and_then(|attempts| attempts.retries());
+        let result = attempt::send(core, admitted, retries, &mut exchange.record).await;
+        let Some(attempts) = &mut attempts else { break result? };
+        // On the heap: few exchanges may be sent again.
+        inbound = match Box::pin(attempts.after(gw, result, exchange.format)).await? {
+            Next::Answer(sent) => break sent,
+            Next::Again(inbound) => inbound,
+        };
+        valid = requester.check_still_valid(gw)?;
+    };
     let memory = gw.decoders.share(requester.agent());
-    let sent = renew::send(core, requester, inbound, admitted, exchange).await?;
     Answer::scrub(sent, memory, &mut exchange.record).await
 }
 

@@ -129,6 +129,9 @@ pub enum Shortage {
     /// Memory for bodies that are kept whole.
     #[error("too little memory is left for request bodies that a credential goes into")]
     Bodies,
+    /// Time to decide a request before the rules change again.
+    #[error("the rules change faster than the request is decided")]
+    Decisions,
 }
 
 fn excess_message(connection: &str, excess: &Excess) -> String {

@@ -71,7 +71,7 @@ fn admit(
     let Authenticated { agent, token } = proof.map_err(nobody)?;
     let opened = open(core, accepted, &request, (&place, &agent, &token));
     let opened = opened.map_err(|refusal| {
-        tripwire::refused_early(&core.gateway, (&agent, None), &request);
+        tripwire::refused_early(&core.gateway, &agent, None, &request);
         Box::new((refusal, Some(agent.clone())))
     })?;
     let ResolvedTarget { target, connection, path } = opened;

@@ -76,7 +76,7 @@ async fn absolute(
     };
     let admitted = admitted.and_then(|agent| {
         let admitted = accepted.revocation.attach_agent(&core.gateway, &agent);
-        let told = |_: &Refusal| tripwire::refused_early(&core.gateway, (&agent, None), &request);
+        let told = |_: &Refusal| tripwire::refused_early(&core.gateway, &agent, None, &request);
         admitted.inspect_err(told).map(|()| agent)
     });
     let agent = match admitted {

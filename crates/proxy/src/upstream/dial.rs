@@ -30,8 +30,8 @@ pub async fn dial(
     plan: &SendPlan,
     offer: TlsOffer,
 ) -> Result<DialledStream, Refusal> {
-    let attempts = plan.attempts.as_deref();
-    retries::dial_with_retries(&core.gateway, attempts, || dial_once(core, plan, offer)).await
+    let retries = plan.retries.as_deref();
+    retries::dial_with_retries(&core.gateway, retries, || dial_once(core, plan, offer)).await
 }
 
 async fn dial_once(

@@ -23,7 +23,7 @@ pub struct SendPlan {
     pub upgrades: bool,
     pub interim: Arc<Interim>,
     /// The attempts that this is one of, if retries are allowed.
-    pub attempts: Option<Arc<Retries>>,
+    pub retries: Option<Arc<Retries>>,
 }
 
 impl SendPlan {

@@ -40,7 +40,7 @@ pub struct Retries {
 /// Of the last attempt.
 pub async fn dial_with_retries<T, F>(
     gateway: &Gateway,
-    attempts: Option<&Retries>,
+    retries: Option<&Retries>,
     mut dial: impl FnMut() -> F,
 ) -> Result<T, Refusal>
 where
@@ -51,12 +51,11 @@ where
             Ok(stream) => return Ok(stream),
             Err(refusal) => refusal,
         };
-        let attempts = attempts.filter(|_| is_unreachable(&refusal));
-        let next_wait =
-            attempts.and_then(|attempts| Some((attempts, attempts.next_wait(gateway, None)?)));
-        let Some((attempts, wait)) = next_wait else { return Err(refusal) };
+        let retries = retries.filter(|_| is_unreachable(&refusal));
+        let next = retries.and_then(|retries| Some((retries, retries.next_wait(gateway, None)?)));
+        let Some((retries, wait)) = next else { return Err(refusal) };
         tokio::time::sleep(wait).await;
-        attempts.count();
+        retries.count();
     }
 }
 
@@ -65,10 +64,10 @@ impl Retries {
     pub fn begin(
         gateway: &Gateway,
         permit: &Permit,
-        meter: Option<Arc<Meter>>,
+        meter: Option<&Arc<Meter>>,
     ) -> Option<Arc<Self>> {
         let settings = permit.settings()?;
-        let (retry, meter) = (settings.retry.clone()?, meter?);
+        let (retry, meter) = (settings.retry.clone()?, meter?.clone());
         let within = settings.timeout.map_or(gateway.limits.answer_timeout, |wait| wait.duration());
         Some(Arc::new(Self {
             settings: settings.clone(),
