@@ -236,7 +236,7 @@ impl EventFields {
     }
 
     /// The usage statistics of the connection and the token.
-    fn used(&self, bytes: (u64, u64)) -> Used<'_> {
+    fn used(&self, bytes_in: u64) -> Used<'_> {
         let (agent, token) = match &self.by {
             RequestedBy::Agent(agent) => (Some(&agent.id), agent.token.as_ref()),
             RequestedBy::Unknown | RequestedBy::Owner(_) => (None, None),
@@ -250,7 +250,7 @@ impl EventFields {
             code: self.code.map(Code::as_str),
             aborted: self.outcome == Outcome::UpstreamAborted,
             waited: self.waited,
-            bytes,
+            bytes: (bytes_in, self.bytes_out),
             limit: self.limit,
         }
     }
@@ -319,7 +319,7 @@ impl Drop for Record {
             ..self.fields.event(target.as_deref())
         };
         self.gateway.metrics.count(&event);
-        self.gateway.metrics.usage.count(&self.fields.used((event.bytes_in, event.bytes_out)));
+        self.gateway.metrics.usage.count(&self.fields.used(event.bytes_in));
         tracing::debug!(
             exchange = event.exchange, agent = event.agent, target = event.target,
             method = event.method, rule = event.rule, status = event.status, code = event.code,

@@ -20,10 +20,9 @@ const POLICIES_MAX: usize = 16;
 /// The party that asks. Stages use it again after a wait, to repeat their checks.
 #[derive(Clone, Copy, Debug)]
 pub enum Requester<'a> {
-    /// An agent.
     Agent(&'a Arc<Session>),
     /// The owner of a connection, through the control plane.
-    Owner(&'a Arc<ConnectionRecord>),
+    Owner(&'a ConnectionRecord),
 }
 
 /// Proof that a requester may send requests now. It is used up by one decision, so that each attempt checks again.

@@ -1,7 +1,6 @@
 //! Detects honeytokens and tokens that were revoked or have expired. The request is refused like any with an
 //! unknown token; an event reports it, at most once in a period for each token.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
@@ -69,7 +68,7 @@ pub fn token(gateway: &Gateway, text: &str) {
 }
 
 async fn caught(
-    directory: &Arc<Directory>,
+    directory: &Directory,
     found: &Record<Honeytoken>,
     agent: &Agent,
     host: Option<String>,
@@ -113,7 +112,7 @@ async fn disarm(directory: &Directory, agent: &Agent) -> Result<&'static str, Di
     directory.set_agent_held(&agent.org, &agent.id, true).await.map(|_| "agent paused")
 }
 
-async fn refused(directory: &Arc<Directory>, former: Former) {
+async fn refused(directory: &Directory, former: Former) {
     let Former { agent, token, reason } = former;
     tracing::warn!(agent = &*agent.name, %token, reason, "a token that opens nothing any more was sent");
     let about = About {
@@ -125,7 +124,7 @@ async fn refused(directory: &Arc<Directory>, former: Former) {
     tell(directory, &agent, NoticeKind::TokenRefused, about).await;
 }
 
-async fn tell(directory: &Arc<Directory>, agent: &Agent, kind: NoticeKind, about: About) {
+async fn tell(directory: &Directory, agent: &Agent, kind: NoticeKind, about: About) {
     if let Err(error) = directory.announce(&agent.org, kind, about).await {
         tracing::error!(%error, event = kind.code(), "an event is told to nobody");
     }

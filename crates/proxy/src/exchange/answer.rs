@@ -1,7 +1,5 @@
 //! [`Answer`]: an upstream's answer that may be passed to the agent, because the credential was scrubbed from it.
 
-use std::sync::Arc;
-
 use http::{Response, StatusCode, header};
 
 use super::answer_body::AnswerBody;
@@ -12,7 +10,6 @@ use crate::limits::budget::Share;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::request::agent_upgrade::AgentUpgrade;
-use crate::session::Session;
 use crate::upstream::lease::Lease;
 use crate::upstream::sent::{Sent, Unscrubbed};
 use keyward_rules::inject::strip;
@@ -23,7 +20,7 @@ use keyward_rules::inject::strip;
 pub struct Answer {
     response: Response<ScrubbedBody>,
     lease: Lease,
-    upgrade: Option<(AgentUpgrade, Arc<Session>)>,
+    upgrade: Option<AgentUpgrade>,
 }
 
 impl Answer {
@@ -48,8 +45,8 @@ impl Answer {
     /// The answer for the agent: without hop-by-hop fields, its body passed on as it arrives.
     pub fn forward(self, exchange: ExchangeGuard) -> Response<AnswerBody> {
         let Self { mut response, lease, upgrade } = self;
-        if let (Some(agents), StatusCode::SWITCHING_PROTOCOLS) = (upgrade, response.status()) {
-            return upgrade::join(agents, response, exchange, lease);
+        if let (Some(upgrade), StatusCode::SWITCHING_PROTOCOLS) = (upgrade, response.status()) {
+            return upgrade::join(upgrade, response, exchange, lease);
         }
         let coded = response.headers().contains_key(header::TRANSFER_ENCODING);
         strip::answer(response.headers_mut());

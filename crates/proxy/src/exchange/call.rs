@@ -38,7 +38,7 @@ pub struct CallOutcome {
 /// Sends a request with the connection's credential. The request's URI must be absolute.
 pub async fn run(
     gateway: &Arc<Gateway>,
-    connection: &Arc<ConnectionRecord>,
+    connection: &ConnectionRecord,
     request: Request<Bytes>,
 ) -> CallOutcome {
     let begun = ExchangeGuard::begin(gateway, OccupiedStream::None, RefusalFormat::Http).await;

@@ -86,7 +86,7 @@ pub enum TestError {
 /// that is not in use yet.
 pub async fn run(
     gateway: &Arc<Gateway>,
-    connection: &Arc<ConnectionRecord>,
+    connection: &ConnectionRecord,
     test: TestRequest,
     trial: Option<Arc<Credential>>,
 ) -> TestReport {
@@ -120,7 +120,7 @@ pub async fn run(
 /// The stages of an exchange; only the source of the permit differs.
 async fn ask(
     gateway: &Arc<Gateway>,
-    connection: &Arc<ConnectionRecord>,
+    connection: &ConnectionRecord,
     test: TestRequest,
     trial: Option<Arc<Credential>>,
     record: &mut Record,
@@ -156,7 +156,7 @@ async fn judge(sent: Sent, expected: &Expected, now: Timestamp) -> TestAnswer {
         status,
         good: expected.takes(status) && met,
         retry_after: retry_after(&head.headers),
-        told: AnswerDetails::of((&head.headers, body), expected, needles.as_deref(), now),
+        told: AnswerDetails::of(&head.headers, body, expected, needles.as_deref(), now),
     }
 }
 

@@ -1,8 +1,6 @@
 //! Completes a WebSocket handshake: when the upstream answers 101, the agent's stream and the upstream's are
 //! joined.
 
-use std::sync::Arc;
-
 use http::{HeaderValue, Response, header};
 use hyper_util::rt::TokioIo;
 
@@ -10,7 +8,6 @@ use super::answer_body::AnswerBody;
 use super::guard::ExchangeGuard;
 use super::scrub::ScrubbedBody;
 use crate::request::agent_upgrade::{AgentUpgrade, UpgradeAborted};
-use crate::session::Session;
 use crate::tunnel::websocket;
 use crate::upstream::lease::Lease;
 use keyward_rules::inject::strip;
@@ -18,7 +15,7 @@ use keyward_state::observe::event::Outcome;
 
 /// Answers 101, and joins the two streams once both are available.
 pub fn join(
-    (agents, session): (AgentUpgrade, Arc<Session>),
+    agents: AgentUpgrade,
     mut response: Response<ScrubbedBody>,
     exchange: ExchangeGuard,
     lease: Lease,
@@ -26,8 +23,9 @@ pub fn join(
     let upstream = hyper::upgrade::on(&mut response);
     tokio::spawn(async move {
         let mut exchange = exchange;
+        let AgentUpgrade { stream, session } = agents;
         let upstream = async { upstream.await.map_err(|_| UpgradeAborted) };
-        match tokio::try_join!(agents.joined(), upstream) {
+        match tokio::try_join!(stream.joined(), upstream) {
             Ok((agents, upstream)) => {
                 let upstream = TokioIo::new(upstream);
                 let gateway = lease.gateway();

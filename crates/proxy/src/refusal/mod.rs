@@ -97,7 +97,6 @@ pub enum Refusal {
     /// An answer that is malformed or that the request did not ask for.
     #[error("the upstream's answer is malformed: {what}")]
     Protocol {
-        /// The fault.
         what: &'static str,
         /// The error of hyper or h2.
         source: Option<ReceiveError>,

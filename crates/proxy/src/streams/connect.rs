@@ -31,18 +31,30 @@ use keyward_base::host::{Scheme, Target};
 use keyward_net::dial::Dialled;
 use keyward_rules::policy::{InterceptPermit, TunnelPermit};
 
-/// An authorized CONNECT.
+/// How an authorized CONNECT is served.
 enum Opening {
     Intercept(InterceptPermit),
     Tunnel(TunnelPermit, Dialled),
+}
+
+/// A CONNECT that is answered with 200.
+struct OpenedTunnel {
+    agent: Agent,
+    accepted: Arc<AcceptedStream>,
+    opening: Opening,
+    exchange: ExchangeGuard,
 }
 
 /// Serves one accepted stream until it ends.
 pub async fn serve(core: Arc<Core>, stream: AgentStream, accepted: AcceptedStream) {
     let accepted = Arc::new(accepted);
     let owner = accepted.clone();
-    let context =
-        StreamContext { watchdog: &owner.watchdog, revocation: &owner.revocation, session: None };
+    let context = StreamContext {
+        core: &core,
+        watchdog: &owner.watchdog,
+        revocation: &owner.revocation,
+        session: None,
+    };
     let service = |request: Request<RequestBody>| {
         let (core, accepted) = (core.clone(), accepted.clone());
         async move {
@@ -52,7 +64,7 @@ pub async fn serve(core: Arc<Core>, stream: AgentStream, accepted: AcceptedStrea
             }
         }
     };
-    h1::serve(&core, stream, context, service).await;
+    h1::serve(stream, context, service).await;
 }
 
 /// Serves `GET http://host/path`. A request without a scheme is refused unless it uses a base URL: an origin-form
@@ -107,14 +119,13 @@ async fn connect(
     let target = target(&request);
     exchange.record.set_target(target.as_ref().ok());
     let named = target.as_ref().ok().cloned();
-    match open(core, accepted, (&request, target), &mut exchange.record).await {
+    match open(core, accepted, &request, target, &mut exchange.record).await {
         Ok((agent, opening)) => {
             let upgrade = hyper::upgrade::on(&mut request);
             exchange.record.set_opened();
-            let context = (agent, accepted.clone());
-            let tunnel = tunnelled(core.clone(), upgrade, context, (opening, exchange));
+            let tunnel = OpenedTunnel { agent, accepted: accepted.clone(), opening, exchange };
             // On the heap: a task copies its future four times in its life.
-            tokio::spawn(Box::pin(tunnel));
+            tokio::spawn(Box::pin(tunnel.serve(core.clone(), upgrade)));
             Response::new(AnswerBody::elsewhere())
         }
         Err(refusal) => respond::connect_refusal(&refusal, named.as_ref(), exchange),
@@ -122,9 +133,10 @@ async fn connect(
 }
 
 async fn open(
-    core: &Arc<Core>,
-    accepted: &Arc<AcceptedStream>,
-    (request, target): (&Request<RequestBody>, Result<Target, Refusal>),
+    core: &Core,
+    accepted: &AcceptedStream,
+    request: &Request<RequestBody>,
+    target: Result<Target, Refusal>,
     record: &mut Record,
 ) -> Result<(Agent, Opening), Refusal> {
     let gateway = &core.gateway;
@@ -165,34 +177,31 @@ fn without_body(request: &Request<RequestBody>) -> Result<(), Refusal> {
     }
 }
 
-/// Serves the tunnel after hyper has written the 200.
-async fn tunnelled(
-    core: Arc<Core>,
-    upgrade: OnUpgrade,
-    (agent, accepted): (Agent, Arc<AcceptedStream>),
-    (opening, mut exchange): (Opening, ExchangeGuard),
-) {
-    let Ok(upgraded) = upgrade.await else { return };
-    let Some((stream, early)) = h1::reclaim::<AgentStream>(upgraded) else {
-        return tracing::error!("a CONNECT was upgraded to a stream of another kind");
-    };
-    let watchdog = Arc::new(Watchdog::idle());
-    let stream = stream.into_tunnel(early, watchdog.clone());
-    match opening {
-        Opening::Intercept(permit) => {
-            // Each request inside is an exchange of its own; the CONNECT is none.
-            exchange.record.discard();
-            drop(exchange);
-            intercept::intercept(core, stream, permit, (agent, accepted)).await;
-        }
-        Opening::Tunnel(permit, dialled) => {
-            let target_source =
-                TargetSource::Tunnel { target: permit.target().clone(), sni_agrees: true };
-            let session = Session::new(agent, target_source, watchdog, accepted);
-            let upstream = dialled.stream;
-            let record = &mut exchange.record;
-            let splice = tunnel::splice(stream, upstream, record, &session, &core.gateway);
-            Box::pin(splice).await;
+impl OpenedTunnel {
+    /// Serves the tunnel after hyper has written the 200.
+    async fn serve(self, core: Arc<Core>, upgrade: OnUpgrade) {
+        let Self { agent, accepted, opening, mut exchange } = self;
+        let Ok(upgraded) = upgrade.await else { return };
+        let Some((stream, early)) = h1::reclaim::<AgentStream>(upgraded) else {
+            return tracing::error!("a CONNECT was upgraded to a stream of another kind");
+        };
+        let watchdog = Arc::new(Watchdog::idle());
+        let stream = stream.into_tunnel(early, watchdog.clone());
+        match opening {
+            Opening::Intercept(permit) => {
+                // Each request inside is an exchange of its own; the CONNECT is none.
+                exchange.record.discard();
+                drop(exchange);
+                intercept::intercept(core, stream, permit, agent, accepted).await;
+            }
+            Opening::Tunnel(permit, dialled) => {
+                let target_source =
+                    TargetSource::Tunnel { target: permit.target().clone(), sni_agrees: true };
+                let session = Session::new(agent, target_source, watchdog, accepted);
+                let (record, upstream) = (&mut exchange.record, dialled.stream);
+                let splice = tunnel::splice(stream, upstream, record, &session, &core.gateway);
+                Box::pin(splice).await;
+            }
         }
     }
 }

@@ -1,7 +1,5 @@
 //! [`RefusedRequest`]: a request that is refused before it has a session.
 
-use std::sync::Arc;
-
 use http::{Method, Response};
 
 use crate::exchange::answer_body::AnswerBody;
@@ -23,7 +21,7 @@ pub struct RefusedRequest<'a> {
 
 /// Answers the request with the refusal.
 pub async fn refused(
-    core: &Arc<Core>,
+    core: &Core,
     accepted: &AcceptedStream,
     RefusedRequest { method, path, agent }: RefusedRequest<'_>,
     refusal: &Refusal,

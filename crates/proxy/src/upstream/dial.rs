@@ -1,7 +1,5 @@
 //! [`dial`] opens a new stream to an upstream: with a checked address and verified TLS.
 
-use std::sync::Arc;
-
 use super::plan::SendPlan;
 use super::retries;
 use crate::gateway::Core;
@@ -25,17 +23,13 @@ pub enum TlsOffer {
 ///
 /// # Errors
 /// When no address is allowed or reachable, or TLS cannot be verified.
-pub async fn dial(
-    core: &Arc<Core>,
-    plan: &SendPlan,
-    offer: TlsOffer,
-) -> Result<DialledStream, Refusal> {
+pub async fn dial(core: &Core, plan: &SendPlan, offer: TlsOffer) -> Result<DialledStream, Refusal> {
     let retries = plan.retries.as_deref();
     retries::dial_with_retries(&core.gateway, retries, || dial_once(core, plan, offer)).await
 }
 
 async fn dial_once(
-    core: &Arc<Core>,
+    core: &Core,
     plan: &SendPlan,
     offer: TlsOffer,
 ) -> Result<DialledStream, Refusal> {

@@ -13,6 +13,7 @@ mod http1;
 mod http2;
 mod plan;
 mod settings_fields;
+mod spare_request;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::body::incoming_body::IncomingBody;
 use crate::body::request_body::RequestBody;
 use crate::gateway::Core;
 use crate::refusal::Refusal;
-use crate::request::agent_upgrade::AgentUpgrade;
+use crate::request::agent_upgrade::PendingStream;
 use keyward_base::host::Scheme;
 
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -54,13 +55,13 @@ async fn with_stream(
 /// coding is `chunked`.
 fn check_head(
     response: &Response<IncomingBody>,
-    upgrading: Option<&AgentUpgrade>,
+    upgrading: Option<&PendingStream>,
 ) -> Result<(), Refusal> {
     match (response.status().as_u16(), upgrading) {
         (101, None) => Err(protocol("it switches protocols unasked")),
         (101, Some(agents)) => check_upgrade(response.headers(), agents),
         // Over HTTP/2, any of these says that the WebSocket is open (RFC 8441 §5).
-        (200..=299, Some(AgentUpgrade::Http2(_))) => {
+        (200..=299, Some(PendingStream::Http2(_))) => {
             Err(protocol("it answers a WebSocket handshake as any request"))
         }
         (600.., _) => Err(protocol("its status is none of HTTP")),
@@ -68,7 +69,7 @@ fn check_head(
     }
 }
 
-fn check_upgrade(fields: &HeaderMap, agents: &AgentUpgrade) -> Result<(), Refusal> {
+fn check_upgrade(fields: &HeaderMap, agents: &PendingStream) -> Result<(), Refusal> {
     let is_websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
     if !fields.get(header::UPGRADE).is_some_and(is_websocket) {
         return Err(protocol("it switches to another protocol than was asked for"));

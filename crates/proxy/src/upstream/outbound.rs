@@ -22,7 +22,6 @@ use crate::pool::interim::Interim;
 use crate::refusal::Refusal;
 use crate::request::agent_upgrade::AgentUpgrade;
 use crate::request::inbound::Inbound;
-use crate::session::Session;
 use crate::sockets::progress::stalled;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::DecodedPath;
@@ -41,7 +40,7 @@ pub struct Outbound {
     key: PoolKey,
     plaintext: Plaintext,
     /// The agent's side of a WebSocket handshake.
-    upgrade: Option<(AgentUpgrade, Arc<Session>)>,
+    upgrade: Option<AgentUpgrade>,
     /// Whether the request may be sent again when a reused stream turns out to be dead.
     repeatable: bool,
     /// Whether the agent speaks HTTP/2 and the request can be sent over HTTP/2.
@@ -149,7 +148,7 @@ impl Outbound {
         lease.gate = gate;
         lease.reusable = !binds_identity(&response);
         lease.is_kept_for(kept_for(response.headers()));
-        check_head(&response, upgrade.as_ref().map(|(agents, _)| agents))?;
+        check_head(&response, upgrade.as_ref().map(|upgrade| &upgrade.stream))?;
         Ok(Sent::new(response, lease, upgrade, credential))
     }
 }

@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use http::Request;
-
 use super::outbound::Plaintext;
 use super::retries::Retries;
-use crate::body::request_body::RequestBody;
 use crate::pool::http1::PoolKey;
 use crate::pool::interim::Interim;
 
@@ -31,14 +28,4 @@ impl SendPlan {
     pub fn allows(&self, private: bool) -> bool {
         self.plaintext.allows(self.key.target.scheme(), private)
     }
-}
-
-/// A copy of a request, without its body.
-pub fn copy_of_head(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::empty());
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    copy.extensions_mut().clone_from(request.extensions());
-    copy
 }

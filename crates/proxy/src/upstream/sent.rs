@@ -11,7 +11,6 @@ use http_body_util::BodyExt;
 use super::lease::Lease;
 use crate::body::incoming_body::IncomingBody;
 use crate::request::agent_upgrade::AgentUpgrade;
-use crate::session::Session;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::scrub::Needles;
 
@@ -28,7 +27,7 @@ const DISCARDED_WITHIN: Duration = Duration::from_secs(1);
 pub struct Sent {
     response: Response<IncomingBody>,
     lease: Lease,
-    upgrade: Option<(AgentUpgrade, Arc<Session>)>,
+    upgrade: Option<AgentUpgrade>,
     /// The credential that was sent.
     credential: Option<Arc<Credential>>,
 }
@@ -37,7 +36,7 @@ pub struct Sent {
 pub struct Unscrubbed {
     pub response: Response<IncomingBody>,
     pub lease: Lease,
-    pub upgrade: Option<(AgentUpgrade, Arc<Session>)>,
+    pub upgrade: Option<AgentUpgrade>,
     /// What the answer must not contain; `None` when no credential was sent.
     pub needles: Option<Arc<Needles>>,
 }
@@ -47,7 +46,7 @@ impl Sent {
     pub fn new(
         response: Response<IncomingBody>,
         lease: Lease,
-        upgrade: Option<(AgentUpgrade, Arc<Session>)>,
+        upgrade: Option<AgentUpgrade>,
         credential: Option<Arc<Credential>>,
     ) -> Self {
         Self { response, lease, upgrade, credential }
@@ -59,7 +58,7 @@ impl Sent {
     }
 
     /// Takes the agent's side of a WebSocket handshake, for another attempt.
-    pub fn take_upgrade(&mut self) -> Option<(AgentUpgrade, Arc<Session>)> {
+    pub fn take_upgrade(&mut self) -> Option<AgentUpgrade> {
         self.upgrade.take()
     }
 
