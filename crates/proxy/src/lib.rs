@@ -24,6 +24,27 @@
 //! ```
 //!
 //! Decisions come from `rules::policy`, credentials from `vault`.
+//!
+//! ## Proofs
+//!
+//! A stage of an exchange takes the proof of the stage before it by value. The fields of a proof are private, and one
+//! expression makes it (`tests/tidy/proofs.rs`).
+//!
+//! | proof | what it says | made by |
+//! |---|---|---|
+//! | `Permit` | policy permits a request to a target | `rules::policy` |
+//! | `ValidRequester` | the token, the listener and the agent's exchanges were checked, for one decision | `Requester::check_still_valid` |
+//! | `Permitted` | this request has this permit, and this is the permit's credential | `authorize::decide` |
+//! | `Admitted` | the connection is within its limits | `authorize::connection_limits` |
+//! | `Outbound` | the head is stripped, the credential written, the authority the permit's | `Outbound::prepare` |
+//! | `Answer` | the credential is removed from the answer | `Answer::scrub` |
+//!
+//! ```compile_fail,E0451
+//! # use keyward_rules::policy::Permit;
+//! fn permit_everything(given: Permit) -> Permit {
+//!     Permit { target: given.target().clone(), ..given }
+//! }
+//! ```
 
 mod authorize;
 pub mod base_url;
