@@ -101,7 +101,7 @@ const FLOORS: &[(&str, &str)] = &[
     (
         "exchange",
         "authorize base base_url body directory inject limits net observe policy provider proxy::gateway \
-         proxy::record refusal request session tunnel upstream vault",
+         proxy::record refusal request session sockets tunnel upstream vault",
     ),
     ("server", "base body exchange h2 net proxy::gateway proxy::record session sockets"),
     (
