@@ -111,6 +111,37 @@ fn an_overlong_file_is_found() {
 }
 
 #[test]
+fn a_proof_that_others_can_make_is_found() {
+    let (path, sound) = (
+        "crates/proxy/src/authorize/decide.rs",
+        "#[derive(Debug)]\npub struct Permitted { permit: Permit }\n\
+        impl Permitted { fn new(permit: Permit) -> Self { Self { permit } } }\n\
+        fn f(made: Permitted) -> Permit { let Permitted { permit } = made; permit }\n",
+    );
+    assert!(!finds(proofs_have_one_maker, path, sound));
+    assert!(!finds(proofs_have_one_maker, "crates/proxy/src/authorize/a.rs", ""));
+    for (from, to) in [
+        ("permit: Permit }\n", "pub permit: Permit }\n"),
+        ("permit: Permit }\n", "pub(crate) permit: Permit }\n"),
+        ("Debug", "Clone, Debug"),
+        ("let Permitted { permit } = made; permit", "g(Permitted { permit })"),
+        ("Self { permit }", "unreachable!()"),
+        ("Permitted", "Allowed"),
+    ] {
+        assert!(finds(proofs_have_one_maker, path, &sound.replace(from, to)), "{from} to {to}");
+    }
+    let path = "crates/proxy/src/authorize/connection_limits.rs";
+    let tuple = "struct Admitted(Permitted);\nfn admit(p: Permitted) -> Admitted { Admitted(p) }\n";
+    assert!(!finds(proofs_have_one_maker, path, tuple));
+    assert!(finds(proofs_have_one_maker, path, &tuple.replace("(Permitted);", "(pub Permitted);")));
+    assert!(finds(
+        proofs_have_one_maker,
+        path,
+        &tuple.replace("Admitted(p)", "f([Admitted(p), Admitted(p)])")
+    ));
+}
+
+#[test]
 fn an_overlong_function_of_the_data_path_is_found() {
     let long = format!("pub async fn run() {{{}}}", "\n".repeat(PROXY_FUNCTION_LINES_MAX));
     let short = format!("pub async fn run() {{{}}}", "\n".repeat(PROXY_FUNCTION_LINES_MAX - 1));

@@ -29,7 +29,7 @@ pub(super) fn behind(
     };
     let sent = sent.split('#').next().unwrap_or(sent);
     let path = sent.split('?').next().unwrap_or(sent);
-    let place = match BaseUrl::read((scheme, Some(authority)), path, &base_urls(admin)) {
+    let place = match BaseUrl::read(scheme, Some(authority), path, &base_urls(admin)) {
         // Another server's.
         None | Some(Err(BaseUrlError::NotOurs)) => return Ok(None),
         Some(place) => place.map_err(|fault| refused(&fault))?,

@@ -1,7 +1,6 @@
 //! Detects honeytokens and tokens that were revoked or have expired. The request is refused like any with an
 //! unknown token; an event reports it, at most once in a period for each token.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
@@ -27,20 +26,21 @@ const TOKEN_EVERY: Duration = Duration::from_secs(3_600);
 /// refused like an unknown placeholder, so that the sender cannot distinguish them.
 pub fn honeytokens(gateway: &Gateway, agent: &Agent, inbound: &Inbound) {
     let asked = inbound.asked();
-    look(gateway, (agent, Some(asked.target)), asked.placeholders);
+    look(gateway, agent, Some(asked.target), asked.placeholders);
 }
 
 /// Reports honeytokens in a request that is refused before policy decides. `target`: the target, if known.
 pub fn refused_early<B>(
     gateway: &Gateway,
-    (agent, target): (&Agent, Option<&Target>),
+    agent: &Agent,
+    target: Option<&Target>,
     request: &Request<B>,
 ) {
     let url = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
-    look(gateway, (agent, target), &strip::placeholders(request.headers(), url));
+    look(gateway, agent, target, &strip::placeholders(request.headers(), url));
 }
 
-fn look(gateway: &Gateway, (agent, target): (&Agent, Option<&Target>), placeholders: &[Core]) {
+fn look(gateway: &Gateway, agent: &Agent, target: Option<&Target>, placeholders: &[Core]) {
     if placeholders.is_empty() {
         return;
     }
@@ -68,7 +68,7 @@ pub fn token(gateway: &Gateway, text: &str) {
 }
 
 async fn caught(
-    directory: &Arc<Directory>,
+    directory: &Directory,
     found: &Record<Honeytoken>,
     agent: &Agent,
     host: Option<String>,
@@ -112,7 +112,7 @@ async fn disarm(directory: &Directory, agent: &Agent) -> Result<&'static str, Di
     directory.set_agent_held(&agent.org, &agent.id, true).await.map(|_| "agent paused")
 }
 
-async fn refused(directory: &Arc<Directory>, former: Former) {
+async fn refused(directory: &Directory, former: Former) {
     let Former { agent, token, reason } = former;
     tracing::warn!(agent = &*agent.name, %token, reason, "a token that opens nothing any more was sent");
     let about = About {
@@ -124,7 +124,7 @@ async fn refused(directory: &Arc<Directory>, former: Former) {
     tell(directory, &agent, NoticeKind::TokenRefused, about).await;
 }
 
-async fn tell(directory: &Arc<Directory>, agent: &Agent, kind: NoticeKind, about: About) {
+async fn tell(directory: &Directory, agent: &Agent, kind: NoticeKind, about: About) {
     if let Err(error) = directory.announce(&agent.org, kind, about).await {
         tracing::error!(%error, event = kind.code(), "an event is told to nobody");
     }

@@ -1,4 +1,4 @@
-//! [`Attempts`]: how often one exchange is sent, by the settings of its connection, and how long it waits in between.
+//! [`Retries`]: how often one exchange is sent, by the settings of its connection, and how long it waits in between.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -25,13 +25,13 @@ const OWN_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The attempts of one exchange.
 #[derive(Debug)]
-pub struct Attempts {
+pub struct Retries {
     settings: Arc<Settings>,
     retry: Retry,
     meter: Arc<Meter>,
     /// The deadline for the head of the answer.
     deadline: Instant,
-    made: AtomicU32,
+    made: Arc<AtomicU32>,
 }
 
 /// Dials, with retries if the settings allow them. No byte of the request is sent before.
@@ -40,7 +40,7 @@ pub struct Attempts {
 /// Of the last attempt.
 pub async fn dial_with_retries<T, F>(
     gateway: &Gateway,
-    attempts: Option<&Attempts>,
+    retries: Option<&Retries>,
     mut dial: impl FnMut() -> F,
 ) -> Result<T, Refusal>
 where
@@ -51,31 +51,30 @@ where
             Ok(stream) => return Ok(stream),
             Err(refusal) => refusal,
         };
-        let attempts = attempts.filter(|_| is_unreachable(&refusal));
-        let next_wait =
-            attempts.and_then(|attempts| Some((attempts, attempts.next_wait(gateway, None)?)));
-        let Some((attempts, wait)) = next_wait else { return Err(refusal) };
+        let retries = retries.filter(|_| is_unreachable(&refusal));
+        let next = retries.and_then(|retries| Some((retries, retries.next_wait(gateway, None)?)));
+        let Some((retries, wait)) = next else { return Err(refusal) };
         tokio::time::sleep(wait).await;
-        attempts.count();
+        retries.count();
     }
 }
 
-impl Attempts {
+impl Retries {
     /// The attempts that the connection's settings allow. `None` when they allow only one.
     pub fn begin(
         gateway: &Gateway,
         permit: &Permit,
-        meter: Option<Arc<Meter>>,
+        meter: Option<&Arc<Meter>>,
     ) -> Option<Arc<Self>> {
         let settings = permit.settings()?;
-        let (retry, meter) = (settings.retry.clone()?, meter?);
+        let (retry, meter) = (settings.retry.clone()?, meter?.clone());
         let within = settings.timeout.map_or(gateway.limits.answer_timeout, |wait| wait.duration());
         Some(Arc::new(Self {
             settings: settings.clone(),
             retry,
             meter,
             deadline: Instant::now() + within,
-            made: AtomicU32::new(0),
+            made: Arc::default(),
         }))
     }
 
@@ -83,8 +82,13 @@ impl Attempts {
         self.made.fetch_add(1, Relaxed);
     }
 
+    /// The counter of attempts.
+    pub fn counter(&self) -> Arc<AtomicU32> {
+        self.made.clone()
+    }
+
     /// How many there were.
-    pub fn made(&self) -> u32 {
+    fn made(&self) -> u32 {
         self.made.load(Relaxed)
     }
 

@@ -7,11 +7,11 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use zeroize::Zeroizing;
 
-use super::inbound::Inbound;
 use crate::body::request_body::RequestBody;
 use crate::gateway::Gateway;
 use crate::limits::budget::Share;
 use crate::refusal::{Refusal, Shortage};
+use crate::request::inbound::Inbound;
 use keyward_rules::inject::body::{BodyError, BodyKind};
 use keyward_rules::inject::credential::Write;
 use keyward_rules::inject::placement::At;
