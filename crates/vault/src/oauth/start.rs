@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use oauth2::{CsrfToken, PkceCodeChallenge};
 use zeroize::Zeroizing;
 
 use super::authorize::{self, Question};
 use super::error::{FlowError, Refusal};
-use super::flow::{Asked, Digest, Flow, Hidden, Polling, Stage, challenge, random};
+use super::flow::{Asked, Digest, Flow, Hidden, Polling, RANDOM_BYTES, Stage, random};
 use super::{Flows, Pointer};
 use crate::grant::oauth::Client;
 use keyward_base::id::{AppId, FlowId, OrgId};
@@ -266,28 +267,27 @@ impl Flows {
     ) -> Result<String, FlowError> {
         let endpoint = endpoint(&asking, asking.oauth.authorize.as_ref(), "authorization")?;
         let redirect_uri = asking.app.redirect_uri(&self.public_url);
-        let state = random();
+        let state = CsrfToken::new_random_len(RANDOM_BYTES);
         // Off only where a provider fails with it, which its file says.
         let wanted = asking.oauth.pkce != PkceText::Avoid;
-        let verifier = wanted.then(random);
-        let challenge = verifier.as_ref().map(|verifier| challenge(verifier));
+        let (challenge, verifier) = wanted.then(PkceCodeChallenge::new_random_sha256).unzip();
         let question = Question {
             endpoint: &endpoint,
             client_id: &asking.app.client_id,
             redirect_uri: &redirect_uri,
             scopes: &flow.scopes,
             state: &state,
-            challenge: challenge.as_deref(),
+            challenge,
             resource: asking.oauth.token_params.get("resource").map(String::as_str),
             response_mode: match asking.oauth.response_mode {
                 ResponseModeText::Query => None,
                 ResponseModeText::FormPost => Some("form_post"),
             },
         };
-        let url = authorize::url(&question, &asking.oauth, &asking.variables)?;
+        let url = authorize::url(question, &asking.oauth, &asking.variables)?;
         flow.stage = Stage::Asked(Asked {
             session: Digest::of(session),
-            verifier: verifier.map(|verifier| Hidden::new(verifier.as_str())),
+            verifier: verifier.map(|verifier| Hidden::new(verifier.into_secret())),
             redirect_uri,
             issuer: asking.issuer,
             issuer_announced: asking.issuer_announced,
@@ -295,7 +295,7 @@ impl Flows {
         let (org, id) = (flow.org.clone(), flow.id.clone());
         let pointer = Pointer { flow: id.clone(), expires: flow.expires, posted: false };
         self.flows.put((&org, id.as_str()), &flow, Some(version)).await?;
-        self.states.put((&org, Digest::of(&state).as_str()), &pointer, None).await?;
+        self.states.put((&org, Digest::of(state.secret()).as_str()), &pointer, None).await?;
         Ok(url)
     }
 

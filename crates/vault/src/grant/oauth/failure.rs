@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
+use oauth2::basic::BasicErrorResponseType as Standard;
+use serde::de::value::StrDeserializer;
+use serde::de::{DeserializeOwned, IntoDeserializer};
 
 use keyward_base::secret::Secret;
 use keyward_base::time;
@@ -72,9 +75,8 @@ pub struct Temporary {
     pub said: Option<String>,
 }
 
-/// Codes that end a grant, of RFC 6749 §5.2, OpenID Connect Core §3.1.2.6 and of services.
+/// Codes beside RFC 6749's that end a grant: of OpenID Connect Core §3.1.2.6 and of services.
 const PERSON: &[&str] = &[
-    "invalid_grant",
     "bad_refresh_token",
     "invalid_refresh_token",
     "token_revoked",
@@ -86,17 +88,9 @@ const PERSON: &[&str] = &[
     "consent_required",
 ];
 
-/// Codes that refuse the client or what it asks for.
-const OPERATOR: &[&str] = &[
-    "invalid_client",
-    "unauthorized_client",
-    "invalid_client_id",
-    "bad_client_secret",
-    "incorrect_client_credentials",
-    "unsupported_grant_type",
-    "invalid_scope",
-    "invalid_target",
-];
+/// Codes beside RFC 6749's that refuse the client or what it asks for.
+const OPERATOR: &[&str] =
+    &["invalid_client_id", "bad_client_secret", "incorrect_client_credentials", "invalid_target"];
 
 /// Codes that pass.
 const PASSING: &[&str] = &["temporarily_unavailable", "server_error", "slow_down", "ratelimited"];
@@ -162,6 +156,12 @@ impl Failure {
             Self::Temporary(temporary) => temporary.code.as_ref(),
         }
     }
+}
+
+/// A setting that no request can be made of.
+pub(super) fn bad_endpoint() -> Failure {
+    let said = "an endpoint or a field of the provider is not one that can be sent";
+    Failure::ours(Who::Operator, "bad_endpoint", said)
 }
 
 impl fmt::Display for Failure {
@@ -262,8 +262,22 @@ fn judge(code: &ErrorCode, quirks: &Quirks) -> Option<Verdict> {
     if code.is_one_of(PERSON) {
         return Some(Verdict::Over(Who::Person));
     }
+    match typed(&code.0.to_ascii_lowercase())? {
+        Standard::InvalidGrant => return Some(Verdict::Over(Who::Person)),
+        Standard::InvalidClient
+        | Standard::UnauthorizedClient
+        | Standard::UnsupportedGrantType
+        | Standard::InvalidScope => return Some(Verdict::Over(Who::Operator)),
+        Standard::InvalidRequest | Standard::Extension(_) => {}
+    }
     let is_rate = code.0.get(..10).is_some_and(|head| head.eq_ignore_ascii_case("rate_limit"));
     (is_rate || code.is_one_of(PASSING)).then_some(Verdict::Passes)
+}
+
+/// A code as one of the types of the `oauth2` crate, such as [`Standard`].
+pub(super) fn typed<T: DeserializeOwned>(code: &str) -> Option<T> {
+    let code: StrDeserializer<'_, serde::de::value::Error> = code.into_deserializer();
+    T::deserialize(code).ok()
 }
 
 /// What came of a request that has no whole answer.

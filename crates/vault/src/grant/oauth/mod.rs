@@ -19,6 +19,7 @@ mod requests;
 mod revoke;
 mod service_account;
 mod stored;
+mod transport;
 
 use std::collections::BTreeMap;
 

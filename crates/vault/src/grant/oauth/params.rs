@@ -71,6 +71,20 @@ impl Params {
         }
     }
 
+    /// The parameters of a form.
+    pub(super) fn from_form(form: &[u8]) -> Self {
+        let mut params = Self::default();
+        for (name, value) in form_urlencoded::parse(form) {
+            params.set(&name, value.into_owned());
+        }
+        params
+    }
+
+    /// Takes a parameter away.
+    pub(super) fn remove(&mut self, name: &str) {
+        self.0.retain(|param| param.name != name);
+    }
+
     /// Sets several.
     pub(super) fn set_all(&mut self, params: &BTreeMap<String, String>) {
         for (name, value) in params {
