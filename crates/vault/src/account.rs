@@ -90,14 +90,15 @@ impl Vault {
         connection: &ConnectionRecord,
         grant: &Grant,
     ) -> Result<Credential, String> {
-        let basis = self.guarded_basis(connection).await.map_err(|error| error.to_string())?;
+        let token_context =
+            self.guarded_token_context(connection).await.map_err(|error| error.to_string())?;
         let client = crate::grant::oauth::Client::default();
         let context = MintContext {
             connection: &connection.id,
             generation: Version::default().0,
-            instance: basis.instance(),
-            ask: basis.ask(&client, self.clock.now()),
-            client_secret: basis.client_secret(),
+            instance: token_context.instance(),
+            ask: token_context.ask(&client, self.clock.now()),
+            client_secret: token_context.client_secret(),
         };
         let minted = grant.ready(&context).map_err(|error| error.to_string())?;
         Ok(minted.ok_or("its token has ended")?.credential)

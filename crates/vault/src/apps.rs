@@ -239,7 +239,7 @@ impl Vault {
         let view = self.directory.view();
         let of_app = |it: &&Arc<ConnectionRecord>| it.org == *org && it.app.as_ref() == Some(id);
         for connection in view.connections().filter(of_app) {
-            self.fresh.forget(&connection.id);
+            self.cache.forget(&connection.id);
         }
         self.try_rejected_again().await;
     }

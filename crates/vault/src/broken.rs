@@ -46,7 +46,7 @@ impl Vault {
             Err(error) if is_conflict(&error) => return Ok(false),
             other => other?,
         };
-        self.fresh.forget(&connection.id);
+        self.cache.forget(&connection.id);
         self.project(connection).await?;
         Ok(true)
     }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::asks::Fault;
 use super::backoff::Failed;
+use super::cache::Trigger;
 use super::endpoints::Unknown;
 use super::error::VaultError;
-use super::fresh::Why;
 use super::grants;
 use super::record::{Dates, Header};
+use super::token_request::RequestFailure;
 use super::{Vault, method};
 use crate::grant::Grant;
 use keyward_rules::inject::credential::Credential;
@@ -80,7 +80,7 @@ impl Vault {
             Err(error) if grants::is_conflict(&error) => return Err(overtaken()),
             written => written?,
         };
-        self.fresh.forget(&connection.id);
+        self.cache.forget(&connection.id);
         self.works_again(connection).await
     }
 
@@ -91,25 +91,25 @@ impl Vault {
         grant: &Grant,
         version: Version,
     ) -> Result<(Arc<Credential>, Option<Zeroizing<Vec<u8>>>), VaultError> {
-        let basis = self.guarded_basis(connection).await?;
-        if let Some(held) = self.held(connection, &basis, (grant, None, version))? {
+        let token_context = self.guarded_token_context(connection).await?;
+        if let Some(held) = self.held(connection, &token_context, (grant, None, version))? {
             return Ok((held.credential().clone(), None));
         }
         let name = || connection.name.clone();
-        match self.find_endpoints(connection, Why::Asked(0)).await? {
+        match self.find_endpoints(connection, Trigger::Asked(0)).await? {
             None => {}
-            Some(Unknown::Fault(fault)) => return Err(fault.of_candidate(connection)),
+            Some(Unknown::RequestFailure(fault)) => return Err(fault.of_candidate(connection)),
             Some(Unknown::Paused(rest)) => {
                 let failed = Failed { retry_after: Some(rest), ..Failed::default() };
-                let fault = Fault::Passing { failed, whole_client: None };
+                let fault = RequestFailure::Passing { failed, whole_client: None };
                 return Err(fault.of_candidate(connection));
             }
         }
         let discovered = self.connection(&connection.org, &connection.id)?;
-        let basis = self.guarded_basis(&discovered).await?;
-        let newer = self.ask(connection, &basis, grant).await?;
+        let token_context = self.guarded_token_context(&discovered).await?;
+        let newer = self.ask(connection, &token_context, grant).await?;
         let newer = newer.map_err(|fault| fault.of_candidate(connection))?;
-        let held = self.held(connection, &basis, (&newer, None, version))?;
+        let held = self.held(connection, &token_context, (&newer, None, version))?;
         let held = held.ok_or_else(|| VaultError::NotRefreshable { connection: name() })?;
         Ok((held.credential().clone(), Some(newer.encode())))
     }

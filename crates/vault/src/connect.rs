@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::cache::Trigger;
 use super::error::VaultError;
-use super::fresh::Why;
 use super::grants::{self, TRIES_MAX};
 use super::late::Late;
 use super::record::{self, Header};
@@ -76,7 +76,7 @@ impl Vault {
                     other => other?,
                 };
             }
-            self.fresh.forget(id);
+            self.cache.forget(id);
             let projected = self.project_with(&connection, Some(&facts)).await;
             if projected.is_err() && self.connection(org, id).is_err() {
                 // It was removed between the two writes: no row is left that no connection names.
@@ -156,8 +156,8 @@ impl Vault {
         // Before the row goes: a refresh that finds it gone leaves what it brings.
         let late = revoke.then(|| self.flights.refreshes().expect(id));
         self.directory.remove_connection_by(org, id, ManagedBy::Store).await?;
-        self.fresh.remove(id);
-        self.forget_trouble(org, id).await;
+        self.cache.remove(id);
+        self.delete_failures(org, id).await;
         let grant = self.take_grant(&connection).await?;
         let late = late.filter(Late::is_awaited);
         Ok(Ended { connection, grant, late })
@@ -189,7 +189,7 @@ impl Vault {
         let connection = self.connection(org, id)?;
         // Newer than what is stored, which may have ended: that is no reason to ask twice.
         let generation = self.stored(&connection).await?.version.0;
-        self.fetch(connection, Why::Asked(generation)).await.map(|_| ())
+        self.fetch(connection, Trigger::Asked(generation)).await.map(|_| ())
     }
 
     /// What is said of the grant that is there, as far as it opens.

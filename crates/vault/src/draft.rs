@@ -160,7 +160,7 @@ impl Vault {
                 Err(error) if grants::is_conflict(&error) => {}
                 other => {
                     other?;
-                    self.fresh.forget(place.1);
+                    self.cache.forget(place.1);
                     return Ok(());
                 }
             }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::Vault;
 use super::backoff::{Backoff, Failed};
-use super::fresh::random;
+use super::cache::random;
 use crate::grant::oauth::{Failure, Metadata, MetadataError, read_metadata};
 use keyward_base::time::Moment;
 use keyward_base::tokens::TokenSettings;

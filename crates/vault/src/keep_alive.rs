@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::fresh::{Look, Why, random};
+use super::cache::{Lookup, Trigger, random};
 use super::status::after;
 use super::{Vault, method};
 use crate::grant::Grant;
@@ -135,8 +135,8 @@ impl Vault {
         };
         let stored = self.stored(connection).await.map_err(told).ok()?;
         let grant = stored.grant(self, connection).map_err(told).ok()?;
-        let basis = self.basis(connection).map_err(told).ok()?;
-        if stored.broken.is_some() || !self.renews(&basis, &grant) {
+        let token_context = self.token_context(connection).map_err(told).ok()?;
+        if stored.broken.is_some() || !self.renews(&token_context, &grant) {
             return None;
         }
         let Grant::OAuth(tokens) = &grant else { return None };
@@ -147,12 +147,12 @@ impl Vault {
     /// Whether a flight for a newer generation took off: none does where one is under way, or where a
     /// failure's pause lasts.
     fn begins(&self, connection: &Arc<ConnectionRecord>, generation: u64) -> bool {
-        let cell = self.fresh.cell(&connection.org, &connection.id);
-        let why = Why::KeepAlive(generation);
-        match cell.look(why, None, (&self.clock, &self.token_settings())) {
-            Look::Begin(ticket) => {
+        let cell = self.cache.cell(&connection.org, &connection.id);
+        let why = Trigger::KeepAlive(generation);
+        match cell.lookup(why, None, (&self.clock, &self.token_settings())) {
+            Lookup::Begin(ticket) => {
                 tracing::debug!(connection = %connection.id, "idle for long: refreshed");
-                self.take_off(connection, why, ticket);
+                self.begin_flight(connection, why, ticket);
                 true
             }
             _ => false,

@@ -375,13 +375,13 @@ impl Vault {
         connection: &ConnectionRecord,
         stored: &Stored,
     ) -> Result<(), VaultError> {
-        let basis = self.guarded_basis(connection).await?;
+        let token_context = self.guarded_token_context(connection).await?;
         let grant = stored.grant(self, connection)?;
         let other = stored.other_grant(self, connection)?;
         let of = (&grant, other.as_ref(), stored.version);
-        match self.held(connection, &basis, of) {
-            Ok(Some(held)) => self.fresh.takes(&connection.id, held),
-            Ok(None) | Err(_) => self.fresh.forget(&connection.id),
+        match self.held(connection, &token_context, of) {
+            Ok(Some(held)) => self.cache.takes(&connection.id, held),
+            Ok(None) | Err(_) => self.cache.forget(&connection.id),
         }
         Ok(())
     }

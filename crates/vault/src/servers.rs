@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::fresh::random;
+use super::cache::random;
 use keyward_base::id::ConnectionId;
 use keyward_base::time::{Clock, Moment};
 use keyward_base::tokens::TokenSettings;

@@ -7,7 +7,7 @@
 
 mod attempt;
 mod deliver;
-mod herald;
+mod intake;
 mod keys;
 mod queue;
 

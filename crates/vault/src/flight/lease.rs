@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Flight;
+use crate::cache::Landing;
 use crate::error::VaultError;
-use crate::fresh::Landing;
 use crate::servers::Turn;
 use keyward_base::id::ConnectionId;
 use keyward_state::store::Lease;

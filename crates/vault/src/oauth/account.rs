@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::Flows;
 use super::flow::Received;
-use super::start::{Asking, asked_scopes};
+use super::start::{FlowContext, asked_scopes};
 use crate::grant::Grant;
 use crate::grant::oauth::{self, Claims, Expected, Tokens, id_token_claims};
 use keyward_state::directory::{
@@ -35,7 +35,7 @@ impl Flows {
     /// and by its ID token.
     pub(super) fn told_accounts(
         &self,
-        asking: &Asking,
+        asking: &FlowContext,
         tokens: &Tokens,
         captured: &BTreeMap<String, String>,
     ) -> Vec<Account> {
@@ -47,7 +47,7 @@ impl Flows {
     }
 
     /// Without a known issuer an ID token says nothing: it could be anybody's.
-    fn of_id_token(&self, asking: &Asking, tokens: &Tokens) -> Option<Account> {
+    fn of_id_token(&self, asking: &FlowContext, tokens: &Tokens) -> Option<Account> {
         let (token, issuer) = (tokens.id_token.as_ref()?, asking.issuer.as_deref()?);
         let client_id = &asking.app.client_id;
         match id_token_claims(token, &Expected { issuer, client_id, now: self.clock.now() }) {

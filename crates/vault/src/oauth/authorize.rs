@@ -25,7 +25,7 @@ const OURS: &[&str] = &[
 ];
 
 /// What is asked.
-pub(super) struct Question<'a> {
+pub(super) struct AuthorizationRequest<'a> {
     pub(super) endpoint: &'a str,
     pub(super) client_id: &'a str,
     pub(super) redirect_uri: &'a str,
@@ -44,7 +44,7 @@ pub(super) struct Question<'a> {
 /// When a parameter of the provider or the app would be one of ours, or lacks a variable, or the endpoint
 /// is no URL.
 pub(super) fn url(
-    question: Question<'_>,
+    question: AuthorizationRequest<'_>,
     oauth: &OAuth,
     variables: &BTreeMap<String, String>,
 ) -> Result<String, FlowError> {

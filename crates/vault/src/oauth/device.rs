@@ -7,10 +7,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Flows;
+use super::complete::told;
 use super::error::FlowError;
 use super::flow::{Flow, Hidden, Polling, Stage};
-use super::settle::told;
-use super::start::{Ask, Asking, DeviceCode, Started, endpoint};
+use super::start::{Ask, DeviceCode, FlowContext, Started, endpoint};
 use crate::grant::oauth::{Failure, Polled, SLOW_DOWN, device_poll, device_start};
 use keyward_base::id::{FlowId, OrgId};
 use keyward_base::secret::Secret;
@@ -35,7 +35,7 @@ impl Flows {
     pub(super) async fn start_device(
         self: &Arc<Self>,
         org: &OrgId,
-        asking: Asking,
+        asking: FlowContext,
         ask: Ask,
     ) -> Result<Started, FlowError> {
         endpoint(&asking, asking.oauth.device.as_ref(), "device")?;
@@ -140,7 +140,7 @@ impl Flows {
             Ok(Polled::Tokens(tokens)) => {
                 let none = (None, std::collections::BTreeMap::new());
                 let received = self.received(&asking, *tokens, none);
-                match self.settle(flow, received).await {
+                match self.complete(flow, received).await {
                     Ok(()) => Next::Done,
                     Err(error) => self.given_up(flow, &error.to_string()).await,
                 }

@@ -5,24 +5,24 @@
 //! What a request to an authorization server looks like, and what its answer means, is `grant/oauth`'s.
 
 mod account;
-mod arrival;
 mod authorize;
 mod callback;
+mod callback_query;
+mod complete;
 mod confirm;
 mod device;
 mod endpoints;
 mod error;
 mod flow;
-#[cfg(test)]
-mod golden;
-mod moved;
+mod form_post;
+mod issuer_changes;
 mod open;
-mod posted;
 mod register;
 mod resource;
 mod revoke;
-mod settle;
 mod start;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::fmt;
@@ -37,14 +37,14 @@ use tokio::task::JoinSet;
 
 pub use callback::{Back, Cookies};
 pub use error::{FlowError, Refusal};
-pub use posted::FORM_BYTES_MAX;
+pub use form_post::FORM_BYTES_MAX;
 pub use resource::NewMcp;
 pub use revoke::Revoked;
 pub use start::{Ask, DeviceCode, Offer, Started};
 pub use view::{FlowState, FlowView};
 
 use self::flow::{Flow, Stage};
-use self::posted::Posted;
+use self::form_post::FormPost;
 use self::revoke::Owed;
 use crate::{Rows, Vault};
 use keyward_base::id::{FlowId, OrgId};
@@ -87,7 +87,7 @@ pub struct Flows {
     /// By hash of the start link.
     tickets: Rows<Pointer>,
     /// What browsers POSTed to the callback, by hash of where they go on.
-    posted: Rows<Posted>,
+    posted: Rows<FormPost>,
     outbox: Rows<Owed>,
     /// Flows are counted and made in turns, so that nobody opens more than allowed.
     turn: tokio::sync::Mutex<()>,

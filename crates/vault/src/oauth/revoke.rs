@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::Flows;
 use super::error::FlowError;
 use super::flow::{Hidden, Received};
-use super::start::Asking;
+use super::start::FlowContext;
 use crate::grant::oauth::{self, Client, Failure};
 use crate::grant::{AppSecret, Grant};
 use crate::{Ended, Late, RowError};
@@ -316,7 +316,7 @@ impl Flows {
     }
 
     /// Who asks for what is owed: the app as it is now, else as it was.
-    async fn asking_owed(&self, owed: &Owed) -> Result<(Asking, Client), FlowError> {
+    async fn asking_owed(&self, owed: &Owed) -> Result<(FlowContext, Client), FlowError> {
         let now = match self.app_of(&owed.connection) {
             Ok(app) => self.client(&app).await.map(|client| (app, client)),
             Err(error) => Err(error),

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use oauth2::{CsrfToken, PkceCodeChallenge};
 use zeroize::Zeroizing;
 
-use super::authorize::{self, Question};
+use super::authorize::{self, AuthorizationRequest};
 use super::error::{FlowError, Refusal};
 use super::flow::{Asked, Digest, Flow, Hidden, Polling, RANDOM_BYTES, Stage, random};
 use super::{Flows, Pointer};
@@ -87,7 +87,7 @@ pub struct Offer {
 }
 
 /// Everything about a flow's provider, the app's word included.
-pub(super) struct Asking {
+pub(super) struct FlowContext {
     pub(super) connection: Arc<ConnectionRecord>,
     pub(super) provider: Arc<Provider>,
     pub(super) app: Arc<AppRecord>,
@@ -132,7 +132,7 @@ impl Flows {
     }
 
     /// Whether the client that we registered is no good any more.
-    fn is_forgotten(&self, asking: &Asking) -> bool {
+    fn is_forgotten(&self, asking: &FlowContext) -> bool {
         let rejected = matches!(
             asking.connection.state,
             ConnectionState::Broken { reason: BrokenReason::ClientRejected, .. }
@@ -144,7 +144,7 @@ impl Flows {
     async fn offer_browser(
         &self,
         org: &OrgId,
-        asking: &Asking,
+        asking: &FlowContext,
         ask: Ask,
     ) -> Result<Started, FlowError> {
         endpoint(asking, asking.oauth.authorize.as_ref(), "authorization")?;
@@ -162,7 +162,7 @@ impl Flows {
     pub(super) fn new_flow(
         &self,
         org: &OrgId,
-        asking: &Asking,
+        asking: &FlowContext,
         ask: Ask,
         life: std::time::Duration,
     ) -> Flow {
@@ -262,7 +262,7 @@ impl Flows {
     async fn send_away(
         &self,
         (mut flow, version): (Flow, keyward_state::store::Version),
-        asking: Asking,
+        asking: FlowContext,
         session: &str,
     ) -> Result<String, FlowError> {
         let endpoint = endpoint(&asking, asking.oauth.authorize.as_ref(), "authorization")?;
@@ -271,7 +271,7 @@ impl Flows {
         // Off only where a provider fails with it, which its file says.
         let wanted = asking.oauth.pkce != PkceText::Avoid;
         let (challenge, verifier) = wanted.then(PkceCodeChallenge::new_random_sha256).unzip();
-        let question = Question {
+        let question = AuthorizationRequest {
             endpoint: &endpoint,
             client_id: &asking.app.client_id,
             redirect_uri: &redirect_uri,
@@ -300,7 +300,7 @@ impl Flows {
     }
 
     /// The connection, provider, app and endpoints of a flow, as they are now.
-    pub(super) async fn of_flow(&self, flow: &Flow) -> Result<Asking, FlowError> {
+    pub(super) async fn of_flow(&self, flow: &Flow) -> Result<FlowContext, FlowError> {
         let view = self.directory().view();
         let connection = view.connection(&flow.org, &flow.connection).cloned();
         let connection = connection.ok_or(FlowError::NoConnection)?;
@@ -308,7 +308,10 @@ impl Flows {
     }
 
     /// The same of a connection.
-    pub(super) async fn asking(&self, connection: &ConnectionRecord) -> Result<Asking, FlowError> {
+    pub(super) async fn asking(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<FlowContext, FlowError> {
         self.asking_by(connection, self.app_of(connection)?).await
     }
 
@@ -416,7 +419,7 @@ impl Flows {
 }
 
 /// The connection's own scopes, else the app's, else the provider's.
-pub(super) fn asked_scopes(asking: &Asking) -> Vec<String> {
+pub(super) fn asked_scopes(asking: &FlowContext) -> Vec<String> {
     match asking.connection.scopes.is_empty() {
         true => asking.oauth.scopes.clone(),
         false => asking.connection.scopes.clone(),
@@ -425,7 +428,7 @@ pub(super) fn asked_scopes(asking: &Asking) -> Vec<String> {
 
 /// An endpoint with its variables filled in.
 pub(super) fn endpoint(
-    asking: &Asking,
+    asking: &FlowContext,
     template: Option<&keyward_rules::provider::oauth::UrlTemplate>,
     what: &'static str,
 ) -> Result<String, FlowError> {

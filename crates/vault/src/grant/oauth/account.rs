@@ -139,8 +139,8 @@ mod tests {
 
     use serde_json::json;
 
-    use super::super::kit::{Server, client, json as answer, secret};
     use super::*;
+    use crate::tests::scripted_server::{Server, client, json as answer, secret};
 
     const EXPECTED: Expected<'static> =
         Expected { issuer: "https://auth.acme.test", client_id: "id", now: Timestamp::UNIX_EPOCH };

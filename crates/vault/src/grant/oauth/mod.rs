@@ -10,8 +10,6 @@ mod client;
 mod device;
 mod failure;
 mod imported;
-#[cfg(test)]
-pub(crate) mod kit;
 mod metadata;
 mod params;
 mod reply;

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::super::kit::{Server, client, json, noon, provider, provider_of, secret, shown, tokens};
 use super::super::{Client, NO_REFRESH_TOKEN, Temporary};
 use super::*;
 use crate::grant::{Dead, Grant, MintContext, Minted};
+use crate::tests::scripted_server::{
+    Server, client, json, noon, provider, provider_of, secret, shown, tokens,
+};
 use keyward_base::id::ConnectionId;
 use keyward_rules::provider::Provider;
 

@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use super::{Ask, Client, Tokens};
 use crate::grant::AppSecret;
+use crate::grant::oauth::{Ask, Client, Tokens};
 use keyward_base::secret::Secret;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::Caller;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::*;
 use crate::keys::{Home, Keys};
+use crate::*;
 use keyward_base::id::FlowId;
 use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::{Lease, Row, StoreError, Version};
@@ -106,7 +106,7 @@ async fn the_grant_of_one_consent_is_stored_once_and_never_over_what_followed_it
     let draft = vault.add_draft(new("github", Some("oauth_app"))).await.unwrap();
     let (org, id) = (&draft.org, &draft.id);
     let tokens = |access: &str| {
-        let tokens = crate::grant::oauth::kit::tokens(access, Some("rt"));
+        let tokens = crate::tests::scripted_server::tokens(access, Some("rt"));
         Grant::OAuth(crate::grant::oauth::OAuth::of(tokens))
     };
     let connect = async |access: &str, consent: &FlowId| {
@@ -165,7 +165,7 @@ async fn a_lost_grant_is_given_again_in_place() {
                 store.reseal(Table::Grants, &row, &value).await.unwrap();
             }
         }
-        vault.fresh.forget(&id);
+        vault.cache.forget(&id);
         let lost = vault.credential_in(&org, Some(&wanted)).await.unwrap_err();
         let hint = lost.hint().unwrap_or_default();
         assert!(hint.contains("`keyward connection rotate work`"), "{damage}: {lost}: {hint}");

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::Flows;
-use super::arrival::{Arrival, QUERY_BYTES_MAX};
+use super::callback_query::{CallbackQuery, QUERY_BYTES_MAX};
 use super::error::Refusal;
 use super::flow::{Digest, Flow, Hidden, Stage, random};
 use keyward_base::id::{AppId, OrgId};
@@ -22,7 +22,7 @@ const GOES_ON_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 
 /// The form of a browser that is about to go on.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(super) struct Posted {
+pub(super) struct FormPost {
     app: AppId,
     form: Hidden,
     pub(super) expires: Timestamp,
@@ -55,8 +55,8 @@ impl Flows {
         app: &AppId,
         form: &str,
     ) -> Result<Zeroizing<String>, Refusal> {
-        let arrival = Arrival::read(form)?;
-        let state = Digest::of(&arrival.state.ok_or(Refusal::Over)?);
+        let callback = CallbackQuery::read(form)?;
+        let state = Digest::of(&callback.state.ok_or(Refusal::Over)?);
         let (mut pointer, version) =
             self.states.get(org, state.as_str()).await?.ok_or(Refusal::Over)?;
         let found = self.flows.get(org, pointer.flow.as_str()).await?;
@@ -74,7 +74,7 @@ impl Flows {
         let handle = random();
         let until = self.clock.now().saturating_add(GOES_ON_WITHIN).unwrap_or(flow.expires);
         let expires = until.min(flow.expires);
-        let posted = Posted { app: app.clone(), form: Hidden::new(form), expires };
+        let posted = FormPost { app: app.clone(), form: Hidden::new(form), expires };
         self.posted.put((org, Digest::of(&handle).as_str()), &posted, None).await?;
         Ok(handle)
     }

@@ -13,12 +13,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::apps::AppPurpose;
-use super::events::SigningKeys;
-use super::grant::{AppSecret, Grant};
-use super::record::{self, Header};
-use super::rows::Rows;
-use super::trouble::Trouble;
+use crate::apps::AppPurpose;
+use crate::events::SigningKeys;
+use crate::failure_rows::FailureRow;
+use crate::grant::{AppSecret, Grant};
+use crate::record::{self, Header};
+use crate::rows::Rows;
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_state::crypto::envelope::Place;
 use keyward_state::crypto::keyring::Keyring;
@@ -128,18 +128,18 @@ fn bytes(example: &Value) -> Vec<u8> {
 
 #[tokio::test]
 async fn grants_that_earlier_versions_sealed_open_and_are_sealed_unchanged() {
-    assert_none(&changed_headers::<Header>(include_str!("golden/grants.json")).await);
-    assert_none(&changed_headers::<AppPurpose>(include_str!("golden/grants_of_apps.json")).await);
+    assert_none(&changed_headers::<Header>(include_str!("grants.json")).await);
+    assert_none(&changed_headers::<AppPurpose>(include_str!("grants_of_apps.json")).await);
 }
 
 #[test]
 fn grants_and_secrets_of_earlier_versions_are_decoded_and_encoded_unchanged() {
-    for (name, example) in examples(include_str!("golden/grant_bytes.json")) {
+    for (name, example) in examples(include_str!("grant_bytes.json")) {
         let bytes = bytes(&example);
         let grant = Grant::decode(&bytes).unwrap_or_else(|error| panic!("`{name}`: {error}"));
         assert_eq!(*grant.encode(), bytes, "`{name}`");
     }
-    for (name, example) in examples(include_str!("golden/app_secret_bytes.json")) {
+    for (name, example) in examples(include_str!("app_secret_bytes.json")) {
         let bytes = bytes(&example);
         let secret = AppSecret::decode(&bytes).unwrap_or_else(|error| panic!("`{name}`: {error}"));
         assert_eq!(*secret.encode(), bytes, "`{name}`");
@@ -148,13 +148,13 @@ fn grants_and_secrets_of_earlier_versions_are_decoded_and_encoded_unchanged() {
 
 #[tokio::test]
 async fn failures_of_refreshes_that_earlier_versions_stored_are_read_and_written_unchanged() {
-    let file = include_str!("golden/refreshes.json");
-    assert_none(&changed::<Trouble>(Table::Refreshes, file).await);
+    let file = include_str!("refreshes.json");
+    assert_none(&changed::<FailureRow>(Table::Refreshes, file).await);
 }
 
 #[tokio::test]
 async fn signing_keys_of_earlier_versions_are_read_and_written_unchanged() {
-    let file = include_str!("golden/webhook_keys.json");
+    let file = include_str!("webhook_keys.json");
     assert_none(&changed::<SigningKeys>(Table::WebhookKeys, file).await);
 }
 

@@ -15,7 +15,7 @@ const ISSUERS_MAX: usize = 64;
 
 /// Whether metadata is worth reading again after this code of a token endpoint: the client is not known
 /// there, or nothing is (OAuth errors and `http_404`).
-pub fn tells_of_a_move(code: &str) -> bool {
+pub fn suggests_new_endpoints(code: &str) -> bool {
     matches!(code, "invalid_client" | "http_404" | "http_405")
 }
 
@@ -26,7 +26,7 @@ impl Flows {
         loop {
             // Each issuer once for all who failed there together.
             let mut read = HashSet::new();
-            for (org, connection) in self.vault.moved().await {
+            for (org, connection) in self.vault.changed_endpoints().await {
                 match self.look_again((&org, &connection), &mut read).await {
                     Ok(true) => {
                         tracing::info!(%connection, "its authorization server has moved");
