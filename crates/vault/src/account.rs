@@ -1,5 +1,5 @@
-//! Whose account a grant is, by the provider's own test request: for grants that are not in force yet, and
-//! that no agent's request may use. The request goes the way of those to authorization servers.
+//! Finds out whose account a grant belongs to, with the provider's own test request. This works for grants
+//! that are not in force yet, which no agent can use. The request takes the route of token requests.
 
 use bytes::Bytes;
 use http::{Request, Uri};

@@ -1,4 +1,5 @@
-//! Apps' secrets, sealed beside the grants, at `ORG/app_…`. The record is `directory/`'s.
+//! Stores the secrets of apps, sealed, in the table of grants at `ORG/app_…`. The metadata of an app is kept
+//! by the directory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

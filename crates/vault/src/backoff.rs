@@ -1,5 +1,5 @@
-//! The pauses of one connection, or of one client at one server, after refreshes that failed. Pure: the
-//! clock and the randomness are the caller's.
+//! [`Backoff`]: the pauses of one connection, or of one client at one server, after failed refreshes. Pure:
+//! the caller passes the time and the random number.
 
 use std::time::Duration;
 

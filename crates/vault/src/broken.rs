@@ -1,5 +1,5 @@
-//! Grants that are finished: the verdict is written into the grant's own row, over the version it is
-//! about; the state in the connection's record follows it.
+//! Marks grants as broken. The verdict is written into the row of the grant, over the version that it is
+//! about; the state of the connection's record follows from it.
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
-//! The credentials in memory: what the warm data path reads, without a lock. One [`Cell`] per connection
-//! says what a request gets: the credential, a wait for the flight that fetches a newer one, or a refusal.
+//! [`CredentialCache`]: the credentials in memory, which the warm data path reads without a lock. One [`Cell`]
+//! for each connection decides what a request gets: the credential, a wait for the flight that fetches a newer
+//! one, or a refusal.
 
 mod cached;
 

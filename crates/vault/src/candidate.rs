@@ -1,5 +1,5 @@
-//! [`Candidate`]: a new secret of a connection that is not in force yet, and what it gives. Where the grant in
-//! force is lost, there is nothing to seal it beside: it is written over what is left of the row.
+//! [`Candidate`]: a new secret of a connection that is not in force yet, and the credential that it gives.
+//! Where the present grant cannot be read, the candidate replaces what is left of the row.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Changes of a connection's grant that people make: a new one is stored, or the old one ends. A flight
-//! that is under way meanwhile brings nothing.
+//! Replaces or ends the grant of a connection on behalf of a person. A refresh that is under way meanwhile
+//! changes nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

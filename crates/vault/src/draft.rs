@@ -1,5 +1,5 @@
-//! Connections whose secret was given and not looked at yet: sealed, and used by nobody but the test that
-//! makes them active. What is left where it was is resumed there.
+//! Connections whose secret was given and is not tested yet. It is sealed, and only the test that activates
+//! the connection may use it. [`Vault::open`](crate::Vault::open) resumes interrupted activations.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Connections whose authorization server may have moved, for whoever reads its metadata.
+//! Connections whose authorization server may have changed its endpoints, queued for the reader of metadata.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! Where tokens of a connection are asked for that is known by its issuer alone, and that nobody consents to:
-//! read from the issuer's metadata when a token is needed, and kept with the connection, so that refreshes need
-//! no metadata.
+//! Finds the token endpoint of a connection that is configured by its issuer alone and needs no consent. The
+//! issuer's metadata is read when a token is first needed; the result is stored with the connection, so that
+//! refreshes need no metadata.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Why the vault refuses. Names connections, fields and remedies; never a value.
+//! [`VaultError`]: why the vault refuses. Messages name connections, fields and remedies, never a value.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,5 @@
-//! Refreshes that fail, as they are stored: a gateway that is started within a pause asks nobody, and
-//! neither forgets since when, nor how often a server gave an answer that nobody knows. Written when a
-//! refresh has failed, never by a request.
+//! Stored failures of refreshes: a gateway that starts within a pause sends no request, and keeps the time of the
+//! first failure and the count of unknown error codes. A row is written after a failed refresh, never by a request.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,10 +1,10 @@
-//! Flights: a credential is fetched once for all who want it, in a task of its own, so that nobody who
-//! hangs up takes what it brings with him.
+//! A flight fetches a credential once for all requests that wait for it. It runs in its own task, so that a
+//! client that disconnects does not cancel it.
 //!
-//! A flight reads the grant's row and uses what is there; else it waits for its turn at the server, takes
-//! the lease that other replicas would take, reads the row again, asks, writes what was answered over
-//! exactly the version that it read, and only then lets anyone use it. How a lease is held, and a late answer
-//! awaited, is `flight/lease.rs`; what ends a grant is `flight/verdict.rs`.
+//! A flight reads the row of the grant and uses its token while that is valid. Otherwise it takes a slot at the
+//! server and the lease that excludes other replicas, reads the row again, sends the request, and stores the
+//! response over exactly the version that it read. Only then is the credential used. `flight/lease.rs` holds the
+//! lease and waits for late responses; `flight/verdict.rs` marks grants as broken.
 
 mod lease;
 mod verdict;

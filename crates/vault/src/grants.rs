@@ -1,4 +1,4 @@
-//! Rows of grants: read and opened, sealed and written over the version they were made from, swept.
+//! Rows of grants: reads and opens them, seals and writes them over the version that was read, and removes orphans.
 
 use std::sync::Arc;
 

@@ -1,6 +1,5 @@
-//! Metadata of authorization servers, as last read: at most a day old, or stale while its server is down. Each
-//! issuer is asked by one reader at a time, for consents and for flights alike; flights leave one alone for a
-//! while that could not be asked.
+//! A cache of authorization server metadata: at most a day old, or stale while the server is down. One reader at a
+//! time asks an issuer, for consents and for flights. A flight does not ask again for a while after a failure.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! Keep-alive: a refresh token that dies when nobody uses it is used ahead of that, where the operator or
-//! the app asks for it. One walk over the connections that have one, some at each step; what is due is
-//! begun as every refresh is, in a flight, so that lease, back-off and turns at servers hold here too.
+//! A background job that uses refresh tokens before they expire from disuse, where the operator or the app
+//! enables it. Each step visits some of the connections; a due refresh runs in a flight, so that leases, back-off and
+//! server limits apply.
 
 use std::sync::Arc;
 use std::time::Duration;

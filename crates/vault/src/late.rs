@@ -1,6 +1,5 @@
-//! Refreshes that are under way when their connection is removed: the tokens that they bring are to be
-//! revoked as well. Refreshes are counted by connection; a late answer is kept only where somebody removes
-//! the connection and wants it.
+//! Collects tokens that arrive after their connection was removed, so that they are revoked too. Pending refreshes
+//! are counted for each connection; a late token is kept only while a removal waits for it.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,5 +1,5 @@
-//! Grants sealed; credentials fresh. Owns the `grants` table; who may use a connection is
-//! `policy/`'s to decide before it asks here.
+//! Seals grants, and keeps a usable credential for each connection in memory. Owns the `grants` table.
+//! Whether an agent may use a connection is decided by `rules::policy` before the vault is asked.
 
 mod account;
 mod app_check;

@@ -1,6 +1,5 @@
-//! A sealed grant as a row: the grant's bytes together with what decides where they may go, so that
-//! an editor of the database cannot point a secret at another provider, and with the verdict on a grant
-//! that is finished.
+//! The row of a sealed grant: its bytes, the provider and hosts that they may be sent to, and the verdict on a broken
+//! grant. All of it is sealed together, so that an editor of the database cannot point a secret at another provider.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;

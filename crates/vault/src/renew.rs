@@ -1,4 +1,4 @@
-//! What follows when an upstream refuses a credential: a newer one, once for all who were refused.
+//! Renews a credential that an upstream refused, once for all requests that were refused.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! Rotation: another secret for a connection. The new one is sealed beside the old in the same row, so
-//! that one write puts it in force; requests use wholly the one or the other. The old one stays there for
-//! a rollback, until somebody confirms or its time is over. Whoever tests the new one is above.
+//! Rotates the secret of a connection. The new secret is sealed beside the old one in the same row, so that one
+//! write activates it, and each request uses exactly one of them. The old one stays for a rollback until somebody
+//! confirms or it expires. The caller tests the new one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

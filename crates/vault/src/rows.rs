@@ -1,6 +1,5 @@
-//! Sealed rows of what stands beside grants: failures of refreshes, flows, the outbox. JSON with the row's
-//! version inside, at `ORG/ID`, so that an older value put back is noticed. What is here is never needed
-//! on the data path.
+//! Sealed JSON rows other than grants: failed refreshes, flows, the outbox. Each is stored at `ORG/ID` with its
+//! version inside, which detects an older value that was put back. The data path does not read them.
 
 use std::marker::PhantomData;
 use std::sync::Arc;

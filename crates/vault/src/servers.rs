@@ -1,6 +1,6 @@
-//! Turns at authorization servers: so many refreshes at once, the others queue; a client that a server
-//! told to slow down is silent there for a while; and a server that fails everyone is left alone, but for
-//! one probe at a time. Nothing is shared between servers: one that hangs delays only its own connections.
+//! Limits requests to each authorization server: a bounded number of refreshes at once, silence for a client that
+//! the server told to slow down, and a circuit breaker with one probe at a time. Nothing is shared between servers,
+//! so that one that hangs delays only its own connections.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

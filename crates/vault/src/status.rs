@@ -1,4 +1,4 @@
-//! What can be told of a connection's tokens without asking anybody.
+//! [`TokenStatus`]: what is known of a connection's tokens without a request.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What a grant gives by itself, and what an authorization server gives for it.
+//! Mints a credential from a grant, without a request where the grant suffices, else with a request to the
+//! authorization server.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! What a server answered and the store did not take. The old token may be spent, so this answer is the
-//! only way to the next one: its replica goes on storing it until the store takes it, also over the verdict
-//! of another replica that asked with the spent token meanwhile.
+//! [`UnsavedTokens`]: a token response that the store did not accept. The old refresh token may be spent, so this
+//! response is the only way to the next one: this replica retries until it is stored, also over the verdict of
+//! another replica that used the spent token meanwhile.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! [`CachedCredential`]: a credential in memory and its age, which says whether it is used, renewed or waited for.
+//! [`CachedCredential`]: a credential with its age. The age decides whether the credential is used, renewed, or
+//! waited for.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a request gets, by the age of the credential and what is under way.
+//! The result of a lookup, by the age of the credential and the state of the flight.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 

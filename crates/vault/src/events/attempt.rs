@@ -1,4 +1,4 @@
-//! One try: the request, and what its answer means.
+//! One delivery attempt: sends the request and interprets the response.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Posts what webhooks are owed: so many at once for each, again after a pause when it fails, never without
-//! having written down first that it was tried.
+//! Delivers events to webhooks: a bounded number at once for each webhook, with retries after a pause. Each
+//! attempt is stored before it is made.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What webhooks are signed with: HMAC-SHA256 over id, time and body (Standard Webhooks, "Signature
-//! scheme"). After a change of the key both sign for a day, so that no receiver misses one.
+//! The signing keys of webhooks: HMAC-SHA256 over id, time and body (Standard Webhooks, "Signature
+//! scheme"). After a key was changed, both keys sign for a day, so that no receiver misses an event.
 
 use std::fmt;
 

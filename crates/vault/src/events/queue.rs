@@ -1,5 +1,4 @@
-//! [`Queue`]: what webhooks are owed, by when it is to be tried. In memory; what is stored is
-//! `directory/deliveries.rs`'s.
+//! [`Queue`]: deliveries that are due, by time. In memory; the directory stores them (`directory/deliveries.rs`).
 
 use std::collections::{BTreeMap, HashMap};
 

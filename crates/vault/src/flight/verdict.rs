@@ -1,4 +1,5 @@
-//! Verdicts of a flight: on a grant that is finished, and on a client that is refused, which is tried again.
+//! The verdict of a flight on a grant that is over, or on a client that the server rejects. A rejected client is
+//! tried again later.
 
 use std::time::Duration;
 

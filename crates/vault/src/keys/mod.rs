@@ -1,9 +1,8 @@
-//! Master keys at work: which of them wraps what, and the rotation, which wraps every row anew while
-//! the gateway serves. What a key is and where it lies is `crypto/`'s; what rows mean is known to
-//! others.
+//! Reports which master key wraps which rows, and rotates the master key while the gateway serves. Keys and their
+//! files are defined in `state::crypto`.
 //!
-//! The order of a rotation is what makes it safe to be killed anywhere: the new key is durable in the
-//! key file before anything is sealed under it; the old one leaves the file after no row needs it.
+//! The order of a rotation makes it safe to be killed at any point: the new key is durable in the key file before
+//! anything is sealed under it, and the old one leaves the file after no row needs it.
 
 mod error;
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Whose account a consent is for. The provider is asked where its answer does not say: by the ID token, at
-//! the userinfo endpoint, by its test request. The account is shown and compared with the one that the
-//! connection had; it authenticates nobody.
+//! Determines whose account a consent is for: from the token response or its ID token, else from the userinfo
+//! endpoint, else by the provider's test request. The account is shown and compared with that of the connection; it
+//! authenticates nobody.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The URL that a browser is sent to. PKCE S256, `state`, an exact redirect URI; what a
-//! provider adds can change none of them.
+//! Builds the authorization URL: PKCE S256, `state`, an exact redirect URI. Parameters of the provider cannot
+//! override them.
 
 use std::collections::BTreeMap;
 

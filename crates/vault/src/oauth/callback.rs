@@ -1,15 +1,14 @@
-//! The browser comes back. Nine rules, in this order; until the eighth nothing is sent to any token
-//! endpoint:
+//! Handles the OAuth callback. Nine rules, in this order; no token endpoint is asked before the eighth:
 //!
 //! 1. `state`, `code`, `iss` and `error` stand at most once, in at most 8 KiB.
-//! 2. The flow is found by the hash of `state`, which is gone with it; it has not expired.
+//! 2. The flow is found by the hash of `state`, which is deleted; it has not expired.
 //! 3. The app of the path is the flow's.
-//! 4. The browser is the one that began.
-//! 5. `iss` is the server that was asked (RFC 9207), compared as it stands; for errors too.
-//! 6. An `error` ends the flow, in our words.
+//! 4. The browser is the one that started the flow.
+//! 5. `iss` is the server that was asked (RFC 9207), compared byte by byte; for errors too.
+//! 6. An `error` ends the flow, with a message of ours.
 //! 7. There is a `code`.
 //! 8. It is exchanged once, in a task that a closed browser does not end (RFC 6749 §4.1.2).
-//! 9. The grant is durable before the browser is sent to a page without the code in its address.
+//! 9. The grant is durable before the browser is redirected to a page without the code in its address.
 
 use std::sync::Arc;
 

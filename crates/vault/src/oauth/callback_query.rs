@@ -1,4 +1,4 @@
-//! What a browser brings to the callback, read strictly. Nothing is believed yet.
+//! [`CallbackQuery`]: the strictly parsed query of an OAuth callback. Nothing of it is trusted yet.
 
 use percent_encoding::percent_decode_str;
 

@@ -1,6 +1,6 @@
-//! Tokens of a flow become a connection's grant; on a reconnect to another account only after a person
-//! has said so (`confirm.rs`). Until then, and whatever happens, the old grant works. What came is kept
-//! with its flow first, so that a crash leaves no grant at the provider that nobody knows of.
+//! Completes a consent: its tokens become the grant of the connection; with another account than before only after a
+//! person confirmed it (`confirm.rs`). Until then the old grant works. The tokens are stored with the flow first, so
+//! that a crash leaves no unknown grant at the provider.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! The decision of a person about another account, and the revocation of tokens that are not wanted: of a
-//! declined account, of one that was not confirmed in time, of a connection that was removed
-//! meanwhile. They are not revoked where a connection in use may share their access.
+//! A person's decision about a consent with another account, and the revocation of unwanted tokens: of a declined
+//! account, of an expired decision, or of a connection that was removed meanwhile. Tokens are not revoked where a
+//! connection in use may share their access.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Device authorization (RFC 8628): a code that the person enters elsewhere, and a poller that goes on
-//! after a restart, one for each flow however many replicas there are.
+//! Device authorization (RFC 8628): a code that the person enters elsewhere, and a poller that continues after a
+//! restart. One replica polls for each flow.
 
 use std::sync::Arc;
 use std::time::Duration;

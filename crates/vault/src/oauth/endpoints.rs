@@ -1,5 +1,5 @@
-//! A consent's endpoints: those of configuration, completed by what the authorization server says about itself.
-//! How that is read is `grant/oauth`'s, and how long it is kept the vault's.
+//! The endpoints of a consent: the configured ones, completed by the metadata of the authorization server.
+//! `grant::oauth` reads metadata; the vault caches it.
 
 use std::sync::Arc;
 

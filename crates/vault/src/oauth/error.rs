@@ -1,5 +1,5 @@
-//! Why a consent is not started, or not finished. Whoever reads these may be anybody: nothing that a
-//! server or a browser sent is repeated, except an error's code, cut and cleaned.
+//! Errors of consents. Anyone may read them, so they repeat nothing that a server or a browser sent, except an
+//! error code, truncated and cleaned.
 
 use http::StatusCode;
 

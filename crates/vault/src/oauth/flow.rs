@@ -1,5 +1,5 @@
-//! [`Flow`]: one attempt to obtain a grant, as it is kept while a person consents: what was asked, for
-//! which connection, by whom, and how far it came. Sealed at rest; `state` and start links only hashed.
+//! [`Flow`]: one attempt to obtain a grant, as it is stored while a person consents: its connection, its
+//! parameters, who started it, and its stage. Sealed at rest; `state` and start links are stored as hashes.
 
 use std::fmt;
 

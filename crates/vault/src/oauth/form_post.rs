@@ -1,7 +1,7 @@
-//! Callbacks by POST (OAuth 2.0 Form Post Response Mode), where the provider's file says so. The POST comes
-//! from the provider's site, and a browser sends no `SameSite=Lax` cookie with it, so it does not show which
-//! browser it is. The form is only kept, sealed. The browser then navigates to a page of ours, with
-//! its cookies, and there the form is checked like the query of a redirect, in the same order.
+//! Callbacks by POST (OAuth 2.0 Form Post Response Mode), for providers whose file enables them. The POST comes from
+//! the provider's site without our `SameSite=Lax` cookie, so it does not identify the browser. The form is
+//! sealed and stored; the browser then navigates to our page with its cookie, where the form passes the same checks as
+//! the query of a redirect.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};

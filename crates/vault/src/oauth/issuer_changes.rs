@@ -1,5 +1,5 @@
-//! Authorization servers that move, or forget a client: what their metadata says is kept in the app that was
-//! not given its endpoints by a person, and read anew when an endpoint is not there any more.
+//! Follows authorization servers that change their endpoints or forget a client. The discovered endpoints are stored
+//! with the app, unless a person configured them, and the metadata is read again when an endpoint is gone.
 
 use std::collections::HashSet;
 use std::sync::Arc;

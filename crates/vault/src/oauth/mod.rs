@@ -1,8 +1,8 @@
-//! Consents: a person lets a connection use an account, in a browser or by a device's code, and the
-//! grant that comes of it ends in the vault. Start and callback need the same browser; agents can
-//! neither start, see nor finish a flow, because nothing here is reachable with what they hold.
+//! Consents: a person authorizes a connection to use an account, in a browser or with a device code, and the
+//! resulting grant is stored in the vault. Start and callback need the same browser. Agents can neither start, see
+//! nor finish a flow: their tokens open none of these pages.
 //!
-//! What a request to an authorization server looks like, and what its answer means, is `grant/oauth`'s.
+//! Requests to authorization servers, and the meaning of their responses, are in `grant::oauth`.
 
 mod account;
 mod authorize;

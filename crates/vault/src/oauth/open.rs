@@ -1,4 +1,4 @@
-//! Consents that are open: bounded, listed, cancelled by a person, and ended with their connection.
+//! Open consents: limited in number, listed, cancelled by a person, and ended with their connection.
 
 use std::sync::Arc;
 

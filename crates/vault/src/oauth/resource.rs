@@ -1,5 +1,5 @@
-//! A remote MCP server from its URL alone: what it says about its authorization server (RFC 9728), a client
-//! there, and a draft connection that a consent completes.
+//! Sets up a remote MCP server from its URL: reads its authorization server (RFC 9728), registers a client there, and
+//! makes a draft connection that a consent completes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,6 +1,5 @@
-//! Disconnecting: here at once, then at the provider, which is told the truth about. What a server that
-//! is down has not taken back is owed, in a sealed outbox, and tried again for a day. The app is kept with it,
-//! so that it may be removed meanwhile.
+//! Disconnects: locally at once, then at the provider, whose answer is reported as it is. A revocation that fails
+//! is stored in a sealed outbox and retried for a day, together with the app, which may be removed meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A flow begins: in the API or the command line it is offered, in a browser it is begun. Only then are
-//! `state` and PKCE made, and both are durable before the browser is sent away.
+//! Starts a flow: the API or the command line offers it, a browser begins it. `state` and the PKCE verifier are made
+//! then, and both are durable before the browser is redirected.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,4 @@
-//! The upgrade test of consents and revocations under way; the examples and their rules are those of
-//! [`crate::tests::golden`].
+//! The upgrade test of stored consents and revocations; examples and rules are those of [`crate::tests::golden`].
 
 use super::Pointer;
 use super::flow::Flow;

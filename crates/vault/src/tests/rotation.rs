@@ -1,4 +1,4 @@
-//! A grant that is read while the master key is rotated, one that is stored twice, and one that is lost.
+//! Grants that are read while the master key is rotated, that are stored twice, or that are lost.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What the tests of this folder share: a provider's facts from its YAML, and a scripted server on a real
-//! socket of this machine.
+//! An authorization server that gives scripted responses on a real socket of this machine, and providers made from
+//! YAML.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Whose account a grant is, as OpenID Connect tells it: by the ID token beside the tokens, or by the
-//! userinfo endpoint. Only shown and compared with an earlier consent; nobody is authenticated by it.
+//! Reads whose account a grant belongs to, as OpenID Connect tells: from the ID token, or from the userinfo
+//! endpoint. The account is shown and compared with an earlier consent; it authenticates nobody.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;

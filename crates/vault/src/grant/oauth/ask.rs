@@ -1,4 +1,4 @@
-//! [`Ask`]: everything a request to an authorization server needs, and the one way it is sent.
+//! [`Ask`]: the context of a request to an authorization server, and the one function that sends it.
 
 use std::collections::BTreeMap;
 

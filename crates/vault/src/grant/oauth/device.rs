@@ -1,5 +1,5 @@
-//! Device authorization (RFC 8628): the request for a code, and one question whether it was entered.
-//! When to ask again is the caller's to keep, over restarts.
+//! Device authorization (RFC 8628): the request for a code, and a single poll. The caller schedules the polls, also
+//! across restarts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

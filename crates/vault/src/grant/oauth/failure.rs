@@ -1,5 +1,5 @@
-//! [`Failure`]: why an authorization server gave no token, and who must act. The table of codes; what a
-//! server says about itself is in its provider's file.
+//! [`Failure`]: why an authorization server issued no token, and who must act. The table of common error codes;
+//! the codes of one server are data of its provider file.
 
 use std::fmt;
 use std::time::Duration;

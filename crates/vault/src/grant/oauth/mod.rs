@@ -1,7 +1,7 @@
-//! OAuth 2.0 as it is on the wire: how a client proves itself, the requests of every grant, answers read
-//! as servers write them, and what a failure means. And [`OAuth`], the grant that all of it ends in.
+//! OAuth 2.0 on the wire: client authentication, the requests of every grant, responses as servers write them, and
+//! the meaning of a failure. [`OAuth`] is the stored grant.
 //!
-//! Old grant in, tokens and newer grant out: nothing is stored here, repeated, or waited for.
+//! Nothing is stored, repeated, or waited for here.
 
 mod account;
 mod ask;

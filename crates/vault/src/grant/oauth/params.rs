@@ -1,5 +1,5 @@
-//! [`Params`]: the parameters of a request to an authorization server, as a form or as JSON. Every value
-//! is held as a secret: which of them are is not worth a mistake.
+//! [`Params`]: the parameters of a request to an authorization server, as a form or as JSON. Every value is held as
+//! a secret, so that none is overlooked.
 
 use std::collections::BTreeMap;
 

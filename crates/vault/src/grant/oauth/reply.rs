@@ -1,6 +1,6 @@
-//! What a token endpoint answered, read by its content: servers send JSON as `text/plain`, forms as
-//! JSON, errors with status 200, and lives of tokens in every notation. What is odd but clear is taken;
-//! what could become a wrong credential is not.
+//! Reads the response of a token endpoint by its content: servers send JSON as `text/plain`, forms as JSON, errors
+//! with status 200, and token lifetimes in every notation. Unusual but clear responses are accepted; what
+//! could become a wrong credential is not.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The requests for tokens, one function per grant. Each is sent once: whether it is worth another is
-//! the caller's to decide, who knows what a lost answer costs.
+//! The token requests, one function for each grant type. Each is sent once; the caller, who knows the cost of a lost
+//! response, decides about a retry.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

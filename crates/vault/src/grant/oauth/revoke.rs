@@ -1,5 +1,5 @@
-//! Taking a grant back at the provider: RFC 7009, or the provider's own way. Answers the truth; a failure
-//! here never keeps a connection.
+//! Revokes a grant at the provider, by RFC 7009 or in the provider's own way. A failed revocation never keeps a
+//! connection alive.
 
 use std::collections::BTreeMap;
 

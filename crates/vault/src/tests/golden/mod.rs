@@ -1,7 +1,7 @@
-//! The upgrade test of what the vault seals: rows as earlier versions wrote them are read, and written back
-//! with the same content.
+//! The upgrade test of sealed rows: rows that earlier versions wrote are read, and written back with the same
+//! content.
 //!
-//! `golden/` has a file for each kind of row. **Examples are never edited or removed, only added**: where one
+//! This folder has a file for each kind of row. **Examples are never edited or removed, only added**: where one
 //! fails, the record type is wrong, not the example. The directory's rows have the same test
 //! (`directory/tests/golden.rs` of `keyward-state`), which says how a stored record may change.
 

@@ -1,6 +1,6 @@
-//! Schedules of refreshes, simulated: two replicas over one store, a server that rotates and forgives
-//! nothing, and everything that can come at a bad moment. The code that runs is the vault's own; only the
-//! server's answers and the store's faults are made up, and time.
+//! Simulated schedules of refreshes: two replicas over one store, a server that rotates tokens strictly, and faults
+//! at every moment. The vault's own code runs; only time, the server's responses and the store's faults are
+//! simulated.
 
 mod candidates;
 mod idle;

@@ -1,4 +1,4 @@
-//! How a client proves itself (OAuth 4), as the server receives it.
+//! Client authentication (OAuth 4), as the server receives it.
 
 use std::collections::BTreeMap;
 

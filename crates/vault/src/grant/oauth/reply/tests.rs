@@ -1,4 +1,4 @@
-//! The tables of what servers answer (OAuth 6) and of what a failure means (OAuth 9).
+//! The tables of responses (OAuth 6) and of failures (OAuth 9).
 
 use super::super::failure::{Temporary, Who};
 use super::*;

@@ -1,4 +1,4 @@
-//! The grant: what it is made of, when it is live, and what follows it.
+//! The stored grant: its contents, its validity, and its renewal.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
