@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::record::{self, RecordError};
+use super::record::{self, RecordError, RowPlace};
 use super::{Vault, VaultError, app_check};
 use crate::grant::AppSecret;
 use crate::grant::oauth::Client;
@@ -312,7 +312,8 @@ impl Vault {
         let work = tokio::spawn(async move {
             let sealing = keyring.sealing().await;
             let version = over.unwrap_or_default().next();
-            let sealed = record::seal(&sealing, (&org, &id), version, (&purpose, &plain))?;
+            let place = RowPlace { org: &org, id: &id, version };
+            let sealed = record::seal(&sealing, &place, &purpose, &plain)?;
             let expect = over.map_or(Expect::Absent, Expect::Version);
             store.put(Table::Grants, &record::key(&org, &id), &sealed, expect).await?;
             Ok(())
@@ -327,7 +328,7 @@ impl Vault {
         let mut before: Option<Row> = None;
         loop {
             let row = self.store.get(Table::Grants, &key).await?.ok_or_else(|| broken(None))?;
-            let opened = record::unsealed::<AppPurpose>(&self.keyring, (&app.org, &app.id), &row);
+            let opened = record::unsealed::<AppPurpose>(&self.keyring, &app.org, &app.id, &row);
             match opened {
                 Ok((given_for, plain)) if given_for == purpose => return Ok((row, plain)),
                 Ok(_) => return Err(broken(Some(RecordError::Purpose))),

@@ -208,7 +208,8 @@ impl Cell {
         self: &Arc<Self>,
         why: Trigger,
         waited: Option<u64>,
-        (clock, settings): (&Clock, &Arc<TokenSettings>),
+        clock: &Clock,
+        settings: &Arc<TokenSettings>,
     ) -> Lookup {
         let now = clock.moment();
         let mut state = self.state.lock();

@@ -12,7 +12,7 @@ use super::cache::Trigger;
 use super::endpoints::Unknown;
 use super::error::VaultError;
 use super::grants;
-use super::record::{Dates, Header};
+use super::record::{Dates, Header, NewRow};
 use super::token_request::RequestFailure;
 use super::{Vault, method};
 use crate::grant::Grant;
@@ -65,7 +65,8 @@ impl Vault {
     pub(super) async fn replace_lost(
         &self,
         connection: &Arc<ConnectionRecord>,
-        (given, bytes): (Option<String>, Zeroizing<Vec<u8>>),
+        given: Option<String>,
+        bytes: Zeroizing<Vec<u8>>,
         expires: Option<Timestamp>,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         let overtaken = || VaultError::RotationOvertaken { connection: connection.name.clone() };
@@ -75,8 +76,8 @@ impl Vault {
         let over = self.replaced(connection).await?.version;
         let dates = Some(Dates { rotated: Some(self.clock.now()), expires });
         let header = Header { given, dates, ..Header::of(connection) };
-        let place = (&connection.org, &connection.id);
-        match self.write(place, (header, bytes), over).await {
+        let row = NewRow { header, grants: bytes };
+        match self.write(&connection.org, &connection.id, row, over).await {
             Err(error) if grants::is_conflict(&error) => return Err(overtaken()),
             written => written?,
         };

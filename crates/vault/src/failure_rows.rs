@@ -36,7 +36,7 @@ pub struct FailureSubject {
 
 impl Vault {
     pub(super) fn troubles(&self) -> Rows<FailureRow> {
-        Rows::new((self.store.clone(), self.keyring.clone()), Table::Refreshes, "")
+        Rows::new(self.store.clone(), self.keyring.clone(), Table::Refreshes, "")
     }
 
     /// What a refresh of what is stored would be about.
@@ -64,7 +64,8 @@ impl Vault {
     /// The failures that this, or another replica, has had with exactly this.
     pub(super) async fn stored_failures(
         &self,
-        (org, id): (&OrgId, &ConnectionId),
+        org: &OrgId,
+        id: &ConnectionId,
         about: &FailureSubject,
     ) -> Option<Backoff> {
         match self.failure_rows().get(org, id.as_str()).await {
@@ -82,7 +83,8 @@ impl Vault {
     /// Keeps them.
     pub(super) async fn store_failures(
         &self,
-        (org, id): (&OrgId, &ConnectionId),
+        org: &OrgId,
+        id: &ConnectionId,
         about: FailureSubject,
         backoff: &Backoff,
     ) {
@@ -99,7 +101,7 @@ impl Vault {
                     None
                 }
             };
-            rows.put((org, id.as_str()), &row, over).await.map(|_| ())
+            rows.put(org, id.as_str(), &row, over).await.map(|_| ())
         };
         match kept.await {
             Ok(()) | Err(RowError::Store(StoreError::Conflict { .. })) => {}
@@ -160,7 +162,7 @@ impl Vault {
                 let backoff = Backoff::read(row.failures);
                 let now = self.clock.moment();
                 if let Some(rest) = backoff.rest(now).filter(|_| backoff.is_of_client()) {
-                    self.servers.silence(&asked, (now, rest), &self.token_settings());
+                    self.servers.silence(&asked, now, rest, &self.token_settings());
                 }
                 cell.adopt(backoff);
             }
@@ -210,8 +212,7 @@ impl Vault {
             return;
         }
         let why = Trigger::Beyond(cell.generation());
-        if let Lookup::Begin(ticket) = cell.lookup(why, None, (&self.clock, &self.token_settings()))
-        {
+        if let Lookup::Begin(ticket) = cell.lookup(why, None, &self.clock, &self.token_settings()) {
             self.begin_flight(connection, why, ticket);
         }
     }

@@ -146,7 +146,7 @@ impl Vault {
         let mut waited = None;
         loop {
             let mut news = cell.news();
-            match cell.lookup(why, waited, (&self.clock, &settings)) {
+            match cell.lookup(why, waited, &self.clock, &settings) {
                 Lookup::Use(credential) => return Ok(credential),
                 Lookup::UseAndBegin(credential, ticket) => {
                     self.begin_flight(&connection, why, ticket);
@@ -206,7 +206,7 @@ impl Vault {
         if ticket.land(landing).is_some() && lasting {
             let backoff = self.cache.cell(&connection.org, &connection.id).backoff();
             if let Some(about) = about.into_inner() {
-                self.store_failures((&connection.org, &connection.id), about, &backoff).await;
+                self.store_failures(&connection.org, &connection.id, about, &backoff).await;
             }
             self.alert(connection);
         }
@@ -303,7 +303,7 @@ impl Flight<'_> {
                 Some(Paused::Still(rest)) => return Ok(Landing::Paused(rest)),
                 paused => paused.is_some(),
             };
-            match self.ask(&stored, (&asked, &turn)).await? {
+            match self.ask(&stored, &asked, &turn).await? {
                 Came::Landed(landing) => return Ok(landing),
                 Came::Overtaken => {}
                 Came::Stored => {
@@ -330,8 +330,8 @@ impl Flight<'_> {
     async fn pause(&self, stored: &Stored) -> Result<Option<Paused>, VaultError> {
         let token_context = self.token_context()?;
         let about = self.vault.failure_subject(&token_context, stored).await?;
-        let place = (&self.connection.org, &self.connection.id);
-        let row = self.vault.stored_failures(place, &about).await;
+        let row =
+            self.vault.stored_failures(&self.connection.org, &self.connection.id, &about).await;
         *self.about.lock() = Some(about);
         Ok(row.map(|backoff| {
             let rest = backoff.rest(self.vault.clock.moment());
@@ -382,11 +382,7 @@ impl Flight<'_> {
     }
 
     /// Asks for a newer one and stores it.
-    async fn ask(
-        &self,
-        stored: &Stored,
-        (asked, turn): (&Asked, &Turn),
-    ) -> Result<Came, VaultError> {
+    async fn ask(&self, stored: &Stored, asked: &Asked, turn: &Turn) -> Result<Came, VaultError> {
         if let Some(unsaved) = self.ticket.unsaved(stored.version) {
             return self.keep(unsaved).await;
         }
@@ -433,7 +429,7 @@ impl Flight<'_> {
             return self.came_of(self.condemned(stored, verdict).await?);
         }
         if let Some(pause) = whole_client {
-            self.vault.servers.silence(asked, (now, pause), &self.settings);
+            self.vault.servers.silence(asked, now, pause, &self.settings);
         }
         Ok(Came::Landed(Landing::Failed(failed)))
     }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::Vault;
 use super::error::VaultError;
-use super::record::{self, Beside, Dates, Header, Purpose, RecordError, Verdict};
+use super::record::{self, Beside, Dates, Header, NewRow, Purpose, RecordError, RowPlace, Verdict};
 use crate::grant::{Grant, MintError};
 use keyward_base::id::{ConnectionId, FlowId, OrgId};
 use keyward_state::crypto::envelope::EnvelopeError;
@@ -64,7 +64,7 @@ impl Stored {
         connection: &ConnectionRecord,
         broken: Option<Verdict>,
         bytes: &[u8],
-    ) -> (Header, Zeroizing<Vec<u8>>) {
+    ) -> NewRow {
         let (given, dates) = (self.given.clone(), self.dates.clone());
         let (untested, consent) = (self.untested, self.consent.clone());
         let header = Header { broken, given, consent, untested, dates, ..Header::of(connection) };
@@ -79,8 +79,9 @@ impl Vault {
     /// away. Answers the version that is stored now.
     pub(super) async fn write(
         &self,
-        (org, id): (&OrgId, &ConnectionId),
-        (header, grant): (Header, Zeroizing<Vec<u8>>),
+        org: &OrgId,
+        id: &ConnectionId,
+        row: NewRow,
         over: Option<Version>,
     ) -> Result<Version, VaultError> {
         let (store, keyring) = (Arc::clone(&self.store), Arc::clone(&self.keyring));
@@ -88,7 +89,8 @@ impl Vault {
         let work = tokio::spawn(async move {
             let sealing = keyring.sealing().await;
             let version = over.unwrap_or_default().next();
-            let sealed = record::seal(&sealing, (&org, &id), version, (&header, &grant))?;
+            let place = RowPlace { org: &org, id: &id, version };
+            let sealed = record::seal(&sealing, &place, &row.header, &row.grants)?;
             let expect = over.map_or(Expect::Absent, Expect::Version);
             Ok(store.put(Table::Grants, &record::key(&org, &id), &sealed, expect).await?)
         });

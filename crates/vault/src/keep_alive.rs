@@ -149,7 +149,7 @@ impl Vault {
     fn begins(&self, connection: &Arc<ConnectionRecord>, generation: u64) -> bool {
         let cell = self.cache.cell(&connection.org, &connection.id);
         let why = Trigger::KeepAlive(generation);
-        match cell.lookup(why, None, (&self.clock, &self.token_settings())) {
+        match cell.lookup(why, None, &self.clock, &self.token_settings()) {
             Lookup::Begin(ticket) => {
                 tracing::debug!(connection = %connection.id, "idle for long: refreshed");
                 self.begin_flight(connection, why, ticket);

@@ -53,7 +53,7 @@ use flight::Flights;
 use issuers::Issuers;
 pub use keep_alive::Walk;
 pub use late::Late;
-use record::Header;
+use record::{Header, NewRow};
 pub use rotate::Kept;
 pub use rows::{RowError, Rows};
 use servers::Servers;
@@ -271,7 +271,8 @@ impl Vault {
         }
         let header = Header { given: grants::given(&grant), untested, ..Header::of(&record) };
         let key = record::key(&record.org, &record.id);
-        self.write((&record.org, &record.id), (header, grant.encode()), None).await?;
+        let row = NewRow { header, grants: grant.encode() };
+        self.write(&record.org, &record.id, row, None).await?;
         match self.directory.add_connection(record).await {
             Ok(record) => Ok(record),
             Err(refused) => {

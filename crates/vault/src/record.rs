@@ -107,6 +107,25 @@ pub struct Beside {
     pub at: usize,
 }
 
+/// What is to be sealed as a row.
+#[derive(Clone)]
+pub struct NewRow {
+    /// What stands before the grants.
+    pub header: Header,
+    /// The grant's bytes; behind them those of the second one, where there is one.
+    pub grants: Zeroizing<Vec<u8>>,
+}
+
+/// The row that something is sealed for.
+pub struct RowPlace<'a> {
+    /// The connection's or the app's org.
+    pub org: &'a OrgId,
+    /// The id of the connection or the app.
+    pub id: &'a dyn Display,
+    /// The version that the row will have.
+    pub version: Version,
+}
+
 /// An opened row.
 pub struct Opened {
     /// What stands before the grants.
@@ -173,11 +192,7 @@ impl Header {
     }
 
     /// With another grant after the first: what is sealed.
-    pub fn beside(
-        mut self,
-        grant: &[u8],
-        other: Option<(Beside, &[u8])>,
-    ) -> (Self, Zeroizing<Vec<u8>>) {
+    pub fn beside(mut self, grant: &[u8], other: Option<(Beside, &[u8])>) -> NewRow {
         let length = grant.len() + other.as_ref().map_or(0, |(_, bytes)| bytes.len());
         let mut whole = Zeroizing::new(Vec::with_capacity(length));
         whole.extend_from_slice(grant);
@@ -185,7 +200,7 @@ impl Header {
             whole.extend_from_slice(bytes);
             Beside { at: grant.len(), ..beside }
         });
-        (self, whole)
+        NewRow { header: self, grants: whole }
     }
 }
 
@@ -205,19 +220,19 @@ pub fn key(org: &OrgId, id: &dyn Display) -> String {
 /// Never: a header serialises and is far below 4 GiB.
 pub fn seal(
     sealing: &Sealing,
-    (org, id): (&OrgId, &dyn Display),
-    version: Version,
-    (header, grant): (&impl Serialize, &[u8]),
+    place: &RowPlace<'_>,
+    header: &impl Serialize,
+    grant: &[u8],
 ) -> Result<Vec<u8>, EnvelopeError> {
     let header = serde_json::to_vec(header).expect("a header serialises");
     let length = u32::try_from(header.len()).expect("a header is short");
     let mut plain = Zeroizing::new(Vec::with_capacity(8 + 4 + header.len() + grant.len()));
-    plain.extend_from_slice(&version.0.to_be_bytes());
+    plain.extend_from_slice(&place.version.0.to_be_bytes());
     plain.extend_from_slice(&length.to_be_bytes());
     plain.extend_from_slice(&header);
     plain.extend_from_slice(grant);
-    let key = key(org, id);
-    sealing.seal(&Place { org, table: Table::Grants.name(), key: &key }, &plain)
+    let key = key(place.org, place.id);
+    sealing.seal(&Place { org: place.org, table: Table::Grants.name(), key: &key }, &plain)
 }
 
 /// Opens a row and checks that it was sealed for `expected`, and as this version of the row.
@@ -230,7 +245,7 @@ pub fn open(
     expected: &Purpose,
     row: &Row,
 ) -> Result<Opened, RecordError> {
-    let (header, grants): (Header, _) = unsealed(keyring, (&connection.org, &connection.id), row)?;
+    let (header, grants): (Header, _) = unsealed(keyring, &connection.org, &connection.id, row)?;
     if header.purpose != *expected {
         return Err(RecordError::Purpose);
     }
@@ -248,7 +263,8 @@ pub fn open(
 /// When it does not open, is malformed, or an older one.
 pub fn unsealed<H: DeserializeOwned>(
     keyring: &Keyring,
-    (org, id): (&OrgId, &dyn Display),
+    org: &OrgId,
+    id: &dyn Display,
     row: &Row,
 ) -> Result<(H, Zeroizing<Vec<u8>>), RecordError> {
     let key = key(org, id);
@@ -302,14 +318,10 @@ mod tests {
         }
     }
 
-    fn place(connection: &ConnectionRecord) -> (&OrgId, &dyn Display) {
-        (&connection.org, &connection.id)
-    }
-
     async fn sealed(keyring: &Keyring, connection: &ConnectionRecord, version: u64) -> Vec<u8> {
-        let (header, place) = (Header::of(connection), place(connection));
+        let (org, id, version) = (&connection.org, &connection.id, Version(version));
         let sealing = keyring.sealing().await;
-        seal(&sealing, place, Version(version), (&header, b"grant")).unwrap()
+        seal(&sealing, &RowPlace { org, id, version }, &Header::of(connection), b"grant").unwrap()
     }
 
     fn opened(

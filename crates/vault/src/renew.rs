@@ -38,8 +38,7 @@ impl Vault {
         }
         let Ok(connection) = self.connection(&cell.org, &stale.connection) else { return };
         let why = Trigger::Beyond(stale.generation);
-        if let Lookup::Begin(ticket) = cell.lookup(why, None, (&self.clock, &self.token_settings()))
-        {
+        if let Lookup::Begin(ticket) = cell.lookup(why, None, &self.clock, &self.token_settings()) {
             self.begin_flight(&connection, why, ticket);
         }
     }

@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
 
 use super::candidate::Candidate;
 use super::error::VaultError;
 use super::grants::{self, Stored, TRIES_MAX};
-use super::record::{Beside, Dates, Header};
+use super::record::{Beside, Dates, Header, NewRow};
 use super::{Vault, method};
 use crate::grant::Grant;
 use keyward_base::id::{ConnectionId, OrgId};
@@ -36,7 +35,7 @@ pub struct Kept {
 }
 
 /// How the second grant of a row is to be changed.
-type Change<'a> = dyn Fn(&Stored) -> Result<(Header, Zeroizing<Vec<u8>>), VaultError> + Sync + 'a;
+type Change<'a> = dyn Fn(&Stored) -> Result<NewRow, VaultError> + Sync + 'a;
 
 impl Vault {
     /// Seals a new secret beside the one in force, which stays so, and makes what tests it. Kinds that
@@ -100,7 +99,7 @@ impl Vault {
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         let Candidate { connection, given, bytes, replaces_lost, .. } = candidate;
         if replaces_lost {
-            return self.replace_lost(&connection, (given, bytes), kept.expires).await;
+            return self.replace_lost(&connection, given, bytes, kept.expires).await;
         }
         let put = |stored: &Stored| {
             is_still(&connection, stored, &bytes)?;
@@ -124,7 +123,7 @@ impl Vault {
         let (connection, grant) = self.another(org, id, fields)?;
         let (given, bytes) = (grants::given(&grant), grant.encode());
         if self.is_lost(&connection).await? {
-            return self.replace_lost(&connection, (given, bytes), kept.expires).await;
+            return self.replace_lost(&connection, given, bytes, kept.expires).await;
         }
         let now = self.clock.now();
         let until = now.checked_add(kept.old_for).unwrap_or(Timestamp::MAX);
@@ -148,7 +147,7 @@ impl Vault {
     ) -> Result<bool, VaultError> {
         let (given, bytes) = (grants::given(grant), grant.encode());
         if self.is_lost(connection).await? {
-            self.replace_lost(connection, (given, bytes), connection.secret.expires).await?;
+            self.replace_lost(connection, given, bytes, connection.secret.expires).await?;
             return Ok(true);
         }
         let is_it = |stored: &Stored| {
@@ -329,7 +328,7 @@ impl Vault {
         stored: &Stored,
         (given, new): (Option<String>, &[u8]),
         kept: Kept,
-    ) -> (Header, Zeroizing<Vec<u8>>) {
+    ) -> NewRow {
         let now = self.clock.now();
         let was = connection.secret.clone();
         let old = Beside {
@@ -353,10 +352,10 @@ impl Vault {
         connection: &Arc<ConnectionRecord>,
         to: &Change<'_>,
     ) -> Result<Stored, VaultError> {
-        let place = (&connection.org, &connection.id);
+        let (org, id) = (&connection.org, &connection.id);
         for _ in 0..TRIES_MAX {
             let stored = self.stored(connection).await?;
-            match self.write(place, to(&stored)?, Some(stored.version)).await {
+            match self.write(org, id, to(&stored)?, Some(stored.version)).await {
                 Err(error) if grants::is_conflict(&error) => {}
                 other => {
                     other?;
@@ -366,7 +365,7 @@ impl Vault {
                 }
             }
         }
-        Err(grants::overtaken(place.0, place.1))
+        Err(grants::overtaken(org, id))
     }
 
     /// Without a gap: no request waits for the store, where the grant gives its credential by itself.

@@ -67,7 +67,8 @@ struct Opened<T> {
 impl<T: Serialize + DeserializeOwned> Rows<T> {
     /// Over the store of everybody else.
     pub fn new(
-        (store, keyring): (Arc<dyn Store>, Arc<Keyring>),
+        store: Arc<dyn Store>,
+        keyring: Arc<Keyring>,
         table: Table,
         prefix: &'static str,
     ) -> Self {
@@ -105,7 +106,8 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
     /// When somebody else was quicker, or the store fails.
     pub async fn put(
         &self,
-        (org, id): (&OrgId, &str),
+        org: &OrgId,
+        id: &str,
         record: &T,
         over: Option<Version>,
     ) -> Result<Version, RowError> {
@@ -189,15 +191,14 @@ mod tests {
     use keyward_state::store::memory::MemoryStore;
 
     fn rows(prefix: &'static str) -> Rows<String> {
-        let parts =
-            (Arc::new(MemoryStore::new()) as Arc<dyn Store>, Arc::new(Keyring::ephemeral()));
-        Rows::new(parts, Table::Flows, prefix)
+        let (store, keyring) = (Arc::new(MemoryStore::new()), Arc::new(Keyring::ephemeral()));
+        Rows::new(store, keyring, Table::Flows, prefix)
     }
 
     #[tokio::test]
     async fn of_many_who_take_a_row_one_gets_it() {
         let (rows, org) = (rows("state-"), OrgId::default_org());
-        rows.put((&org, "a"), &"secret".to_owned(), None).await.unwrap();
+        rows.put(&org, "a", &"secret".to_owned(), None).await.unwrap();
         let takers = (0..8).map(|_| {
             let (rows, org) = (rows.clone(), org.clone());
             tokio::spawn(async move { rows.take(&org, "a").await.unwrap() })
@@ -213,10 +214,10 @@ mod tests {
     #[tokio::test]
     async fn rows_are_sealed_and_an_older_one_put_back_is_noticed() {
         let (rows, org) = (rows("flow-"), OrgId::default_org());
-        let first = rows.put((&org, "a"), &"canary-text".to_owned(), None).await.unwrap();
+        let first = rows.put(&org, "a", &"canary-text".to_owned(), None).await.unwrap();
         let old = rows.store.get(Table::Flows, "org_default/flow-a").await.unwrap().unwrap();
         assert!(!old.value.windows(6).any(|window| window == b"canary"));
-        rows.put((&org, "a"), &"newer".to_owned(), Some(first)).await.unwrap();
+        rows.put(&org, "a", &"newer".to_owned(), Some(first)).await.unwrap();
         let put = rows.store.put(Table::Flows, &old.key, &old.value, Expect::Any);
         put.await.unwrap();
         assert!(matches!(rows.get(&org, "a").await, Err(RowError::Malformed { .. })));

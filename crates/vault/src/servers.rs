@@ -134,12 +134,7 @@ impl Servers {
     }
 
     /// The client is not heard there for so long.
-    pub fn silence(
-        &self,
-        asked: &Asked,
-        (now, pause): (Moment, Duration),
-        settings: &TokenSettings,
-    ) {
+    pub fn silence(&self, asked: &Asked, now: Moment, pause: Duration, settings: &TokenSettings) {
         let server = self.server(&asked.server, settings);
         server.state.lock().silent.insert(asked.client.clone(), (now, pause));
     }
@@ -266,7 +261,7 @@ mod tests {
         let (servers, settings) = (Servers::default(), TokenSettings::default());
         let (clock, ms) = clock();
         let pause = Duration::from_secs(30);
-        servers.silence(&asked("s", "loud"), (clock.moment(), pause), &settings);
+        servers.silence(&asked("s", "loud"), clock.moment(), pause, &settings);
         ms.fetch_add(10_000, Ordering::SeqCst);
         let rest = servers.turn(&asked("s", "loud"), &clock, &settings).await.unwrap_err();
         assert_eq!(rest, Duration::from_secs(20));

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::Vault;
 use super::error::VaultError;
 use super::grants::{Stored, is_conflict};
-use super::record::Header;
+use super::record::NewRow;
 use crate::grant::Grant;
 use keyward_state::directory::ConnectionRecord;
 use keyward_state::store::Version;
@@ -27,7 +27,7 @@ pub struct UnsavedTokens {
     /// The version that it came from.
     pub over: Version,
     /// What is to be there.
-    row: (Header, Zeroizing<Vec<u8>>),
+    row: NewRow,
     /// Whether a refused client was tried again: the connection's record follows.
     on_trial: bool,
     /// The newer grant.
@@ -144,7 +144,7 @@ impl Vault {
         over: Version,
     ) -> Result<(), VaultError> {
         let row = unsaved.row.clone();
-        let generation = self.write((&connection.org, &connection.id), row, Some(over)).await?;
+        let generation = self.write(&connection.org, &connection.id, row, Some(over)).await?;
         self.count("brought");
         tracing::debug!(connection = %connection.id, generation = generation.0, "a newer token");
         if let Err(error) = self.record_follows(connection, unsaved).await {

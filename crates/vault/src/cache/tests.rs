@@ -57,7 +57,7 @@ impl Desk {
     }
 
     fn lookup(&self, why: Trigger, waited: Option<u64>) -> Lookup {
-        self.cell.lookup(why, waited, (&self.clock, &self.settings))
+        self.cell.lookup(why, waited, &self.clock, &self.settings)
     }
 
     fn begin(&self, why: Trigger) -> Ticket {

@@ -69,7 +69,7 @@ pub(super) async fn post(
 ) -> Tried {
     let body = body(notice);
     let id = notice.id.as_str();
-    let signatures = keys.signatures((id, now, &body), now);
+    let signatures = keys.signatures(id, now, &body, now);
     let request = Request::post(url)
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::USER_AGENT, concat!("keyward/", env!("CARGO_PKG_VERSION")))

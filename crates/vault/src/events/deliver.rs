@@ -85,7 +85,7 @@ impl Events {
         let at_once = self.settings.load().at_once;
         while under_way.len() < AT_ONCE_MAX {
             let now = self.clock.now();
-            match self.queue.lock().take(now, (at_once, may)) {
+            match self.queue.lock().take(now, at_once, may) {
                 Ok(owed) => {
                     let (events, caller) = (self.clone(), caller.clone());
                     under_way.spawn(async move { events.told(&caller, owed).await });

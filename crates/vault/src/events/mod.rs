@@ -83,7 +83,7 @@ impl Events {
     pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
             directory: parts.directory,
-            keys: Rows::new((parts.store, parts.keyring), Table::WebhookKeys, ""),
+            keys: Rows::new(parts.store, parts.keyring, Table::WebhookKeys, ""),
             metrics: parts.metrics,
             clock: parts.clock,
             settings: ArcSwap::from_pointee(parts.settings),
@@ -122,7 +122,7 @@ impl Events {
             Some(keys) => keys.followed_by(key, self.clock.now()),
             None => SigningKeys::of(key),
         };
-        self.keys.put((org, webhook.as_str()), &keys, over).await?;
+        self.keys.put(org, webhook.as_str(), &keys, over).await?;
         Ok(())
     }
 

@@ -83,7 +83,7 @@ impl Flows {
         if self.clock.now() >= flow.expires {
             return Err(Refusal::Over);
         }
-        self.flows.put((org, flow.id.as_str()), &flow, Some(version)).await?;
+        self.flows.put(org, flow.id.as_str(), &flow, Some(version)).await?;
         Ok((flow, asked))
     }
 

@@ -62,7 +62,7 @@ impl Flows {
             }
         })?;
         let session = Some(asked.session.clone());
-        Ok(self.received(&asking, tokens, (session, captured)))
+        Ok(self.received(&asking, tokens, session, captured))
     }
 
     /// What a request of a flow is made with.
@@ -130,7 +130,8 @@ impl Flows {
         &self,
         asking: &FlowContext,
         tokens: Tokens,
-        (session, captured): (Option<Digest>, Captured),
+        session: Option<Digest>,
+        captured: Captured,
     ) -> Received {
         let captured: Captured = captured.into_iter().chain(tokens.captured.clone()).collect();
         Received {
@@ -192,7 +193,7 @@ impl Flows {
                 let source = before.id.source;
                 let account = self.account_of(&connection, &received, Some(source)).await;
                 if !account.as_ref().is_some_and(|account| account.is_same(&before)) {
-                    return self.wait_for_decision(flow, received, (before, account)).await;
+                    return self.wait_for_decision(flow, received, before, account).await;
                 }
                 account
             }
@@ -248,7 +249,7 @@ impl Flows {
             return Ok(());
         };
         now.stage = stage;
-        self.flows.put((&flow.org, flow.id.as_str()), &now, Some(version)).await?;
+        self.flows.put(&flow.org, flow.id.as_str(), &now, Some(version)).await?;
         Ok(())
     }
 

@@ -51,7 +51,7 @@ impl Flows {
         let received = Received { accepted: true, told, ..waiting.received };
         // Who is first decides: the version is the one that was read.
         flow.stage = Stage::Received(received.clone());
-        self.flows.put((org, id.as_str()), &flow, Some(version)).await?;
+        self.flows.put(org, id.as_str(), &flow, Some(version)).await?;
         self.put_in_force(&flow, received).await?;
         self.view(org, id).await
     }
@@ -61,7 +61,8 @@ impl Flows {
         self: &Arc<Self>,
         flow: &Flow,
         received: Received,
-        (before, account): (Account, Option<Account>),
+        before: Account,
+        account: Option<Account>,
     ) -> Result<(), FlowError> {
         let (name, id) = account.map(|it| (it.name, it.id)).unzip();
         let account = name.unwrap_or_default();
@@ -101,7 +102,7 @@ impl Flows {
         let abandoned = Abandoned { why: why.to_owned(), account, received: waiting.received };
         flow.stage = Stage::Abandoned(abandoned.clone());
         let (org, id) = (flow.org.clone(), flow.id.clone());
-        self.flows.put((&org, id.as_str()), &flow, Some(version)).await?;
+        self.flows.put(&org, id.as_str(), &flow, Some(version)).await?;
         self.take_back(&flow, abandoned).await;
         Ok(())
     }

@@ -70,12 +70,12 @@ impl Flows {
             return Err(Refusal::Over);
         }
         pointer.posted = true;
-        self.states.put((org, state.as_str()), &pointer, Some(version)).await?;
+        self.states.put(org, state.as_str(), &pointer, Some(version)).await?;
         let handle = random();
         let until = self.clock.now().saturating_add(GOES_ON_WITHIN).unwrap_or(flow.expires);
         let expires = until.min(flow.expires);
         let posted = FormPost { app: app.clone(), form: Hidden::new(form), expires };
-        self.posted.put((org, Digest::of(&handle).as_str()), &posted, None).await?;
+        self.posted.put(org, Digest::of(&handle).as_str(), &posted, None).await?;
         Ok(handle)
     }
 

@@ -27,7 +27,7 @@ impl Flows {
             // Each issuer once for all who failed there together.
             let mut read = HashSet::new();
             for (org, connection) in self.vault.changed_endpoints().await {
-                match self.look_again((&org, &connection), &mut read).await {
+                match self.look_again(&org, &connection, &mut read).await {
                     Ok(true) => {
                         tracing::info!(%connection, "its authorization server has moved");
                     }
@@ -43,7 +43,8 @@ impl Flows {
     /// Whether the connection's endpoints are others now.
     async fn look_again(
         &self,
-        (org, id): (&OrgId, &ConnectionId),
+        org: &OrgId,
+        id: &ConnectionId,
         read: &mut HashSet<String>,
     ) -> Result<bool, FlowError> {
         let connection = self.directory().view().connection(org, id).cloned();

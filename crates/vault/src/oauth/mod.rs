@@ -108,13 +108,13 @@ struct Pointer {
 impl Flows {
     /// Over the store of everybody else.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let sealed = || (parts.store.clone(), parts.keyring.clone());
+        let (store, keyring) = (|| parts.store.clone(), || parts.keyring.clone());
         Arc::new(Self {
-            flows: Rows::new(sealed(), Table::Flows, "flow-"),
-            states: Rows::new(sealed(), Table::Flows, "state-"),
-            tickets: Rows::new(sealed(), Table::Flows, "start-"),
-            posted: Rows::new(sealed(), Table::Flows, "posted-"),
-            outbox: Rows::new(sealed(), Table::Outbox, ""),
+            flows: Rows::new(store(), keyring(), Table::Flows, "flow-"),
+            states: Rows::new(store(), keyring(), Table::Flows, "state-"),
+            tickets: Rows::new(store(), keyring(), Table::Flows, "start-"),
+            posted: Rows::new(store(), keyring(), Table::Flows, "posted-"),
+            outbox: Rows::new(store(), keyring(), Table::Outbox, ""),
             vault: parts.vault,
             caller: parts.caller,
             settings: ArcSwap::from_pointee(parts.settings),

@@ -165,7 +165,7 @@ impl Flows {
     ) -> Result<Revoked, FlowError> {
         let org = &owed.connection.org;
         // Before the first attempt: a crash in it leaves nothing unrevoked.
-        match self.outbox.put((org, key), &owed, None).await {
+        match self.outbox.put(org, key, &owed, None).await {
             Ok(_) => {}
             // It was owed before a crash, and is tried again already.
             Err(RowError::Store(StoreError::Conflict { .. })) => {

@@ -153,8 +153,8 @@ impl Flows {
         let ticket = random();
         let ticket = Zeroizing::new(self.of_org(org, &ticket));
         let pointer = Pointer { flow: flow.id.clone(), expires: flow.expires, posted: false };
-        self.flows.put((org, flow.id.as_str()), &flow, None).await?;
-        self.tickets.put((org, Digest::of(&ticket).as_str()), &pointer, None).await?;
+        self.flows.put(org, flow.id.as_str(), &flow, None).await?;
+        self.tickets.put(org, Digest::of(&ticket).as_str(), &pointer, None).await?;
         let url = format!("{}/oauth/start/{}", self.public_url, *ticket);
         Ok(Started::Browser { flow: flow.id, url })
     }
@@ -294,8 +294,8 @@ impl Flows {
         });
         let (org, id) = (flow.org.clone(), flow.id.clone());
         let pointer = Pointer { flow: id.clone(), expires: flow.expires, posted: false };
-        self.flows.put((&org, id.as_str()), &flow, Some(version)).await?;
-        self.states.put((&org, Digest::of(state.secret()).as_str()), &pointer, None).await?;
+        self.flows.put(&org, id.as_str(), &flow, Some(version)).await?;
+        self.states.put(&org, Digest::of(state.secret()).as_str(), &pointer, None).await?;
         Ok(url)
     }
 

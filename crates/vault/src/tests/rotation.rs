@@ -120,7 +120,7 @@ async fn the_grant_of_one_consent_is_stored_once_and_never_over_what_followed_it
     assert_eq!(bytes, tokens("first").encode());
     let stored = vault.stored(&draft).await.unwrap();
     let newer = stored.becomes(&draft, None, &tokens("refreshed").encode());
-    vault.write((org, id), newer, Some(version)).await.unwrap();
+    vault.write(org, id, newer, Some(version)).await.unwrap();
     assert_eq!(connect("first", &first).await.1, tokens("refreshed").encode());
     assert_eq!(connect("second", &second).await.1, tokens("second").encode());
 }

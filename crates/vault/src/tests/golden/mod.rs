@@ -17,7 +17,7 @@ use crate::apps::AppPurpose;
 use crate::events::SigningKeys;
 use crate::failure_rows::FailureRow;
 use crate::grant::{AppSecret, Grant};
-use crate::record::{self, Header};
+use crate::record::{self, Header, RowPlace};
 use crate::rows::Rows;
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_state::crypto::envelope::Place;
@@ -52,7 +52,7 @@ where
     T: DeserializeOwned + Serialize,
 {
     let (store, keyring) = (Arc::new(MemoryStore::new()), Arc::new(Keyring::ephemeral()));
-    let rows = Rows::<T>::new((store.clone(), keyring.clone()), table, "");
+    let rows = Rows::<T>::new(store.clone(), keyring.clone(), table, "");
     let (org, key) = (OrgId::default_org(), "org_default/row");
     let place = Place { org: &org, table: table.name(), key };
     let plain = format!(r#"{{"version":1,"record":{example}}}"#);
@@ -61,7 +61,7 @@ where
 
     serde_json::from_value::<T>(example.clone()).map_err(|error| format!("not read: {error}"))?;
     let (record, version) = rows.get(&org, "row").await.map_err(text)?.ok_or("there is no row")?;
-    rows.put((&org, "row"), &record, Some(version)).await.map_err(text)?;
+    rows.put(&org, "row", &record, Some(version)).await.map_err(text)?;
     let row = store.get(table, key).await.map_err(text)?.ok_or("there is no row")?;
     let plain = keyring.open(&place, &row.value).map_err(text)?;
     let written: Value = serde_json::from_slice(&plain).map_err(text)?;
@@ -99,8 +99,13 @@ async fn header_round_trip<T: DeserializeOwned + Serialize>(example: &Value) -> 
 
     let (header, opened) = record::unsealed::<T>(&keyring, (&org, &id), &row).map_err(text)?;
     let sealing = keyring.sealing().await;
-    let again =
-        record::seal(&sealing, (&org, &id), Version(2), (&header, &opened)).map_err(text)?;
+    let again = record::seal(
+        &sealing,
+        &RowPlace { org: &org, id: &id, version: Version(2) },
+        &header,
+        &opened,
+    )
+    .map_err(text)?;
     let plain = keyring.open(&place, &again).map_err(text)?;
     let (version, rest) = plain.split_first_chunk::<8>().ok_or("no version")?;
     let (length, rest) = rest.split_first_chunk::<4>().ok_or("no length")?;
