@@ -54,7 +54,7 @@ struct WrittenEqual {
     count: u32,
 }
 
-/// Equal answers of a kind that nobody knows.
+/// Equal responses with an unknown code.
 #[derive(Clone, Debug)]
 struct Equal {
     code: String,
@@ -73,7 +73,7 @@ pub struct Failed {
     pub cause: Option<Cause>,
     /// What happened, in words for people; names hosts, never an address or a secret.
     pub message: Option<String>,
-    /// Whether nobody knows what the code means, so that it ends by being believed.
+    /// Whether the code is unknown, so that it ends the grant after several equal responses.
     pub limited: bool,
     /// Whether the server means all connections of the client.
     pub whole_client: bool,

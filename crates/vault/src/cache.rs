@@ -43,7 +43,7 @@ pub struct CredentialCache {
 #[derive(Clone, Debug, Default)]
 struct Cells(HashMap<ConnectionId, Arc<Cell>>);
 
-/// What is known of one connection's credential.
+/// The state of one connection's credential.
 #[derive(Debug)]
 pub struct Cell {
     /// The connection's org.
@@ -73,7 +73,7 @@ struct CellState {
     unsaved: Option<Arc<UnsavedTokens>>,
 }
 
-/// Why a credential is looked for.
+/// What a credential is looked up for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Trigger {
     /// A request needs one.
@@ -86,7 +86,7 @@ pub enum Trigger {
     KeepAlive(u64),
 }
 
-/// What a request gets.
+/// The result of a lookup.
 #[derive(Debug)]
 pub enum Lookup {
     /// This one.
@@ -292,7 +292,7 @@ impl Cell {
         self.news.subscribe()
     }
 
-    /// The grant was changed by somebody: flights under way bring nothing any more, and pauses are over.
+    /// The grant was changed: results of flights under way are discarded, and pauses end.
     pub fn begin_anew(&self, held: Option<CachedCredential>) {
         let mut state = self.state.lock();
         *state = CellState { epoch: state.epoch + 1, begun: state.begun, ..CellState::default() };
@@ -325,7 +325,7 @@ impl Cell {
         state.deaf.as_ref().is_some_and(|(since, long)| now.since(since) < *long)
     }
 
-    /// Failures of before this cell, or of another replica, where they are more than its own.
+    /// Adopts failures from before this cell, or of another replica, where they are more than its own.
     pub fn adopt(&self, backoff: Backoff) {
         let mut state = self.state.lock();
         if backoff.failures() > state.backoff.failures() {

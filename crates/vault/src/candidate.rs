@@ -20,7 +20,7 @@ use keyward_rules::inject::credential::Credential;
 use keyward_state::directory::ConnectionRecord;
 use keyward_state::store::Version;
 
-/// A new secret for whoever tests it, sealed beside the one in force.
+/// A new secret that is tested, sealed beside the one in force.
 #[derive(Debug)]
 pub struct Candidate {
     /// What it gives. Of no request but the test's.

@@ -32,7 +32,7 @@ pub struct Granted {
     pub consent: Option<FlowId>,
 }
 
-/// A connection that has ended, for whoever revokes its tokens at the provider.
+/// A removed connection, for the revocation of its tokens at the provider.
 #[derive(Debug)]
 pub struct Ended {
     /// As it was.

@@ -119,7 +119,7 @@ impl Vault {
         self.project(&connection).await
     }
 
-    /// Tests that nobody waits for any more: a crash or a restart ended them.
+    /// Ends tests that a crash or a restart interrupted.
     pub(super) async fn cut_tests(&self) -> Result<(), VaultError> {
         for connection in self.directory.view().connections() {
             if connection.state != ConnectionState::Testing {

@@ -18,7 +18,7 @@ use keyward_state::directory::{AppUrls, ConnectionRecord};
 pub(super) enum Unknown {
     /// As if the token endpoint itself had given no token.
     RequestFailure(RequestFailure),
-    /// The metadata could not be read lately; nobody asks for so long.
+    /// The metadata could not be read lately; requests are paused for so long.
     Paused(Duration),
 }
 

@@ -58,7 +58,7 @@ pub struct Flights {
     refreshes: PendingRefreshes,
 }
 
-/// One flight that is under way.
+/// Counts a flight as under way until it is dropped.
 struct InFlight(Arc<watch::Sender<usize>>);
 
 /// One flight.
@@ -68,13 +68,13 @@ struct Flight<'a> {
     why: Trigger,
     ticket: &'a Ticket,
     settings: Arc<TokenSettings>,
-    /// What was asked, once somebody was.
+    /// What the request was about, once it was sent.
     about: Mutex<Option<FailureSubject>>,
     /// Until what came of it is remembered, no other replica asks.
     lease: OnceLock<Lease>,
 }
 
-/// What came of asking.
+/// The result of a token request.
 enum Came {
     /// The flight ends so.
     Landed(Landing),
@@ -86,7 +86,7 @@ enum Came {
 
 /// Whether refreshes have failed before.
 enum Paused {
-    /// They have, and nobody is asked for so long.
+    /// They have, and requests are paused for so long.
     Still(Duration),
     /// They have, and it may be tried again.
     Before,
@@ -321,7 +321,7 @@ impl Flight<'_> {
         Ok(Landing::Failed(Failed::default()))
     }
 
-    /// Everything that asking needs, as it is now.
+    /// The present context of a token request.
     fn token_context(&self) -> Result<TokenContext, VaultError> {
         self.vault.token_context(&self.connection_now())
     }
@@ -434,7 +434,7 @@ impl Flight<'_> {
         Ok(Came::Landed(Landing::Failed(failed)))
     }
 
-    /// A server that cannot be asked is a warning once for each cause, whoever wants to ask.
+    /// Logs an unreachable server once for each cause, whatever connection notices it.
     fn warn_of(&self, failed: &Failed, asked: &Asked) {
         let Some(cause) = failed.cause else { return };
         let now = self.vault.clock.moment();
@@ -482,12 +482,12 @@ impl Flight<'_> {
     }
 }
 
-/// For who cannot wait any longer.
+/// The credential for a request that cannot wait any longer.
 fn late(cell: &Cell, why: Trigger, clock: &Clock) -> Option<Arc<Credential>> {
     cell.usable(why, clock.moment())
 }
 
-/// Nothing now, and why, as far as that is known.
+/// The refusal for a request without a credential, with the known cause.
 fn unavailable(connection: &ConnectionRecord, cell: &Cell, rest: Duration) -> VaultError {
     let backoff = cell.backoff();
     let late =

@@ -17,7 +17,7 @@ use keyward_state::store::{Expect, Row, StoreError, Table, Version};
 /// Rows read at once when the table is swept.
 const PAGE: usize = 500;
 
-/// How often a write that others overtake is begun anew.
+/// How often a write is repeated after a conflict.
 pub(super) const TRIES_MAX: usize = 32;
 
 /// A grant as it is stored.
@@ -30,7 +30,7 @@ pub(super) struct Stored {
     pub given: Option<String>,
     /// The consent that its tokens began with.
     pub consent: Option<FlowId>,
-    /// Nobody but a test may use it yet.
+    /// Only a test may use it yet.
     pub untested: bool,
     /// When its secret was given and when it ends, once it has been rotated.
     pub dates: Option<Dates>,
@@ -186,12 +186,12 @@ pub(super) fn given(grant: &Grant) -> Option<String> {
     matches!(grant, Grant::OAuth(_)).then(|| hash(&grant.encode()))
 }
 
-/// Whether somebody else was quicker.
+/// Whether another write was first.
 pub(super) fn is_conflict(error: &VaultError) -> bool {
     matches!(error, VaultError::Store(StoreError::Conflict { .. }))
 }
 
-/// What is said when somebody else always was.
+/// The error after too many conflicts.
 pub(super) fn overtaken(org: &OrgId, id: &ConnectionId) -> VaultError {
     let (table, key) = (Table::Grants.name(), record::key(org, id));
     VaultError::Store(StoreError::Conflict { table, key })

@@ -45,7 +45,7 @@ struct State {
 pub(super) enum NotRead {
     /// It could not be read, or is not believed.
     Failed(Arc<MetadataError>),
-    /// Nobody asks for so long.
+    /// Requests are paused for so long.
     Paused(Duration),
 }
 
@@ -81,7 +81,7 @@ impl Issuer {
         Some((state.backoff.rest(now)?, state.failed.clone()?))
     }
 
-    /// The failure of somebody who was waited for.
+    /// The failure of the reader that this one waited for.
     fn failed_since(&self, failures: u64) -> Option<Arc<MetadataError>> {
         let state = self.state.lock();
         state.failed.clone().filter(|_| state.failures > failures)
@@ -126,7 +126,7 @@ impl Vault {
         }
     }
 
-    /// The same for a flight, which asks nobody within the pause after a failure.
+    /// The same for a flight, which sends no request within the pause after a failure.
     pub(super) async fn metadata_in_turn(
         &self,
         caller: &Caller,

@@ -81,7 +81,7 @@ impl Vault {
         begun
     }
 
-    /// When the connection is refreshed at the latest, used or not; `None` where nobody wants that.
+    /// When the connection is refreshed at the latest, used or not; `None` without keep-alive.
     pub(super) fn kept_until(
         &self,
         connection: &ConnectionRecord,
@@ -94,7 +94,7 @@ impl Vault {
         Some(after(last.unwrap_or(connection.created), every.saturating_sub(off)))
     }
 
-    /// Everything that somebody wants to be kept alive, in order.
+    /// All connections with keep-alive, in order.
     fn kept_alive(&self) -> Vec<Arc<ConnectionRecord>> {
         let view = self.directory.view();
         let wanted = view.connections().filter(|it| self.keep_alive_every(it).is_some());

@@ -20,7 +20,7 @@ pub(super) struct PendingRefreshes(Arc<Mutex<HashMap<ConnectionId, Entry>>>);
 #[derive(Default)]
 struct Entry {
     flights: usize,
-    /// Somebody removes the connection, and wants the answers.
+    /// The connection is being removed, and late responses are wanted.
     wanted: bool,
     answers: Vec<Zeroizing<Vec<u8>>>,
     is_lost: bool,

@@ -204,7 +204,7 @@ impl Vault {
         self.catalogue.load_full()
     }
 
-    /// Knows these providers from now on. Credentials of those that were read anew are minted anew: hosts
+    /// Uses these providers from now on. Credentials of changed providers are minted again: hosts
     /// and placements are part of them.
     pub fn know(&self, catalogue: Arc<Catalogue>) {
         self.directory.know(catalogue.clone());

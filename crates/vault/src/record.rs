@@ -26,7 +26,7 @@ pub struct Purpose {
     pub variables: BTreeMap<String, String>,
 }
 
-/// Why nothing is asked for with a grant any more, until somebody acts.
+/// Why a grant is not used any more, until a person acts.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Verdict {
     /// Why.
@@ -35,11 +35,11 @@ pub struct Verdict {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// What the client was refused with, as a hash: it is tried again where that changes. Absent in other
-    /// verdicts, and in those of before it was kept.
+    /// verdicts, and in those of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<String>,
     /// A refused client is tried again from here on, when a request wants it. Absent in other verdicts, and
-    /// in those of before it was kept.
+    /// in those of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<Timestamp>,
     /// How often it has been tried again in vain.
@@ -53,14 +53,14 @@ pub struct Header {
     /// What the grant was given for.
     #[serde(flatten)]
     pub purpose: Purpose,
-    /// Rows of before there were any are without.
+    /// Absent in rows of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broken: Option<Verdict>,
     /// SHA-256, hex, of the fields that the tokens began with: a file that still names those does not
     /// take newer ones away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given: Option<String>,
-    /// Nobody but a test may use it yet.
+    /// Only a test may use it yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untested: bool,
     /// When the secret was given and when it ends, once it has been rotated.

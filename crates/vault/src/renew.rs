@@ -12,7 +12,7 @@ impl Vault {
     /// `None` when a refusal says nothing now, or nothing newer can be had at all.
     ///
     /// # Errors
-    /// When no newer one can be fetched, now or until somebody acts.
+    /// When no newer one can be fetched, for now or until a person acts.
     pub async fn renew(&self, stale: &Credential) -> Result<Option<Arc<Credential>>, VaultError> {
         let (Some(_), Some(cell)) = (stale.renews, self.cache.known(&stale.connection)) else {
             return Ok(None);
@@ -28,7 +28,7 @@ impl Vault {
         Box::pin(self.fetch(connection, why)).await.map(Some)
     }
 
-    /// The same for the next request: nobody waits.
+    /// The same in the background, for the next request.
     pub fn renew_later(&self, stale: &Credential) {
         let (Some(_), Some(cell)) = (stale.renews, self.cache.known(&stale.connection)) else {
             return;

@@ -109,7 +109,7 @@ impl Vault {
         self.works_again(&connection).await
     }
 
-    /// The same for a secret that nobody tests.
+    /// The same for a secret that is not tested.
     ///
     /// # Errors
     /// As [`Vault::stage`], but for tokens.
@@ -220,7 +220,7 @@ impl Vault {
         self.project(&connection).await
     }
 
-    /// Wipes secrets whose time is over: old ones that nobody confirmed, new ones whose test never ended.
+    /// Wipes expired secrets: old ones after an unconfirmed rotation, new ones whose test never ended.
     /// Answers whose they were.
     ///
     /// # Errors

@@ -65,7 +65,7 @@ struct Opened<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Rows<T> {
-    /// Over the store of everybody else.
+    /// Rows in this table of the shared store.
     pub fn new(
         store: Arc<dyn Store>,
         keyring: Arc<Keyring>,
@@ -103,7 +103,7 @@ impl<T: Serialize + DeserializeOwned> Rows<T> {
     /// Durably, over the version that was read, or a new one.
     ///
     /// # Errors
-    /// When somebody else was quicker, or the store fails.
+    /// When another write was first, or the store fails.
     pub async fn put(
         &self,
         org: &OrgId,

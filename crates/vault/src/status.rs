@@ -14,7 +14,7 @@ use keyward_state::directory::ConnectionRecord;
 pub struct TokenStatus {
     /// One more at every change of the tokens.
     pub generation: u64,
-    /// When the access token ends; `null`: nobody knows, or there is none.
+    /// When the access token expires; `null`: unknown, or there is none.
     pub expires: Option<Timestamp>,
     /// When it was asked for.
     pub refreshed: Option<Timestamp>,

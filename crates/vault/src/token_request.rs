@@ -29,21 +29,21 @@ use keyward_rules::provider::oauth::OAuth;
 use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord};
 use keyward_state::store::Version;
 
-/// Why a server gave nothing.
+/// Why a token request failed.
 #[derive(Debug)]
 pub enum RequestFailure {
-    /// The grant is finished, until somebody acts.
+    /// The grant is over, until a person acts.
     Dead(Verdict),
-    /// It may give something later.
+    /// A later request may succeed.
     Passing {
         /// What the pause depends on.
         failed: Failed,
-        /// Nobody asks there as this client for so long.
+        /// Requests of this client at this server are paused for so long.
         whole_client: Option<Duration>,
     },
 }
 
-/// Who asks authorization servers for the vault; nobody, until there is a way out.
+/// Sends token requests of the vault; empty until the network is configured.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TokenRequester(Arc<ArcSwapOption<By>>);
 
@@ -56,7 +56,7 @@ struct By {
     script: Option<crate::tests::simulation::Script>,
 }
 
-/// Everything of a connection that asking needs, but for the client's secret.
+/// What a token request of a connection needs, except the client's secret.
 pub(super) struct TokenContext {
     by: Option<Arc<By>>,
     instance: Instance,
@@ -108,7 +108,7 @@ impl TokenRequester {
 }
 
 impl TokenContext {
-    /// Whether tokens are renewed without anybody asking for it.
+    /// Whether tokens are renewed automatically.
     pub fn is_automatic(&self) -> bool {
         self.app.as_ref().is_none_or(|app| app.settings.auto_refresh != Some(false))
     }
@@ -138,7 +138,7 @@ impl TokenContext {
         &self.variables
     }
 
-    /// Who sends requests; nobody, until there is a way out.
+    /// Sends requests; `None` until the network is configured.
     pub fn caller(&self) -> Option<Arc<Caller>> {
         Some(self.by.as_ref()?.caller.clone())
     }
@@ -163,7 +163,7 @@ impl TokenContext {
         self.is_automatic().then_some(own.unwrap_or(self.settings.refresh_buffer))
     }
 
-    /// Nothing for kinds that ask nobody, and where there is no way out.
+    /// `None` for kinds without token requests, and until the network is configured.
     pub fn ask<'a>(&'a self, client: &'a Client, now: Timestamp) -> Option<Ask<'a>> {
         Some(Ask {
             caller: &self.by.as_ref()?.caller,
@@ -197,7 +197,7 @@ impl TokenContext {
 }
 
 impl Vault {
-    /// Asks authorization servers by `caller` from now on.
+    /// Sends token requests with `caller` from now on.
     pub fn go_out_by(&self, caller: Arc<Caller>) {
         self.asker.calls(caller);
     }
@@ -280,7 +280,7 @@ impl Vault {
         Ok(minted.map(|minted| token_context.held(minted, self)))
     }
 
-    /// Whether somebody can be asked for a newer credential, with something to ask with.
+    /// Whether the grant can be renewed by a token request.
     pub(super) fn renews(&self, token_context: &TokenContext, grant: &Grant) -> bool {
         grant.is_renewable(token_context.ask(&Client::default(), self.clock.now()).as_ref())
     }

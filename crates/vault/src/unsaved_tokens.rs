@@ -37,7 +37,7 @@ pub struct UnsavedTokens {
 /// What became of one more try.
 enum SaveResult {
     Stored,
-    /// The grant is another one by now, or gone: nobody needs the answer any more.
+    /// The grant was replaced or removed: the response is not needed any more.
     Needless,
     Failed,
 }

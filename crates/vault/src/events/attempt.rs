@@ -14,7 +14,7 @@ use keyward_net::call::{Bounds, CallError, Caller};
 use keyward_net::dial::DialError;
 use keyward_state::observe::notice::{About, Notice};
 
-/// What is read of an answer, in bytes: nobody needs it.
+/// How much of a response body is read, in bytes: its content is not used.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// A wait that a webhook may ask for.

@@ -41,7 +41,7 @@ impl Events {
         }
     }
 
-    /// Works until `close` turns true. What is under way then is ended: it is told again at the next start.
+    /// Runs until `close` turns true. Deliveries under way are cancelled, and repeated after the next start.
     pub async fn deliver(self: Arc<Self>, mut close: watch::Receiver<bool>) {
         let Some(caller) = self.caller.get().cloned() else { return };
         while let Err(error) = self.resume().await {
@@ -209,7 +209,7 @@ impl Events {
         settled(&self.directory, owed).await;
     }
 
-    /// A webhook is told nothing any more, until a person says so; what waits is dropped where it has gone.
+    /// Stops deliveries to a webhook until a person resumes it; the queue of a removed webhook is dropped.
     async fn end(&self, hook: &WebhookRecord, state: WebhookState) {
         let change = move |hook: &mut WebhookRecord| hook.state = state;
         if let Err(error) = self.directory.update_webhook(&hook.org, &hook.id, change).await {
@@ -238,7 +238,7 @@ fn pause(settings: &WebhookSettings, tries: u32) -> Option<Duration> {
     Some(pause.mul_f64(1.0 + f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX) / 5.0))
 }
 
-/// A row that stays is told again after the next start, with the same id.
+/// A row that stays is delivered again after the next start, with the same id.
 async fn settled(directory: &keyward_state::directory::Directory, owed: &Owed) {
     if let Err(error) = directory.settle(owed).await {
         tracing::error!(%error, "an event that was told stays stored");

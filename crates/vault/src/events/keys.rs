@@ -57,7 +57,7 @@ impl SigningKey {
         Self(format!("{PREFIX}{}", BASE64_STANDARD.encode(bytes.as_slice())))
     }
 
-    /// Reads one that somebody chose; the prefix may be left out.
+    /// Parses a key that a person chose; the prefix may be left out.
     ///
     /// # Errors
     /// When it is none.
@@ -71,7 +71,7 @@ impl SigningKey {
         }
     }
 
-    /// Its text, for whoever made it, once.
+    /// Its text, shown once to the person who created it.
     pub fn shown(&self) -> String {
         self.0.clone()
     }

@@ -104,7 +104,7 @@ impl Events {
         self.queue.lock().standing(webhook)
     }
 
-    /// Signs what a webhook is told with this key from now on, and for a day with the one before as well.
+    /// Signs deliveries with this key from now on, and for a day with the previous one as well.
     /// The key that it has already changes nothing.
     ///
     /// # Errors

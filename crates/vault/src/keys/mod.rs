@@ -75,7 +75,7 @@ pub struct Rotated {
     pub retired: Vec<KeyId>,
     /// Keys that nothing needs any more, and that the configuration still names.
     pub unneeded: Vec<KeyInfo>,
-    /// Rows that were wrapped anew.
+    /// Rows that were wrapped again.
     pub rewrapped: u64,
     /// Rows there are.
     pub rows: u64,
@@ -97,7 +97,7 @@ impl Keys {
         Ok(Arc::new(Self { store, keyring, home: home.into(), turn: Arc::default() }))
     }
 
-    /// All keys, the current one first, and those that rows need and nobody gave.
+    /// All keys, the current one first, and those that rows need and that are missing.
     ///
     /// # Errors
     /// When a row cannot be read.

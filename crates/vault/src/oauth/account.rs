@@ -172,7 +172,7 @@ mod tests {
     use keyward_rules::provider::oauth::GrantText;
     use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
 
-    /// Consents of the catalogue whose account nobody can tell from its file, and why.
+    /// Auth methods of the catalogue whose provider file does not determine the account, and why.
     const WITHOUT: &[(&str, &str, &str)] = &[(
         "mcp",
         "oauth",
@@ -180,7 +180,7 @@ mod tests {
          endpoint, where `openid` is among the scopes",
     )];
 
-    /// Where the file of a provider says that its account is told.
+    /// Where the provider file says to read the account.
     fn sources(provider: &Provider, auth: &AuthMethod) -> Vec<AccountSource> {
         let Some(oauth) = &auth.oauth else { return vec![] };
         let has_openid = oauth.scopes.iter().any(|scope| scope == OPENID);

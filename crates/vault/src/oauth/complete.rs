@@ -233,7 +233,7 @@ impl Flows {
         self.started_by(flow).acting(stored).await
     }
 
-    /// Who is told to have connected it.
+    /// The actor of the change, for audit and events.
     fn started_by(&self, flow: &Flow) -> Actor {
         let id = UserId::parse(&flow.person).ok();
         let view = self.directory().view();

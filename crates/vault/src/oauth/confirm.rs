@@ -72,7 +72,7 @@ impl Flows {
         Ok(())
     }
 
-    /// Declines an account that nobody decides about before its consent expires.
+    /// Declines an account when its consent expires undecided.
     pub(super) fn decline_in_time(self: &Arc<Self>, flow: &Flow) {
         let (flows, org, id) = (Arc::clone(self), flow.org.clone(), flow.id.clone());
         let left = flow.expires.duration_since(self.clock.now());

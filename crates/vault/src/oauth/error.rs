@@ -13,7 +13,7 @@ const RETRY_AFTER_SECONDS: u64 = 10;
 /// Why a flow cannot be started or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum FlowError {
-    /// The connection's way to authenticate asks nobody for consent.
+    /// The connection's auth method needs no consent.
     #[error("connection `{connection}` needs no consent")]
     NoConsent {
         /// The connection's name.

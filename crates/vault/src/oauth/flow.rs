@@ -105,7 +105,7 @@ pub(super) struct Received {
     /// Host variables that the provider's answers gave.
     #[serde(default)]
     pub(super) captured: std::collections::BTreeMap<String, String>,
-    /// The connection as it was when its owner consented; flows of before it was kept are without.
+    /// The connection at the time of the consent; absent in flows of earlier versions.
     #[serde(default)]
     pub(super) connection: Option<Box<ConnectionRecord>>,
     /// Whose account it is, as the answer and its ID token say.

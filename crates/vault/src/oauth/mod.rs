@@ -82,14 +82,14 @@ pub struct Flows {
     public_url: String,
     store: Arc<dyn Store>,
     flows: Rows<Flow>,
-    /// By hash of `state`: whoever takes the row goes on with the flow.
+    /// By hash of `state`: the task that takes the row continues the flow.
     states: Rows<Pointer>,
     /// By hash of the start link.
     tickets: Rows<Pointer>,
     /// What browsers POSTed to the callback, by hash of where they go on.
     posted: Rows<FormPost>,
     outbox: Rows<Owed>,
-    /// Flows are counted and made in turns, so that nobody opens more than allowed.
+    /// Held while flows are counted and created, so that the limit holds.
     turn: tokio::sync::Mutex<()>,
     tasks: Mutex<JoinSet<()>>,
     stop: watch::Sender<bool>,
@@ -106,7 +106,7 @@ struct Pointer {
 }
 
 impl Flows {
-    /// Over the store of everybody else.
+    /// Flows in the shared store.
     pub fn new(parts: Parts) -> Arc<Self> {
         let (store, keyring) = (|| parts.store.clone(), || parts.keyring.clone());
         Arc::new(Self {

@@ -50,7 +50,7 @@ pub(super) struct Owed {
     connection: ConnectionRecord,
     /// The encoded grant, base64.
     grant: Hidden,
-    /// The app, as it was. Absent where there was none, and in rows of before it was kept.
+    /// The app at that time. Absent without an app, and in rows of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     app: Option<OwedApp>,
     until: Timestamp,

@@ -38,7 +38,7 @@ pub enum Started {
     Browser {
         /// The flow.
         flow: FlowId,
-        /// The start page. Whoever opens it can consent: never logged.
+        /// The URL of the start page. It authorizes its holder to consent: never logged.
         url: String,
     },
     /// Enters a code.
@@ -315,7 +315,7 @@ impl Flows {
         self.asking_by(connection, self.app_of(connection)?).await
     }
 
-    /// Nobody consents to such a connection: what is done instead.
+    /// The refusal for a connection that needs no consent, with what to do instead.
     pub(super) fn no_consent(&self, connection: &ConnectionRecord) -> FlowError {
         let remedy = self.vault.remedy(connection, Need::Credential);
         FlowError::NoConsent { connection: connection.name.clone(), remedy }

@@ -40,7 +40,7 @@ pub struct Expected<'a> {
     pub now: Timestamp,
 }
 
-/// Why an ID token names nobody. Quotes nothing of it.
+/// Why an ID token identifies no account. Quotes nothing of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum IdTokenError {
     /// It is not a JWT with the members that are needed.

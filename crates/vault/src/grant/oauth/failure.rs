@@ -32,7 +32,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// Who has to act before it works again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Who {
-    /// The account's owner connects anew.
+    /// The account's owner reconnects.
     Person,
     /// The operator corrects the app: id, secret, scopes, endpoints.
     Operator,
@@ -65,7 +65,7 @@ pub struct Temporary {
     pub cause: Option<Cause>,
     /// What the server asks for (429 and 503), unbounded.
     pub retry_after: Option<Duration>,
-    /// A kind nobody knows: several equal ones over a time mean that the grant is finished.
+    /// An unknown kind: several equal ones over a time mean that the grant is over.
     pub limited: bool,
     /// 429: the server means the client, not this connection.
     pub whole_client: bool,
@@ -248,7 +248,7 @@ enum Verdict {
     Passes,
 }
 
-/// What the provider's file says comes before the common table. `None`: nobody knows.
+/// The provider's file comes before the common table. `None`: an unknown code.
 fn judge(code: &ErrorCode, quirks: &Quirks) -> Option<Verdict> {
     if code.is_one_of(&quirks.temporary) {
         return Some(Verdict::Passes);

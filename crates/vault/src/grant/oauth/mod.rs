@@ -51,7 +51,7 @@ pub struct Tokens {
     pub refresh: Option<Secret>,
     /// When it was asked for.
     pub sent: Timestamp,
-    /// When the access token ends; absent: nobody knows.
+    /// When the access token expires; absent: unknown.
     pub expires: Option<Timestamp>,
     /// When the refresh token ends, as far as the server says.
     pub refresh_expires: Option<Timestamp>,

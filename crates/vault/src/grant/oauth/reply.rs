@@ -196,7 +196,7 @@ impl Reading<'_> {
         }
     }
 
-    /// When it expires; `None`: nobody knows. The usual life holds where the answer says nothing.
+    /// When it expires; `None`: unknown. The provider's usual lifetime applies where the response has none.
     fn expires(&self, object: &Map<String, Value>, said: Option<&Value>) -> Option<Timestamp> {
         let path = self.oauth.expires_path.as_deref();
         let told = match (path, self.oauth.expires_format) {

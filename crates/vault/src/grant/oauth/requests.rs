@@ -137,7 +137,7 @@ pub async fn client_credentials(ask: &Ask<'_>) -> Result<Tokens, Failure> {
     reply.map(|reply| without_refresh(reply.into())).map_err(|error| transport.failure(error))
 }
 
-/// RFC 7523 §2.1, with an assertion that is signed anew each time.
+/// RFC 7523 §2.1, with an assertion signed for each request.
 ///
 /// # Errors
 /// When the key does not sign, or the server gives no token.
