@@ -35,7 +35,7 @@ pub struct FailureSubject {
 }
 
 impl Vault {
-    pub(super) fn troubles(&self) -> Rows<FailureRow> {
+    pub(super) fn failure_rows(&self) -> Rows<FailureRow> {
         Rows::new(self.store.clone(), self.keyring.clone(), Table::Refreshes, "")
     }
 

@@ -35,7 +35,7 @@ impl Flows {
             issuer: None,
             issuer_announced: false,
         };
-        self.complete(&mut asking).await?;
+        self.complete_endpoints(&mut asking).await?;
         Ok(asking)
     }
 
@@ -44,7 +44,10 @@ impl Flows {
     ///
     /// # Errors
     /// When they are needed and cannot be read, or a consent needs S256 and the server does not know it.
-    pub(super) async fn complete(&self, asking: &mut FlowContext) -> Result<(), FlowError> {
+    pub(super) async fn complete_endpoints(
+        &self,
+        asking: &mut FlowContext,
+    ) -> Result<(), FlowError> {
         let Some(issuer) = asking.oauth.issuer.clone() else { return Ok(()) };
         let issuer = issuer.fill(&asking.variables)?;
         let known = asking.oauth.authorize.is_some() && asking.oauth.token.is_some();

@@ -138,7 +138,7 @@ const AWAITED: u64 = 180_000;
 
 /// The answers that a vault gets.
 #[derive(Clone)]
-pub(super) struct Script(Arc<World>, Clock);
+pub(crate) struct Script(Arc<World>, Clock);
 
 /// Rows in memory, slowly, and not always.
 #[derive(Debug)]
@@ -207,7 +207,7 @@ fn grant(clock: &Clock, (family, number): (u64, u64), life: Option<u32>) -> Gran
 }
 
 impl Script {
-    pub(super) async fn asked(
+    pub(crate) async fn asked(
         &self,
         connection: &ConnectionRecord,
         grant: &Grant,
