@@ -121,7 +121,7 @@ pub struct RowPlace<'a> {
     /// The connection's or the app's org.
     pub org: &'a OrgId,
     /// The id of the connection or the app.
-    pub id: &'a dyn Display,
+    pub id: &'a (dyn Display + Sync),
     /// The version that the row will have.
     pub version: Version,
 }

@@ -61,7 +61,7 @@ impl Desk {
     }
 
     fn begin(&self, why: Trigger) -> Ticket {
-        match self.look(why, None) {
+        match self.lookup(why, None) {
             Lookup::Begin(ticket) | Lookup::UseAndBegin(_, ticket) => ticket,
             other => panic!("no flight begins: {other:?}"),
         }
@@ -99,23 +99,23 @@ fn no_request_begins_to_wait_for_an_answer_that_is_late() {
     let desk = Desk::hour();
     desk.passes(seconds(3_450));
     let ticket = desk.begin(Trigger::Needed);
-    assert!(matches!(desk.look(Trigger::Needed, None), Lookup::Wait(1)));
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Wait(1)));
     ticket.is_late();
     assert!(desk.cell.late_since().is_some());
     for waited in [None, Some(1)] {
-        assert_eq!(used(&desk.look(Trigger::Needed, waited)), Some(1), "it still lives");
+        assert_eq!(used(&desk.lookup(Trigger::Needed, waited)), Some(1), "it still lives");
     }
     desk.passes(seconds(150));
-    assert!(matches!(desk.look(Trigger::Needed, Some(1)), Lookup::Wait(1)), "by its own deadline");
-    let Lookup::Pause(pause) = desk.look(Trigger::Needed, None) else { panic!("it waits") };
+    assert!(matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Wait(1)), "by its own deadline");
+    let Lookup::Pause(pause) = desk.lookup(Trigger::Needed, None) else { panic!("it waits") };
     assert!(!pause.is_zero());
     assert!(
-        matches!(desk.look(Trigger::Asked(1), None), Lookup::Pause(_)),
+        matches!(desk.lookup(Trigger::Asked(1), None), Lookup::Pause(_)),
         "no second flight by hand"
     );
     ticket.publish(desk.held(2, None));
     ticket.land(Landing::Brought);
-    assert_eq!(used(&desk.look(Trigger::Needed, None)), Some(2));
+    assert_eq!(used(&desk.lookup(Trigger::Needed, None)), Some(2));
     assert_eq!(desk.cell.late_since(), None);
 }
 
@@ -129,7 +129,7 @@ fn a_late_answer_of_an_older_grant_holds_nobody_up() {
     assert_eq!(desk.cell.late_since(), None);
     let new = desk.begin(Trigger::Needed);
     old.is_late();
-    assert!(matches!(desk.look(Trigger::Needed, None), Lookup::Wait(_)));
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Wait(_)));
     drop(new);
 }
 
@@ -138,18 +138,18 @@ fn a_late_answer_of_an_older_grant_holds_nobody_up() {
 fn in_the_first_half_of_the_buffer_the_old_one_is_used_while_one_flight_is_under_way() {
     let desk = Desk::hour();
     desk.passes(seconds(3_299));
-    assert!(matches!(desk.look(Trigger::Needed, None), Lookup::Use(_)), "young");
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Use(_)), "young");
     desk.passes(seconds(1));
-    let Lookup::UseAndBegin(old, ticket) = desk.look(Trigger::Needed, None) else {
+    let Lookup::UseAndBegin(old, ticket) = desk.lookup(Trigger::Needed, None) else {
         panic!("no flight")
     };
     assert_eq!(old.generation, 1);
-    assert!(matches!(desk.look(Trigger::Needed, None), Lookup::Use(_)), "no second flight");
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Use(_)), "no second flight");
     desk.passes(seconds(150));
-    assert!(matches!(desk.look(Trigger::Needed, None), Lookup::Wait(1)), "the second half waits");
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Wait(1)), "the second half waits");
     ticket.publish(desk.held(2, None));
     assert_eq!(ticket.land(Landing::Brought), None);
-    assert_eq!(used(&desk.look(Trigger::Needed, Some(1))), Some(2));
+    assert_eq!(used(&desk.lookup(Trigger::Needed, Some(1))), Some(2));
 }
 
 /// oauth 7.3: "A token after its expiry is never sent."
@@ -159,10 +159,10 @@ fn a_dead_one_is_never_used_whatever_fails() {
     desk.passes(seconds(3_600));
     let ticket = desk.begin(Trigger::Needed);
     assert!(desk.cell.usable(Trigger::Needed, desk.clock.moment()).is_none());
-    assert!(matches!(desk.look(Trigger::Needed, Some(1)), Lookup::Wait(1)));
+    assert!(matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Wait(1)));
     ticket.land(Landing::Failed(Failed::default()));
-    assert!(matches!(desk.look(Trigger::Needed, Some(1)), Lookup::Pause(_)));
-    assert!(matches!(desk.look(Trigger::Needed, None), Lookup::Pause(_)), "at once: oauth 10.2");
+    assert!(matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Pause(_)));
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Pause(_)), "at once: oauth 10.2");
 }
 
 /// oauth 7.4
@@ -172,13 +172,13 @@ fn while_refreshes_fail_a_living_one_is_used() {
     desk.passes(seconds(3_500));
     let ticket = desk.begin(Trigger::Needed);
     assert!(ticket.land(Landing::Failed(Failed::default())).is_some());
-    assert_eq!(used(&desk.look(Trigger::Needed, Some(1))), Some(1));
+    assert_eq!(used(&desk.lookup(Trigger::Needed, Some(1))), Some(1));
     assert!(
-        matches!(desk.look(Trigger::Needed, None), Lookup::Use(_)),
+        matches!(desk.lookup(Trigger::Needed, None), Lookup::Use(_)),
         "no flight within the pause"
     );
     desk.passes(seconds(2));
-    assert!(matches!(desk.look(Trigger::Needed, None), Lookup::Begin(_)), "after it");
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)), "after it");
 }
 
 /// oauth 7.5
@@ -187,8 +187,8 @@ fn one_of_unknown_life_is_used_until_it_is_refused() {
     let desk = Desk::new();
     desk.holds(1, None);
     desk.passes(seconds(100 * 365 * 86_400));
-    assert!(matches!(desk.look(Trigger::Needed, None), Lookup::Use(_)));
-    assert!(matches!(desk.look(Trigger::Beyond(1), None), Lookup::Begin(_)));
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Use(_)));
+    assert!(matches!(desk.lookup(Trigger::Beyond(1), None), Lookup::Begin(_)));
 }
 
 /// oauth 8.3
@@ -196,13 +196,13 @@ fn one_of_unknown_life_is_used_until_it_is_refused() {
 fn the_generation_decides_who_needs_a_flight() {
     let desk = Desk::new();
     desk.holds(5, None);
-    assert_eq!(used(&desk.look(Trigger::Beyond(4), None)), Some(5));
+    assert_eq!(used(&desk.lookup(Trigger::Beyond(4), None)), Some(5));
     let first = desk.begin(Trigger::Beyond(5));
-    assert!(matches!(desk.look(Trigger::Beyond(5), None), Lookup::Wait(1)));
+    assert!(matches!(desk.lookup(Trigger::Beyond(5), None), Lookup::Wait(1)));
     first.publish(desk.held(6, None));
     first.land(Landing::Brought);
-    assert_eq!(used(&desk.look(Trigger::Beyond(5), Some(1))), Some(6));
-    assert_eq!(used(&desk.look(Trigger::Beyond(5), None)), Some(6));
+    assert_eq!(used(&desk.lookup(Trigger::Beyond(5), Some(1))), Some(6));
+    assert_eq!(used(&desk.lookup(Trigger::Beyond(5), None)), Some(6));
 }
 
 /// oauth 8.5
@@ -215,10 +215,10 @@ fn what_an_older_flight_brings_after_a_change_of_the_grant_is_dropped() {
     late.publish(desk.held(2, None));
     let reason = BrokenReason::Revoked;
     late.land(Landing::Refused(Refused::Broken { reason, detail: None, rest: None }));
-    assert_eq!(used(&desk.look(Trigger::Needed, Some(1))), Some(7));
+    assert_eq!(used(&desk.lookup(Trigger::Needed, Some(1))), Some(7));
     let ticket = desk.begin(Trigger::Beyond(7));
     ticket.publish(desk.held(6, None));
-    assert_eq!(used(&desk.look(Trigger::Needed, None)), Some(7), "nor anything older");
+    assert_eq!(used(&desk.lookup(Trigger::Needed, None)), Some(7), "nor anything older");
 }
 
 /// oauth 8.8
@@ -231,9 +231,9 @@ fn a_flight_that_panics_is_a_temporary_failure_and_clears_itself() {
         std::panic::resume_unwind(Box::new(()));
     }));
     assert!(panicked.is_err());
-    assert!(matches!(desk.look(Trigger::Needed, Some(1)), Lookup::Pause(_)));
+    assert!(matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Pause(_)));
     desk.passes(seconds(2));
-    assert!(matches!(desk.look(Trigger::Needed, None), Lookup::Begin(_)));
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)));
 }
 
 #[test]
@@ -243,10 +243,10 @@ fn all_who_waited_are_told_why_there_is_nothing() {
     let reason = BrokenReason::Revoked;
     ticket.land(Landing::Refused(Refused::Broken { reason, detail: None, rest: None }));
     for _ in 0..2 {
-        assert!(matches!(desk.look(Trigger::Needed, Some(1)), Lookup::Refuse(_)));
+        assert!(matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Refuse(_)));
     }
     assert!(
-        matches!(desk.look(Trigger::Needed, None), Lookup::Begin(_)),
+        matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)),
         "others ask the store again"
     );
 }
@@ -256,9 +256,9 @@ fn all_who_waited_are_told_why_there_is_nothing() {
 fn a_new_grant_ends_the_pause() {
     let desk = Desk::new();
     desk.begin(Trigger::Needed).land(Landing::Failed(Failed::default()));
-    assert!(matches!(desk.look(Trigger::Needed, None), Lookup::Pause(_)));
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Pause(_)));
     desk.cell.begin_anew(None);
-    assert!(matches!(desk.look(Trigger::Needed, None), Lookup::Begin(_)));
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)));
 }
 
 /// oauth 11.5

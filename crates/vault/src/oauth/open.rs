@@ -114,8 +114,7 @@ impl Flows {
         match flow.stage.clone() {
             Stage::Offered | Stage::Asked(_) | Stage::Polling(_) => {
                 flow.stage = Stage::Failed { why: why.to_owned() };
-                let place = (&flow.org, flow.id.as_str());
-                self.flows.put(place, &flow, Some(version)).await?;
+                self.flows.put(&flow.org, flow.id.as_str(), &flow, Some(version)).await?;
                 self.note_draft_failure(&flow, why).await;
                 Ok(())
             }

@@ -134,7 +134,7 @@ impl<'a> Transport<'a> {
     }
 }
 
-impl<'c, 'a: 'c> AsyncHttpClient<'c> for Transport<'a> {
+impl<'c> AsyncHttpClient<'c> for Transport<'_> {
     type Error = Failure;
     type Future = BoxFuture<'c, Result<HttpResponse, Failure>>;
 

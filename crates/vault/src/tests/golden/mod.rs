@@ -97,7 +97,7 @@ async fn header_round_trip<T: DeserializeOwned + Serialize>(example: &Value) -> 
     let value = keyring.sealing().await.seal(&place, &plain).map_err(text)?;
     let row = Row { key: key.clone(), value, version: Version(1) };
 
-    let (header, opened) = record::unsealed::<T>(&keyring, (&org, &id), &row).map_err(text)?;
+    let (header, opened) = record::unsealed::<T>(&keyring, &org, &id, &row).map_err(text)?;
     let sealing = keyring.sealing().await;
     let again = record::seal(
         &sealing,
