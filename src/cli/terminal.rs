@@ -7,6 +7,7 @@ use rustix::termios::{
     InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize,
     tcsetattr,
 };
+use unicode_width::UnicodeWidthChar;
 use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
@@ -326,8 +327,7 @@ impl List<'_> {
 
     fn frame(&self, columns: usize) -> String {
         let found = self.found();
-        let cut =
-            |line: String| -> String { line.chars().take(columns.saturating_sub(1)).collect() };
+        let cut = |line: String| cut(&line, columns.saturating_sub(1));
         let mut frame = match self.is_filtered() {
             true => cut(format!("{} (type to filter): {}", self.label, self.filter)) + "\n",
             false => cut(format!("{} (arrows, Enter)", self.label)) + "\n",
@@ -344,6 +344,16 @@ impl List<'_> {
         }
         frame
     }
+}
+
+/// The beginning of a line that fits into so many columns.
+fn cut(line: &str, columns: usize) -> String {
+    let mut taken = 0;
+    let fits = |c: &char| {
+        taken += c.width().unwrap_or(0);
+        taken <= columns
+    };
+    line.chars().take_while(fits).collect()
 }
 
 fn columns() -> usize {
@@ -396,6 +406,13 @@ mod tests {
         assert_eq!(then(&[Key::Down, Key::Down, Key::Down]), "GitHub");
         assert_eq!(then(&[Key::Down, Key::Char('l')]), "GitLab");
         assert_eq!(then(&[Key::Wipe]), "Airtable");
+    }
+
+    #[test]
+    fn a_line_is_cut_by_the_columns_that_it_takes() {
+        assert_eq!(cut("東京 a", 4), "東京");
+        assert_eq!(cut("東京 a", 3), "東");
+        assert_eq!(cut("abc", 4), "abc");
     }
 
     #[test]

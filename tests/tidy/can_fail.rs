@@ -28,10 +28,10 @@ fn an_upward_import_is_found_in_every_spelling() {
         "use keyward_state::rulebook::Rulebook;",
         "use keyward_state::{crypto, rulebook::Rulebook};",
     ] {
-        assert!(finds(imports_only_lower_floors, "crates/vault/src/fresh.rs", text), "{text}");
+        assert!(finds(imports_only_lower_floors, "crates/vault/src/cache.rs", text), "{text}");
     }
     let nested = "use super::super::oauth::run;";
-    assert!(finds(imports_only_lower_floors, "crates/vault/src/fresh/held.rs", nested));
+    assert!(finds(imports_only_lower_floors, "crates/vault/src/cache/cached.rs", nested));
     let grant = "use keyward_vault::grant::Grant;";
     assert!(finds(imports_only_lower_floors, "crates/proxy/src/a.rs", grant));
     assert!(finds(imports_only_lower_floors, "crates/api/src/a.rs", grant));
@@ -53,7 +53,7 @@ fn downward_imports_comments_and_tests_are_let_pass() {
         "const X: &str = \"crate::oauth\";",
         "#[cfg(test)]\nmod tests { use crate::oauth::run; }",
     ] {
-        assert!(!finds(imports_only_lower_floors, "crates/vault/src/fresh.rs", text), "{text}");
+        assert!(!finds(imports_only_lower_floors, "crates/vault/src/cache.rs", text), "{text}");
     }
     assert!(!finds(imports_only_lower_floors, "src/cli/a.rs", "use keyward_proxy::run;"));
 }

@@ -173,7 +173,9 @@ pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Some(text.parse().map_or(Duration::MAX, Duration::from_secs));
     }
-    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    let date = httpdate::parse_http_date(text).ok().and_then(|date| Timestamp::try_from(date).ok());
+    // Libraries for mail write `+0000` where HTTP has `GMT`.
+    let date = date.or_else(|| Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp()))?;
     Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
 }
 

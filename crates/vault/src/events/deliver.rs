@@ -1,5 +1,5 @@
-//! Posts what webhooks are owed: so many at once for each, again after a pause when it fails, never without
-//! having written down first that it was tried.
+//! Delivers events to webhooks: a bounded number at once for each webhook, with retries after a pause. Each
+//! attempt is stored before it is made.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl Events {
         }
     }
 
-    /// Works until `close` turns true. What is under way then is ended: it is told again at the next start.
+    /// Runs until `close` turns true. Deliveries under way are cancelled, and repeated after the next start.
     pub async fn deliver(self: Arc<Self>, mut close: watch::Receiver<bool>) {
         let Some(caller) = self.caller.get().cloned() else { return };
         while let Err(error) = self.resume().await {
@@ -85,7 +85,7 @@ impl Events {
         let at_once = self.settings.load().at_once;
         while under_way.len() < AT_ONCE_MAX {
             let now = self.clock.now();
-            match self.queue.lock().take(now, (at_once, may)) {
+            match self.queue.lock().take(now, at_once, may) {
                 Ok(owed) => {
                     let (events, caller) = (self.clone(), caller.clone());
                     under_way.spawn(async move { events.told(&caller, owed).await });
@@ -209,7 +209,7 @@ impl Events {
         settled(&self.directory, owed).await;
     }
 
-    /// A webhook is told nothing any more, until a person says so; what waits is dropped where it has gone.
+    /// Stops deliveries to a webhook until a person resumes it; the queue of a removed webhook is dropped.
     async fn end(&self, hook: &WebhookRecord, state: WebhookState) {
         let change = move |hook: &mut WebhookRecord| hook.state = state;
         if let Err(error) = self.directory.update_webhook(&hook.org, &hook.id, change).await {
@@ -238,7 +238,7 @@ fn pause(settings: &WebhookSettings, tries: u32) -> Option<Duration> {
     Some(pause.mul_f64(1.0 + f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX) / 5.0))
 }
 
-/// A row that stays is told again after the next start, with the same id.
+/// A row that stays is delivered again after the next start, with the same id.
 async fn settled(directory: &keyward_state::directory::Directory, owed: &Owed) {
     if let Err(error) = directory.settle(owed).await {
         tracing::error!(%error, "an event that was told stays stored");

@@ -7,7 +7,7 @@
 
 mod attempt;
 mod deliver;
-mod herald;
+mod intake;
 mod keys;
 mod queue;
 
@@ -83,7 +83,7 @@ impl Events {
     pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
             directory: parts.directory,
-            keys: Rows::new((parts.store, parts.keyring), Table::WebhookKeys, ""),
+            keys: Rows::new(parts.store, parts.keyring, Table::WebhookKeys, ""),
             metrics: parts.metrics,
             clock: parts.clock,
             settings: ArcSwap::from_pointee(parts.settings),
@@ -104,7 +104,7 @@ impl Events {
         self.queue.lock().standing(webhook)
     }
 
-    /// Signs what a webhook is told with this key from now on, and for a day with the one before as well.
+    /// Signs deliveries with this key from now on, and for a day with the previous one as well.
     /// The key that it has already changes nothing.
     ///
     /// # Errors
@@ -122,7 +122,7 @@ impl Events {
             Some(keys) => keys.followed_by(key, self.clock.now()),
             None => SigningKeys::of(key),
         };
-        self.keys.put((org, webhook.as_str()), &keys, over).await?;
+        self.keys.put(org, webhook.as_str(), &keys, over).await?;
         Ok(())
     }
 

@@ -1,5 +1,5 @@
-//! `custom`: declared fields in declared places. A place whose every field is optional and absent
-//! is left out.
+//! `custom`: declared fields in declared placements. A placement whose fields are all optional and absent is left
+//! out.
 
 use std::collections::BTreeMap;
 

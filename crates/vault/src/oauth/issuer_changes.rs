@@ -1,5 +1,5 @@
-//! Authorization servers that move, or forget a client: what their metadata says is kept in the app that was
-//! not given its endpoints by a person, and read anew when an endpoint is not there any more.
+//! Follows authorization servers that change their endpoints or forget a client. The discovered endpoints are stored
+//! with the app, unless a person configured them, and the metadata is read again when an endpoint is gone.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ const ISSUERS_MAX: usize = 64;
 
 /// Whether metadata is worth reading again after this code of a token endpoint: the client is not known
 /// there, or nothing is (OAuth errors and `http_404`).
-pub fn tells_of_a_move(code: &str) -> bool {
+pub fn suggests_new_endpoints(code: &str) -> bool {
     matches!(code, "invalid_client" | "http_404" | "http_405")
 }
 
@@ -26,8 +26,8 @@ impl Flows {
         loop {
             // Each issuer once for all who failed there together.
             let mut read = HashSet::new();
-            for (org, connection) in self.vault.moved().await {
-                match self.look_again((&org, &connection), &mut read).await {
+            for (org, connection) in self.vault.changed_endpoints().await {
+                match self.look_again(&org, &connection, &mut read).await {
                     Ok(true) => {
                         tracing::info!(%connection, "its authorization server has moved");
                     }
@@ -43,7 +43,8 @@ impl Flows {
     /// Whether the connection's endpoints are others now.
     async fn look_again(
         &self,
-        (org, id): (&OrgId, &ConnectionId),
+        org: &OrgId,
+        id: &ConnectionId,
         read: &mut HashSet<String>,
     ) -> Result<bool, FlowError> {
         let connection = self.directory().view().connection(org, id).cloned();

@@ -1,4 +1,5 @@
-//! [`Held`]: a credential in memory and its age, which says whether it is used, renewed or waited for.
+//! [`CachedCredential`]: a credential with its age. The age decides whether the credential is used, renewed, or
+//! waited for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use keyward_rules::inject::credential::Credential;
 
 /// A credential and how long it lives.
 #[derive(Debug)]
-pub struct Held {
+pub struct CachedCredential {
     pub(super) credential: Arc<Credential>,
     /// When `life` began to count.
     at: Moment,
@@ -36,7 +37,7 @@ pub(super) enum Phase {
     Dead,
 }
 
-impl Held {
+impl CachedCredential {
     /// A credential that lives as `life` says from `at` on.
     pub fn new(credential: Arc<Credential>, at: Moment, life: Option<Life>) -> Self {
         Self { credential, at, life }

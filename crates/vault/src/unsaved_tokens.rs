@@ -1,6 +1,6 @@
-//! What a server answered and the store did not take. The old token may be spent, so this answer is the
-//! only way to the next one: its replica goes on storing it until the store takes it, also over the verdict
-//! of another replica that asked with the spent token meanwhile.
+//! [`UnsavedTokens`]: a token response that the store did not accept. The old refresh token may be spent, so this
+//! response is the only way to the next one: this replica retries until it is stored, also over the verdict of
+//! another replica that used the spent token meanwhile.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::Vault;
 use super::error::VaultError;
 use super::grants::{Stored, is_conflict};
-use super::record::Header;
+use super::record::NewRow;
 use crate::grant::Grant;
 use keyward_state::directory::ConnectionRecord;
 use keyward_state::store::Version;
@@ -23,11 +23,11 @@ const FIRST: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// An answer that is stored over the version that it came from, or over that version's verdict.
-pub struct Unstored {
+pub struct UnsavedTokens {
     /// The version that it came from.
     pub over: Version,
     /// What is to be there.
-    row: (Header, Zeroizing<Vec<u8>>),
+    row: NewRow,
     /// Whether a refused client was tried again: the connection's record follows.
     on_trial: bool,
     /// The newer grant.
@@ -35,20 +35,20 @@ pub struct Unstored {
 }
 
 /// What became of one more try.
-enum Tried {
+enum SaveResult {
     Stored,
-    /// The grant is another one by now, or gone: nobody needs the answer any more.
+    /// The grant was replaced or removed: the response is not needed any more.
     Needless,
     Failed,
 }
 
-impl fmt::Debug for Unstored {
+impl fmt::Debug for UnsavedTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unstored").field("over", &self.over).finish_non_exhaustive()
+        f.debug_struct("UnsavedTokens").field("over", &self.over).finish_non_exhaustive()
     }
 }
 
-impl Unstored {
+impl UnsavedTokens {
     /// What was answered to this version.
     pub fn of(
         connection: &ConnectionRecord,
@@ -63,10 +63,10 @@ impl Unstored {
 
 impl Vault {
     /// Tries on, in a task that counts as a flight: a shutdown waits for it as long as for those.
-    pub(super) fn goes_on_storing(
+    pub(super) fn keep_saving(
         &self,
         connection: &Arc<ConnectionRecord>,
-        unstored: Arc<Unstored>,
+        unsaved: Arc<UnsavedTokens>,
     ) {
         let (vault, connection) = (self.clone(), connection.clone());
         tracing::error!(
@@ -79,49 +79,57 @@ impl Vault {
             let mut pause = FIRST;
             loop {
                 tokio::time::sleep(pause).await;
-                match vault.try_on(&connection, &unstored).await {
-                    Tried::Failed => pause = (pause * 2).min(LONGEST),
-                    Tried::Needless => break,
-                    Tried::Stored => {
+                match vault.save_again(&connection, &unsaved).await {
+                    SaveResult::Failed => pause = (pause * 2).min(LONGEST),
+                    SaveResult::Needless => break,
+                    SaveResult::Stored => {
                         tracing::info!(connection = %connection.id, "the newer token is stored");
                         break;
                     }
                 }
             }
             // Requests read the row anew.
-            vault.fresh.forget(&connection.id);
+            vault.cache.forget(&connection.id);
         });
     }
 
-    async fn try_on(&self, connection: &Arc<ConnectionRecord>, unstored: &Unstored) -> Tried {
-        match self.store_over(connection, unstored, unstored.over).await {
-            Ok(()) => Tried::Stored,
-            Err(error) if is_conflict(&error) => self.over_verdict(connection, unstored).await,
-            Err(_) => Tried::Failed,
+    async fn save_again(
+        &self,
+        connection: &Arc<ConnectionRecord>,
+        unsaved: &UnsavedTokens,
+    ) -> SaveResult {
+        match self.store_over(connection, unsaved, unsaved.over).await {
+            Ok(()) => SaveResult::Stored,
+            Err(error) if is_conflict(&error) => self.over_verdict(connection, unsaved).await,
+            Err(_) => SaveResult::Failed,
         }
     }
 
     /// A verdict on the version that the answer came from says only that its token is spent.
-    async fn over_verdict(&self, connection: &Arc<ConnectionRecord>, unstored: &Unstored) -> Tried {
+    async fn over_verdict(
+        &self,
+        connection: &Arc<ConnectionRecord>,
+        unsaved: &UnsavedTokens,
+    ) -> SaveResult {
         let stored = match self.stored_if_any(connection).await {
             Ok(Some(stored)) => stored,
             Ok(None) => {
-                self.keep_answer_if_gone(connection, &unstored.bytes);
-                return Tried::Needless;
+                self.keep_answer_if_gone(connection, &unsaved.bytes);
+                return SaveResult::Needless;
             }
-            Err(_) => return Tried::Failed,
+            Err(_) => return SaveResult::Failed,
         };
-        if stored.broken.is_none() || stored.version != unstored.over.next() {
-            return Tried::Needless;
+        if stored.broken.is_none() || stored.version != unsaved.over.next() {
+            return SaveResult::Needless;
         }
-        let healed = match self.store_over(connection, unstored, stored.version).await {
+        let healed = match self.store_over(connection, unsaved, stored.version).await {
             Ok(()) => self.project(connection).await.map(drop),
             Err(error) => Err(error),
         };
         match healed {
-            Ok(()) => Tried::Stored,
+            Ok(()) => SaveResult::Stored,
             // The next round sees what there is by then.
-            Err(_) => Tried::Failed,
+            Err(_) => SaveResult::Failed,
         }
     }
 
@@ -132,14 +140,14 @@ impl Vault {
     pub(super) async fn store_over(
         &self,
         connection: &ConnectionRecord,
-        unstored: &Unstored,
+        unsaved: &UnsavedTokens,
         over: Version,
     ) -> Result<(), VaultError> {
-        let row = unstored.row.clone();
-        let generation = self.write((&connection.org, &connection.id), row, Some(over)).await?;
+        let row = unsaved.row.clone();
+        let generation = self.write(&connection.org, &connection.id, row, Some(over)).await?;
         self.count("brought");
         tracing::debug!(connection = %connection.id, generation = generation.0, "a newer token");
-        if let Err(error) = self.record_follows(connection, unstored).await {
+        if let Err(error) = self.record_follows(connection, unsaved).await {
             tracing::warn!(
                 connection = %connection.id, %error,
                 "a refresh succeeded, and the connection's record does not say so yet"
@@ -152,12 +160,12 @@ impl Vault {
     async fn record_follows(
         &self,
         connection: &ConnectionRecord,
-        unstored: &Unstored,
+        unsaved: &UnsavedTokens,
     ) -> Result<(), VaultError> {
-        if unstored.on_trial {
+        if unsaved.on_trial {
             self.project(connection).await?;
         }
-        let newer = Grant::decode(&unstored.bytes);
+        let newer = Grant::decode(&unsaved.bytes);
         let newer = newer.map_err(|source| self.unmintable(connection, source))?;
         let now = self.connection(&connection.org, &connection.id)?;
         self.follow_answer(&now, &newer).await

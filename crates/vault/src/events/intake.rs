@@ -1,4 +1,4 @@
-//! Takes note of every event: a record in the audit log, a count, a place in the queue of each webhook.
+//! Receives every event: writes its audit record, counts it, and queues its deliveries.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Schedules as they are drawn, and what must hold in all of them.
+//! Random schedules, and the properties that hold in all of them.
 
 use jiff::Timestamp;
 use proptest::prelude::*;

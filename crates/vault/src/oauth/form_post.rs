@@ -1,14 +1,14 @@
-//! Callbacks by POST (OAuth 2.0 Form Post Response Mode), where the provider's file says so. The POST comes
-//! from the provider's site, and a browser sends no `SameSite=Lax` cookie with it, so it does not show which
-//! browser it is. The form is only kept, sealed. The browser then navigates to a page of ours, with
-//! its cookies, and there the form is checked like the query of a redirect, in the same order.
+//! Callbacks by POST (OAuth 2.0 Form Post Response Mode), for providers whose file enables them. The POST comes from
+//! the provider's site without our `SameSite=Lax` cookie, so it does not identify the browser. The form is
+//! sealed and stored; the browser then navigates to our page with its cookie, where the form passes the same checks as
+//! the query of a redirect.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::Flows;
-use super::arrival::{Arrival, QUERY_BYTES_MAX};
+use super::callback_query::{CallbackQuery, QUERY_BYTES_MAX};
 use super::error::Refusal;
 use super::flow::{Digest, Flow, Hidden, Stage, random};
 use keyward_base::id::{AppId, OrgId};
@@ -22,7 +22,7 @@ const GOES_ON_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 
 /// The form of a browser that is about to go on.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(super) struct Posted {
+pub(super) struct FormPost {
     app: AppId,
     form: Hidden,
     pub(super) expires: Timestamp,
@@ -55,8 +55,8 @@ impl Flows {
         app: &AppId,
         form: &str,
     ) -> Result<Zeroizing<String>, Refusal> {
-        let arrival = Arrival::read(form)?;
-        let state = Digest::of(&arrival.state.ok_or(Refusal::Over)?);
+        let callback = CallbackQuery::read(form)?;
+        let state = Digest::of(&callback.state.ok_or(Refusal::Over)?);
         let (mut pointer, version) =
             self.states.get(org, state.as_str()).await?.ok_or(Refusal::Over)?;
         let found = self.flows.get(org, pointer.flow.as_str()).await?;
@@ -70,12 +70,12 @@ impl Flows {
             return Err(Refusal::Over);
         }
         pointer.posted = true;
-        self.states.put((org, state.as_str()), &pointer, Some(version)).await?;
+        self.states.put(org, state.as_str(), &pointer, Some(version)).await?;
         let handle = random();
         let until = self.clock.now().saturating_add(GOES_ON_WITHIN).unwrap_or(flow.expires);
         let expires = until.min(flow.expires);
-        let posted = Posted { app: app.clone(), form: Hidden::new(form), expires };
-        self.posted.put((org, Digest::of(&handle).as_str()), &posted, None).await?;
+        let posted = FormPost { app: app.clone(), form: Hidden::new(form), expires };
+        self.posted.put(org, Digest::of(&handle).as_str(), &posted, None).await?;
         Ok(handle)
     }
 

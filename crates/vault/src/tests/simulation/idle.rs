@@ -1,4 +1,4 @@
-//! Connections that nobody uses, over months.
+//! Connections that are unused for months.
 
 use std::time::Duration;
 

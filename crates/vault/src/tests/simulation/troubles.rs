@@ -1,4 +1,4 @@
-//! Failures over restarts and at two replicas, and clients that were refused.
+//! Failures across restarts and replicas, and rejected clients.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! The upgrade test of what the vault seals: rows as earlier versions wrote them are read, and written back
-//! with the same content.
+//! The upgrade test of sealed rows: rows that earlier versions wrote are read, and written back with the same
+//! content.
 //!
-//! `golden/` has a file for each kind of row. **Examples are never edited or removed, only added**: where one
+//! This folder has a file for each kind of row. **Examples are never edited or removed, only added**: where one
 //! fails, the record type is wrong, not the example. The directory's rows have the same test
 //! (`directory/tests/golden.rs` of `keyward-state`), which says how a stored record may change.
 
@@ -13,12 +13,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::apps::AppPurpose;
-use super::events::SigningKeys;
-use super::grant::{AppSecret, Grant};
-use super::record::{self, Header};
-use super::rows::Rows;
-use super::trouble::Trouble;
+use crate::apps::AppPurpose;
+use crate::events::SigningKeys;
+use crate::failure_rows::FailureRow;
+use crate::grant::{AppSecret, Grant};
+use crate::record::{self, Header, RowPlace};
+use crate::rows::Rows;
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_state::crypto::envelope::Place;
 use keyward_state::crypto::keyring::Keyring;
@@ -52,7 +52,7 @@ where
     T: DeserializeOwned + Serialize,
 {
     let (store, keyring) = (Arc::new(MemoryStore::new()), Arc::new(Keyring::ephemeral()));
-    let rows = Rows::<T>::new((store.clone(), keyring.clone()), table, "");
+    let rows = Rows::<T>::new(store.clone(), keyring.clone(), table, "");
     let (org, key) = (OrgId::default_org(), "org_default/row");
     let place = Place { org: &org, table: table.name(), key };
     let plain = format!(r#"{{"version":1,"record":{example}}}"#);
@@ -61,7 +61,7 @@ where
 
     serde_json::from_value::<T>(example.clone()).map_err(|error| format!("not read: {error}"))?;
     let (record, version) = rows.get(&org, "row").await.map_err(text)?.ok_or("there is no row")?;
-    rows.put((&org, "row"), &record, Some(version)).await.map_err(text)?;
+    rows.put(&org, "row", &record, Some(version)).await.map_err(text)?;
     let row = store.get(table, key).await.map_err(text)?.ok_or("there is no row")?;
     let plain = keyring.open(&place, &row.value).map_err(text)?;
     let written: Value = serde_json::from_slice(&plain).map_err(text)?;
@@ -97,10 +97,15 @@ async fn header_round_trip<T: DeserializeOwned + Serialize>(example: &Value) -> 
     let value = keyring.sealing().await.seal(&place, &plain).map_err(text)?;
     let row = Row { key: key.clone(), value, version: Version(1) };
 
-    let (header, opened) = record::unsealed::<T>(&keyring, (&org, &id), &row).map_err(text)?;
+    let (header, opened) = record::unsealed::<T>(&keyring, &org, &id, &row).map_err(text)?;
     let sealing = keyring.sealing().await;
-    let again =
-        record::seal(&sealing, (&org, &id), Version(2), (&header, &opened)).map_err(text)?;
+    let again = record::seal(
+        &sealing,
+        &RowPlace { org: &org, id: &id, version: Version(2) },
+        &header,
+        &opened,
+    )
+    .map_err(text)?;
     let plain = keyring.open(&place, &again).map_err(text)?;
     let (version, rest) = plain.split_first_chunk::<8>().ok_or("no version")?;
     let (length, rest) = rest.split_first_chunk::<4>().ok_or("no length")?;
@@ -128,18 +133,18 @@ fn bytes(example: &Value) -> Vec<u8> {
 
 #[tokio::test]
 async fn grants_that_earlier_versions_sealed_open_and_are_sealed_unchanged() {
-    assert_none(&changed_headers::<Header>(include_str!("golden/grants.json")).await);
-    assert_none(&changed_headers::<AppPurpose>(include_str!("golden/grants_of_apps.json")).await);
+    assert_none(&changed_headers::<Header>(include_str!("grants.json")).await);
+    assert_none(&changed_headers::<AppPurpose>(include_str!("grants_of_apps.json")).await);
 }
 
 #[test]
 fn grants_and_secrets_of_earlier_versions_are_decoded_and_encoded_unchanged() {
-    for (name, example) in examples(include_str!("golden/grant_bytes.json")) {
+    for (name, example) in examples(include_str!("grant_bytes.json")) {
         let bytes = bytes(&example);
         let grant = Grant::decode(&bytes).unwrap_or_else(|error| panic!("`{name}`: {error}"));
         assert_eq!(*grant.encode(), bytes, "`{name}`");
     }
-    for (name, example) in examples(include_str!("golden/app_secret_bytes.json")) {
+    for (name, example) in examples(include_str!("app_secret_bytes.json")) {
         let bytes = bytes(&example);
         let secret = AppSecret::decode(&bytes).unwrap_or_else(|error| panic!("`{name}`: {error}"));
         assert_eq!(*secret.encode(), bytes, "`{name}`");
@@ -148,13 +153,13 @@ fn grants_and_secrets_of_earlier_versions_are_decoded_and_encoded_unchanged() {
 
 #[tokio::test]
 async fn failures_of_refreshes_that_earlier_versions_stored_are_read_and_written_unchanged() {
-    let file = include_str!("golden/refreshes.json");
-    assert_none(&changed::<Trouble>(Table::Refreshes, file).await);
+    let file = include_str!("refreshes.json");
+    assert_none(&changed::<FailureRow>(Table::Refreshes, file).await);
 }
 
 #[tokio::test]
 async fn signing_keys_of_earlier_versions_are_read_and_written_unchanged() {
-    let file = include_str!("golden/webhook_keys.json");
+    let file = include_str!("webhook_keys.json");
     assert_none(&changed::<SigningKeys>(Table::WebhookKeys, file).await);
 }
 

@@ -1,4 +1,4 @@
-//! A store that takes its time, fails when it is told to, and sees what is written over what.
+//! A store that is slow, fails on demand, and records which version each write replaces.
 
 use std::io;
 

@@ -1,6 +1,6 @@
-//! Schedules of refreshes, simulated: two replicas over one store, a server that rotates and forgives
-//! nothing, and everything that can come at a bad moment. The code that runs is the vault's own; only the
-//! server's answers and the store's faults are made up, and time.
+//! Simulated schedules of refreshes: two replicas over one store, a server that rotates tokens strictly, and faults
+//! at every moment. The vault's own code runs; only time, the server's responses and the store's faults are
+//! simulated.
 
 mod candidates;
 mod idle;
@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::*;
 use crate::grant::oauth::{ErrorCode, OAuth, Temporary, Tokens};
 use crate::grant::{Dead, MintError};
+use crate::*;
 use keyward_net::call::Caller;
 use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
@@ -138,7 +138,7 @@ const AWAITED: u64 = 180_000;
 
 /// The answers that a vault gets.
 #[derive(Clone)]
-pub(super) struct Script(Arc<World>, Clock);
+pub(crate) struct Script(Arc<World>, Clock);
 
 /// Rows in memory, slowly, and not always.
 #[derive(Debug)]
@@ -207,7 +207,7 @@ fn grant(clock: &Clock, (family, number): (u64, u64), life: Option<u32>) -> Gran
 }
 
 impl Script {
-    pub(super) async fn asked(
+    pub(crate) async fn asked(
         &self,
         connection: &ConnectionRecord,
         grant: &Grant,

@@ -1,5 +1,5 @@
-//! What the tests of this folder share: a provider's facts from its YAML, and a scripted server on a real
-//! socket of this machine.
+//! An authorization server that gives scripted responses on a real socket of this machine, and providers made from
+//! YAML.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use super::{Ask, Client, Tokens};
 use crate::grant::AppSecret;
+use crate::grant::oauth::{Ask, Client, Tokens};
 use keyward_base::secret::Secret;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::Caller;

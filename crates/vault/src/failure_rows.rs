@@ -1,18 +1,17 @@
-//! Refreshes that fail, as they are stored: a gateway that is started within a pause asks nobody, and
-//! neither forgets since when, nor how often a server gave an answer that nobody knows. Written when a
-//! refresh has failed, never by a request.
+//! Stored failures of refreshes: a gateway that starts within a pause sends no request, and keeps the time of the
+//! first failure and the count of unknown error codes. A row is written after a failed refresh, never by a request.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::asks::Basis;
 use super::backoff::{Backoff, Written};
+use super::cache::{Lookup, Trigger};
 use super::error::VaultError;
-use super::fresh::{Look, Why};
 use super::grants::Stored;
 use super::rows::{RowError, Rows};
+use super::token_request::TokenContext;
 use super::{Vault, record};
 use keyward_base::id::{AppId, ConnectionId, OrgId};
 use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState};
@@ -20,50 +19,58 @@ use keyward_state::store::{Expect, StoreError, Table, Version};
 
 /// What stands in the row.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Trouble {
+pub struct FailureRow {
     #[serde(flatten)]
-    about: About,
+    about: FailureSubject,
     failures: Written,
 }
 
 /// What failures are about: those of an older grant, or by another configuration, say nothing any more.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct About {
+pub struct FailureSubject {
     /// The grant's version.
     pub generation: u64,
-    /// See [`Basis::fingerprint`].
+    /// See [`TokenContext::fingerprint`].
     pub asked: String,
 }
 
 impl Vault {
-    pub(super) fn troubles(&self) -> Rows<Trouble> {
-        Rows::new((self.store.clone(), self.keyring.clone()), Table::Refreshes, "")
+    pub(super) fn failure_rows(&self) -> Rows<FailureRow> {
+        Rows::new(self.store.clone(), self.keyring.clone(), Table::Refreshes, "")
     }
 
     /// What a refresh of what is stored would be about.
-    pub(super) async fn about(&self, basis: &Basis, stored: &Stored) -> Result<About, VaultError> {
-        let asked = self.asked_with(basis).await?;
-        Ok(About { generation: stored.version.0, asked })
+    pub(super) async fn failure_subject(
+        &self,
+        token_context: &TokenContext,
+        stored: &Stored,
+    ) -> Result<FailureSubject, VaultError> {
+        let asked = self.asked_with(token_context).await?;
+        Ok(FailureSubject { generation: stored.version.0, asked })
     }
 
     /// By whom and how tokens are asked for now, the app's secret included.
-    pub(super) async fn asked_with(&self, basis: &Basis) -> Result<String, VaultError> {
-        let secret = match basis.app() {
+    pub(super) async fn asked_with(
+        &self,
+        token_context: &TokenContext,
+    ) -> Result<String, VaultError> {
+        let secret = match token_context.app() {
             Some(app) => self.app_version(app).await?.unwrap_or_default(),
             None => Version::default(),
         };
-        Ok(basis.fingerprint(secret))
+        Ok(token_context.fingerprint(secret))
     }
 
     /// The failures that this, or another replica, has had with exactly this.
-    pub(super) async fn trouble(
+    pub(super) async fn stored_failures(
         &self,
-        (org, id): (&OrgId, &ConnectionId),
-        about: &About,
+        org: &OrgId,
+        id: &ConnectionId,
+        about: &FailureSubject,
     ) -> Option<Backoff> {
-        match self.troubles().get(org, id.as_str()).await {
+        match self.failure_rows().get(org, id.as_str()).await {
             Ok(found) => {
-                let found = found.map(|(trouble, _)| trouble).filter(|it| it.about == *about)?;
+                let found = found.map(|(row, _)| row).filter(|it| it.about == *about)?;
                 Some(Backoff::read(found.failures))
             }
             Err(error) => {
@@ -74,15 +81,16 @@ impl Vault {
     }
 
     /// Keeps them.
-    pub(super) async fn keep_trouble(
+    pub(super) async fn store_failures(
         &self,
-        (org, id): (&OrgId, &ConnectionId),
-        about: About,
+        org: &OrgId,
+        id: &ConnectionId,
+        about: FailureSubject,
         backoff: &Backoff,
     ) {
         let Some(failures) = backoff.written() else { return };
-        let rows = self.troubles();
-        let trouble = Trouble { about, failures };
+        let rows = self.failure_rows();
+        let row = FailureRow { about, failures };
         let kept = async {
             let over = match rows.get(org, id.as_str()).await {
                 Ok(found) => found.map(|(_, version)| version),
@@ -93,7 +101,7 @@ impl Vault {
                     None
                 }
             };
-            rows.put((org, id.as_str()), &trouble, over).await.map(|_| ())
+            rows.put(org, id.as_str(), &row, over).await.map(|_| ())
         };
         match kept.await {
             Ok(()) | Err(RowError::Store(StoreError::Conflict { .. })) => {}
@@ -102,7 +110,7 @@ impl Vault {
     }
 
     /// There is none any more.
-    pub(super) async fn forget_trouble(&self, org: &OrgId, id: &ConnectionId) {
+    pub(super) async fn delete_failures(&self, org: &OrgId, id: &ConnectionId) {
         let key = record::key(org, id);
         if let Err(error) = self.store.delete(Table::Refreshes, &key, Expect::Any).await {
             tracing::debug!(%error, "what is over is forgotten at the next start");
@@ -116,21 +124,21 @@ impl Vault {
         let view = self.directory.view();
         let orgs: BTreeSet<&OrgId> = view.connections().map(|it| &it.org).collect();
         for org in orgs {
-            let all = match self.troubles().all(org).await {
+            let all = match self.failure_rows().all(org).await {
                 Ok(all) => all,
                 Err(error) => {
                     tracing::warn!(%error, "failures of before are forgotten");
                     continue;
                 }
             };
-            for (id, trouble, _) in all {
+            for (id, row, _) in all {
                 let id = ConnectionId::parse(&id).ok();
                 let connection = id.as_ref().and_then(|id| view.connection(org, id));
                 match connection {
-                    Some(connection) => self.resumed(connection, trouble).await,
+                    Some(connection) => self.resumed(connection, row).await,
                     None => {
                         if let Some(id) = id {
-                            self.forget_trouble(org, &id).await;
+                            self.delete_failures(org, &id).await;
                         }
                     }
                 }
@@ -139,23 +147,26 @@ impl Vault {
         self.try_rejected_again().await;
     }
 
-    async fn resumed(&self, connection: &Arc<ConnectionRecord>, trouble: Trouble) {
+    async fn resumed(&self, connection: &Arc<ConnectionRecord>, row: FailureRow) {
         let still = async {
-            let basis = self.basis(connection)?;
+            let token_context = self.token_context(connection)?;
             let stored = self.stored(connection).await?;
-            Ok::<_, VaultError>((self.about(&basis, &stored).await?, self.asked(&basis)))
+            Ok::<_, VaultError>((
+                self.failure_subject(&token_context, &stored).await?,
+                self.asked(&token_context),
+            ))
         };
         match still.await {
-            Ok((about, asked)) if about == trouble.about => {
-                let cell = self.fresh.cell(&connection.org, &connection.id);
-                let backoff = Backoff::read(trouble.failures);
+            Ok((about, asked)) if about == row.about => {
+                let cell = self.cache.cell(&connection.org, &connection.id);
+                let backoff = Backoff::read(row.failures);
                 let now = self.clock.moment();
                 if let Some(rest) = backoff.rest(now).filter(|_| backoff.is_of_client()) {
-                    self.servers.silence(&asked, (now, rest), &self.token_settings());
+                    self.servers.silence(&asked, now, rest, &self.token_settings());
                 }
                 cell.adopt(backoff);
             }
-            Ok(_) => self.forget_trouble(&connection.org, &connection.id).await,
+            Ok(_) => self.delete_failures(&connection.org, &connection.id).await,
             Err(error) => {
                 tracing::debug!(connection = %connection.id, %error, "nothing to resume");
             }
@@ -196,13 +207,13 @@ impl Vault {
             ConnectionState::Broken { reason, .. } => *reason == BrokenReason::ClientRejected,
             _ => false,
         };
-        let cell = self.fresh.cell(&connection.org, &connection.id);
+        let cell = self.cache.cell(&connection.org, &connection.id);
         if !rejected(&connection.state) || cell.is_quiet(self.clock.moment()) {
             return;
         }
-        let why = Why::Beyond(cell.generation());
-        if let Look::Begin(ticket) = cell.look(why, None, (&self.clock, &self.token_settings())) {
-            self.take_off(connection, why, ticket);
+        let why = Trigger::Beyond(cell.generation());
+        if let Lookup::Begin(ticket) = cell.lookup(why, None, &self.clock, &self.token_settings()) {
+            self.begin_flight(connection, why, ticket);
         }
     }
 
@@ -251,7 +262,7 @@ impl Vault {
         asked: Option<&String>,
     ) -> Result<bool, VaultError> {
         let Some(asked) = asked else { return Ok(false) };
-        Ok(self.asked_with(&self.basis(connection)?).await? != *asked)
+        Ok(self.asked_with(&self.token_context(connection)?).await? != *asked)
     }
 
     /// Whether a refused client is asked for as another one now, so that its verdict is taken back.
@@ -263,7 +274,7 @@ impl Vault {
         let rejected = stored.broken.as_ref();
         let rejected = rejected.filter(|it| it.reason == BrokenReason::ClientRejected);
         let Some(verdict) = rejected else { return Ok(false) };
-        let now = self.asked_with(&self.basis(connection)?).await?;
+        let now = self.asked_with(&self.token_context(connection)?).await?;
         if verdict.asked.as_ref() == Some(&now) {
             return Ok(false);
         }

@@ -1,12 +1,12 @@
-//! A grant that is read while the master key is rotated, one that is stored twice, and one that is lost.
+//! Grants that are read while the master key is rotated, that are stored twice, or that are lost.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::*;
 use crate::keys::{Home, Keys};
+use crate::*;
 use keyward_base::id::FlowId;
 use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::{Lease, Row, StoreError, Version};
@@ -106,7 +106,7 @@ async fn the_grant_of_one_consent_is_stored_once_and_never_over_what_followed_it
     let draft = vault.add_draft(new("github", Some("oauth_app"))).await.unwrap();
     let (org, id) = (&draft.org, &draft.id);
     let tokens = |access: &str| {
-        let tokens = crate::grant::oauth::kit::tokens(access, Some("rt"));
+        let tokens = crate::tests::scripted_server::tokens(access, Some("rt"));
         Grant::OAuth(crate::grant::oauth::OAuth::of(tokens))
     };
     let connect = async |access: &str, consent: &FlowId| {
@@ -120,7 +120,7 @@ async fn the_grant_of_one_consent_is_stored_once_and_never_over_what_followed_it
     assert_eq!(bytes, tokens("first").encode());
     let stored = vault.stored(&draft).await.unwrap();
     let newer = stored.becomes(&draft, None, &tokens("refreshed").encode());
-    vault.write((org, id), newer, Some(version)).await.unwrap();
+    vault.write(org, id, newer, Some(version)).await.unwrap();
     assert_eq!(connect("first", &first).await.1, tokens("refreshed").encode());
     assert_eq!(connect("second", &second).await.1, tokens("second").encode());
 }
@@ -165,7 +165,7 @@ async fn a_lost_grant_is_given_again_in_place() {
                 store.reseal(Table::Grants, &row, &value).await.unwrap();
             }
         }
-        vault.fresh.forget(&id);
+        vault.cache.forget(&id);
         let lost = vault.credential_in(&org, Some(&wanted)).await.unwrap_err();
         let hint = lost.hint().unwrap_or_default();
         assert!(hint.contains("`keyward connection rotate work`"), "{damage}: {lost}: {hint}");

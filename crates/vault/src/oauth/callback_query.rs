@@ -1,4 +1,4 @@
-//! What a browser brings to the callback, read strictly. Nothing is believed yet.
+//! [`CallbackQuery`]: the strictly parsed query of an OAuth callback. Nothing of it is trusted yet.
 
 use percent_encoding::percent_decode_str;
 
@@ -9,7 +9,7 @@ pub(super) const QUERY_BYTES_MAX: usize = 8 * 1024;
 
 /// The parameters that decide; each stood at most once.
 #[derive(Default)]
-pub(super) struct Arrival {
+pub(super) struct CallbackQuery {
     pub(super) state: Option<String>,
     pub(super) code: Option<String>,
     pub(super) iss: Option<String>,
@@ -18,7 +18,7 @@ pub(super) struct Arrival {
     pub(super) others: Vec<(String, String)>,
 }
 
-impl Arrival {
+impl CallbackQuery {
     /// Reads a query.
     ///
     /// # Errors
@@ -27,17 +27,17 @@ impl Arrival {
         if query.len() > QUERY_BYTES_MAX {
             return Err(Refusal::Malformed("it is too long"));
         }
-        let mut arrival = Self::default();
+        let mut callback = Self::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (decoded(name)?, decoded(value)?);
             let slot = match name.as_str() {
-                "state" => &mut arrival.state,
-                "code" => &mut arrival.code,
-                "iss" => &mut arrival.iss,
-                "error" => &mut arrival.error,
+                "state" => &mut callback.state,
+                "code" => &mut callback.code,
+                "iss" => &mut callback.iss,
+                "error" => &mut callback.error,
                 _ => {
-                    arrival.others.push((name, value));
+                    callback.others.push((name, value));
                     continue;
                 }
             };
@@ -45,7 +45,7 @@ impl Arrival {
                 return Err(Refusal::Malformed("it says something twice"));
             }
         }
-        Ok(arrival)
+        Ok(callback)
     }
 
     /// A parameter that stands once.
@@ -77,15 +77,15 @@ mod tests {
             "state=s&state",
             "state=%ff",
         ] {
-            assert!(Arrival::read(twice).is_err(), "{twice}");
+            assert!(CallbackQuery::read(twice).is_err(), "{twice}");
         }
-        assert!(Arrival::read(&format!("x={}", "a".repeat(QUERY_BYTES_MAX))).is_err());
+        assert!(CallbackQuery::read(&format!("x={}", "a".repeat(QUERY_BYTES_MAX))).is_err());
     }
 
     /// oauth 2.1
     #[test]
     fn parameters_of_others_may_repeat_and_are_not_taken_then() {
-        let read = Arrival::read("code=a%2Bb&state=s+t&x=1&x=2&location=eu").ok().unwrap();
+        let read = CallbackQuery::read("code=a%2Bb&state=s+t&x=1&x=2&location=eu").ok().unwrap();
         assert_eq!((read.code.as_deref(), read.state.as_deref()), (Some("a+b"), Some("s t")));
         assert_eq!((read.other("x"), read.other("location")), (None, Some("eu")));
     }

@@ -1,4 +1,4 @@
-//! New secrets that take asking before they are in force: what their test request may use.
+//! New secrets that need a token request before they are in force: what their test request may use.
 
 use super::*;
 use crate::grant::AppSecret;

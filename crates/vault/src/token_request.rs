@@ -1,4 +1,5 @@
-//! What a grant gives by itself, and what an authorization server gives for it.
+//! Mints a credential from a grant, without a request where the grant suffices, else with a request to the
+//! authorization server.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::backoff::Failed;
+use super::cache::{CachedCredential, Life};
 use super::error::VaultError;
-use super::fresh::{Held, Life};
 use super::record::Verdict;
 use super::servers::Asked;
 use super::{Vault, method};
@@ -28,23 +29,23 @@ use keyward_rules::provider::oauth::OAuth;
 use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord};
 use keyward_state::store::Version;
 
-/// Why a server gave nothing.
+/// Why a token request failed.
 #[derive(Debug)]
-pub enum Fault {
-    /// The grant is finished, until somebody acts.
+pub enum RequestFailure {
+    /// The grant is over, until a person acts.
     Dead(Verdict),
-    /// It may give something later.
+    /// A later request may succeed.
     Passing {
         /// What the pause depends on.
         failed: Failed,
-        /// Nobody asks there as this client for so long.
+        /// Requests of this client at this server are paused for so long.
         whole_client: Option<Duration>,
     },
 }
 
-/// Who asks authorization servers for the vault; nobody, until there is a way out.
+/// Sends token requests of the vault; empty until the network is configured.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Asker(Arc<ArcSwapOption<By>>);
+pub(super) struct TokenRequester(Arc<ArcSwapOption<By>>);
 
 /// How they are asked.
 #[derive(Debug)]
@@ -52,24 +53,24 @@ struct By {
     caller: Arc<Caller>,
     /// What a test says they answer.
     #[cfg(test)]
-    script: Option<super::simulation::Script>,
+    script: Option<crate::tests::simulation::Script>,
 }
 
-/// Everything of a connection that asking needs, but for the client's secret.
-pub(super) struct Basis {
+/// What a token request of a connection needs, except the client's secret.
+pub(super) struct TokenContext {
     by: Option<Arc<By>>,
     instance: Instance,
     /// With what the app says otherwise.
     oauth: Option<OAuth>,
     app: Option<Arc<AppRecord>>,
-    /// The app's, where it was read: [`Vault::guarded_basis`].
+    /// The app's, where it was read: [`Vault::guarded_token_context`].
     client_secret: Option<Secret>,
     variables: BTreeMap<String, String>,
     scopes: Vec<String>,
     settings: Arc<TokenSettings>,
 }
 
-impl Fault {
+impl RequestFailure {
     /// The same of a grant that is not in force yet.
     pub fn of_candidate(self, connection: &ConnectionRecord) -> VaultError {
         let connection = connection.name.clone();
@@ -88,7 +89,7 @@ impl Fault {
     }
 }
 
-impl Asker {
+impl TokenRequester {
     /// By this way from now on.
     pub fn calls(&self, caller: Arc<Caller>) {
         let by = By {
@@ -101,13 +102,13 @@ impl Asker {
 
     /// As a test says.
     #[cfg(test)]
-    pub fn scripted(&self, caller: Arc<Caller>, script: super::simulation::Script) {
+    pub fn scripted(&self, caller: Arc<Caller>, script: crate::tests::simulation::Script) {
         self.0.store(Some(Arc::new(By { caller, script: Some(script) })));
     }
 }
 
-impl Basis {
-    /// Whether tokens are renewed without anybody asking for it.
+impl TokenContext {
+    /// Whether tokens are renewed automatically.
     pub fn is_automatic(&self) -> bool {
         self.app.as_ref().is_none_or(|app| app.settings.auto_refresh != Some(false))
     }
@@ -117,7 +118,7 @@ impl Basis {
         &self.instance
     }
 
-    /// The app's secret, where it was read: [`Vault::guarded_basis`].
+    /// The app's secret, where it was read: [`Vault::guarded_token_context`].
     pub fn client_secret(&self) -> Option<&Secret> {
         self.client_secret.as_ref()
     }
@@ -137,7 +138,7 @@ impl Basis {
         &self.variables
     }
 
-    /// Who sends requests; nobody, until there is a way out.
+    /// Sends requests; `None` until the network is configured.
     pub fn caller(&self) -> Option<Arc<Caller>> {
         Some(self.by.as_ref()?.caller.clone())
     }
@@ -162,7 +163,7 @@ impl Basis {
         self.is_automatic().then_some(own.unwrap_or(self.settings.refresh_buffer))
     }
 
-    /// Nothing for kinds that ask nobody, and where there is no way out.
+    /// `None` for kinds without token requests, and until the network is configured.
     pub fn ask<'a>(&'a self, client: &'a Client, now: Timestamp) -> Option<Ask<'a>> {
         Some(Ask {
             caller: &self.by.as_ref()?.caller,
@@ -176,7 +177,7 @@ impl Basis {
     }
 
     /// The minted credential, what follows when it is refused, and how long it lives.
-    fn held(&self, minted: Minted, vault: &Vault) -> Held {
+    fn held(&self, minted: Minted, vault: &Vault) -> CachedCredential {
         let at = vault.clock.moment();
         let (life, mut credential) = (minted.life, minted.credential);
         // Also where nothing newer can be had: a refusal ends the connection then.
@@ -191,12 +192,12 @@ impl Basis {
             let whole = life.sent.map_or(left, |sent| span(sent, ends).unwrap_or_default());
             Life::new(left, whole, self.buffer().filter(|_| life.renewable))
         });
-        Held::new(Arc::new(credential), at, life)
+        CachedCredential::new(Arc::new(credential), at, life)
     }
 }
 
 impl Vault {
-    /// Asks authorization servers by `caller` from now on.
+    /// Sends token requests with `caller` from now on.
     pub fn go_out_by(&self, caller: Arc<Caller>) {
         self.asker.calls(caller);
     }
@@ -206,7 +207,10 @@ impl Vault {
         self.asker.0.load().as_ref().map(|by| by.caller.clone())
     }
 
-    pub(super) fn basis(&self, connection: &ConnectionRecord) -> Result<Basis, VaultError> {
+    pub(super) fn token_context(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<TokenContext, VaultError> {
         let catalogue = self.catalogue();
         let (provider, auth) = method(&catalogue, &connection.provider, Some(&connection.auth))?;
         let hosts = connection.host_variables();
@@ -215,7 +219,7 @@ impl Vault {
         let of_app = |app: &Arc<AppRecord>| app.variables.clone();
         let mut variables = app.as_ref().map(of_app).unwrap_or_default();
         variables.extend(hosts.clone());
-        Ok(Basis {
+        Ok(TokenContext {
             by: self.asker.0.load_full(),
             instance: provider.instantiate(auth, &hosts)?,
             oauth: auth.oauth.as_deref().map(|oauth| {
@@ -235,13 +239,13 @@ impl Vault {
 
     /// The same with the app's client secret, which is looked for in answers. One that cannot be read
     /// keeps no credential from being used: nothing is asked with it here.
-    pub(super) async fn guarded_basis(
+    pub(super) async fn guarded_token_context(
         &self,
         connection: &ConnectionRecord,
-    ) -> Result<Basis, VaultError> {
-        let basis = self.basis(connection)?;
-        let Some(app) = basis.app.as_ref().filter(|app| !app.secrets.is_empty()) else {
-            return Ok(basis);
+    ) -> Result<TokenContext, VaultError> {
+        let token_context = self.token_context(connection)?;
+        let Some(app) = token_context.app.as_ref().filter(|app| !app.secrets.is_empty()) else {
+            return Ok(token_context);
         };
         let client_secret = match self.opened_secret(app).await {
             Ok(secret) => secret.client_secret,
@@ -250,7 +254,7 @@ impl Vault {
                 None
             }
         };
-        Ok(Basis { client_secret, ..basis })
+        Ok(TokenContext { client_secret, ..token_context })
     }
 
     /// The credential that a grant gives without asking anybody. What `other` holds is looked for in
@@ -258,14 +262,14 @@ impl Vault {
     pub(super) fn held(
         &self,
         connection: &ConnectionRecord,
-        basis: &Basis,
+        token_context: &TokenContext,
         (grant, other, version): (&Grant, Option<&Grant>, Version),
-    ) -> Result<Option<Held>, VaultError> {
+    ) -> Result<Option<CachedCredential>, VaultError> {
         let malformed = |source| self.unmintable(connection, source);
-        let (instance, generation) = (&basis.instance, version.0);
+        let (instance, generation) = (&token_context.instance, version.0);
         let client = Client::default();
-        let ask = basis.ask(&client, self.clock.now());
-        let client_secret = basis.client_secret();
+        let ask = token_context.ask(&client, self.clock.now());
+        let client_secret = token_context.client_secret();
         let context =
             MintContext { connection: &connection.id, generation, instance, ask, client_secret };
         let mut minted = grant.ready(&context).map_err(malformed)?;
@@ -273,12 +277,12 @@ impl Vault {
             let both = minted.credential.needles.and(&other.needles_at(instance));
             minted.credential.needles = Arc::new(both);
         }
-        Ok(minted.map(|minted| basis.held(minted, self)))
+        Ok(minted.map(|minted| token_context.held(minted, self)))
     }
 
-    /// Whether somebody can be asked for a newer credential, with something to ask with.
-    pub(super) fn renews(&self, basis: &Basis, grant: &Grant) -> bool {
-        grant.is_renewable(basis.ask(&Client::default(), self.clock.now()).as_ref())
+    /// Whether the grant can be renewed by a token request.
+    pub(super) fn renews(&self, token_context: &TokenContext, grant: &Grant) -> bool {
+        grant.is_renewable(token_context.ask(&Client::default(), self.clock.now()).as_ref())
     }
 
     /// Whether the provider's file says that such an answer means 401.
@@ -290,12 +294,13 @@ impl Vault {
     }
 
     /// Who is asked for newer credentials; where the endpoint is not known yet, the issuer.
-    pub(super) fn asked(&self, basis: &Basis) -> Asked {
+    pub(super) fn asked(&self, token_context: &TokenContext) -> Asked {
         let client = Client::default();
-        let ask = basis.ask(&client, self.clock.now());
+        let ask = token_context.ask(&client, self.clock.now());
         let url = ask.and_then(|ask| ask.token_url().ok().or_else(|| ask.issuer()));
         let host = url.and_then(|url| Some(url.parse::<Uri>().ok()?.host()?.to_owned()));
-        let client = basis.app.as_ref().map(|app| app.client_id.clone()).unwrap_or_default();
+        let client =
+            token_context.app.as_ref().map(|app| app.client_id.clone()).unwrap_or_default();
         Asked { server: host.unwrap_or_default(), client }
     }
 
@@ -303,20 +308,21 @@ impl Vault {
     pub(super) async fn ask(
         &self,
         connection: &ConnectionRecord,
-        basis: &Basis,
+        token_context: &TokenContext,
         grant: &Grant,
-    ) -> Result<Result<Grant, Fault>, VaultError> {
-        let client = match &basis.app {
+    ) -> Result<Result<Grant, RequestFailure>, VaultError> {
+        let client = match &token_context.app {
             Some(app) => self.client(app).await?,
             None => Client::default(),
         };
         let asked = async {
             #[cfg(test)]
-            if let Some(script) = basis.by.as_ref().and_then(|by| by.script.as_ref()) {
-                let limit = Bounds::of_refreshes(&basis.settings).answer.unwrap_or_default();
+            if let Some(script) = token_context.by.as_ref().and_then(|by| by.script.as_ref()) {
+                let limit =
+                    Bounds::of_refreshes(&token_context.settings).answer.unwrap_or_default();
                 return script.asked(connection, grant, limit).await.map(Some);
             }
-            grant.renewed(basis.ask(&client, self.clock.now()).as_ref()).await
+            grant.renewed(token_context.ask(&client, self.clock.now()).as_ref()).await
         };
         let answer = asked.await;
         if let Err(MintError::Unavailable(temporary)) = &answer
@@ -327,14 +333,17 @@ impl Vault {
         match answer {
             Ok(Some(newer)) => Ok(Ok(newer)),
             Ok(None) => Err(VaultError::NotRefreshable { connection: connection.name.clone() }),
-            Err(error) => fault(error, &basis.settings)
+            Err(error) => fault(error, &token_context.settings)
                 .map(Err)
                 .map_err(|source| self.unmintable(connection, source)),
         }
     }
 }
 
-pub(super) fn fault(error: MintError, settings: &TokenSettings) -> Result<Fault, MintError> {
+pub(super) fn fault(
+    error: MintError,
+    settings: &TokenSettings,
+) -> Result<RequestFailure, MintError> {
     match error {
         MintError::Dead { reason, code, .. } => {
             let reason = match reason {
@@ -342,13 +351,13 @@ pub(super) fn fault(error: MintError, settings: &TokenSettings) -> Result<Fault,
                 Dead::NoRefreshToken => BrokenReason::NoRefreshToken,
                 Dead::ClientRejected => BrokenReason::ClientRejected,
             };
-            Ok(Fault::Dead(Verdict::new(reason, Some(code.to_string()))))
+            Ok(RequestFailure::Dead(Verdict::new(reason, Some(code.to_string()))))
         }
         MintError::Unavailable(temporary) => {
             let message = Some(temporary.to_string());
             let Temporary { code, cause, retry_after, limited, whole_client, .. } = *temporary;
             let pause = retry_after.unwrap_or(settings.backoff_first);
-            Ok(Fault::Passing {
+            Ok(RequestFailure::Passing {
                 failed: Failed {
                     retry_after,
                     code: code.map(|code| code.to_string()),

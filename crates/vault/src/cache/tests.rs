@@ -1,4 +1,4 @@
-//! What a request gets, by the age of the credential and what is under way.
+//! The result of a lookup, by the age of the credential and the state of the flight.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -35,7 +35,7 @@ impl Desk {
         desk
     }
 
-    fn held(&self, generation: u64, life: Option<Life>) -> Held {
+    fn held(&self, generation: u64, life: Option<Life>) -> CachedCredential {
         let credential = Credential {
             connection: ConnectionId::random(),
             generation,
@@ -45,7 +45,7 @@ impl Desk {
             needles: Arc::new(Needles::new(Vec::new(), Vec::new())),
             renews: None,
         };
-        Held::new(Arc::new(credential), self.clock.moment(), life)
+        CachedCredential::new(Arc::new(credential), self.clock.moment(), life)
     }
 
     fn holds(&self, generation: u64, life: Option<Life>) {
@@ -56,21 +56,21 @@ impl Desk {
         self.ms.fetch_add(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
     }
 
-    fn look(&self, why: Why, waited: Option<u64>) -> Look {
-        self.cell.look(why, waited, (&self.clock, &self.settings))
+    fn lookup(&self, why: Trigger, waited: Option<u64>) -> Lookup {
+        self.cell.lookup(why, waited, &self.clock, &self.settings)
     }
 
-    fn begin(&self, why: Why) -> Ticket {
-        match self.look(why, None) {
-            Look::Begin(ticket) | Look::UseAndBegin(_, ticket) => ticket,
+    fn begin(&self, why: Trigger) -> Ticket {
+        match self.lookup(why, None) {
+            Lookup::Begin(ticket) | Lookup::UseAndBegin(_, ticket) => ticket,
             other => panic!("no flight begins: {other:?}"),
         }
     }
 }
 
-fn used(look: &Look) -> Option<u64> {
+fn used(look: &Lookup) -> Option<u64> {
     match look {
-        Look::Use(credential) | Look::UseAndBegin(credential, _) => Some(credential.generation),
+        Lookup::Use(credential) | Lookup::UseAndBegin(credential, _) => Some(credential.generation),
         _ => None,
     }
 }
@@ -98,21 +98,24 @@ fn a_credential_ages_a_buffer_before_its_end_or_half_its_life() {
 fn no_request_begins_to_wait_for_an_answer_that_is_late() {
     let desk = Desk::hour();
     desk.passes(seconds(3_450));
-    let ticket = desk.begin(Why::Needed);
-    assert!(matches!(desk.look(Why::Needed, None), Look::Wait(1)));
+    let ticket = desk.begin(Trigger::Needed);
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Wait(1)));
     ticket.is_late();
     assert!(desk.cell.late_since().is_some());
     for waited in [None, Some(1)] {
-        assert_eq!(used(&desk.look(Why::Needed, waited)), Some(1), "it still lives");
+        assert_eq!(used(&desk.lookup(Trigger::Needed, waited)), Some(1), "it still lives");
     }
     desk.passes(seconds(150));
-    assert!(matches!(desk.look(Why::Needed, Some(1)), Look::Wait(1)), "by its own deadline");
-    let Look::Pause(pause) = desk.look(Why::Needed, None) else { panic!("it waits") };
+    assert!(matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Wait(1)), "by its own deadline");
+    let Lookup::Pause(pause) = desk.lookup(Trigger::Needed, None) else { panic!("it waits") };
     assert!(!pause.is_zero());
-    assert!(matches!(desk.look(Why::Asked(1), None), Look::Pause(_)), "no second flight by hand");
+    assert!(
+        matches!(desk.lookup(Trigger::Asked(1), None), Lookup::Pause(_)),
+        "no second flight by hand"
+    );
     ticket.publish(desk.held(2, None));
     ticket.land(Landing::Brought);
-    assert_eq!(used(&desk.look(Why::Needed, None)), Some(2));
+    assert_eq!(used(&desk.lookup(Trigger::Needed, None)), Some(2));
     assert_eq!(desk.cell.late_since(), None);
 }
 
@@ -120,13 +123,13 @@ fn no_request_begins_to_wait_for_an_answer_that_is_late() {
 #[test]
 fn a_late_answer_of_an_older_grant_holds_nobody_up() {
     let desk = Desk::new();
-    let old = desk.begin(Why::Needed);
+    let old = desk.begin(Trigger::Needed);
     desk.cell.begin_anew(None);
     old.is_late();
     assert_eq!(desk.cell.late_since(), None);
-    let new = desk.begin(Why::Needed);
+    let new = desk.begin(Trigger::Needed);
     old.is_late();
-    assert!(matches!(desk.look(Why::Needed, None), Look::Wait(_)));
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Wait(_)));
     drop(new);
 }
 
@@ -135,16 +138,18 @@ fn a_late_answer_of_an_older_grant_holds_nobody_up() {
 fn in_the_first_half_of_the_buffer_the_old_one_is_used_while_one_flight_is_under_way() {
     let desk = Desk::hour();
     desk.passes(seconds(3_299));
-    assert!(matches!(desk.look(Why::Needed, None), Look::Use(_)), "young");
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Use(_)), "young");
     desk.passes(seconds(1));
-    let Look::UseAndBegin(old, ticket) = desk.look(Why::Needed, None) else { panic!("no flight") };
+    let Lookup::UseAndBegin(old, ticket) = desk.lookup(Trigger::Needed, None) else {
+        panic!("no flight")
+    };
     assert_eq!(old.generation, 1);
-    assert!(matches!(desk.look(Why::Needed, None), Look::Use(_)), "no second flight");
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Use(_)), "no second flight");
     desk.passes(seconds(150));
-    assert!(matches!(desk.look(Why::Needed, None), Look::Wait(1)), "the second half waits");
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Wait(1)), "the second half waits");
     ticket.publish(desk.held(2, None));
     assert_eq!(ticket.land(Landing::Brought), None);
-    assert_eq!(used(&desk.look(Why::Needed, Some(1))), Some(2));
+    assert_eq!(used(&desk.lookup(Trigger::Needed, Some(1))), Some(2));
 }
 
 /// oauth 7.3: "A token after its expiry is never sent."
@@ -152,12 +157,12 @@ fn in_the_first_half_of_the_buffer_the_old_one_is_used_while_one_flight_is_under
 fn a_dead_one_is_never_used_whatever_fails() {
     let desk = Desk::hour();
     desk.passes(seconds(3_600));
-    let ticket = desk.begin(Why::Needed);
-    assert!(desk.cell.usable(Why::Needed, desk.clock.moment()).is_none());
-    assert!(matches!(desk.look(Why::Needed, Some(1)), Look::Wait(1)));
+    let ticket = desk.begin(Trigger::Needed);
+    assert!(desk.cell.usable(Trigger::Needed, desk.clock.moment()).is_none());
+    assert!(matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Wait(1)));
     ticket.land(Landing::Failed(Failed::default()));
-    assert!(matches!(desk.look(Why::Needed, Some(1)), Look::Pause(_)));
-    assert!(matches!(desk.look(Why::Needed, None), Look::Pause(_)), "at once: oauth 10.2");
+    assert!(matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Pause(_)));
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Pause(_)), "at once: oauth 10.2");
 }
 
 /// oauth 7.4
@@ -165,12 +170,15 @@ fn a_dead_one_is_never_used_whatever_fails() {
 fn while_refreshes_fail_a_living_one_is_used() {
     let desk = Desk::hour();
     desk.passes(seconds(3_500));
-    let ticket = desk.begin(Why::Needed);
+    let ticket = desk.begin(Trigger::Needed);
     assert!(ticket.land(Landing::Failed(Failed::default())).is_some());
-    assert_eq!(used(&desk.look(Why::Needed, Some(1))), Some(1));
-    assert!(matches!(desk.look(Why::Needed, None), Look::Use(_)), "no flight within the pause");
+    assert_eq!(used(&desk.lookup(Trigger::Needed, Some(1))), Some(1));
+    assert!(
+        matches!(desk.lookup(Trigger::Needed, None), Lookup::Use(_)),
+        "no flight within the pause"
+    );
     desk.passes(seconds(2));
-    assert!(matches!(desk.look(Why::Needed, None), Look::Begin(_)), "after it");
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)), "after it");
 }
 
 /// oauth 7.5
@@ -179,8 +187,8 @@ fn one_of_unknown_life_is_used_until_it_is_refused() {
     let desk = Desk::new();
     desk.holds(1, None);
     desk.passes(seconds(100 * 365 * 86_400));
-    assert!(matches!(desk.look(Why::Needed, None), Look::Use(_)));
-    assert!(matches!(desk.look(Why::Beyond(1), None), Look::Begin(_)));
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Use(_)));
+    assert!(matches!(desk.lookup(Trigger::Beyond(1), None), Lookup::Begin(_)));
 }
 
 /// oauth 8.3
@@ -188,13 +196,13 @@ fn one_of_unknown_life_is_used_until_it_is_refused() {
 fn the_generation_decides_who_needs_a_flight() {
     let desk = Desk::new();
     desk.holds(5, None);
-    assert_eq!(used(&desk.look(Why::Beyond(4), None)), Some(5));
-    let first = desk.begin(Why::Beyond(5));
-    assert!(matches!(desk.look(Why::Beyond(5), None), Look::Wait(1)));
+    assert_eq!(used(&desk.lookup(Trigger::Beyond(4), None)), Some(5));
+    let first = desk.begin(Trigger::Beyond(5));
+    assert!(matches!(desk.lookup(Trigger::Beyond(5), None), Lookup::Wait(1)));
     first.publish(desk.held(6, None));
     first.land(Landing::Brought);
-    assert_eq!(used(&desk.look(Why::Beyond(5), Some(1))), Some(6));
-    assert_eq!(used(&desk.look(Why::Beyond(5), None)), Some(6));
+    assert_eq!(used(&desk.lookup(Trigger::Beyond(5), Some(1))), Some(6));
+    assert_eq!(used(&desk.lookup(Trigger::Beyond(5), None)), Some(6));
 }
 
 /// oauth 8.5
@@ -202,52 +210,55 @@ fn the_generation_decides_who_needs_a_flight() {
 fn what_an_older_flight_brings_after_a_change_of_the_grant_is_dropped() {
     let desk = Desk::hour();
     desk.passes(seconds(3_600));
-    let late = desk.begin(Why::Needed);
+    let late = desk.begin(Trigger::Needed);
     desk.holds(7, None);
     late.publish(desk.held(2, None));
     let reason = BrokenReason::Revoked;
     late.land(Landing::Refused(Refused::Broken { reason, detail: None, rest: None }));
-    assert_eq!(used(&desk.look(Why::Needed, Some(1))), Some(7));
-    let ticket = desk.begin(Why::Beyond(7));
+    assert_eq!(used(&desk.lookup(Trigger::Needed, Some(1))), Some(7));
+    let ticket = desk.begin(Trigger::Beyond(7));
     ticket.publish(desk.held(6, None));
-    assert_eq!(used(&desk.look(Why::Needed, None)), Some(7), "nor anything older");
+    assert_eq!(used(&desk.lookup(Trigger::Needed, None)), Some(7), "nor anything older");
 }
 
 /// oauth 8.8
 #[test]
 fn a_flight_that_panics_is_a_temporary_failure_and_clears_itself() {
     let desk = Desk::new();
-    let ticket = desk.begin(Why::Needed);
+    let ticket = desk.begin(Trigger::Needed);
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
         let _ticket = ticket;
         std::panic::resume_unwind(Box::new(()));
     }));
     assert!(panicked.is_err());
-    assert!(matches!(desk.look(Why::Needed, Some(1)), Look::Pause(_)));
+    assert!(matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Pause(_)));
     desk.passes(seconds(2));
-    assert!(matches!(desk.look(Why::Needed, None), Look::Begin(_)));
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)));
 }
 
 #[test]
 fn all_who_waited_are_told_why_there_is_nothing() {
     let desk = Desk::new();
-    let ticket = desk.begin(Why::Needed);
+    let ticket = desk.begin(Trigger::Needed);
     let reason = BrokenReason::Revoked;
     ticket.land(Landing::Refused(Refused::Broken { reason, detail: None, rest: None }));
     for _ in 0..2 {
-        assert!(matches!(desk.look(Why::Needed, Some(1)), Look::Refuse(_)));
+        assert!(matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Refuse(_)));
     }
-    assert!(matches!(desk.look(Why::Needed, None), Look::Begin(_)), "others ask the store again");
+    assert!(
+        matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)),
+        "others ask the store again"
+    );
 }
 
 /// oauth 10.1: reset by a reconnect.
 #[test]
 fn a_new_grant_ends_the_pause() {
     let desk = Desk::new();
-    desk.begin(Why::Needed).land(Landing::Failed(Failed::default()));
-    assert!(matches!(desk.look(Why::Needed, None), Look::Pause(_)));
+    desk.begin(Trigger::Needed).land(Landing::Failed(Failed::default()));
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Pause(_)));
     desk.cell.begin_anew(None);
-    assert!(matches!(desk.look(Why::Needed, None), Look::Begin(_)));
+    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)));
 }
 
 /// oauth 11.5
@@ -264,7 +275,7 @@ fn after_a_second_refusal_the_cell_is_deaf_for_a_while() {
 /// Answers without a lock, and only what is young.
 #[test]
 fn the_warm_path_answers_the_young_alone() {
-    let (fresh, desk) = (Fresh::default(), Desk::new());
+    let (fresh, desk) = (CredentialCache::default(), Desk::new());
     let (id, org) = (ConnectionId::random(), OrgId::default_org());
     assert!(fresh.ready(&id, &desk.clock).is_none());
     let cell = fresh.cell(&org, &id);

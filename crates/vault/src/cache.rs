@@ -1,7 +1,8 @@
-//! The credentials in memory: what the warm data path reads, without a lock. One [`Cell`] per connection
-//! says what a request gets: the credential, a wait for the flight that fetches a newer one, or a refusal.
+//! [`CredentialCache`]: the credentials in memory, which the warm data path reads without a lock. One [`Cell`]
+//! for each connection decides what a request gets: the credential, a wait for the flight that fetches a newer
+//! one, or a refusal.
 
-mod held;
+mod cached;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -13,11 +14,11 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use self::held::Phase;
-pub use self::held::{Held, Life};
+use self::cached::Phase;
+pub use self::cached::{CachedCredential, Life};
 use super::backoff::{Backoff, Failed};
 use super::error::Refused;
-use super::unstored::Unstored;
+use super::unsaved_tokens::UnsavedTokens;
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::time::{Clock, Moment};
 use keyward_base::tokens::TokenSettings;
@@ -32,7 +33,7 @@ const LATE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Cells by connection. Bounded by the number of connections, which agents cannot add to.
 #[derive(Debug)]
-pub struct Fresh {
+pub struct CredentialCache {
     shards: Box<[ArcSwap<Cells>]>,
     hashes: RandomState,
     adding: Mutex<()>,
@@ -42,18 +43,18 @@ pub struct Fresh {
 #[derive(Clone, Debug, Default)]
 struct Cells(HashMap<ConnectionId, Arc<Cell>>);
 
-/// What is known of one connection's credential.
+/// The state of one connection's credential.
 #[derive(Debug)]
 pub struct Cell {
     /// The connection's org.
     pub org: OrgId,
-    held: ArcSwapOption<Held>,
-    slow: Mutex<Slow>,
+    held: ArcSwapOption<CachedCredential>,
+    state: Mutex<CellState>,
     news: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
-struct Slow {
+struct CellState {
     /// One more whenever the grant changed otherwise than by a flight: what an older flight brings is
     /// dropped.
     epoch: u64,
@@ -69,12 +70,12 @@ struct Slow {
     /// Until then a 401 says nothing about the credential.
     deaf: Option<(Moment, Duration)>,
     /// What a server answered to this version, and the store did not take.
-    unstored: Option<Arc<Unstored>>,
+    unsaved: Option<Arc<UnsavedTokens>>,
 }
 
-/// Why a credential is looked for.
+/// What a credential is looked up for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Why {
+pub enum Trigger {
     /// A request needs one.
     Needed,
     /// The upstream refused the one of this generation.
@@ -85,9 +86,9 @@ pub enum Why {
     KeepAlive(u64),
 }
 
-/// What a request gets.
+/// The result of a lookup.
 #[derive(Debug)]
-pub enum Look {
+pub enum Lookup {
     /// This one.
     Use(Arc<Credential>),
     /// This one, while a flight of the caller's begins.
@@ -126,14 +127,14 @@ pub enum Landing {
     Refused(Refused),
 }
 
-impl Default for Fresh {
+impl Default for CredentialCache {
     fn default() -> Self {
         let shards = (0..SHARDS).map(|_| ArcSwap::default()).collect();
         Self { shards, hashes: RandomState::new(), adding: Mutex::default() }
     }
 }
 
-impl Fresh {
+impl CredentialCache {
     fn shard(&self, id: &ConnectionId) -> &ArcSwap<Cells> {
         &self.shards[self.hashes.hash_one(id) as usize % SHARDS]
     }
@@ -175,7 +176,7 @@ impl Fresh {
     }
 
     /// The grant changed, and this is what it gives: no request waits. One that is newer stays.
-    pub fn takes(&self, id: &ConnectionId, held: Held) {
+    pub fn takes(&self, id: &ConnectionId, held: CachedCredential) {
         if let Some(cell) = self.known(id) {
             cell.takes(held);
         }
@@ -197,28 +198,29 @@ impl Cell {
         Self {
             org,
             held: ArcSwapOption::empty(),
-            slow: Mutex::default(),
+            state: Mutex::default(),
             news: watch::channel(()).0,
         }
     }
 
     /// What a caller gets who has already waited for the flight `waited`.
-    pub fn look(
+    pub fn lookup(
         self: &Arc<Self>,
-        why: Why,
+        why: Trigger,
         waited: Option<u64>,
-        (clock, settings): (&Clock, &Arc<TokenSettings>),
-    ) -> Look {
+        clock: &Clock,
+        settings: &Arc<TokenSettings>,
+    ) -> Lookup {
         let now = clock.moment();
-        let mut slow = self.slow.lock();
+        let mut state = self.state.lock();
         let held = self.held.load_full().filter(|held| why.takes(held));
         let phase = held.as_ref().map_or(Phase::Dead, |held| held.phase(now));
         let usable = held.filter(|_| phase != Phase::Dead).map(|held| held.credential.clone());
-        let ticket = |slow: &mut Slow| {
-            slow.begun += 1;
-            slow.flying = Some(slow.begun);
-            slow.late = None;
-            let (cell, number, epoch) = (self.clone(), slow.begun, slow.epoch);
+        let ticket = |state: &mut CellState| {
+            state.begun += 1;
+            state.flying = Some(state.begun);
+            state.late = None;
+            let (cell, number, epoch) = (self.clone(), state.begun, state.epoch);
             Ticket {
                 cell,
                 number,
@@ -228,35 +230,37 @@ impl Cell {
                 settings: settings.clone(),
             }
         };
-        let pause = slow.backoff.rest(now);
+        let pause = state.backoff.rest(now);
         match (&usable, phase) {
-            (Some(credential), Phase::Young) => return Look::Use(credential.clone()),
-            (Some(credential), _) if why != Why::Needed => return Look::Use(credential.clone()),
+            (Some(credential), Phase::Young) => return Lookup::Use(credential.clone()),
+            (Some(credential), _) if why != Trigger::Needed => {
+                return Lookup::Use(credential.clone());
+            }
             (Some(credential), Phase::Ageing) => {
-                return match slow.flying.is_none() && pause.is_none() {
-                    true => Look::UseAndBegin(credential.clone(), ticket(&mut slow)),
-                    false => Look::Use(credential.clone()),
+                return match state.flying.is_none() && pause.is_none() {
+                    true => Lookup::UseAndBegin(credential.clone(), ticket(&mut state)),
+                    false => Lookup::Use(credential.clone()),
                 };
             }
             _ => {}
         }
         let is_awaited = |number: u64| waited.is_some_and(|waited| waited <= number);
-        let ended = slow.ended.as_ref().filter(|(number, _)| is_awaited(*number));
-        if let (Some(number), None) = (slow.flying, ended) {
-            return match (usable, slow.late, waited) {
-                (Some(credential), Some(_), _) => Look::Use(credential),
-                (None, Some(_), None) => Look::Pause(LATE_PAUSE),
-                _ => Look::Wait(number),
+        let ended = state.ended.as_ref().filter(|(number, _)| is_awaited(*number));
+        if let (Some(number), None) = (state.flying, ended) {
+            return match (usable, state.late, waited) {
+                (Some(credential), Some(_), _) => Lookup::Use(credential),
+                (None, Some(_), None) => Lookup::Pause(LATE_PAUSE),
+                _ => Lookup::Wait(number),
             };
         }
         match (usable, ended, pause) {
             (Some(credential), Some(_), _) | (Some(credential), _, Some(_)) => {
-                Look::Use(credential)
+                Lookup::Use(credential)
             }
-            (None, Some((_, Some(refused))), _) => Look::Refuse(refused.clone()),
-            (None, _, Some(pause)) => Look::Pause(pause),
-            (None, Some((_, None)), None) => Look::Pause(Duration::ZERO),
-            (_, None, None) => Look::Begin(ticket(&mut slow)),
+            (None, Some((_, Some(refused))), _) => Lookup::Refuse(refused.clone()),
+            (None, _, Some(pause)) => Lookup::Pause(pause),
+            (None, Some((_, None)), None) => Lookup::Pause(Duration::ZERO),
+            (_, None, None) => Lookup::Begin(ticket(&mut state)),
         }
     }
 
@@ -267,20 +271,20 @@ impl Cell {
 
     /// Whether a refused client is left alone for a while longer.
     pub fn is_quiet(&self, now: Moment) -> bool {
-        let slow = self.slow.lock();
-        slow.quiet.as_ref().is_some_and(|(since, long)| now.since(since) < *long)
+        let state = self.state.lock();
+        state.quiet.as_ref().is_some_and(|(since, long)| now.since(since) < *long)
     }
 
     /// What can still be sent, whatever is under way.
-    pub fn usable(&self, why: Why, now: Moment) -> Option<Arc<Credential>> {
+    pub fn usable(&self, why: Trigger, now: Moment) -> Option<Arc<Credential>> {
         let held = self.held.load_full().filter(|held| why.takes(held) && !held.is_dead(now))?;
         Some(held.credential.clone())
     }
 
     /// Since when the flight under way waits for an answer that is late.
     pub fn late_since(&self) -> Option<Timestamp> {
-        let slow = self.slow.lock();
-        slow.late.filter(|_| slow.flying.is_some())
+        let state = self.state.lock();
+        state.late.filter(|_| state.flying.is_some())
     }
 
     /// Told when a flight ends or waits for long, and when the grant changes.
@@ -288,54 +292,54 @@ impl Cell {
         self.news.subscribe()
     }
 
-    /// The grant was changed by somebody: flights under way bring nothing any more, and pauses are over.
-    pub fn begin_anew(&self, held: Option<Held>) {
-        let mut slow = self.slow.lock();
-        *slow = Slow { epoch: slow.epoch + 1, begun: slow.begun, ..Slow::default() };
+    /// The grant was changed: results of flights under way are discarded, and pauses end.
+    pub fn begin_anew(&self, held: Option<CachedCredential>) {
+        let mut state = self.state.lock();
+        *state = CellState { epoch: state.epoch + 1, begun: state.begun, ..CellState::default() };
         self.held.store(held.map(Arc::new));
-        drop(slow);
+        drop(state);
         self.news.send_modify(|()| {});
     }
 
     /// The same with what the new grant gives, unless that of a newer one is held.
-    pub fn takes(&self, held: Held) {
-        let mut slow = self.slow.lock();
-        let newer = |old: &Held| old.credential.generation > held.credential.generation;
+    pub fn takes(&self, held: CachedCredential) {
+        let mut state = self.state.lock();
+        let newer = |old: &CachedCredential| old.credential.generation > held.credential.generation;
         if self.held.load().as_ref().is_some_and(|old| newer(old)) {
             return;
         }
-        *slow = Slow { epoch: slow.epoch + 1, begun: slow.begun, ..Slow::default() };
+        *state = CellState { epoch: state.epoch + 1, begun: state.begun, ..CellState::default() };
         self.held.store(Some(Arc::new(held)));
-        drop(slow);
+        drop(state);
         self.news.send_modify(|()| {});
     }
 
     /// A fresh credential was refused too: for a while that is no reason for another.
     pub fn is_deaf_for(&self, now: Moment, long: Duration) {
-        self.slow.lock().deaf = Some((now, long));
+        self.state.lock().deaf = Some((now, long));
     }
 
     /// Whether a 401 says nothing about the credential now.
     pub fn is_deaf(&self, now: Moment) -> bool {
-        let slow = self.slow.lock();
-        slow.deaf.as_ref().is_some_and(|(since, long)| now.since(since) < *long)
+        let state = self.state.lock();
+        state.deaf.as_ref().is_some_and(|(since, long)| now.since(since) < *long)
     }
 
-    /// Failures of before this cell, or of another replica, where they are more than its own.
+    /// Adopts failures from before this cell, or of another replica, where they are more than its own.
     pub fn adopt(&self, backoff: Backoff) {
-        let mut slow = self.slow.lock();
-        if backoff.failures() > slow.backoff.failures() {
-            slow.backoff = backoff;
+        let mut state = self.state.lock();
+        if backoff.failures() > state.backoff.failures() {
+            state.backoff = backoff;
         }
     }
 
     /// The failures so far.
     pub fn backoff(&self) -> Backoff {
-        self.slow.lock().backoff.clone()
+        self.state.lock().backoff.clone()
     }
 }
 
-impl Why {
+impl Trigger {
     /// Whether a person wants it.
     pub fn is_by_hand(self) -> bool {
         matches!(self, Self::Asked(_))
@@ -347,7 +351,7 @@ impl Why {
     }
 
     /// Whether this one does.
-    pub fn takes(self, held: &Held) -> bool {
+    pub fn takes(self, held: &CachedCredential) -> bool {
         match self {
             Self::Needed => true,
             Self::Beyond(generation) | Self::Asked(generation) | Self::KeepAlive(generation) => {
@@ -365,23 +369,24 @@ impl Ticket {
 
     /// Lets everyone use what the flight brought, unless the grant was changed meanwhile or something
     /// newer is held.
-    pub fn publish(&self, held: Held) {
-        let slow = self.cell.slow.lock();
-        let newer = |old: &Held| old.credential.generation > held.credential.generation;
-        if slow.epoch == self.epoch && !self.cell.held.load().as_ref().is_some_and(|old| newer(old))
+    pub fn publish(&self, held: CachedCredential) {
+        let state = self.cell.state.lock();
+        let newer = |old: &CachedCredential| old.credential.generation > held.credential.generation;
+        if state.epoch == self.epoch
+            && !self.cell.held.load().as_ref().is_some_and(|old| newer(old))
         {
             self.cell.held.store(Some(Arc::new(held)));
-            drop(slow);
+            drop(state);
             self.cell.news.send_modify(|()| {});
         }
     }
 
     /// The flight waits for an answer that is late. Requests that come from now on do not wait with it.
     pub fn is_late(&self) {
-        let mut slow = self.cell.slow.lock();
-        if slow.epoch == self.epoch && slow.flying == Some(self.number) {
-            slow.late = Some(self.clock.now());
-            drop(slow);
+        let mut state = self.cell.state.lock();
+        if state.epoch == self.epoch && state.flying == Some(self.number) {
+            state.late = Some(self.clock.now());
+            drop(state);
             self.cell.news.send_modify(|()| {});
         }
     }
@@ -394,69 +399,69 @@ impl Ticket {
 
     fn ends(&self, landing: Landing) -> Option<Duration> {
         let now = self.clock.moment();
-        let mut slow = self.cell.slow.lock();
-        if slow.epoch != self.epoch {
+        let mut state = self.cell.state.lock();
+        if state.epoch != self.epoch {
             return None;
         }
-        slow.flying = None;
-        slow.late = None;
+        state.flying = None;
+        state.late = None;
         let mut pause = None;
         let refused = match landing {
             Landing::Brought => {
-                slow.backoff = Backoff::default();
+                state.backoff = Backoff::default();
                 None
             }
             Landing::Failed(failed) => {
-                pause = Some(slow.backoff.failed(now, &failed, random(), &self.settings));
+                pause = Some(state.backoff.failed(now, &failed, random(), &self.settings));
                 None
             }
             Landing::Paused(long) => {
-                slow.backoff.pauses(now, long);
+                state.backoff.pauses(now, long);
                 pause = Some(long);
                 None
             }
             Landing::Refused(refused) => {
                 if let Refused::Broken { rest, .. } = &refused {
-                    slow.quiet = rest.map(|rest| (now, rest));
+                    state.quiet = rest.map(|rest| (now, rest));
                 }
                 Some(refused)
             }
         };
-        slow.ended = Some((self.number, refused));
-        drop(slow);
+        state.ended = Some((self.number, refused));
+        drop(state);
         self.cell.news.send_modify(|()| {});
         pause
     }
 
     /// Failures that were stored, unless the grant was changed meanwhile.
     pub fn adopt(&self, backoff: Backoff) {
-        let stands = self.cell.slow.lock().epoch == self.epoch;
+        let stands = self.cell.state.lock().epoch == self.epoch;
         if stands {
             self.cell.adopt(backoff);
         }
     }
 
     /// Keeps what a server answered until the store works again; whether it was not kept before.
-    pub fn keep_unstored(&self, unstored: &Arc<Unstored>) -> bool {
-        let mut slow = self.cell.slow.lock();
-        if slow.unstored.as_ref().is_some_and(|kept| kept.over == unstored.over) {
+    pub fn keep_unsaved(&self, unsaved: &Arc<UnsavedTokens>) -> bool {
+        let mut state = self.cell.state.lock();
+        if state.unsaved.as_ref().is_some_and(|kept| kept.over == unsaved.over) {
             return false;
         }
-        if slow.epoch == self.epoch {
-            slow.unstored = Some(unstored.clone());
+        if state.epoch == self.epoch {
+            state.unsaved = Some(unsaved.clone());
         }
         true
     }
 
     /// What was kept so of this version.
-    pub fn unstored(&self, over: Version) -> Option<Arc<Unstored>> {
-        self.cell.slow.lock().unstored.clone().filter(|kept| kept.over == over)
+    pub fn unsaved(&self, over: Version) -> Option<Arc<UnsavedTokens>> {
+        self.cell.state.lock().unsaved.clone().filter(|kept| kept.over == over)
     }
 
     /// What the failures so far say, with one more such answer: the code that is believed now.
     pub fn would_believe(&self, failed: &Failed) -> Option<String> {
         let now = self.clock.moment();
-        let mut backoff = self.cell.slow.lock().backoff.clone();
+        let mut backoff = self.cell.state.lock().backoff.clone();
         backoff.failed(now, failed, 0, &self.settings);
         backoff.believed(now, &self.settings).map(ToOwned::to_owned)
     }

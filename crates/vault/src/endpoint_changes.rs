@@ -1,4 +1,4 @@
-//! Connections whose authorization server may have moved, for whoever reads its metadata.
+//! Connections whose authorization server may have changed its endpoints, queued for the reader of metadata.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,20 +14,20 @@ const WAITING_MAX: usize = 256;
 
 /// Told by flights.
 #[derive(Clone, Default)]
-pub(super) struct Moves(Arc<(Mutex<Waiting>, Notify)>);
+pub(super) struct EndpointChanges(Arc<(Mutex<Waiting>, Notify)>);
 
 /// Those that were told, in order.
 type Waiting = Vec<(OrgId, ConnectionId)>;
 
-impl fmt::Debug for Moves {
+impl fmt::Debug for EndpointChanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Moves").finish_non_exhaustive()
+        f.debug_struct("EndpointChanges").finish_non_exhaustive()
     }
 }
 
-impl Moves {
+impl EndpointChanges {
     /// An endpoint of this connection's server is not there any more, or does not know the client.
-    pub(super) fn tell(&self, org: &OrgId, connection: &ConnectionId) {
+    pub(super) fn report(&self, org: &OrgId, connection: &ConnectionId) {
         let (waiting, told) = &*self.0;
         let mut waiting = waiting.lock();
         let one = (org.clone(), connection.clone());
@@ -40,8 +40,8 @@ impl Moves {
 
 impl Vault {
     /// Connections whose authorization server may have moved, as soon as there are any; for one listener.
-    pub async fn moved(&self) -> Vec<(OrgId, ConnectionId)> {
-        let (waiting, told) = &*self.moves.0;
+    pub async fn changed_endpoints(&self) -> Vec<(OrgId, ConnectionId)> {
+        let (waiting, told) = &*self.endpoint_changes.0;
         loop {
             let all = std::mem::take(&mut *waiting.lock());
             if !all.is_empty() {

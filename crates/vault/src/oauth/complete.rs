@@ -1,6 +1,6 @@
-//! Tokens of a flow become a connection's grant; on a reconnect to another account only after a person
-//! has said so (`confirm.rs`). Until then, and whatever happens, the old grant works. What came is kept
-//! with its flow first, so that a crash leaves no grant at the provider that nobody knows of.
+//! Completes a consent: its tokens become the grant of the connection; with another account than before only after a
+//! person confirmed it (`confirm.rs`). Until then the old grant works. The tokens are stored with the flow first, so
+//! that a crash leaves no unknown grant at the provider.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::Flows;
-use super::arrival::Arrival;
+use super::callback_query::CallbackQuery;
 use super::error::{FlowError, Refusal};
 use super::flow::{Asked, Digest, Flow, Hidden, Received, Stage};
-use super::moved::tells_of_a_move;
-use super::start::Asking;
+use super::issuer_changes::suggests_new_endpoints;
+use super::start::FlowContext;
 use crate::grant::Grant;
 use crate::grant::oauth::{Ask, Client, Failure, OAuth, Tokens, exchange_code};
 use crate::{Granted, VaultError};
@@ -49,7 +49,7 @@ impl Flows {
         let code = Secret::new(code.text());
         let tokens = exchange_code(&ask, &code, &asked.redirect_uri, verifier.as_ref()).await;
         if let Err(failure) = &tokens
-            && failure.code().is_some_and(|code| tells_of_a_move(code.as_str()))
+            && failure.code().is_some_and(|code| suggests_new_endpoints(code.as_str()))
             && let Some(issuer) = &asking.issuer
         {
             self.vault.distrust_metadata(issuer);
@@ -62,13 +62,13 @@ impl Flows {
             }
         })?;
         let session = Some(asked.session.clone());
-        Ok(self.received(&asking, tokens, (session, captured)))
+        Ok(self.received(&asking, tokens, session, captured))
     }
 
     /// What a request of a flow is made with.
     pub(super) fn ask<'a>(
         &'a self,
-        asking: &'a Asking,
+        asking: &'a FlowContext,
         client: &'a Client,
         settings: &'a TokenSettings,
     ) -> Ask<'a> {
@@ -84,7 +84,11 @@ impl Flows {
     }
 
     /// Host variables of the callback, each of which must be one that the provider's file permits.
-    pub(super) fn captured(&self, flow: &Flow, arrival: &Arrival) -> Result<Captured, Refusal> {
+    pub(super) fn captured(
+        &self,
+        flow: &Flow,
+        callback: &CallbackQuery,
+    ) -> Result<Captured, Refusal> {
         let view = self.directory().view();
         let connection = view.connection(&flow.org, &flow.connection).ok_or(Refusal::Over)?;
         let catalogue = self.vault.catalogue();
@@ -94,7 +98,7 @@ impl Flows {
         let wanted = oauth.map(|oauth| oauth.callback_capture.clone()).unwrap_or_default();
         let mut captured = Captured::new();
         for (variable, parameter) in wanted {
-            let Some(value) = arrival.other(&parameter) else { continue };
+            let Some(value) = callback.other(&parameter) else { continue };
             captured.insert(variable, value.to_owned());
         }
         match self.fits(connection, &captured) {
@@ -124,9 +128,10 @@ impl Flows {
     /// What came of a consent, ready to be kept with its flow.
     pub(super) fn received(
         &self,
-        asking: &Asking,
+        asking: &FlowContext,
         tokens: Tokens,
-        (session, captured): (Option<Digest>, Captured),
+        session: Option<Digest>,
+        captured: Captured,
     ) -> Received {
         let captured: Captured = captured.into_iter().chain(tokens.captured.clone()).collect();
         Received {
@@ -148,7 +153,7 @@ impl Flows {
     ///
     /// # Errors
     /// When they are refused, their connection is gone, or the store fails. They are revoked then.
-    pub(super) async fn settle(
+    pub(super) async fn complete(
         self: &Arc<Self>,
         flow: &Flow,
         received: Received,
@@ -164,7 +169,7 @@ impl Flows {
     /// Puts the tokens in force; on a reconnect to another account only after a person has said so.
     ///
     /// # Errors
-    /// As [`Flows::settle`].
+    /// As [`Flows::complete`].
     pub(super) async fn put_in_force(
         self: &Arc<Self>,
         flow: &Flow,
@@ -188,7 +193,7 @@ impl Flows {
                 let source = before.id.source;
                 let account = self.account_of(&connection, &received, Some(source)).await;
                 if !account.as_ref().is_some_and(|account| account.is_same(&before)) {
-                    return self.wait_for_decision(flow, received, (before, account)).await;
+                    return self.wait_for_decision(flow, received, before, account).await;
                 }
                 account
             }
@@ -228,7 +233,7 @@ impl Flows {
         self.started_by(flow).acting(stored).await
     }
 
-    /// Who is told to have connected it.
+    /// The actor of the change, for audit and events.
     fn started_by(&self, flow: &Flow) -> Actor {
         let id = UserId::parse(&flow.person).ok();
         let view = self.directory().view();
@@ -244,7 +249,7 @@ impl Flows {
             return Ok(());
         };
         now.stage = stage;
-        self.flows.put((&flow.org, flow.id.as_str()), &now, Some(version)).await?;
+        self.flows.put(&flow.org, flow.id.as_str(), &now, Some(version)).await?;
         Ok(())
     }
 
@@ -290,7 +295,7 @@ impl Flows {
 }
 
 /// Which setting of the provider's app does not match, where a refusal of a code tells.
-fn setting(code: &str, asking: &Asking, asked: &Asked) -> Option<String> {
+fn setting(code: &str, asking: &FlowContext, asked: &Asked) -> Option<String> {
     let (app, uri) = (&asking.app.name, &asked.redirect_uri);
     Some(match code {
         "invalid_client"
