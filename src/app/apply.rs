@@ -2,6 +2,8 @@
 //! written, such as a conflict with another writer, is an error with the step's place. Applied again, the plan of the
 //! same file and secrets writes nothing.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context;
 
 use super::plan::{
@@ -9,6 +11,7 @@ use super::plan::{
     NewlyConnected, Plan, PluginWork, ResourceWork, Step, TOKEN_LABEL, WebhookWork, Work,
 };
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId};
+use keyward_model::Record;
 use keyward_state::directory::{
     AppRecord, ConnectionRecord, Directory, ManagedBy, WebhookRecord, WebhookState,
 };
@@ -102,8 +105,7 @@ impl Target<'_> {
                 spec
             }
             ResourceWork::Change(id, spec) => {
-                let change =
-                    move |record: &mut keyward_model::Record<R>| record.spec.clone_from(&spec);
+                let change = move |record: &mut Record<R>| record.spec.clone_from(&spec);
                 directory.change::<R>(org, &id, change).await?;
                 return Ok(());
             }
@@ -221,7 +223,7 @@ impl Target<'_> {
 
     async fn plugin(self, org: &OrgId, work: PluginWork) -> anyhow::Result<()> {
         let by = ManagedBy::File;
-        let slots = |names: std::collections::BTreeMap<String, String>| {
+        let slots = |names: BTreeMap<String, String>| {
             let each = names.into_iter();
             each.map(|(slot, name)| anyhow::Ok((slot, self.connection_named(org, &name)?)))
                 .collect::<Result<_, _>>()

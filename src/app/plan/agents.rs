@@ -77,7 +77,7 @@ impl Planning<'_> {
             }
             let mut record = found.clone();
             if found.managed_by == ManagedBy::File && !found.paused {
-                let subject = subject(&found.org, &found.name, None);
+                let subject = Subject::new("agent", &found.org, &found.name);
                 let work = Work::Agent(Box::new(AgentWork::Pause(found.id.clone())));
                 self.pauses.push(Step::new(subject, Action::Pause, work));
                 Arc::make_mut(&mut record).paused = true;
@@ -94,7 +94,7 @@ impl Planning<'_> {
         token: Option<Secret>,
         holders: &mut Holders,
     ) -> AgentRecord {
-        let subject = subject(&declared.org, &declared.name, Some(&declared.place));
+        let subject = Subject::new("agent", &declared.org, &declared.name).at(&declared.place);
         let before = self.problems.len();
         let found = self.basis.view.find_agent(&declared.org, &declared.name);
         if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {
@@ -278,11 +278,6 @@ impl std::fmt::Display for Holder {
             Self::User(name) => write!(f, "user `{name}`"),
         }
     }
-}
-
-fn subject(org: &OrgId, name: &str, place: Option<&String>) -> Subject {
-    let (org, name) = (org.clone(), name.to_owned());
-    Subject { kind: "agent", org, name, agent: None, place: place.cloned() }
 }
 
 fn is_of_file(token: &TokenRecord) -> bool {
