@@ -26,6 +26,7 @@ mod key;
 mod org;
 mod output;
 mod personal;
+mod plan;
 mod plugin;
 mod provider;
 mod reload;
@@ -143,8 +144,11 @@ enum Command {
     /// search, follow and verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
+    /// print what a configuration would make, change, pause and remove
+    #[command(after_help = plan::EXAMPLES)]
+    Plan(plan::Args),
     /// make the gateway read its configuration again, and report errors in it
-    Reload,
+    Reload(reload::Args),
     /// exit with 0 if the gateway is ready
     Health,
     /// print the completions of a shell
@@ -235,7 +239,8 @@ impl Command {
             Self::Ca(command) => command.run(global).await,
             Self::Key(command) => command.run(global).await,
             Self::Audit(command) => command.run(global).await,
-            Self::Reload => reload::run(global).await,
+            Self::Plan(args) => args.run(global).await,
+            Self::Reload(args) => args.run(global).await,
             Self::Health => health::run(global).await,
             Self::Completions(args) => args.run(),
             Self::Man(args) => args.run(),

@@ -13,6 +13,7 @@ mod flow;
 mod keys;
 mod patch;
 mod people;
+mod plan;
 mod plugin;
 mod rotation;
 mod rule_test;
@@ -48,6 +49,7 @@ pub use self::patch::{AgentPatch, ConnectionPatch};
 pub use self::people::{
     NewOrg, NewPersonalToken, NewUser, OrgView, PersonalTokenView, UserPatch, UserView,
 };
+pub use self::plan::{PlanAsk, PlanProblem, PlanStep, PlanView, SecretCheck};
 pub use self::plugin::{
     BoundSlot, LeftView, MissingView, NewPlugin, PluggedView, PluginAffected, PluginPatch,
     PluginRemoved, PluginView, SlotView,

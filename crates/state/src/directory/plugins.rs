@@ -20,7 +20,7 @@ use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
 
 /// Plugins of one agent.
-const PLUGINS_MAX: usize = 100;
+pub const PLUGINS_MAX: usize = 100;
 
 /// A plugin that is installed for an agent.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
