@@ -421,7 +421,7 @@ mod tests {
         let list = List { label: "provider", items: &items, filter: String::new(), at: 12 };
         let frame = list.frame(20);
         assert!(frame.lines().all(|line| line.len() < 20), "{frame}");
-        assert!(frame.contains("\n> 12 long") && frame.contains("20 in all"), "{frame}");
+        assert!(frame.contains("\n> 12 long") && frame.contains("20 in total"), "{frame}");
         assert_eq!(frame.lines().count(), 2 + ROWS_MAX);
     }
 }

@@ -491,7 +491,7 @@ mod tests {
         assert_eq!(found[0].id, "program");
         let hint = found[0].hint.as_ref().unwrap();
         assert!(hint.starts_with("guess: it failed before it would connect"), "{hint}");
-        assert!(hint.contains(". Or else: it opens sockets itself"), "{hint}");
+        assert!(hint.contains(". Or else: it opens sockets of its own"), "{hint}");
     }
 
     #[test]
