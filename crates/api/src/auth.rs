@@ -1,8 +1,8 @@
-//! Who calls, and what they may: [`Caller`], made once for every request before it is routed. What
-//! is not named in [`OPEN`] needs one, and an unknown path is closed to users.
+//! Authentication and authorization of API requests: [`Caller`], made for every request before it is routed.
+//! Only paths in [`OPEN`] need none; users have no access to unknown paths.
 //!
-//! A request with an `Authorization` field is that token's or nobody's: it never falls back to what
-//! the door itself would allow.
+//! A request with an `Authorization` field is authenticated by that token alone: if it is invalid, the request
+//! does not fall back to the rights of its listener.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ use keyward_state::observe::change::{Acting, Actor};
 /// The field that names an organisation, by name or id.
 pub const ORG_FIELD: &str = "keyward-org";
 
-/// Open to whoever reaches a door.
+/// Paths without authentication.
 const OPEN: &[&str] = &["/healthz", "/readyz", "/ca.pem", "/bundle.pem"];
 
 /// What a request does.
@@ -36,23 +36,23 @@ const OPEN: &[&str] = &["/healthz", "/readyz", "/ca.pem", "/bundle.pem"];
 pub(super) enum Access {
     /// Changes nothing.
     Read,
-    /// Changes nothing either, but acts with somebody's account.
+    /// Changes nothing, but uses a connection.
     Use,
     /// Changes something.
     Write,
 }
 
-/// Who calls.
+/// The identity of a caller.
 #[derive(Clone, Debug)]
 enum Who {
-    /// Who runs the gateway: every organisation.
+    /// The operator of the gateway, with access to every organisation.
     Operator,
-    /// A person, in their own.
+    /// A user, with access to their own organisation.
     User(Box<Person>),
 }
 
-/// Who calls, in which organisation, to do what. Handlers get it as an argument; nothing of the
-/// directory is reached without one.
+/// The caller of a request: identity, organisation, and what the request does. Handlers get it as an argument;
+/// without it they cannot access the directory.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     org: OrgId,
@@ -62,8 +62,8 @@ pub(super) struct Caller {
     pub(super) ledger: Arc<Mutex<Ledger>>,
 }
 
-/// Makes the caller of a request on the socket, whose peer is the operator unless a token says
-/// otherwise, and writes down what it changes.
+/// Authenticates a request on the socket, whose peer is the operator unless it sends a token, and records
+/// changes in the audit log.
 pub(super) async fn on_socket(
     State(admin): State<Admin>,
     mut request: Request,
@@ -105,7 +105,7 @@ pub(super) async fn on_socket(
     response
 }
 
-/// The operator, where only the files of the audit log are read: no organisation is known there.
+/// The caller for reading audit log files without a store, where organisations are unknown: the operator.
 pub(super) async fn without_store(mut request: Request, next: Next) -> Response {
     let fields = request.headers();
     let org = match named_org(fields) {
@@ -144,7 +144,7 @@ impl Caller {
         let named = named_org(request.headers())?;
         let org = match &who {
             Who::Operator => named.unwrap_or_else(OrgId::default_org),
-            // Another one does not exist for them.
+            // Another organisation does not exist for them.
             Who::User(person) => match named {
                 Some(other) if other != person.user.org => {
                     return Err(ApiError::not_found("organisation", other.name()));
@@ -158,7 +158,7 @@ impl Caller {
         Ok(Self::new(org, who, asked(request.method(), request.uri().path())))
     }
 
-    /// Whether role and scopes allow what the request does, wherever it goes.
+    /// Checks that role and scopes allow the request, regardless of the resource.
     fn may(&self) -> Result<(), ApiError> {
         let Who::User(person) = &self.who else { return Ok(()) };
         let area = self.area.ok_or(ApiError::NoSuchPath)?;
@@ -181,12 +181,12 @@ impl Caller {
         self.access == Access::Write
     }
 
-    /// Whose data is answered.
+    /// The organisation of the request.
     pub(super) fn org(&self) -> &OrgId {
         &self.org
     }
 
-    /// For the audit log.
+    /// The actor for the audit log.
     pub(super) fn actor(&self) -> Actor {
         match &self.who {
             Who::Operator => Actor::Operator,
@@ -196,7 +196,7 @@ impl Caller {
         }
     }
 
-    /// The person; `None`: the operator.
+    /// The user; `None` for the operator.
     pub(super) fn user(&self) -> Option<&Arc<UserRecord>> {
         match &self.who {
             Who::Operator => None,
@@ -204,17 +204,17 @@ impl Caller {
         }
     }
 
-    /// Whether it is who runs the gateway.
+    /// Whether the caller is the operator.
     pub(super) fn is_operator(&self) -> bool {
         matches!(self.who, Who::Operator)
     }
 
-    /// Whether everything of the organisation is theirs to see.
+    /// Whether the caller may see all resources of the organisation.
     pub(super) fn sees_all(&self) -> bool {
         self.user().is_none_or(|user| user.role != Role::Member)
     }
 
-    /// Whether everything of the organisation is theirs to change.
+    /// Whether the caller may change all resources of the organisation.
     pub(super) fn edits_all(&self) -> bool {
         self.user().is_none_or(|user| user.role == Role::Admin)
     }
@@ -223,23 +223,23 @@ impl Caller {
         self.user().is_some_and(|user| owner == Some(&user.id))
     }
 
-    /// Whether the agent exists for them.
+    /// Whether the caller may see the agent.
     pub(super) fn sees_agent(&self, agent: &AgentRecord) -> bool {
         agent.org == self.org && (self.sees_all() || self.owns(agent.owner.as_ref()))
     }
 
-    /// Whether the connection exists for them.
+    /// Whether the caller may see the connection.
     pub(super) fn sees_connection(&self, of: &ConnectionRecord) -> bool {
         let theirs = of.visibility == Visibility::Shared || self.owns(of.owner.as_ref());
         of.org == self.org && (self.sees_all() || theirs)
     }
 
-    /// Whether the user exists for them.
+    /// Whether the caller may see the user.
     pub(super) fn sees_user(&self, user: &UserRecord) -> bool {
         user.org == self.org && (self.sees_all() || self.owns(Some(&user.id)))
     }
 
-    /// Refuses to change a connection that is only theirs to use.
+    /// Refuses to change a connection that the caller may only use.
     pub(super) fn may_change(&self, of: &ConnectionRecord) -> Result<(), ApiError> {
         let changes = self.access == Access::Write && self.area == Some(Area::Connections);
         match !changes || self.edits_all() || self.owns(of.owner.as_ref()) {
@@ -248,7 +248,7 @@ impl Caller {
         }
     }
 
-    /// Whether a token that allows this would allow no more than the caller's own.
+    /// Whether the caller's token allows this scope.
     pub(super) fn covers(&self, scope: Scope) -> bool {
         let Who::User(person) = &self.who else { return true };
         let own = |area, writes| person.scopes.iter().any(|own| own.allows(area, writes));
@@ -256,8 +256,8 @@ impl Caller {
         both.into_iter().all(|(area, writes)| !scope.allows(area, writes) || own(area, writes))
     }
 
-    /// Refuses a token of one's own that would live longer than the one it is made with: what was
-    /// stolen for a day is not kept for ever.
+    /// Refuses a personal token that expires later than the token that creates it, so that a stolen token
+    /// cannot be prolonged.
     pub(super) fn outlives(
         &self,
         user: &UserRecord,
@@ -275,7 +275,7 @@ impl Caller {
         }
     }
 
-    /// Whether what let the caller in still does: asked of answers that go on.
+    /// Whether the caller's authentication is still valid; checked during streaming responses.
     pub(super) fn still_holds(&self, view: &View, now: Timestamp) -> bool {
         let Who::User(person) = &self.who else { return view.org(&self.org).is_some() };
         view.user(&self.org, &person.user.id).is_some_and(|user| {
@@ -293,7 +293,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// The token that a request names; `None` when it names none.
+/// The token of the request, if it has one.
 fn bearer(fields: &HeaderMap) -> Result<Option<&str>, ApiError> {
     let mut given = fields.get_all(header::AUTHORIZATION).iter();
     let Some(value) = given.next() else { return Ok(None) };
@@ -306,7 +306,7 @@ fn bearer(fields: &HeaderMap) -> Result<Option<&str>, ApiError> {
     }
 }
 
-/// The organisation that a request names, by name or id.
+/// The organisation that the request names, by name or id.
 fn named_org(fields: &HeaderMap) -> Result<Option<OrgId>, ApiError> {
     let mut given = fields.get_all(ORG_FIELD).iter();
     let Some(value) = given.next() else { return Ok(None) };
@@ -318,8 +318,8 @@ fn named_org(fields: &HeaderMap) -> Result<Option<OrgId>, ApiError> {
     }
 }
 
-/// Which part of the API a request is for, and what it does there. By its path, so that a route that
-/// is added and not named here is closed to users.
+/// The area of the API and the kind of access, by method and path. Users have no access to routes that are not
+/// listed here.
 fn asked(method: &Method, path: &str) -> (Option<Area>, Access) {
     let rest = path.strip_prefix("/api/v1/").unwrap_or_default();
     let parts: Vec<&str> = rest.split('/').collect();
@@ -348,7 +348,7 @@ fn asked(method: &Method, path: &str) -> (Option<Area>, Access) {
 }
 
 fn role_allows(role: Role, area: Area, access: Access, org: &OrgId) -> bool {
-    // What all organisations share is for those of the install's own.
+    // Resources that all organisations share are limited to users of the default organisation.
     if area == Area::Install && *org != OrgId::default_org() {
         return false;
     }

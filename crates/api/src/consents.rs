@@ -1,5 +1,5 @@
-//! The pages of a consent, for the person's browser: `/oauth/start`, the callback, and how it ended. What
-//! they show is escaped, they run nothing, load nothing and are kept nowhere.
+//! The browser pages of a consent: `/oauth/start`, the callback, and the result. Everything is escaped; the
+//! pages run no scripts, load nothing and are not cached.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{AppId, FlowId, OrgId};
 use keyward_vault::oauth::{Back, Cookies, FORM_BYTES_MAX, FlowState, Flows, Offer, Refusal};
 
-/// Fetch Metadata: where a browser says that its request comes from.
+/// Fetch Metadata: the field in which a browser states the origin of its request.
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
-/// Who opens a page: its cookies, and where the request came from.
+/// The headers of a page request: cookies and origin.
 struct Visit<'a>(&'a HeaderMap);
 
 pub(super) fn routes() -> Router<Admin> {
@@ -34,7 +34,7 @@ pub(super) fn routes() -> Router<Admin> {
         .route("/oauth/client/{app}", get(client))
 }
 
-/// What is connected, as whom, and a button: nothing is asked of the provider before.
+/// Shows what is connected, as whom, and a button. The provider is not contacted before the button is pressed.
 async fn start(
     State(admin): State<Admin>,
     Segments(ticket): Segments<String>,
@@ -50,7 +50,7 @@ async fn start(
     };
     let name = flows.cookie(&offer.flow);
     let mut answer = offered(&offer).answer(StatusCode::OK);
-    // Opened twice in one browser it stays that browser's.
+    // If it is opened twice in one browser, it stays bound to that browser.
     if Visit(&headers).cookies().one(&name).is_none() {
         let cookie = flows.new_cookie(&offer.flow);
         let mut value = HeaderValue::from_str(&cookie).expect("a cookie of ours is ASCII");
@@ -60,7 +60,7 @@ async fn start(
     answer
 }
 
-/// The button: from our own page, in the browser that opened it.
+/// Handles the button: only from our own page, in the browser that opened it.
 async fn begin(
     State(admin): State<Admin>,
     Segments(ticket): Segments<String>,
@@ -92,7 +92,7 @@ async fn begin(
     }
 }
 
-/// GET alone: a HEAD must not spend a code.
+/// GET only: a HEAD request must not spend a code.
 async fn callback(
     State(admin): State<Admin>,
     Segments(app): Segments<String>,
@@ -107,8 +107,8 @@ async fn callback(
     finished(&admin, (&app, query), &headers, "../done").await
 }
 
-/// A provider that sends the browser back by POST (Form Post Response Mode). The browser brings none of
-/// its cookies here; it goes on to a page of ours at once, where they are looked at.
+/// Handles a provider that sends the browser back by POST (Form Post Response Mode). The browser sends no
+/// cookies then, so it is redirected to our own page, where they are checked.
 async fn posted(
     State(admin): State<Admin>,
     Segments(app): Segments<String>,
@@ -135,7 +135,7 @@ async fn posted(
     }
 }
 
-/// A browser whose form was kept, now with its cookies, from our own page.
+/// Continues with a browser whose form was stored, now with its cookies, from our own page.
 async fn goes_on(
     State(admin): State<Admin>,
     Segments((app, handle)): Segments<(String, String)>,
@@ -159,7 +159,7 @@ async fn goes_on(
     }
 }
 
-/// Ends a consent with what the browser brought, `parameters`, and sends it to its page below `done`.
+/// Completes a consent with the callback's `parameters`, and redirects to the result page below `done`.
 async fn finished(
     admin: &Admin,
     (app, parameters): (&str, &str),
@@ -181,7 +181,7 @@ async fn finished(
     }
 }
 
-/// The form of a POST, within the bounds of a callback's query.
+/// The form of a POST, limited to the size of a callback query.
 async fn form(admin: &Admin, headers: &HeaderMap, body: Body) -> Option<Zeroizing<String>> {
     let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     let kind = kind.split(';').next().unwrap_or_default().trim();
@@ -193,14 +193,14 @@ async fn form(admin: &Admin, headers: &HeaderMap, body: Body) -> Option<Zeroizin
     std::str::from_utf8(&whole).ok().map(|form| Zeroizing::new(form.to_owned()))
 }
 
-/// The organisation of an app. What none has is nowhere in the default one, too.
+/// The organisation of an app; the default one if the app does not exist.
 fn org_of_app(admin: &Admin, app: &str) -> OrgId {
     let found = AppId::parse(app).ok();
     let found = found.and_then(|id| admin.deps().directory.view().org_of_app(&id).cloned());
     found.unwrap_or_else(OrgId::default_org)
 }
 
-/// The grant is stored: agents may use it before the person reads so.
+/// Waits until the stored grant is in force, so that agents can use it before the person reads so.
 async fn enforced(admin: &Admin) {
     if let Err(error) = admin.enforce().await {
         tracing::error!(%error, "a consent is stored but not in force");
@@ -215,7 +215,7 @@ async fn done(
     shown(&admin, &flow, &Visit(&headers).cookies()).await
 }
 
-/// The person's word about another account: `?accept=yes` or `no`.
+/// The person's decision about a different account: `?accept=yes` or `no`.
 async fn decide(
     State(admin): State<Admin>,
     Segments(flow): Segments<String>,
@@ -244,7 +244,7 @@ async fn decide(
     }
 }
 
-/// The document that our client id names, where servers read those.
+/// The client metadata document, for servers that use its URL as client id.
 async fn client(
     State(admin): State<Admin>,
     Segments(app): Segments<String>,
@@ -255,8 +255,8 @@ async fn client(
     document.map(axum::Json).ok_or(ApiError::NoSuchPath)
 }
 
-/// The organisation that a start link or a flow's page names before a dot, and the rest; without a
-/// dot it is the default one. It only says where to look: what is found there decides.
+/// Splits a start link or a flow's page at the dot into organisation and rest; without a dot it is the default
+/// organisation. This only selects where to look.
 fn org_of(segment: &str) -> (OrgId, &str) {
     match segment.split_once('.').map(|(name, rest)| (OrgId::named(name), rest)) {
         Some((Ok(org), rest)) => (org, rest),
@@ -264,7 +264,7 @@ fn org_of(segment: &str) -> (OrgId, &str) {
     }
 }
 
-/// A gateway that ends with its runs takes no consents: nobody would be there when the browser is back.
+/// The flows, unless the gateway ends with its runs and so could not handle the browser's return.
 fn open(admin: &Admin) -> Result<&Arc<Flows>, Box<Response>> {
     match admin.runs().is_private() {
         false => Ok(&admin.deps().flows),
@@ -282,7 +282,7 @@ async fn shown(admin: &Admin, flow: &str, cookies: &Cookies) -> Response {
     let (org, id) = org_of(flow);
     let Ok(id) = FlowId::parse(id) else { return refused(&Refusal::Over) };
     let Ok(view) = flows.view(&org, &id).await else { return refused(&Refusal::Over) };
-    // Whoever has only the address of the page learns nothing from it.
+    // The address of the page alone reveals nothing.
     if cookies.one(&flows.cookie(&id)).is_none() {
         return refused(&Refusal::OtherBrowser);
     }
@@ -351,15 +351,15 @@ fn refused(refusal: &Refusal) -> Response {
             .text("Nothing was changed. Start again from the command line or the console.")
             .answer(refusal.status());
     };
-    // This page is still good: what it leads to is down.
+    // The page stays valid: the server that it leads to is unavailable.
     let mut answer =
         page.text("Nothing was changed. Try again in a moment.").answer(refusal.status());
     answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     answer
 }
 
-/// 303 to a page of ours, so that the address with the code is gone. Relative: we may be served below a
-/// path.
+/// Redirects (303) to our own page, so that the URL with the code is replaced. The location is relative,
+/// because we may be served below a path.
 fn see_other(to: &str) -> Response {
     let mut answer = Response::new(Body::empty());
     *answer.status_mut() = StatusCode::SEE_OTHER;
@@ -382,9 +382,8 @@ impl Visit<'_> {
         Cookies(pairs.collect())
     }
 
-    /// Browsers say where a request comes from; one that says elsewhere is refused. Those by plain HTTP
-    /// to another machine, and old ones, say only the origin. Those that say nothing are held by the
-    /// cookie, which is `SameSite=Lax`.
+    /// Checks the origin of the request as the browser states it. Over plain HTTP to another machine, and in
+    /// old browsers, only `Origin` is present. Without both, the `SameSite=Lax` cookie protects.
     fn is_of_our_page(&self, public_url: &str) -> bool {
         if self.0.contains_key(SEC_FETCH_SITE) {
             return self.0.get_all(SEC_FETCH_SITE).iter().all(|site| site == "same-origin");
@@ -397,8 +396,8 @@ impl Visit<'_> {
     }
 }
 
-/// Whether a page of this scheme and authority is one of ours: of the `Host` that was asked, which is one
-/// of our names, or of `public_url`, where a proxy before us asks by another.
+/// Whether a page of this scheme and authority is ours: the request's `Host`, which was checked, or that of
+/// `public_url`, if a reverse proxy uses another.
 fn is_own_origin((scheme, authority): (&str, &str), host: &str, public_url: &str) -> bool {
     let scheme = match scheme {
         "http" => Scheme::Http,

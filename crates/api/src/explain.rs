@@ -1,5 +1,5 @@
-//! `/rules/explain`: what would become of a request. `policy` explains its own decision and the
-//! dialler gives its own judgement, so that this cannot disagree with the data path.
+//! `/rules/explain`: explains what would happen to a request. Policy and dialler explain their own decisions,
+//! so that the explanation always agrees with the data path.
 
 mod base_url;
 mod question;
@@ -50,7 +50,7 @@ async fn explain(
     Ok(Json(told))
 }
 
-/// Where the connection's tokens come from, and how they are.
+/// Adds the state of the connection and the source of its tokens.
 async fn look_behind(admin: &Admin, caller: &Caller, used: &mut ConnectionUsed) {
     let view = admin.deps().directory.view();
     let connection = view.connection(caller.org(), &used.id);
@@ -65,7 +65,7 @@ async fn look_behind(admin: &Admin, caller: &Caller, used: &mut ConnectionUsed) 
     }
 }
 
-/// What becomes of the request as far as can be told without asking the network.
+/// Explains everything that does not require the network.
 pub(super) fn decided(
     admin: &Admin,
     caller: &Caller,
@@ -84,13 +84,13 @@ pub(super) fn decided(
     Ok((told, question.target))
 }
 
-/// The agent as authentication would make it; no decision depends on which token it was.
+/// The agent as authentication would make it; no decision depends on the token.
 fn as_agent(record: &AgentRecord) -> Agent {
     let (id, org) = (record.id.clone(), record.org.clone());
     Agent { id, org, name: record.name.as_str().into(), token: None }
 }
 
-/// The decision, with what only the services know of it.
+/// The decision, with details that only the services know.
 fn told(admin: &Admin, agent: &AgentRecord, asked: &Question, decision: Decision) -> Explanation {
     let used = decision.connection_id.as_ref().and_then(|id| used(admin, asked, (&agent.org, id)));
     let settings = used.as_ref().and_then(|used| used.settings.clone());
@@ -118,11 +118,11 @@ fn told(admin: &Admin, agent: &AgentRecord, asked: &Question, decision: Decision
     }
 }
 
-/// What a decision uses.
+/// The connection used by a decision.
 struct Used {
     connection: ConnectionUsed,
     settings: Option<Settings>,
-    /// Where its credential would go for the host and path, if it has a place there.
+    /// Where its credential would be written for the host and path, if it has a placement there.
     places: Option<Vec<Place>>,
 }
 
@@ -151,8 +151,7 @@ fn used(admin: &Admin, asked: &Question, (org, id): (&OrgId, &ConnectionId)) -> 
     Some(Used { connection: used, settings, places })
 }
 
-/// Writes something where the credential of a used connection would go, by the function that
-/// writes it.
+/// Writes a stand-in for the credential of the connection, with the function that writes credentials.
 fn written(asked: &Question, used: Option<&Option<Vec<Place>>>) -> Result<(), WriteError> {
     let places = match used {
         None => &[][..],
@@ -164,7 +163,7 @@ fn written(asked: &Question, used: Option<&Option<Vec<Place>>>) -> Result<(), Wr
     write::credential(&mut Head { fields: &mut fields, path: path.into(), query: None }, &writes)
 }
 
-/// A value of the template's form, with a letter for each field.
+/// A value in the form of the template, with a letter for each field.
 fn stand_in(template: &Template) -> Secret {
     let piece = |part: &Part| match part {
         Part::Literal(text) => text.to_string(),
@@ -196,8 +195,8 @@ fn template(template: &Template) -> String {
     }
 }
 
-/// Resolves and judges the addresses as dialling would, without connecting. Done only for what
-/// policy allows: the lookup of a denied name would already tell something.
+/// Resolves and checks the addresses as dialling would, without connecting. Only for what policy allows: the
+/// look-up of a denied name would already reveal something.
 async fn judge(admin: &Admin, target: &Target, told: &mut Explanation) {
     let injects = told.action == ActionKind::Inject;
     let cleartext = injects && target.scheme() == Scheme::Http;
@@ -212,7 +211,7 @@ async fn judge(admin: &Admin, target: &Target, told: &mut Explanation) {
     };
     for (address, verdict) in judged {
         let class = classify(address.ip());
-        // A credential goes over cleartext only to what the private list names.
+        // A credential may be sent in cleartext only to addresses on the private list.
         let exposed = cleartext && class == IpClass::Public;
         told.addresses.push(AddressView {
             address: address.to_string(),

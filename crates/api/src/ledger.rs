@@ -1,5 +1,5 @@
-//! The audit record of a change that comes in over the API: its place is taken before anything is
-//! changed, and it is written however the request ends.
+//! Audit records of changes through the API: a place in the log is reserved before the change, and the record
+//! is written however the request ends.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use keyward_base::id::TokenId;
 use keyward_state::observe::change::{Change, ChangeSlot};
 use keyward_state::observe::event::{Event, Outcome};
 
-/// What of a request's path stands in the log.
+/// How many characters of a path are logged.
 const PATH_CHARS_MAX: usize = 256;
 
-/// What a handler says of what it changes.
+/// Collects what a handler changes.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     what: Option<&'static str>,
@@ -27,7 +27,7 @@ pub(super) struct Ledger {
     run: Option<Run>,
 }
 
-/// The run of a program, as far as it is known.
+/// A run of a program.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
     /// `started`, `resumed` or `ended`.
@@ -35,11 +35,11 @@ pub(super) struct Run {
     /// The agent's name.
     pub(super) agent: String,
     pub(super) token: Option<TokenId>,
-    /// What the token is for.
+    /// The purpose of the token.
     pub(super) label: Option<String>,
 }
 
-/// A record under way; written when it is dropped.
+/// A record in progress; written when dropped.
 pub(super) struct Entry {
     slot: Option<ChangeSlot>,
     event: Event,
@@ -47,10 +47,10 @@ pub(super) struct Entry {
 }
 
 impl Ledger {
-    /// Takes the place.
+    /// Reserves a place in the log.
     ///
     /// # Errors
-    /// While the audit log cannot be written: nothing is changed then.
+    /// While the audit log cannot be written; then nothing is changed.
     pub(super) async fn begin(
         admin: &Admin,
         caller: &Caller,
@@ -68,7 +68,7 @@ impl Ledger {
 }
 
 impl Caller {
-    /// Tells what thing is changed; the first that is told counts.
+    /// Sets the changed resource; the first call counts.
     pub(super) fn names(&self, what: &'static str, id: impl ToString, name: &str) {
         let mut ledger = self.ledger.lock();
         if ledger.what.is_none() {
@@ -77,7 +77,7 @@ impl Caller {
         }
     }
 
-    /// Tells that a run is changed, and not the agent that it is of.
+    /// Sets a run as the changed resource instead of its agent.
     pub(super) fn names_run(&self, run: Run) {
         self.ledger.lock().run = Some(run);
     }
@@ -87,14 +87,14 @@ impl Caller {
         self.writes()
     }
 
-    /// Tells what else there is to say of the change. Never a secret.
+    /// Adds an explanation. It must not contain secrets.
     pub(super) fn because(&self, why: impl Into<String>) {
         self.ledger.lock().why = Some(why.into());
     }
 }
 
 impl Entry {
-    /// The request was answered.
+    /// Records the result of the request.
     pub(super) fn ended(mut self, status: StatusCode, code: Option<Code>) {
         self.event.status = Some(status.as_u16());
         self.event.code = code.map(|code| code.to_string());
@@ -109,7 +109,7 @@ impl Drop for Entry {
         let ledger = std::mem::take(&mut *self.ledger.lock());
         if let Some(change) = &mut self.event.change {
             if let Some(what) = ledger.what {
-                // The path says it more narrowly: a token or a binding of this thing.
+                // The path is more specific: a token or a binding of this resource.
                 let narrower = ["token", "binding"].contains(&&*change.what);
                 if !narrower {
                     what.clone_into(&mut change.what);
@@ -126,7 +126,7 @@ impl Drop for Entry {
 }
 
 impl Run {
-    /// Says in a record of a change that it is one of this run.
+    /// Adds the run to the record of a change.
     pub(super) fn write(self, event: &mut Event) {
         let Self { action, agent, token, label } = self;
         let token = token.map(|token| token.to_string());
@@ -139,7 +139,7 @@ impl Run {
     }
 }
 
-/// What the path alone says: `POST /agents/ci/tokens` adds a token of `ci`.
+/// The change as described by the path: `POST /agents/ci/tokens` adds a token of `ci`.
 fn by_path(caller: &Caller, method: &str, path: &str) -> Change {
     let rest = path.strip_prefix("/api/v1/").unwrap_or(path);
     let mut parts = rest.split('/');

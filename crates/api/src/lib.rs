@@ -1,9 +1,9 @@
-//! The control plane: HTTP routers over the services, one file per resource.
+//! The control plane: HTTP routers over the services, with a file per resource.
 //!
-//! Every request has a [`auth::Caller`], made before it is routed: who, in which organisation, with
-//! which rights. Two doors. The TCP listener opens only what needs no authentication; the unix socket, whose
-//! peers are the owner of the process or root, opens the whole API. `app` builds [`Deps`] and runs
-//! the doors; the command line calls the same router in process when no gateway runs.
+//! Every request has a [`auth::Caller`], made before routing: identity, organisation and rights. There are two
+//! listeners. The TCP listener serves only paths without authentication; the unix socket, whose peers are the
+//! process's owner or root, serves the whole API. `app` provides [`Deps`] and runs the listeners; the command
+//! line calls the same router within the process when no gateway runs.
 
 mod activations;
 mod agents;

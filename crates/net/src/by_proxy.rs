@@ -1,4 +1,4 @@
-//! A stream to a target by a corporate proxy: CONNECT (RFC 9110 §9.3.6), over TCP or TLS.
+//! Opens a stream to a target through a corporate proxy: CONNECT (RFC 9110 §9.3.6), over TCP or TLS.
 
 use std::io;
 use std::sync::Arc;
@@ -15,55 +15,54 @@ use super::corporate::CorporateProxy;
 use super::wire::Wire;
 use keyward_base::host::{Scheme, Target};
 
-/// All that a proxy says before the tunnel is open, in bytes: its login pages are bodies, which are
-/// not read.
+/// Maximum size of the proxy's response head. Bodies, such as login pages, are not read.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Fields in that head.
 const HEAD_FIELDS_MAX: usize = 64;
 
-/// What a proxy does instead of opening the way. The words go on from "the corporate proxy …".
+/// Why a proxy did not open a tunnel. The message continues "the corporate proxy …".
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyFault {
     /// Its name does not resolve.
     #[error("cannot be resolved")]
     Resolve(#[source] io::Error),
-    /// Nothing answers there.
+    /// It does not accept connections.
     #[error("cannot be reached")]
     Connect(#[source] io::Error),
     /// It is one of our own listeners.
     #[error("is this gateway itself")]
     Own,
-    /// No verified TLS with it.
+    /// The TLS handshake failed.
     #[error("does not prove who it is: {0}")]
     Tls(#[source] HandshakeError),
-    /// It wants a login, or another one.
+    /// It requires a login, or rejects the configured one.
     #[error("does not accept the gateway's login")]
     Login,
-    /// It says no, or cannot reach the target.
+    /// It refuses, or cannot reach the target.
     #[error("refuses the way to {target} ({})", status.as_u16())]
     Refused {
-        /// The host and port.
+        /// The target's host and port.
         target: String,
-        /// Its answer.
+        /// The status of its response.
         status: StatusCode,
     },
-    /// It answers something else than HTTP, or too much of it.
+    /// Its response is not HTTP, or too large.
     #[error("does not answer as a proxy: {0}")]
     Malformed(&'static str),
-    /// It ended the stream.
+    /// It closed the stream.
     #[error("closed the stream")]
     Closed(#[source] io::Error),
-    /// The time given ran out.
+    /// The time limit was reached.
     #[error("did not open the way to {target} in time")]
     Timeout {
-        /// The host and port.
+        /// The target's host and port.
         target: String,
     },
 }
 
 impl ProxyFault {
-    /// What its operator can do about it.
+    /// What the proxy's operator can do.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Resolve(_) | Self::Malformed(_) => "check `upstream.proxy.url`",
@@ -81,7 +80,7 @@ impl ProxyFault {
     }
 }
 
-/// TLS with the proxy, where its URL says so.
+/// Does the TLS handshake with the proxy, if its URL asks for TLS.
 pub(super) async fn enter(
     proxy: &CorporateProxy,
     stream: TcpStream,
@@ -107,7 +106,7 @@ async fn shake(
     Ok(Wire::over_tls(stream))
 }
 
-/// Asks for a tunnel to `target`. What stands behind the head of the answer is the target's.
+/// Asks for a tunnel to `target`. Bytes after the response head come from the target.
 pub(super) async fn tunnel(
     proxy: &CorporateProxy,
     mut wire: Wire,
@@ -122,7 +121,7 @@ async fn ask<IO: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut IO,
     target: &Target,
 ) -> Result<Bytes, ProxyFault> {
-    // Always with the port: it is no URI here (RFC 9112 §3.2.3).
+    // Always with the port, because it is not a URI here (RFC 9112 §3.2.3).
     let authority = format!("{}:{}", target.host(), target.port());
     let mut request = BytesMut::new();
     request.extend_from_slice(b"CONNECT ");
@@ -136,7 +135,7 @@ async fn ask<IO: AsyncRead + AsyncWrite + Unpin>(
         request.extend_from_slice(b"\r\n");
     }
     request.extend_from_slice(b"\r\n");
-    // A proxy may answer and close before it has read everything: what it says counts.
+    // A proxy may respond and close before it has read the whole request; its response counts.
     let written = async {
         stream.write_all(&request).await?;
         stream.flush().await
@@ -148,7 +147,7 @@ async fn ask<IO: AsyncRead + AsyncWrite + Unpin>(
     };
     match status {
         status if status.is_success() => Ok(early),
-        // tinyproxy says 401 to a login that is wrong, and 407 to none.
+        // tinyproxy answers 401 to a wrong login, and 407 without one.
         StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::UNAUTHORIZED => {
             Err(ProxyFault::Login)
         }
@@ -156,8 +155,8 @@ async fn ask<IO: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// The final status and what came behind its head. Content-Length and Transfer-Encoding of a
-/// success mean nothing (RFC 9110 §9.3.6); a refusal's body is not read.
+/// Returns the final status and the bytes after its head. Content-Length and Transfer-Encoding of a success
+/// mean nothing (RFC 9110 §9.3.6); the body of a refusal is not read.
 async fn answer<IO: AsyncRead + Unpin>(stream: &mut IO) -> Result<(StatusCode, Bytes), ProxyFault> {
     let mut buffer = BytesMut::with_capacity(1024);
     let mut spent = 0;
@@ -180,7 +179,7 @@ async fn answer<IO: AsyncRead + Unpin>(stream: &mut IO) -> Result<(StatusCode, B
     }
 }
 
-/// A head at the start of `bytes`, once it is whole: its status and length.
+/// Parses a head at the start of `bytes`; returns status and length once it is complete.
 fn head(bytes: &[u8]) -> Result<Option<(StatusCode, usize)>, ProxyFault> {
     let mut fields = [httparse::EMPTY_HEADER; HEAD_FIELDS_MAX];
     let mut response = httparse::Response::new(&mut fields);
@@ -192,7 +191,7 @@ fn head(bytes: &[u8]) -> Result<Option<(StatusCode, usize)>, ProxyFault> {
     })?;
     match (parsed, response.code.map(StatusCode::from_u16)) {
         (httparse::Status::Partial, _) => Ok(None),
-        // It would speak something else from here on.
+        // From here on it would speak another protocol.
         (_, Some(Ok(StatusCode::SWITCHING_PROTOCOLS))) => {
             Err(ProxyFault::Malformed("it switches protocols"))
         }
@@ -216,7 +215,7 @@ mod tests {
         CorporateProxy::new(Target::parse(Scheme::Http, "corp:3128").expect("proxy"), vec![])
     }
 
-    /// What becomes of an answer that comes in these pieces, and then ends.
+    /// The result of a response that arrives in these pieces, followed by the end of the stream.
     async fn after(pieces: &[&[u8]]) -> Result<Bytes, String> {
         let (mut ours, mut theirs) = duplex(8);
         let pieces: Vec<Vec<u8>> = pieces.iter().map(|piece| piece.to_vec()).collect();
@@ -274,7 +273,7 @@ mod tests {
             (vec![b"HTTP/1.1 200", b" OK\r\nA: b\r\n\r", b"\n"], b""),
         ] {
             let got = after(&pieces).await.expect("open");
-            // More may be on its way: the pipe holds eight bytes.
+            // More data may follow: the pipe holds eight bytes.
             assert!(early.starts_with(&got), "{pieces:?}: {got:?}");
         }
     }

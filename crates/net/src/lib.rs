@@ -1,5 +1,5 @@
-//! The only place that opens sockets outwards: resolve once, judge every address, connect the
-//! address that was judged, verify TLS. Or the same with a corporate proxy, which resolves then.
+//! Outbound sockets: resolve once, check every address, connect to a checked address, verify TLS. No other
+//! crate opens outbound sockets. With a corporate proxy, the proxy resolves names.
 
 pub mod by_proxy;
 pub mod call;

@@ -1,23 +1,22 @@
-//! Reads a body whole, into one buffer. Kept as it comes, a body of single bytes takes a hundred times
-//! as much.
+//! Reads a whole body into one buffer. Keeping single-byte chunks would take a hundred times the memory.
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
 
-/// Why there is no whole body.
+/// Why a body could not be read.
 #[derive(Debug)]
 pub enum Unread<E> {
-    /// It is longer than it may be.
+    /// It exceeds the limit.
     TooLong,
-    /// It broke off.
+    /// It ended early.
     Broken(E),
 }
 
-/// All of `body`, without its trailers.
+/// Reads all of `body`, without its trailers.
 ///
 /// # Errors
-/// When it breaks off, or has more than `bytes_max` bytes.
+/// When it ends early or exceeds `bytes_max` bytes.
 pub async fn whole<B>(mut body: B, bytes_max: usize) -> Result<Bytes, Unread<B::Error>>
 where
     B: Body<Data = Bytes> + Unpin,

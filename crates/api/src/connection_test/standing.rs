@@ -1,5 +1,5 @@
-//! What a test that a person asked for teaches about a connection: whose account it is, what it may do,
-//! and, where that is certain, that its credential is refused.
+//! Stores what a manual test revealed about a connection: the account, its permissions, and whether its
+//! credential is certainly rejected.
 
 use super::super::auth::Caller;
 use super::super::changes;
@@ -8,16 +8,16 @@ use super::super::state::Admin;
 use super::super::wire::{ConnectionTested, TestOutcome};
 use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState};
 
-/// What is said of a connection whose key was refused.
+/// The stored detail of a connection whose key was rejected.
 const REFUSED: &str = "401";
 
-/// Whether a second answer of the same kind would end the connection: once may be an accident of the
-/// provider's.
+/// Whether a second response of this kind would mark the connection broken; a single one may be a temporary
+/// error of the provider.
 pub(super) fn is_doubtful(connection: &ConnectionRecord, found: &ConnectionTested) -> bool {
     is_refused(found) && connection.state == ConnectionState::Active
 }
 
-/// Whether the connection's client was refused: a person who tests it has it tried again.
+/// Whether the connection's client was rejected; a manual test triggers a retry.
 pub(super) fn is_rejected(connection: &ConnectionRecord) -> bool {
     let rejected = BrokenReason::ClientRejected;
     matches!(connection.state, ConnectionState::Broken { reason, .. } if reason == rejected)
@@ -27,7 +27,7 @@ fn is_refused(found: &ConnectionTested) -> bool {
     found.outcome == TestOutcome::WrongKey && found.status == Some(401)
 }
 
-/// Keeps what the test taught. A state that a person or the tokens' own server has set stays.
+/// Stores the result. It does not override a state that a person or the token server has set.
 ///
 /// # Errors
 /// When the store fails.
@@ -53,7 +53,7 @@ pub(crate) async fn learnt(
         if found.ok && failed {
             record.state = ConnectionState::Active;
         }
-        // What has tokens is renewed, and ended by whoever issues them.
+        // A renewable token is renewed, and its server decides when it ends.
         if is_refused(found) && !renews && record.state == ConnectionState::Active {
             let detail = Some(REFUSED.to_owned());
             record.state = ConnectionState::Broken { reason: BrokenReason::TestFailed, detail };
@@ -68,7 +68,7 @@ pub(crate) async fn learnt(
     Ok(())
 }
 
-/// Whether its credential is a token that is renewed.
+/// Whether its credential is a renewable token.
 fn has_tokens(admin: &Admin, connection: &ConnectionRecord) -> bool {
     let catalogue = admin.deps().vault.catalogue();
     let provider = catalogue.get(&connection.provider);

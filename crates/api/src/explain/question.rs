@@ -1,4 +1,4 @@
-//! [`Question`]: a request described in words, read into what decisions are made of.
+//! [`Question`]: parses the description of a request into the input of decisions.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
@@ -10,17 +10,17 @@ use keyward_rules::inject::placeholder::Core;
 use keyward_rules::inject::strip;
 use keyward_rules::policy::{Asked, overrides};
 
-/// The field that names a connection; it counts only when `connection` does not.
+/// The field that names a connection; ignored if `connection` is given.
 const KEYWARD_CONNECTION: &str = "keyward-connection";
 
-/// The request that is asked about.
+/// The described request.
 #[derive(Debug)]
 pub(super) struct Question {
     pub(super) target: Target,
     pub(super) method: Method,
-    /// As decisions read it.
+    /// The path as decisions use it.
     pub(super) path: DecodedPath,
-    /// As it would be sent.
+    /// The path as it would be sent.
     pub(super) path_sent: String,
     placeholders: Vec<Core>,
     named: Option<String>,
@@ -28,10 +28,10 @@ pub(super) struct Question {
 }
 
 impl Question {
-    /// Reads the description as the data path reads a request.
+    /// Parses the description as the data path parses a request.
     ///
     /// # Errors
-    /// 422 that names the part which no request could have.
+    /// 422 that names the invalid part.
     pub(super) fn parse(ask: &ExplainAsk) -> Result<Self, ApiError> {
         let refused = |error: PathError| ApiError::field("url", error.to_string());
         let method = ask.method.as_deref().unwrap_or("GET");
@@ -57,7 +57,7 @@ impl Question {
         })
     }
 
-    /// The part that policy reads.
+    /// The input for policy.
     pub(super) fn asked(&self) -> Asked<'_> {
         Asked {
             target: &self.target,

@@ -1,5 +1,5 @@
-//! What is put into a request, and how: placements, credentials, placeholders, stripping, writing; and
-//! how it is kept out of the answer.
+//! Injection into requests: placements, credentials, placeholders, stripping and writing; and scrubbing of
+//! responses.
 
 pub mod body;
 pub mod credential;

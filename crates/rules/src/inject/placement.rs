@@ -1,4 +1,4 @@
-//! Where a credential goes, and the template of its value. Parsed once, from provider data.
+//! Placements: where a credential is written, and the template of its value. Parsed once, from provider data.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ use super::body::BodyPath;
 use super::path_prefix::PathPrefix;
 use keyward_base::secret::Secret;
 
-/// The longest value that is written anywhere: servers refuse heads over 8 to 16 KiB, and the
-/// longest real tokens stay under 10 KiB.
+/// Maximum length of a written value: servers refuse heads over 8 to 16 KiB, and real tokens are shorter than
+/// 10 KiB.
 pub const VALUE_BYTES_MAX: usize = 16 * 1024;
 
 /// A place in a request.
@@ -20,18 +20,18 @@ pub const VALUE_BYTES_MAX: usize = 16 * 1024;
 pub enum At {
     /// A header field.
     Header(HeaderName),
-    /// A query parameter, by its decoded name.
+    /// A query parameter, by decoded name.
     Query(Box<str>),
     /// A cookie, by name.
     Cookie(Box<str>),
-    /// The beginning of the path: the template is the whole prefix, such as `/bot{api_key}/`.
+    /// The beginning of the path; the template is the whole prefix, such as `/bot{api_key}/`.
     Path(PathPrefix),
     /// A member of a JSON body, or a field of a form.
     Body(BodyPath),
 }
 
 impl At {
-    /// Whether a request cannot have both.
+    /// Whether both places cannot be written in one request.
     pub fn collides(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Body(path), Self::Body(other)) => path.collides(other),
@@ -41,8 +41,8 @@ impl At {
     }
 }
 
-/// A value with fields in it: `Bearer {token}`. With [`Encoding::Basic`], the rendered text is
-/// `user:password` and is written as `Basic ` and its base64 (RFC 7617).
+/// A template of a value: `Bearer {token}`. With [`Encoding::Basic`], the rendered text is `user:password`; it
+/// is sent as `Basic ` and its base64 (RFC 7617).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Template {
     parts: Vec<Part>,
@@ -52,44 +52,44 @@ pub struct Template {
 /// A piece of a template.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Part {
-    /// Text as it is.
+    /// Fixed text.
     Literal(Box<str>),
-    /// The value of a field.
+    /// The name of a field whose value is inserted.
     Field(Box<str>),
 }
 
-/// How the rendered text is written.
+/// How the rendered text is encoded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Encoding {
-    /// As it is.
+    /// Unchanged.
     Plain,
-    /// `Basic ` and base64 of it.
+    /// `Basic ` and base64.
     Basic,
 }
 
-/// One write: a place and its value.
+/// A place in the request, with the template of its value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Place {
-    /// Where.
+    /// The place in the request.
     pub at: At,
-    /// What.
+    /// The template of the value.
     pub value: Template,
 }
 
-/// Why a template cannot be used. Names fields, never values.
+/// Why a template is invalid. Messages name fields and never quote values.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum TemplateError {
-    /// `{` without `}`, an empty name.
+    /// `{` without `}`, or an empty name.
     #[error("`{0}` is not a template: write field names in braces, such as `Bearer {{token}}`")]
     Syntax(String),
-    /// A field that was not given.
+    /// The field has no value.
     #[error("field `{0}` is missing")]
     Missing(String),
-    /// A field value with control bytes, blanks at its ends, or not ASCII; or a colon in the user
-    /// of Basic.
+    /// A field value has control bytes, leading or trailing spaces, or is not ASCII; or the user of Basic has a
+    /// colon.
     #[error("field `{0}` is empty or holds a character that cannot be sent there")]
     Unsendable(String),
-    /// The rendered value is over [`VALUE_BYTES_MAX`].
+    /// The rendered value exceeds [`VALUE_BYTES_MAX`].
     #[error(
         "the value is longer than {VALUE_BYTES_MAX} bytes: check that the right text was pasted"
     )]
@@ -100,8 +100,8 @@ impl Template {
     /// Parses `Bearer {token}`. Field names are letters, digits, `_` and `-`.
     ///
     /// # Errors
-    /// On unbalanced braces, an empty field name, literal text that cannot be sent, or a Basic
-    /// template without a literal colon.
+    /// On unbalanced braces, an empty field name, literal text that cannot be sent, or a Basic template without
+    /// a literal colon.
     pub fn parse(text: &str, encoding: Encoding) -> Result<Self, TemplateError> {
         let parts = split(text).ok_or_else(|| TemplateError::Syntax(text.to_owned()))?;
         let basic_without_colon = encoding == Encoding::Basic && first_colon(&parts).is_none();
@@ -111,7 +111,7 @@ impl Template {
         }
     }
 
-    /// The names of its fields, in order.
+    /// The names of the fields, in order.
     pub fn fields(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::Field(name) => Some(&**name),
@@ -119,17 +119,17 @@ impl Template {
         })
     }
 
-    /// The pieces.
+    /// Literals and fields, in order.
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }
 
-    /// How the rendered text is written.
+    /// How the rendered text is encoded.
     pub fn encoding(&self) -> Encoding {
         self.encoding
     }
 
-    /// Fills the fields in.
+    /// Inserts the fields.
     ///
     /// # Errors
     /// When a field is missing or cannot be sent.
@@ -146,7 +146,7 @@ impl Template {
             Encoding::Plain => Secret::new(std::mem::take(&mut *plain)),
             Encoding::Basic => basic(&plain),
         };
-        // A header's value is trimmed on its way (RFC 9110 §5.5): what arrived would be another.
+        // A header's value is trimmed in transit (RFC 9110 §5.5), so another value would arrive.
         let ends_blank = matches!(rendered.expose(), [b' ', ..] | [.., b' ']);
         match self.fields().last() {
             Some(name) if ends_blank => Err(TemplateError::Unsendable(name.to_owned())),
@@ -155,7 +155,7 @@ impl Template {
         }
     }
 
-    /// Every field is there and can be sent; those before Basic's colon hold none themselves
+    /// Checks that every field exists and can be sent. Fields before Basic's colon must not contain a colon
     /// (RFC 7617 §2), or the upstream would see another user.
     fn check(&self, fields: &BTreeMap<String, Secret>) -> Result<(), TemplateError> {
         let colon = match self.encoding {
@@ -166,7 +166,7 @@ impl Template {
             let Part::Field(name) = part else { continue };
             let bytes = value(fields, name)?.expose();
             let in_user = colon.is_some_and(|colon| index < colon);
-            // An empty password is usual with Basic: the key stands in the user's place.
+            // Basic often has an empty password, with the key as the user.
             let is_empty = bytes.is_empty() && self.encoding == Encoding::Plain;
             if is_empty || !is_sendable(bytes) || in_user && bytes.contains(&b':') {
                 return Err(TemplateError::Unsendable(name.to_string()));
@@ -178,7 +178,7 @@ impl Template {
         }
     }
 
-    /// Bytes before encoding, so that the buffer never grows and leaves a copy behind.
+    /// Size before encoding, so that the buffer never grows and leaves no copy of the secret.
     fn rendered_bytes(&self, fields: &BTreeMap<String, Secret>) -> usize {
         let bytes = |part: &Part| match part {
             Part::Literal(text) => text.len(),
@@ -195,7 +195,7 @@ fn value<'a>(
     fields.get(name).ok_or_else(|| TemplateError::Missing(name.to_owned()))
 }
 
-/// The pieces of a template, or `None` when braces or literal text are wrong.
+/// Splits a template; `None` when braces or literal text are invalid.
 fn split(text: &str) -> Option<Vec<Part>> {
     let mut parts = Vec::new();
     let mut rest = text;
@@ -214,7 +214,7 @@ fn split(text: &str) -> Option<Vec<Part>> {
     Some(parts)
 }
 
-/// Which piece holds the first literal colon.
+/// Index of the part with the first literal colon.
 fn first_colon(parts: &[Part]) -> Option<usize> {
     parts.iter().position(|part| matches!(part, Part::Literal(text) if text.contains(':')))
 }
@@ -223,7 +223,7 @@ fn is_field_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }
 
-/// Visible ASCII and blanks.
+/// Whether the bytes are visible ASCII and spaces.
 fn is_visible(bytes: &[u8]) -> bool {
     bytes.iter().all(|b| matches!(b, b' '..=b'~'))
 }
@@ -232,7 +232,7 @@ fn is_sendable(bytes: &[u8]) -> bool {
     is_visible(bytes) && !matches!(bytes, [b' ', ..] | [.., b' '])
 }
 
-/// `Basic ` and base64 (RFC 7617 §2), written once into a buffer of its final size.
+/// `Basic ` and base64 (RFC 7617 §2), written into a buffer of its final size.
 fn basic(user_and_password: &[u8]) -> Secret {
     const SCHEME: &[u8] = b"Basic ";
     let mut buffer =

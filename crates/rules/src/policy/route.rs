@@ -1,5 +1,5 @@
-//! [`Policy::route`]: what becomes of a CONNECT, when only agent and target are known. Whatever a
-//! request could still be permitted is intercepted, and decided there.
+//! [`Policy::route`]: the decision about a CONNECT, when only agent and target are known. If a request might be
+//! permitted, the route is `Intercept`, and each request is decided later.
 
 use std::sync::Arc;
 
@@ -11,35 +11,35 @@ use keyward_base::host::Target;
 use keyward_base::id::RuleId;
 use keyward_base::pattern::PathPattern;
 
-/// What can be said before a request is seen.
+/// What is known before a request arrives.
 enum Outlook {
-    /// Some request may be permitted, or a rule must look to refuse some.
+    /// Some requests may be permitted, or a rule must inspect requests to refuse some.
     Look,
-    /// Nothing looks.
+    /// A rule tunnels.
     Splice(RuleId),
     /// Every request would be refused.
     Refuse(Reason),
 }
 
-/// What one rule says of all requests.
+/// The effect of one rule on all requests.
 enum Verdict {
     Settled(Outlook),
-    /// Refuses some requests; a later rule or the default says what becomes of the others.
+    /// It refuses some requests; later rules or the default decide about the others.
     RefusesSome,
-    /// Would use a connection that the agent lacks: the reason, unless bindings decide.
+    /// It needs a connection that the agent lacks; this reason applies unless bindings decide.
     Lacks(Reason),
-    /// Says nothing.
+    /// It has no effect.
     Passes,
 }
 
 impl Policy {
-    /// What becomes of a CONNECT (or the target of an absolute-form request).
+    /// Decides about a CONNECT (or the target of a request in absolute form).
     pub fn route(&self, agent: &Agent, target: &Target) -> Route {
         let org = self.org(&agent.org);
         match self.outlook(org, agent, target) {
             Outlook::Look => Route::Intercept(InterceptPermit::new(target.clone())),
             Outlook::Splice(rule) => Route::Tunnel(TunnelPermit::new(target.clone(), rule)),
-            // The name is literal, so leaves for it are bounded: every client sees the reason.
+            // The name is literal, so leaves for it are bounded, and every client sees the reason.
             Outlook::Refuse(_) if self.is_known(org, target) => {
                 Route::Intercept(InterceptPermit::new(target.clone()))
             }

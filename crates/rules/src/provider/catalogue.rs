@@ -1,4 +1,4 @@
-//! All providers: the built-in ones, compiled in from `catalogue/*.yaml`, and the user's own.
+//! [`Catalogue`]: all providers, both built in (compiled from `catalogue/*.yaml`) and the user's own.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -58,16 +58,16 @@ const FILES: &[(&str, &str)] = &[
     ("zoom.yaml", include_str!("catalogue/zoom.yaml")),
 ];
 
-/// All providers: built in and the user's own (which may not take a built-in id).
+/// All providers. A user's provider may not have the id of a built-in one.
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
     providers: BTreeMap<Arc<str>, Arc<Provider>>,
 }
 
 impl Catalogue {
-    /// The built-in ones.
+    /// The built-in providers.
     pub fn built_in() -> Self {
-        // Constants in effect: each configuration that is read asks for them several times.
+        // Parsed once: each configuration that is read requests them several times.
         static READ: LazyLock<Catalogue> = LazyLock::new(Catalogue::read);
         READ.clone()
     }
@@ -80,7 +80,7 @@ impl Catalogue {
         none.with(FILES.iter().flat_map(read))
     }
 
-    /// These and `own`, whose ids `check` has compared with ours.
+    /// Adds `own`, whose ids `check` has compared with the built-in ones.
     #[must_use]
     pub fn with(&self, own: impl IntoIterator<Item = Provider>) -> Self {
         let mut providers = self.providers.clone();
@@ -90,17 +90,17 @@ impl Catalogue {
         Self { providers }
     }
 
-    /// By id.
+    /// The provider with this id.
     pub fn get(&self, id: &str) -> Option<&Arc<Provider>> {
         self.providers.get(id)
     }
 
-    /// All, by id.
+    /// All providers, sorted by id.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Provider>> {
         self.providers.values()
     }
 
-    /// Hosts that need no variable: names that a refusal may be answered for inside TLS.
+    /// Hosts without variables; refusals for them are sent inside TLS.
     pub fn known_hosts(&self) -> impl Iterator<Item = HostPattern> {
         self.all().flat_map(|provider| provider.known_hosts())
     }
@@ -145,7 +145,7 @@ mod tests {
         for (name, _) in FILES {
             let id = name.strip_suffix(".yaml").unwrap();
             let provider = catalogue.get(id).unwrap();
-            // Anybody's servers have no page in common, and no request that is harmless at all of them.
+            // Self-hosted servers have no common key page, and no request that is harmless on all of them.
             let is_service = id != "mcp";
             assert_eq!(provider.about.key_url.is_some(), is_service, "{id}");
             assert!(provider.about.docs_url.is_some(), "{id}");

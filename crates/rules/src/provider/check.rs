@@ -1,5 +1,5 @@
-//! From YAML to [`Provider`]: checks that a provider file says what can be meant, and reports
-//! everything that is wrong with it at once. `check_auth.rs` does the auth methods.
+//! Checks a provider file: converts the YAML into [`Provider`] and reports all errors at once. `check_auth.rs`
+//! checks the auth methods.
 
 use http::HeaderName;
 use serde_yaml::Value;
@@ -16,10 +16,10 @@ use super::{About, AuthMethod, Field, Provider, Variable};
 use crate::inject::credential::Clears;
 use keyward_base::pattern::PathPattern;
 
-/// Reads a provider file: one provider, a list of them, or a map with `providers:`.
+/// Parses a provider file: one provider, a list of them, or a map with `providers:`.
 ///
 /// # Errors
-/// Everything that is wrong, each with file, line, path and remedy. An id of `reserved` is wrong.
+/// All errors, each with file, line, path and remedy. An id in `reserved` is an error.
 pub fn file(name: &str, text: &str, reserved: &Catalogue) -> Result<Vec<Provider>, Vec<Problem>> {
     let document = Document::parse(name, text)?;
     let mut problems = document.problems();
@@ -39,7 +39,7 @@ pub fn file(name: &str, text: &str, reserved: &Catalogue) -> Result<Vec<Provider
     }
 }
 
-/// Reads a list of providers that stands at `path`; those with problems are left out.
+/// Parses the list of providers at `path`; those with errors are left out.
 pub fn providers(
     value: &Value,
     path: &str,
@@ -86,7 +86,7 @@ pub fn provider(
     (problems.count() == before).then_some(provider)
 }
 
-/// A provider under check.
+/// The provider that is checked.
 struct Check<'a> {
     path: &'a str,
     text: &'a ProviderText,
@@ -246,7 +246,7 @@ fn template(text: &TemplateText) -> super::Template {
     }
 }
 
-/// Checks a test request that stands at `at`; its templates name variables and `fields`.
+/// Checks the test request at `at`; its templates may name variables and `fields`.
 pub(super) fn test_request(
     test: &TestText,
     fields: &[&Field],
@@ -276,7 +276,7 @@ pub(super) fn test_request(
     }
 }
 
-/// The URLs of an auth method: key, URL, whether it is carved out.
+/// The URLs of an auth method: key, URL, whether injection is refused there.
 fn urls(auth: &AuthText) -> impl Iterator<Item = (&'static str, &str, bool)> {
     [
         ("authorize", &auth.authorize, false),
@@ -293,7 +293,7 @@ fn urls(auth: &AuthText) -> impl Iterator<Item = (&'static str, &str, bool)> {
     .filter_map(|(key, url, carved)| Some((key, url.as_deref()?, carved)))
 }
 
-/// The pattern of a URL's path: whatever holds a variable is any one segment.
+/// A pattern of a URL's path; a segment with a variable matches any one segment.
 fn path_pattern(path: &str) -> Result<PathPattern, keyward_base::pattern::PatternError> {
     let segments = path.split('/').map(|segment| match segment.contains('{') {
         true => "*",
@@ -330,7 +330,7 @@ fn clears(text: &ClearsText, path: &str, problems: &mut Problems<'_>) -> Clears 
     Clears { headers, queries: boxed(&text.queries), cookies: boxed(&text.cookies) }
 }
 
-/// Lower-case letters, digits and hyphens, as ids of providers are.
+/// Whether the text is a valid provider id: lower-case letters, digits and hyphens.
 fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -349,7 +349,7 @@ mod tests {
         found.iter().map(ToString::to_string).collect()
     }
 
-    /// Auth lines after [`HEAD`] → the one problem.
+    /// Auth lines after [`HEAD`], with the only error.
     const BAD_AUTH: &[(&str, &str)] = &[
         ("[]", "p.yaml:4: auth: there is no auth method; describe at least one"),
         (
@@ -378,11 +378,11 @@ mod tests {
         ),
         (
             "[{ id: a, kind: api_key, placement: { path: 'bot{api_key}/' } }]",
-            "p.yaml:4: auth[0].placement.path: this is no place in a path; write whole segments, such as `/bot{api_key}/`",
+            "p.yaml:4: auth[0].placement.path: this is not a place in a path; write whole segments, such as `/bot{api_key}/`",
         ),
         (
             "[{ id: a, kind: api_key, placement: { path: '/../{api_key}/' } }]",
-            "p.yaml:4: auth[0].placement.path: this is no place in a path; write whole segments, such as `/bot{api_key}/`",
+            "p.yaml:4: auth[0].placement.path: this is not a place in a path; write whole segments, such as `/bot{api_key}/`",
         ),
         (
             "[{ id: a, kind: api_key, placement: { header: X, value: 'k {tokn}' } }]",
@@ -410,7 +410,7 @@ mod tests {
         ),
         (
             "[{ id: a, kind: basic, placement: { basic: '{password}' } }]",
-            "p.yaml:4: auth[0].placement.basic: this is no pair of user and password; write `{user}:{password}`",
+            "p.yaml:4: auth[0].placement.basic: this is not a pair of user and password; write `{user}:{password}`",
         ),
         (
             "[{ id: a, kind: custom, place: [{ header: X, value: '{a}' }] }]",
@@ -466,7 +466,7 @@ mod tests {
         }
     }
 
-    /// Whole files → the one problem.
+    /// Whole files, with the only error.
     const BAD: &[(&str, &str)] = &[
         (
             "hosts: ['*.com']",

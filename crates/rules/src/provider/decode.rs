@@ -1,6 +1,5 @@
-//! Decoding a part of a [`Document`] into a serde type, reporting everything that is wrong with it
-//! and not only the first thing: after each error the offending key is taken out and decoding tried
-//! again.
+//! Decodes a part of a [`Document`] into a serde type and reports all errors: after each error the offending
+//! key is removed and decoding is repeated.
 
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
@@ -8,8 +7,8 @@ use serde_yaml::{Mapping, Value};
 
 use super::document::{Problems, key_of};
 
-/// Decodes `value`, which stands at `path`. Unknown keys are reported, and `None` is only answered
-/// when something else is wrong as well.
+/// Decodes `value`, which is at `path`. Unknown keys are reported. `None` is returned only if there is another
+/// error as well.
 pub fn decode<T: DeserializeOwned>(
     value: &Value,
     path: &str,
@@ -59,8 +58,8 @@ pub fn decode<T: DeserializeOwned>(
     }
 }
 
-/// Puts some value of the right type where `key` is missing, so that what else is wrong can be
-/// found. The decoded result is not used then.
+/// Inserts a value of a suitable type for the missing `key`, so that further errors are found. The decoded
+/// result is not used then.
 fn fill<T: DeserializeOwned>(value: &mut Value, steps: &[Step], key: &str) -> bool {
     let mut candidates = vec![
         Value::Mapping(Mapping::new()),
@@ -85,7 +84,7 @@ fn fill<T: DeserializeOwned>(value: &mut Value, steps: &[Step], key: &str) -> bo
     false
 }
 
-/// The nearest of `known` to a mistyped `word`, if any is near.
+/// The nearest of `known` to a mistyped `word`, if one is near.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = 1 + word.len() / 4;
     known
@@ -96,7 +95,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
-/// What a message of serde says, in our words. The text of values is left out: it may be a secret.
+/// The meaning of a serde error. Values are left out, because they may be secrets.
 enum Fault {
     Unknown { key: String, expected: Vec<String> },
     Missing { key: String },
@@ -138,7 +137,7 @@ impl Fault {
     }
 }
 
-/// serde's word for what was found, in YAML's words.
+/// Translates serde's name for a found value into YAML terms.
 fn thing(found: &str) -> &str {
     match found {
         "string" => "text",
@@ -186,7 +185,7 @@ fn steps(path: &serde_path_to_error::Path) -> Vec<Step> {
         .collect()
 }
 
-/// serde names the unknown key in the message and sometimes in the path as well.
+/// Removes the unknown key from the path if serde names it there as well as in the message.
 fn without_last(mut steps: Vec<Step>, key: &str) -> Vec<Step> {
     if matches!(steps.last(), Some(Step::Key(last)) if last == key) {
         steps.pop();
@@ -201,7 +200,7 @@ fn joined(path: &str, steps: &[Step]) -> String {
     })
 }
 
-/// The value that the steps lead to.
+/// The value at the end of the steps.
 fn walk<'v>(value: &'v mut Value, steps: &[Step]) -> Option<&'v mut Value> {
     steps.iter().try_fold(value, |value, step| match step {
         Step::Key(key) => value.get_mut(key.as_str()),
@@ -214,7 +213,7 @@ fn remove(value: &mut Value, steps: &[Step], key: &str) -> bool {
     map.is_some_and(|map| map.remove(key).is_some())
 }
 
-/// Takes the innermost key of the path out; answers the path of what is gone.
+/// Removes the innermost key of the path and returns the path of what was removed.
 fn take_out(value: &mut Value, path: &str, mut steps: Vec<Step>) -> Option<String> {
     while let Some(step) = steps.pop() {
         if let Step::Key(key) = step {
@@ -225,7 +224,7 @@ fn take_out(value: &mut Value, path: &str, mut steps: Vec<Step>) -> Option<Strin
     None
 }
 
-/// Levenshtein's distance.
+/// The Levenshtein distance.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -1,8 +1,8 @@
-//! [`Document`]: a YAML text as a tree whose every key knows its line, and [`Problems`], the list
-//! of everything wrong with it. Shared by provider files and the configuration.
+//! [`Document`]: a parsed YAML text with the line of each key, and [`Problems`], the list of its errors. Used
+//! for provider files and the configuration.
 //!
-//! The tree is built from parser events, because serde_yaml keeps no positions and stops at the
-//! first error. Values are never quoted in messages: a misplaced one may be a secret.
+//! The tree is built from parser events, because serde_yaml keeps no positions and stops at the first error.
+//! Messages quote no values, because a misplaced value may be a secret.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,13 +11,13 @@ use std::sync::Arc;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use serde_yaml::{Mapping, Value};
 
-/// More nesting than any real file has; bounds the recursion.
+/// Maximum nesting; bounds the recursion. Real files have less.
 const DEPTH_MAX: usize = 32;
 
-/// 4 MiB: thousands of connections.
+/// Maximum size of a file: 4 MiB, enough for thousands of connections.
 const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// A parsed file, with overrides laid over it.
+/// A parsed file with overrides.
 #[derive(Clone, Debug)]
 pub struct Document {
     name: Arc<str>,
@@ -32,22 +32,22 @@ enum Origin {
     Variable(String),
 }
 
-/// One thing wrong: where, what, and what to do about it.
+/// One error: position, message and remedy.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub struct Problem {
-    /// `keyward.yaml:12`, or the environment variable.
+    /// The position: `keyward.yaml:12`, or the environment variable.
     pub origin: String,
-    /// The line, where there is one.
+    /// The line, if there is one.
     pub line: Option<usize>,
     /// The YAML path, such as `rules[3].action`; empty for the whole file.
     pub path: String,
-    /// What is wrong. Quotes no value that could be a secret.
+    /// The error; quotes no value that could be a secret.
     pub message: String,
-    /// What to do.
+    /// The remedy, in lower case.
     pub remedy: String,
 }
 
-/// Collects problems of one document.
+/// Collects the errors of one document.
 #[derive(Debug)]
 pub struct Problems<'a> {
     document: &'a Document,
@@ -55,7 +55,7 @@ pub struct Problems<'a> {
 }
 
 impl Document {
-    /// Parses `text`; `name` is how messages call the file. An empty text is an empty map.
+    /// Parses `text`; messages call the file `name`. An empty text is an empty map.
     ///
     /// # Errors
     /// Syntax errors, duplicate keys, aliases, tags, several documents, excessive size or depth.
@@ -77,13 +77,13 @@ impl Document {
         }
     }
 
-    /// The whole tree.
+    /// The root of the tree.
     pub fn root(&self) -> &Value {
         &self.root
     }
 
-    /// Lays a value over `path` (map keys only), as an environment variable asks. An empty root is
-    /// made a map. Answers whether the path led through maps only.
+    /// Sets the value at `path` (map keys only), as an environment variable requests. An empty root becomes a
+    /// map. Returns whether the path leads through maps only.
     pub fn lay_over(&mut self, variable: &str, path: &[String], value: &Value) -> bool {
         if self.root.is_null() {
             self.root = Value::Mapping(Mapping::new());
@@ -103,7 +103,7 @@ impl Document {
         true
     }
 
-    /// `file:line` of the path, or of the nearest thing around it.
+    /// `file:line` of the path, or of its nearest ancestor.
     pub fn origin(&self, path: &str) -> String {
         match self.nearest(path) {
             Some(Origin::Line(line)) => format!("{}:{line}", self.name),
@@ -129,14 +129,14 @@ impl Document {
         }
     }
 
-    /// A new, empty list of problems.
+    /// An empty list of errors for this document.
     pub fn problems(&self) -> Problems<'_> {
         Problems { document: self, found: Vec::new() }
     }
 }
 
 impl Problems<'_> {
-    /// Adds one.
+    /// Adds an error at `path`.
     pub fn add(&mut self, path: &str, message: impl fmt::Display, remedy: impl fmt::Display) {
         self.found.push(Problem {
             origin: self.document.origin(path),
@@ -152,12 +152,12 @@ impl Problems<'_> {
         self.document.origin(path)
     }
 
-    /// How many so far.
+    /// Number of errors so far.
     pub fn count(&self) -> usize {
         self.found.len()
     }
 
-    /// All of them, in the order of the file.
+    /// All errors, in the order of the file.
     pub fn into_vec(mut self) -> Vec<Problem> {
         self.found.sort_by_key(|problem| problem.line);
         self.found
@@ -165,7 +165,7 @@ impl Problems<'_> {
 }
 
 impl fmt::Display for Problem {
-    /// `keyward.yaml:12: rules[3].action: what is wrong; what to do`.
+    /// Formats as `keyward.yaml:12: rules[3].action: message; remedy`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.origin)?;
         if !self.path.is_empty() {
@@ -192,7 +192,7 @@ pub fn item_of(path: &str, index: usize) -> String {
     format!("{path}[{index}]")
 }
 
-/// A plain scalar as serde_yaml reads it: null, boolean, number or text.
+/// Parses a plain scalar as serde_yaml does: null, boolean, number or text.
 pub fn scalar(text: &str) -> Value {
     match serde_yaml::from_str(text) {
         Ok(value @ (Value::Null | Value::Bool(_) | Value::Number(_))) => value,
@@ -200,7 +200,7 @@ pub fn scalar(text: &str) -> Value {
     }
 }
 
-/// What ends the reading.
+/// An error that stops parsing.
 struct Stop {
     line: usize,
     message: String,
@@ -213,7 +213,7 @@ impl Stop {
     }
 }
 
-/// Builds the tree from events.
+/// Builds the tree from parser events.
 struct Reader<'a> {
     name: &'a str,
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
@@ -330,7 +330,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A scalar by style and tag: quoted ones are always text.
+/// Parses a scalar by style and tag; quoted scalars are always text.
 fn typed(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Result<Value, Stop> {
     match (tag, style) {
         (None, ScalarStyle::Plain) => Ok(scalar(text)),

@@ -1,4 +1,4 @@
-//! What a provider file says about hosts, paths and URLs, and which of them are the provider's own.
+//! Parses hosts, paths and URLs of a provider file, and decides which URLs are on the provider's own hosts.
 
 use super::Variable;
 use super::document::{Problems, item_of};
@@ -6,7 +6,7 @@ use super::form::HostTemplate;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::PathPattern;
 
-/// The provider's own hosts, against which URLs are judged.
+/// The provider's own hosts.
 pub(super) struct Own<'a> {
     pub(super) hosts: &'a [HostTemplate],
     pub(super) variables: &'a [Variable],
@@ -55,7 +55,7 @@ fn template(
     }
 }
 
-/// Host patterns with variables; those with problems are left out.
+/// Parses host patterns with variables; those with errors are left out.
 pub(super) fn hosts(
     texts: &[String],
     path: &str,
@@ -69,7 +69,7 @@ pub(super) fn hosts(
     found
 }
 
-/// Path patterns; those with problems are left out.
+/// Parses path patterns; those with errors are left out.
 pub(super) fn paths(texts: &[String], path: &str, problems: &mut Problems<'_>) -> Vec<PathPattern> {
     let mut found = Vec::new();
     for (index, text) in texts.iter().enumerate() {
@@ -91,7 +91,7 @@ pub(super) fn split_https(url: &str) -> Option<(&str, &str)> {
     sound.then_some((authority, if path.is_empty() { "/" } else { path }))
 }
 
-/// Lower-case letters, digits and `_`, as names in templates are.
+/// Whether the text is a valid variable name: lower-case letters, digits and `_`.
 pub(super) fn is_word(text: &str) -> bool {
     text.len() <= 64
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')

@@ -1,20 +1,20 @@
-//! The closed vocabularies of the schema's OAuth keys.
+//! Enumerations of the schema's OAuth keys.
 
 use serde::{Deserialize, Serialize};
 
-/// How an OAuth grant is got.
+/// OAuth grant types.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GrantText {
-    /// RFC 6749 §4.1.
+    /// Authorization code, RFC 6749 §4.1.
     AuthorizationCode,
-    /// RFC 8628.
+    /// Device code, RFC 8628.
     DeviceCode,
-    /// RFC 6749 §4.4.
+    /// Client credentials, RFC 6749 §4.4.
     ClientCredentials,
-    /// RFC 7523.
+    /// JWT bearer assertion, RFC 7523.
     JwtBearer,
-    /// RFC 8693.
+    /// Token exchange, RFC 8693.
     TokenExchange,
 }
 
@@ -22,19 +22,19 @@ pub enum GrantText {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientAuthText {
-    /// In the body.
+    /// Client id and secret in the body.
     Body,
-    /// Basic, id and secret form-encoded each, RFC 6749 §2.3.1.
+    /// Basic; id and secret are form-encoded first, RFC 6749 §2.3.1.
     Basic,
-    /// Basic, id and secret as they are, for services that do not decode them.
+    /// Basic without form encoding, for services that do not decode.
     BasicRaw,
     /// Basic with the secret as user name and no password.
     BasicSecretAsUsername,
-    /// A public client.
+    /// No authentication: a public client.
     None,
-    /// RFC 7523 assertion that the client's private key signs.
+    /// An assertion signed with the client's private key, RFC 7523.
     PrivateKeyJwt,
-    /// RFC 7523 assertion under the client's secret.
+    /// An assertion with an HMAC of the client's secret, RFC 7523.
     ClientSecretJwt,
     /// A client certificate, RFC 8705.
     Mtls,
@@ -51,57 +51,57 @@ pub enum TokenBodyText {
     Json,
 }
 
-/// What the service makes of PKCE.
+/// The service's support of PKCE.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum PkceText {
-    /// Refuses without.
+    /// The service requires it.
     Required,
-    /// Honours it.
+    /// The service supports it.
     #[default]
     Optional,
-    /// Does not look.
+    /// The service ignores it.
     Ignored,
-    /// Fails with it.
+    /// The service fails with it.
     Avoid,
 }
 
-/// How the authorization server sends the browser back (OAuth 2.0 Multiple Response Type Encoding
-/// Practices §2.1, OAuth 2.0 Form Post Response Mode).
+/// How the authorization server sends the browser back (OAuth 2.0 Multiple Response Type Encoding Practices
+/// §2.1, OAuth 2.0 Form Post Response Mode).
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponseModeText {
-    /// By a redirect, with the parameters in the query.
+    /// A redirect with the parameters in the query.
     #[default]
     Query,
-    /// By a form that the browser POSTs.
+    /// A form that the browser POSTs.
     FormPost,
 }
 
-/// What becomes of a refresh token when it is used.
+/// What happens to a refresh token when it is used.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum RefreshText {
-    /// It stays.
+    /// It stays valid.
     Static,
-    /// A new one comes, the old one dies.
+    /// A new one is issued, and the old one is revoked.
     Rotating,
-    /// A new one comes, the old one lives on for a time.
+    /// A new one is issued, and the old one stays valid for some time.
     RotatingSoft,
-    /// Depends on settings of app or tenant.
+    /// It depends on settings of the app or tenant.
     #[default]
     Configurable,
-    /// There is none.
+    /// No refresh tokens are issued.
     None,
-    /// A live access token is exchanged for a newer one.
+    /// A valid access token is exchanged for a newer one.
     ExchangeAccessToken,
 }
 
-/// How a moment of expiry is written.
+/// The format of an expiry time.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum ExpiresText {
-    /// Seconds from the request on, as `expires_in`.
+    /// Seconds from the time of the request, as in `expires_in`.
     Seconds,
     /// Seconds since 1970.
     Unix,
@@ -109,7 +109,7 @@ pub enum ExpiresText {
     Rfc3339,
 }
 
-/// How a grant is taken back at the service.
+/// How a grant is revoked at the service.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum RevokeText {
@@ -118,12 +118,12 @@ pub enum RevokeText {
     Rfc7009,
     /// POST of `token` alone.
     Token,
-    /// GET or POST with the access token as bearer, and nothing else.
+    /// GET or POST with the access token as bearer, without parameters.
     Bearer,
     /// GitHub: DELETE with Basic of client id and secret, the access token in JSON.
     Github,
     /// Square: POST with `Authorization: Client SECRET`, client id and access token in JSON.
     Square,
-    /// Only by hand.
+    /// Not supported; the owner revokes access by hand.
     None,
 }

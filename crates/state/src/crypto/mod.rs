@@ -1,6 +1,5 @@
-//! Sealing records and making tokens: envelopes, master keys and where they come from.
-//!
-//! Knows no storage; `directory/` and `vault/` decide what is sealed under which place.
+//! Cryptography: envelopes, master keys and their sources, tokens. It does not know storage: `directory` and
+//! `vault` decide what is sealed and under which place.
 
 pub mod command;
 pub mod envelope;

@@ -1,6 +1,5 @@
-//! Keyward's own key file. It is made once, and replaced as a whole by a rotation: with the new key
-//! before the old one first, with the new one alone when nothing needs the old one any more. A crash
-//! at any moment leaves a whole file.
+//! Creates and replaces Keyward's own key file. A rotation writes it twice: first with the new and the old key,
+//! later with the new key alone. A crash at any time leaves a complete file.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -14,17 +13,17 @@ use zeroize::Zeroizing;
 use super::envelope::{self, KEY_LEN};
 use super::source::KeyError;
 
-/// How the names of drafts begin. A draft that a crash left holds keys.
+/// Prefix of temporary files. One that a crash left contains keys.
 const DRAFT: &str = ".master-key-";
 
-/// Makes the file. `link` takes the place of the usual `rename`, because a rename would overwrite a
-/// key that another process has just made.
+/// Creates the file. It uses `link` instead of `rename`, which would overwrite a key that another process has
+/// just made.
 pub(super) fn create(path: &Path, key: &Zeroizing<[u8; KEY_LEN]>) -> Result<(), KeyError> {
     let draft = draft_beside(path);
     let written = write_draft(&draft, &hex_lines(std::iter::once(key)), None);
     let linked = written.and_then(|()| fs::hard_link(&draft, path));
-    // The draft goes in any case; if that fails, a second copy of a key nobody uses stays, and
-    // the first error is the one to tell.
+    // The temporary file is removed in any case. If that fails, a second copy of an unused key remains, and the
+    // first error is reported.
     let removed = fs::remove_file(&draft);
     let done = linked.and(removed).and_then(|()| sync(parent(path)));
     done.map_err(|source| match source.kind() {
@@ -33,8 +32,7 @@ pub(super) fn create(path: &Path, key: &Zeroizing<[u8; KEY_LEN]>) -> Result<(), 
     })
 }
 
-/// Puts these keys in the place of those that the file holds, durably. What was there is
-/// overwritten, as far as the file system lets us.
+/// Replaces the keys in the file durably. The old contents are overwritten as far as the file system allows.
 pub(super) fn replace<'a>(
     path: &Path,
     keys: impl Iterator<Item = &'a Zeroizing<[u8; KEY_LEN]>>,
@@ -56,11 +54,11 @@ pub(super) fn replace<'a>(
     replace().map_err(unwritable)
 }
 
-/// Removes what a crash left beside the file. Only for who owns the store: another process may be
-/// making the file otherwise.
+/// Removes temporary files that a crash left. Call it only while holding the store's lock, because another
+/// process may be creating the file.
 ///
 /// # Errors
-/// When the folder cannot be read, or a draft not be removed.
+/// When the directory cannot be read, or a temporary file cannot be removed.
 pub fn clean(path: &Path) -> Result<(), KeyError> {
     remove_drafts(path).map_err(|source| KeyError::Unwritable { path: path.into(), source })
 }
@@ -84,7 +82,7 @@ fn draft_beside(path: &Path) -> PathBuf {
     parent(path).join(format!("{DRAFT}{suffix:016x}"))
 }
 
-/// For the owner of what it will replace: root may do this for the user that the gateway runs as.
+/// Writes with the owner of the replaced file, so that root can do this for the gateway's user.
 fn write_draft(draft: &Path, text: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
     let about = file.metadata()?;
@@ -95,7 +93,7 @@ fn write_draft(draft: &Path, text: &[u8], owner: Option<(u32, u32)>) -> io::Resu
     file.sync_all()
 }
 
-/// The file, unless it is write-protected, or somebody keeps it under a second name.
+/// Opens the file for wiping, unless it is write-protected or has a second hard link.
 fn open_to_wipe(path: &Path) -> io::Result<Option<File>> {
     match OpenOptions::new().write(true).open(path) {
         Ok(file) if file.metadata()?.nlink() == 1 => Ok(Some(file)),
@@ -112,7 +110,7 @@ fn wipe(mut file: File, len: u64) -> io::Result<()> {
 
 fn hex_lines<'a>(keys: impl Iterator<Item = &'a Zeroizing<[u8; KEY_LEN]>>) -> Zeroizing<Vec<u8>> {
     let keys: Vec<_> = keys.collect();
-    // With all its room: growing would leave copies behind.
+    // With its full capacity: growing would leave copies.
     let mut text = Zeroizing::new(Vec::with_capacity(keys.len() * (2 * KEY_LEN + 1)));
     for key in keys {
         for byte in key.iter() {

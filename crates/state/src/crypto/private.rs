@@ -1,8 +1,8 @@
-//! Files that only their owner may read: master keys, and secrets that the configuration names. What
-//! their bytes mean is for `source.rs` and the configuration to say.
+//! Reads files that only their owner may read: master keys, and secrets that the configuration names. The
+//! caller interprets their contents.
 //!
-//! One exception: a file of root's may be readable by a group that we are in, while we are not root.
-//! That is how Kubernetes gives a secret to a process with a user of its own (`fsGroup`).
+//! One exception: unless we are root, a file of root may be readable by one of our groups. Kubernetes provides
+//! secrets this way to a process with its own user (`fsGroup`).
 
 use std::fs::OpenOptions;
 use std::io;
@@ -13,60 +13,60 @@ use zeroize::Zeroizing;
 
 use super::command;
 
-/// Why a file is not read.
+/// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// No such file.
+    /// The file does not exist.
     #[error("file {0} does not exist")]
     Missing(PathBuf),
     /// The file cannot be opened or read.
     #[error("file {path} cannot be read: {source}")]
     Unreadable {
-        /// The file.
+        /// The file's path.
         path: PathBuf,
-        /// Why.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// A directory, a pipe, a device.
+    /// It is a directory, a pipe or a device.
     #[error("file {0} is not a regular file")]
     NotAFile(PathBuf),
-    /// Others can read it.
+    /// Other users can read it.
     #[error(
         "file {path} has mode {mode:04o}, so others can read it: run `chmod 600` on it (Kubernetes: `defaultMode: 0400`) and consider its content known"
     )]
     Loose {
-        /// The file.
+        /// The file's path.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
     },
-    /// Neither this user's nor root's.
+    /// It belongs to another user.
     #[error(
         "file {path} belongs to user {owner}: it must belong to the user that runs keyward, or to root"
     )]
     ForeignOwner {
-        /// The file.
+        /// The file's path.
         path: PathBuf,
-        /// The user id of its owner.
+        /// The owner's user id.
         owner: u32,
     },
 }
 
-/// Who a file is, as its permissions say.
+/// Ownership and permissions of a file.
 struct Owner {
     user: u32,
     group: u32,
     mode: u32,
 }
 
-/// Who reads it.
+/// User and groups of this process.
 struct Reader {
     user: u32,
     groups: Vec<u32>,
 }
 
-/// The first `bytes_max` bytes of a file of mode 0600 or stricter, that is this user's or root's; root's
-/// may be 0640 or 0440 for a group of this user's.
+/// Reads the first `bytes_max` bytes of a file of mode 0600 or stricter that belongs to this user or root; one
+/// of root may be 0640 or 0440 for a group of this user.
 ///
 /// # Errors
 /// [`FileError`].
@@ -79,7 +79,7 @@ pub fn private_file(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>,
         io::ErrorKind::NotFound => FileError::Missing(path.into()),
         _ => unreadable(source),
     })?;
-    // Checks are made on the open file, not on its name: nobody can swap it in between.
+    // Checks apply to the open file, not to its name, so it cannot be replaced in between.
     let about = file.metadata().map_err(unreadable)?;
     if !about.is_file() {
         return Err(FileError::NotAFile(path.into()));
@@ -106,8 +106,8 @@ impl Owner {
         if self.user != 0 && self.user != reader.user {
             return Err(FileError::ForeignOwner { path: path.into(), owner: self.user });
         }
-        // Whoever owns the file can close it to the group, and shall. We cannot when it is root's, and
-        // could not read it otherwise.
+        // If we own the file, we must close it to the group. If root owns it, we cannot, and could not read it
+        // otherwise.
         let lent = self.user == 0 && reader.user != 0 && reader.groups.contains(&self.group);
         let open = if lent { self.mode & 0o037 } else { self.mode & 0o077 };
         match open {

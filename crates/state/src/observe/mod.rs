@@ -1,6 +1,5 @@
-//! What Keyward tells about itself: the audit log, metrics, tracing.
-//!
-//! None of it may hold a secret: events are built from ids, names and paths without a query.
+//! Observability: audit log, metrics, tracing, usage. None of it may contain a secret: events consist of ids,
+//! names and paths without a query.
 
 pub mod audit;
 pub mod chain;

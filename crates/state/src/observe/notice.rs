@@ -1,5 +1,5 @@
-//! [`Notice`]: what has happened to a connection, a binding, a plugin or a token, for the people who want
-//! to be told. It goes to the audit log, to the metrics, and to webhooks.
+//! [`Notice`]: an event of a connection, binding, plugin or token that people are notified of. It goes to the
+//! audit log, the metrics, and webhooks.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use keyward_base::id::{AgentId, ConnectionId, EventId, OrgId, PluginId, TokenId}
 
 macro_rules! kinds {
     ($($(#[doc = $doc:literal])+ $kind:ident = $code:literal;)*) => {
-        /// What can happen.
+        /// The types of events.
         #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
         pub enum NoticeKind {
             $($(#[doc = $doc])+ #[serde(rename = $code)] $kind,)*
@@ -19,12 +19,12 @@ macro_rules! kinds {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$kind),*];
 
-            /// Its stable name: the `type` of an event.
+            /// The stable name: the `type` of an event.
             pub fn code(self) -> &'static str {
                 match self { $(Self::$kind => $code,)* }
             }
 
-            /// When it happens, for people.
+            /// When the event happens; a sentence.
             pub fn meaning(self) -> &'static str {
                 match self { $(Self::$kind => concat!($($doc),+).trim_ascii(),)* }
             }
@@ -67,36 +67,36 @@ kinds! {
     WebhookTest = "webhook.test";
 }
 
-/// A thing, by id and by name.
+/// A resource by id and name.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Named<T> {
-    /// Its id.
+    /// The resource's id.
     pub id: T,
-    /// Its name when it happened.
+    /// The resource's name at the time of the event.
     pub name: String,
 }
 
-/// One event. No secret belongs here.
+/// One event. It must not contain secrets.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Notice {
-    /// Its id: the same however often it is told.
+    /// The event's id, the same for each delivery.
     pub id: EventId,
-    /// Whose it is.
+    /// The organisation it belongs to.
     pub org: OrgId,
-    /// When it happened.
+    /// The time of the event.
     pub at: Timestamp,
-    /// What.
+    /// The type of the event.
     pub kind: NoticeKind,
-    /// `operator`, `usr_…`, `file` or `gateway`.
+    /// The author: `operator`, `usr_…`, `file` or `gateway`.
     pub by: String,
-    /// What it happened to.
+    /// The resources and reasons of the event.
     pub about: About,
 }
 
-/// What a notice tells: what its kind has.
+/// The data of an event; which fields are set depends on its type.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct About {
-    /// The user who did it.
+    /// The name of the user who caused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// The connection.
@@ -111,46 +111,46 @@ pub struct About {
     /// The plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<Named<PluginId>>,
-    /// Its slot.
+    /// The slot of the plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
-    /// The token.
+    /// The token's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenId>,
     /// The honeytoken, by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub honeytoken: Option<String>,
-    /// The host that a program asked for.
+    /// The requested host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// Why, as a stable name.
+    /// The reason, as a stable name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Why, in more words: the provider's own code.
+    /// More about the reason: the provider's own code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// What a person does about it.
+    /// What a person can do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
-    /// When what is announced is due.
+    /// The deadline that is announced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<Timestamp>,
 }
 
 impl NoticeKind {
-    /// The kind of this name.
+    /// The type with this name.
     pub fn parse(code: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.code() == code)
     }
 
-    /// The kind of thing and what happened to it.
+    /// The kind of resource, and the action.
     fn parts(self) -> (&'static str, &'static str) {
         self.code().split_once('.').unwrap_or((self.code(), ""))
     }
 }
 
 impl<T> Named<T> {
-    /// Of this name.
+    /// Makes a reference.
     pub fn new(id: T, name: &str) -> Self {
         Self { id, name: name.to_owned() }
     }
@@ -167,13 +167,13 @@ impl Notice {
         Self { id: EventId::random(), org: org.clone(), at, kind, by: by.to_string(), about }
     }
 
-    /// Whether it wants a record of its own, also where the request that it comes from leaves one: what
-    /// follows from it does, such as a plugin that is blocked now.
+    /// Whether the event needs an audit record even if its request leaves one: it is an indirect consequence,
+    /// such as a blocked plugin.
     pub fn is_more_than_asked(&self) -> bool {
         self.kind.parts().0 != "connection"
     }
 
-    /// The record of the audit log.
+    /// The change for the audit log.
     pub fn change(&self) -> Change {
         let (what, action) = self.kind.parts();
         let about = &self.about;
@@ -201,7 +201,7 @@ impl Notice {
 }
 
 impl About {
-    /// What else there is to say, for people.
+    /// A further explanation.
     fn sentence(&self, what: &str) -> Option<String> {
         let mut words = Vec::new();
         let mut say = |before: &str, text: Option<&str>| {

@@ -1,5 +1,5 @@
-//! Searching the audit log, newest record first: files are read backwards, and what is held is one
-//! block and what was found.
+//! Searches the audit log, newest record first. Files are read backwards; memory is bounded by one block and
+//! the results.
 
 use std::fs::File;
 use std::io;
@@ -9,33 +9,34 @@ use super::filter::Filter;
 use super::lines::{Backwards, offset_of};
 use super::trail::{Trail, found};
 
-/// Read for one page, at most: a second's work. What is searched for may be far back.
+/// Maximum number of bytes read per page: about a second of work, because matches may be far back.
 const PAGE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// A page of what is wanted.
+/// The request for a page of records.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
-    /// Which records.
+    /// The conditions on records.
     pub filter: Filter,
-    /// Only records with smaller numbers: `next` of the page before.
+    /// Only records with smaller numbers: `next` of the previous page.
     pub before: Option<u64>,
-    /// Records wanted, at least one.
+    /// Maximum number of records, at least one.
     pub limit: usize,
 }
 
-/// A page of what was found. It may hold less than was wanted, also nothing, and yet have a next.
+/// A page of records. It may have fewer than `limit`, or none, although there is a next page.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Found {
     /// The records, newest first.
     pub records: Vec<Event>,
-    /// `before` of the next page; `None` when everything was looked at.
+    /// `before` of the next page; `None` at the end.
     pub next: Option<u64>,
 }
 
-/// A search under way.
+/// A running search.
 struct Search<'a> {
     query: &'a Query,
-    /// Only smaller numbers are still looked for: what was moved to another file meanwhile is not
+    /// Only smaller numbers are still searched, so that a record in a file that was rotated meanwhile is not
+    /// seen twice.
     /// seen twice.
     below: u64,
     bytes: u64,
@@ -43,16 +44,15 @@ struct Search<'a> {
 }
 
 impl Trail {
-    /// Searches backwards from the newest record, or from `query.before`. Lines that are no records
-    /// are passed over: [`Trail::verify`] names them. Blocks. `go_on` is asked now and then; false
-    /// ends the search.
+    /// Searches backwards from the newest record, or from `query.before`. Lines that are not records are
+    /// skipped; [`Trail::verify`] reports them. Blocks. `go_on` is called regularly; false ends the search.
     ///
     /// # Errors
     /// When a file cannot be read.
     pub fn query(&self, query: &Query, go_on: impl Fn() -> bool) -> io::Result<Found> {
         let below = query.before.unwrap_or(u64::MAX);
         let mut search = Search { query, below, bytes: 0, found: Found::default() };
-        // Before the folder is listed: a file that is put aside in between is seen twice, not never.
+        // Before the directory is listed: a file that is rotated in between is seen twice instead of never.
         let active = self.open_active()?;
         if let Some(active) = active
             && search.is_over_after(&active, &go_on)?
@@ -60,7 +60,7 @@ impl Trail {
             return Ok(search.found);
         }
         for full in self.full()?.iter().rev().skip_while(|full| full.first >= below) {
-            // The oldest may be removed meanwhile.
+            // The oldest file may be removed meanwhile.
             let Some(file) = found(File::open(&full.path))? else { continue };
             if search.is_over_after(&file, &go_on)? {
                 break;
@@ -71,7 +71,7 @@ impl Trail {
 }
 
 impl Search<'_> {
-    /// Searches one file. Answers whether nothing is to be looked for in older ones.
+    /// Searches one file. Returns whether older files need not be searched.
     fn is_over_after(&mut self, file: &File, go_on: &impl Fn() -> bool) -> io::Result<bool> {
         let end = match self.below {
             u64::MAX => file.metadata()?.len(),
@@ -107,7 +107,7 @@ impl Search<'_> {
         let is_enough = self.found.records.len() + 1 >= self.query.limit;
         self.found.next = (is_enough && event.seq > 1).then_some(event.seq);
         self.found.records.push(event);
-        // An id is given once.
+        // An id is used only once.
         if filter.exchange.is_some() {
             self.found.next = None;
         }
@@ -123,7 +123,7 @@ mod tests {
     use crate::observe::samples;
     use crate::observe::trail::Rotation;
 
-    /// Three records a file.
+    /// Three records per file.
     const SMALL: Rotation = Rotation { file_bytes_max: 1_300, files_max: 100 };
 
     async fn log(records: u64) -> (tempfile::TempDir, Trail) {

@@ -1,4 +1,4 @@
-//! What the writer of the audit log does with its files, as its next start and its readers find it.
+//! Tests of log rotation: files as the next start and readers find them.
 
 use std::fs::{self, Permissions};
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::samples;
 use super::trail::{Rotation, Trail};
 
-/// Three records a file.
+/// Three records per file.
 const SMALL: Rotation = Rotation { file_bytes_max: 1_300, files_max: 100 };
 
 struct Lab {
@@ -36,7 +36,7 @@ impl Lab {
         names
     }
 
-    /// How many records there are, of a chain that is whole.
+    /// Verifies the chain and returns the number of records.
     fn records(&self) -> u64 {
         let verified = self.trail.verify(|| true).unwrap();
         assert_eq!(verified.broken, None);
@@ -98,11 +98,11 @@ async fn a_start_goes_on_in_the_file_that_was_written() {
 #[tokio::test]
 async fn a_crash_between_two_files_leaves_a_chain_that_goes_on() {
     let lab = Lab::with(6).await;
-    // The file was put aside, and the next not begun.
+    // The file was rotated, and the next one not started.
     fs::rename(lab.trail.active(), lab.file(4)).unwrap();
     samples::write(&lab.trail, SMALL, 1).await;
     assert_eq!(lab.records(), 7);
-    // The next was begun, and its first record torn.
+    // The next file was started, and its first record is incomplete.
     fs::rename(lab.trail.active(), lab.file(7)).unwrap();
     fs::write(lab.trail.active(), br#"{"v":1,"seq":8,"#).unwrap();
     samples::write(&lab.trail, SMALL, 1).await;
@@ -113,7 +113,7 @@ async fn a_crash_between_two_files_leaves_a_chain_that_goes_on() {
 #[tokio::test]
 async fn a_file_that_cannot_be_put_aside_is_written_on() {
     let lab = Lab::with(1).await;
-    // A folder is in the way, and nothing may be lost or overwritten for it.
+    // A directory blocks the name, and nothing may be lost or overwritten.
     fs::create_dir(lab.file(1)).unwrap();
     samples::write(&lab.trail, SMALL, 9).await;
     assert_eq!(lines(lab.trail.active()), 10);

@@ -1,4 +1,4 @@
-//! Audit logs for tests.
+//! Test data: audit logs.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -6,7 +6,7 @@ use super::audit::Audit;
 use super::event::Event;
 use super::trail::{Rotation, Trail};
 
-/// An event of agent `ci` or `dev`, in turns; `n` is its second and stands in its id.
+/// An event of agents `ci` and `dev` alternately; `n` is its second and part of its id.
 pub(super) fn event(n: u64) -> Event {
     let second = SignedDuration::from_secs(i64::try_from(n).unwrap());
     let mut event = Event::begun(Timestamp::UNIX_EPOCH + second, format!("exc_{n}"));
@@ -14,7 +14,7 @@ pub(super) fn event(n: u64) -> Event {
     event
 }
 
-/// Writes `count` events; answers when they are in the files.
+/// Writes `count` events and waits until they are in the files.
 pub(super) async fn write(trail: &Trail, rotation: Rotation, count: u64) {
     let (audit, writer) = Audit::open(trail.clone(), rotation, 8, false).unwrap();
     let before = *audit.written().borrow();

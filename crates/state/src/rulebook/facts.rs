@@ -1,5 +1,5 @@
-//! [`Facts`]: what the names in rules can mean, and which accounts bindings lead to. Made from the
-//! directory's view and the catalogue, without I/O; a newer view costs what differs in it.
+//! [`Facts`]: agents, connections and hosts, indexed for name resolution and compilation. Derived from the
+//! directory's view and the catalogue, without I/O. An update costs what has changed in the view.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use keyward_rules::policy::{Account, AccountState, Bound, DefaultAction, Endpoin
 use keyward_rules::policy::{Rule, Spec};
 use keyward_rules::provider::{Catalogue, Instance};
 
-/// Agents, accounts and hosts, as they are now.
+/// The agents, connections and hosts of one view.
 #[derive(Debug)]
 pub(super) struct Facts {
     catalogue: Arc<Catalogue>,
@@ -26,41 +26,41 @@ pub(super) struct Facts {
     orgs: HashMap<OrgId, OfOrg, RandomState>,
 }
 
-/// What follows from one org's records.
+/// Derived data of one org.
 #[derive(Debug, Default)]
 struct OfOrg {
     accounts: HashMap<ConnectionId, Owned, RandomState>,
-    /// How often agents name a connection in their bindings and their plugins' slots.
+    /// How often an agent's bindings and slots name a connection.
     holders: HashMap<ConnectionId, HashMap<AgentId, usize>, RandomState>,
-    /// The connections whose tokens are an app's.
+    /// The connections that get their tokens through an app.
     of_app: HashMap<AppId, HashSet<ConnectionId>>,
 }
 
-/// What follows from a connection.
+/// Derived data of a connection.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Owned {
     pub(super) account: Arc<Account>,
-    /// OAuth endpoints on hosts of its own.
+    /// OAuth endpoints on the connection's own hosts.
     carved: Vec<Endpoint>,
 }
 
-/// A connection as the directory and as policy see it.
+/// A connection with its record and its policy account.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Connection<'a> {
     pub(super) record: &'a ConnectionRecord,
     pub(super) account: &'a Arc<Account>,
 }
 
-/// What a newer view makes of a policy.
+/// The effect of a newer view on the policy.
 #[derive(Debug, Default)]
 pub(super) struct Changed {
-    /// Agents that hold something else.
+    /// Agents whose bindings or slots changed.
     pub(super) agents: HashSet<(OrgId, AgentId)>,
-    /// Names and ids that mean something else in rules.
+    /// Names and ids that have another meaning in rules.
     pub(super) named: HashSet<(OrgId, Arc<str>)>,
-    /// OAuth endpoints that somebody has more.
+    /// Added references to OAuth endpoints.
     pub(super) carved: Vec<(OrgId, Endpoint)>,
-    /// Those that somebody has less.
+    /// Removed references to OAuth endpoints.
     pub(super) uncarved: Vec<(OrgId, Endpoint)>,
 }
 
@@ -72,7 +72,7 @@ fn endpoint(url: &str) -> Option<(HostPattern, PathPattern)> {
     Some((HostPattern::parse(authority).ok()?, PathPattern::parse(path).ok()?))
 }
 
-/// The endpoints of an app's own authorization servers: an MCP server's may be on its host.
+/// The endpoints of an app's own authorization servers; those of an MCP server may be on its host.
 fn endpoints(app: &AppRecord) -> impl Iterator<Item = Endpoint> {
     let provider: Arc<str> = app.provider.as_str().into();
     let all = std::iter::once(&app.urls).chain(app.discovered.values());
@@ -82,14 +82,14 @@ fn endpoints(app: &AppRecord) -> impl Iterator<Item = Endpoint> {
 }
 
 impl Facts {
-    /// As `view` tells them.
+    /// Derives the data of `view`.
     pub(super) fn new(catalogue: Arc<Catalogue>, view: Arc<View>) -> Self {
         let mut facts = Self { catalogue, view: Arc::default(), orgs: HashMap::default() };
         facts.follow(view);
         facts
     }
 
-    /// As a newer view tells them; answers what that changes.
+    /// Updates to a newer view; returns what changed.
     pub(super) fn follow(&mut self, view: Arc<View>) -> Changed {
         let before = std::mem::replace(&mut self.view, Arc::clone(&view));
         let differences = view.differences(&before);
@@ -98,7 +98,7 @@ impl Facts {
         for app in differences.apps {
             self.app_changed(app, &mut anew, &mut changed);
         }
-        // First who holds what, for the connections' sake.
+        // The holders come first, because connections depend on them.
         for agent in differences.agents {
             self.agent_changed(agent, &mut changed);
         }
@@ -114,7 +114,7 @@ impl Facts {
             known.insert((org, id), before);
         }
         for at in anew {
-            // One whose app alone has changed is what it was.
+            // Only its app has changed, so the connection itself is the same.
             let now = view.connection(&at.0, &at.1);
             let before = known.get(&at).copied().unwrap_or(now);
             self.connection_changed(&at, Difference { before, now }, &mut changed);
@@ -169,7 +169,7 @@ impl Facts {
         changed: &mut Changed,
     ) {
         let each = |plugin: &Arc<PluginRecord>| plugin.slots.values().cloned().collect::<Vec<_>>();
-        // A plugin stays its agent's; each side is taken for itself all the same.
+        // A plugin does not change its agent; both sides are handled independently all the same.
         for (plugin, is_now) in [(before, false), (now, true)] {
             let Some(plugin) = plugin else { continue };
             let of_org = self.orgs.entry(plugin.org.clone()).or_default();
@@ -181,7 +181,7 @@ impl Facts {
         }
     }
 
-    /// Notes whose tokens a connection has.
+    /// Records the app of a connection.
     fn note_app(
         &mut self,
         before: Option<&Arc<ConnectionRecord>>,
@@ -232,12 +232,12 @@ impl Facts {
         changed.name(org, names.chain([id.as_str()]));
     }
 
-    /// By name or id.
+    /// The agent with this name or id.
     pub(super) fn agent(&self, org: &OrgId, name: &str) -> Option<&AgentRecord> {
         self.view.find_agent(org, name).map(|agent| &**agent)
     }
 
-    /// By name or id.
+    /// The connection with this name or id.
     pub(super) fn connection(&self, org: &OrgId, name: &str) -> Option<Connection<'_>> {
         self.known(org, self.view.find_connection(org, name)?)
     }
@@ -247,19 +247,19 @@ impl Facts {
         Some(Connection { record, account: &owned.account })
     }
 
-    /// The names of the org's agents.
+    /// The names of the org's agents, for suggestions.
     pub(super) fn agent_names(&self, org: &OrgId) -> impl Iterator<Item = &str> {
         let all = self.view.agents().filter(move |agent| agent.org == *org);
         all.map(|agent| agent.name.as_str())
     }
 
-    /// The names of the org's connections.
+    /// The names of the org's connections, for suggestions.
     pub(super) fn connection_names(&self, org: &OrgId) -> impl Iterator<Item = &str> {
         let all = self.view.connections().filter(move |connection| connection.org == *org);
         all.map(|connection| connection.name.as_str())
     }
 
-    /// Everything that a policy is compiled from.
+    /// The input for compiling a policy.
     pub(super) fn spec(
         &self,
         rules: Vec<Rule>,
@@ -289,7 +289,7 @@ impl Facts {
         spec
     }
 
-    /// What an agent's bindings and plugins let it do: nothing when it is paused or gone.
+    /// The bindings and slots of an agent; empty when it is paused or removed.
     pub(super) fn held(&self, org: &OrgId, agent: &AgentId) -> Held {
         let agent = self.view.agent(org, agent).filter(|agent| !agent.is_paused());
         let Some(agent) = agent else { return Held::default() };
@@ -301,7 +301,7 @@ impl Facts {
         let bound = agent.bindings.iter().filter_map(|binding| {
             let record = self.view.connection(org, &binding.connection)?;
             let connection = self.known(org, record)?;
-            // No binding is made across owners; one that came about otherwise binds nothing.
+            // Bindings across owners cannot be created; an existing one has no effect.
             if !may_be_used_by(record, agent) {
                 return None;
             }
@@ -327,7 +327,7 @@ impl OfOrg {
         self.accounts.is_empty() && self.holders.is_empty() && self.of_app.is_empty()
     }
 
-    /// The agent names `now` where it named `before`.
+    /// Updates the connections that the agent names from `before` to `now`.
     fn holds(&mut self, agent: &AgentId, before: &[ConnectionId], now: &[ConnectionId]) {
         for connection in now {
             let holders = self.holders.entry(connection.clone()).or_default();
@@ -349,7 +349,7 @@ impl OfOrg {
 }
 
 impl Changed {
-    /// Whether the policy stays what it is.
+    /// Whether the policy does not change.
     pub(super) fn is_nothing(&self) -> bool {
         self.agents.is_empty()
             && self.named.is_empty()
@@ -362,32 +362,32 @@ impl Changed {
     }
 }
 
-/// What an agent's bindings come from, besides what they name.
+/// The parts of an agent that determine its bindings, apart from the connections.
 fn holding(agent: &AgentRecord) -> (bool, Option<&UserId>, &[BindingRecord]) {
     (agent.is_paused(), agent.owner.as_ref(), &agent.bindings)
 }
 
-/// What makes a rule mean an agent, or not.
+/// The parts of an agent that determine which rules apply to it.
 fn meaning(agent: &AgentRecord) -> (&str, Option<&UserId>, Option<&str>) {
     (&agent.name, agent.owner.as_ref(), agent.environment.as_deref())
 }
 
-/// What rules, bindings and slots ask of a connection besides its account.
+/// The parts of a connection that rules, bindings and slots depend on, apart from its account.
 fn standing(
     it: &ConnectionRecord,
 ) -> (&str, &ConnectionState, Option<&UserId>, Visibility, Option<&str>) {
     (&it.name, &it.state, it.owner.as_ref(), it.visibility, it.environment.as_deref())
 }
 
-/// The app that a connection's tokens are of.
+/// The app through which a connection gets its tokens.
 pub(super) fn app_of<'a>(view: &'a View, connection: &ConnectionRecord) -> Option<&'a AppRecord> {
     view.app(&connection.org, connection.app.as_ref()?).map(|app| &**app)
 }
 
-/// What follows from a connection. `app`: the one that its tokens are of, whose settings it inherits.
+/// Derives the data of a connection. `app`: the app of its tokens, whose settings it inherits.
 ///
-/// A connection whose provider or variables do not fit any more owns no host and is broken;
-/// it must not keep the others' policy from being made.
+/// A connection whose provider or variables are no longer valid owns no host and is broken; it must not prevent
+/// compiling the policy for the others.
 pub(super) fn owned(
     record: &ConnectionRecord,
     app: Option<&AppRecord>,
@@ -405,7 +405,7 @@ pub(super) fn owned(
             carved.extend(own.map(|(host, path)| (provider.clone(), host, path)));
             (instance.hosts, instance.paths, state(&record.state))
         }
-        // What its provider has not told yet is no fault of a connection that was never made.
+        // Values that the provider has not sent yet are not an error of a draft.
         Err(_) if matches!(record.state, ConnectionState::Draft { .. }) => {
             (Vec::new(), Vec::new(), state(&record.state))
         }
@@ -426,7 +426,7 @@ pub(super) fn owned(
     Owned { account: Arc::new(account), carved }
 }
 
-/// What the connection owns, or why nothing.
+/// The hosts that the connection owns, or an error.
 fn instance(record: &ConnectionRecord, catalogue: &Catalogue) -> Result<Instance, String> {
     let provider = catalogue.get(&record.provider).ok_or("its provider is not known any more")?;
     let auth = provider.auth(Some(&record.auth)).ok_or("its provider lost the way to log in")?;
@@ -446,7 +446,7 @@ fn state(state: &ConnectionState) -> AccountState {
     }
 }
 
-/// `revoked (invalid_grant)`.
+/// A reason with detail: `revoked (invalid_grant)`.
 pub(super) fn broken(reason: BrokenReason, detail: Option<&str>) -> Arc<str> {
     let reason = reason.code();
     match detail {
@@ -457,7 +457,7 @@ pub(super) fn broken(reason: BrokenReason, detail: Option<&str>) -> Arc<str> {
 
 #[cfg(test)]
 pub(super) mod samples {
-    //! Records as the directory would hold them.
+    //! Records as the directory would contain them.
 
     use std::collections::BTreeMap;
 
@@ -477,7 +477,7 @@ pub(super) mod samples {
         pub(in crate::rulebook) connections: Vec<ConnectionRecord>,
     }
 
-    /// A rule that says nothing yet.
+    /// A rule without `use` and `action`.
     pub(in crate::rulebook) fn text(name: &str, hosts: &[&str]) -> RuleText {
         RuleText {
             name: Some(name.to_owned()),

@@ -1,4 +1,4 @@
-//! [`Made`]: a policy with what it was made from, so that the next one costs what has changed.
+//! [`Made`]: a compiled policy with its inputs, so that a recompilation costs only what has changed.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use crate::directory::View;
 use keyward_base::id::OrgId;
 use keyward_rules::policy::{CompileError, Policy, Rule};
 
-/// A policy with what it was made from.
+/// A compiled policy with its inputs.
 #[derive(Debug)]
 pub(super) struct Made {
     sources: Arc<Sources>,
     facts: Facts,
-    /// What rules name: agents and connections, by name or id.
+    /// The agents and connections that rules name, by name or id.
     named: HashMap<OrgId, HashSet<Box<str>>>,
     policy: Arc<Policy>,
 }
 
 impl Sources {
-    /// The rules, when nothing is wrong with them: all that is wrong, else.
+    /// The resolved rules, or all errors.
     pub(super) fn judged(&self, facts: &Facts) -> Result<Vec<Rule>, Vec<RulebookError>> {
         let Resolved { rules, mut problems } = resolve(&*self.rules, facts);
         let errors = Policy::check(&rules, self.hostless_rules_max);
@@ -29,7 +29,7 @@ impl Sources {
         if problems.is_empty() { Ok(rules) } else { Err(problems) }
     }
 
-    /// What rules name.
+    /// The agents and connections that rules name.
     fn named(&self) -> HashMap<OrgId, HashSet<Box<str>>> {
         let mut named: HashMap<OrgId, HashSet<Box<str>>> = HashMap::new();
         for rule in &*self.rules {
@@ -44,7 +44,7 @@ impl Sources {
 }
 
 impl Made {
-    /// Of a configuration that names nothing that is not there.
+    /// Compiles strictly: a name that does not exist is an error.
     pub(super) fn strictly(
         sources: &Arc<Sources>,
         view: Arc<View>,
@@ -54,7 +54,8 @@ impl Made {
         Self::of(sources, facts, rules)
     }
 
-    /// Where rules may have lost what they name since: those refuse what they meant, with a warning.
+    /// Compiles leniently: a rule whose agent or connection was removed refuses its requests, and a warning is
+    /// logged.
     pub(super) fn leniently(
         sources: &Arc<Sources>,
         view: Arc<View>,
@@ -81,8 +82,8 @@ impl Made {
         self.policy.clone()
     }
 
-    /// Of what is there now. Costs what is different from before; everything, when the configuration
-    /// is or an error has to be told.
+    /// Updates to the present view. The cost depends on the changes; everything is recompiled if the
+    /// configuration changed or there is an error.
     pub(super) fn follow(
         mut self,
         sources: &Arc<Sources>,
@@ -94,7 +95,7 @@ impl Made {
         let changed = self.facts.follow(view.clone());
         match self.change(&changed) {
             Ok(()) => Ok(self),
-            // With the others' errors, in the order of the rules.
+            // With the errors of all rules, in their order.
             Err(_) => Self::leniently(sources, view),
         }
     }
@@ -111,7 +112,7 @@ impl Made {
         for (org, agent) in &changed.agents {
             policy.set_held(org, agent, self.facts.held(org, agent));
         }
-        // Added first, so that what one has more and another has less is not taken out in between.
+        // Additions come first, so that a moved value is not removed in between.
         changed.carved.iter().for_each(|(org, endpoint)| policy.carve(org, endpoint));
         changed.uncarved.iter().for_each(|(org, endpoint)| policy.uncarve(org, endpoint));
         self.policy = Arc::new(policy);
@@ -127,7 +128,7 @@ impl Made {
     }
 }
 
-/// The rules; what they lost is warned of.
+/// The rules; logs a warning for each missing name.
 fn found(Resolved { rules, problems }: Resolved) -> Vec<Rule> {
     for problem in problems {
         tracing::warn!(%problem, "a rule lost what it names, and refuses what it meant");

@@ -1,4 +1,4 @@
-//! [`Plugins`]: what an agent's installed plugins let it do, and which of them are blocked.
+//! [`Plugins`]: the slots of an agent's plugins, and which plugins are blocked.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,21 +9,21 @@ use keyward_base::id::ConnectionId;
 use keyward_rules::policy::{Blocked, Empty, Lack, Slot};
 use keyward_rules::provider::Catalogue;
 
-/// What is in one agent's slots.
+/// The slots of one agent.
 #[derive(Debug, Default)]
 pub(super) struct Plugins {
     slots: HashMap<ConnectionId, Vec<Arc<Slot>>>,
-    /// Required slots with nothing in them, and those of plugins that are paused.
+    /// Required slots without a connection, and those of paused plugins.
     pub(super) empty: Vec<Empty>,
 }
 
 impl Plugins {
-    /// The slots that the connection is in; `None` when it is in none.
+    /// The slots that contain the connection; `None` if there are none.
     pub(super) fn slots(&self, connection: &ConnectionId) -> Option<Vec<Arc<Slot>>> {
         self.slots.get(connection).cloned()
     }
 
-    /// Adds a plugin that lacks these.
+    /// Adds a plugin with the slots that it lacks.
     pub(super) fn add(
         &mut self,
         plugin: &PluginRecord,
@@ -53,8 +53,8 @@ impl Plugins {
         }
     }
 
-    /// A plugin that the configuration names no more is as if it were not there, but that its agent is
-    /// told why.
+    /// Handles a plugin that was removed from the configuration: it has no effect, but requests of its agent
+    /// get the reason.
     fn withdrawn(&mut self, plugin: &PluginRecord, catalogue: &Catalogue) {
         let slots = plugin.manifest.connections.iter();
         for slot in slots.filter(|slot| plugin.slots.contains_key(&slot.slot)) {

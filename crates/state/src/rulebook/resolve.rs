@@ -1,7 +1,7 @@
-//! From rules as written to rules as policy takes them: names become ids, text becomes patterns.
+//! Resolves rules: names become ids, text becomes patterns.
 //!
-//! A rule that names what does not exist is a problem, and yields a rule that refuses what it
-//! meant: never one that a later rule or a binding could replace.
+//! A rule that names a missing resource is an error, and becomes a rule that refuses its requests, so that no
+//! later rule or binding takes its place.
 
 use std::sync::Arc;
 
@@ -18,14 +18,14 @@ use keyward_rules::provider::decode::nearest;
 
 const ACTIONS: [&str; 4] = ["inject", "deny", "pass", "tunnel"];
 
-/// Rules, and what is wrong with their text.
+/// Resolved rules, with the errors in their text.
 #[derive(Debug)]
 pub(super) struct Resolved {
     pub(super) rules: Vec<Rule>,
     pub(super) problems: Vec<RulebookError>,
 }
 
-/// Resolves all rules; every problem is found.
+/// Resolves all rules and finds all errors.
 pub(super) fn resolve<'a>(
     texts: impl IntoIterator<Item = &'a RuleText>,
     facts: &Facts,
@@ -38,14 +38,14 @@ pub(super) fn resolve<'a>(
     resolved
 }
 
-/// One rule on its way.
+/// The resolution of one rule.
 struct Resolver<'a> {
     text: &'a RuleText,
     facts: &'a Facts,
     problems: &'a mut Vec<RulebookError>,
 }
 
-/// What `use` names.
+/// The connection named by `use`.
 enum Used<'a> {
     Nothing,
     Missing(Arc<str>),
@@ -53,7 +53,7 @@ enum Used<'a> {
 }
 
 impl<'a> Resolver<'a> {
-    /// The rule, unless it can mean nobody or nothing.
+    /// The rule, unless it cannot apply to any request.
     fn rule(mut self) -> Option<Rule> {
         let id =
             RuleId::new(format!("file:{}", self.text.name.as_ref().unwrap_or(&self.text.place)));
@@ -64,7 +64,7 @@ impl<'a> Resolver<'a> {
         let methods = self.methods();
         let action = self.action(used).map(|action| self.owned(&id, action, &hosts));
         let is_lost = |given: usize, read: usize| given > 0 && read == 0;
-        // Without the hosts, agents or methods that it names, the rule would mean all of them.
+        // Without its hosts, agents or methods, the rule would apply to all of them.
         if is_lost(self.text.hosts.len(), hosts.len())
             || is_lost(self.text.paths.len(), paths.len())
             || is_lost(self.text.methods.len(), methods.len())
@@ -72,7 +72,7 @@ impl<'a> Resolver<'a> {
                 self.text.agents.as_ref().map_or(0, Vec::len),
                 agents.as_ref().map_or(0, Vec::len),
             )
-            // For every host, it would refuse all that the agent does; there is nothing to inject.
+            // For every host, it would refuse all requests of the agent; there is nothing to inject.
             || hosts.is_empty() && matches!(action, Some(RuleAction::UseMissing(_)))
         {
             return None;
@@ -118,7 +118,7 @@ impl<'a> Resolver<'a> {
         Some(ids)
     }
 
-    /// A rule is a grant as much as a binding: not across two environments.
+    /// Checks that agent and connection belong to the same environment; a rule is a grant like a binding.
     fn may_use(&mut self, agent: &AgentRecord, used: &Used<'_>) -> bool {
         let Used::Connection(connection, _) = used else { return true };
         if !may_be_used_by(connection, agent) {
@@ -203,7 +203,7 @@ impl<'a> Resolver<'a> {
         Some(action)
     }
 
-    /// A connection that was made anew may have another provider: then the rule refuses.
+    /// Refuses if the connection does not own the hosts, because it was recreated with another provider.
     fn owned(&mut self, rule: &RuleId, action: RuleAction, hosts: &[HostPattern]) -> RuleAction {
         let RuleAction::Use(account) = &action else { return action };
         let foreign: Vec<_> = hosts.iter().filter(|host| !account.owns_all(host)).collect();

@@ -1,4 +1,4 @@
-//! Claims about the policy in force, on a catalogue and a directory in memory.
+//! Tests of the policy in force, with a catalogue and a directory in memory.
 
 mod changes;
 

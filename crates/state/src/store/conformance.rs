@@ -1,5 +1,5 @@
-//! What every backend promises, as claims that [`conforms!`] runs against one. Restarts are tested
-//! beside the backends that outlive one.
+//! Conformance tests of store backends; [`conforms!`] runs them for one backend. Tests of restarts are with the
+//! backends that persist.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::{Expect, Store, StoreError, Table, VALUE_BYTES_MAX, Version};
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// One test per claim. `$open` is a future of `(what must outlive the store, the store)`.
+/// One test per guarantee. `$open` is a future of `(a guard that must outlive the store, the store)`.
 macro_rules! conforms {
     ($open:expr) => {
         $crate::store::conformance::conforms! { $open;
@@ -164,7 +164,7 @@ pub(super) async fn paging_gives_every_row_once_in_order(store: Arc<dyn Store>) 
     }
     assert_eq!(seen, all);
     assert!(keys(&store, "o/", None, 0).await.is_empty());
-    // A row that is gone meanwhile is still a place to go on from.
+    // A deleted row is still a valid position to continue from.
     store.delete(Table::Agents, "o/010", Expect::Any).await.unwrap();
     assert_eq!(keys(&store, "o/", Some("o/010"), 1).await, ["o/011"]);
 }
@@ -211,7 +211,7 @@ pub(super) async fn a_lease_that_has_ended_is_not_renewed(store: Arc<dyn Store>)
     assert!(store.renew_lease(&next, LONG).await.unwrap());
 }
 
-/// Asks until the name is free.
+/// Retries until the lease is free.
 async fn until_leased(store: &Arc<dyn Store>, name: &str) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while store.lease(name, LONG).await.unwrap().is_none() {
@@ -240,7 +240,7 @@ pub(super) async fn concurrent_counters_lose_no_step(store: Arc<dyn Store>) {
     assert_eq!(row.version, Version((WRITERS * STEPS) as u64 + 1));
 }
 
-/// Adds one, by compare-and-swap, until it is in.
+/// Adds one by compare-and-swap, with retries.
 async fn step(store: &Arc<dyn Store>) {
     loop {
         let row = store.get(Table::Agents, "o/n").await.unwrap().unwrap();

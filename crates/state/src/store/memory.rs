@@ -1,5 +1,4 @@
-//! Rows in memory: for tests, and for gateways that shall forget everything. Durable as long as
-//! the process.
+//! A store in memory: for tests, and for gateways that must not persist anything.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -1,4 +1,4 @@
-//! Policies that followed any changes of the directory, against those made of it as it is.
+//! Property tests: a policy that followed changes of the directory equals one compiled from scratch.
 
 use std::collections::BTreeMap;
 
@@ -26,16 +26,16 @@ const HOSTS: [&str; 7] = [
 ];
 const PATHS: [&str; 5] = ["/v1/x", "/repos/a", "/admin/x", "/admin/oauth/access_token", "/token"];
 
-/// What is done, in which org, to which agent or connection, and with what.
+/// The kind of change, the org, the agent or connection, and an argument.
 type Step = (usize, usize, usize, usize);
 
-/// Two orgs whose agents are called `a0` to `a2` and their connections `c0` to `c3`.
+/// Two orgs with agents `a0` to `a2` and connections `c0` to `c3`.
 struct World {
     directory: Arc<Directory>,
     rulebook: Arc<Rulebook>,
     orgs: [OrgId; 2],
     users: [UserId; 2],
-    /// Every agent that there ever was.
+    /// Every agent that ever existed.
     agents: Vec<Agent>,
 }
 
@@ -92,7 +92,7 @@ impl World {
         let rulebook = Arc::new(Rulebook::new(sources, directory.clone()).expect("a rulebook"));
         let users = users.try_into().expect("two");
         let world = Self { directory, rulebook, orgs, users, agents: vec![] };
-        // What the rules name comes later; they are taken as after a reload.
+        // The rules' resources are added later, so names are resolved leniently, as after a reload.
         let sources =
             Sources::new(Arc::new(Catalogue::built_in()), DefaultAction::Deny, rules(), 10);
         world.rulebook.change().await.apply(sources).expect("they compile");
@@ -221,7 +221,7 @@ impl World {
         }
     }
 
-    /// Makes, changes or removes the app of an org.
+    /// Creates, changes or removes the app of an org.
     async fn app_changes(&self, (org, x, y): (usize, usize, usize)) {
         let (time, org_id) = (Timestamp::UNIX_EPOCH, &self.orgs[org]);
         let urls = json!({"token": format!("https://{}/token", HOSTS[y + 3])});
@@ -271,7 +271,7 @@ impl World {
         bindings.filter_map(|it| it.placeholders.values().next()).map(Placeholder::core).collect()
     }
 
-    /// Whether the policy that followed says of every request what one made now says.
+    /// Compares the decisions of both policies for every request.
     fn compare(&self) {
         let (sources, view) = (self.rulebook.sources.load_full(), self.directory.view());
         let fresh = Made::leniently(&sources, view).expect("it compiles").policy();
@@ -293,7 +293,7 @@ impl World {
     }
 }
 
-/// Everything that a policy says of a request.
+/// All decisions about a request.
 fn said(
     policy: &Policy,
     agent: &Agent,
@@ -326,7 +326,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
             let mut world = World::new().await;
-            // Something to begin with: else most steps find nothing.
+            // Some initial resources; otherwise most steps find nothing.
             for number in 0..8 {
                 world.step((0, number % 2, number / 2, number % 4)).await;
                 world.step((0, number % 2, number / 2, 1 + number % 3)).await;
@@ -346,7 +346,7 @@ proptest! {
     }
 }
 
-/// So many agents with one connection each; the number of look-ups of a change, and of a request.
+/// The number of look-ups of a change and of a request, with `count` agents of one connection each.
 async fn looked_up(count: usize) -> (u64, u64) {
     let mut samples = Samples::new();
     let agents: Vec<_> = (0..count).map(|number| samples.agent(&format!("a{number}"))).collect();
@@ -371,6 +371,6 @@ async fn looked_up(count: usize) -> (u64, u64) {
 async fn neither_a_change_nor_a_request_looks_at_more_where_there_is_more() {
     let (few, many) = (looked_up(10).await, looked_up(3_000).await);
     assert_eq!(few.1, many.1, "look-ups of a request");
-    // A change looks through the parts of maps that it is in, of 64 entries at most on average.
+    // A change examines the shards that it affects, of 64 entries at most on average.
     assert!(many.0 < 500, "{} look-ups of a change, {} among ten", many.0, few.0);
 }
