@@ -302,7 +302,6 @@ async fn a_token_moves_to_an_agent_that_stands_after_the_one_that_gives_it_up() 
     );
     assert_eq!(reads(&lab, &moved).await, [""; 0]);
     assert_eq!(told(&plan(&lab, &moved).await), [""; 0]);
-    assert_eq!(lab.ask("GET /a").await.text(), "fine", "the token opens for `bot`");
     lab.finish().await;
 }
 
