@@ -184,8 +184,8 @@ impl Planning<'_> {
         let of_file =
             agent.bindings.iter().filter(|it| it.direct && it.managed_by == ManagedBy::File);
         let gone = of_file.filter(|it| !wanted_ids.contains(&it.connection));
-        let unbinds: Vec<_> = gone.map(|it| it.connection.clone()).collect();
-        let unbinds: Vec<_> = unbinds.into_iter().filter(|id| !is_replaced(id)).collect();
+        let unbinds = gone.map(|it| it.connection.clone()).filter(|id| !is_replaced(id));
+        let unbinds: Vec<_> = unbinds.collect();
         // What is there for slots of plugins is looked at with them.
         let stored = |it: &&BindingRecord| it.managed_by == ManagedBy::Store && it.direct;
         let mut bindings: Vec<_> = agent.bindings.iter().filter(stored).cloned().collect();
@@ -193,11 +193,26 @@ impl Planning<'_> {
             bindings.iter().filter_map(|it| self.to_come.connection(&agent.org, &it.connection));
         let all: Vec<_> = stored.chain(&wanted).cloned().collect();
         bindings.extend(wanted.iter().map(binding));
-        if agent.bindings.len() - unbinds.len() + binds.len() > BINDINGS_MAX {
+        let stays =
+            |it: &&BindingRecord| !unbinds.contains(&it.connection) && !is_replaced(&it.connection);
+        let stay = agent.bindings.iter().filter(stays).count();
+        let added = wanted.iter().filter(|it| agent.binding(&it.id).is_none()).count();
+        if stay + added > BINDINGS_MAX {
             let message = format!("it would have more than {BINDINGS_MAX} bindings");
             self.refuse(subject, message, "declare another agent");
         }
-        for connection in all {
+        self.environments(subject, agent, &all);
+        Bindings { bindings, unbinds, binds }
+    }
+
+    /// Refuses connections of another environment than the agent's.
+    fn environments(
+        &mut self,
+        subject: &Subject,
+        agent: &AgentRecord,
+        connections: &[Arc<ConnectionRecord>],
+    ) {
+        for connection in connections {
             if let (Some(own), Some(other)) = (&agent.environment, &connection.environment)
                 && own != other
             {
@@ -207,7 +222,6 @@ impl Planning<'_> {
                 self.refuse(subject, message, "use one of its own");
             }
         }
-        Bindings { bindings, unbinds, binds }
     }
 
     /// The agent's plugins of the file whose slots hold connections of another environment than the agent will be

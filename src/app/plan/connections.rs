@@ -213,7 +213,8 @@ fn takes_fields(catalogue: &Catalogue, found: &ConnectionRecord, fields: &Fields
     };
     let is_broken = matches!(found.state, ConnectionState::Broken { .. });
     let is_renewed = auth.kind == AuthKind::Oauth2 && !is_broken;
-    !is_renewed && !(fields.is_empty() && auth.minted.is_some())
+    let is_minted = fields.is_empty() && auth.minted.is_some();
+    !(is_renewed || is_minted)
 }
 
 fn newly_connected(
