@@ -66,8 +66,10 @@ async fn brought_in(
     orgs(config, vault.directory()).await?;
     // First: they are told of what follows.
     for (declared, key) in config.webhooks.iter().zip(keys) {
-        let result = webhooks::webhook(vault.directory(), events, (declared, key)).await;
-        result.with_context(|| format!("{}: webhook `{}`", declared.place, declared.name))?;
+        let catalogue = vault.catalogue();
+        let known = (&**vault.directory(), &*catalogue);
+        let result = webhooks::webhook(known, events, (declared, key)).await;
+        result.with_context(|| format!("{}: webhook `{}`", declared.place, declared.name()))?;
     }
     webhooks::pause_what_is_gone(config, vault.directory()).await?;
     // What is gone goes first: the number of honeytokens is bounded.

@@ -12,7 +12,7 @@ use super::declared::plugins::World;
 use super::declared::{Held, new_connection, same_account};
 use crate::config::{Config, Declared, DeclaredAgent, DeclaredConnection, InFile};
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
-use keyward_model::Record;
+use keyward_model::{Record, Webhook};
 use keyward_rules::provider::Catalogue;
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::{
@@ -49,9 +49,9 @@ pub(super) fn foresee(
 impl Foreseen {
     fn webhooks(&mut self, config: &Config, view: &View) {
         for declared in &config.webhooks {
-            let found = view.find_webhook(&declared.org, &declared.name);
+            let found = view.find::<Webhook>(&declared.org, declared.name());
             if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {
-                let (place, name) = (&declared.place, &declared.name);
+                let (place, name) = (&declared.place, declared.name());
                 let why = "a stored webhook has this name: rename one of them";
                 self.problems.push(format!("{place}: webhook `{name}`: {why}"));
             }

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
+use std::ops::Deref;
 
 use serde::de::DeserializeOwned;
 use serde_yaml::{Mapping, Value};
@@ -24,7 +25,11 @@ pub trait InFile: Resource {
 
     /// Reads it; `None` when the item is left out because of it. `path` is that of the item.
     #[doc(hidden)]
-    fn with(beside: Self::Beside, path: &str, reading: &mut Reading<'_>) -> Option<Self::With>;
+    fn with(
+        beside: Self::Beside,
+        path: &str,
+        reading: &mut Reading<'_>,
+    ) -> Option<<Self as InFile>::With>;
 }
 
 impl InFile for Honeytoken {
@@ -44,7 +49,7 @@ pub struct Declared<R: InFile> {
     /// As a person gives it.
     pub spec: R::Spec,
     /// What stands beside the spec.
-    pub with: R::With,
+    pub with: <R as InFile>::With,
     /// Where it stands, for errors: `keyward.yaml:12: honeytokens[0]`.
     pub place: String,
 }
@@ -63,6 +68,14 @@ impl<R: InFile> Section for Item<R> {
         keys.insert(1.min(keys.len()), org);
         keys.extend(R::Beside::keys());
         keys
+    }
+}
+
+impl<R: InFile> Deref for Declared<R> {
+    type Target = R::Spec;
+
+    fn deref(&self) -> &R::Spec {
+        &self.spec
     }
 }
 

@@ -60,9 +60,7 @@ pub use self::tested::{ConnectionTested, TestOutcome};
 pub use self::token::{Failing, TokenRefreshed, TokenStatus};
 pub use self::upstream::UpstreamView;
 pub use self::usage::{AgentUse, LimitView, Share, UsageView, Waits};
-pub use self::webhook::{
-    EventType, NewSigningKey, NewWebhook, WebhookPatch, WebhookShown, WebhookTry, WebhookView,
-};
+pub use self::webhook::{EventType, WebhookAdded};
 use keyward_base::id::{ConnectionId, TokenId};
 use keyward_rules::provider::{AuthKind, Template, VariableKind};
 use keyward_state::directory::{ManagedBy, Visibility};

@@ -8,13 +8,22 @@
 
 mod honeytoken;
 mod name;
+mod notice_kind;
 mod patch;
 mod refusal;
 mod resource;
 mod schema;
+mod secret_text;
+mod webhook;
 
 pub use honeytoken::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec};
+pub use notice_kind::NoticeKind;
 pub use patch::{check_fixed, merge};
 pub use refusal::Refusal;
 pub use resource::{Data, Given, Kind, ManagedBy, Nothing, Record, Resource, Shown};
 pub use schema::{Schemas, schemas};
+pub use secret_text::{SecretFields, SecretText};
+pub use webhook::{
+    Webhook, WebhookChange, WebhookFacts, WebhookShown, WebhookSpec, WebhookState, WebhookTry,
+    WebhookWith,
+};

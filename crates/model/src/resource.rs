@@ -1,6 +1,7 @@
 //! [`Resource`]: what a declaration says, and [`Record`] and [`Shown`], which follow from it.
 
 use std::fmt::Debug;
+use std::ops::{Deref, DerefMut};
 
 use jiff::Timestamp;
 use keyward_base::id::{Id, OrgId};
@@ -218,6 +219,29 @@ impl<R: Resource> Shown<R> {
     /// `file` or `store`; empty where only the store may have it.
     pub fn managed_by(&self) -> &'static str {
         self.managed_by.map_or("", ManagedBy::as_str)
+    }
+}
+
+/// What a person gave is the record's own: `record.name`. What the gateway added is not: `record.facts.state`.
+impl<R: Resource> Deref for Record<R> {
+    type Target = R::Spec;
+
+    fn deref(&self) -> &R::Spec {
+        &self.spec
+    }
+}
+
+impl<R: Resource> DerefMut for Record<R> {
+    fn deref_mut(&mut self) -> &mut R::Spec {
+        &mut self.spec
+    }
+}
+
+impl<R: Resource> Deref for Shown<R> {
+    type Target = R::Spec;
+
+    fn deref(&self) -> &R::Spec {
+        &self.spec
     }
 }
 

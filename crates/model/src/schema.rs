@@ -2,8 +2,8 @@
 
 use schemars::{JsonSchema, Schema, schema_for};
 
-use super::Honeytoken;
 use super::resource::{Kind, Resource};
+use super::{Honeytoken, Webhook};
 
 /// The schemas of one resource. Bodies of requests are flat objects of the members of two of them.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub struct Schemas {
 
 /// Those of all resources, in the order of the documentation.
 pub fn schemas() -> Vec<Schemas> {
-    vec![of::<Honeytoken>()]
+    vec![of::<Webhook>(), of::<Honeytoken>()]
 }
 
 fn of<R: Resource>() -> Schemas {

@@ -1,6 +1,7 @@
 //! Resources of the configuration that the directory keeps generically, brought in line.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use anyhow::bail;
 
@@ -16,7 +17,12 @@ pub(super) trait Declarable: Kept + InFile {
     fn facts(spec: &Self::Spec, catalogue: &Catalogue) -> Self::Facts;
 
     /// Whether a changed spec makes another resource: the one of before is removed.
-    fn is_another(before: &Self::Spec, now: &Self::Spec) -> bool;
+    fn is_another(_before: &Self::Spec, _now: &Self::Spec) -> bool {
+        false
+    }
+
+    /// What follows for one that is there and declared; `changed`: with another spec than before.
+    fn resume(_record: &mut Record<Self>, _changed: bool) {}
 }
 
 impl Declarable for Honeytoken {
@@ -40,23 +46,23 @@ pub(super) async fn bring<R: Declarable>(
     directory: &Directory,
     catalogue: &Catalogue,
     declared: &Declared<R>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Arc<Record<R>>> {
     let (org, by) = (&declared.org, ManagedBy::File);
     if let Some(found) = directory.view().find::<R>(org, declared.name()) {
         if found.managed_by == ManagedBy::Store {
             bail!("a stored {} {STORED}", R::KIND.one);
         }
         if !R::is_another(&found.spec, &declared.spec) {
-            let spec = declared.spec.clone();
-            let take = move |record: &mut Record<R>| record.spec.clone_from(&spec);
-            directory.change::<R>(org, &found.id, take).await?;
-            return Ok(());
+            let take = |record: &mut Record<R>| {
+                R::resume(record, record.spec != declared.spec);
+                record.spec.clone_from(&declared.spec);
+            };
+            return Ok(directory.change::<R>(org, &found.id, take).await?);
         }
         directory.remove::<R>(org, &found.id, by).await?;
     }
     let facts = R::facts(&declared.spec, catalogue);
-    directory.add::<R>(org, by, declared.spec.clone(), facts).await?;
-    Ok(())
+    Ok(directory.add::<R>(org, by, declared.spec.clone(), facts).await?)
 }
 
 /// Removes what the file no longer names.

@@ -2,20 +2,21 @@
 
 use std::collections::HashSet;
 
-use anyhow::bail;
-
-use crate::config::{Config, DeclaredWebhook};
-use keyward_state::directory::{Directory, ManagedBy, NewWebhook, WebhookRecord, WebhookState};
+use super::kept::{self, Declarable};
+use crate::config::{Config, Declared};
+use keyward_model::{ManagedBy, Record, Webhook, WebhookFacts, WebhookSpec, WebhookState};
+use keyward_rules::provider::Catalogue;
+use keyward_state::directory::Directory;
 use keyward_vault::events::{Events, SigningKey};
 
 /// The signing keys of all, in the configuration's order; what is none is a problem.
 pub(super) fn keys(config: &Config, problems: &mut Vec<String>) -> Vec<Option<SigningKey>> {
-    let of = |declared: &DeclaredWebhook| {
-        let loaded = declared.key.load(&config.environment, &config.secret_variables());
+    let of = |declared: &Declared<Webhook>| {
+        let loaded = declared.with.load(&config.environment, &config.secret_variables());
         let key = loaded.map_err(|error| error.to_string());
         let key = key.and_then(|text| SigningKey::parse(&text).map_err(|error| error.to_string()));
         key.map_err(|why| {
-            let (place, name) = (&declared.place, &declared.name);
+            let (place, name) = (&declared.place, declared.name());
             problems.push(format!("{place}: webhook `{name}`: `signing_key`: {why}"));
         })
         .ok()
@@ -23,39 +24,26 @@ pub(super) fn keys(config: &Config, problems: &mut Vec<String>) -> Vec<Option<Si
     config.webhooks.iter().map(of).collect()
 }
 
+impl Declarable for Webhook {
+    fn facts(_: &WebhookSpec, _: &Catalogue) -> WebhookFacts {
+        WebhookFacts { state: WebhookState::Active }
+    }
+
+    /// One that ended is tried again where something of it has changed.
+    fn resume(record: &mut Record<Self>, changed: bool) {
+        if changed || record.facts.state == WebhookState::Paused {
+            record.facts.state = WebhookState::Active;
+        }
+    }
+}
+
 /// Brings one in line.
 pub(super) async fn webhook(
-    directory: &Directory,
+    (directory, catalogue): (&Directory, &Catalogue),
     events: &Events,
-    (declared, key): (&DeclaredWebhook, Option<SigningKey>),
+    (declared, key): (&Declared<Webhook>, Option<SigningKey>),
 ) -> anyhow::Result<()> {
-    let found = directory.view().find_webhook(&declared.org, &declared.name).cloned();
-    let hook = match found {
-        Some(found) if found.managed_by == ManagedBy::Store => {
-            bail!("a stored webhook has this name: rename one of them")
-        }
-        Some(found) => {
-            let (url, kinds) = (declared.url.clone(), declared.kinds.clone());
-            let take = move |hook: &mut WebhookRecord| {
-                // One that ended is tried again where something of it has changed.
-                if hook.state == WebhookState::Paused || hook.url != url || hook.kinds != kinds {
-                    hook.state = WebhookState::Active;
-                }
-                hook.url.clone_from(&url);
-                hook.kinds.clone_from(&kinds);
-            };
-            directory.update_webhook(&found.org, &found.id, take).await?
-        }
-        None => {
-            let new = NewWebhook {
-                name: declared.name.clone(),
-                url: declared.url.clone(),
-                kinds: declared.kinds.clone(),
-                managed_by: ManagedBy::File,
-            };
-            directory.add_webhook(&declared.org, new).await?
-        }
-    };
+    let hook = kept::bring(directory, catalogue, declared).await?;
     if let Some(key) = key {
         events.sign_with((&hook.org, &hook.id), key).await?;
     }
@@ -67,13 +55,13 @@ pub(super) async fn pause_what_is_gone(
     config: &Config,
     directory: &Directory,
 ) -> anyhow::Result<()> {
-    let declared: HashSet<_> = config.webhooks.iter().map(|it| (&it.org, &it.name)).collect();
+    let declared: HashSet<_> = config.webhooks.iter().map(|it| (&it.org, it.name())).collect();
     let view = directory.view();
-    for hook in view.orgs().flat_map(|org| view.webhooks(&org.id)) {
-        let named = declared.contains(&(&hook.org, &hook.name));
+    for hook in view.orgs().flat_map(|org| view.all::<Webhook>(&org.id)) {
+        let named = declared.contains(&(&hook.org, hook.name()));
         if hook.managed_by == ManagedBy::File && !named {
-            let pause = |hook: &mut WebhookRecord| hook.state = WebhookState::Paused;
-            directory.update_webhook(&hook.org, &hook.id, pause).await?;
+            let pause = |hook: &mut Record<Webhook>| hook.facts.state = WebhookState::Paused;
+            directory.change(&hook.org, &hook.id, pause).await?;
         }
     }
     Ok(())

@@ -36,11 +36,6 @@ pub(super) fn user_name(name: &str) -> Result<(), DirectoryError> {
     plain_name("a user", name)
 }
 
-/// A webhook's name stands in paths of the admin API.
-pub(super) fn webhook_name(name: &str) -> Result<(), DirectoryError> {
-    plain_name("a webhook", name)
-}
-
 fn plain_name(what: &'static str, name: &str) -> Result<(), DirectoryError> {
     let rule = "1 to 64 letters, digits or `-_.`, not an id and not only dots";
     match is_plain(name) && is_name(name) {

@@ -15,7 +15,6 @@ use super::records::{AgentRecord, ConnectionRecord};
 use super::rows::At;
 use super::users::UserRecord;
 use super::view::View;
-use super::webhooks::WebhookRecord;
 use super::{Shared, Writer};
 use crate::store::Version;
 
@@ -42,7 +41,6 @@ viewed! {
     OrgRecord => put_org;
     PluginRecord => put_plugin;
     UserRecord => put_user;
-    WebhookRecord => put_webhook;
 }
 
 impl Writer {

@@ -67,7 +67,6 @@ pub use records::{
 pub use remedy::{Need, Remedies, Renewal};
 pub use users::{NewUser, Person, Role, UserRecord, Visibility, may_be_used_by};
 pub use view::{Differences, Former, View};
-pub use webhooks::{NewWebhook, WebhookRecord, WebhookState, check_webhook_url};
 
 /// The directory.
 #[derive(Debug)]

@@ -19,14 +19,13 @@ use super::records::{AgentRecord, ConnectionRecord};
 use super::rows::{At, Read, Rows};
 use super::users::UserRecord;
 use super::view::View;
-use super::webhooks::WebhookRecord;
 use crate::crypto::envelope::EnvelopeError;
 use crate::crypto::source;
 use crate::crypto::token::TokenHash;
 use crate::store::{Table, Version};
 use keyward_base::id::{AgentId, ConnectionId, Id, OrgId};
 use keyward_base::time::Clock;
-use keyward_model::{Honeytoken, Record};
+use keyward_model::{Honeytoken, Record, Webhook};
 
 /// What opening finds.
 pub(super) struct Loaded {
@@ -75,11 +74,10 @@ pub(super) async fn load(rows: &Rows, clock: &Clock) -> Result<Loaded, Directory
         }
         view.put_agent(Arc::new(record));
     }
-    let webhooks = rows.all::<WebhookRecord>(Table::Webhooks).await?;
     let mut known = Known { index: &index, wanted: &mut wanted, view: &mut view };
     known.take(apps, Named::App, |it| (&it.org, it.id.as_str(), &it.name))?;
     known.take(connections, Named::Connection, |it| (&it.org, it.id.as_str(), &it.name))?;
-    known.take(webhooks, Named::Webhook, |it| (&it.org, it.id.as_str(), &it.name))?;
+    known.take_all::<Webhook>(rows).await?;
     known.take_all::<Honeytoken>(rows).await?;
     repair(rows, wanted).await?;
     Ok(Loaded { index, view })

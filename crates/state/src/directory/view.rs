@@ -14,16 +14,15 @@ use super::personal::Scope;
 use super::plugins::PluginRecord;
 use super::records::{AgentRecord, ConnectionRecord};
 use super::users::{Person, UserRecord};
-use super::webhooks::WebhookRecord;
 pub use told::Former;
 
 use crate::crypto::token::TokenHash;
 use keyward_base::agent::Agent;
 use keyward_base::id::{
-    AgentId, AppId, ConnectionId, HoneytokenId, OrgId, PluginId, TokenId, UserId, WebhookId,
+    AgentId, AppId, ConnectionId, HoneytokenId, OrgId, PluginId, TokenId, UserId,
 };
 use keyward_base::shared_map::{Difference, SharedMap, SharedNames};
-use keyward_model::Honeytoken;
+use keyward_model::{Honeytoken, Webhook};
 use keyward_rules::inject::placeholder::Core;
 
 /// Everything, in memory. Immutable; replaced whole, by one that shares with it what has not changed.
@@ -49,7 +48,7 @@ pub struct OrgView {
     apps: SharedMap<AppId, Arc<AppRecord>>,
     app_names: SharedNames<Arc<str>, AppId>,
     plugins: SharedMap<PluginId, Arc<PluginRecord>>,
-    webhooks: BTreeMap<WebhookId, Arc<WebhookRecord>>,
+    pub(super) webhooks: Collection<Webhook>,
     pub(super) honeytokens: Collection<Honeytoken>,
     pub(super) honeytoken_cores: SharedNames<Core, HoneytokenId>,
     /// By agent and name.

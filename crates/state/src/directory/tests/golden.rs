@@ -18,7 +18,7 @@ use crate::crypto::envelope::Place;
 use crate::directory::index::Claim;
 use crate::directory::open::Sentinel;
 use crate::directory::rows::{At, Rows};
-use keyward_model::{Honeytoken, Record};
+use keyward_model::{Honeytoken, Record, Webhook};
 
 /// The examples of a table that are not read, or not written back as they were. A new table does not compile
 /// until it is named here.
@@ -36,7 +36,7 @@ async fn changed_rows(table: Table) -> Vec<String> {
         Table::Apps => changed::<AppRecord>(table, include_str!("golden/apps.json")).await,
         Table::Plugins => changed::<PluginRecord>(table, include_str!("golden/plugins.json")).await,
         Table::Webhooks => {
-            changed::<WebhookRecord>(table, include_str!("golden/webhooks.json")).await
+            changed::<Record<Webhook>>(table, include_str!("golden/webhooks.json")).await
         }
         Table::Deliveries => {
             changed::<Delivery>(table, include_str!("golden/deliveries.json")).await
