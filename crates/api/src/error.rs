@@ -380,14 +380,12 @@ impl From<DirectoryError> for ApiError {
             | DirectoryError::NoSlot { .. }
             | DirectoryError::OtherPlugin { .. }
             | DirectoryError::BoundBySlot { .. }
-            | DirectoryError::FixedOfUser
             | DirectoryError::Private { .. }
             | DirectoryError::UserOwns { .. }
             | DirectoryError::OrgInUse { .. }
             | DirectoryError::OrgStays
             | DirectoryError::Fixed(_) => Self::Refused(error.to_string()),
             DirectoryError::PrivateOfNobody(_) => Self::field("visibility", error.to_string()),
-            DirectoryError::EmailRefused => Self::field("email", error.to_string()),
             // It is transparent: the store's own error would not be found below it.
             DirectoryError::Store(error) => Self::internal(error),
             // Keys and rows are the operator's affair.

@@ -12,7 +12,6 @@ mod explain;
 mod flow;
 mod keys;
 mod patch;
-mod people;
 mod plugin;
 mod rotation;
 mod rule_test;
@@ -45,9 +44,6 @@ pub use self::flow::{
 };
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
 pub use self::patch::{AgentPatch, ConnectionPatch};
-pub use self::people::{
-    NewOrg, NewPersonalToken, NewUser, OrgView, PersonalTokenView, UserPatch, UserView,
-};
 pub use self::plugin::{
     BoundSlot, LeftView, MissingView, NewPlugin, PluggedView, PluginAffected, PluginPatch,
     PluginRemoved, PluginView, SlotView,

@@ -3,7 +3,7 @@
 use schemars::{JsonSchema, Schema, schema_for};
 
 use super::resource::{Kind, Resource};
-use super::{Honeytoken, Webhook};
+use super::{Honeytoken, Org, User, Webhook};
 
 /// The schemas of one resource. Bodies of requests are flat objects of the members of two of them.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub struct Schemas {
 
 /// Those of all resources, in the order of the documentation.
 pub fn schemas() -> Vec<Schemas> {
-    vec![of::<Webhook>(), of::<Honeytoken>()]
+    vec![of::<Org>(), of::<User>(), of::<Webhook>(), of::<Honeytoken>()]
 }
 
 fn of<R: Resource>() -> Schemas {
@@ -40,4 +40,24 @@ fn of<R: Resource>() -> Schemas {
 
 fn schema<T: JsonSchema>() -> Schema {
     schema_for!(T)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schemas_are_those_that_were_published() {
+        let mut text = String::new();
+        for Schemas { kind, spec, with, change_with, shown, fixed } in schemas() {
+            text += &format!("=== {} (fixed: {fixed:?}) ===\n", kind.one);
+            for (part, schema) in
+                [("spec", spec), ("with", with), ("change_with", change_with), ("shown", shown)]
+            {
+                text +=
+                    &format!("--- {part}\n{}\n", serde_json::to_string_pretty(&schema).unwrap());
+            }
+        }
+        insta::assert_snapshot!(text);
+    }
 }

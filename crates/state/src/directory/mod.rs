@@ -57,15 +57,13 @@ pub use deliveries::{Delivery, News, Owed};
 pub use error::DirectoryError;
 pub use kept::Kept;
 pub use manifest::{Fault, Manifest, Slot};
-pub use orgs::OrgRecord;
-pub use personal::{Area, PersonalToken, Scope, ScopeError};
 pub use plugins::{Missing, Plugged, PluginRecord, PluginState};
 pub use records::{
     AgentRecord, BindingRecord, BrokenReason, ConnectionRecord, ConnectionState, IssuedToken,
     ManagedBy, NewAgent, TokenRecord,
 };
 pub use remedy::{Need, Remedies, Renewal};
-pub use users::{NewUser, Person, Role, UserRecord, Visibility, may_be_used_by};
+pub use users::{Person, Visibility, may_be_used_by};
 pub use view::{Differences, Former, View};
 
 /// The directory.

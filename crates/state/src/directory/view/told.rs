@@ -9,8 +9,8 @@ use crate::crypto::token::TokenHash;
 use crate::directory::rows::At;
 use crate::store::Table;
 use keyward_base::agent::Agent;
-use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, PluginId, TokenId, UserId};
-use keyward_model::{Honeytoken, Record, Webhook};
+use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, PluginId, TokenId};
+use keyward_model::{Honeytoken, Record, User, Webhook};
 use keyward_rules::inject::placeholder::Core;
 
 /// A token that opened something once.
@@ -41,7 +41,7 @@ impl View {
                 let id = PluginId::parse(&at.id).ok()?;
                 ("plugin", org.plugins.get(&id)?.name().to_owned())
             }
-            Table::Users => ("user", org.users.get(&UserId::parse(&at.id).ok()?)?.name.clone()),
+            Table::Users => return self.thing_of::<User>(at),
             Table::Webhooks => return self.thing_of::<Webhook>(at),
             _ => return None,
         };
