@@ -11,10 +11,8 @@ use super::plan::{
     NewlyConnected, Plan, PluginWork, ResourceWork, Step, TOKEN_LABEL, WebhookWork, Work,
 };
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId};
-use keyward_model::Record;
-use keyward_state::directory::{
-    AppRecord, ConnectionRecord, Directory, ManagedBy, WebhookRecord, WebhookState,
-};
+use keyward_model::{Record, Webhook, WebhookFacts, WebhookState};
+use keyward_state::directory::{AppRecord, ConnectionRecord, Directory, ManagedBy};
 use keyward_state::observe::change::Actor;
 use keyward_vault::events::Events;
 use keyward_vault::{NewApp, NewConnection, Vault};
@@ -72,20 +70,22 @@ impl Target<'_> {
     async fn webhook(self, org: &OrgId, work: WebhookWork) -> anyhow::Result<()> {
         let directory = self.directory();
         let (hook, key) = match work {
-            WebhookWork::Make(new, key) => (directory.add_webhook(org, new).await?, key),
-            WebhookWork::Change { id, url, kinds, activates, key } => {
-                let change = move |hook: &mut WebhookRecord| {
+            WebhookWork::Make(spec, key) => {
+                let facts = WebhookFacts { state: WebhookState::Active };
+                (directory.add::<Webhook>(org, ManagedBy::File, spec, facts).await?, key)
+            }
+            WebhookWork::Change { id, spec, activates, key } => {
+                let change = move |hook: &mut Record<Webhook>| {
                     if activates {
-                        hook.state = WebhookState::Active;
+                        hook.facts.state = WebhookState::Active;
                     }
-                    hook.url.clone_from(&url);
-                    hook.kinds.clone_from(&kinds);
+                    hook.spec.clone_from(&spec);
                 };
-                (directory.update_webhook(org, &id, change).await?, key)
+                (directory.change(org, &id, change).await?, key)
             }
             WebhookWork::Pause(id) => {
-                let pause = |hook: &mut WebhookRecord| hook.state = WebhookState::Paused;
-                directory.update_webhook(org, &id, pause).await?;
+                let pause = |hook: &mut Record<Webhook>| hook.facts.state = WebhookState::Paused;
+                directory.change(org, &id, pause).await?;
                 return Ok(());
             }
         };

@@ -30,6 +30,7 @@ mod plan;
 mod plugin;
 mod provider;
 mod reload;
+mod resource;
 mod rule;
 mod run;
 mod secret;

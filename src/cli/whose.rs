@@ -9,8 +9,8 @@ use super::client::Client;
 use super::failure::Failure;
 use super::output;
 use super::settings::Global;
-use keyward_api::wire::UserView;
 use keyward_base::id::UserId;
+use keyward_model::{Shown, User};
 
 /// Owner and visibility of a new connection.
 #[derive(Clone, Debug, Default, Args)]
@@ -49,8 +49,8 @@ pub(crate) struct To {
 /// The name of an owner; the id if the caller may not see the user.
 pub(crate) async fn owner_of(client: &Client, owner: Option<&UserId>) -> String {
     let Some(id) = owner else { return String::new() };
-    let user = client.get::<UserView>(&format!("/api/v1/users/{id}")).await;
-    user.map_or_else(|_| id.to_string(), |user| user.name)
+    let user = client.get::<Shown<User>>(&format!("/api/v1/users/{id}")).await;
+    user.map_or_else(|_| id.to_string(), |user| user.name().to_owned())
 }
 
 impl Seen {

@@ -1,7 +1,10 @@
 //! [`Declared`]: a resource of the configuration, read generically from its section.
 
+use std::fmt::Debug;
 use std::marker::PhantomData;
+use std::ops::Deref;
 
+use serde::de::DeserializeOwned;
 use serde_yaml::{Mapping, Value};
 
 use super::connection::Providers;
@@ -9,25 +12,52 @@ use super::names;
 use super::reading::Reading;
 use keyward_base::id::OrgId;
 use keyward_base::keys::{Absent, Key, Section, Shape};
-use keyward_model::Resource;
+use keyward_model::{Honeytoken, Nothing, Resource};
 use keyward_rules::provider::decode::nearest;
 use keyward_rules::provider::document::{item_of, key_of};
 
+/// A resource that the configuration may declare.
+pub trait InFile: Resource {
+    /// What an item may say beside the spec and its organisation: sources of secrets, names of other things.
+    type Beside: DeserializeOwned + Section;
+    /// The same as it is used.
+    type With: Clone + Debug + Send + Sync;
+
+    /// Reads it; `None` when the item is left out because of it. `path` is that of the item.
+    #[doc(hidden)]
+    fn with(
+        beside: Self::Beside,
+        path: &str,
+        reading: &mut Reading<'_>,
+    ) -> Option<<Self as InFile>::With>;
+}
+
+impl InFile for Honeytoken {
+    type Beside = Nothing;
+    type With = Nothing;
+
+    fn with(nothing: Nothing, _: &str, _: &mut Reading<'_>) -> Option<Nothing> {
+        Some(nothing)
+    }
+}
+
 /// A resource that the configuration declares.
 #[derive(Clone, Debug)]
-pub struct Declared<R: Resource> {
+pub struct Declared<R: InFile> {
     /// Its organisation.
     pub org: OrgId,
     /// As a person gives it.
     pub spec: R::Spec,
+    /// What stands beside the spec.
+    pub with: <R as InFile>::With,
     /// Where it stands, for errors: `keyward.yaml:12: honeytokens[0]`.
     pub place: String,
 }
 
-/// The keys of an item: those of the spec, and its organisation.
+/// The keys of an item: those of the spec, its organisation, and what stands beside.
 pub(super) struct Item<R>(PhantomData<R>);
 
-impl<R: Resource> Section for Item<R> {
+impl<R: InFile> Section for Item<R> {
     fn keys() -> Vec<Key> {
         let mut keys = R::Spec::keys();
         let org = Key {
@@ -36,11 +66,20 @@ impl<R: Resource> Section for Item<R> {
             meaning: "Its organisation, made when it is first named.".to_owned(),
         };
         keys.insert(1.min(keys.len()), org);
+        keys.extend(R::Beside::keys());
         keys
     }
 }
 
-impl<R: Resource> Declared<R> {
+impl<R: InFile> Deref for Declared<R> {
+    type Target = R::Spec;
+
+    fn deref(&self) -> &R::Spec {
+        &self.spec
+    }
+}
+
+impl<R: InFile> Declared<R> {
     /// Its name, unique in its organisation.
     pub fn name(&self) -> &str {
         R::name(&self.spec)
@@ -68,22 +107,45 @@ impl<R: Resource> Declared<R> {
 
     fn read_item(item: &Value, path: &str, reading: &mut Reading<'_>) -> Option<Self> {
         let mut item = item.clone();
-        let org = match item.as_mapping_mut() {
-            Some(keys) => {
-                renamed(keys, R::OLD_KEYS);
-                keys.remove("org")
+        let mut beside = Mapping::new();
+        let mut org = None;
+        if let Some(keys) = item.as_mapping_mut() {
+            renamed(keys, R::OLD_KEYS);
+            org = keys.remove("org");
+            for key in R::Beside::keys() {
+                if let Some(value) = keys.remove(key.name) {
+                    beside.insert(key.name.into(), value);
+                }
             }
-            None => None,
-        };
+        }
         let org: Option<String> = reading.section(org.as_ref(), &key_of(path, "org"));
         let org = reading.org(org.as_deref(), &key_of(path, "org"));
-        let spec: R::Spec = reading.section(Some(&item), path)?;
-        if let Err(refusal) = R::check(&spec) {
-            let (at, message) = (key_of(path, refusal.field), refusal.to_string());
-            reading.problems.add(&at, message, "write another one");
+        let spec: Option<R::Spec> = reading.section(Some(&item), path);
+        if let Some(spec) = &spec {
+            Self::check(spec, &item, path, reading);
         }
-        Some(Self { org, spec, place: reading.place(path) })
+        let beside: Option<R::Beside> = reading.section(Some(&Value::Mapping(beside)), path);
+        let with = R::with(beside?, path, reading)?;
+        Some(Self { org, spec: spec?, with, place: reading.place(path) })
     }
+
+    /// The file must say some things that a request may leave open.
+    fn check(spec: &R::Spec, item: &Value, path: &str, reading: &mut Reading<'_>) {
+        let keys = R::Spec::keys();
+        let missing = keys.iter().find(|key| is_required(key) && item.get(key.name).is_none());
+        if let Some(Key { name, .. }) = missing {
+            let message = format!("`{name}` is missing");
+            reading.problems.add(path, message, format!("add `{name}:`"));
+        } else if let Err(refusal) = R::check(spec) {
+            let (at, message) = (key_of(path, &refusal.field), refusal.to_string());
+            let remedy = refusal.hint.unwrap_or_else(|| "write another one".to_owned());
+            reading.problems.add(&at, message, remedy);
+        }
+    }
+}
+
+fn is_required(key: &Key) -> bool {
+    matches!(key.shape, Shape::Value(_, Absent::Refused) | Shape::Choice(_, Absent::Refused))
 }
 
 /// Keys of before stand for those of now, unless both are there.

@@ -15,7 +15,6 @@ use super::plugin::PluginText;
 use super::reading::{Folders, Reading};
 use super::state::{AuditText, CaText, StoreText};
 use super::upstream::UpstreamText;
-use super::webhook::WebhookText;
 use super::{
     Config, agent, app, connection, limits, listen, oauth, plugin, rule, source, state, upstream,
     webhook,
@@ -25,7 +24,7 @@ use keyward_base::limits::Limits;
 use keyward_base::rotation::RotationSettings;
 use keyward_base::tokens::TokenSettings;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_model::Honeytoken;
+use keyward_model::{Honeytoken, Webhook};
 use keyward_rules::provider::check;
 use keyward_rules::provider::document::{Document, Problem};
 use keyward_rules::provider::{Catalogue, Provider};
@@ -94,7 +93,7 @@ section! {
         rotation: Option<Value>,
         /// Who is told what happens to connections, bindings and plugins. Others are added by commands and
         /// live in the store.
-        #[key(list of WebhookText)]
+        #[key(list of Item<Webhook>)]
         webhooks: Option<Value>,
         /// Delivery of events to webhooks.
         #[key(map of WebhookSettings)]
@@ -164,7 +163,7 @@ impl Sections {
             limits: limits::limits(self.limits.as_ref(), reading),
             oauth: oauth::oauth(self.oauth.as_ref(), reading),
             rotation: connection::rotation(self.rotation.as_ref(), reading),
-            webhooks: webhook::webhooks(self.webhooks.as_ref(), reading),
+            webhooks: Declared::read(self.webhooks.as_ref(), &known, reading),
             events: webhook::settings(self.events.as_ref(), reading),
             honeytokens: Declared::read(self.honeytokens.as_ref(), &known, reading),
             log: state::log(self.log.as_ref(), reading),

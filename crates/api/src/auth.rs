@@ -19,10 +19,9 @@ use super::ledger::Ledger;
 use super::state::Admin;
 use keyward_base::codes::Code;
 use keyward_base::id::{OrgId, UserId};
+use keyward_model::{Area, Record, Role, Scope, User};
 use keyward_state::crypto::token;
-use keyward_state::directory::{
-    AgentRecord, Area, ConnectionRecord, Person, Role, Scope, UserRecord, View, Visibility,
-};
+use keyward_state::directory::{AgentRecord, ConnectionRecord, Person, View, Visibility};
 use keyward_state::observe::change::{Acting, Actor};
 
 /// The field that names an organisation, by name or id.
@@ -197,7 +196,7 @@ impl Caller {
     }
 
     /// The user; `None` for the operator.
-    pub(super) fn user(&self) -> Option<&Arc<UserRecord>> {
+    pub(super) fn user(&self) -> Option<&Arc<Record<User>>> {
         match &self.who {
             Who::Operator => None,
             Who::User(person) => Some(&person.user),
@@ -235,7 +234,7 @@ impl Caller {
     }
 
     /// Whether the caller may see the user.
-    pub(super) fn sees_user(&self, user: &UserRecord) -> bool {
+    pub(super) fn sees_user(&self, user: &Record<User>) -> bool {
         user.org == self.org && (self.sees_all() || self.owns(Some(&user.id)))
     }
 
@@ -260,11 +259,11 @@ impl Caller {
     /// cannot be prolonged.
     pub(super) fn outlives(
         &self,
-        user: &UserRecord,
+        user: &Record<User>,
         expires: Option<Timestamp>,
     ) -> Result<(), ApiError> {
         let Who::User(person) = &self.who else { return Ok(()) };
-        let own = user.tokens.iter().find(|token| token.id == person.token);
+        let own = user.facts.tokens.iter().find(|token| token.id == person.token);
         let Some(end) = own.and_then(|token| token.expires) else { return Ok(()) };
         match expires.is_some_and(|expires| expires <= end) {
             true => Ok(()),
@@ -278,8 +277,8 @@ impl Caller {
     /// Whether the caller's authentication is still valid; checked during streaming responses.
     pub(super) fn still_holds(&self, view: &View, now: Timestamp) -> bool {
         let Who::User(person) = &self.who else { return view.org(&self.org).is_some() };
-        view.user(&self.org, &person.user.id).is_some_and(|user| {
-            let live = user.tokens.iter().find(|token| token.id == person.token);
+        view.one::<User>(&self.org, &person.user.id).is_some_and(|user| {
+            let live = user.facts.tokens.iter().find(|token| token.id == person.token);
             !user.paused && user.role == person.user.role && live.is_some_and(|it| it.is_live(now))
         })
     }

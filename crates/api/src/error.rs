@@ -8,7 +8,6 @@ use http::{HeaderValue, header};
 
 use super::wire::{ErrorBody, ErrorView};
 use keyward_base::codes::{Code, RefusalText};
-use keyward_model::Refusal;
 use keyward_rules::provider::decode::nearest;
 use keyward_state::directory::DirectoryError;
 use keyward_state::store::StoreError;
@@ -361,7 +360,7 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::NameRefused { rule, .. } => {
                 Self::field("name", format!("must be {rule}"))
             }
-            DirectoryError::Refused(Refusal { field, rule }) => Self::field(field, rule),
+            DirectoryError::Refused(refusal) => refusal.into(),
             DirectoryError::NotFound { what, name } => Self::NotFound { what, name, near: None },
             DirectoryError::ManagedByFile { what, name } => Self::ManagedByFile { what, name },
             DirectoryError::EnvironmentMismatch { agent, agent_in, connection, connection_in } => {
@@ -382,15 +381,12 @@ impl From<DirectoryError> for ApiError {
             | DirectoryError::NoSlot { .. }
             | DirectoryError::OtherPlugin { .. }
             | DirectoryError::BoundBySlot { .. }
-            | DirectoryError::FixedOfUser
             | DirectoryError::Private { .. }
             | DirectoryError::UserOwns { .. }
             | DirectoryError::OrgInUse { .. }
             | DirectoryError::OrgStays
             | DirectoryError::Fixed(_) => Self::Refused(error.to_string()),
             DirectoryError::PrivateOfNobody(_) => Self::field("visibility", error.to_string()),
-            DirectoryError::EmailRefused => Self::field("email", error.to_string()),
-            DirectoryError::WebhookUrl { .. } => Self::field("url", error.to_string()),
             // It is transparent: the store's own error would not be found below it.
             DirectoryError::Store(error) => Self::internal(error),
             // Keys and rows concern only the operator.

@@ -8,9 +8,30 @@
 
 mod honeytoken;
 mod name;
+mod notice_kind;
+mod org;
+mod patch;
+mod personal_token;
 mod refusal;
 mod resource;
+mod schema;
+mod scope;
+mod secret_text;
+mod user;
+mod webhook;
 
 pub use honeytoken::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec};
+pub use notice_kind::NoticeKind;
+pub use org::{Org, OrgSpec};
+pub use patch::{check_fixed, merge};
+pub use personal_token::{PersonalToken, PersonalTokenShown, PersonalTokenSpec, PersonalTokenWith};
 pub use refusal::Refusal;
-pub use resource::{Data, Kind, ManagedBy, Record, Resource, Shown};
+pub use resource::{Data, Given, Kind, ManagedBy, Nothing, Record, Resource, Shown};
+pub use schema::{Schemas, schemas};
+pub use scope::{Area, Scope, ScopeError};
+pub use secret_text::{SecretFields, SecretText};
+pub use user::{Role, User, UserFacts, UserShown, UserSpec};
+pub use webhook::{
+    Webhook, WebhookChange, WebhookFacts, WebhookShown, WebhookSpec, WebhookState, WebhookTry,
+    WebhookWith,
+};

@@ -18,7 +18,7 @@ pub(crate) fn plain(name: &str) -> Result<(), Refusal> {
         true => Ok(()),
         false => {
             let rule = "must be 1 to 64 letters, digits or `-_.`, not an id and not only dots";
-            Err(Refusal { field: "name", rule: rule.to_owned() })
+            Err(Refusal::new("name", rule))
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{Action, Basis, Planning, Step, Subject, Work, named};
-use crate::config::Declared;
+use crate::config::{Declared, InFile};
 use keyward_base::id::OrgId;
 use keyward_model::{Honeytoken, HoneytokenFacts, HoneytokenSpec, ManagedBy, Record};
 use keyward_rules::inject::placeholder::Placeholder;
@@ -15,7 +15,7 @@ use keyward_rules::provider::Catalogue;
 use keyward_state::directory::Kept;
 
 /// A resource that the configuration may declare. What the file no longer names is removed.
-pub(in crate::app) trait Declarable: Kept {
+pub(in crate::app) trait Declarable: Kept + InFile {
     /// What the gateway adds to a new one.
     fn facts(spec: &Self::Spec, catalogue: &Catalogue) -> Self::Facts;
 
@@ -111,7 +111,7 @@ where
 }
 
 /// The members in which two specs differ.
-fn members(before: &impl Serialize, now: &impl Serialize) -> Vec<String> {
+pub(super) fn members(before: &impl Serialize, now: &impl Serialize) -> Vec<String> {
     let [before, now] = [object(before), object(now)];
     let keys = before.keys().chain(now.keys().filter(|key| !before.contains_key(*key)));
     keys.filter(|key| before.get(*key) != now.get(*key)).cloned().collect()

@@ -31,16 +31,6 @@ pub(super) fn app_name(name: &str) -> Result<(), DirectoryError> {
     plain_name("an app", name)
 }
 
-/// A user's name stands in paths of the admin API.
-pub(super) fn user_name(name: &str) -> Result<(), DirectoryError> {
-    plain_name("a user", name)
-}
-
-/// A webhook's name stands in paths of the admin API.
-pub(super) fn webhook_name(name: &str) -> Result<(), DirectoryError> {
-    plain_name("a webhook", name)
-}
-
 fn plain_name(what: &'static str, name: &str) -> Result<(), DirectoryError> {
     let rule = "1 to 64 letters, digits or `-_.`, not an id and not only dots";
     match is_plain(name) && is_name(name) {
@@ -62,20 +52,6 @@ pub(super) fn room_for_binding(agent: &AgentRecord) -> Result<(), DirectoryError
     match agent.bindings.len() < BINDINGS_MAX {
         true => Ok(()),
         false => Err(DirectoryError::TooMany { what: "bindings", max: BINDINGS_MAX }),
-    }
-}
-
-/// An address to tell people apart by; nothing is sent there. RFC 5321 §4.5.3.1: 254 at most.
-pub(super) fn email(email: Option<&str>) -> Result<(), DirectoryError> {
-    let is_one = |text: &str| {
-        let plain = text.chars().all(|c| !c.is_control() && !c.is_whitespace());
-        let parts =
-            text.split_once('@').filter(|(name, host)| !name.is_empty() && !host.is_empty());
-        text.len() <= 254 && plain && parts.is_some_and(|(_, host)| !host.contains('@'))
-    };
-    match email.is_none_or(is_one) {
-        true => Ok(()),
-        false => Err(DirectoryError::EmailRefused),
     }
 }
 

@@ -58,17 +58,14 @@ pub use deliveries::{Delivery, News, Owed};
 pub use error::DirectoryError;
 pub use kept::Kept;
 pub use manifest::{Fault, Manifest, Slot};
-pub use orgs::OrgRecord;
-pub use personal::{Area, PersonalToken, Scope, ScopeError};
 pub use plugins::{Missing, PLUGINS_MAX, Plugged, PluginRecord, PluginState};
 pub use records::{
     AgentRecord, BindingRecord, BrokenReason, ConnectionRecord, ConnectionState, IssuedToken,
     ManagedBy, NewAgent, TokenRecord,
 };
 pub use remedy::{Need, Remedies, Renewal};
-pub use users::{NewUser, Person, Role, UserRecord, Visibility, may_be_used_by};
+pub use users::{Person, Visibility, may_be_used_by};
 pub use view::{Differences, Former, View};
-pub use webhooks::{NewWebhook, WEBHOOKS_MAX, WebhookRecord, WebhookState, check_webhook_url};
 
 /// The directory.
 #[derive(Debug)]
@@ -78,8 +75,9 @@ pub struct Directory {
     turns: Arc<tokio::sync::Mutex<()>>,
 }
 
+#[doc(hidden)]
 #[derive(Debug)]
-struct Shared {
+pub struct Shared {
     rows: Rows,
     index: Index,
     view: ArcSwap<View>,
@@ -90,8 +88,10 @@ struct Shared {
     clock: Clock,
 }
 
-/// Whoever has the turn to write. Moved into the task that writes.
-struct Writer {
+/// The turn to write. Moved into the task that writes.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Writer {
     shared: Arc<Shared>,
     acting: Acting,
     _turn: OwnedMutexGuard<()>,

@@ -26,9 +26,10 @@ use crate::{RowError, Rows};
 use keyward_base::id::{OrgId, WebhookId};
 use keyward_base::time::Clock;
 use keyward_base::webhooks::WebhookSettings;
+use keyward_model::{Record, Webhook};
 use keyward_net::call::Caller;
 use keyward_state::crypto::keyring::Keyring;
-use keyward_state::directory::{Directory, DirectoryError, WebhookRecord};
+use keyward_state::directory::{Directory, DirectoryError};
 use keyward_state::observe::change::Acting;
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::notice::{About, Notice, NoticeKind};
@@ -146,14 +147,14 @@ impl Events {
     ///
     /// # Errors
     /// When the store fails, or nothing can be posted.
-    pub async fn test(&self, hook: &WebhookRecord) -> Result<LastTry, EventsError> {
+    pub async fn test(&self, hook: &Record<Webhook>) -> Result<LastTry, EventsError> {
         let caller = self.caller.get().ok_or(EventsError::NoWayOut)?;
         let keys = self.keys.get(&hook.org, hook.id.as_str()).await?;
         let (keys, _) = keys.ok_or(EventsError::NoWayOut)?;
         let (settings, now) = (self.settings.load_full(), self.clock.now());
         let by = (&hook.org, &Acting::current().by);
         let notice = Notice::new(NoticeKind::WebhookTest, by, now, About::default());
-        let tried = attempt::post(caller, (&hook.url, &keys), &notice, (&settings, now)).await;
+        let tried = attempt::post(caller, (&hook.spec.url, &keys), &notice, (&settings, now)).await;
         Ok(LastTry::of(&tried, self.clock.now()))
     }
 }

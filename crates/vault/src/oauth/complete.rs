@@ -20,6 +20,7 @@ use crate::{Granted, VaultError};
 use keyward_base::id::UserId;
 use keyward_base::secret::Secret;
 use keyward_base::tokens::TokenSettings;
+use keyward_model::User;
 use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
 use keyward_state::observe::change::Actor;
 
@@ -237,7 +238,7 @@ impl Flows {
     fn started_by(&self, flow: &Flow) -> Actor {
         let id = UserId::parse(&flow.person).ok();
         let view = self.directory().view();
-        match id.as_ref().and_then(|id| view.user(&flow.org, id)) {
+        match id.as_ref().and_then(|id| view.one::<User>(&flow.org, id)) {
             Some(user) => Actor::User { id: user.id.clone(), name: user.name.clone() },
             None => Actor::Operator,
         }

@@ -7,11 +7,10 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::directory::{
-    AppRecord, BindingRecord, BrokenReason, Manifest, NewUser, Plugged, Role, Visibility,
-};
+use crate::directory::{AppRecord, BindingRecord, BrokenReason, Manifest, Plugged, Visibility};
 use keyward_base::id::{AgentId, AppId, UserId};
 use keyward_base::tally;
+use keyward_model::{Role, User, UserFacts, UserSpec};
 use keyward_rules::inject::placeholder::{Core, Placeholder};
 
 const PROVIDERS: [&str; 4] = ["openai", "github", "shopify", "mcp"];
@@ -83,8 +82,10 @@ impl World {
         directory.add_org(&orgs[1], ManagedBy::Store).await.expect("an org");
         let mut users = vec![];
         for org in &orgs {
-            let new = NewUser { name: "u".to_owned(), email: None, role: Role::Member };
-            users.push(directory.add_user(org, new).await.expect("a user").id.clone());
+            let (email, role) = (None, Role::Member);
+            let new = UserSpec { name: "u".to_owned(), email, role, paused: false };
+            let user = directory.add::<User>(org, ManagedBy::Store, new, UserFacts::default());
+            users.push(user.await.expect("a user").id.clone());
         }
         let directory = Arc::new(directory);
         let sources =

@@ -1,0 +1,63 @@
+//! JSON Schema of each resource, made of the types that requests are read into and answers are made of.
+
+use schemars::{JsonSchema, Schema, schema_for};
+
+use super::resource::{Kind, Resource};
+use super::{Honeytoken, Org, User, Webhook};
+
+/// The schemas of one resource. Bodies of requests are flat objects of the members of two of them.
+#[derive(Clone, Debug)]
+pub struct Schemas {
+    /// Whose.
+    pub kind: Kind,
+    /// What a person gives. All of it is optional in a merge patch, but for what is fixed.
+    pub spec: Schema,
+    /// What may stand beside the spec of a new one.
+    pub with: Schema,
+    /// What may stand beside a merge patch of the spec.
+    pub change_with: Schema,
+    /// What answers have beside the spec, the id and the times.
+    pub shown: Schema,
+    /// Members of the spec that cannot be changed.
+    pub fixed: &'static [&'static str],
+}
+
+/// Those of all resources, in the order of the documentation.
+pub fn schemas() -> Vec<Schemas> {
+    vec![of::<Org>(), of::<User>(), of::<Webhook>(), of::<Honeytoken>()]
+}
+
+fn of<R: Resource>() -> Schemas {
+    Schemas {
+        kind: R::KIND,
+        spec: schema::<R::Spec>(),
+        with: schema::<R::With>(),
+        change_with: schema::<R::ChangeWith>(),
+        shown: schema::<R::Shown>(),
+        fixed: R::FIXED,
+    }
+}
+
+fn schema<T: JsonSchema>() -> Schema {
+    schema_for!(T)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schemas_are_those_that_were_published() {
+        let mut text = String::new();
+        for Schemas { kind, spec, with, change_with, shown, fixed } in schemas() {
+            text += &format!("=== {} (fixed: {fixed:?}) ===\n", kind.one);
+            for (part, schema) in
+                [("spec", spec), ("with", with), ("change_with", change_with), ("shown", shown)]
+            {
+                text +=
+                    &format!("--- {part}\n{}\n", serde_json::to_string_pretty(&schema).unwrap());
+            }
+        }
+        insta::assert_snapshot!(text);
+    }
+}
