@@ -9,6 +9,7 @@ use super::{Action, Basis, Planning, Step, Subject, TOKEN_LABEL, Work, differing
 use crate::config::DeclaredAgent;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
 use keyward_base::secret::Secret;
+use keyward_model::User;
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::{
     AgentRecord, BINDINGS_MAX, BindingRecord, ConnectionRecord, ManagedBy, Manifest, NewAgent,
@@ -256,9 +257,9 @@ impl Holders {
             let holder = || Holder::Agent(agent.org.clone(), agent.name.clone());
             holders.extend(agent.tokens.iter().map(|token| (token.hash.clone(), holder())));
         }
-        for user in view.orgs().flat_map(|org| view.users(&org.id)) {
+        for user in view.orgs().flat_map(|org| view.all::<User>(&org.id)) {
             let holder = || Holder::User(user.name.clone());
-            holders.extend(user.tokens.iter().map(|token| (token.hash.clone(), holder())));
+            holders.extend(user.facts.tokens.iter().map(|token| (token.hash.clone(), holder())));
         }
         Self(holders)
     }

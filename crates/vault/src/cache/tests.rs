@@ -106,7 +106,10 @@ fn no_request_begins_to_wait_for_an_answer_that_is_late() {
         assert_eq!(used(&desk.lookup(Trigger::Needed, waited)), Some(1), "it still lives");
     }
     desk.passes(seconds(150));
-    assert!(matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Wait(1)), "by its own deadline");
+    assert!(
+        matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Wait(1)),
+        "by its own deadline"
+    );
     let Lookup::Pause(pause) = desk.lookup(Trigger::Needed, None) else { panic!("it waits") };
     assert!(!pause.is_zero());
     assert!(
