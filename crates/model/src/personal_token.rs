@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::scope::Scope;
 
+/// Tokens of one person. Expired ones go when a new one is added.
+pub const PERSONAL_TOKENS_MAX: usize = 100;
+
 section! {
     /// What a person gives.
     #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]

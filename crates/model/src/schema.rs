@@ -2,7 +2,10 @@
 
 use schemars::{JsonSchema, Schema, schema_for};
 
-use super::resource::{Kind, Resource};
+use super::personal_token::{
+    PERSONAL_TOKENS_MAX, PersonalTokenShown, PersonalTokenSpec, PersonalTokenWith,
+};
+use super::resource::{Kind, Nothing, Resource};
 use super::{Honeytoken, Org, User, Webhook};
 
 /// The schemas of one resource. Bodies of requests are flat objects of the members of two of them.
@@ -24,7 +27,7 @@ pub struct Schemas {
 
 /// Those of all resources, in the order of the documentation.
 pub fn schemas() -> Vec<Schemas> {
-    vec![of::<Org>(), of::<User>(), of::<Webhook>(), of::<Honeytoken>()]
+    vec![of::<Org>(), of::<User>(), personal_token(), of::<Webhook>(), of::<Honeytoken>()]
 }
 
 fn of<R: Resource>() -> Schemas {
@@ -35,6 +38,18 @@ fn of<R: Resource>() -> Schemas {
         change_with: schema::<R::ChangeWith>(),
         shown: schema::<R::Shown>(),
         fixed: R::FIXED,
+    }
+}
+
+/// Personal tokens stand in the records of users.
+fn personal_token() -> Schemas {
+    Schemas {
+        kind: Kind { one: "token", article: "a token", many: "tokens", max: PERSONAL_TOKENS_MAX },
+        spec: schema::<PersonalTokenSpec>(),
+        with: schema::<PersonalTokenWith>(),
+        change_with: schema::<Nothing>(),
+        shown: schema::<PersonalTokenShown>(),
+        fixed: &[],
     }
 }
 

@@ -7,10 +7,7 @@ use super::records::IssuedToken;
 use super::{Directory, check};
 use crate::crypto::token::{self, TokenHash};
 use keyward_base::id::{OrgId, TokenId, UserId};
-use keyward_model::{PersonalToken, PersonalTokenSpec, Record, User};
-
-/// Tokens of one person. Expired ones go when a new one is added.
-const TOKENS_MAX: usize = 100;
+use keyward_model::{PERSONAL_TOKENS_MAX, PersonalToken, PersonalTokenSpec, Record, User};
 
 impl Directory {
     /// Issues a personal token. No scopes: everything that its owner may do.
@@ -35,8 +32,8 @@ impl Directory {
         let add = |user: &mut Record<User>| {
             let tokens = &mut user.facts.tokens;
             tokens.retain(|token| token.is_live(created));
-            if tokens.len() >= TOKENS_MAX {
-                return Err(DirectoryError::TooMany { what: "tokens", max: TOKENS_MAX });
+            if tokens.len() >= PERSONAL_TOKENS_MAX {
+                return Err(DirectoryError::TooMany { what: "tokens", max: PERSONAL_TOKENS_MAX });
             }
             tokens.push(new.clone());
             Ok(())
