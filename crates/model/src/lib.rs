@@ -24,7 +24,9 @@ pub use honeytoken::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpe
 pub use notice_kind::NoticeKind;
 pub use org::{Org, OrgSpec};
 pub use patch::{check_fixed, merge};
-pub use personal_token::{PersonalToken, PersonalTokenShown, PersonalTokenSpec, PersonalTokenWith};
+pub use personal_token::{
+    PERSONAL_TOKENS_MAX, PersonalToken, PersonalTokenShown, PersonalTokenSpec, PersonalTokenWith,
+};
 pub use refusal::Refusal;
 pub use resource::{Data, Given, Kind, ManagedBy, Nothing, Record, Resource, Shown};
 pub use schema::{Schemas, schemas};

@@ -38,6 +38,10 @@ pub struct Attempts {
 }
 
 /// What the exchange does next.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once; a box costs each request that may be repeated"
+)]
 pub enum Next {
     /// Passes this answer on.
     Answer(Sent),
