@@ -583,6 +583,7 @@ pub(super) mod samples {
 mod tests {
     use super::samples::Samples;
     use super::*;
+    use crate::directory::BrokenReason;
 
     fn spec(samples: &Samples) -> Spec {
         samples.facts().spec(Vec::new(), DefaultAction::Deny, 10)
