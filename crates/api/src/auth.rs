@@ -4,25 +4,24 @@
 //! A request with an `Authorization` field is authenticated by that token alone: if it is invalid, the request
 //! does not fall back to the rights of its listener.
 
+pub(super) mod middleware;
+
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::extract::{FromRequestParts, Request};
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+use super::change_details::ChangeDetails;
 use super::error::ApiError;
-use super::ledger::Ledger;
 use super::state::Admin;
-use keyward_base::codes::Code;
 use keyward_base::id::{OrgId, UserId};
 use keyward_model::{Area, Record, Role, Scope, User};
 use keyward_state::crypto::token;
 use keyward_state::directory::{AgentRecord, ConnectionRecord, Person, View, Visibility};
-use keyward_state::observe::change::{Acting, Actor};
+use keyward_state::observe::change::Actor;
 
 /// The field that names an organisation, by name or id.
 pub const ORG_FIELD: &str = "keyward-org";
@@ -43,7 +42,7 @@ pub(super) enum Access {
 
 /// The identity of a caller.
 #[derive(Clone, Debug)]
-enum Who {
+enum CallerIdentity {
     /// The operator of the gateway, with access to every organisation.
     Operator,
     /// A user, with access to their own organisation.
@@ -55,79 +54,22 @@ enum Who {
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     org: OrgId,
-    who: Who,
+    who: CallerIdentity,
     area: Option<Area>,
     access: Access,
-    pub(super) ledger: Arc<Mutex<Ledger>>,
-}
-
-/// Authenticates a request on the socket, whose peer is the operator unless it sends a token, and records
-/// changes in the audit log.
-pub(super) async fn on_socket(
-    State(admin): State<Admin>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    if OPEN.contains(&request.uri().path()) {
-        return next.run(request).await;
-    }
-    let caller = match Caller::of(&admin, &request, Who::Operator) {
-        Ok(caller) => caller,
-        Err(refusal) => return refusal.into_response(),
-    };
-    let allowed = caller.may();
-    if caller.access != Access::Write {
-        return match allowed {
-            Ok(()) => {
-                let actor = caller.actor();
-                request.extensions_mut().insert(caller);
-                actor.acting(next.run(request)).await
-            }
-            Err(refusal) => refusal.into_response(),
-        };
-    }
-    let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
-    let entry = match Ledger::begin(&admin, &caller, (&method, &path)).await {
-        Ok(entry) => entry,
-        Err(refusal) => return refusal.into_response(),
-    };
-    let response = match allowed {
-        Ok(()) => {
-            let acting = Acting { by: caller.actor(), recorded: true };
-            request.extensions_mut().insert(caller);
-            acting.scope(next.run(request)).await
-        }
-        Err(refusal) => refusal.into_response(),
-    };
-    let code = response.extensions().get::<Code>().copied();
-    entry.ended(response.status(), code);
-    response
-}
-
-/// The caller for reading audit log files without a store, where organisations are unknown: the operator.
-pub(super) async fn without_store(mut request: Request, next: Next) -> Response {
-    let fields = request.headers();
-    let org = match named_org(fields) {
-        _ if fields.contains_key(header::AUTHORIZATION) => Err(ApiError::Unauthenticated),
-        Ok(org) => Ok(org.unwrap_or_else(OrgId::default_org)),
-        Err(refusal) => Err(refusal),
-    };
-    match org {
-        Ok(org) => {
-            let caller = Caller::new(org, Who::Operator, (Some(Area::Audit), Access::Read));
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
-        Err(refusal) => refusal.into_response(),
-    }
+    pub(super) details: Arc<Mutex<ChangeDetails>>,
 }
 
 impl Caller {
-    fn new(org: OrgId, who: Who, (area, access): (Option<Area>, Access)) -> Self {
-        Self { org, who, area, access, ledger: Arc::default() }
+    fn new(org: OrgId, who: CallerIdentity, area: Option<Area>, access: Access) -> Self {
+        Self { org, who, area, access, details: Arc::default() }
     }
 
-    fn of(admin: &Admin, request: &Request, without_token: Who) -> Result<Self, ApiError> {
+    fn of(
+        admin: &Admin,
+        request: &Request,
+        without_token: CallerIdentity,
+    ) -> Result<Self, ApiError> {
         let view = admin.deps().directory.view();
         let who = match bearer(request.headers())? {
             None => without_token,
@@ -137,14 +79,14 @@ impl Caller {
                 let person = known.and_then(|token| view.person(token, now));
                 let person = person.ok_or(ApiError::Unauthenticated)?;
                 admin.deps().metrics.usage.count_token(&person.token, now);
-                Who::User(Box::new(person))
+                CallerIdentity::User(Box::new(person))
             }
         };
         let named = named_org(request.headers())?;
         let org = match &who {
-            Who::Operator => named.unwrap_or_else(OrgId::default_org),
+            CallerIdentity::Operator => named.unwrap_or_else(OrgId::default_org),
             // Another organisation does not exist for them.
-            Who::User(person) => match named {
+            CallerIdentity::User(person) => match named {
                 Some(other) if other != person.user.org => {
                     return Err(ApiError::not_found("organisation", other.name()));
                 }
@@ -154,12 +96,13 @@ impl Caller {
         if view.org(&org).is_none() {
             return Err(ApiError::not_found("organisation", org.name()));
         }
-        Ok(Self::new(org, who, asked(request.method(), request.uri().path())))
+        let (area, access) = required(request.method(), request.uri().path());
+        Ok(Self::new(org, who, area, access))
     }
 
     /// Checks that role and scopes allow the request, regardless of the resource.
     fn may(&self) -> Result<(), ApiError> {
-        let Who::User(person) = &self.who else { return Ok(()) };
+        let CallerIdentity::User(person) = &self.who else { return Ok(()) };
         let area = self.area.ok_or(ApiError::NoSuchPath)?;
         let writes = self.access != Access::Read;
         if !person.scopes.iter().any(|scope| scope.allows(area, writes)) {
@@ -188,8 +131,8 @@ impl Caller {
     /// The actor for the audit log.
     pub(super) fn actor(&self) -> Actor {
         match &self.who {
-            Who::Operator => Actor::Operator,
-            Who::User(person) => {
+            CallerIdentity::Operator => Actor::Operator,
+            CallerIdentity::User(person) => {
                 Actor::User { id: person.user.id.clone(), name: person.user.name.clone() }
             }
         }
@@ -198,14 +141,14 @@ impl Caller {
     /// The user; `None` for the operator.
     pub(super) fn user(&self) -> Option<&Arc<Record<User>>> {
         match &self.who {
-            Who::Operator => None,
-            Who::User(person) => Some(&person.user),
+            CallerIdentity::Operator => None,
+            CallerIdentity::User(person) => Some(&person.user),
         }
     }
 
     /// Whether the caller is the operator.
     pub(super) fn is_operator(&self) -> bool {
-        matches!(self.who, Who::Operator)
+        matches!(self.who, CallerIdentity::Operator)
     }
 
     /// Whether the caller may see all resources of the organisation.
@@ -249,7 +192,7 @@ impl Caller {
 
     /// Whether the caller's token allows this scope.
     pub(super) fn covers(&self, scope: Scope) -> bool {
-        let Who::User(person) = &self.who else { return true };
+        let CallerIdentity::User(person) = &self.who else { return true };
         let own = |area, writes| person.scopes.iter().any(|own| own.allows(area, writes));
         let both = Area::ALL.into_iter().flat_map(|area| [(area, false), (area, true)]);
         both.into_iter().all(|(area, writes)| !scope.allows(area, writes) || own(area, writes))
@@ -262,7 +205,7 @@ impl Caller {
         user: &Record<User>,
         expires: Option<Timestamp>,
     ) -> Result<(), ApiError> {
-        let Who::User(person) = &self.who else { return Ok(()) };
+        let CallerIdentity::User(person) = &self.who else { return Ok(()) };
         let own = user.facts.tokens.iter().find(|token| token.id == person.token);
         let Some(end) = own.and_then(|token| token.expires) else { return Ok(()) };
         match expires.is_some_and(|expires| expires <= end) {
@@ -276,7 +219,7 @@ impl Caller {
 
     /// Whether the caller's authentication is still valid; checked during streaming responses.
     pub(super) fn still_holds(&self, view: &View, now: Timestamp) -> bool {
-        let Who::User(person) = &self.who else { return view.org(&self.org).is_some() };
+        let CallerIdentity::User(person) = &self.who else { return view.org(&self.org).is_some() };
         view.one::<User>(&self.org, &person.user.id).is_some_and(|user| {
             let live = user.facts.tokens.iter().find(|token| token.id == person.token);
             !user.paused && user.role == person.user.role && live.is_some_and(|it| it.is_live(now))
@@ -319,7 +262,7 @@ fn named_org(fields: &HeaderMap) -> Result<Option<OrgId>, ApiError> {
 
 /// The area of the API and the kind of access, by method and path. Users have no access to routes that are not
 /// listed here.
-fn asked(method: &Method, path: &str) -> (Option<Area>, Access) {
+fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
     let rest = path.strip_prefix("/api/v1/").unwrap_or_default();
     let parts: Vec<&str> = rest.split('/').collect();
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
@@ -370,7 +313,7 @@ mod tests {
         for path in
             ["/api/v1/nothing", "/api/v1/", "/api/v2/agents", "/metrics", "/", "/api/v1//agents"]
         {
-            assert_eq!(asked(&Method::GET, path).0, None, "{path}");
+            assert_eq!(required(&Method::GET, path).0, None, "{path}");
         }
     }
 
@@ -389,7 +332,7 @@ mod tests {
             (Method::DELETE, "/api/v1/agents/test", Access::Write),
             (Method::TRACE, "/api/v1/agents", Access::Write),
         ] {
-            assert_eq!(asked(&method, path).1, expected, "{method} {path}");
+            assert_eq!(required(&method, path).1, expected, "{method} {path}");
         }
     }
 

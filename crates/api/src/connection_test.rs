@@ -2,7 +2,7 @@
 //! response with remedies.
 
 mod diagnosis;
-pub(super) mod standing;
+pub(super) mod status;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
 
-use self::diagnosis::{Asked, Diagnosis};
+use self::diagnosis::{Diagnosis, TestedConnection};
 use super::auth::Caller;
 use super::body::Segments;
 use super::error::ApiError;
@@ -39,7 +39,7 @@ async fn test(
     Segments(name): Segments<String>,
 ) -> Result<Json<ConnectionTested>, ApiError> {
     let mut connection = admin.connection(&caller, &name)?;
-    if standing::is_rejected(&connection) {
+    if status::is_rejected(&connection) {
         let vault = &admin.deps().vault;
         // If it fails, the test reports why.
         if vault.refresh_now(&connection.org, &connection.id).await.is_ok() {
@@ -48,10 +48,10 @@ async fn test(
         }
     }
     let mut found = tested(&admin, &connection, None).await?;
-    if standing::is_doubtful(&connection, &found) {
+    if status::is_doubtful(&connection, &found) {
         found = tested(&admin, &connection, None).await?;
     }
-    standing::learnt((&admin, &caller), &connection, &found).await?;
+    status::learnt((&admin, &caller), &connection, &found).await?;
     Ok(Json(found))
 }
 
@@ -69,7 +69,7 @@ pub(super) async fn tested(
     let provider = provider.ok_or_else(|| ApiError::not_found("provider", &connection.provider))?;
     let docs = provider.about.docs_url.clone();
     let view = admin.deps().directory.view();
-    let asked = Asked {
+    let asked = TestedConnection {
         connection,
         provider: &provider.name,
         remedies: Remedies::in_view(connection, &catalogue, &view),

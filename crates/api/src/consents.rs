@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::body::{Segments, collect};
 use super::error::ApiError;
-use super::html::{self, Page};
+use super::html::{self, HtmlPage};
 use super::state::Admin;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{AppId, FlowId, OrgId};
@@ -86,7 +86,7 @@ async fn begin(
     match flows.begin(&org, &ticket, session).await {
         Ok(url) => {
             let to = format!("You are sent to {}.", offer.goes_to);
-            Page::new("To the provider").text(&to).onward(&url).answer(StatusCode::OK)
+            HtmlPage::new("To the provider").text(&to).onward(&url).answer(StatusCode::OK)
         }
         Err(refusal) => refused(&refusal),
     }
@@ -104,7 +104,7 @@ async fn callback(
         return ApiError::Method.into_response();
     }
     let query = uri.query().unwrap_or_default();
-    finished(&admin, (&app, query), &headers, "../done").await
+    finished(&admin, &app, query, &headers, "../done").await
 }
 
 /// Handles a provider that sends the browser back by POST (Form Post Response Mode). The browser sends no
@@ -127,7 +127,7 @@ async fn posted(
         return refused(&Refusal::Malformed("it is no form of a provider"));
     };
     match flows.keep_posted(&org, &id, &form).await {
-        Ok(handle) => Page::new("Back from the provider")
+        Ok(handle) => HtmlPage::new("Back from the provider")
             .text("You are sent on.")
             .onward(&format!("../posted/{app}/{}", *handle))
             .answer(StatusCode::OK),
@@ -154,7 +154,7 @@ async fn goes_on(
     };
     let Ok(id) = AppId::parse(&app) else { return refused(&Refusal::Over) };
     match flows.take_posted(&org_of_app(&admin, &app), &id, &handle).await {
-        Ok(form) => finished(&admin, (&app, &form), &headers, "../../done").await,
+        Ok(form) => finished(&admin, &app, &form, &headers, "../../done").await,
         Err(refusal) => refused(&refusal),
     }
 }
@@ -162,7 +162,8 @@ async fn goes_on(
 /// Completes a consent with the callback's `parameters`, and redirects to the result page below `done`.
 async fn finished(
     admin: &Admin,
-    (app, parameters): (&str, &str),
+    app: &str,
+    parameters: &str,
     headers: &HeaderMap,
     done: &str,
 ) -> Response {
@@ -269,7 +270,7 @@ fn open(admin: &Admin) -> Result<&Arc<Flows>, Box<Response>> {
     match admin.runs().is_private() {
         false => Ok(&admin.deps().flows),
         true => Err(Box::new(
-            Page::new("No consents here")
+            HtmlPage::new("No consents here")
                 .text("This gateway belongs to `keyward run` and ends with it.")
                 .text("Start one that stays, `keyward serve`, and begin again.")
                 .answer(StatusCode::FORBIDDEN),
@@ -287,10 +288,10 @@ async fn shown(admin: &Admin, flow: &str, cookies: &Cookies) -> Response {
         return refused(&Refusal::OtherBrowser);
     }
     let page = match &view.state {
-        FlowState::Open => Page::new("Not finished").text("This consent is not finished yet."),
-        FlowState::Failed { why } => Page::new("Not connected").text(why),
+        FlowState::Open => HtmlPage::new("Not finished").text("This consent is not finished yet."),
+        FlowState::Failed { why } => HtmlPage::new("Not connected").text(why),
         FlowState::Connected { ends } => {
-            let page = Page::new("Connected").text("You can close this window.");
+            let page = HtmlPage::new("Connected").text("You can close this window.");
             match ends {
                 false => page,
                 true => page.text(
@@ -304,7 +305,7 @@ async fn shown(admin: &Admin, flow: &str, cookies: &Cookies) -> Response {
     page.answer(StatusCode::OK)
 }
 
-fn confirmation(before: &str, account: Option<&str>) -> Page {
+fn confirmation(before: &str, account: Option<&str>) -> HtmlPage {
     let (said, now) = match account {
         Some(account) => ("You consented with another account than this connection had.", account),
         None => (
@@ -313,7 +314,7 @@ fn confirmation(before: &str, account: Option<&str>) -> Page {
             "unknown",
         ),
     };
-    Page::new("Another account")
+    HtmlPage::new("Another account")
         .text(said)
         .fact("Connected so far", before)
         .fact("Now", now)
@@ -322,12 +323,12 @@ fn confirmation(before: &str, account: Option<&str>) -> Page {
         .button("Keep the old one", "?accept=no")
 }
 
-fn offered(offer: &Offer) -> Page {
+fn offered(offer: &Offer) -> HtmlPage {
     let scopes = match offer.scopes.is_empty() {
         true => "what the provider gives by itself".to_owned(),
         false => offer.scopes.join(", "),
     };
-    let page = Page::new(&format!("Connect {}", offer.provider))
+    let page = HtmlPage::new(&format!("Connect {}", offer.provider))
         .text(
             "Agents that may use this connection will act with the account that you choose at the \
              provider. Go on only if you started this yourself.",
@@ -345,7 +346,7 @@ fn offered(offer: &Offer) -> Page {
 }
 
 fn refused(refusal: &Refusal) -> Response {
-    let page = Page::new("Not connected").text(&html::sentence(&refusal.to_string()));
+    let page = HtmlPage::new("Not connected").text(&html::sentence(&refusal.to_string()));
     let Some(seconds) = refusal.retry_after() else {
         return page
             .text("Nothing was changed. Start again from the command line or the console.")
@@ -391,14 +392,16 @@ impl Visit<'_> {
         let host = self.0.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         self.0.get_all(header::ORIGIN).iter().all(|origin| {
             let origin = origin.to_str().ok().and_then(|text| text.split_once("://"));
-            origin.is_some_and(|origin| is_own_origin(origin, host, public_url))
+            origin.is_some_and(|(scheme, authority)| {
+                is_own_origin(scheme, authority, host, public_url)
+            })
         })
     }
 }
 
 /// Whether a page of this scheme and authority is ours: the request's `Host`, which was checked, or that of
 /// `public_url`, if a reverse proxy uses another.
-fn is_own_origin((scheme, authority): (&str, &str), host: &str, public_url: &str) -> bool {
+fn is_own_origin(scheme: &str, authority: &str, host: &str, public_url: &str) -> bool {
     let scheme = match scheme {
         "http" => Scheme::Http,
         "https" => Scheme::Https,
@@ -420,8 +423,8 @@ mod tests {
     #[test]
     fn only_the_asked_host_and_the_public_url_are_our_origins() {
         let is_ours = |origin: &str, host: &str| {
-            let origin = origin.split_once("://").unwrap_or(("", origin));
-            is_own_origin(origin, host, "https://kw.example.com/keyward")
+            let (scheme, authority) = origin.split_once("://").unwrap_or(("", origin));
+            is_own_origin(scheme, authority, host, "https://kw.example.com/keyward")
         };
         for origin in [
             "null",

@@ -216,7 +216,7 @@ impl ApiError {
             Self::Taken { what, name } => taken(what, name),
             Self::ManagedByFile { what, name } => managed_by_file(what, name),
             Self::Environments { agent, agent_in, connection, connection_in } => {
-                environments((agent, agent_in), (connection, connection_in))
+                environments(agent, agent_in, connection, connection_in)
             }
             Self::TooLarge { max_bytes } => {
                 Code::TooLarge.because(format!("the body is longer than {max_bytes} bytes"))
@@ -326,10 +326,7 @@ fn managed_by_file(what: &str, name: &str) -> RefusalText {
 }
 
 /// The refusal for an agent and a connection of different environments.
-fn environments(
-    (agent, agent_in): (&str, &str),
-    (connection, connection_in): (&str, &str),
-) -> RefusalText {
+fn environments(agent: &str, agent_in: &str, connection: &str, connection_in: &str) -> RefusalText {
     Code::EnvironmentMismatch
         .because(format!(
             "agent `{agent}` is in {agent_in} and connection `{connection}` in {connection_in}"

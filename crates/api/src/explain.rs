@@ -10,7 +10,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use http::HeaderMap;
 
-use self::question::Question;
+use self::question::DescribedRequest;
 use super::apps;
 use super::auth::Caller;
 use super::body::Body;
@@ -25,7 +25,8 @@ use keyward_base::settings::Settings;
 use keyward_net::dial::Judged;
 use keyward_net::guard::{IpClass, classify};
 use keyward_rules::inject::credential::Write;
-use keyward_rules::inject::placement::{At, Encoding, Part, Place, Template};
+use keyward_rules::inject::placement::{At, Place};
+use keyward_rules::inject::template::{Encoding, Part, Template};
 use keyward_rules::inject::write::{self, Head, WriteError};
 use keyward_rules::policy::explain::{ActionKind, Explanation as Decision};
 use keyward_state::directory::AgentRecord;
@@ -74,7 +75,7 @@ pub(super) fn decided(
     let record = admin.agent(caller, &ask.agent)?;
     let agent = as_agent(&record);
     let behind = base_url::behind(admin, &agent, ask)?;
-    let question = Question::parse(behind.as_ref().unwrap_or(ask))?;
+    let question = DescribedRequest::parse(behind.as_ref().unwrap_or(ask))?;
     let decision = admin.deps().rulebook.current().explain(&agent, &question.asked());
     let mut told = told(admin, &record, &question, decision);
     if admin.deps().directory.view().is_asleep(&record) {
@@ -91,8 +92,13 @@ fn as_agent(record: &AgentRecord) -> Agent {
 }
 
 /// The decision, with details that only the services know.
-fn told(admin: &Admin, agent: &AgentRecord, asked: &Question, decision: Decision) -> Explanation {
-    let used = decision.connection_id.as_ref().and_then(|id| used(admin, asked, (&agent.org, id)));
+fn told(
+    admin: &Admin,
+    agent: &AgentRecord,
+    asked: &DescribedRequest,
+    decision: Decision,
+) -> Explanation {
+    let used = decision.connection_id.as_ref().and_then(|id| used(admin, asked, &agent.org, id));
     let settings = used.as_ref().and_then(|used| used.settings.clone());
     let (connection, places) = used.map(|used| (used.connection, used.places)).unzip();
     let stop = stop::policy(&decision).or_else(|| match decision.action {
@@ -119,7 +125,7 @@ fn told(admin: &Admin, agent: &AgentRecord, asked: &Question, decision: Decision
 }
 
 /// The connection used by a decision.
-struct Used {
+struct UsedConnection {
     connection: ConnectionUsed,
     settings: Option<Settings>,
     /// Where its credential would be written for the host and path, if it has a placement there.
@@ -127,7 +133,12 @@ struct Used {
 }
 
 /// The connection of the decision.
-fn used(admin: &Admin, asked: &Question, (org, id): (&OrgId, &ConnectionId)) -> Option<Used> {
+fn used(
+    admin: &Admin,
+    asked: &DescribedRequest,
+    org: &OrgId,
+    id: &ConnectionId,
+) -> Option<UsedConnection> {
     let directory = admin.deps().directory.view();
     let connection = directory.connection(org, id)?;
     let used = ConnectionUsed {
@@ -148,11 +159,11 @@ fn used(admin: &Admin, asked: &Question, (org, id): (&OrgId, &ConnectionId)) -> 
     let mut fitting = placements.filter(|scoped| scoped.matches(&asked.target, &asked.path));
     let settings = Some(connection.settings.clone()).filter(|it| *it != Settings::default());
     let places = fitting.next().map(|scoped| scoped.what.clone());
-    Some(Used { connection: used, settings, places })
+    Some(UsedConnection { connection: used, settings, places })
 }
 
 /// Writes a stand-in for the credential of the connection, with the function that writes credentials.
-fn written(asked: &Question, used: Option<&Option<Vec<Place>>>) -> Result<(), WriteError> {
+fn written(asked: &DescribedRequest, used: Option<&Option<Vec<Place>>>) -> Result<(), WriteError> {
     let places = match used {
         None => &[][..],
         Some(places) => places.as_deref().ok_or(WriteError::NoPlace)?,

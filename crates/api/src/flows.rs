@@ -32,7 +32,7 @@ pub(super) fn routes() -> Router<Admin> {
 /// The query of a list.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Search {
+struct FlowQuery {
     /// Only consents of this connection, by name or id.
     connection: Option<String>,
     limit: Option<usize>,
@@ -43,7 +43,7 @@ struct Search {
 async fn list(
     State(admin): State<Admin>,
     caller: Caller,
-    Params(asked): Params<Search>,
+    Params(asked): Params<FlowQuery>,
 ) -> Result<Json<List<ConsentListed>>, ApiError> {
     let one = asked.connection.map(|name| admin.connection(&caller, &name)).transpose()?;
     let directory = admin.deps().directory.view();
@@ -120,7 +120,7 @@ async fn reconnect(
     Body(ask): Body<Reconnect>,
 ) -> Result<Json<ConnectionMade>, ApiError> {
     let connection = admin.connection(&caller, &name)?;
-    let consent = begun((&admin, &caller), &connection, ask).await?;
+    let consent = begun(&admin, &caller, &connection, ask).await?;
     let connection = view(&admin, &connection);
     Ok(Json(ConnectionMade { connection, consent: Some(consent), test: None }))
 }
@@ -130,7 +130,8 @@ async fn reconnect(
 /// # Errors
 /// When this gateway takes no consents, or the flow cannot begin.
 pub(super) async fn begun(
-    (admin, caller): (&Admin, &Caller),
+    admin: &Admin,
+    caller: &Caller,
     connection: &ConnectionRecord,
     ask: Reconnect,
 ) -> Result<ConsentView, ApiError> {

@@ -10,7 +10,6 @@ use super::error::ApiError;
 use super::reload::Reloads;
 use super::state::Admin;
 use super::wire::{AgentListener, Health, Status};
-use keyward_proxy::ListenerOwner;
 
 /// Media type of certificate chains in PEM (RFC 8555 §9.1).
 const PEM: &str = "application/pem-certificate-chain";
@@ -54,7 +53,15 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
         status: word(&admin).to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         proxy: places.proxy,
-        agents: places.agents.into_iter().map(listener).collect(),
+        agents: places
+            .agents
+            .into_iter()
+            .map(|(owner, at)| AgentListener {
+                org: owner.org.name().to_owned(),
+                agent: owner.agent,
+                at,
+            })
+            .collect(),
         admin: places.admin,
         data: places.data,
         ca: places.ca,
@@ -62,10 +69,6 @@ async fn status(State(admin): State<Admin>) -> Result<Json<Status>, ApiError> {
         runs: admin.runs().open(),
         reload: admin.reloads().and_then(Reloads::last),
     }))
-}
-
-fn listener((owner, at): (ListenerOwner, String)) -> AgentListener {
-    AgentListener { org: owner.org.name().to_owned(), agent: owner.agent, at }
 }
 
 async fn ca(State(admin): State<Admin>) -> Response {

@@ -1,4 +1,4 @@
-//! [`Page`]: a simple HTML page of a heading, text, facts and buttons. Everything is escaped; there are no
+//! [`HtmlPage`]: a simple HTML page of a heading, text, facts and buttons. Everything is escaped; there are no
 //! scripts, and the only style sheet is allowed by its hash.
 
 use axum::body::Body;
@@ -14,14 +14,14 @@ const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:36rem;mar
 button{font:inherit;padding:.5rem 1rem;margin:.5rem .5rem 0 0}";
 
 /// A builder of a page.
-pub(super) struct Page {
+pub(super) struct HtmlPage {
     title: String,
     body: String,
     facts: String,
     onward: String,
 }
 
-impl Page {
+impl HtmlPage {
     /// A page with this heading.
     pub(super) fn new(title: &str) -> Self {
         Self {
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn nothing_of_others_becomes_markup() {
         let page =
-            Page::new("<b>").text("\"><script>alert('x')</script>").fact("a&b", "\u{1b}[31m");
+            HtmlPage::new("<b>").text("\"><script>alert('x')</script>").fact("a&b", "\u{1b}[31m");
         let button = page.button("</button>", "?x=\"y");
         let text = format!("{}{}", button.title, button.body);
         for bad in ["<b>", "<script", "'", "</button></button>", "\u{1b}", "=\"y"] {
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn an_address_stays_within_its_attribute() {
-        let page = Page::new("x").onward("https://a.test/?a=1&b=\"><script>");
+        let page = HtmlPage::new("x").onward("https://a.test/?a=1&b=\"><script>");
         assert!(
             page.onward.ends_with(r#"0;url=https://a.test/?a=1&amp;b=&quot;&gt;&lt;script&gt;">"#)
         );

@@ -29,7 +29,7 @@ pub(super) struct Peer(pub(super) Option<u32>);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Ask {
+struct ProbeQuery {
     /// The probe's address, on loopback.
     at: SocketAddr,
 }
@@ -42,7 +42,7 @@ async fn hold(
     State(admin): State<Admin>,
     _caller: Caller,
     peer: Option<Extension<Peer>>,
-    Params(Ask { at }): Params<Ask>,
+    Params(ProbeQuery { at }): Params<ProbeQuery>,
 ) -> Result<Response, ApiError> {
     // Only a gateway has listeners whose streams can be forwarded.
     if admin.places().is_none() {

@@ -65,7 +65,7 @@ pub fn socket_router(admin: Admin) -> Router {
         .merge(health::inner_routes())
         .fallback(no_such_path)
         .method_not_allowed_fallback(method)
-        .layer(middleware::from_fn_with_state(admin.clone(), auth::on_socket))
+        .layer(middleware::from_fn_with_state(admin.clone(), auth::middleware::on_socket))
         .layer(middleware::from_fn(harden))
         .with_state(admin)
 }

@@ -5,10 +5,7 @@
 //! The token also has a short expiry, which is renewed meanwhile, so that a killed gateway leaves no token that
 //! is valid for long.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -19,14 +16,14 @@ use axum::routing::post;
 use bytes::Bytes;
 use http::{StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
-use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::agents::why_paused;
 use super::auth::Caller;
 use super::body::Body;
+use super::change_details::Run;
 use super::error::ApiError;
-use super::ledger::Run;
+use super::run_counter::OpenRun;
 use super::state::Admin;
 use super::tokens::shown_once;
 use super::wire::{NewRun, SecretText};
@@ -42,22 +39,8 @@ const LIFE: SignedDuration = SignedDuration::from_secs(120);
 /// Short, so that a machine wakes from sleep with valid tokens soon.
 const RENEW_EVERY: Duration = Duration::from_secs(15);
 
-/// Counts open runs; also says whether the gateway serves only them.
-#[derive(Clone, Debug, Default)]
-pub struct Runs {
-    open: watch::Sender<usize>,
-    /// Whether a run was ever requested, even without success.
-    begun: watch::Sender<bool>,
-    private: Arc<AtomicBool>,
-    /// The tokens of open runs, and whether a request has announced the end of the run.
-    tokens: Arc<Mutex<HashMap<TokenId, bool>>>,
-}
-
-/// Counts one open run; uncounted when dropped.
-pub(super) struct Counted(Runs);
-
 /// A run's token and its owner.
-struct Held {
+struct RunToken {
     admin: Admin,
     org: OrgId,
     agent: AgentId,
@@ -66,60 +49,7 @@ struct Held {
     by: Actor,
     /// The run as logged.
     run: Run,
-    counted: Counted,
-}
-
-impl Runs {
-    /// The gateway will end with the last run.
-    pub fn make_private(&self) {
-        self.private.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the gateway ends with the last run.
-    pub fn is_private(&self) -> bool {
-        self.private.load(Ordering::Relaxed)
-    }
-
-    /// Number of open runs.
-    pub fn open(&self) -> usize {
-        *self.open.borrow()
-    }
-
-    /// Resolves once a run was opened or refused.
-    pub async fn begun(&self) {
-        // `self` owns the sender, so it is not dropped.
-        let _ = self.begun.subscribe().wait_for(|begun| *begun).await;
-    }
-
-    /// Resolves when no run is open.
-    pub async fn ended(&self) {
-        let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
-    }
-
-    /// Marks that a request ends the run of this token and records it; returns whether there is such a run.
-    pub(super) fn is_ended_by_request(&self, token: &TokenId) -> bool {
-        let mut tokens = self.tokens.lock();
-        tokens.get_mut(token).map(|told| *told = true).is_some()
-    }
-
-    /// Undoes the mark, because the request failed.
-    pub(super) fn goes_on(&self, token: &TokenId) {
-        if let Some(told) = self.tokens.lock().get_mut(token) {
-            *told = false;
-        }
-    }
-
-    pub(super) fn count(&self) -> Counted {
-        self.open.send_modify(|open| *open += 1);
-        self.begun.send_replace(true);
-        Counted(self.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.open.send_modify(|open| *open -= 1);
-    }
+    open: OpenRun,
 }
 
 pub(super) fn routes() -> Router<Admin> {
@@ -135,7 +65,7 @@ async fn open(
     if admin.places().is_none() {
         return Err(ApiError::NoSuchPath);
     }
-    let counted = admin.runs().count();
+    let open = admin.runs().count();
     if !admin.is_ready() {
         return Err(ApiError::Draining);
     }
@@ -157,7 +87,7 @@ async fn open(
     admin.runs().tokens.lock().insert(token.clone(), false);
     let (lines, body) = mpsc::channel(1);
     let (org, agent, by) = (agent.org.clone(), agent.id.clone(), caller.actor());
-    let held = Held { admin, org, agent, token, by, run, counted };
+    let held = RunToken { admin, org, agent, token, by, run, open };
     // In a separate task: revoking the token must complete when the reader is gone.
     tokio::spawn(held.until_closed(lines));
     let first = futures_util::stream::iter([Ok::<_, Infallible>(line)]);
@@ -197,13 +127,13 @@ fn known(agent: &AgentRecord, token: &Secret) -> Option<TokenId> {
     found.map(|token| token.id.clone())
 }
 
-impl Drop for Held {
+impl Drop for RunToken {
     fn drop(&mut self) {
-        self.counted.0.tokens.lock().remove(&self.token);
+        self.open.forget(&self.token);
     }
 }
 
-impl Held {
+impl RunToken {
     /// Renews the token until its reader is gone, then revokes it; ends the response when the token was
     /// revoked. A gateway that stops ends the response and leaves the token to its expiry, because the run may
     /// continue with the next gateway.
@@ -270,21 +200,5 @@ impl Held {
         if let Err(error) = revoked {
             tracing::debug!(token = %self.token, %error, "a run's token was gone already");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_last_run_that_ends_is_noticed_and_not_one_before() {
-        let runs = Runs::default();
-        let (first, second) = (runs.count(), runs.count());
-        runs.begun().await;
-        drop(first);
-        assert!(futures_util::FutureExt::now_or_never(runs.ended()).is_none());
-        drop(second);
-        runs.ended().await;
     }
 }

@@ -1,23 +1,23 @@
-//! State shared by handlers: the services, the shutdown signal, and the cached bundle of roots.
+//! State shared by handlers: the services, the shutdown signal, and the cached bundle of roots. It imports
+//! `reload.rs`, whose handler gets this state, because [`Reloads`] is part of it.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
 
 use tokio::sync::{OnceCell, watch};
 
-use super::audit::AuditLog;
-use super::auth::Caller;
+use super::audit_log::AuditLog;
 use super::error::ApiError;
 use super::reload::Reloads;
-use super::runs::Runs;
+use super::run_counter::Runs;
 use keyward_base::limits::Limits;
 use keyward_base::time::Clock;
 use keyward_net::dial::Dialler;
 use keyward_proxy::Gateway;
 use keyward_proxy::ListenerOwner;
 use keyward_proxy::ca::authority::{self, Authority};
-use keyward_state::directory::{AgentRecord, ConnectionRecord, Directory};
-use keyward_state::observe::change::Changes;
+use keyward_state::directory::Directory;
+use keyward_state::observe::change_log::Changes;
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::rulebook::Rulebook;
 use keyward_vault::Vault;
@@ -148,35 +148,6 @@ impl Admin {
     /// Whether the gateway accepts work.
     pub(super) fn is_ready(&self) -> bool {
         !*self.0.draining.borrow()
-    }
-
-    /// An agent by name or id. One that the caller may not see is treated as missing.
-    pub(super) fn agent(&self, caller: &Caller, name: &str) -> Result<Arc<AgentRecord>, ApiError> {
-        let view = self.deps().directory.view();
-        let found = view.find_agent(caller.org(), name).filter(|agent| caller.sees_agent(agent));
-        let known = || view.agents().filter(|agent| caller.sees_agent(agent));
-        let known = || known().map(|agent| &*agent.name);
-        let found = found.ok_or_else(|| ApiError::not_found_among("agent", name, known()))?;
-        caller.names("agent", &found.id, &found.name);
-        Ok(found.clone())
-    }
-
-    /// A connection by name or id. One that the caller may not see is treated as missing; one that they may
-    /// only use is refused for changes.
-    pub(super) fn connection(
-        &self,
-        caller: &Caller,
-        name: &str,
-    ) -> Result<Arc<ConnectionRecord>, ApiError> {
-        let view = self.deps().directory.view();
-        let found = view.find_connection(caller.org(), name);
-        let found = found.filter(|connection| caller.sees_connection(connection));
-        let known = || view.connections().filter(|connection| caller.sees_connection(connection));
-        let known = || known().map(|connection| &*connection.name);
-        let found = found.ok_or_else(|| ApiError::not_found_among("connection", name, known()))?;
-        caller.names("connection", &found.id, &found.name);
-        caller.may_change(found)?;
-        Ok(found.clone())
     }
 
     /// Waits until the stored change is in force, so that no response precedes the policy.

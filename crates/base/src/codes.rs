@@ -10,7 +10,7 @@ use Sender::{Api, Both, Proxy};
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Row {
+pub struct CodeRow {
     /// The stable text that scripts compare.
     pub text: &'static str,
     /// The HTTP status of the response.
@@ -60,9 +60,9 @@ macro_rules! codes {
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
             /// The row of this code.
-            pub const fn row(self) -> Row {
+            pub const fn row(self) -> CodeRow {
                 match self {
-                    $(Self::$variant => Row {
+                    $(Self::$variant => CodeRow {
                         text: $text, status: $status, sender: $sender, meaning: $meaning, remedy: $remedy,
                     },)*
                 }

@@ -209,11 +209,7 @@ mod tests {
     }
 
     /// Inserts a value that is not zero; removes the key if it is.
-    fn change(
-        map: &mut SharedMap<u16, u32>,
-        model: &mut BTreeMap<u16, u32>,
-        (key, to): (u16, u32),
-    ) {
+    fn change(map: &mut SharedMap<u16, u32>, model: &mut BTreeMap<u16, u32>, key: u16, to: u32) {
         match to {
             0 => assert_eq!(map.remove(&key), model.remove(&key)),
             1..4 => assert_eq!(map.insert(key, to), model.insert(key, to)),
@@ -251,9 +247,9 @@ mod tests {
             then in proptest::collection::vec((0u16..400, 0u32..6), 0..200),
         ) {
             let (mut map, mut model) = (SharedMap::default(), BTreeMap::new());
-            first.into_iter().for_each(|it| change(&mut map, &mut model, it));
+            first.into_iter().for_each(|(key, to)| change(&mut map, &mut model, key, to));
             let (before, old) = (map.clone(), model.clone());
-            then.into_iter().for_each(|it| change(&mut map, &mut model, it));
+            then.into_iter().for_each(|(key, to)| change(&mut map, &mut model, key, to));
             prop_assert_eq!(&sorted(&map), &model);
             prop_assert_eq!(&sorted(&before), &old);
             prop_assert_eq!(map.len(), model.len());

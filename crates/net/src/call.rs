@@ -167,7 +167,7 @@ impl Caller {
             },
         };
         let left = bounds.answer.unwrap_or_else(|| bounds.whole.saturating_sub(began.elapsed()));
-        let answer = Box::pin(speak(stream, request, (target.host(), bounds)));
+        let answer = Box::pin(speak(stream, request, target.host(), bounds));
         tokio::time::timeout(left, answer).await.unwrap_or_else(|_| Err(late(true)))
     }
 
@@ -178,7 +178,7 @@ impl Caller {
         bounds: &Bounds,
     ) -> Result<Box<dyn Stream>, CallError> {
         match self.connect(target, identity, bounds).await {
-            Err(error) if error.is_worth_another() => self.connect(target, identity, bounds).await,
+            Err(error) if error.is_retryable() => self.connect(target, identity, bounds).await,
             other => other,
         }
     }
@@ -250,8 +250,21 @@ impl CallError {
         }
     }
 
+    /// The cause as one word.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Address => Cause::BadAddress,
+            Self::Dial(error) => error.into(),
+            Self::Tls(error) => error.into(),
+            Self::NoAnswer { .. } => Cause::NoAnswer,
+            Self::Timeout { sent: true, .. } => Cause::AnswerTimeout,
+            Self::Timeout { sent: false, .. } => Cause::ConnectTimeout,
+            Self::Unusable { .. } => Cause::UnusableAnswer,
+        }
+    }
+
     /// Whether an immediate second attempt helps: nothing was sent, and the result may differ.
-    fn is_worth_another(&self) -> bool {
+    fn is_retryable(&self) -> bool {
         match self {
             Self::Dial(DialError::Refused { .. }) => false,
             Self::Tls(HandshakeError::Certificate { .. }) => false,
@@ -300,7 +313,8 @@ fn in_origin_form(request: Request<Bytes>, target: &Target) -> Request<Full<Byte
 async fn speak(
     stream: Box<dyn Stream>,
     request: Request<Full<Bytes>>,
-    (host, bounds): (&Host, &Bounds),
+    host: &Host,
+    bounds: &Bounds,
 ) -> Result<Response<Bytes>, CallError> {
     let failed = |source: hyper::Error| match source.is_parse_too_large() {
         true => CallError::Unusable {

@@ -1,4 +1,4 @@
-//! [`CorporateProxy`]: an HTTP proxy that the network requires, with its exceptions. Pure; `by_proxy.rs` speaks
+//! [`CorporateProxy`]: an HTTP proxy that the network requires, with its exceptions. Pure; `proxy_tunnel.rs` speaks
 //! to it. The proxy resolves names, so their addresses are not checked here. Loopback targets never use the
 //! proxy, where they would mean the proxy's machine.
 
@@ -12,8 +12,7 @@ use http::{HeaderValue, Request, StatusCode, Uri, header, uri};
 use ipnet::IpNet;
 use rustls::ClientConfig;
 
-use super::by_proxy::ProxyFault;
-use super::dial::DialError;
+use super::dial_error::{DialError, ProxyFault};
 use super::tls;
 use keyward_base::host::{Host, Scheme, Target};
 use keyward_base::secret::Secret;

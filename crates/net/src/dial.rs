@@ -1,6 +1,6 @@
 //! Connects to a target: resolves once, checks every address, connects to a checked address. `guard.rs` decides
 //! which addresses pass, `race.rs` connects, `client.rs` does TLS. `corporate.rs` says which targets use a
-//! corporate proxy; `by_proxy.rs` speaks to it.
+//! corporate proxy; `proxy_tunnel.rs` speaks to it.
 
 use std::collections::HashSet;
 use std::io;
@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustix::io::Errno;
 use tokio::net::TcpStream;
 
-use super::by_proxy::{self, ProxyFault};
 use super::corporate::{CorporateProxy, Forwarded};
+pub use super::dial_error::{DialError, ProxyFault};
 use super::guard::{AllowPrivate, Checked, Guard, IpClass};
+use super::proxy_tunnel;
 use super::race::{interleave, race};
 use super::wire::Wire;
 use keyward_base::host::{Host, Scheme, Target};
@@ -23,64 +23,6 @@ use keyward_base::threads::Threads;
 /// Concurrent look-ups. The system's resolver blocks a thread for each, even after the caller has given up;
 /// with fewer, unresponsive names would soon block all others.
 const LOOKUPS_MAX: usize = 256;
-
-/// Why dialling failed. No message contains an address, so each may be shown to an agent; the sources are for
-/// the log.
-#[derive(Debug, thiserror::Error)]
-pub enum DialError {
-    /// No address of the host may be dialled.
-    #[error("{host} has only addresses that are refused ({class})")]
-    Refused {
-        /// The requested host.
-        host: Host,
-        /// The class of the first refused address.
-        class: IpClass,
-    },
-    /// No such name.
-    #[error("cannot resolve {host}")]
-    Resolve {
-        /// The requested host.
-        host: Host,
-        /// The resolver's error.
-        #[source]
-        source: io::Error,
-    },
-    /// The host does not accept connections.
-    #[error("cannot connect to {host}")]
-    Connect {
-        /// The requested host.
-        host: Host,
-        /// The error of the last attempt.
-        #[source]
-        source: io::Error,
-    },
-    /// The time limit was reached.
-    #[error("connecting to {host} took too long")]
-    Timeout {
-        /// The requested host.
-        host: Host,
-    },
-    /// The corporate proxy does not open a tunnel.
-    #[error("the corporate proxy {proxy} {fault}")]
-    Proxy {
-        /// The proxy's address: `corp.example:3128`.
-        proxy: String,
-        /// The reason.
-        #[source]
-        fault: ProxyFault,
-    },
-}
-
-impl DialError {
-    /// Whether this process or this machine has no free file descriptor (socket(2)).
-    pub fn is_of_descriptors(&self) -> bool {
-        let (Self::Resolve { source, .. } | Self::Connect { source, .. }) = self else {
-            return false;
-        };
-        let none_left = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
-        source.raw_os_error().is_some_and(|code| none_left.contains(&code))
-    }
-}
 
 /// Connects to a program of this machine that requested it: the probe of `keyward doctor`.
 ///
@@ -120,14 +62,14 @@ pub enum Judged {
 /// Resolves and dials. One per process.
 #[derive(Debug)]
 pub struct Dialler {
-    ways: ArcSwap<Ways>,
+    settings: ArcSwap<DialSettings>,
     addresses_max: usize,
     lookups: Threads,
 }
 
 /// The parts of the configuration that a reload replaces together.
 #[derive(Clone, Debug)]
-struct Ways {
+struct DialSettings {
     guard: Guard,
     overrides: Vec<Override>,
     proxy: Option<CorporateProxy>,
@@ -135,7 +77,7 @@ struct Ways {
 
 /// What a stream is used for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Use {
+enum StreamUse {
     /// Arbitrary bytes in both directions.
     Stream,
     /// HTTP requests; a proxy may forward those in cleartext individually.
@@ -158,13 +100,14 @@ impl Dialler {
         resolve: Vec<(Host, Option<u16>, SocketAddr)>,
         addresses_max: usize,
     ) -> Self {
-        let ways = ArcSwap::from_pointee(Ways::new(guard, resolve, None));
-        Self { ways, addresses_max, lookups: Threads::new("keyward-lookup", LOOKUPS_MAX) }
+        let settings = ArcSwap::from_pointee(DialSettings::new(guard, resolve, None));
+        Self { settings, addresses_max, lookups: Threads::new("keyward-lookup", LOOKUPS_MAX) }
     }
 
     /// Uses a corporate proxy.
     pub fn by(self, proxy: Option<CorporateProxy>) -> Self {
-        self.ways.rcu(|ways| Ways { proxy: proxy.clone(), ..Ways::clone(ways) });
+        self.settings
+            .rcu(|settings| DialSettings { proxy: proxy.clone(), ..DialSettings::clone(settings) });
         self
     }
 
@@ -175,8 +118,8 @@ impl Dialler {
         resolve: Vec<(Host, Option<u16>, SocketAddr)>,
         proxy: Option<CorporateProxy>,
     ) {
-        let guard = self.ways.load().guard.allowing(allow);
-        self.ways.store(Arc::new(Ways::new(guard, resolve, proxy)));
+        let guard = self.settings.load().guard.allowing(allow);
+        self.settings.store(Arc::new(DialSettings::new(guard, resolve, proxy)));
     }
 
     /// Opens a stream to the target. `within` covers resolving, all connection attempts, and the corporate
@@ -187,7 +130,7 @@ impl Dialler {
     /// # Errors
     /// When every address is refused or none accepts in time.
     pub async fn dial(&self, target: &Target, within: Duration) -> Result<Dialled, DialError> {
-        self.dial_for(Use::Stream, target, within).await
+        self.dial_for(StreamUse::Stream, target, within).await
     }
 
     /// Like [`Dialler::dial`], for HTTP/1.1 requests; [`corporate::fit`](super::corporate::fit) converts each
@@ -200,12 +143,12 @@ impl Dialler {
         target: &Target,
         within: Duration,
     ) -> Result<Dialled, DialError> {
-        self.dial_for(Use::Requests, target, within).await
+        self.dial_for(StreamUse::Requests, target, within).await
     }
 
     async fn dial_for(
         &self,
-        what_for: Use,
+        stream_use: StreamUse,
         target: &Target,
         within: Duration,
     ) -> Result<Dialled, DialError> {
@@ -213,7 +156,7 @@ impl Dialler {
         let dialled = async {
             match &proxy {
                 None => self.dial_directly(target).await,
-                Some(proxy) => self.dial_by(proxy, (what_for, target), within).await,
+                Some(proxy) => self.dial_by(proxy, target, stream_use, within).await,
             }
         };
         match (tokio::time::timeout(within, dialled).await, &proxy) {
@@ -250,8 +193,8 @@ impl Dialler {
 
     /// The proxy for this target. A target with an entry in `resolve` is dialled directly.
     fn proxy_for(&self, target: &Target) -> Option<CorporateProxy> {
-        let ways = self.ways.load();
-        let proxy = ways.proxy.as_ref().filter(|proxy| proxy.takes(target))?;
+        let settings = self.settings.load();
+        let proxy = settings.proxy.as_ref().filter(|proxy| proxy.takes(target))?;
         self.overridden(target).is_none().then(|| proxy.clone())
     }
 
@@ -270,7 +213,8 @@ impl Dialler {
     async fn dial_by(
         &self,
         proxy: &CorporateProxy,
-        (what_for, target): (Use, &Target),
+        target: &Target,
+        stream_use: StreamUse,
         within: Duration,
     ) -> Result<Dialled, DialError> {
         if let Some(ip) = target.host().address() {
@@ -279,12 +223,12 @@ impl Dialler {
         }
         let fault = |fault| DialError::proxy(proxy.at(), fault);
         let stream = self.reach(proxy).await.map_err(fault)?;
-        let stream = by_proxy::enter(proxy, stream, within).await.map_err(fault)?;
-        if what_for == Use::Requests && target.scheme() == Scheme::Http {
+        let stream = proxy_tunnel::enter(proxy, stream, within).await.map_err(fault)?;
+        if stream_use == StreamUse::Requests && target.scheme() == Scheme::Http {
             let forwarded = Some(proxy.forwarding(target));
             return Ok(Dialled { stream, private: false, forwarded });
         }
-        let stream = by_proxy::tunnel(proxy, stream, target).await.map_err(fault)?;
+        let stream = proxy_tunnel::tunnel(proxy, stream, target).await.map_err(fault)?;
         Ok(Dialled { stream, private: false, forwarded: None })
     }
 
@@ -294,7 +238,7 @@ impl Dialler {
             DialError::Resolve { source, .. } => ProxyFault::Resolve(source),
             other => ProxyFault::Resolve(io::Error::other(other)),
         })?;
-        let guard = self.ways.load().guard.clone();
+        let guard = self.settings.load().guard.clone();
         let checked = addresses.into_iter().filter_map(|addr| {
             let checked = guard.check_configured(addr).ok()?;
             (!reaches_own(&guard, checked.addr())).then_some(checked)
@@ -333,8 +277,8 @@ impl Dialler {
 
     /// The override for the target. An entry with a port takes precedence.
     fn overridden(&self, target: &Target) -> Option<SocketAddr> {
-        let ways = self.ways.load();
-        let of_host = || ways.overrides.iter().filter(|entry| entry.host == *target.host());
+        let settings = self.settings.load();
+        let of_host = || settings.overrides.iter().filter(|entry| entry.host == *target.host());
         of_host()
             .find(|entry| entry.port == Some(target.port()))
             .or_else(|| of_host().find(|entry| entry.port.is_none()))
@@ -356,7 +300,7 @@ impl Dialler {
     /// Checks an address with the guard. If one of our listeners has the port, it also asks the system whether
     /// the address is local, which no list can know for certain.
     fn check(&self, addr: SocketAddr) -> Result<Checked, IpClass> {
-        let guard = &self.ways.load().guard;
+        let guard = &self.settings.load().guard;
         let checked = guard.check(addr)?;
         match reaches_own(guard, checked.addr()) {
             true => Err(IpClass::Own),
@@ -365,7 +309,7 @@ impl Dialler {
     }
 }
 
-impl Ways {
+impl DialSettings {
     fn new(
         guard: Guard,
         resolve: Vec<(Host, Option<u16>, SocketAddr)>,
@@ -373,12 +317,6 @@ impl Ways {
     ) -> Self {
         let as_override = |(host, port, addr)| Override { host, port, addr };
         Self { guard, overrides: resolve.into_iter().map(as_override).collect(), proxy }
-    }
-}
-
-impl DialError {
-    pub(super) fn proxy(at: &Target, fault: ProxyFault) -> Self {
-        Self::Proxy { proxy: format!("{}:{}", at.host(), at.port()), fault }
     }
 }
 

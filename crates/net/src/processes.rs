@@ -168,7 +168,7 @@ pub fn can_tell(root: u32) -> bool {
 
 /// Whether the tree of `root` opened the stream that was accepted at `own` from `peer`. If this cannot be
 /// determined, the answer is `Unknown`, never `Outside`.
-pub fn stream_is_of(root: u32, (peer, own): (SocketAddr, SocketAddr)) -> Membership {
+pub fn stream_is_of(root: u32, peer: SocketAddr, own: SocketAddr) -> Membership {
     let (peer, own) = (canonical(peer), canonical(own));
     let is_peer = |socket: &Socket| socket.local == peer && socket.remote == own;
     match own_sockets().find(is_peer) {
@@ -288,12 +288,12 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let out = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, peer) = listener.accept().unwrap();
-        let ends = (peer, accepted.local_addr().unwrap());
+        let at = accepted.local_addr().unwrap();
         let (own, parent) = (std::process::id(), std::os::unix::process::parent_id());
-        assert_eq!(stream_is_of(own, ends), Membership::Inside);
-        assert_eq!(stream_is_of(parent, ends), Membership::Inside);
+        assert_eq!(stream_is_of(own, peer, at), Membership::Inside);
+        assert_eq!(stream_is_of(parent, peer, at), Membership::Inside);
         let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        assert_eq!(stream_is_of(other.id(), ends), Membership::Outside);
+        assert_eq!(stream_is_of(other.id(), peer, at), Membership::Outside);
         assert_eq!(process_is_of(own, other.id()), Membership::Inside);
         assert_eq!(process_is_of(other.id(), own), Membership::Outside);
         other.kill().unwrap();
@@ -302,7 +302,7 @@ mod tests {
         // No process holds it any more, so its opener is unknown. A child of another test may hold it for a
         // moment while it starts.
         let began = std::time::Instant::now();
-        while stream_is_of(own, ends) != Membership::Unknown {
+        while stream_is_of(own, peer, at) != Membership::Unknown {
             assert!(began.elapsed() < std::time::Duration::from_secs(10));
             std::thread::yield_now();
         }
@@ -311,7 +311,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_stream_of_another_machine_is_of_no_tree_here() {
-        let ends = ("192.0.2.1:50000".parse().unwrap(), "198.51.100.1:8080".parse().unwrap());
-        assert_eq!(stream_is_of(std::process::id(), ends), Membership::Outside);
+        let (peer, at) = ("192.0.2.1:50000".parse().unwrap(), "198.51.100.1:8080".parse().unwrap());
+        assert_eq!(stream_is_of(std::process::id(), peer, at), Membership::Outside);
     }
 }

@@ -16,7 +16,7 @@ const STAGGER: Duration = Duration::from_millis(250);
 
 /// A connected, checked stream.
 #[derive(Debug)]
-pub(super) struct Raced {
+pub(super) struct RaceWinner {
     /// The stream, with `TCP_NODELAY` set.
     pub(super) stream: TcpStream,
     /// Whether its address is on the explicit private list.
@@ -40,7 +40,7 @@ pub(super) fn interleave(addresses: Vec<Checked>) -> Vec<Checked> {
 
 /// Starts attempts [`STAGGER`] apart, or as soon as one fails (RFC 8305 §5). The first stream wins; the others
 /// are dropped, which closes them.
-pub(super) async fn race(candidates: Vec<Checked>) -> io::Result<Raced> {
+pub(super) async fn race(candidates: Vec<Checked>) -> io::Result<RaceWinner> {
     let mut waiting = VecDeque::from(candidates);
     let mut attempts = FuturesUnordered::new();
     let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -59,10 +59,10 @@ pub(super) async fn race(candidates: Vec<Checked>) -> io::Result<Raced> {
     }
 }
 
-async fn connect(checked: Checked) -> io::Result<Raced> {
+async fn connect(checked: Checked) -> io::Result<RaceWinner> {
     let stream = TcpStream::connect(checked.addr()).await?;
     stream.set_nodelay(true)?;
-    Ok(Raced { stream, private: checked.private() })
+    Ok(RaceWinner { stream, private: checked.private() })
 }
 
 #[cfg(test)]
@@ -76,7 +76,7 @@ pub(super) mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    impl Raced {
+    impl RaceWinner {
         fn at(&self) -> SocketAddr {
             self.stream.peer_addr().expect("connected")
         }

@@ -19,14 +19,14 @@ use keyward_base::id::{ConnectionId, ExchangeId, OrgId, RuleId, TokenId};
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::scrub::Fault;
 use keyward_rules::policy::Permit;
-use keyward_state::observe::audit::Slot;
+use keyward_state::observe::audit::AuditSlot;
 use keyward_state::observe::event::{Event, Outcome};
 use keyward_state::observe::usage::{Remaining, Used};
 
 /// The audit event of an exchange while it is built. It is serialised once, at the end.
 #[derive(Debug)]
 pub struct Record {
-    slot: Option<Slot>,
+    slot: Option<AuditSlot>,
     /// On the heap: a record is handed on from stage to stage.
     fields: Box<EventFields>,
     begun: Instant,

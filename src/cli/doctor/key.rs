@@ -9,7 +9,7 @@ use super::Install;
 use super::report::Report;
 use crate::config::StoreChoice;
 use keyward_state::crypto::keyring::Keyring;
-use keyward_state::crypto::private::FileError;
+use keyward_state::crypto::private_file::FileError;
 use keyward_state::crypto::source::{KeyError, KeySource};
 
 const ID: &str = "key";

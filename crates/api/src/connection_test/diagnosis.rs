@@ -9,7 +9,7 @@ use keyward_state::directory::{ConnectionRecord, ConnectionState, Need, Remedies
 
 /// The tested connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked<'a> {
+pub(super) struct TestedConnection<'a> {
     pub(super) connection: &'a ConnectionRecord,
     /// The provider's display name.
     pub(super) provider: &'a str,
@@ -35,7 +35,7 @@ impl Diagnosis {
     }
 }
 
-impl Asked<'_> {
+impl TestedConnection<'_> {
     /// The provider has no test request.
     pub(super) fn untested(&self) -> Diagnosis {
         let Self { connection, provider, .. } = self;
@@ -257,7 +257,8 @@ mod tests {
         let acme = check::file("acme.yaml", acme, &Catalogue::default()).unwrap();
         let catalogue = Catalogue::default().with(acme);
         let remedies = Remedies::new(record, None, &catalogue);
-        let asked = Asked { connection: record, provider: "Acme", remedies, docs_url: None };
+        let asked =
+            TestedConnection { connection: record, provider: "Acme", remedies, docs_url: None };
         let tested = TestReport { exchange: None, took: Duration::from_millis(12), result };
         asked.diagnosis("api.acme.test", "GET https://api.acme.test/me", &tested)
     }

@@ -1,4 +1,4 @@
-//! [`Question`]: parses the description of a request into the input of decisions.
+//! [`DescribedRequest`]: parses the description of a request into the input of decisions.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
@@ -15,7 +15,7 @@ const KEYWARD_CONNECTION: &str = "keyward-connection";
 
 /// The described request.
 #[derive(Debug)]
-pub(super) struct Question {
+pub(super) struct DescribedRequest {
     pub(super) target: Target,
     pub(super) method: Method,
     /// The path as decisions use it.
@@ -27,7 +27,7 @@ pub(super) struct Question {
     overrides: Vec<Method>,
 }
 
-impl Question {
+impl DescribedRequest {
     /// Parses the description as the data path parses a request.
     ///
     /// # Errors
@@ -126,7 +126,10 @@ mod tests {
             "https://0x7f.1/",
         ];
         for url in bad {
-            assert!(matches!(Question::parse(&ask(url)), Err(ApiError::Field { .. })), "{url}");
+            assert!(
+                matches!(DescribedRequest::parse(&ask(url)), Err(ApiError::Field { .. })),
+                "{url}"
+            );
         }
     }
 
@@ -135,7 +138,7 @@ mod tests {
         for url in
             ["https://api.example.com", "HTTPS://api.example.com?q=1", "https://api.example.com/#f"]
         {
-            assert_eq!(Question::parse(&ask(url)).unwrap().path.as_str(), "/", "{url}");
+            assert_eq!(DescribedRequest::parse(&ask(url)).unwrap().path.as_str(), "/", "{url}");
         }
     }
 
@@ -152,7 +155,7 @@ mod tests {
         for ask in
             [ask(&url), in_field(format!("Bearer {text}")), in_field(format!("Basic {pair}"))]
         {
-            let question = Question::parse(&ask).unwrap();
+            let question = DescribedRequest::parse(&ask).unwrap();
             assert_eq!(question.placeholders, [placeholder.core()], "{ask:?}");
         }
     }
@@ -163,6 +166,6 @@ mod tests {
             headers: [("keyward-connection".to_owned(), "work".to_owned())].into(),
             ..ask("https://api.example.com/")
         };
-        assert_eq!(Question::parse(&named).unwrap().named.as_deref(), Some("work"));
+        assert_eq!(DescribedRequest::parse(&named).unwrap().named.as_deref(), Some("work"));
     }
 }

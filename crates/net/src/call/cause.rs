@@ -5,7 +5,6 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::CallError;
 use crate::client::{CertificateFault, HandshakeError};
 use crate::dial::DialError;
 
@@ -97,49 +96,39 @@ impl Cause {
     }
 }
 
-impl CallError {
-    /// The cause as one word.
-    pub fn cause(&self) -> Cause {
-        match self {
-            Self::Address => Cause::BadAddress,
-            Self::Dial(error) => of_dialling(error),
-            Self::Tls(error) => of_handshake(error),
-            Self::NoAnswer { .. } => Cause::NoAnswer,
-            Self::Timeout { sent: true, .. } => Cause::AnswerTimeout,
-            Self::Timeout { sent: false, .. } => Cause::ConnectTimeout,
-            Self::Unusable { .. } => Cause::UnusableAnswer,
+impl From<&DialError> for Cause {
+    fn from(error: &DialError) -> Self {
+        match error {
+            DialError::Refused { .. } => Cause::AddressRefused,
+            DialError::Resolve { .. } => Cause::Unresolved,
+            DialError::Connect { source, .. } => match source.kind() {
+                io::ErrorKind::ConnectionRefused => Cause::ConnectionRefused,
+                io::ErrorKind::TimedOut => Cause::ConnectTimeout,
+                _ => Cause::Unreachable,
+            },
+            DialError::Timeout { .. } => Cause::ConnectTimeout,
+            DialError::Proxy { .. } => Cause::ProxyFailed,
         }
     }
 }
 
-fn of_dialling(error: &DialError) -> Cause {
-    match error {
-        DialError::Refused { .. } => Cause::AddressRefused,
-        DialError::Resolve { .. } => Cause::Unresolved,
-        DialError::Connect { source, .. } => match source.kind() {
-            io::ErrorKind::ConnectionRefused => Cause::ConnectionRefused,
-            io::ErrorKind::TimedOut => Cause::ConnectTimeout,
-            _ => Cause::Unreachable,
-        },
-        DialError::Timeout { .. } => Cause::ConnectTimeout,
-        DialError::Proxy { .. } => Cause::ProxyFailed,
-    }
-}
-
-fn of_handshake(error: &HandshakeError) -> Cause {
-    match error {
-        HandshakeError::Certificate { fault: CertificateFault::UnknownIssuer, .. } => {
-            Cause::TlsUnknownIssuer
+impl From<&HandshakeError> for Cause {
+    fn from(error: &HandshakeError) -> Self {
+        match error {
+            HandshakeError::Certificate { fault: CertificateFault::UnknownIssuer, .. } => {
+                Cause::TlsUnknownIssuer
+            }
+            HandshakeError::Certificate { .. } => Cause::TlsCertificate,
+            HandshakeError::Handshake { .. } => Cause::TlsFailed,
+            HandshakeError::Timeout { .. } => Cause::ConnectTimeout,
         }
-        HandshakeError::Certificate { .. } => Cause::TlsCertificate,
-        HandshakeError::Handshake { .. } => Cause::TlsFailed,
-        HandshakeError::Timeout { .. } => Cause::ConnectTimeout,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::CallError;
     use keyward_base::host::Host;
 
     fn host() -> Host {

@@ -20,9 +20,8 @@ use crate::refusal::{Refusal, scrub_code};
 use keyward_base::codes::{Code, RefusalText};
 use keyward_base::host::Target;
 use keyward_base::id::ExchangeId;
-use keyward_net::by_proxy::ProxyFault;
 use keyward_net::client::HandshakeError;
-use keyward_net::dial::DialError;
+use keyward_net::dial::{DialError, ProxyFault};
 use keyward_rules::inject::body::BodyError;
 use keyward_rules::inject::write::WriteError;
 use keyward_vault::VaultError;
@@ -361,7 +360,7 @@ fn body_hint(error: &BodyError) -> &'static str {
             "send a JSON object as `application/json`, or a form as `application/x-www-form-urlencoded`"
         }
         BodyError::Coded => "send it without a coding",
-        BodyError::Step { .. } => "leave it out, or send an object there",
+        BodyError::PathStep { .. } => "leave it out, or send an object there",
     }
 }
 

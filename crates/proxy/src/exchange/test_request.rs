@@ -25,7 +25,7 @@ pub use answer_details::AnswerDetails;
 use keyward_base::codes::RefusalText;
 use keyward_net::client::{CertificateFault, HandshakeError};
 use keyward_net::dial::DialError;
-use keyward_net::whole::whole;
+use keyward_net::read_body::read_body;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::provider::{Expected, TestRequest};
 use keyward_state::directory::ConnectionRecord;
@@ -161,7 +161,7 @@ async fn judge(sent: Sent, expected: &Expected, now: Timestamp) -> TestAnswer {
 }
 
 async fn read(body: IncomingBody) -> Option<Bytes> {
-    let all = whole(body, BODY_BYTES_MAX);
+    let all = read_body(body, BODY_BYTES_MAX);
     tokio::time::timeout(ANSWERED_WITHIN, all).await.ok()?.ok()
 }
 

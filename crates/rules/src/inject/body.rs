@@ -9,8 +9,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::strip;
-use super::write::pair;
+use super::names::{name_of, pair};
 
 /// Maximum depth of a path in nested objects.
 pub const DEPTH_MAX: usize = 16;
@@ -46,7 +45,7 @@ pub enum BodyError {
     Malformed(&'static str),
     /// The value at a step of the path is not an object, or occurs twice.
     #[error("this connection's credential goes into the body, where `{path}` is {what}")]
-    Step {
+    PathStep {
         /// The path up to that step.
         path: Box<str>,
         /// What is wrong there.
@@ -122,7 +121,7 @@ impl BodyKind {
         match self {
             Self::Form => form(text, values, &mut out),
             Self::Json => {
-                let steps: Vec<Step<'_>> = values.iter().map(Step::first).collect();
+                let steps: Vec<PathStep<'_>> = values.iter().map(PathStep::first).collect();
                 object(if text.trim_ascii().is_empty() { "{}" } else { text }, &steps, &mut out)?;
             }
         }
@@ -133,13 +132,13 @@ impl BodyKind {
 
 /// A value, and how much of its path has been descended.
 #[derive(Clone, Copy)]
-struct Step<'a> {
+struct PathStep<'a> {
     path: &'a BodyPath,
     depth: usize,
     value: &'a str,
 }
 
-impl<'a> Step<'a> {
+impl<'a> PathStep<'a> {
     fn first(&(path, value): &(&'a BodyPath, &'a str)) -> Self {
         Self { path, depth: 0, value }
     }
@@ -154,14 +153,14 @@ impl<'a> Step<'a> {
 
     fn error(&self, what: &'static str) -> BodyError {
         let path = self.path.0[..=self.depth].join(".");
-        BodyError::Step { path: path.into(), what }
+        BodyError::PathStep { path: path.into(), what }
     }
 }
 
 /// A JSON object that is written while the original is read. Members are not collected in a list, which would
 /// take many times the memory of an object with many small members.
 struct Object<'a, 'b> {
-    steps: &'b [Step<'a>],
+    steps: &'b [PathStep<'a>],
     /// Steps for which a member was found.
     met: Vec<&'a str>,
     out: &'b mut Vec<u8>,
@@ -241,7 +240,7 @@ impl Object<'_, '_> {
 }
 
 /// Writes the object `text` with the values of `steps`.
-fn object(text: &str, steps: &[Step<'_>], out: &mut Vec<u8>) -> Result<(), BodyError> {
+fn object(text: &str, steps: &[PathStep<'_>], out: &mut Vec<u8>) -> Result<(), BodyError> {
     out.push(b'{');
     let begin = out.len();
     let mut object = Object { steps, met: Vec::new(), out, begin, failed: None };
@@ -257,8 +256,8 @@ fn object(text: &str, steps: &[Step<'_>], out: &mut Vec<u8>) -> Result<(), BodyE
 /// Writes the nested object `text` at `step`, with the values of all `steps` below it.
 fn within(
     text: &str,
-    step: &Step<'_>,
-    steps: &[Step<'_>],
+    step: &PathStep<'_>,
+    steps: &[PathStep<'_>],
     out: &mut Vec<u8>,
 ) -> Result<(), BodyError> {
     let text = match text.as_bytes() {
@@ -267,7 +266,8 @@ fn within(
         _ => return Err(step.error("no object")),
     };
     let inner = steps.iter().filter(|other| other.name() == step.name());
-    let inner: Vec<Step<'_>> = inner.map(|step| Step { depth: step.depth + 1, ..*step }).collect();
+    let inner: Vec<PathStep<'_>> =
+        inner.map(|step| PathStep { depth: step.depth + 1, ..*step }).collect();
     object(text, &inner, out)
 }
 
@@ -275,7 +275,7 @@ fn within(
 fn form(text: &str, values: &[(&BodyPath, &str)], out: &mut Vec<u8>) {
     let is_ours = |name: &str| values.iter().any(|(path, _)| is_same(&path.to_string(), name));
     // To some servers `;` parts fields as well (HTML 4.01, appendix B.2.2).
-    let goes = |pair: &str| pair.split(';').any(|part| is_ours(&strip::name_of(part)));
+    let goes = |pair: &str| pair.split(';').any(|part| is_ours(&name_of(part)));
     for sent in text.trim_ascii().split('&').filter(|sent| !sent.is_empty() && !goes(sent)) {
         if !out.is_empty() {
             out.push(b'&');
@@ -412,7 +412,7 @@ mod tests {
             (r#"{"Auth":{}}"#, "there twice, or in another case"),
         ] {
             let error = json(body, "auth.key").expect_err(body);
-            assert_eq!(error, BodyError::Step { path: "auth".into(), what }, "{body}");
+            assert_eq!(error, BodyError::PathStep { path: "auth".into(), what }, "{body}");
         }
     }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use http::HeaderName;
 use jiff::Timestamp;
 
+use super::names::is_alias;
 use super::placement::{At, Place};
 use super::scrub::Needles;
-use super::strip::is_alias;
 use keyward_base::host::Target;
 use keyward_base::id::ConnectionId;
 use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};

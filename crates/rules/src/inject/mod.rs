@@ -3,10 +3,12 @@
 
 pub mod body;
 pub mod credential;
+pub mod names;
 pub mod path_prefix;
 pub mod placeholder;
 pub mod placement;
 pub mod scrub;
 pub mod steering;
 pub mod strip;
+pub mod template;
 pub mod write;

@@ -1,8 +1,8 @@
 //! [`PathPrefix`]: a path prefix that holds a credential, such as `/bot{api_key}/`. The same code builds
 //! the path that is sent and the masked path that rules are evaluated on before the credential is known.
 
-use super::placement::{Part, Template};
-use super::strip;
+use super::placeholder::holds_mark;
+use super::template::{Part, Template};
 use keyward_base::pattern::{DecodedPath, PathError, mask};
 
 /// Whole segments, some of which contain fields. Stored without the trailing slash, with a mask in place of
@@ -54,7 +54,7 @@ impl PathPrefix {
         let mut rest = path.strip_prefix('/').unwrap_or(path);
         for segment in self.segments() {
             let (first, after) = rest.split_once('/').unwrap_or((rest, ""));
-            if first != segment && !strip::holds_mark(first) {
+            if first != segment && !holds_mark(first) {
                 break;
             }
             rest = after;
@@ -88,7 +88,7 @@ const MASKS: [char; 2] = [mask::SECRET, mask::OPEN];
 #[cfg(test)]
 mod tests {
     use super::super::placeholder::Placeholder;
-    use super::super::placement::Encoding;
+    use super::super::template::Encoding;
     use super::*;
 
     fn prefix(text: &str) -> PathPrefix {

@@ -8,6 +8,8 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::names::decoded;
+
 /// The fixed text that a core begins with.
 pub const MARK: &str = "kwph";
 
@@ -170,6 +172,12 @@ fn next_mark(text: &[u8], from: usize) -> Option<usize> {
         probe += 2;
     }
     None
+}
+
+/// Whether a part of a URL contains a placeholder, plain or percent-encoded.
+pub fn holds_mark(piece: &str) -> bool {
+    let plain = piece.contains(MARK) && !scan(piece.as_bytes()).is_empty();
+    plain || (piece.contains('%') && !scan(decoded(piece).as_bytes()).is_empty())
 }
 
 /// CRC-32 (ISO-HDLC) in base 62: the lowest digits, most significant first.

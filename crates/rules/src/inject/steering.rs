@@ -3,7 +3,7 @@
 
 use http::HeaderName;
 
-use super::strip::is_one_of;
+use super::names::is_one_of;
 
 /// Fields that change the path on some servers (IIS rewriting, Symfony).
 static PATHS: [HeaderName; 2] =

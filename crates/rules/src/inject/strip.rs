@@ -1,15 +1,14 @@
 //! Removes fields from a message before a credential is written: hop-by-hop fields, fields that will be
 //! written, placeholders.
 
-use std::borrow::Cow;
-
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
 use super::credential::Clears;
-use super::placeholder::{Core, MARK, scan};
+use super::names::{is_alias, is_one_of, name_of};
+use super::placeholder::{Core, holds_mark, scan};
 use super::steering;
 
 /// Fields that a proxy must not forward (RFC 9110 §7.6.1 and §11.7), and our own.
@@ -30,11 +29,6 @@ static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 /// Removes fields that make a server use another path than the permitted one.
 pub fn steering(fields: &mut HeaderMap) {
     remove_where(fields, steering::is_path_field);
-}
-
-/// Removes fields that make a server use another method than the request's.
-fn overrides(fields: &mut HeaderMap) {
-    remove_where(fields, steering::is_method_field);
 }
 
 /// Removes hop-by-hop fields, all fields that `Connection` names, every `Proxy-…` field except `Proxy-Status`
@@ -128,24 +122,11 @@ static MODIFIERS: [HeaderName; 16] = [
 pub fn request_trailers(fields: &mut HeaderMap) {
     trailers(fields);
     steering(fields);
-    overrides(fields);
+    remove_where(fields, steering::is_method_field);
     for name in &MODIFIERS {
         fields.remove(name);
     }
     placeholder_fields(fields);
-}
-
-/// Whether an origin that maps `-` and `_` to the same character (CGI, WSGI) treats the names as equal.
-pub(super) fn is_alias(name: &HeaderName, of: &HeaderName) -> bool {
-    let (name, of) = (name.as_str().as_bytes(), of.as_str().as_bytes());
-    let fold = |b: u8| if b == b'_' { b'-' } else { b };
-    name.len() == of.len() && name.iter().zip(of).all(|(a, b)| fold(*a) == fold(*b))
-}
-
-/// Whether a field name, or a `_`-alias of it, is in `names`.
-pub(super) fn is_one_of(name: &HeaderName, names: &[HeaderName]) -> bool {
-    names.contains(name)
-        || name.as_str().contains('_') && names.iter().any(|other| is_alias(name, other))
 }
 
 /// Removes every instance and `_`-alias of a field.
@@ -283,34 +264,6 @@ pub fn query(raw: &str, names: &[Box<str>]) -> Option<String> {
         return None;
     }
     Some(raw.split('&').filter(|pair| !dropped(pair)).collect::<Vec<_>>().join("&"))
-}
-
-/// Whether a part of a URL contains a placeholder, plain or percent-encoded.
-pub fn holds_mark(piece: &str) -> bool {
-    let plain = piece.contains(MARK) && !scan(piece.as_bytes()).is_empty();
-    plain || (piece.contains('%') && !scan(decoded(piece).as_bytes()).is_empty())
-}
-
-/// The decoded name of a pair of a query or form.
-pub(super) fn name_of(pair: &str) -> String {
-    decoded(pair.split('=').next().unwrap_or(pair))
-}
-
-/// The decoded names of a query's parameters, with their raw values. Some servers also split at `;` (HTML 4.01,
-/// appendix B.2.2).
-pub fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
-    query.split(['&', ';']).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        match name.contains(['+', '%']) {
-            true => (decoded(name).into(), value),
-            false => (name.into(), value),
-        }
-    })
-}
-
-/// Decodes a form name or value: `+` is a space, `%XX` a byte.
-pub fn decoded(piece: &str) -> String {
-    percent_decode_str(&piece.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]

@@ -3,16 +3,13 @@
 use std::borrow::Cow;
 
 use http::header::{self, HeaderMap, HeaderValue};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
 use super::body::{BodyError, BodyKind};
 use super::credential::Write;
+use super::names::pair;
+use super::placeholder::holds_mark;
 use super::placement::At;
-use super::strip;
-
-/// Characters that are not encoded in a query value: RFC 3986 unreserved.
-const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Why a credential cannot be written. The message names the place and never quotes the value.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -62,7 +59,7 @@ pub fn credential(head: &mut Head<'_>, writes: &[Write]) -> Result<(), WriteErro
             At::Body(_) => {}
         }
     }
-    match strip::holds_mark(&head.path) {
+    match holds_mark(&head.path) {
         true => Err(WriteError::PlaceholderInPath),
         false => Ok(()),
     }
@@ -100,12 +97,6 @@ fn append_query(query: &mut Option<Cow<'_, str>>, name: &str, value: &str) {
     query.extend(pair(name, value));
 }
 
-/// The parts of a pair of a query or form.
-pub(super) fn pair<'a>(name: &'a str, value: &'a str) -> impl Iterator<Item = &'a str> {
-    let value = utf8_percent_encode(value, QUERY);
-    utf8_percent_encode(name, QUERY).chain(["="]).chain(value)
-}
-
 fn append_cookie(fields: &mut HeaderMap, name: &str, value: &str) -> Result<(), WriteError> {
     // RFC 6265 §5.4: one `Cookie` field. What the agent sent comes first, the credential last.
     let mut pairs: Vec<String> = Vec::new();
@@ -134,7 +125,7 @@ mod tests {
 
     use super::super::path_prefix::PathPrefix;
     use super::super::placeholder::Placeholder;
-    use super::super::placement::{Encoding, Template};
+    use super::super::template::{Encoding, Template};
     use super::*;
     use keyward_base::secret::Secret;
 

@@ -23,7 +23,7 @@ impl Policy {
         asked: &Asked<'_>,
     ) -> Result<Permit, Reason> {
         let rule = RuleId::new(format!("call:{}", account.id));
-        let terms = self.own_place((org, account), asked, &rule)?;
+        let terms = self.own_place(org, account, asked, &rule)?;
         let sent = sent_path(account, asked, &rule)?;
         for Reading { method, path } in readings(asked, sent.as_ref()) {
             if is_refused(method.as_str()) {
@@ -39,7 +39,8 @@ impl Policy {
     /// original nor the rewritten path is an OAuth endpoint; no method that makes servers echo.
     pub(super) fn own_place(
         &self,
-        (org, account): (&OrgId, &Account),
+        org: &OrgId,
+        account: &Account,
         asked: &Asked<'_>,
         rule: &RuleId,
     ) -> Result<Terms, Reason> {
@@ -55,7 +56,7 @@ impl Policy {
         }
         let sent = sent_path(account, asked, rule)?;
         for path in [Some(asked.path), sent.as_ref()].into_iter().flatten() {
-            self.is_not_carved((org, asked.target), path, rule)?;
+            self.is_not_carved(org, asked.target, path, rule)?;
         }
         Ok(Terms { plaintext: false, port_named: HostPattern::names_port(owning) })
     }

@@ -11,13 +11,13 @@ use keyward_base::shared_map::SharedMap;
 /// Values by host pattern, each with a reference count.
 #[derive(Clone, Debug)]
 pub(super) struct CountedIndex<T> {
-    exact: SharedMap<Host, Arc<Vec<Counted<T>>>>,
-    below: SharedMap<Arc<str>, Arc<Vec<Counted<T>>>>,
+    exact: SharedMap<Host, Arc<Vec<CountedValue<T>>>>,
+    below: SharedMap<Arc<str>, Arc<Vec<CountedValue<T>>>>,
 }
 
 /// A value with its pattern and count.
 #[derive(Clone, Debug)]
-struct Counted<T> {
+struct CountedValue<T> {
     value: T,
     pattern: HostPattern,
     by: usize,
@@ -63,7 +63,7 @@ impl<T: Clone + Ord> CountedIndex<T> {
         });
         match position(all, pattern, &value) {
             Ok(at) => all[at].by += 1,
-            Err(at) => all.insert(at, Counted { value, pattern: pattern.clone(), by: 1 }),
+            Err(at) => all.insert(at, CountedValue { value, pattern: pattern.clone(), by: 1 }),
         }
     }
 
@@ -91,7 +91,11 @@ impl<T: Clone + Ord> CountedIndex<T> {
 }
 
 /// The position of the value, or where it would be inserted.
-fn position<T: Ord>(all: &[Counted<T>], pattern: &HostPattern, value: &T) -> Result<usize, usize> {
+fn position<T: Ord>(
+    all: &[CountedValue<T>],
+    pattern: &HostPattern,
+    value: &T,
+) -> Result<usize, usize> {
     all.binary_search_by(|it| (&it.value, &it.pattern).cmp(&(value, pattern)))
 }
 

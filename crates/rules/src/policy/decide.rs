@@ -58,12 +58,12 @@ impl Policy {
         }
         let org = self.org(&agent.org);
         let held = org.agents.get(&agent.id).map(|held| &**held);
-        Question { policy: self, org, held, agent, asked: *asked, path }.answer()
+        Evaluation { policy: self, org, held, agent, asked: *asked, path }.answer()
     }
 }
 
 /// One request and the policy data that can decide it.
-struct Question<'a> {
+struct Evaluation<'a> {
     policy: &'a Policy,
     org: &'a OrgPolicy,
     held: Option<&'a Bindings>,
@@ -81,7 +81,7 @@ struct Decided<'a> {
 }
 
 /// An account whose credential would be injected, and the conditions.
-struct Choice<'a> {
+struct AccountChoice<'a> {
     rule: &'a RuleId,
     account: &'a Account,
     wanted: &'a Wanted,
@@ -90,14 +90,14 @@ struct Choice<'a> {
 
 /// Why bindings are considered.
 #[derive(Clone, Copy)]
-enum Cause<'a> {
+enum BindingLookup<'a> {
     /// No rule matched. `missing`: a rule would have matched if the agent had its connection.
     NoRule { missing: Option<&'a Arc<str>> },
     /// A rule with `action: inject` matched.
     Rule(Candidate<'a>),
 }
 
-impl<'a> Question<'a> {
+impl<'a> Evaluation<'a> {
     fn answer(&self) -> Result<Decided<'a>, Reason> {
         let mut missing = None;
         for candidate in self.org.rules.candidates(&self.agent.id, self.asked.target) {
@@ -109,7 +109,7 @@ impl<'a> Question<'a> {
                 Some(name) => missing = missing.or(Some(name)),
             }
         }
-        self.by_bindings(Cause::NoRule { missing })
+        self.by_bindings(BindingLookup::NoRule { missing })
     }
 
     /// Whether the rule matches the request's method and path, and its connection owns the host.
@@ -160,11 +160,11 @@ impl<'a> Question<'a> {
                     binding.map_or(Ok(()), |binding| self.is_within(binding))?;
                 }
                 let owning = account.owning(self.asked.target);
-                let terms = self.terms(&Cause::Rule(candidate), owning);
-                self.inject(&Choice { rule: &rule.id, account, wanted, terms })
+                let terms = self.terms(&BindingLookup::Rule(candidate), owning);
+                self.inject(&AccountChoice { rule: &rule.id, account, wanted, terms })
             }
             (RuleAction::Inject | RuleAction::Use(_), _) => {
-                self.by_bindings(Cause::Rule(candidate))
+                self.by_bindings(BindingLookup::Rule(candidate))
             }
         }
     }
@@ -182,20 +182,20 @@ impl<'a> Question<'a> {
         self.forward(&compiled.rule.id, pattern)
     }
 
-    fn by_bindings(&self, cause: Cause<'a>) -> Result<Decided<'a>, Reason> {
+    fn by_bindings(&self, cause: BindingLookup<'a>) -> Result<Decided<'a>, Reason> {
         let binding = match self.selected()? {
             Some(selected) => Some(selected),
             None => self.only_one()?,
         };
         match (binding, cause) {
             (Some(binding), cause) => self.by_binding(binding, cause),
-            (None, Cause::Rule(candidate)) => {
+            (None, BindingLookup::Rule(candidate)) => {
                 Err(Reason::Unbound { rule: candidate.compiled.rule.id.clone() })
             }
-            (None, Cause::NoRule { missing: Some(name) }) => {
+            (None, BindingLookup::NoRule { missing: Some(name) }) => {
                 Err(Reason::ConnectionMissing { name: name.clone() })
             }
-            (None, Cause::NoRule { missing: None }) => match self.empty_slot() {
+            (None, BindingLookup::NoRule { missing: None }) => match self.empty_slot() {
                 Some(blocked) => Err(Reason::PluginBlocked(blocked.clone())),
                 None => self.by_default(),
             },
@@ -234,7 +234,11 @@ impl<'a> Question<'a> {
         })
     }
 
-    fn by_binding(&self, binding: &'a Binding, cause: Cause<'a>) -> Result<Decided<'a>, Reason> {
+    fn by_binding(
+        &self,
+        binding: &'a Binding,
+        cause: BindingLookup<'a>,
+    ) -> Result<Decided<'a>, Reason> {
         let account = &*binding.account;
         if let Some(rule) = self.narrowing(binding) {
             let (rule, connection) = (rule.clone(), account.name.clone());
@@ -242,11 +246,11 @@ impl<'a> Question<'a> {
         }
         self.is_within(binding)?;
         let rule = match cause {
-            Cause::NoRule { .. } => &binding.id,
-            Cause::Rule(candidate) => &candidate.compiled.rule.id,
+            BindingLookup::NoRule { .. } => &binding.id,
+            BindingLookup::Rule(candidate) => &candidate.compiled.rule.id,
         };
         let terms = self.terms(&cause, account.owning(self.asked.target));
-        self.inject(&Choice { rule, account, wanted: &binding.wanted, terms })
+        self.inject(&AccountChoice { rule, account, wanted: &binding.wanted, terms })
     }
 
     /// The rule that replaces the binding.
@@ -278,7 +282,7 @@ impl<'a> Question<'a> {
         Ok(Decided { permit, account: None })
     }
 
-    fn inject(&self, choice: &Choice<'a>) -> Result<Decided<'a>, Reason> {
+    fn inject(&self, choice: &AccountChoice<'a>) -> Result<Decided<'a>, Reason> {
         self.is_not_carved(choice.rule)?;
         let name = || choice.account.name.clone();
         if self.asked.target.scheme() == Scheme::Http && !choice.terms.plaintext {
@@ -291,17 +295,19 @@ impl<'a> Question<'a> {
         Ok(Decided { permit, account: Some(choice.account) })
     }
 
-    fn terms(&self, cause: &Cause<'_>, owning: Option<&HostPattern>) -> Terms {
+    fn terms(&self, cause: &BindingLookup<'_>, owning: Option<&HostPattern>) -> Terms {
         let (plaintext, by) = match cause {
-            Cause::NoRule { .. } => (false, None),
-            Cause::Rule(candidate) => (candidate.compiled.rule.allow_plaintext, candidate.pattern),
+            BindingLookup::NoRule { .. } => (false, None),
+            BindingLookup::Rule(candidate) => {
+                (candidate.compiled.rule.allow_plaintext, candidate.pattern)
+            }
         };
         let port_named = [by, owning].into_iter().flatten().any(HostPattern::names_port);
         Terms { plaintext, port_named }
     }
 
     fn is_not_carved(&self, rule: &RuleId) -> Result<(), Reason> {
-        self.policy.is_not_carved((&self.agent.org, self.asked.target), self.path, rule)
+        self.policy.is_not_carved(&self.agent.org, self.asked.target, self.path, rule)
     }
 }
 
@@ -309,7 +315,8 @@ impl Policy {
     /// Refuses a provider's OAuth endpoint, which only a `pass` rule may reach.
     pub(super) fn is_not_carved(
         &self,
-        (org, target): (&OrgId, &Target),
+        org: &OrgId,
+        target: &Target,
         path: &DecodedPath,
         rule: &RuleId,
     ) -> Result<(), Reason> {
@@ -359,7 +366,7 @@ pub(super) fn takes(
 }
 
 // The choice of a connection: placeholders, the `Keyward-Connection` field, the only binding.
-impl<'a> Question<'a> {
+impl<'a> Evaluation<'a> {
     /// The binding that placeholders and field select, if they are present; they must agree.
     fn selected(&self) -> Result<Option<&'a Binding>, Reason> {
         let mut selected: Option<&Binding> = None;

@@ -12,13 +12,13 @@ use keyward_base::pattern::HostPattern;
 /// Values by host pattern.
 #[derive(Clone, Debug)]
 pub(super) struct HostIndex<T> {
-    exact: HashMap<Host, Vec<Entry<T>>, RandomState>,
-    below: HashMap<Arc<str>, Vec<Entry<T>>, RandomState>,
+    exact: HashMap<Host, Vec<IndexEntry<T>>, RandomState>,
+    below: HashMap<Arc<str>, Vec<IndexEntry<T>>, RandomState>,
 }
 
 /// A value with its pattern.
 #[derive(Clone, Debug)]
-pub(super) struct Entry<T> {
+pub(super) struct IndexEntry<T> {
     pub(super) pattern: HostPattern,
     pub(super) value: T,
 }
@@ -35,7 +35,7 @@ impl<T> HostIndex<T> {
             (Some(host), _) => self.exact.entry(host.clone()).or_default(),
             (None, suffix) => self.below.entry(suffix.unwrap_or_default().into()).or_default(),
         };
-        entries.push(Entry { pattern, value });
+        entries.push(IndexEntry { pattern, value });
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -47,7 +47,7 @@ impl<T> HostIndex<T> {
     pub(super) fn matching<'a>(
         &'a self,
         target: &'a Target,
-    ) -> impl Iterator<Item = &'a Entry<T>> + 'a {
+    ) -> impl Iterator<Item = &'a IndexEntry<T>> + 'a {
         let suffixes = target.host().name().into_iter().flat_map(suffixes);
         let exact = self.exact.get(target.host()).into_iter();
         let below = suffixes.filter_map(|suffix| self.below.get(suffix));

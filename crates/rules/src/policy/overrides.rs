@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, HeaderValue, Method};
 
-use crate::inject::{steering, strip};
+use crate::inject::{names, steering};
 
 /// A field or parameter names an override that is not a method.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -21,9 +21,9 @@ pub fn overrides(fields: &HeaderMap, query: Option<&str>) -> Result<Vec<Method>,
             methods.push(method(HeaderValue::to_str(value).map_err(|_| NoMethod)?)?);
         }
     }
-    for (name, value) in query.into_iter().flat_map(strip::parameters) {
+    for (name, value) in query.into_iter().flat_map(names::parameters) {
         if steering::is_method_parameter(&name) {
-            methods.push(method(&strip::decoded(value))?);
+            methods.push(method(&names::decoded(value))?);
         }
     }
     Ok(methods)

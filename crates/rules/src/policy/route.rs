@@ -22,7 +22,7 @@ enum Outlook {
 }
 
 /// The effect of one rule on all requests.
-enum Verdict {
+enum RuleEffect {
     Settled(Outlook),
     /// It refuses some requests; later rules or the default decide about the others.
     RefusesSome,
@@ -51,11 +51,11 @@ impl Policy {
         let held = org.agents.get(&agent.id).map(|held| &**held);
         let (mut looks, mut missing) = (false, None);
         for candidate in org.rules.candidates(&agent.id, target) {
-            match verdict(candidate, held, target) {
-                Verdict::Settled(outlook) => return outlook,
-                Verdict::RefusesSome => looks = true,
-                Verdict::Lacks(reason) => missing = missing.or(Some(reason)),
-                Verdict::Passes => {}
+            match effect(candidate, held, target) {
+                RuleEffect::Settled(outlook) => return outlook,
+                RuleEffect::RefusesSome => looks = true,
+                RuleEffect::Lacks(reason) => missing = missing.or(Some(reason)),
+                RuleEffect::Passes => {}
             }
         }
         if is_bound(held, target) {
@@ -65,14 +65,15 @@ impl Policy {
         match (missing, empty) {
             (Some(reason), _) => Outlook::Refuse(reason),
             (None, Some(empty)) => Outlook::Refuse(Reason::PluginBlocked(empty.value.clone())),
-            (None, None) => self.default_outlook(looks, (agent, held), target),
+            (None, None) => self.default_outlook(looks, agent, held, target),
         }
     }
 
     fn default_outlook(
         &self,
         looks: bool,
-        (agent, held): (&Agent, Option<&Bindings>),
+        agent: &Agent,
+        held: Option<&Bindings>,
         target: &Target,
     ) -> Outlook {
         match self.default {
@@ -87,29 +88,29 @@ impl Policy {
     }
 }
 
-fn verdict(candidate: Candidate<'_>, held: Option<&Bindings>, target: &Target) -> Verdict {
+fn effect(candidate: Candidate<'_>, held: Option<&Bindings>, target: &Target) -> RuleEffect {
     let Candidate { compiled, pattern } = candidate;
     let rule = &compiled.rule;
     let refuse = |reason| match rule.is_conditional() {
-        true => Verdict::RefusesSome,
-        false => Verdict::Settled(Outlook::Refuse(reason)),
+        true => RuleEffect::RefusesSome,
+        false => RuleEffect::Settled(Outlook::Refuse(reason)),
     };
     let port_refused = pattern.is_none() && !is_web_port(target.port());
     match &rule.action {
         RuleAction::Pass | RuleAction::Tunnel if port_refused => {
             refuse(Reason::PortRefused { port: target.port(), rule: Some(rule.id.clone()) })
         }
-        RuleAction::Tunnel => Verdict::Settled(Outlook::Splice(rule.id.clone())),
-        RuleAction::Pass => Verdict::Settled(Outlook::Look),
+        RuleAction::Tunnel => RuleEffect::Settled(Outlook::Splice(rule.id.clone())),
+        RuleAction::Pass => RuleEffect::Settled(Outlook::Look),
         RuleAction::Deny => refuse(Reason::Denied { rule: rule.id.clone() }),
-        RuleAction::Inject if is_bound(held, target) => Verdict::Settled(Outlook::Look),
+        RuleAction::Inject if is_bound(held, target) => RuleEffect::Settled(Outlook::Look),
         RuleAction::Inject => refuse(Reason::Unbound { rule: rule.id.clone() }),
-        RuleAction::Use(account) if account.owning(target).is_none() => Verdict::Passes,
+        RuleAction::Use(account) if account.owning(target).is_none() => RuleEffect::Passes,
         RuleAction::Use(account) => {
             let granted = compiled.agents.is_some()
                 || held.is_some_and(|held| held.by_name(account.id.as_str()).is_some());
             match granted {
-                true => Verdict::Settled(Outlook::Look),
+                true => RuleEffect::Settled(Outlook::Look),
                 false => lacks(rule, &account.name, &account.paths),
             }
         }
@@ -120,10 +121,10 @@ fn verdict(candidate: Candidate<'_>, held: Option<&Bindings>, target: &Target) -
     }
 }
 
-fn lacks(rule: &Rule, name: &Arc<str>, paths: &[PathPattern]) -> Verdict {
+fn lacks(rule: &Rule, name: &Arc<str>, paths: &[PathPattern]) -> RuleEffect {
     match rule.is_conditional() || !paths.is_empty() {
-        true => Verdict::RefusesSome,
-        false => Verdict::Lacks(Reason::ConnectionMissing { name: name.clone() }),
+        true => RuleEffect::RefusesSome,
+        false => RuleEffect::Lacks(Reason::ConnectionMissing { name: name.clone() }),
     }
 }
 

@@ -20,7 +20,7 @@ impl Policy {
         asked: &Asked<'_>,
     ) -> Result<Permit, Reason> {
         let rule = RuleId::new(format!("test:{}", account.id));
-        let terms = self.own_place((org, account), asked, &rule)?;
+        let terms = self.own_place(org, account, asked, &rule)?;
         Ok(Permit::new(rule, asked.target.clone(), Action::Inject(account.wanted()), terms))
     }
 }

@@ -6,12 +6,13 @@ use serde_yaml::Value;
 
 use super::catalogue::Catalogue;
 use super::check_auth;
+use super::check_test_request::test_request;
 use super::decode::decode;
 use super::document::{Document, Problem, Problems, item_of, key_of};
 use super::form::HostTemplate;
-use super::own::{Own, hosts, is_word, paths, split_https};
+use super::own_hosts::{OwnHosts, hosts, is_word, paths, split_https};
 use super::placing::header_name;
-use super::schema::{AuthText, ClearsText, ProviderText, TemplateText, TestText, VariableText};
+use super::schema::{AuthText, ClearsText, ProviderText, TemplateText, VariableText};
 use super::{About, AuthMethod, Field, Provider, Variable};
 use crate::inject::credential::Clears;
 use keyward_base::pattern::PathPattern;
@@ -82,18 +83,18 @@ pub fn provider(
             "choose another id",
         );
     }
-    let provider = Check { path, text: &text, raw: value }.provider(problems);
+    let provider = ProviderCheck { path, text: &text, raw: value }.provider(problems);
     (problems.count() == before).then_some(provider)
 }
 
 /// The provider that is checked.
-struct Check<'a> {
+struct ProviderCheck<'a> {
     path: &'a str,
     text: &'a ProviderText,
     raw: &'a Value,
 }
 
-impl Check<'_> {
+impl ProviderCheck<'_> {
     fn at(&self, key: &str) -> String {
         key_of(self.path, key)
     }
@@ -103,7 +104,7 @@ impl Check<'_> {
         let variables = self.variables(problems);
         let hosts = hosts(&self.text.hosts, &self.at("hosts"), &variables, problems);
         let paths = paths(&self.text.paths, &self.at("paths"), problems);
-        let own = Own { hosts: &hosts, variables: &variables };
+        let own = OwnHosts { hosts: &hosts, variables: &variables };
         let auth = self.auth(&own, problems);
         let endpoints = self.endpoints(&own, problems);
         let mut clears = clears(&self.text.clears, &self.at("clears"), problems);
@@ -198,7 +199,7 @@ impl Check<'_> {
         found
     }
 
-    fn auth(&self, own: &Own<'_>, problems: &mut Problems<'_>) -> Vec<AuthMethod> {
+    fn auth(&self, own: &OwnHosts<'_>, problems: &mut Problems<'_>) -> Vec<AuthMethod> {
         let mut found: Vec<AuthMethod> = Vec::new();
         for (index, text) in self.text.auth.iter().enumerate() {
             let at = item_of(&self.at("auth"), index);
@@ -215,7 +216,7 @@ impl Check<'_> {
     /// Token, renewal, revocation and registration endpoints on the provider's own hosts.
     fn endpoints(
         &self,
-        own: &Own<'_>,
+        own: &OwnHosts<'_>,
         problems: &mut Problems<'_>,
     ) -> Vec<(HostTemplate, PathPattern)> {
         let mut found = Vec::new();
@@ -243,36 +244,6 @@ fn template(text: &TemplateText) -> super::Template {
         label: text.label.clone(),
         scopes: text.scopes.clone(),
         settings: serde_json::to_value(&text.settings).unwrap_or_default(),
-    }
-}
-
-/// Checks the test request at `at`; its templates may name variables and `fields`.
-pub(super) fn test_request(
-    test: &TestText,
-    fields: &[&Field],
-    at: &str,
-    own: &Own<'_>,
-    problems: &mut Problems<'_>,
-) {
-    let method = test.method.as_deref().unwrap_or("GET");
-    if http::Method::from_bytes(method.as_bytes()).is_err() {
-        problems.add(&key_of(at, "method"), "this is not a method", "write GET or POST");
-    }
-    let at = key_of(at, "url");
-    let names = test.url.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
-    for (name, _) in names {
-        let known = own.variables.iter().any(|variable| variable.name == name)
-            || fields.iter().any(|field| field.name == name);
-        if !known {
-            let message = format!("`{{{name}}}` is neither a variable nor a field");
-            problems.add(&at, message, "declare it under `variables`, or name a field");
-        }
-    }
-    if let Some((host, _)) = own.url(&test.url, &at, problems)
-        && !own.owns(&host)
-    {
-        let message = format!("`{host}` is not one of the provider's hosts");
-        problems.add(&at, message, "test on a host that `hosts` lists");
     }
 }
 
@@ -312,12 +283,12 @@ fn variable(text: &VariableText) -> Variable {
         default: text.default.clone(),
         choices: text.choices.clone(),
         captured: text.captured,
-        within: text.within.as_deref().and_then(|text| text.split_once("{}")).map(owned),
+        within: text
+            .within
+            .as_deref()
+            .and_then(|text| text.split_once("{}"))
+            .map(|(before, after)| (before.to_owned(), after.to_owned())),
     }
-}
-
-fn owned((before, after): (&str, &str)) -> (String, String) {
-    (before.to_owned(), after.to_owned())
 }
 
 fn clears(text: &ClearsText, path: &str, problems: &mut Problems<'_>) -> Clears {

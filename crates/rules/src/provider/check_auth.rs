@@ -5,21 +5,21 @@ use std::sync::Arc;
 
 use serde_yaml::Value;
 
-use super::check::test_request;
 use super::check_oauth;
+use super::check_test_request::test_request;
 use super::document::{Problems, item_of, key_of};
 use super::kinds::{COMMON, OTHER, keys, usual_fields, usual_label};
-use super::own::{Own, is_word};
+use super::own_hosts::{OwnHosts, is_word};
 use super::placing::{MINTED, Placing};
 use super::schema::{AuthText, FieldText, KeyText};
-use super::{AuthKind, AuthMethod, Field, Later, Shape};
+use super::{AuthKind, AuthMethod, Field, KeyPattern, Later};
 
 /// Checks one auth method. `raw` is its YAML, which shows the keys that were written.
 pub(super) fn method(
     text: &AuthText,
     raw: Option<&Value>,
     path: &str,
-    own: &Own<'_>,
+    own: &OwnHosts<'_>,
     problems: &mut Problems<'_>,
 ) -> AuthMethod {
     if !is_id(&text.id) {
@@ -160,8 +160,8 @@ fn declared_fields(declared: &[FieldText], path: &str, problems: &mut Problems<'
     found
 }
 
-fn shape(pattern: Option<&str>, at: &str, problems: &mut Problems<'_>) -> Option<Shape> {
-    match Shape::parse(pattern?) {
+fn shape(pattern: Option<&str>, at: &str, problems: &mut Problems<'_>) -> Option<KeyPattern> {
+    match KeyPattern::parse(pattern?) {
         Ok(shape) => Some(shape),
         Err(error) => {
             problems.add(at, format_args!("not a regular expression: {error}"), "correct it");

@@ -10,7 +10,7 @@ use super::kinds::usual_fields;
 use super::oauth::{
     ClientAuthText, Expired, ExpiresText, GrantText, Jwt, OAuth, Quirks, UrlTemplate, variables,
 };
-use super::own::{Own, split_https};
+use super::own_hosts::{OwnHosts, split_https};
 use super::schema::{AuthText, ExpiredText};
 use keyward_base::time::parse_duration;
 
@@ -18,13 +18,13 @@ use keyward_base::time::parse_duration;
 pub(super) fn oauth(
     text: &AuthText,
     path: &str,
-    own: &Own<'_>,
+    own: &OwnHosts<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<OAuth> {
     if !matches!(text.kind, AuthKind::Oauth2 | AuthKind::ServiceAccount | AuthKind::GithubApp) {
         return None;
     }
-    Some(Check { text, path, own }.oauth(problems))
+    Some(OAuthCheck { text, path, own }.oauth(problems))
 }
 
 /// The app's client id, which endpoints may contain.
@@ -43,13 +43,13 @@ const PROTECTING: &[&str] = &[
     "nonce",
 ];
 
-struct Check<'a> {
+struct OAuthCheck<'a> {
     text: &'a AuthText,
     path: &'a str,
-    own: &'a Own<'a>,
+    own: &'a OwnHosts<'a>,
 }
 
-impl Check<'_> {
+impl OAuthCheck<'_> {
     fn oauth(&self, problems: &mut Problems<'_>) -> OAuth {
         self.endpoints(problems);
         self.params(problems);

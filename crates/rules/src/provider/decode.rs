@@ -23,8 +23,8 @@ pub fn decode<T: DeserializeOwned>(
             Err(error) => error,
         };
         let steps = steps(error.path());
-        match Fault::read(&error.inner().to_string()) {
-            Fault::Unknown { key, expected } => {
+        match SerdeError::read(&error.inner().to_string()) {
+            SerdeError::Unknown { key, expected } => {
                 let steps = without_last(steps, &key);
                 problems.add(
                     &key_of(&joined(path, &steps), &key),
@@ -35,7 +35,7 @@ pub fn decode<T: DeserializeOwned>(
                     return None;
                 }
             }
-            Fault::Missing { key } => {
+            SerdeError::Missing { key } => {
                 sound = false;
                 let at = joined(path, &steps);
                 if !removed.contains(&key_of(&at, &key)) {
@@ -46,7 +46,7 @@ pub fn decode<T: DeserializeOwned>(
                     return None;
                 }
             }
-            Fault::Other { message, remedy, .. } => {
+            SerdeError::Other { message, remedy, .. } => {
                 sound = false;
                 problems.add(&joined(path, &steps), message, remedy);
                 match take_out(&mut value, path, steps) {
@@ -60,7 +60,7 @@ pub fn decode<T: DeserializeOwned>(
 
 /// Inserts a value of a suitable type for the missing `key`, so that further errors are found. The decoded
 /// result is not used then.
-fn fill<T: DeserializeOwned>(value: &mut Value, steps: &[Step], key: &str) -> bool {
+fn fill<T: DeserializeOwned>(value: &mut Value, steps: &[KeyStep], key: &str) -> bool {
     let mut candidates = vec![
         Value::Mapping(Mapping::new()),
         Value::Sequence(Vec::new()),
@@ -73,11 +73,11 @@ fn fill<T: DeserializeOwned>(value: &mut Value, steps: &[Step], key: &str) -> bo
         map.insert(Value::from(key), candidate);
         let Err(error) = serde_path_to_error::deserialize::<_, T>(&*value) else { return true };
         let here = joined("", &self::steps(error.path())) == key_of(&joined("", steps), key);
-        match Fault::read(&error.inner().to_string()) {
-            Fault::Other { choice: Some(choice), .. } if here => {
+        match SerdeError::read(&error.inner().to_string()) {
+            SerdeError::Other { choice: Some(choice), .. } if here => {
                 candidates.push(Value::from(choice))
             }
-            Fault::Other { .. } if here => {}
+            SerdeError::Other { .. } if here => {}
             _ => return true,
         }
     }
@@ -96,13 +96,13 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 }
 
 /// The meaning of a serde error. Values are left out, because they may be secrets.
-enum Fault {
+enum SerdeError {
     Unknown { key: String, expected: Vec<String> },
     Missing { key: String },
     Other { message: String, remedy: String, choice: Option<String> },
 }
 
-impl Fault {
+impl SerdeError {
     fn read(message: &str) -> Self {
         let quoted = |text: &str| -> Vec<String> {
             text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
@@ -170,53 +170,53 @@ fn unknown_remedy(key: &str, expected: &[String]) -> String {
 }
 
 #[derive(Debug)]
-enum Step {
+enum KeyStep {
     Key(String),
     Item(usize),
 }
 
-fn steps(path: &serde_path_to_error::Path) -> Vec<Step> {
+fn steps(path: &serde_path_to_error::Path) -> Vec<KeyStep> {
     path.iter()
         .filter_map(|segment| match segment {
-            Segment::Seq { index } => Some(Step::Item(*index)),
-            Segment::Map { key } => Some(Step::Key(key.clone())),
+            Segment::Seq { index } => Some(KeyStep::Item(*index)),
+            Segment::Map { key } => Some(KeyStep::Key(key.clone())),
             Segment::Enum { .. } | Segment::Unknown => None,
         })
         .collect()
 }
 
 /// Removes the unknown key from the path if serde names it there as well as in the message.
-fn without_last(mut steps: Vec<Step>, key: &str) -> Vec<Step> {
-    if matches!(steps.last(), Some(Step::Key(last)) if last == key) {
+fn without_last(mut steps: Vec<KeyStep>, key: &str) -> Vec<KeyStep> {
+    if matches!(steps.last(), Some(KeyStep::Key(last)) if last == key) {
         steps.pop();
     }
     steps
 }
 
-fn joined(path: &str, steps: &[Step]) -> String {
+fn joined(path: &str, steps: &[KeyStep]) -> String {
     steps.iter().fold(path.to_owned(), |at, step| match step {
-        Step::Key(key) => key_of(&at, key),
-        Step::Item(index) => super::document::item_of(&at, *index),
+        KeyStep::Key(key) => key_of(&at, key),
+        KeyStep::Item(index) => super::document::item_of(&at, *index),
     })
 }
 
 /// The value at the end of the steps.
-fn walk<'v>(value: &'v mut Value, steps: &[Step]) -> Option<&'v mut Value> {
+fn walk<'v>(value: &'v mut Value, steps: &[KeyStep]) -> Option<&'v mut Value> {
     steps.iter().try_fold(value, |value, step| match step {
-        Step::Key(key) => value.get_mut(key.as_str()),
-        Step::Item(index) => value.get_mut(*index),
+        KeyStep::Key(key) => value.get_mut(key.as_str()),
+        KeyStep::Item(index) => value.get_mut(*index),
     })
 }
 
-fn remove(value: &mut Value, steps: &[Step], key: &str) -> bool {
+fn remove(value: &mut Value, steps: &[KeyStep], key: &str) -> bool {
     let map = walk(value, steps).and_then(Value::as_mapping_mut);
     map.is_some_and(|map| map.remove(key).is_some())
 }
 
 /// Removes the innermost key of the path and returns the path of what was removed.
-fn take_out(value: &mut Value, path: &str, mut steps: Vec<Step>) -> Option<String> {
+fn take_out(value: &mut Value, path: &str, mut steps: Vec<KeyStep>) -> Option<String> {
     while let Some(step) = steps.pop() {
-        if let Step::Key(key) = step {
+        if let KeyStep::Key(key) = step {
             let gone = key_of(&joined(path, &steps), &key);
             return remove(value, &steps, &key).then_some(gone);
         }

@@ -22,12 +22,12 @@ const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub struct Document {
     name: Arc<str>,
     root: Value,
-    origins: BTreeMap<String, Origin>,
+    origins: BTreeMap<String, ValueOrigin>,
 }
 
 /// Where a value was written.
 #[derive(Clone, Debug)]
-enum Origin {
+enum ValueOrigin {
     Line(usize),
     Variable(String),
 }
@@ -60,9 +60,9 @@ impl Document {
     /// # Errors
     /// Syntax errors, duplicate keys, aliases, tags, several documents, excessive size or depth.
     pub fn parse(name: &str, text: &str) -> Result<Self, Vec<Problem>> {
-        let mut reader = Reader::new(name, text);
+        let mut reader = TreeBuilder::new(name, text);
         let root = match text.len() > TEXT_BYTES_MAX {
-            true => Err(Stop::at(1, "the file is larger than 4 MiB", "split or shorten it")),
+            true => Err(ParseStop::at(1, "the file is larger than 4 MiB", "split or shorten it")),
             false => reader.document(),
         };
         match root {
@@ -96,30 +96,32 @@ impl Document {
             slot = map
                 .entry(Value::String(key.clone()))
                 .or_insert_with(|| Value::Mapping(Mapping::new()));
-            self.origins.entry(at.clone()).or_insert_with(|| Origin::Variable(variable.into()));
+            self.origins
+                .entry(at.clone())
+                .or_insert_with(|| ValueOrigin::Variable(variable.into()));
         }
         *slot = value.clone();
-        self.origins.insert(at, Origin::Variable(variable.into()));
+        self.origins.insert(at, ValueOrigin::Variable(variable.into()));
         true
     }
 
     /// `file:line` of the path, or of its nearest ancestor.
     pub fn origin(&self, path: &str) -> String {
         match self.nearest(path) {
-            Some(Origin::Line(line)) => format!("{}:{line}", self.name),
-            Some(Origin::Variable(name)) => format!("environment variable {name}"),
+            Some(ValueOrigin::Line(line)) => format!("{}:{line}", self.name),
+            Some(ValueOrigin::Variable(name)) => format!("environment variable {name}"),
             None => self.name.to_string(),
         }
     }
 
     fn line(&self, path: &str) -> Option<usize> {
         match self.nearest(path) {
-            Some(Origin::Line(line)) => Some(*line),
-            Some(Origin::Variable(_)) | None => None,
+            Some(ValueOrigin::Line(line)) => Some(*line),
+            Some(ValueOrigin::Variable(_)) | None => None,
         }
     }
 
-    fn nearest(&self, path: &str) -> Option<&Origin> {
+    fn nearest(&self, path: &str) -> Option<&ValueOrigin> {
         let mut at = path;
         loop {
             if let Some(origin) = self.origins.get(at) {
@@ -201,27 +203,27 @@ pub fn scalar(text: &str) -> Value {
 }
 
 /// An error that stops parsing.
-struct Stop {
+struct ParseStop {
     line: usize,
     message: String,
     remedy: &'static str,
 }
 
-impl Stop {
+impl ParseStop {
     fn at(line: usize, message: impl Into<String>, remedy: &'static str) -> Self {
         Self { line, message: message.into(), remedy }
     }
 }
 
 /// Builds the tree from parser events.
-struct Reader<'a> {
+struct TreeBuilder<'a> {
     name: &'a str,
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
-    origins: BTreeMap<String, Origin>,
+    origins: BTreeMap<String, ValueOrigin>,
     problems: Vec<Problem>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> TreeBuilder<'a> {
     fn new(name: &'a str, text: &'a str) -> Self {
         let parser = Parser::new_from_str(text);
         Self { name, parser, origins: BTreeMap::new(), problems: Vec::new() }
@@ -237,18 +239,22 @@ impl<'a> Reader<'a> {
         });
     }
 
-    fn next(&mut self) -> Result<(Event<'a>, usize), Stop> {
+    fn next(&mut self) -> Result<(Event<'a>, usize), ParseStop> {
         match self.parser.next_event() {
             Some(Ok((event, Span { start, .. }))) => Ok((event, start.line())),
             Some(Err(error)) => {
                 let line = error.marker().line();
-                Err(Stop::at(line, format!("not YAML: {}", error.info()), "correct the syntax"))
+                Err(ParseStop::at(
+                    line,
+                    format!("not YAML: {}", error.info()),
+                    "correct the syntax",
+                ))
             }
             None => Ok((Event::StreamEnd, 0)),
         }
     }
 
-    fn document(&mut self) -> Result<Value, Stop> {
+    fn document(&mut self) -> Result<Value, ParseStop> {
         loop {
             match self.next()? {
                 (Event::DocumentStart(_), _) => break,
@@ -261,7 +267,11 @@ impl<'a> Reader<'a> {
         loop {
             match self.next()? {
                 (Event::DocumentStart(_), line) => {
-                    return Err(Stop::at(line, "a second document begins", "keep one per file"));
+                    return Err(ParseStop::at(
+                        line,
+                        "a second document begins",
+                        "keep one per file",
+                    ));
                 }
                 (Event::StreamEnd, _) => return Ok(root),
                 _ => {}
@@ -275,25 +285,25 @@ impl<'a> Reader<'a> {
         depth: usize,
         event: Event<'a>,
         line: usize,
-    ) -> Result<Value, Stop> {
+    ) -> Result<Value, ParseStop> {
         if depth > DEPTH_MAX {
-            return Err(Stop::at(line, "nested too deeply", "flatten the file"));
+            return Err(ParseStop::at(line, "nested too deeply", "flatten the file"));
         }
         match event {
             Event::Scalar(text, style, _, tag) => typed(&text, style, tag.as_deref(), line),
             Event::SequenceStart(_, None) => self.sequence(path, depth),
             Event::MappingStart(_, None) => self.mapping(path, depth),
             Event::SequenceStart(..) | Event::MappingStart(..) => {
-                Err(Stop::at(line, "YAML tags are not supported", "remove the tag"))
+                Err(ParseStop::at(line, "YAML tags are not supported", "remove the tag"))
             }
             Event::Alias(_) => {
-                Err(Stop::at(line, "YAML aliases are not supported", "write the value out"))
+                Err(ParseStop::at(line, "YAML aliases are not supported", "write the value out"))
             }
             _ => Ok(Value::Null),
         }
     }
 
-    fn sequence(&mut self, path: &str, depth: usize) -> Result<Value, Stop> {
+    fn sequence(&mut self, path: &str, depth: usize) -> Result<Value, ParseStop> {
         let mut items = Vec::new();
         loop {
             let (event, line) = self.next()?;
@@ -301,26 +311,26 @@ impl<'a> Reader<'a> {
                 return Ok(Value::Sequence(items));
             }
             let at = item_of(path, items.len());
-            self.origins.insert(at.clone(), Origin::Line(line));
+            self.origins.insert(at.clone(), ValueOrigin::Line(line));
             items.push(self.value(&at, depth + 1, event, line)?);
         }
     }
 
-    fn mapping(&mut self, path: &str, depth: usize) -> Result<Value, Stop> {
+    fn mapping(&mut self, path: &str, depth: usize) -> Result<Value, ParseStop> {
         let mut map = Mapping::new();
         loop {
             let (event, line) = self.next()?;
             let key = match event {
                 Event::MappingEnd => return Ok(Value::Mapping(map)),
                 Event::Scalar(key, ..) => key.into_owned(),
-                _ => return Err(Stop::at(line, "a key must be text", "write a plain word")),
+                _ => return Err(ParseStop::at(line, "a key must be text", "write a plain word")),
             };
             let at = key_of(path, &key);
             let (event, value_line) = self.next()?;
             let twice = map.contains_key(key.as_str());
             match twice {
                 true => self.report(line, &at, format!("key `{key}` is given twice"), "keep one"),
-                false => drop(self.origins.insert(at.clone(), Origin::Line(line))),
+                false => drop(self.origins.insert(at.clone(), ValueOrigin::Line(line))),
             }
             let value = self.value(&at, depth + 1, event, value_line)?;
             if !twice {
@@ -331,14 +341,19 @@ impl<'a> Reader<'a> {
 }
 
 /// Parses a scalar by style and tag; quoted scalars are always text.
-fn typed(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Result<Value, Stop> {
+fn typed(
+    text: &str,
+    style: ScalarStyle,
+    tag: Option<&Tag>,
+    line: usize,
+) -> Result<Value, ParseStop> {
     match (tag, style) {
         (None, ScalarStyle::Plain) => Ok(scalar(text)),
         (None, _) => Ok(Value::String(text.to_owned())),
         (Some(tag), _) if tag.is_yaml_core_schema() && tag.suffix == "str" => {
             Ok(Value::String(text.to_owned()))
         }
-        _ => Err(Stop::at(line, "YAML tags are not supported", "remove the tag")),
+        _ => Err(ParseStop::at(line, "YAML tags are not supported", "remove the tag")),
     }
 }
 

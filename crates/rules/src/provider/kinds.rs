@@ -1,7 +1,7 @@
 //! Properties of each kind of auth method: keys in provider files, default fields, label.
 
 use super::AuthKind;
-use super::words::GrantText;
+use super::oauth_keys::GrantText;
 
 impl AuthKind {
     /// Whether connections of this kind can be created.

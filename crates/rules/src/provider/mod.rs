@@ -1,26 +1,28 @@
 //! Providers: hosts of services, ways to authenticate, placements of credentials, forms. They are data, not
 //! code: built-in YAML (`catalogue/`) and the user's own, with the same schema.
 //!
-//! `schema.rs` (with `words.rs`) defines the YAML. `check.rs`, with `check_auth.rs`, `placing.rs`, `own.rs` and
+//! `schema.rs` (with `oauth_keys.rs`) defines the YAML. `check.rs`, with `check_auth.rs`, `placing.rs`, `own_hosts.rs` and
 //! `kinds.rs`, converts it into the types below. `form.rs` fills in variables, `test_request.rs` builds the
 //! request that tests a connection, `catalogue.rs` holds all providers. `pasted.rs` recognises wrongly pasted
 //! secrets. `document.rs` and `decode.rs` read YAML with positions, also for the configuration.
 
+mod built_in;
 pub mod catalogue;
 pub mod check;
 mod check_auth;
 mod check_oauth;
+mod check_test_request;
 pub mod decode;
 pub mod document;
 pub mod form;
 mod kinds;
 pub mod oauth;
-mod own;
+pub mod oauth_keys;
+mod own_hosts;
 pub mod pasted;
 mod placing;
 pub mod schema;
 pub mod test_request;
-pub mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -250,14 +252,14 @@ pub struct Field {
     /// The length of values in characters, if all have the same; placeholders get it. Not enforced.
     pub length: Option<usize>,
     /// A pattern that whole values must match; enforced.
-    pub pattern: Option<Shape>,
+    pub pattern: Option<KeyPattern>,
     /// Environment variables that SDKs read this field from.
     pub env: Vec<String>,
 }
 
 /// A regular expression that must match a whole value.
 #[derive(Clone, Debug)]
-pub struct Shape(regex_lite::Regex);
+pub struct KeyPattern(regex_lite::Regex);
 
 /// A provider with its variables filled in, as a connection uses it.
 #[derive(Clone, Debug)]
@@ -353,7 +355,7 @@ impl std::fmt::Display for Later {
     }
 }
 
-impl Shape {
+impl KeyPattern {
     /// Compiles `pattern`, anchored at both ends.
     ///
     /// # Errors

@@ -4,13 +4,14 @@ use http::HeaderName;
 
 use super::document::{Problems, item_of, key_of};
 use super::form::HostTemplate;
-use super::own::{Own, hosts, paths};
+use super::own_hosts::{OwnHosts, hosts, paths};
 use super::schema::{AuthText, PlaceText, ScopedText};
 use super::{AuthKind, Field, Later, ScopedPlaces};
 use crate::inject::body::BodyPath;
 use crate::inject::path_prefix::PathPrefix;
-use crate::inject::placement::{At, Encoding, Place, Template};
+use crate::inject::placement::{At, Place};
 use crate::inject::steering;
+use crate::inject::template::{Encoding, Template};
 
 /// Fields that a credential must not be written to: routing, framing, hop-by-hop, our own (RFC 9110 §7.6.1).
 /// `Cookie` has a placement of its own.
@@ -61,7 +62,7 @@ pub(super) const MINTED: &str = "access_token";
 pub(super) struct Placing<'a> {
     pub(super) text: &'a AuthText,
     pub(super) fields: &'a [Field],
-    pub(super) own: &'a Own<'a>,
+    pub(super) own: &'a OwnHosts<'a>,
     /// An unsupported feature, if a placement uses one.
     pub(super) later: Option<Later>,
 }

@@ -13,7 +13,7 @@ const POLL: Duration = Duration::from_millis(5);
 
 /// Limits of a program's time and output.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct CommandLimits {
     /// Maximum run time.
     pub timeout: Duration,
     /// Maximum number of bytes read; further output is discarded.
@@ -60,7 +60,7 @@ pub enum CommandError {
 pub fn output_of(
     words: &[String],
     hidden: &[&str],
-    bounds: Bounds,
+    bounds: CommandLimits,
     stderr: Stdio,
 ) -> Result<Zeroizing<Vec<u8>>, CommandError> {
     let (program, arguments) = words.split_first().ok_or(CommandError::Empty)?;
@@ -122,7 +122,7 @@ mod tests {
 
     fn shell(script: &str, timeout_ms: u64) -> Result<Zeroizing<Vec<u8>>, CommandError> {
         let words = ["sh", "-c", script].map(str::to_owned);
-        let bounds = Bounds { timeout: Duration::from_millis(timeout_ms), bytes_max: 16 };
+        let bounds = CommandLimits { timeout: Duration::from_millis(timeout_ms), bytes_max: 16 };
         output_of(&words, &[], bounds, Stdio::null())
     }
 
@@ -141,7 +141,7 @@ mod tests {
         let refused = shell("echo canary; exit 3", 60_000).unwrap_err();
         assert!(matches!(refused, CommandError::Failed { .. }), "{refused}");
         assert!(!refused.to_string().contains("canary"), "{refused}");
-        let bounds = Bounds { timeout: Duration::from_secs(60), bytes_max: 16 };
+        let bounds = CommandLimits { timeout: Duration::from_secs(60), bytes_max: 16 };
         let absent = ["keyward-no-such-program".to_owned()];
         let refused = output_of(&absent, &[], bounds, Stdio::null()).unwrap_err();
         assert!(matches!(refused, CommandError::Broken { .. }), "{refused}");

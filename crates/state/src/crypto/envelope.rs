@@ -8,7 +8,7 @@ use aes_gcm::aead::{Aead, AeadInOut, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
 use zeroize::Zeroizing;
 
-use super::keyring::KeyId;
+use super::key_id::{KEY_LEN, KeyId};
 use keyward_base::id::OrgId;
 
 /// The only format version: the first byte of every sealed value, and part of the associated data.
@@ -16,8 +16,6 @@ const FORMAT: u8 = 1;
 /// Length of random nonces: 96 bits, NIST SP 800-38D §8.2.2.
 const NONCE_LEN: usize = 12;
 const TAG_LEN: usize = 16;
-/// Length of keys: AES-256.
-pub(super) const KEY_LEN: usize = 32;
 const WRAPPED_LEN: usize = KEY_LEN + TAG_LEN;
 const ID_AT: usize = 1;
 const WRAP_NONCE_AT: usize = ID_AT + KeyId::LEN;
@@ -38,6 +36,12 @@ pub struct Place<'a> {
     pub table: &'a str,
     /// The key of the row.
     pub key: &'a str,
+}
+
+/// A master key that wraps data keys.
+pub(super) struct WrappingKey<'a> {
+    pub(super) id: KeyId,
+    pub(super) bytes: &'a Zeroizing<[u8; KEY_LEN]>,
 }
 
 /// Why a value cannot be sealed or opened. Messages quote no content.
@@ -114,17 +118,17 @@ pub(super) fn key_id(sealed: &[u8]) -> Result<KeyId, EnvelopeError> {
 
 /// Seals with a new data key, which is used only once.
 pub(super) fn seal(
-    (id, master): (KeyId, &Zeroizing<[u8; KEY_LEN]>),
+    master: WrappingKey<'_>,
     place: &Place<'_>,
     plaintext: &[u8],
 ) -> Result<Vec<u8>, EnvelopeError> {
     let data_key: Zeroizing<[u8; KEY_LEN]> = random();
     let (wrap_nonce, nonce) = (random::<NONCE_LEN>(), random::<NONCE_LEN>());
-    let wrapped = encrypt(master, &wrap_nonce, place, (Purpose::Wrap, data_key.as_slice()))?;
-    let ciphertext = encrypt(&data_key, &nonce, place, (Purpose::Value, plaintext))?;
+    let wrapped = encrypt(master.bytes, &wrap_nonce, place, Purpose::Wrap, data_key.as_slice())?;
+    let ciphertext = encrypt(&data_key, &nonce, place, Purpose::Value, plaintext)?;
     let mut sealed = Vec::with_capacity(OVERHEAD + plaintext.len());
     sealed.push(FORMAT);
-    sealed.extend(id.0);
+    sealed.extend(master.id.0);
     sealed.extend(*wrap_nonce);
     sealed.extend(wrapped);
     sealed.extend(*nonce);
@@ -141,30 +145,30 @@ pub(super) fn open(
     if sealed.len() < OVERHEAD {
         return Err(EnvelopeError::Truncated);
     }
-    let wrapped = (Purpose::Wrap, &sealed[WRAPPED_AT..NONCE_AT]);
-    let opened = decrypt(master, &array(sealed, WRAP_NONCE_AT), place, wrapped)?;
+    let wrapped = &sealed[WRAPPED_AT..NONCE_AT];
+    let opened = decrypt(master, &array(sealed, WRAP_NONCE_AT), place, Purpose::Wrap, wrapped)?;
     let data_key: Zeroizing<[u8; KEY_LEN]> = Zeroizing::new(array(&opened, 0));
-    let ciphertext = (Purpose::Value, &sealed[CIPHERTEXT_AT..]);
-    decrypt(&data_key, &array(sealed, NONCE_AT), place, ciphertext)
+    let ciphertext = &sealed[CIPHERTEXT_AT..];
+    decrypt(&data_key, &array(sealed, NONCE_AT), place, Purpose::Value, ciphertext)
 }
 
 /// Wraps the data key of a value with `to`. The value itself stays sealed, because the master key's id is not
 /// part of its associated data.
 pub(super) fn rewrap(
     from: &Zeroizing<[u8; KEY_LEN]>,
-    (id, to): (KeyId, &Zeroizing<[u8; KEY_LEN]>),
+    to: WrappingKey<'_>,
     place: &Place<'_>,
     sealed: &[u8],
 ) -> Result<Vec<u8>, EnvelopeError> {
     if sealed.len() < OVERHEAD {
         return Err(EnvelopeError::Truncated);
     }
-    let wrapped = (Purpose::Wrap, &sealed[WRAPPED_AT..NONCE_AT]);
-    let data_key = decrypt(from, &array(sealed, WRAP_NONCE_AT), place, wrapped)?;
+    let wrapped = &sealed[WRAPPED_AT..NONCE_AT];
+    let data_key = decrypt(from, &array(sealed, WRAP_NONCE_AT), place, Purpose::Wrap, wrapped)?;
     let wrap_nonce = random::<NONCE_LEN>();
-    let wrapped = encrypt(to, &wrap_nonce, place, (Purpose::Wrap, &data_key))?;
+    let wrapped = encrypt(to.bytes, &wrap_nonce, place, Purpose::Wrap, &data_key)?;
     let mut moved = sealed.to_vec();
-    moved[ID_AT..WRAP_NONCE_AT].copy_from_slice(&id.0);
+    moved[ID_AT..WRAP_NONCE_AT].copy_from_slice(&to.id.0);
     moved[WRAP_NONCE_AT..WRAPPED_AT].copy_from_slice(&*wrap_nonce);
     moved[WRAPPED_AT..NONCE_AT].copy_from_slice(&wrapped);
     Ok(moved)
@@ -179,7 +183,8 @@ fn encrypt(
     key: &Zeroizing<[u8; KEY_LEN]>,
     nonce: &[u8; NONCE_LEN],
     place: &Place<'_>,
-    (purpose, msg): (Purpose, &[u8]),
+    purpose: Purpose,
+    msg: &[u8],
 ) -> Result<Vec<u8>, EnvelopeError> {
     // `encrypt` reserves capacity for the tag, so that no copy of the plaintext remains.
     Aes256Gcm::new((&**key).into())
@@ -191,7 +196,8 @@ fn decrypt(
     key: &Zeroizing<[u8; KEY_LEN]>,
     nonce: &[u8; NONCE_LEN],
     place: &Place<'_>,
-    (purpose, sealed): (Purpose, &[u8]),
+    purpose: Purpose,
+    sealed: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, EnvelopeError> {
     // Decrypts in place in a buffer that is wiped, even if the tag is wrong.
     let mut buffer = Zeroizing::new(sealed.to_vec());
@@ -209,7 +215,7 @@ mod tests {
     const ID: KeyId = KeyId([7; 8]);
 
     fn sealed_at(place: &Place<'_>, master: &Zeroizing<[u8; KEY_LEN]>) -> Vec<u8> {
-        seal((ID, master), place, b"hunter2").unwrap()
+        seal(WrappingKey { id: ID, bytes: master }, place, b"hunter2").unwrap()
     }
 
     #[test]
@@ -290,7 +296,7 @@ mod tests {
         fn what_was_sealed_opens(plain in proptest::collection::vec(any::<u8>(), 0..300), key in ".{0,40}") {
             let (org, master) = (OrgId::random(), random());
             let place = Place { org: &org, table: "grants", key: &key };
-            let sealed = seal((ID, &master), &place, &plain).unwrap();
+            let sealed = seal(WrappingKey { id: ID, bytes: &master }, &place, &plain).unwrap();
             prop_assert_eq!(key_id(&sealed), Ok(ID));
             prop_assert_eq!(&*open(&master, &place, &sealed).unwrap(), &plain);
         }

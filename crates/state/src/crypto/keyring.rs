@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 use zeroize::Zeroizing;
 
-use super::envelope::{self, EnvelopeError, KEY_LEN, Place};
-use super::own;
-use super::source::KeyError;
+use super::envelope::{self, EnvelopeError, Place, WrappingKey};
+use super::key_error::KeyError;
+use super::key_file;
+use super::key_id::KEY_LEN;
+pub use super::key_id::KeyId;
 
 /// Maximum number of data keys that one process wraps with one master key.
 ///
@@ -25,10 +26,6 @@ use super::source::KeyError;
 /// would require a write per write; therefore the limit is lower: sixteen processes in succession would each
 /// have to make 2^28 durable writes (a month at 100 per second) to reach 2^32.
 const WRAPS_MAX: u64 = 1 << 28;
-
-/// Identifies a master key without revealing it.
-#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct KeyId(pub(super) [u8; 8]);
 
 /// The source of a master key.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -101,33 +98,6 @@ impl Origin {
     }
 }
 
-impl KeyId {
-    /// Length of an id in bytes.
-    pub const LEN: usize = 8;
-
-    /// The first 8 bytes of SHA-256 of a domain label and the key. They reveal nothing about 256 random bits.
-    fn of(key: &Zeroizing<[u8; KEY_LEN]>) -> Self {
-        let digest = Sha256::new()
-            .chain_update(b"keyward master key id v1\0")
-            .chain_update(**key)
-            .finalize();
-        Self(std::array::from_fn(|at| digest[at]))
-    }
-}
-
-impl fmt::Display for KeyId {
-    /// Formats as 16 hex digits.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 impl Keyring {
     /// A ring of these keys; duplicates are ignored.
     pub(super) fn new(current: MasterKey, older: impl IntoIterator<Item = MasterKey>) -> Self {
@@ -192,8 +162,7 @@ impl Keyring {
             return Ok(None);
         }
         ring.current.count_wrap()?;
-        let to = (ring.current.id, &ring.current.bytes);
-        envelope::rewrap(&from.bytes, to, place, sealed).map(Some)
+        envelope::rewrap(&from.bytes, ring.current.wrapping(), place, sealed).map(Some)
     }
 
     /// Makes a new key and writes it durably to `file`, before the keys of the ring. From then on the file
@@ -206,7 +175,7 @@ impl Keyring {
         let next = MasterKey::new(envelope::random(), ring.current.origin.clone());
         if let Some(file) = file {
             let all = std::iter::once(&next).chain(ring.all().map(|key| &**key));
-            own::replace(file, all.map(|key| &key.bytes))?;
+            key_file::replace(file, all.map(|key| &key.bytes))?;
         }
         Ok(NextKey(next))
     }
@@ -232,7 +201,7 @@ impl Keyring {
     pub fn retire(&self, file: Option<&Path>) -> Result<Vec<KeyId>, KeyError> {
         let ring = self.ring.load();
         if let Some(file) = file {
-            own::replace(file, std::iter::once(&ring.current.bytes))?;
+            key_file::replace(file, std::iter::once(&ring.current.bytes))?;
         }
         let current = Arc::clone(&ring.current);
         self.ring.store(Arc::new(Ring { current, older: Vec::new() }));
@@ -264,7 +233,7 @@ impl Ring {
 
     fn seal(&self, place: &Place<'_>, plaintext: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
         self.current.count_wrap()?;
-        envelope::seal((self.current.id, &self.current.bytes), place, plaintext)
+        envelope::seal(self.current.wrapping(), place, plaintext)
     }
 }
 
@@ -291,6 +260,10 @@ impl fmt::Debug for NextKey {
 impl MasterKey {
     pub(super) fn new(bytes: Zeroizing<[u8; KEY_LEN]>, origin: Origin) -> Self {
         Self { id: KeyId::of(&bytes), bytes, origin, wraps: AtomicU64::new(0) }
+    }
+
+    fn wrapping(&self) -> WrappingKey<'_> {
+        WrappingKey { id: self.id, bytes: &self.bytes }
     }
 
     fn count_wrap(&self) -> Result<(), EnvelopeError> {

@@ -3,8 +3,10 @@
 
 pub mod command;
 pub mod envelope;
+mod key_error;
+pub mod key_file;
+mod key_id;
 pub mod keyring;
-pub mod own;
-pub mod private;
+pub mod private_file;
 pub mod source;
 pub mod token;

@@ -1,7 +1,6 @@
 //! Sources of master keys: a private file, an environment variable, or a command. It also creates the key file
 //! of a new installation.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,11 +9,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::command::{self, Bounds, CommandError};
-use super::envelope::{self, KEY_LEN};
+use super::command::{self, CommandLimits};
+use super::envelope;
+pub use super::key_error::KeyError;
+use super::key_file;
+use super::key_id::KEY_LEN;
 use super::keyring::{Keyring, MasterKey, Origin};
-use super::own;
-use super::private::{FileError, private_file};
+use super::private_file::private_file;
 use keyward_base::secret::Secret;
 
 /// Maximum length of a key's text: 64 bytes and possibly a line end.
@@ -24,7 +25,8 @@ const TEXT_LEN_MAX: usize = 256;
 const FILE_LEN_MAX: usize = 1024;
 
 /// A command may ask a person or a key service, but must not block the start forever.
-const COMMAND: Bounds = Bounds { timeout: Duration::from_secs(60), bytes_max: TEXT_LEN_MAX };
+const COMMAND: CommandLimits =
+    CommandLimits { timeout: Duration::from_secs(60), bytes_max: TEXT_LEN_MAX };
 
 /// The source of a master key.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -35,54 +37,6 @@ pub enum KeySource {
     Env(String),
     /// A command that prints the same format.
     Command(Vec<String>),
-}
-
-/// Why a master key could not be loaded. The message names the source and never quotes its contents.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// The list of sources is empty.
-    #[error("no master key is named: set `master_key: {{ file: master.key }}`")]
-    NoSource,
-    /// The file does not exist.
-    #[error(
-        "master key file {0} does not exist: restore it from your backup of keys, or check `master_key`"
-    )]
-    Missing(PathBuf),
-    /// The file was not read for another reason.
-    #[error("master key {0}")]
-    File(#[source] FileError),
-    /// The text is not a key.
-    #[error("{0} holds no master key: expected 64 hex digits or 44 base64 characters")]
-    Malformed(String),
-    /// One repeated byte, which is not a real key.
-    #[error(
-        "{0} holds a master key that is one byte repeated: make a random one, such as by `openssl rand -hex 32`"
-    )]
-    Weak(String),
-    /// The variable is not set.
-    #[error("environment variable {0} is not set: it should hold the master key")]
-    EnvMissing(String),
-    /// The command failed or printed nothing.
-    #[error("master key {0}")]
-    Command(#[from] CommandError),
-    /// The file exists and would be overwritten.
-    #[error(
-        "master key file {0} exists already and is not overwritten: what it sealed would be lost"
-    )]
-    Exists(PathBuf),
-    /// The new file cannot be written.
-    #[error("master key file {path} cannot be written: {source}")]
-    Unwritable {
-        /// The file's path.
-        path: PathBuf,
-        /// The operating system's error.
-        source: io::Error,
-    },
-    /// The file is a symbolic link; replacing it would leave the key at the link's target.
-    #[error(
-        "master key file {0} is a symbolic link: put the file itself there, or name it in `master_key`"
-    )]
-    Link(PathBuf),
 }
 
 impl KeySource {
@@ -112,7 +66,7 @@ impl KeySource {
     /// # Errors
     /// [`KeyError::Exists`] instead of overwriting; [`KeyError::Unwritable`].
     pub fn create_file(path: &Path) -> Result<(), KeyError> {
-        own::create(path, &envelope::random())
+        key_file::create(path, &envelope::random())
     }
 
     fn origin(&self) -> Origin {
@@ -146,15 +100,6 @@ impl KeySource {
             }
         };
         Ok(vec![one?])
-    }
-}
-
-impl From<FileError> for KeyError {
-    fn from(error: FileError) -> Self {
-        match error {
-            FileError::Missing(path) => Self::Missing(path),
-            error => Self::File(error),
-        }
     }
 }
 
@@ -200,6 +145,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::crypto::command::CommandError;
+    use crate::crypto::private_file::FileError;
 
     const HEX: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 

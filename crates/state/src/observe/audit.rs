@@ -1,65 +1,36 @@
 //! [`Audit`]: a bounded queue of events for the audit log's writer thread (`sink.rs`). An exchange reserves its
 //! slot before it begins, so that its event can always be sent, also from `Drop`.
 
-use std::io;
-use std::path::PathBuf;
 use std::thread::{JoinHandle, Thread};
 
 use tokio::sync::mpsc::{self, OwnedPermit, Sender};
 use tokio::sync::watch;
 
-use super::chain::ChainError;
-use super::event::Entry;
-use super::sink::{Health, Sink};
+use super::event::AuditEntry;
+pub use super::sink::AuditError;
+use super::sink::{LogHealth, Sink};
 use super::trail::{Rotation, Trail};
 
 /// A handle to the audit log; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Audit {
-    queue: Sender<Entry>,
+    queue: Sender<AuditEntry>,
     /// Woken for a batch; otherwise it writes queued events after a short delay.
     writer: Thread,
-    health: Health,
+    health: LogHealth,
     written: watch::Receiver<u64>,
 }
 
 /// A reserved place in the queue. The holder must send: every exchange leaves one event.
 #[derive(Debug)]
-pub struct Slot(OwnedPermit<Entry>);
+pub struct AuditSlot(OwnedPermit<AuditEntry>);
 
 /// The log cannot accept events: the disk is full or missing, or the gateway is stopping.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the audit log cannot be written; no request is served without its record")]
 pub struct AuditUnavailable;
 
-/// Why the log could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum AuditError {
-    /// The file cannot be opened.
-    #[error("cannot open the audit log {path}")]
-    Open {
-        /// The file's path.
-        path: PathBuf,
-        /// The operating system's error.
-        source: io::Error,
-    },
-    /// The directory cannot be created.
-    #[error("cannot make the audit log's folder: {0}")]
-    Folder(String),
-    /// The end of the existing log is invalid.
-    #[error("the audit log {path} cannot be continued; move it away and start again")]
-    Chain {
-        /// The file's path.
-        path: PathBuf,
-        /// The error of the chain.
-        source: ChainError,
-    },
-    /// The writer thread cannot be started.
-    #[error("cannot start the audit writer")]
-    Thread(#[source] io::Error),
-}
-
-/// The running writer. It ends when every [`Audit`] and [`Slot`] is dropped.
+/// The running writer. It ends when every [`Audit`] and [`AuditSlot`] is dropped.
 #[derive(Debug)]
 pub struct Writer {
     thread: JoinHandle<()>,
@@ -77,7 +48,7 @@ impl Audit {
         queue: usize,
         stdout: bool,
     ) -> Result<(Self, Writer), AuditError> {
-        let health = Health::default();
+        let health = LogHealth::default();
         let sink = Sink::open(trail, rotation, stdout, health.clone())?;
         let written = sink.written();
         let (sender, receiver) = mpsc::channel(queue);
@@ -98,23 +69,28 @@ impl Audit {
     ///
     /// # Errors
     /// While the log cannot be written.
-    pub async fn reserve(&self) -> Result<Slot, AuditUnavailable> {
+    pub async fn reserve(&self) -> Result<AuditSlot, AuditUnavailable> {
         if self.health.is_failing() {
             return Err(AuditUnavailable);
         }
         match self.queue.clone().try_reserve_owned() {
-            Ok(permit) => Ok(Slot(permit)),
+            Ok(permit) => Ok(AuditSlot(permit)),
             Err(_) => {
                 self.writer.unpark();
-                self.queue.clone().reserve_owned().await.map(Slot).map_err(|_| AuditUnavailable)
+                self.queue
+                    .clone()
+                    .reserve_owned()
+                    .await
+                    .map(AuditSlot)
+                    .map_err(|_| AuditUnavailable)
             }
         }
     }
 }
 
-impl Slot {
+impl AuditSlot {
     /// Passes the event to the writer without waiting.
-    pub fn send(self, entry: Entry) {
+    pub fn send(self, entry: AuditEntry) {
         self.0.send(entry);
     }
 }
@@ -134,7 +110,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::observe::samples;
+    use crate::observe::tests::samples;
 
     #[tokio::test]
     async fn every_sent_event_is_in_the_file_when_the_writer_ends() {
@@ -163,7 +139,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_disk_that_keeps_nothing_refuses_new_exchanges() {
-        let health = Health::default();
+        let health = LogHealth::default();
         let (queue, _receiver) = mpsc::channel(8);
         let (_sender, written) = watch::channel(0);
         let writer = std::thread::current();

@@ -6,7 +6,7 @@ use std::io;
 
 use sha2::{Digest, Sha256};
 
-use super::event::{Entry, Event};
+use super::event::{AuditEntry, Event};
 use super::lines::{line_at, line_start};
 
 /// The end of the log, from which the next record continues.
@@ -37,7 +37,7 @@ impl Default for Head {
 
 impl Head {
     /// Numbers `entry` and appends its line, with newline, to `lines`.
-    pub fn append(&mut self, entry: &Entry, lines: &mut String) {
+    pub fn append(&mut self, entry: &AuditEntry, lines: &mut String) {
         self.seq += 1;
         let start = lines.len();
         entry.at(self.seq, &self.hash, lines);

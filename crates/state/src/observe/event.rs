@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::change::Change;
+use keyward_base::id::{ExchangeId, OrgId};
 
 /// Version of the record format.
 pub const VERSION: u8 = 1;
@@ -84,7 +85,7 @@ pub struct Event<S = String> {
 /// A formatted record without `seq` and `prev`, which the writer adds. It is formatted where the exchange ends,
 /// so that a single text is passed to the writer's thread.
 #[derive(Debug)]
-pub struct Entry(String);
+pub struct AuditEntry(String);
 
 /// Initial buffer size; most entries fit.
 const ENTRY_BYTES: usize = 512;
@@ -123,11 +124,11 @@ impl<S: Default> Event<S> {
 impl<S: AsRef<str>> Event<S> {
     /// Formats the entry. Written by hand because every exchange does it; a test compares it with serde's
     /// output.
-    pub fn entry(&self) -> Entry {
-        let text = |text: &Option<S>, name, entry: &mut Entry| {
+    pub fn entry(&self) -> AuditEntry {
+        let text = |text: &Option<S>, name, entry: &mut AuditEntry| {
             entry.text(name, text.as_ref().map(S::as_ref));
         };
-        let mut entry = Entry(String::with_capacity(ENTRY_BYTES));
+        let mut entry = AuditEntry(String::with_capacity(ENTRY_BYTES));
         entry.shown("time", format_args!("\"{}\"", self.time));
         entry.text("exchange", Some(self.exchange.as_ref()));
         text(&self.org, "org", &mut entry);
@@ -155,6 +156,18 @@ impl<S: AsRef<str>> Event<S> {
     }
 }
 
+impl Change {
+    /// Converts to an audit event.
+    pub fn event(self, now: Timestamp, org: &OrgId, outcome: Outcome) -> Event {
+        Event {
+            org: Some(org.to_string()),
+            outcome,
+            change: Some(Box::new(self)),
+            ..Event::begun(now, ExchangeId::random().to_string())
+        }
+    }
+}
+
 impl Outcome {
     /// The word as written.
     pub fn as_str(self) -> &'static str {
@@ -168,7 +181,7 @@ impl Outcome {
     }
 }
 
-impl Entry {
+impl AuditEntry {
     /// Appends the line with `seq` and `prev`, newline included, to `lines`.
     pub(super) fn at(&self, seq: u64, prev: &str, lines: &mut String) {
         lines.push_str("{\"v\":");

@@ -102,7 +102,7 @@ fn without_port(authority: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::samples;
+    use crate::observe::tests::samples;
 
     fn some(text: &str) -> Option<String> {
         Some(text.to_owned())

@@ -24,7 +24,7 @@ pub struct Follower {
 
 /// The result of one turn.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Turn {
+pub struct NewRecords {
     /// The matching records, oldest first.
     pub records: Vec<Event>,
     /// Whether more records can be read immediately.
@@ -41,8 +41,8 @@ impl Follower {
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn turn(&mut self) -> io::Result<Turn> {
-        let mut turn = Turn::default();
+    pub fn turn(&mut self) -> io::Result<NewRecords> {
+        let mut turn = NewRecords::default();
         let mut bytes = 0;
         while bytes < TURN_BYTES_MAX {
             let Some((file, offset)) = &mut self.at else {
@@ -103,7 +103,7 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::samples;
+    use crate::observe::tests::samples;
     use crate::observe::trail::Rotation;
 
     /// Three records per file.

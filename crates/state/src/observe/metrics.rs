@@ -33,9 +33,9 @@ pub struct Metrics {
     /// Requests sent again with a renewed credential, after the upstream rejected the old one.
     pub renewed: Counter,
     /// Token refreshes, by result.
-    refreshes: Counted,
+    refreshes: LabelledCounters,
     /// Failed refreshes, by cause.
-    refresh_failures: Counted,
+    refresh_failures: LabelledCounters,
     /// Connections whose refreshes fail.
     pub failing: Failing,
     /// Expiry of the CA's certificate, in seconds since the epoch.
@@ -43,9 +43,9 @@ pub struct Metrics {
     /// Failed TLS handshakes with agents.
     pub handshakes_failed: Counter,
     /// Evicted streams, by listener.
-    evictions: Counted,
+    evictions: LabelledCounters,
     /// Events, and their deliveries to webhooks.
-    told: Told,
+    told: DeliveryMetrics,
     /// Connections whose secret is due, by reminder.
     secrets_due: Gauges,
 }
@@ -88,13 +88,13 @@ pub struct Failing {
 
 /// Events, and their deliveries to webhooks.
 #[derive(Debug)]
-struct Told {
-    events: Counted,
-    tries: Counted,
+struct DeliveryMetrics {
+    events: LabelledCounters,
+    tries: LabelledCounters,
     waiting: Gauge,
 }
 
-impl Told {
+impl DeliveryMetrics {
     fn registered(registry: &mut Registry) -> Self {
         let events = counted(registry, "events", "what happened, by type");
         let help = "tries to tell webhooks, by how they ended";
@@ -129,10 +129,10 @@ fn gauges(registry: &mut Registry, name: &'static str, help: &'static str) -> Ga
 }
 
 /// Counters with one label from a closed set.
-type Counted = Family<[(&'static str, &'static str); 1], Counter>;
+type LabelledCounters = Family<[(&'static str, &'static str); 1], Counter>;
 
-fn counted(registry: &mut Registry, name: &'static str, help: &'static str) -> Counted {
-    let family = Counted::default();
+fn counted(registry: &mut Registry, name: &'static str, help: &'static str) -> LabelledCounters {
+    let family = LabelledCounters::default();
     registry.register(name, help, family.clone());
     family
 }
@@ -173,7 +173,7 @@ impl Default for Metrics {
         let secrets_due = gauges(&mut registry, "connection_secrets_due", help);
         let streams = gauge(&mut registry, "agent_streams", "open streams of agents");
         let failing = Failing::registered(&mut registry);
-        let told = Told::registered(&mut registry);
+        let told = DeliveryMetrics::registered(&mut registry);
         let ca_ends = Gauge::default();
         let help = "when the CA certificate ends, since the epoch";
         registry.register_with_unit("ca_ends_timestamp", help, Unit::Seconds, ca_ends.clone());

@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod chain;
 pub mod change;
+pub mod change_log;
 pub mod event;
 pub mod filter;
 pub mod follow;
@@ -12,12 +13,10 @@ pub mod log;
 pub mod metrics;
 pub mod notice;
 pub mod query;
-#[cfg(test)]
-mod rotation;
-#[cfg(test)]
-mod samples;
 mod sink;
 mod sync;
+#[cfg(test)]
+mod tests;
 pub mod trail;
 pub mod usage;
 pub mod verify;

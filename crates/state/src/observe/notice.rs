@@ -87,7 +87,7 @@ impl<T> Named<T> {
 
 impl Notice {
     /// That it has happened now.
-    pub fn new(kind: NoticeKind, (org, by): (&OrgId, &Actor), at: Timestamp, about: About) -> Self {
+    pub fn new(kind: NoticeKind, org: &OrgId, by: &Actor, at: Timestamp, about: About) -> Self {
         let user = match by {
             Actor::User { name, .. } => Some(name.clone()),
             _ => None,
@@ -162,7 +162,7 @@ mod tests {
             reason: Some("revoked".to_owned()),
             ..About::default()
         };
-        Notice::new(kind, (&OrgId::default_org(), by), Timestamp::UNIX_EPOCH, about)
+        Notice::new(kind, &OrgId::default_org(), by, Timestamp::UNIX_EPOCH, about)
     }
 
     #[test]

@@ -14,7 +14,7 @@ const PAGE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// The request for a page of records.
 #[derive(Clone, Debug, Default)]
-pub struct Query {
+pub struct AuditQuery {
     /// The conditions on records.
     pub filter: Filter,
     /// Only records with smaller numbers: `next` of the previous page.
@@ -25,7 +25,7 @@ pub struct Query {
 
 /// A page of records. It may have fewer than `limit`, or none, although there is a next page.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Found {
+pub struct AuditPage {
     /// The records, newest first.
     pub records: Vec<Event>,
     /// `before` of the next page; `None` at the end.
@@ -33,14 +33,14 @@ pub struct Found {
 }
 
 /// A running search.
-struct Search<'a> {
-    query: &'a Query,
+struct AuditSearch<'a> {
+    query: &'a AuditQuery,
     /// Only smaller numbers are still searched, so that a record in a file that was rotated meanwhile is not
     /// seen twice.
     /// seen twice.
     below: u64,
     bytes: u64,
-    found: Found,
+    found: AuditPage,
 }
 
 impl Trail {
@@ -49,9 +49,9 @@ impl Trail {
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn query(&self, query: &Query, go_on: impl Fn() -> bool) -> io::Result<Found> {
+    pub fn query(&self, query: &AuditQuery, go_on: impl Fn() -> bool) -> io::Result<AuditPage> {
         let below = query.before.unwrap_or(u64::MAX);
-        let mut search = Search { query, below, bytes: 0, found: Found::default() };
+        let mut search = AuditSearch { query, below, bytes: 0, found: AuditPage::default() };
         // Before the directory is listed: a file that is rotated in between is seen twice instead of never.
         let active = self.open_active()?;
         if let Some(active) = active
@@ -70,7 +70,7 @@ impl Trail {
     }
 }
 
-impl Search<'_> {
+impl AuditSearch<'_> {
     /// Searches one file. Returns whether older files need not be searched.
     fn is_over_after(&mut self, file: &File, go_on: &impl Fn() -> bool) -> io::Result<bool> {
         let end = match self.below {
@@ -120,7 +120,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::observe::samples;
+    use crate::observe::tests::samples;
     use crate::observe::trail::Rotation;
 
     /// Three records per file.
@@ -134,11 +134,11 @@ mod tests {
         (folder, trail)
     }
 
-    fn asked(trail: &Trail, filter: Filter, before: Option<u64>, limit: usize) -> Found {
-        trail.query(&Query { filter, before, limit }, || true).unwrap()
+    fn asked(trail: &Trail, filter: Filter, before: Option<u64>, limit: usize) -> AuditPage {
+        trail.query(&AuditQuery { filter, before, limit }, || true).unwrap()
     }
 
-    fn numbers(found: &Found) -> Vec<u64> {
+    fn numbers(found: &AuditPage) -> Vec<u64> {
         found.records.iter().map(|event| event.seq).collect()
     }
 
@@ -146,7 +146,7 @@ mod tests {
     fn a_log_that_was_never_written_holds_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let trail = Trail::at(&folder.path().join("audit.jsonl"));
-        assert_eq!(asked(&trail, Filter::default(), None, 5), Found::default());
+        assert_eq!(asked(&trail, Filter::default(), None, 5), AuditPage::default());
     }
 
     #[tokio::test]
@@ -192,7 +192,7 @@ mod tests {
     async fn who_does_not_wait_for_the_answer_ends_the_search() {
         let (_folder, trail) = log(20).await;
         let nobody = Filter { agent: Some("nobody".to_owned()), ..Filter::default() };
-        let query = Query { filter: nobody, before: None, limit: 1 };
+        let query = AuditQuery { filter: nobody, before: None, limit: 1 };
         let found = trail.query(&query, || false).unwrap();
         assert_eq!(found.next, Some(20), "after the first line");
     }

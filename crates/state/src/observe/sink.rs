@@ -4,7 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,9 +12,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 
-use super::audit::AuditError;
-use super::chain::{self, Head};
-use super::event::Entry;
+use super::chain::{self, ChainError, Head};
+use super::event::AuditEntry;
 use super::lines::first_number;
 use super::sync::Syncer;
 use super::trail::{Rotation, Trail};
@@ -32,16 +31,43 @@ const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// How long a full file is used further, if a new one cannot be created.
 const ROTATE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
+/// Why the log could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The file cannot be opened.
+    #[error("cannot open the audit log {path}")]
+    Open {
+        /// The file's path.
+        path: PathBuf,
+        /// The operating system's error.
+        source: io::Error,
+    },
+    /// The directory cannot be created.
+    #[error("cannot make the audit log's folder: {0}")]
+    Folder(String),
+    /// The end of the existing log is invalid.
+    #[error("the audit log {path} cannot be continued; move it away and start again")]
+    Chain {
+        /// The file's path.
+        path: PathBuf,
+        /// The error of the chain.
+        source: ChainError,
+    },
+    /// The writer thread cannot be started.
+    #[error("cannot start the audit writer")]
+    Thread(#[source] io::Error),
+}
+
 /// Conditions under which no requests are served.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Health {
+pub(super) struct LogHealth {
     /// The last write failed and is being retried.
     pub(super) unwritten: Arc<AtomicBool>,
     /// The last write could not be synced to disk.
     pub(super) unsynced: Arc<AtomicBool>,
 }
 
-impl Health {
+impl LogHealth {
     pub(super) fn is_failing(&self) -> bool {
         self.unwritten.load(Ordering::Relaxed) || self.unsynced.load(Ordering::Relaxed)
     }
@@ -59,7 +85,7 @@ pub(super) struct Sink {
     /// Number of the file's first record.
     first: u64,
     head: Head,
-    health: Health,
+    health: LogHealth,
     written: watch::Sender<u64>,
     /// `None` for something that is not a regular file, such as `/dev/null`, which is neither synced nor
     /// rotated.
@@ -74,7 +100,7 @@ impl Sink {
         trail: Trail,
         rotation: Rotation,
         stdout: bool,
-        health: Health,
+        health: LogHealth,
     ) -> Result<Self, AuditError> {
         let failed = |source| AuditError::Open { path: trail.active().to_owned(), source };
         let file = create(&trail).map_err(failed)?;
@@ -107,7 +133,7 @@ impl Sink {
     }
 
     /// Writes until the queue is closed.
-    pub(super) fn run(mut self, mut queue: Receiver<Entry>) {
+    pub(super) fn run(mut self, mut queue: Receiver<AuditEntry>) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         let mut lines = String::new();
         while queue.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {

@@ -27,7 +27,7 @@ pub struct Trail {
 
 /// A full file.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Full {
+pub(super) struct FullFile {
     /// The number of its first record.
     pub(super) first: u64,
     pub(super) path: PathBuf,
@@ -62,7 +62,7 @@ impl Trail {
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub(super) fn full(&self) -> io::Result<Vec<Full>> {
+    pub(super) fn full(&self) -> io::Result<Vec<FullFile>> {
         let entries = match fs::read_dir(self.folder()) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -71,7 +71,7 @@ impl Trail {
         let mut found = Vec::new();
         for entry in entries {
             let path = entry?.path();
-            found.extend(self.number(&path).map(|first| Full { first, path }));
+            found.extend(self.number(&path).map(|first| FullFile { first, path }));
         }
         found.sort_by_key(|full| full.first);
         Ok(found)

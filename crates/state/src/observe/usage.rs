@@ -32,12 +32,12 @@ const WAITS: usize = 26;
 #[derive(Debug)]
 pub struct Usage {
     since: OnceLock<Timestamp>,
-    parts: Box<[Mutex<Part>]>,
+    parts: Box<[Mutex<UsageShard>]>,
 }
 
 /// The counts of one or a few threads.
 #[derive(Debug, Default)]
-struct Part {
+struct UsageShard {
     connections: HashMap<ConnectionId, ConnectionUse, RandomState>,
     tokens: HashMap<TokenId, TokenUse, RandomState>,
 }
@@ -200,7 +200,7 @@ impl Usage {
         }
     }
 
-    fn part(&self) -> &Mutex<Part> {
+    fn part(&self) -> &Mutex<UsageShard> {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
             static OWN: usize = THREADS.fetch_add(1, Relaxed) % PARTS;

@@ -40,7 +40,7 @@ pub struct Break {
 }
 
 /// A running verification.
-struct Walk<'a, G> {
+struct Verification<'a, G> {
     verified: Verified,
     go_on: &'a G,
 }
@@ -52,7 +52,7 @@ impl Trail {
     /// # Errors
     /// When a file cannot be read, or was removed meanwhile.
     pub fn verify(&self, go_on: impl Fn() -> bool) -> io::Result<Verified> {
-        let mut walk = Walk { verified: Verified::default(), go_on: &go_on };
+        let mut walk = Verification { verified: Verified::default(), go_on: &go_on };
         let mut read = 0;
         loop {
             // Opened before the listing: a file that is rotated in between is found there under its number.
@@ -79,7 +79,7 @@ impl Trail {
     }
 }
 
-impl<G: Fn() -> bool> Walk<'_, G> {
+impl<G: Fn() -> bool> Verification<'_, G> {
     /// Verifies one file. Returns whether to continue with the next.
     fn file(&mut self, file: &File, path: &Path) -> io::Result<bool> {
         self.verified.files += 1;
@@ -133,7 +133,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::observe::samples;
+    use crate::observe::tests::samples;
     use crate::observe::trail::Rotation;
 
     /// Three records per file.

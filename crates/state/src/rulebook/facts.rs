@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::plugins::Plugins;
+use super::plugins::{Plugins, broken};
 use crate::directory::{
-    AgentRecord, AppRecord, BindingRecord, BrokenReason, ConnectionRecord, ConnectionState, Need,
-    PluginRecord, Remedies, View, Visibility, may_be_used_by,
+    AgentRecord, AppRecord, BindingRecord, ConnectionRecord, ConnectionState, Need, PluginRecord,
+    Remedies, View, Visibility, may_be_used_by,
 };
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, UserId};
 use keyward_base::pattern::{HostPattern, PathPattern};
@@ -23,13 +23,13 @@ use keyward_rules::provider::{Catalogue, Instance};
 pub(super) struct Facts {
     catalogue: Arc<Catalogue>,
     view: Arc<View>,
-    orgs: HashMap<OrgId, OfOrg, RandomState>,
+    orgs: HashMap<OrgId, OrgFacts, RandomState>,
 }
 
 /// Derived data of one org.
 #[derive(Debug, Default)]
-struct OfOrg {
-    accounts: HashMap<ConnectionId, Owned, RandomState>,
+struct OrgFacts {
+    accounts: HashMap<ConnectionId, ConnectionFacts, RandomState>,
     /// How often an agent's bindings and slots name a connection.
     holders: HashMap<ConnectionId, HashMap<AgentId, usize>, RandomState>,
     /// The connections that get their tokens through an app.
@@ -38,7 +38,7 @@ struct OfOrg {
 
 /// Derived data of a connection.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) struct Owned {
+pub(super) struct ConnectionFacts {
     pub(super) account: Arc<Account>,
     /// OAuth endpoints on the connection's own hosts.
     carved: Vec<Endpoint>,
@@ -118,7 +118,7 @@ impl Facts {
             let now = view.connection(&at.0, &at.1);
             let before = known.get(&at).copied().unwrap_or(now);
             self.connection_changed(&at, Difference { before, now }, &mut changed);
-            if self.orgs.get(&at.0).is_some_and(OfOrg::is_empty) {
+            if self.orgs.get(&at.0).is_some_and(OrgFacts::is_empty) {
                 self.orgs.remove(&at.0);
             }
         }
@@ -149,7 +149,7 @@ impl Facts {
     ) {
         let Some(agent) = now.or(before) else { return };
         let (org, id) = (&agent.org, &agent.id);
-        if before.map(|it| holding(it)) != now.map(|it| holding(it)) {
+        if before.map(|it| binding_inputs(it)) != now.map(|it| binding_inputs(it)) {
             let bound = |agent: &Arc<AgentRecord>| {
                 agent.bindings.iter().map(|it| it.connection.clone()).collect::<Vec<_>>()
             };
@@ -157,7 +157,7 @@ impl Facts {
             self.orgs.entry(org.clone()).or_default().holds(id, &old, &new);
             changed.agents.insert((org.clone(), id.clone()));
         }
-        if before.map(|it| meaning(it)) != now.map(|it| meaning(it)) {
+        if before.map(|it| rule_inputs(it)) != now.map(|it| rule_inputs(it)) {
             let names = [before, now].into_iter().flatten().map(|agent| &*agent.name);
             changed.name(org, names.chain([id.as_str()]));
         }
@@ -208,10 +208,11 @@ impl Facts {
         Difference { before, now }: Difference<'_, Arc<ConnectionRecord>>,
         changed: &mut Changed,
     ) {
-        let owned = now.map(|record| owned(record, app_of(&self.view, record), &self.catalogue));
+        let owned =
+            now.map(|record| connection_facts(record, app_of(&self.view, record), &self.catalogue));
         let of_org = self.orgs.entry(org.clone()).or_default();
         let old = of_org.accounts.get(id);
-        let carved = |owned: &Owned| {
+        let carved = |owned: &ConnectionFacts| {
             owned.carved.iter().map(|it| (org.clone(), it.clone())).collect::<Vec<_>>()
         };
         let is_same = old == owned.as_ref();
@@ -223,7 +224,8 @@ impl Facts {
                 None => drop(of_org.accounts.remove(id)),
             }
         }
-        if is_same && before.map(|it| standing(it)) == now.map(|it| standing(it)) {
+        if is_same && before.map(|it| connection_inputs(it)) == now.map(|it| connection_inputs(it))
+        {
             return;
         }
         let holders = of_org.holders.get(id).into_iter().flat_map(HashMap::keys);
@@ -296,7 +298,7 @@ impl Facts {
         let mut plugins = Plugins::default();
         for plugin in self.view.plugins_of(org, &agent.id) {
             let missing = plugin.missing(|id| self.view.connection(org, id).map(|it| &**it));
-            plugins.add(plugin, &missing, (&self.catalogue, &self.view));
+            plugins.add(plugin, &missing, &self.catalogue, &self.view);
         }
         let bound = agent.bindings.iter().filter_map(|binding| {
             let record = self.view.connection(org, &binding.connection)?;
@@ -322,7 +324,7 @@ impl Facts {
     }
 }
 
-impl OfOrg {
+impl OrgFacts {
     fn is_empty(&self) -> bool {
         self.accounts.is_empty() && self.holders.is_empty() && self.of_app.is_empty()
     }
@@ -363,17 +365,17 @@ impl Changed {
 }
 
 /// The parts of an agent that determine its bindings, apart from the connections.
-fn holding(agent: &AgentRecord) -> (bool, Option<&UserId>, &[BindingRecord]) {
+fn binding_inputs(agent: &AgentRecord) -> (bool, Option<&UserId>, &[BindingRecord]) {
     (agent.is_paused(), agent.owner.as_ref(), &agent.bindings)
 }
 
 /// The parts of an agent that determine which rules apply to it.
-fn meaning(agent: &AgentRecord) -> (&str, Option<&UserId>, Option<&str>) {
+fn rule_inputs(agent: &AgentRecord) -> (&str, Option<&UserId>, Option<&str>) {
     (&agent.name, agent.owner.as_ref(), agent.environment.as_deref())
 }
 
 /// The parts of a connection that rules, bindings and slots depend on, apart from its account.
-fn standing(
+fn connection_inputs(
     it: &ConnectionRecord,
 ) -> (&str, &ConnectionState, Option<&UserId>, Visibility, Option<&str>) {
     (&it.name, &it.state, it.owner.as_ref(), it.visibility, it.environment.as_deref())
@@ -388,11 +390,11 @@ pub(super) fn app_of<'a>(view: &'a View, connection: &ConnectionRecord) -> Optio
 ///
 /// A connection whose provider or variables are no longer valid owns no host and is broken; it must not prevent
 /// compiling the policy for the others.
-pub(super) fn owned(
+pub(super) fn connection_facts(
     record: &ConnectionRecord,
     app: Option<&AppRecord>,
     catalogue: &Catalogue,
-) -> Owned {
+) -> ConnectionFacts {
     let provider: Arc<str> = record.provider.as_str().into();
     let mut carved = Vec::new();
     let mut prefixes = Vec::new();
@@ -423,7 +425,7 @@ pub(super) fn owned(
     let settings = (!settings.is_empty()).then(|| Arc::new(settings));
     let remedy = Remedies::new(record, app, catalogue).remedy(Need::Use).map(Into::into);
     let account = Account { id, name, provider, hosts, paths, prefixes, state, remedy, settings };
-    Owned { account: Arc::new(account), carved }
+    ConnectionFacts { account: Arc::new(account), carved }
 }
 
 /// The hosts that the connection owns, or an error.
@@ -443,15 +445,6 @@ fn state(state: &ConnectionState) -> AccountState {
         ConnectionState::Broken { reason, detail } => {
             AccountState::Broken(broken(*reason, detail.as_deref()))
         }
-    }
-}
-
-/// A reason with detail: `revoked (invalid_grant)`.
-pub(super) fn broken(reason: BrokenReason, detail: Option<&str>) -> Arc<str> {
-    let reason = reason.code();
-    match detail {
-        Some(detail) => format!("{reason} ({detail})").into(),
-        None => reason.into(),
     }
 }
 
@@ -588,6 +581,7 @@ pub(super) mod samples {
 mod tests {
     use super::samples::Samples;
     use super::*;
+    use crate::directory::BrokenReason;
 
     fn spec(samples: &Samples) -> Spec {
         samples.facts().spec(Vec::new(), DefaultAction::Deny, 10)

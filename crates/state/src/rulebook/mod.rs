@@ -1,12 +1,12 @@
 //! [`Rulebook`]: the policy in force, compiled from the configuration's rules, the directory's bindings and the
 //! catalogue's hosts. When the directory changes, only the affected parts are recompiled.
 //!
-//! `resolve.rs` turns names into ids, `facts.rs` indexes the directory, `made.rs` applies changes; all are
+//! `resolve.rs` turns names into ids, `facts.rs` indexes the directory, `compiled.rs` applies changes; all are
 //! pure.
 
+mod compiled;
 mod error;
 mod facts;
-mod made;
 mod plugins;
 mod resolve;
 #[cfg(test)]
@@ -25,8 +25,8 @@ use keyward_base::id::OrgId;
 use keyward_rules::policy::{Account, Asked, DefaultAction, Explanation, Permit, Policy, Reason};
 use keyward_rules::provider::Catalogue;
 
-use facts::{Facts, app_of, owned};
-use made::Made;
+use compiled::CompiledPolicy;
+use facts::{Facts, app_of, connection_facts};
 
 pub use error::RulebookError;
 
@@ -82,18 +82,18 @@ pub struct Rulebook {
     progress: watch::Sender<Progress>,
     /// Locked while compiling, so that an older view never replaces a newer one. The inputs of the last policy;
     /// `None` if it could not be compiled.
-    made: Mutex<Option<Made>>,
+    compiled: Mutex<Option<CompiledPolicy>>,
     /// Held by a change of the configuration, which includes many changes of the directory.
     changing: AsyncMutex<()>,
     /// Incremented when a change of the configuration begins and when it ends: odd while one is in progress.
     changes: watch::Sender<u64>,
 }
 
-/// A change of the configuration in progress. Until [`Change::apply`] the policy stays the same, even if the
+/// A change of the configuration in progress. Until [`ConfigChange::apply`] the policy stays the same, even if the
 /// directory changes, so that no request is permitted that neither the old nor the new configuration permits.
 /// When dropped, the old sources stay.
 #[derive(Debug)]
-pub struct Change<'a> {
+pub struct ConfigChange<'a> {
     rulebook: &'a Rulebook,
     _turn: AsyncMutexGuard<'a, ()>,
 }
@@ -106,23 +106,23 @@ impl Rulebook {
     pub fn new(sources: Sources, directory: Arc<Directory>) -> Result<Self, Vec<RulebookError>> {
         let seen = *directory.changes().borrow();
         let sources = Arc::new(sources);
-        let made = Made::strictly(&sources, directory.view())?;
+        let compiled = CompiledPolicy::strictly(&sources, directory.view())?;
         Ok(Self {
             sources: ArcSwap::new(sources),
             directory,
-            policy: ArcSwap::new(made.policy()),
+            policy: ArcSwap::new(compiled.policy()),
             progress: watch::Sender::new(Progress { tried: seen, in_force: seen }),
-            made: Mutex::new(Some(made)),
+            compiled: Mutex::new(Some(compiled)),
             changing: AsyncMutex::new(()),
             changes: watch::Sender::new(0),
         })
     }
 
     /// Begins a change of the configuration after earlier ones have ended.
-    pub async fn change(&self) -> Change<'_> {
+    pub async fn change(&self) -> ConfigChange<'_> {
         let turn = self.changing.lock().await;
         self.changes.send_modify(|count| *count += 1);
-        Change { rulebook: self, _turn: turn }
+        ConfigChange { rulebook: self, _turn: turn }
     }
 
     /// The present number of configuration changes, for [`Rulebook::settled`].
@@ -199,7 +199,7 @@ impl Rulebook {
     /// and has no hosts.
     pub fn account(&self, connection: &ConnectionRecord) -> Arc<Account> {
         let (catalogue, view) = (self.sources.load().catalogue.clone(), self.directory.view());
-        owned(connection, app_of(&view, connection), &catalogue).account
+        connection_facts(connection, app_of(&view, connection), &catalogue).account
     }
 
     /// Applies the directory's present view, after any change of the configuration in progress. The cost
@@ -214,15 +214,15 @@ impl Rulebook {
     }
 
     fn compile(&self) -> Result<(), Vec<RulebookError>> {
-        let mut made = self.made.lock();
+        let mut compiled = self.compiled.lock();
         // Counted before the view is read: the policy may be newer than reported, never older.
         let seen = *self.directory.changes().borrow();
         let (sources, view) = (self.sources.load_full(), self.directory.view());
-        let result = match made.take() {
+        let result = match compiled.take() {
             Some(before) => before.follow(&sources, view),
-            None => Made::leniently(&sources, view),
+            None => CompiledPolicy::leniently(&sources, view),
         };
-        let result = result.map(|now| self.policy.store(made.insert(now).policy()));
+        let result = result.map(|now| self.policy.store(compiled.insert(now).policy()));
         let in_force = match &result {
             Ok(()) => seen,
             Err(_) => self.progress.borrow().in_force,
@@ -268,7 +268,7 @@ impl Rulebook {
     }
 }
 
-impl Change<'_> {
+impl ConfigChange<'_> {
     /// Applies `sources` and the present directory together. If others have changed the directory meanwhile,
     /// rules may name resources that no longer exist; those rules refuse.
     ///
@@ -284,7 +284,7 @@ impl Change<'_> {
     }
 }
 
-impl Drop for Change<'_> {
+impl Drop for ConfigChange<'_> {
     fn drop(&mut self) {
         // The follower applies later changes.
         self.rulebook.changes.send_modify(|count| *count += 1);

@@ -46,7 +46,7 @@ struct Resolver<'a> {
 }
 
 /// The connection named by `use`.
-enum Used<'a> {
+enum UsedConnection<'a> {
     Nothing,
     Missing(Arc<str>),
     Connection(&'a ConnectionRecord, Arc<Account>),
@@ -85,22 +85,22 @@ impl<'a> Resolver<'a> {
         self.text.place.clone()
     }
 
-    fn used(&mut self) -> Used<'a> {
+    fn used(&mut self) -> UsedConnection<'a> {
         let (org, facts) = (&self.text.org, self.facts);
-        let Some(name) = &self.text.use_connection else { return Used::Nothing };
+        let Some(name) = &self.text.use_connection else { return UsedConnection::Nothing };
         match facts.connection(org, name) {
-            Some(one) => Used::Connection(one.record, one.account.clone()),
+            Some(one) => UsedConnection::Connection(one.record, one.account.clone()),
             None => {
                 let nearest = nearest(name, facts.connection_names(org)).map(str::to_owned);
                 let (place, name) = (self.place(), name.clone());
-                let missing = Used::Missing(name.as_str().into());
+                let missing = UsedConnection::Missing(name.as_str().into());
                 self.problems.push(RulebookError::UnknownConnection { place, name, nearest });
                 missing
             }
         }
     }
 
-    fn agents(&mut self, used: &Used<'_>) -> Option<Vec<AgentId>> {
+    fn agents(&mut self, used: &UsedConnection<'_>) -> Option<Vec<AgentId>> {
         let (text, facts) = (self.text, self.facts);
         let names = text.agents.as_ref()?;
         let mut ids = Vec::with_capacity(names.len());
@@ -119,8 +119,8 @@ impl<'a> Resolver<'a> {
     }
 
     /// Checks that agent and connection belong to the same environment; a rule is a grant like a binding.
-    fn may_use(&mut self, agent: &AgentRecord, used: &Used<'_>) -> bool {
-        let Used::Connection(connection, _) = used else { return true };
+    fn may_use(&mut self, agent: &AgentRecord, used: &UsedConnection<'_>) -> bool {
+        let UsedConnection::Connection(connection, _) = used else { return true };
         if !may_be_used_by(connection, agent) {
             self.problems.push(RulebookError::Private {
                 place: self.place(),
@@ -175,16 +175,18 @@ impl<'a> Resolver<'a> {
         methods
     }
 
-    fn action(&mut self, used: Used<'_>) -> Option<RuleAction> {
+    fn action(&mut self, used: UsedConnection<'_>) -> Option<RuleAction> {
         let place = self.place();
         let action = match (self.text.action.as_deref(), used) {
-            (None | Some("inject"), Used::Connection(_, account)) => RuleAction::Use(account),
-            (None | Some("inject"), Used::Missing(name)) => RuleAction::UseMissing(name),
-            (Some("inject"), Used::Nothing) => RuleAction::Inject,
-            (Some("deny"), Used::Nothing) => RuleAction::Deny,
-            (Some("pass"), Used::Nothing) => RuleAction::Pass,
-            (Some("tunnel"), Used::Nothing) => RuleAction::Tunnel,
-            (None, Used::Nothing) => {
+            (None | Some("inject"), UsedConnection::Connection(_, account)) => {
+                RuleAction::Use(account)
+            }
+            (None | Some("inject"), UsedConnection::Missing(name)) => RuleAction::UseMissing(name),
+            (Some("inject"), UsedConnection::Nothing) => RuleAction::Inject,
+            (Some("deny"), UsedConnection::Nothing) => RuleAction::Deny,
+            (Some("pass"), UsedConnection::Nothing) => RuleAction::Pass,
+            (Some("tunnel"), UsedConnection::Nothing) => RuleAction::Tunnel,
+            (None, UsedConnection::Nothing) => {
                 self.problems.push(RulebookError::SaysNothing { place });
                 return None;
             }

@@ -6,12 +6,12 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-#[cfg(test)]
-mod conformance;
 mod lease;
 pub mod memory;
 mod row;
 pub mod sled;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use lease::Lease;
@@ -338,24 +338,4 @@ fn check(table: Table, key: &str, value: &[u8]) -> Result<(), StoreError> {
         return Err(StoreError::ValueTooLarge { table, key: key.to_owned(), bytes });
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_locked_store_names_its_owner_and_the_remedy() {
-        let locked = StoreError::Locked { pid: Some(4121) };
-        assert_eq!(locked.to_string(), "store is locked by process 4121");
-        assert_eq!(locked.hint(), Some("stop the gateway, or let the CLI talk to it"));
-        let nameless = StoreError::Locked { pid: None };
-        assert_eq!(nameless.to_string(), "store is locked by another process");
-    }
-
-    #[test]
-    fn table_names_are_distinct() {
-        let names: std::collections::BTreeSet<_> = Table::ALL.map(Table::name).into();
-        assert_eq!(names.len(), Table::ALL.len());
-    }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lease::{Lease, Leases};
-use super::watch::Changes;
+use super::watch::ChangeCounters;
 use super::{Expect, Row, Store, StoreError, Table, Version, check, conflict, row};
 use commit::Commits;
 use keyward_base::threads::{Threads, Unfinished};
@@ -36,15 +36,15 @@ pub struct SledSettings {
 /// A store in files.
 #[derive(Debug)]
 pub struct SledStore {
-    files: Arc<Files>,
+    files: Arc<StoreFiles>,
     threads: Threads,
     leases: Leases,
-    changes: Changes,
+    changes: ChangeCounters,
 }
 
 /// Dropped in this order: the lock is released last.
 #[derive(Debug)]
-struct Files {
+struct StoreFiles {
     tables: Vec<(Table, sled::Tree)>,
     commits: Commits,
     site: Site,
@@ -74,15 +74,15 @@ impl SledStore {
     /// Those of `open`.
     pub async fn open_with(settings: SledSettings) -> Result<Self, StoreError> {
         let (path, threads) = (settings.path.clone(), Threads::new("keyward-store", THREADS_MAX));
-        let files = finished(&path, threads.run(move || Files::open(&settings)).await)?.into();
-        Ok(Self { files, threads, leases: Leases::default(), changes: Changes::new() })
+        let files = finished(&path, threads.run(move || StoreFiles::open(&settings)).await)?.into();
+        Ok(Self { files, threads, leases: Leases::default(), changes: ChangeCounters::new() })
     }
 
     /// Runs `work` on a blocking thread.
     async fn on_files<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Files) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&StoreFiles) -> Result<T, StoreError> + Send + 'static,
     {
         let files = Arc::clone(&self.files);
         finished(self.files.site.path(), self.threads.run(move || work(&files)).await)
@@ -90,12 +90,12 @@ impl SledStore {
 
     /// Waits until the write with this ticket is on disk.
     async fn synced(&self, swapped: &Swapped) -> Result<(), StoreError> {
-        let Files { commits, site, .. } = &*self.files;
+        let StoreFiles { commits, site, .. } = &*self.files;
         commits.wait(site, &self.threads, swapped.ticket).await
     }
 }
 
-impl Files {
+impl StoreFiles {
     fn open(settings: &SledSettings) -> Result<Self, StoreError> {
         let site = Site::take(&settings.path)?;
         let config = sled::Config::new()
@@ -117,7 +117,7 @@ impl Files {
         &entry.expect("open() opened every table").1
     }
 
-    fn refuse(&self, (table, key): (Table, &[u8]), error: sled::Error) -> StoreError {
+    fn refuse(&self, table: Table, key: &[u8], error: sled::Error) -> StoreError {
         match error {
             sled::Error::Corruption { .. } => row::corrupt(table, key),
             other => self.site.refuse("reach a row", other),
@@ -126,20 +126,21 @@ impl Files {
 
     fn read(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
         let bytes = self.tree(table).get(key);
-        let bytes = bytes.map_err(|error| self.refuse((table, key.as_bytes()), error))?;
+        let bytes = bytes.map_err(|error| self.refuse(table, key.as_bytes(), error))?;
         bytes.map(|bytes| decode(table, key.as_bytes(), &bytes)).transpose()
     }
 
     /// Swaps the row for `value` (`None` deletes it), if the precondition is met. Not durable yet.
     fn swap(
         &self,
-        (table, key): (Table, &str),
+        table: Table,
+        key: &str,
         value: Option<&[u8]>,
         expect: Expect,
     ) -> Result<Swapped, StoreError> {
         let at = key.as_bytes();
         loop {
-            let old = self.tree(table).get(at).map_err(|error| self.refuse((table, at), error))?;
+            let old = self.tree(table).get(at).map_err(|error| self.refuse(table, at, error))?;
             // A damaged row is not overwritten: it may be the only copy.
             let found = old.as_ref().map(|old| row::decode(table, at, old)).transpose()?;
             let version = expect.admits(table, key, found.map(|(version, _)| version))?;
@@ -148,7 +149,7 @@ impl Files {
             }
             let new = value.map(|value| row::encode(table, at, version, value));
             let swapped = self.tree(table).compare_and_swap(at, old, new);
-            if swapped.map_err(|error| self.refuse((table, at), error))?.is_ok() {
+            if swapped.map_err(|error| self.refuse(table, at, error))?.is_ok() {
                 return Ok(Swapped { version, ticket: Some(self.commits.applied()) });
             }
             // Another writer was faster: check the precondition again.
@@ -161,7 +162,7 @@ impl Files {
         let old = row::encode(table, at, version, &row.value);
         let new = row::encode(table, at, version, value);
         let swapped = self.tree(table).compare_and_swap(at, Some(old), Some(new));
-        match swapped.map_err(|error| self.refuse((table, at), error))? {
+        match swapped.map_err(|error| self.refuse(table, at, error))? {
             Ok(()) => Ok(Swapped { version, ticket: Some(self.commits.applied()) }),
             Err(_) => Err(conflict(table, &row.key)),
         }
@@ -180,7 +181,7 @@ impl Files {
         };
         self.tree(table)
             .range::<&[u8], _>((from, Bound::Unbounded))
-            .map(|entry| entry.map_err(|error| self.refuse((table, prefix.as_bytes()), error)))
+            .map(|entry| entry.map_err(|error| self.refuse(table, prefix.as_bytes(), error)))
             .take_while(|entry| match entry {
                 Ok((key, _)) => key.starts_with(prefix.as_bytes()),
                 Err(_) => true,
@@ -233,7 +234,7 @@ impl Store for SledStore {
     ) -> Result<Version, StoreError> {
         check(table, key, value)?;
         let (key, value) = (key.to_owned(), value.to_vec());
-        let write = move |files: &Files| files.swap((table, &key), Some(&value), expect);
+        let write = move |files: &StoreFiles| files.swap(table, &key, Some(&value), expect);
         let swapped = self.on_files(write).await?;
         self.synced(&swapped).await?;
         self.changes.count(table);
@@ -249,7 +250,7 @@ impl Store for SledStore {
 
     async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
         let key = key.to_owned();
-        let write = move |files: &Files| files.swap((table, &key), None, expect);
+        let write = move |files: &StoreFiles| files.swap(table, &key, None, expect);
         let swapped = self.on_files(write).await?;
         self.synced(&swapped).await?;
         if swapped.ticket.is_some() {

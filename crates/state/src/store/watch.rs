@@ -6,9 +6,9 @@ use super::{Table, Version};
 
 /// The counters. They start at 1, so that a watcher with `Version(0)` returns at once.
 #[derive(Debug)]
-pub(super) struct Changes(Vec<(Table, watch::Sender<u64>)>);
+pub(super) struct ChangeCounters(Vec<(Table, watch::Sender<u64>)>);
 
-impl Changes {
+impl ChangeCounters {
     pub(super) fn new() -> Self {
         Self(Table::ALL.map(|table| (table, watch::Sender::new(1))).into())
     }

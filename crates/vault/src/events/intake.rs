@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Events;
 use keyward_state::directory::News;
-use keyward_state::observe::change::Changes;
+use keyward_state::observe::change_log::Changes;
 use keyward_state::observe::event::Outcome;
 
 impl Events {

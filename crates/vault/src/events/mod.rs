@@ -152,8 +152,8 @@ impl Events {
         let keys = self.keys.get(&hook.org, hook.id.as_str()).await?;
         let (keys, _) = keys.ok_or(EventsError::NoWayOut)?;
         let (settings, now) = (self.settings.load_full(), self.clock.now());
-        let by = (&hook.org, &Acting::current().by);
-        let notice = Notice::new(NoticeKind::WebhookTest, by, now, About::default());
+        let by = Acting::current().by;
+        let notice = Notice::new(NoticeKind::WebhookTest, &hook.org, &by, now, About::default());
         let tried = attempt::post(caller, (&hook.spec.url, &keys), &notice, (&settings, now)).await;
         Ok(LastTry::of(&tried, self.clock.now()))
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use keyward_base::secret::Secret;
-use keyward_rules::inject::placement::Template;
+use keyward_rules::inject::template::Template;
 
 /// Declared fields.
 #[derive(Debug)]

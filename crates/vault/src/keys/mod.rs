@@ -19,8 +19,8 @@ pub use error::KeysError;
 
 use keyward_base::id::OrgId;
 use keyward_state::crypto::envelope::Place;
+use keyward_state::crypto::key_file;
 use keyward_state::crypto::keyring::{self, KeyId, KeyInfo, Keyring, Origin};
-use keyward_state::crypto::own;
 use keyward_state::crypto::source::KeyError;
 use keyward_state::store::{Row, Store, StoreError, Table};
 
@@ -92,7 +92,7 @@ impl Keys {
         home: Home,
     ) -> Result<Arc<Self>, KeyError> {
         if let Home::Own(file) = &home {
-            own::clean(file)?;
+            key_file::clean(file)?;
         }
         Ok(Arc::new(Self { store, keyring, home: home.into(), turn: Arc::default() }))
     }

@@ -46,7 +46,7 @@ pub(super) enum Decoder {
 
 /// The result of one step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Step {
+pub(super) struct DecodeStep {
     /// Bytes consumed from the input.
     pub(super) consumed: usize,
     /// Bytes written to the output.
@@ -57,7 +57,7 @@ pub(super) struct Step {
 
 /// The input is not valid for its coding.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Broken;
+pub(super) struct BrokenCoding;
 
 pub(super) struct Deflate {
     gzip: bool,
@@ -145,9 +145,13 @@ impl Decoder {
     }
 
     /// Decodes some of `input` into `out`. When `out` is full, there may be more without further input.
-    pub(super) fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, Broken> {
+    pub(super) fn step(
+        &mut self,
+        input: &[u8],
+        out: &mut [u8],
+    ) -> Result<DecodeStep, BrokenCoding> {
         if self.is_done() && input.is_empty() {
-            return Ok(Step { consumed: 0, produced: 0, settled: true });
+            return Ok(DecodeStep { consumed: 0, produced: 0, settled: true });
         }
         match self {
             Self::Deflate(decoder) => decoder.step(input, out),
@@ -185,11 +189,11 @@ impl Deflate {
         Self { gzip: false, inner: None, first: None, done: false }
     }
 
-    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, Broken> {
+    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<DecodeStep, BrokenCoding> {
         if self.done {
             // Only gzip may continue after its end (members, RFC 1952 §2.2). Other data would reach the agent
             // without inspection.
-            *self = if self.gzip { Self::gzip() } else { return Err(Broken) };
+            *self = if self.gzip { Self::gzip() } else { return Err(BrokenCoding) };
         }
         let inner = match &mut self.inner {
             Some(inner) => inner,
@@ -198,27 +202,28 @@ impl Deflate {
                 (_, input) => {
                     self.first = self.first.or(input.first().copied());
                     let consumed = input.len().min(1);
-                    return Ok(Step { consumed, produced: 0, settled: false });
+                    return Ok(DecodeStep { consumed, produced: 0, settled: false });
                 }
             },
         };
         let before = (inner.total_in(), inner.total_out());
-        let status = inner.decompress(input, out, FlushDecompress::Sync).map_err(|_| Broken)?;
+        let status =
+            inner.decompress(input, out, FlushDecompress::Sync).map_err(|_| BrokenCoding)?;
         self.done = status == Status::StreamEnd;
-        let consumed = usize::try_from(inner.total_in() - before.0).map_err(|_| Broken)?;
-        let produced = usize::try_from(inner.total_out() - before.1).map_err(|_| Broken)?;
-        Ok(Step { consumed, produced, settled: produced < out.len() })
+        let consumed = usize::try_from(inner.total_in() - before.0).map_err(|_| BrokenCoding)?;
+        let produced = usize::try_from(inner.total_out() - before.1).map_err(|_| BrokenCoding)?;
+        Ok(DecodeStep { consumed, produced, settled: produced < out.len() })
     }
 }
 
 /// Distinguishes zlib from raw deflate: the first two bytes of zlib are a multiple of 31 and have 8 in their
 /// low bits (RFC 1950 §2.2).
-fn zlib_or_bare(first: u8, second: u8) -> Result<Decompress, Broken> {
+fn zlib_or_bare(first: u8, second: u8) -> Result<Decompress, BrokenCoding> {
     let zlib = first & 15 == 8 && u16::from_be_bytes([first, second]).is_multiple_of(31);
     let mut inner = Decompress::new(zlib);
     // A single byte is less than any symbol, so there is no output yet.
     let mut nothing = [0; 8];
-    inner.decompress(&[first], &mut nothing, FlushDecompress::Sync).map_err(|_| Broken)?;
+    inner.decompress(&[first], &mut nothing, FlushDecompress::Sync).map_err(|_| BrokenCoding)?;
     Ok(inner)
 }
 
@@ -230,9 +235,9 @@ impl Brotli {
         Self { state, bytes, done: false }
     }
 
-    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, Broken> {
+    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<DecodeStep, BrokenCoding> {
         if self.done {
-            return Err(Broken);
+            return Err(BrokenCoding);
         }
         let (mut left, mut consumed) = (input.len(), 0);
         let (mut room, mut produced, mut total) = (out.len(), 0, 0);
@@ -247,11 +252,11 @@ impl Brotli {
             &mut self.state,
         );
         match result {
-            BrotliResult::ResultFailure => return Err(Broken),
+            BrotliResult::ResultFailure => return Err(BrokenCoding),
             BrotliResult::ResultSuccess => self.done = true,
             BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => {}
         }
-        Ok(Step { consumed, produced, settled: room > 0 })
+        Ok(DecodeStep { consumed, produced, settled: room > 0 })
     }
 }
 
@@ -264,11 +269,12 @@ impl Zstd {
 
     /// Passes at most the bytes that the current block needs, so that it is known when the decoder is empty;
     /// further bytes would be buffered until their own block is complete.
-    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, Broken> {
+    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<DecodeStep, BrokenCoding> {
         let given = if self.full { &[] } else { &input[..input.len().min(self.wants)] };
         let mut source = InBuffer::around(given);
         let mut sink = OutBuffer::around(out);
-        let hint = self.context.decompress_stream(&mut sink, &mut source).map_err(|_| Broken)?;
+        let hint =
+            self.context.decompress_stream(&mut sink, &mut source).map_err(|_| BrokenCoding)?;
         let (consumed, produced) = (source.pos(), sink.pos());
         if consumed > 0 {
             // A stream of events ends each event with a block; the next header comes with the next event.
@@ -277,7 +283,7 @@ impl Zstd {
         self.done = hint == 0;
         self.full = produced == sink.capacity() && !self.done;
         self.wants = if self.done { ZSTD_BEGINNING } else { hint };
-        Ok(Step { consumed, produced, settled: self.between && !self.full })
+        Ok(DecodeStep { consumed, produced, settled: self.between && !self.full })
     }
 }
 

@@ -46,19 +46,19 @@ const FORM: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'*').remove(b'-').remove(b'.').remove(b'_').remove(b' ');
 
 /// Which characters a string of JSON or JavaScript escapes in addition to `"` and `\`.
-struct Script {
+struct ScriptEscapes {
     /// Characters escaped by number.
     by_number: &'static [u8],
     /// Whether `/` is written as `\/`.
     slash: bool,
 }
 
-const fn script(by_number: &'static [u8], slash: bool) -> Script {
-    Script { by_number, slash }
+const fn script(by_number: &'static [u8], slash: bool) -> ScriptEscapes {
+    ScriptEscapes { by_number, slash }
 }
 
 /// Encoders that write `\u00XX`.
-const UNICODE_ESCAPED: [Script; 11] = [
+const UNICODE_ESCAPED: [ScriptEscapes; 11] = [
     // Most encoders of JSON, with and without `\/`.
     script(b"", false),
     script(b"", true),
@@ -77,7 +77,7 @@ const UNICODE_ESCAPED: [Script; 11] = [
 
 /// Encoders that write `\xXX`: Go's html/template before 1.14, and encoders that escape the characters of
 /// base64.
-const BYTE_ESCAPED: [Script; 2] = [script(b"<>&'\"+", true), script(b"<>&'\"+/=`", false)];
+const BYTE_ESCAPED: [ScriptEscapes; 2] = [script(b"<>&'\"+", true), script(b"<>&'\"+/=`", false)];
 
 /// How template engines escape HTML characters other than `&`, `<` and `>`, as observed.
 const HTML: [&[(u8, &str)]; 9] = [
@@ -186,7 +186,7 @@ fn script_escaped(secret: &[u8]) -> Vec<Form> {
     for (number, table) in tables {
         for upper in [false, true] {
             let with = |slash: bool, by_number: &dyn Fn(u8) -> bool| {
-                in_script(secret, (number, upper), slash, by_number)
+                in_script(secret, number, upper, slash, by_number)
             };
             forms.extend(
                 table.iter().map(|it| with(it.slash, &|byte| it.by_number.contains(&byte))),
@@ -202,7 +202,8 @@ fn script_escaped(secret: &[u8]) -> Vec<Form> {
 /// `\u00XX` or `\xXX`.
 fn in_script(
     secret: &[u8],
-    (number, upper): (&str, bool),
+    number: &str,
+    upper: bool,
     slash: bool,
     by_number: &dyn Fn(u8) -> bool,
 ) -> Form {

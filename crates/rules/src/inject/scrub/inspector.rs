@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::decoder::{Coding, Decoder, Step};
+use super::decoder::{Coding, DecodeStep, Decoder};
 use super::needles::Needles;
 use super::watch::Watch;
 
@@ -270,10 +270,10 @@ impl Layer {
         }
     }
 
-    fn step(&mut self, input: &[u8]) -> Result<Step, Fault> {
+    fn step(&mut self, input: &[u8]) -> Result<DecodeStep, Fault> {
         let broken = |_| Fault::Unscannable("it is broken");
         let step = self.decoder.step(input, &mut self.out).map_err(broken)?;
-        let Step { consumed, produced, settled } = step;
+        let DecodeStep { consumed, produced, settled } = step;
         let was_full = std::mem::replace(&mut self.full, produced == self.out.len());
         if consumed == 0 && produced == 0 && !was_full && !input.is_empty() {
             return Err(Fault::Unscannable("it is broken"));

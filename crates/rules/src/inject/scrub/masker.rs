@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::MASK;
-use super::needles::{Found, Needles};
+use super::needles::{Matches, Needles};
 
 /// The shortest part of a needle that is masked at the edge of a partial response. Three bytes of a secret are
 /// of little use, and unrelated text often matches them.
@@ -72,7 +72,7 @@ impl Masker {
             self.begin(inside.then_some(self.held.len()));
         }
         let rest = std::mem::take(&mut self.held).freeze();
-        let Found { mut spans, open } = self.needles.search(&rest);
+        let Matches { mut spans, open } = self.needles.search(&rest);
         if !matches!(self.edges, Edges::Whole) && rest.len() - open >= PART_BYTES_MIN {
             spans.push(open..rest.len());
         }
@@ -103,7 +103,7 @@ impl Masker {
     }
 
     fn pass(&mut self, mut bytes: Bytes) -> Bytes {
-        let Found { mut spans, open } = self.needles.search(&bytes);
+        let Matches { mut spans, open } = self.needles.search(&bytes);
         self.held.extend_from_slice(&bytes.split_off(open));
         // A complete needle in the held rest is found by the next search.
         spans.retain(|span| span.start < open);

@@ -49,7 +49,7 @@ struct Needle {
 
 /// The matches in a buffer.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub(super) struct Found {
+pub(super) struct Matches {
     /// The ranges of needles, in order; adjacent ones are joined.
     pub(super) spans: Vec<Range<usize>>,
     /// From this position on, the rest of the buffer begins a needle; the buffer's length if none does.
@@ -120,8 +120,8 @@ impl Needles {
     }
 
     /// Finds all needles, including overlapping ones, and one that the buffer's end cuts.
-    pub(super) fn search(&self, bytes: &[u8]) -> Found {
-        let mut found = Found { spans: Vec::new(), open: bytes.len() };
+    pub(super) fn search(&self, bytes: &[u8]) -> Matches {
+        let mut found = Matches { spans: Vec::new(), open: bytes.len() };
         let Some(keys) = &self.keys else { return found };
         let mut from = 0;
         while let Some(key) = keys.find(Input::new(bytes).range(from..)) {
@@ -138,7 +138,7 @@ impl Needles {
     }
 
     /// Compares the needles with the key at position `key`.
-    fn judge(&self, bytes: &[u8], key: usize, group: &Range<usize>, found: &mut Found) {
+    fn judge(&self, bytes: &[u8], key: usize, group: &Range<usize>, found: &mut Matches) {
         for Needle { form, key_at } in &self.all[group.clone()] {
             let Some(start) = key.checked_sub(*key_at) else { continue };
             let rest = &bytes[start..];
@@ -187,7 +187,7 @@ impl Needle {
     }
 }
 
-impl Found {
+impl Matches {
     /// Sorts the spans and joins adjacent ones.
     fn join(&mut self) {
         self.spans.sort_by_key(|span| span.start);

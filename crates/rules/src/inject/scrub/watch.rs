@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::needles::{Found, Needles};
+use super::needles::{Matches, Needles};
 
 /// A searcher that keeps only bytes that begin a needle.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Watch {
         }
         self.held.extend_from_slice(piece);
         // A longer needle may begin with a shorter one, so the search continues immediately.
-        let Found { spans, open } = self.needles.search(&self.held);
+        let Matches { spans, open } = self.needles.search(&self.held);
         self.held.drain(..open);
         !spans.is_empty()
     }

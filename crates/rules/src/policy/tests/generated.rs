@@ -12,7 +12,8 @@ use super::samples::{Sample, agent_of};
 use crate::inject::credential::{Scoped, Write};
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placeholder::Placeholder;
-use crate::inject::placement::{At, Encoding, Template};
+use crate::inject::placement::At;
+use crate::inject::template::{Encoding, Template};
 use crate::inject::write::{self, Head};
 use crate::policy::explain::RouteKind;
 use crate::policy::{
@@ -114,7 +115,7 @@ fn prefixes(text: &str) -> Vec<Scoped<Option<PathPrefix>>> {
 }
 
 /// The path that the sending code writes for the account with this key.
-fn written(account: &Account, path: &str, (at, key): (usize, &str)) -> Option<DecodedPath> {
+fn written(account: &Account, path: &str, at: usize, key: &str) -> Option<DecodedPath> {
     let prefix = account.prefixes.first()?.what.clone()?;
     let value = PREFIXES[at].replace("{key}", key).replace("{open}", "x");
     let writes = [Write { at: At::Path(prefix), value: Secret::from(value) }];
@@ -271,8 +272,8 @@ proptest! {
                 let all = spec.bindings.iter().map(|bound| &bound.account).chain(uses);
                 let account = all.into_iter().find(|account| account.id == *id).expect("it is there");
                 let at = account.name[1..].parse::<usize>().expect("`c` and a number");
-                let key = (seed.accounts[at].3, KEYS[key]);
-                if let Some(sent) = written(account, asked.path.raw(), key) {
+                let prefix = seed.accounts[at].3;
+                if let Some(sent) = written(account, asked.path.raw(), prefix, KEYS[key]) {
                     expected = both(expected, naive(&sent));
                 }
             }

@@ -8,7 +8,7 @@ use super::samples::{Sample, agent_of};
 use crate::inject::credential::Scoped;
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placeholder::Core;
-use crate::inject::placement::{Encoding, Template};
+use crate::inject::template::{Encoding, Template};
 use crate::policy::{
     Account, AccountState, Bound, DefaultAction, Policy, Route, Rule, RuleAction, Spec,
 };

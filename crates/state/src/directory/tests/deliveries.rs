@@ -92,7 +92,7 @@ async fn named_hook(world: &World, name: &str) -> Arc<Record<Webhook>> {
 /// An event is stored and then the process dies, before the change of `cause`.
 async fn dies_before(world: &World, kind: NoticeKind, cause: (&At, Option<Version>)) {
     let view = world.directory.view();
-    let notice = Notice::new(kind, (&world.org, &Actor::Gateway), world.now(), About::default());
+    let notice = Notice::new(kind, &world.org, &Actor::Gateway, world.now(), About::default());
     let due: Due<'_> = (&view, Some(cause));
     let news = world.directory.shared.owe(vec![notice], false, due).await.unwrap();
     assert_eq!(news[0].owed.len(), 1, "the webhook wants it");

@@ -28,6 +28,14 @@ const PATHS: [&str; 5] = ["/v1/x", "/repos/a", "/admin/x", "/admin/oauth/access_
 /// The kind of change, the org, the agent or connection, and an argument.
 type Step = (usize, usize, usize, usize);
 
+/// The org of a step, its agent or connection, and an argument.
+#[derive(Clone, Copy)]
+struct Operands {
+    org: usize,
+    x: usize,
+    y: usize,
+}
+
 /// Two orgs with agents `a0` to `a2` and connections `c0` to `c3`.
 struct World {
     directory: Arc<Directory>,
@@ -114,7 +122,7 @@ impl World {
         self.directory.view().find_app(&self.orgs[org], "app").map(|it| it.id.clone())
     }
 
-    async fn add(&mut self, (org, x, y): (usize, usize, usize)) {
+    async fn add(&mut self, Operands { org, x, y }: Operands) {
         let org_id = self.orgs[org].clone();
         if y % 2 == 0 {
             let name = format!("a{}", x % 3);
@@ -137,7 +145,7 @@ impl World {
         self.directory.add_connection(record).await.ok();
     }
 
-    async fn update(&self, (org, x, y): (usize, usize, usize), how: usize) {
+    async fn update(&self, Operands { org, x, y }: Operands, how: usize) {
         let Some(id) = self.connection(org, x) else { return };
         let (user, app) = (self.users[org].clone(), self.app(org));
         let change = |record: &mut ConnectionRecord| match how {
@@ -166,7 +174,7 @@ impl World {
         self.directory.update_connection(&self.orgs[org], &id, &change).await.ok();
     }
 
-    async fn bind(&self, (org, x, y): (usize, usize, usize), on: bool) {
+    async fn bind(&self, Operands { org, x, y }: Operands, on: bool) {
         let (Some(agent), Some(id)) = (self.agent(org, x), self.connection(org, y)) else { return };
         let (org, directory) = (&self.orgs[org], &self.directory);
         match on {
@@ -175,7 +183,7 @@ impl World {
         }
     }
 
-    async fn change_agent(&self, (org, x, y): (usize, usize, usize), how: usize) {
+    async fn change_agent(&self, Operands { org, x, y }: Operands, how: usize) {
         let Some(id) = self.agent(org, x) else { return };
         let (org_id, directory) = (&self.orgs[org], &self.directory);
         let environment = (y > 1).then(|| format!("e{y}"));
@@ -190,7 +198,7 @@ impl World {
     }
 
     /// Installs, changes or removes plugin `p` of an agent.
-    async fn plug(&self, (org, x, y): (usize, usize, usize)) {
+    async fn plug(&self, Operands { org, x, y }: Operands) {
         let (Some(agent), org_id) = (self.agent(org, x), &self.orgs[org]) else { return };
         let view = self.directory.view();
         let there = view.plugins_of(org_id, &agent).next().map(|it| it.id.clone());
@@ -223,7 +231,7 @@ impl World {
     }
 
     /// Creates, changes or removes the app of an org.
-    async fn app_changes(&self, (org, x, y): (usize, usize, usize)) {
+    async fn app_changes(&self, Operands { org, x, y }: Operands) {
         let (time, org_id) = (Timestamp::UNIX_EPOCH, &self.orgs[org]);
         let urls = json!({"token": format!("https://{}/token", HOSTS[y + 3])});
         let settings = json!({"user_agent": format!("app/{x}")});
@@ -247,7 +255,7 @@ impl World {
     }
 
     async fn step(&mut self, (what, org, x, y): Step) {
-        let at = (org, x, y);
+        let at = Operands { org, x, y };
         match what {
             0..=5 => self.add(at).await,
             6..=9 => self.bind(at, true).await,
@@ -275,7 +283,7 @@ impl World {
     /// Compares the decisions of both policies for every request.
     fn compare(&self) {
         let (sources, view) = (self.rulebook.sources.load_full(), self.directory.view());
-        let fresh = Made::leniently(&sources, view).expect("it compiles").policy();
+        let fresh = CompiledPolicy::leniently(&sources, view).expect("it compiles").policy();
         let followed = self.rulebook.current();
         for agent in &self.agents {
             assert_eq!(followed.account_names(agent), fresh.account_names(agent));
@@ -284,33 +292,39 @@ impl World {
                 for (method, named) in [("GET", None), ("POST", Some("c0")), ("DELETE", None)] {
                     let carried =
                         if method == "DELETE" { &cores[..cores.len().min(1)] } else { &[] };
-                    let say = |policy: &Policy| {
-                        said(policy, agent, (method, host, path), (carried, named))
-                    };
-                    assert_eq!(say(&followed), say(&fresh), "{method} {host} {path} of {agent:?}");
+                    let request = Request { method, host, path, placeholders: carried, named };
+                    let decisions = |policy: &Policy| decisions(policy, agent, &request);
+                    assert_eq!(
+                        decisions(&followed),
+                        decisions(&fresh),
+                        "{method} {host} {path} of {agent:?}"
+                    );
                 }
             }
         }
     }
 }
 
+struct Request<'a> {
+    method: &'a str,
+    host: &'a str,
+    path: &'a str,
+    placeholders: &'a [Core],
+    named: Option<&'a str>,
+}
+
 /// All decisions about a request.
-fn said(
-    policy: &Policy,
-    agent: &Agent,
-    (method, host, path): (&str, &str, &str),
-    (placeholders, named): (&[Core], Option<&str>),
-) -> String {
-    let target = Target::parse(Scheme::Https, host).expect(host);
-    let path = DecodedPath::parse(path).expect("a path");
-    let method = method.parse().expect("a method");
+fn decisions(policy: &Policy, agent: &Agent, request: &Request<'_>) -> String {
+    let target = Target::parse(Scheme::Https, request.host).expect(request.host);
+    let path = DecodedPath::parse(request.path).expect("a path");
+    let method = request.method.parse().expect("a method");
     let asked = Asked {
         target: &target,
         method: &method,
         overrides: &[],
         path: &path,
-        placeholders,
-        named,
+        placeholders: request.placeholders,
+        named: request.named,
     };
     let (route, decided) = (policy.route(agent, &target), policy.decide(agent, &asked));
     format!("{route:?} {decided:?} {:?}", policy.explain(agent, &asked))
@@ -357,7 +371,7 @@ async fn looked_up(count: usize) -> (u64, u64) {
     }
     let sources = sources(Vec::new());
     let before = samples.view();
-    let made = Made::strictly(&sources, before.clone()).expect("it compiles");
+    let made = CompiledPolicy::strictly(&sources, before.clone()).expect("it compiles");
     let mut record = samples.connections[0].clone();
     record.state = ConnectionState::Paused;
     let now = before.with(Arc::new(record));

@@ -1,7 +1,7 @@
 //! Tests of the sled store: the conformance tests, restarts, locks, damage.
 
-use super::super::conformance::conforms;
 use super::*;
+use crate::store::tests::conformance::conforms;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};

@@ -1,17 +1,16 @@
 //! Opens a stream to a target through a corporate proxy: CONNECT (RFC 9110 §9.3.6), over TCP or TLS.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::StatusCode;
-use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::client::{HandshakeError, connect_tls};
+use super::client::connect_tls;
 use super::corporate::CorporateProxy;
+use super::dial_error::ProxyFault;
 use super::wire::Wire;
 use keyward_base::host::{Scheme, Target};
 
@@ -21,65 +20,6 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Fields in that head.
 const HEAD_FIELDS_MAX: usize = 64;
 
-/// Why a proxy did not open a tunnel. The message continues "the corporate proxy …".
-#[derive(Debug, thiserror::Error)]
-pub enum ProxyFault {
-    /// Its name does not resolve.
-    #[error("cannot be resolved")]
-    Resolve(#[source] io::Error),
-    /// It does not accept connections.
-    #[error("cannot be reached")]
-    Connect(#[source] io::Error),
-    /// It is one of our own listeners.
-    #[error("is this gateway itself")]
-    Own,
-    /// The TLS handshake failed.
-    #[error("does not prove who it is: {0}")]
-    Tls(#[source] HandshakeError),
-    /// It requires a login, or rejects the configured one.
-    #[error("does not accept the gateway's login")]
-    Login,
-    /// It refuses, or cannot reach the target.
-    #[error("refuses the way to {target} ({})", status.as_u16())]
-    Refused {
-        /// The target's host and port.
-        target: String,
-        /// The status of its response.
-        status: StatusCode,
-    },
-    /// Its response is not HTTP, or too large.
-    #[error("does not answer as a proxy: {0}")]
-    Malformed(&'static str),
-    /// It closed the stream.
-    #[error("closed the stream")]
-    Closed(#[source] io::Error),
-    /// The time limit was reached.
-    #[error("did not open the way to {target} in time")]
-    Timeout {
-        /// The target's host and port.
-        target: String,
-    },
-}
-
-impl ProxyFault {
-    /// What the proxy's operator can do.
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::Resolve(_) | Self::Malformed(_) => "check `upstream.proxy.url`",
-            Self::Connect(_) | Self::Closed(_) | Self::Timeout { .. } => {
-                "check `upstream.proxy.url`, and whether the proxy runs; what it should not be asked \
-                 for stands in `upstream.proxy.except`"
-            }
-            Self::Own => "`upstream.proxy.url` is for the proxy behind this one",
-            Self::Tls(_) => "name the root of its certificate in `upstream.trust`",
-            Self::Login => "check `upstream.proxy.user` and `upstream.proxy.password`",
-            Self::Refused { .. } => {
-                "ask who runs the proxy to allow it, or name the host in `upstream.proxy.except`"
-            }
-        }
-    }
-}
-
 /// Does the TLS handshake with the proxy, if its URL asks for TLS.
 pub(super) async fn enter(
     proxy: &CorporateProxy,
@@ -88,22 +28,15 @@ pub(super) async fn enter(
 ) -> Result<Wire, ProxyFault> {
     match (proxy.at().scheme(), proxy.tls()) {
         (Scheme::Http, _) => Ok(stream.into()),
-        (Scheme::Https, Some(config)) => shake(proxy.at(), stream, config.clone(), within).await,
+        (Scheme::Https, Some(config)) => {
+            let stream = connect_tls(stream, proxy.at(), config.clone(), within).await;
+            stream.map(Wire::over_tls).map_err(ProxyFault::Tls)
+        }
         (Scheme::Https, None) => {
             let error = io::Error::other("nothing was configured to verify it by");
             Err(ProxyFault::Closed(error))
         }
     }
-}
-
-async fn shake(
-    at: &Target,
-    stream: TcpStream,
-    config: Arc<ClientConfig>,
-    within: Duration,
-) -> Result<Wire, ProxyFault> {
-    let stream = connect_tls(stream, at, config, within).await.map_err(ProxyFault::Tls)?;
-    Ok(Wire::over_tls(stream))
 }
 
 /// Asks for a tunnel to `target`. Bytes after the response head come from the target.

@@ -1,7 +1,6 @@
 //! Creates and replaces Keyward's own key file. A rotation writes it twice: first with the new and the old key,
 //! later with the new key alone. A crash at any time leaves a complete file.
 
-use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -10,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::envelope::{self, KEY_LEN};
-use super::source::KeyError;
+use super::envelope;
+use super::key_error::KeyError;
+use super::key_id::KEY_LEN;
 
 /// Prefix of temporary files. One that a crash left contains keys.
 const DRAFT: &str = ".master-key-";
@@ -66,15 +66,11 @@ pub fn clean(path: &Path) -> Result<(), KeyError> {
 fn remove_drafts(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(parent(path))? {
         let entry = entry?;
-        if is_draft(&entry.file_name()) {
+        if entry.file_name().as_bytes().starts_with(DRAFT.as_bytes()) {
             fs::remove_file(entry.path())?;
         }
     }
     Ok(())
-}
-
-fn is_draft(name: &OsStr) -> bool {
-    name.as_bytes().starts_with(DRAFT.as_bytes())
 }
 
 fn draft_beside(path: &Path) -> PathBuf {

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Expect, Store, StoreError, Table, VALUE_BYTES_MAX, Version};
+use crate::store::{Expect, Store, StoreError, Table, VALUE_BYTES_MAX, Version};
 
 const LONG: Duration = Duration::from_secs(3600);
 
 /// One test per guarantee. `$open` is a future of `(a guard that must outlive the store, the store)`.
 macro_rules! conforms {
     ($open:expr) => {
-        $crate::store::conformance::conforms! { $open;
+        $crate::store::tests::conformance::conforms! { $open;
             an_absent_row_is_none
             a_write_that_expects_otherwise_changes_nothing
             versions_count_writes_and_begin_anew_after_a_delete
@@ -36,11 +36,11 @@ macro_rules! conforms {
         #[tokio::test]
         async fn $claim() {
             let (_guard, store) = $open.await;
-            $crate::store::conformance::$claim(std::sync::Arc::new(store)).await;
+            $crate::store::tests::conformance::$claim(std::sync::Arc::new(store)).await;
         }
     )*};
 }
-pub(super) use conforms;
+pub(in crate::store) use conforms;
 
 fn is_conflict<T>(result: Result<T, StoreError>) -> bool {
     matches!(result, Err(StoreError::Conflict { .. }))
@@ -62,12 +62,14 @@ async fn keys(
     rows.into_iter().map(|row| row.key).collect()
 }
 
-pub(super) async fn an_absent_row_is_none(store: Arc<dyn Store>) {
+pub(in crate::store) async fn an_absent_row_is_none(store: Arc<dyn Store>) {
     assert!(store.get(Table::Agents, "o/a").await.unwrap().is_none());
     assert!(store.list(Table::Agents, "", None, 10).await.unwrap().is_empty());
 }
 
-pub(super) async fn a_write_that_expects_otherwise_changes_nothing(store: Arc<dyn Store>) {
+pub(in crate::store) async fn a_write_that_expects_otherwise_changes_nothing(
+    store: Arc<dyn Store>,
+) {
     let (table, key) = (Table::Agents, "o/a");
     assert!(is_conflict(store.put(table, key, b"x", Expect::Version(Version(1))).await));
     store.put(table, key, b"one", Expect::Absent).await.unwrap();
@@ -81,7 +83,9 @@ pub(super) async fn a_write_that_expects_otherwise_changes_nothing(store: Arc<dy
     assert_eq!((&row.value[..], row.version), (&b"one"[..], Version(1)));
 }
 
-pub(super) async fn only_exactly_that_row_is_resealed_and_keeps_its_version(store: Arc<dyn Store>) {
+pub(in crate::store) async fn only_exactly_that_row_is_resealed_and_keeps_its_version(
+    store: Arc<dyn Store>,
+) {
     let (table, key) = (Table::Agents, "o/a");
     store.put(table, key, b"one", Expect::Absent).await.unwrap();
     let first = store.get(table, key).await.unwrap().unwrap();
@@ -99,7 +103,9 @@ pub(super) async fn only_exactly_that_row_is_resealed_and_keeps_its_version(stor
     store.put(table, key, b"three", Expect::Version(second.version)).await.unwrap();
 }
 
-pub(super) async fn versions_count_writes_and_begin_anew_after_a_delete(store: Arc<dyn Store>) {
+pub(in crate::store) async fn versions_count_writes_and_begin_anew_after_a_delete(
+    store: Arc<dyn Store>,
+) {
     let (table, key) = (Table::Agents, "o/a");
     assert_eq!(store.put(table, key, b"1", Expect::Any).await.unwrap(), Version(1));
     let second = store.put(table, key, b"2", Expect::Version(Version(1))).await.unwrap();
@@ -110,13 +116,15 @@ pub(super) async fn versions_count_writes_and_begin_anew_after_a_delete(store: A
     assert_eq!(store.put(table, key, b"4", Expect::Absent).await.unwrap(), Version(1));
 }
 
-pub(super) async fn deleting_what_is_absent_fails_only_under_a_version(store: Arc<dyn Store>) {
+pub(in crate::store) async fn deleting_what_is_absent_fails_only_under_a_version(
+    store: Arc<dyn Store>,
+) {
     assert!(is_conflict(store.delete(Table::Agents, "o/a", Expect::Version(Version(1))).await));
     store.delete(Table::Agents, "o/a", Expect::Any).await.unwrap();
     store.delete(Table::Agents, "o/a", Expect::Absent).await.unwrap();
 }
 
-pub(super) async fn keys_that_are_no_keys_are_refused(store: Arc<dyn Store>) {
+pub(in crate::store) async fn keys_that_are_no_keys_are_refused(store: Arc<dyn Store>) {
     for bad in ["", "a b", "a\n", "\u{e9}", "nul\0", &"k".repeat(513)] {
         let refused = store.put(Table::Agents, bad, b"x", Expect::Any).await;
         assert!(matches!(refused, Err(StoreError::KeyRefused { .. })), "{bad:?}");
@@ -124,7 +132,7 @@ pub(super) async fn keys_that_are_no_keys_are_refused(store: Arc<dyn Store>) {
     store.put(Table::Agents, &"k".repeat(512), b"x", Expect::Any).await.unwrap();
 }
 
-pub(super) async fn values_over_the_limit_are_refused_and_megabytes_are_kept(
+pub(in crate::store) async fn values_over_the_limit_are_refused_and_megabytes_are_kept(
     store: Arc<dyn Store>,
 ) {
     let large: Vec<u8> = (0..VALUE_BYTES_MAX + 1).map(|at| (at / 7) as u8).collect();
@@ -137,7 +145,7 @@ pub(super) async fn values_over_the_limit_are_refused_and_megabytes_are_kept(
     }
 }
 
-pub(super) async fn tables_do_not_mix(store: Arc<dyn Store>) {
+pub(in crate::store) async fn tables_do_not_mix(store: Arc<dyn Store>) {
     for table in Table::ALL {
         store.put(table, "o/a", table.name().as_bytes(), Expect::Absent).await.unwrap();
     }
@@ -149,7 +157,7 @@ pub(super) async fn tables_do_not_mix(store: Arc<dyn Store>) {
     }
 }
 
-pub(super) async fn paging_gives_every_row_once_in_order(store: Arc<dyn Store>) {
+pub(in crate::store) async fn paging_gives_every_row_once_in_order(store: Arc<dyn Store>) {
     let all: Vec<String> = (0..53).map(|n| format!("o/{n:03}")).collect();
     for key in all.iter().rev() {
         store.put(Table::Agents, key, b"x", Expect::Absent).await.unwrap();
@@ -169,7 +177,7 @@ pub(super) async fn paging_gives_every_row_once_in_order(store: Arc<dyn Store>) 
     assert_eq!(keys(&store, "o/", Some("o/010"), 1).await, ["o/011"]);
 }
 
-pub(super) async fn only_keys_with_the_prefix_are_listed(store: Arc<dyn Store>) {
+pub(in crate::store) async fn only_keys_with_the_prefix_are_listed(store: Arc<dyn Store>) {
     fill(&store, Table::Agents, &["o", "o.", "o/", "o/a", "o/b", "o0", "p/a"]).await;
     fill(&store, Table::Bindings, &["o/z"]).await;
     assert_eq!(keys(&store, "o/", None, 10).await, ["o/", "o/a", "o/b"]);
@@ -181,7 +189,7 @@ pub(super) async fn only_keys_with_the_prefix_are_listed(store: Arc<dyn Store>) 
     assert_eq!(keys(&store, "", None, 10).await.len(), 7);
 }
 
-pub(super) async fn a_held_lease_is_nobody_elses_until_dropped(store: Arc<dyn Store>) {
+pub(in crate::store) async fn a_held_lease_is_nobody_elses_until_dropped(store: Arc<dyn Store>) {
     let held = store.lease("con_1", LONG).await.unwrap().unwrap();
     assert!(store.lease("con_1", LONG).await.unwrap().is_none());
     assert!(store.lease("con_2", LONG).await.unwrap().is_some());
@@ -189,20 +197,20 @@ pub(super) async fn a_held_lease_is_nobody_elses_until_dropped(store: Arc<dyn St
     until_leased(&store, "con_1").await;
 }
 
-pub(super) async fn a_lease_ends_by_itself(store: Arc<dyn Store>) {
+pub(in crate::store) async fn a_lease_ends_by_itself(store: Arc<dyn Store>) {
     let held = store.lease("con_1", Duration::from_millis(5)).await.unwrap().unwrap();
     until_leased(&store, "con_1").await;
     assert_eq!(held.name(), "con_1");
 }
 
-pub(super) async fn a_lease_ends_by_the_time_of_its_last_renewal(store: Arc<dyn Store>) {
+pub(in crate::store) async fn a_lease_ends_by_the_time_of_its_last_renewal(store: Arc<dyn Store>) {
     let held = store.lease("con_1", LONG).await.unwrap().unwrap();
     assert!(store.renew_lease(&held, Duration::from_millis(5)).await.unwrap());
     until_leased(&store, "con_1").await;
     assert!(!store.renew_lease(&held, LONG).await.unwrap());
 }
 
-pub(super) async fn a_lease_that_has_ended_is_not_renewed(store: Arc<dyn Store>) {
+pub(in crate::store) async fn a_lease_that_has_ended_is_not_renewed(store: Arc<dyn Store>) {
     let ended = store.lease("con_1", Duration::ZERO).await.unwrap().unwrap();
     assert!(!store.renew_lease(&ended, LONG).await.unwrap());
     let next = store.lease("con_1", LONG).await.unwrap().unwrap();
@@ -220,7 +228,7 @@ async fn until_leased(store: &Arc<dyn Store>, name: &str) {
     }
 }
 
-pub(super) async fn concurrent_counters_lose_no_step(store: Arc<dyn Store>) {
+pub(in crate::store) async fn concurrent_counters_lose_no_step(store: Arc<dyn Store>) {
     const WRITERS: usize = 8;
     const STEPS: usize = 10;
     store.put(Table::Agents, "o/n", &0u64.to_be_bytes(), Expect::Absent).await.unwrap();
@@ -254,7 +262,9 @@ async fn step(store: &Arc<dyn Store>) {
     }
 }
 
-pub(super) async fn two_hundred_writers_of_one_new_row_have_one_winner(store: Arc<dyn Store>) {
+pub(in crate::store) async fn two_hundred_writers_of_one_new_row_have_one_winner(
+    store: Arc<dyn Store>,
+) {
     let writers = (0..200u32).map(|writer| {
         let store = Arc::clone(&store);
         async move {
@@ -273,7 +283,7 @@ pub(super) async fn two_hundred_writers_of_one_new_row_have_one_winner(store: Ar
     assert_eq!(own.into_iter().map(|row| row.key).collect::<BTreeSet<_>>().len(), 200);
 }
 
-pub(super) async fn changes_are_told_to_who_waits(store: Arc<dyn Store>) {
+pub(in crate::store) async fn changes_are_told_to_who_waits(store: Arc<dyn Store>) {
     let seen = store.changed(Table::Agents, Version(0)).await.unwrap();
     assert!(seen >= Version(1));
     let waiting = {

@@ -7,46 +7,25 @@ use http::StatusCode;
 use parking_lot::Mutex;
 
 use super::auth::Caller;
+use super::change_details::{ChangeDetails, Run};
 use super::error::ApiError;
 use super::state::Admin;
 use keyward_base::codes::Code;
-use keyward_base::id::TokenId;
-use keyward_state::observe::change::{Change, ChangeSlot};
+use keyward_state::observe::change::Change;
+use keyward_state::observe::change_log::ChangeSlot;
 use keyward_state::observe::event::{Event, Outcome};
 
 /// How many characters of a path are logged.
 const PATH_CHARS_MAX: usize = 256;
 
-/// Collects what a handler changes.
-#[derive(Debug, Default)]
-pub(super) struct Ledger {
-    what: Option<&'static str>,
-    id: Option<String>,
-    name: Option<String>,
-    why: Option<String>,
-    run: Option<Run>,
-}
-
-/// A run of a program.
-#[derive(Clone, Debug)]
-pub(super) struct Run {
-    /// `started`, `resumed` or `ended`.
-    pub(super) action: &'static str,
-    /// The agent's name.
-    pub(super) agent: String,
-    pub(super) token: Option<TokenId>,
-    /// The purpose of the token.
-    pub(super) label: Option<String>,
-}
-
 /// A record in progress; written when dropped.
-pub(super) struct Entry {
+pub(super) struct PendingRecord {
     slot: Option<ChangeSlot>,
     event: Event,
-    ledger: Arc<Mutex<Ledger>>,
+    details: Arc<Mutex<ChangeDetails>>,
 }
 
-impl Ledger {
+impl PendingRecord {
     /// Reserves a place in the log.
     ///
     /// # Errors
@@ -54,8 +33,9 @@ impl Ledger {
     pub(super) async fn begin(
         admin: &Admin,
         caller: &Caller,
-        (method, path): (&str, &str),
-    ) -> Result<Entry, ApiError> {
+        method: &str,
+        path: &str,
+    ) -> Result<Self, ApiError> {
         let deps = admin.deps();
         let slot = deps.changes.reserve().await.map_err(|_| ApiError::AuditUnavailable)?;
         let path: String = path.chars().take(PATH_CHARS_MAX).collect();
@@ -63,23 +43,23 @@ impl Ledger {
         let mut event = change.event(deps.clock.now(), caller.org(), Outcome::Ended);
         event.method = Some(method.to_owned());
         event.path = Some(path);
-        Ok(Entry { slot: Some(slot), event, ledger: caller.ledger.clone() })
+        Ok(Self { slot: Some(slot), event, details: caller.details.clone() })
     }
 }
 
 impl Caller {
     /// Sets the changed resource; the first call counts.
     pub(super) fn names(&self, what: &'static str, id: impl ToString, name: &str) {
-        let mut ledger = self.ledger.lock();
-        if ledger.what.is_none() {
-            ledger.what = Some(what);
-            (ledger.id, ledger.name) = (Some(id.to_string()), Some(name.to_owned()));
+        let mut details = self.details.lock();
+        if details.what.is_none() {
+            details.what = Some(what);
+            (details.id, details.name) = (Some(id.to_string()), Some(name.to_owned()));
         }
     }
 
     /// Sets a run as the changed resource instead of its agent.
     pub(super) fn names_run(&self, run: Run) {
-        self.ledger.lock().run = Some(run);
+        self.details.lock().run = Some(run);
     }
 
     /// Whether the request leaves a record of its own.
@@ -89,11 +69,11 @@ impl Caller {
 
     /// Adds an explanation. It must not contain secrets.
     pub(super) fn because(&self, why: impl Into<String>) {
-        self.ledger.lock().why = Some(why.into());
+        self.details.lock().why = Some(why.into());
     }
 }
 
-impl Entry {
+impl PendingRecord {
     /// Records the result of the request.
     pub(super) fn ended(mut self, status: StatusCode, code: Option<Code>) {
         self.event.status = Some(status.as_u16());
@@ -103,39 +83,25 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for PendingRecord {
     fn drop(&mut self) {
         let Some(slot) = self.slot.take() else { return };
-        let ledger = std::mem::take(&mut *self.ledger.lock());
+        let details = std::mem::take(&mut *self.details.lock());
         if let Some(change) = &mut self.event.change {
-            if let Some(what) = ledger.what {
+            if let Some(what) = details.what {
                 // The path is more specific: a token or a binding of this resource.
                 let narrower = ["token", "binding"].contains(&&*change.what);
                 if !narrower {
                     what.clone_into(&mut change.what);
                 }
-                (change.id, change.name) = (ledger.id, ledger.name);
+                (change.id, change.name) = (details.id, details.name);
             }
-            change.why = ledger.why;
+            change.why = details.why;
         }
-        if let Some(run) = ledger.run {
+        if let Some(run) = details.run {
             run.write(&mut self.event);
         }
         slot.send(&self.event);
-    }
-}
-
-impl Run {
-    /// Adds the run to the record of a change.
-    pub(super) fn write(self, event: &mut Event) {
-        let Self { action, agent, token, label } = self;
-        let token = token.map(|token| token.to_string());
-        if let Some(change) = &mut event.change {
-            (change.what, change.action) = ("run".to_owned(), action.to_owned());
-            (change.id, change.name) = (token.clone(), Some(agent.clone()));
-            change.label = label;
-        }
-        (event.agent, event.token) = (Some(agent), token);
     }
 }
 

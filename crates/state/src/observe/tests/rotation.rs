@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::samples;
-use super::trail::{Rotation, Trail};
+use crate::observe::trail::{Rotation, Trail};
 
 /// Three records per file.
 const SMALL: Rotation = Rotation { file_bytes_max: 1_300, files_max: 100 };
@@ -136,6 +136,7 @@ async fn a_file_that_ends_in_no_record_is_not_continued() {
     let lab = Lab::with(2).await;
     let mut file = fs::File::options().append(true).open(lab.trail.active()).unwrap();
     file.write_all(b"something else\n").unwrap();
-    let refused = super::audit::Audit::open(lab.trail.clone(), SMALL, 8, false).unwrap_err();
+    let refused =
+        crate::observe::audit::Audit::open(lab.trail.clone(), SMALL, 8, false).unwrap_err();
     assert!(refused.to_string().contains("move it away"), "{refused}");
 }

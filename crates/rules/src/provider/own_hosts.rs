@@ -7,12 +7,12 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::PathPattern;
 
 /// The provider's own hosts.
-pub(super) struct Own<'a> {
+pub(super) struct OwnHosts<'a> {
     pub(super) hosts: &'a [HostTemplate],
     pub(super) variables: &'a [Variable],
 }
 
-impl Own<'_> {
+impl OwnHosts<'_> {
     /// Whether the host is one of the provider's.
     pub(super) fn owns(&self, host: &HostTemplate) -> bool {
         if self.hosts.contains(host) {

@@ -60,7 +60,7 @@ struct Owner {
 }
 
 /// User and groups of this process.
-struct Reader {
+struct ProcessIds {
     user: u32,
     groups: Vec<u32>,
 }
@@ -85,11 +85,11 @@ pub fn private_file(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>,
         return Err(FileError::NotAFile(path.into()));
     }
     let owner = Owner { user: about.uid(), group: about.gid(), mode: about.mode() & 0o7777 };
-    owner.is_private_to(&Reader::this_process(), path)?;
+    owner.is_private_to(&ProcessIds::this_process(), path)?;
     command::read_bounded(file, bytes_max).map_err(unreadable)
 }
 
-impl Reader {
+impl ProcessIds {
     fn this_process() -> Self {
         // Without the list, the exception for groups does not apply.
         let groups = rustix::process::getgroups().unwrap_or_default();
@@ -102,7 +102,7 @@ impl Reader {
 }
 
 impl Owner {
-    fn is_private_to(&self, reader: &Reader, path: &Path) -> Result<(), FileError> {
+    fn is_private_to(&self, reader: &ProcessIds, path: &Path) -> Result<(), FileError> {
         if self.user != 0 && self.user != reader.user {
             return Err(FileError::ForeignOwner { path: path.into(), owner: self.user });
         }
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn a_group_may_read_only_what_root_lends_to_one_of_ours() {
         let judged = |user, group, mode, reader: (u32, &[u32])| {
-            let reader = Reader { user: reader.0, groups: reader.1.to_vec() };
+            let reader = ProcessIds { user: reader.0, groups: reader.1.to_vec() };
             Owner { user, group, mode }.is_private_to(&reader, Path::new("secret")).is_ok()
         };
         let we: (u32, &[u32]) = (1000, &[1000, 2000]);

@@ -1,4 +1,4 @@
-//! [`Made`]: a compiled policy with its inputs, so that a recompilation costs only what has changed.
+//! [`CompiledPolicy`]: a compiled policy with its inputs, so that a recompilation costs only what has changed.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use keyward_rules::policy::{CompileError, Policy, Rule};
 
 /// A compiled policy with its inputs.
 #[derive(Debug)]
-pub(super) struct Made {
+pub(super) struct CompiledPolicy {
     sources: Arc<Sources>,
     facts: Facts,
     /// The agents and connections that rules name, by name or id.
@@ -43,7 +43,7 @@ impl Sources {
     }
 }
 
-impl Made {
+impl CompiledPolicy {
     /// Compiles strictly: a name that does not exist is an error.
     pub(super) fn strictly(
         sources: &Arc<Sources>,
